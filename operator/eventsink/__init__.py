@@ -1,0 +1,1 @@
+"""EventSink: delivers each tenant's alerts to its own Slack channels and webhooks, as declared by Kubernetes resources."""

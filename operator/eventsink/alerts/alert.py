@@ -1,0 +1,206 @@
+"""The Alert that every source's payload is turned into, and how alerts are told apart.
+
+A source format (one module each) parses bytes into a `Payload` of `Incoming` alerts. Once the tenant of each is known,
+`Incoming.identify` makes it an `Alert`, which has a fingerprint and an id and is what sinks match, store and send.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+FINGERPRINT_BYTES = 16
+"""128 bits: no two series of one cluster collide by chance."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Status(StrEnum):
+    """Whether a condition holds (`firing`), has ended (`resolved`), or was a single occurrence (`event`)."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+    EVENT = "event"
+
+
+class Severity(StrEnum):
+    """How bad it is, in rising order; `unknown` stands outside the order and is never filtered out."""
+
+    UNKNOWN = "unknown"
+    INFORMATIONAL = "informational"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+    FATAL = "fatal"
+
+    @property
+    def rank(self) -> int:
+        """0 for `unknown`, then 1 (`informational`) to 6 (`fatal`)."""
+        return _RANKS[self]
+
+    def passes(self, minimum: Severity | None) -> bool:
+        """Whether an alert of this severity is shown to a sink that asks for at least `minimum`."""
+        return minimum is None or self is Severity.UNKNOWN or self.rank >= minimum.rank
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a person can read on; every one is absent where the source does not give it."""
+
+    source: str = ""
+    """The page that raised the alert (Alertmanager: `generatorURL`)."""
+    runbook: str = ""
+    dashboard: str = ""
+    silence: str = ""
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The notification that an alert came in, where the source groups alerts."""
+
+    key: str
+    receiver: str = ""
+    labels: dict[str, str] = {}
+    common_labels: dict[str, str] = {}
+    external_url: str = ""
+    truncated: int = 0
+    """How many alerts the source left out of the notification."""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One alert of one tenant, as sinks match it, the queue stores it and CloudEvents carry it (`data`)."""
+
+    id: str
+    """Of fingerprint, startsAt and status: the two copies of a highly available pair have one id."""
+    fingerprint: str
+    """Of tenant, source and labels without the dropped ones; hex, 32 digits."""
+    source: str
+    tenant: str
+    status: Status
+    severity: Severity
+    name: str
+    summary: str
+    description: str
+    namespace: str
+    """The Kubernetes namespace that it is about; empty where it is about none."""
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime | None
+    """None while it is firing."""
+    links: Links
+    group: Group | None = None
+
+
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+    """One alert as a source format read it, before its tenant is known. Times are UTC."""
+
+    status: Status
+    severity: Severity
+    name: str
+    summary: str
+    description: str
+    namespace: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime | None
+    links: Links
+    group: Group | None
+    raw: bytes
+    """The alert's own JSON as the source wrote it, for formats that pass it on unchanged."""
+
+    def identify(self, *, source: str, tenant: str, dropped_labels: frozenset[str] = frozenset()) -> Alert:
+        """Give the alert its tenant, its fingerprint and its id.
+
+        Parameters
+        ----------
+        source
+            Name of the configured source that it came from.
+        tenant
+            The tenant whose alert it is.
+        dropped_labels
+            Names of labels that tell two copies of one alert apart (`replica`); they do not count for the fingerprint.
+        """
+        fingerprint = fingerprint_of(tenant, source, self.labels, dropped_labels)
+        return Alert(
+            id=alert_id(fingerprint, self.starts_at, self.status),
+            fingerprint=fingerprint,
+            source=source,
+            tenant=tenant,
+            status=self.status,
+            severity=self.severity,
+            name=self.name,
+            summary=self.summary,
+            description=self.description,
+            namespace=self.namespace,
+            labels=self.labels,
+            annotations=self.annotations,
+            starts_at=self.starts_at,
+            ends_at=self.ends_at,
+            links=self.links,
+            group=self.group,
+        )
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """One alert of a usable payload that could not be used: its index there, and a sentence that says why."""
+
+    index: int
+    reason: str
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request of a source held: alerts, the group they came in, and what could not be used."""
+
+    alerts: list[Incoming]
+    rejected: list[Rejection]
+    group: Group | None = None
+    envelope: dict[str, msgspec.Raw] | None = None
+    """The notification's own members but `alerts`, as the source wrote them, for formats that pass a group on."""
+
+
+class UnusablePayload(ValueError):
+    """A request of which nothing can be used: not JSON, another version, no alert in it.
+
+    Its text is shown to the source (in a 4xx answer) and names what is wrong; it repeats no value of the payload.
+    """
+
+
+def fingerprint_of(
+    tenant: str, source: str, labels: Mapping[str, str], dropped: Iterable[str] = frozenset()
+) -> str:
+    """128-bit BLAKE2b over tenant, source and the sorted labels without `dropped`, as 32 hex digits.
+
+    Each part is preceded by its length in bytes, so that no two different inputs are hashed as one.
+    """
+    dropped = frozenset(dropped)
+    parts = [tenant, source]
+    for name in sorted(labels):
+        if name not in dropped:
+            parts.append(name)
+            parts.append(labels[name])
+    digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
+    for part in parts:
+        data = part.encode()
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def alert_id(fingerprint: str, starts_at: datetime, status: Status) -> str:
+    """32 hex digits of fingerprint, startsAt (microseconds) and status."""
+    text = f"{fingerprint}:{epoch_micros(starts_at)}:{status.value}"
+    return hashlib.blake2b(text.encode(), digest_size=FINGERPRINT_BYTES).hexdigest()
+
+
+def epoch_micros(time: datetime) -> int:
+    """Microseconds since 1970-01-01T00:00:00Z of an aware time."""
+    return (time - _EPOCH) // _MICROSECOND

@@ -1,0 +1,1 @@
+"""The operator: from an EventSink to a compiled sink and a status."""

@@ -1,0 +1,1 @@
+"""Access to the Kubernetes API, as the operator and the router share it."""

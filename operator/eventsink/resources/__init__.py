@@ -1,0 +1,1 @@
+"""The EventSink resource: its spec, its status, and the CRD made from them."""

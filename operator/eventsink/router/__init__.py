@@ -1,0 +1,1 @@
+"""The router: from an alert that a source sent to a delivery that is settled."""

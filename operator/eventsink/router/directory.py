@@ -1,0 +1,95 @@
+"""The sinks and the tenancy that the router knows at this moment, and who is told when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from eventsink.sinks.sink import Sink, Tenancy
+
+
+@dataclass(frozen=True, slots=True)
+class SinkChange:
+    """One sink appeared (`before` is None), changed, or went (`after` is None)."""
+
+    before: Sink | None
+    after: Sink | None
+
+
+class SinkDirectory:
+    """Current sinks by uid, and the tenancy.
+
+    Filled by whoever watches the compiled sinks; read by matching and dispatch. Lives in one event loop: listeners are called at
+    once and must not block.
+    """
+
+    def __init__(self) -> None:
+        self._sinks: dict[str, Sink] = {}
+        self._tenancy = Tenancy()
+        self._tenancy_known = False
+        self._loaded = False
+        self._sink_listeners: list[Callable[[SinkChange], None]] = []
+        self._load_listeners: list[Callable[[], None]] = []
+
+    @property
+    def loaded(self) -> bool:
+        """True once every sink and the tenancy were seen; before that, nothing may be accepted."""
+        return self._loaded
+
+    @property
+    def sinks(self) -> Mapping[str, Sink]:
+        """uid -> sink; a live view."""
+        return MappingProxyType(self._sinks)
+
+    @property
+    def tenancy(self) -> Tenancy:
+        return self._tenancy
+
+    @property
+    def tenancy_known(self) -> bool:
+        """True once a tenancy document was seen."""
+        return self._tenancy_known
+
+    def subscribe(self, listener: Callable[[SinkChange], None]) -> None:
+        """Have `listener` called for each change of a sink from now on."""
+        self._sink_listeners.append(listener)
+
+    def when_loaded(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called once, when everything is loaded (at once, if it is)."""
+        if self._loaded:
+            listener()
+        else:
+            self._load_listeners.append(listener)
+
+    def put(self, sink: Sink) -> None:
+        """A sink appeared or changed. One that is equal to the known one changes nothing."""
+        before = self._sinks.get(sink.uid)
+        if before == sink:
+            return
+        self._sinks[sink.uid] = sink
+        self._tell(SinkChange(before, sink))
+
+    def remove(self, uid: str) -> None:
+        """A sink went. An unknown uid changes nothing."""
+        before = self._sinks.pop(uid, None)
+        if before is not None:
+            self._tell(SinkChange(before, None))
+
+    def set_tenancy(self, tenancy: Tenancy) -> None:
+        """The tenancy document was seen or changed."""
+        self._tenancy = tenancy
+        self._tenancy_known = True
+
+    def mark_loaded(self) -> None:
+        """All sinks of the first list were put and the tenancy is known."""
+        if self._loaded:
+            return
+        self._loaded = True
+        for listener in self._load_listeners:
+            listener()
+        self._load_listeners.clear()
+
+    def _tell(self, change: SinkChange) -> None:
+        for listener in self._sink_listeners:
+            listener(change)

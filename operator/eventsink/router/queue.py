@@ -1,0 +1,284 @@
+"""The contract of the durable queue: what is put stays until it is settled, through kill -9 and full disks.
+
+`router.sqlite.SqliteQueue` is the embedded implementation; tests/unit/router/queue_contract.py is what each must pass. Nothing
+outside an implementation may rest on how it stores.
+
+Time in the queue is the *queue clock*: seconds for which a process has had the queue open, kept across restarts. It moves with the
+monotonic clock only, so a jump of the wall clock expires nothing, and downtime of the router uses up nobody's `maxAge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class PayloadKind(StrEnum):
+    """What the bytes of a delivery are."""
+
+    ALERT = "alert"
+    """JSON of one `Alert`."""
+    GROUP = "group"
+    """A notification in Alertmanager's webhook format."""
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands. One that was delivered is no longer in the queue."""
+
+    WAITING = "waiting"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Bytes that one or more deliveries carry; stored once."""
+
+    kind: PayloadKind
+    body: bytes
+    name: str
+    """Alert name (a group: its key's alert name or the receiver), for listings; no credential can be in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """One delivery to queue."""
+
+    payload: int
+    """Index into the batch's payloads."""
+    sink: str
+    """uid of the sink."""
+    tenant: str
+    key: str
+    """Deliveries of one sink and one key leave in the order in which they were put (fingerprint, or group key)."""
+    status: str
+    """`firing`, `resolved` or `event`."""
+    max_age: float
+    """Seconds on the queue clock until it becomes a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a sink was last told of one alert; recorded in the transaction that queues the delivery."""
+
+    sink: str
+    destination: str
+    fingerprint: str
+    status: str
+    starts_at: int
+    """Microseconds since the epoch, as the source says."""
+    told_at: float
+    """Queue clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All that one request of a source changes: committed whole or not at all."""
+
+    payloads: Sequence[Payload] = ()
+    deliveries: Sequence[NewDelivery] = ()
+    told: Sequence[Told] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A waiting delivery, as dispatch sees it."""
+
+    seq: int
+    """Rising in the order of commit, never used again."""
+    id: str
+    """Stable name of the delivery: the message's id where it travels alone."""
+    sink: str
+    tenant: str
+    key: str
+    status: str
+    kind: PayloadKind
+    body: bytes = field(repr=False)
+    created: float
+    """Wall clock, seconds since the epoch, for display."""
+    expires: float
+    """Queue clock."""
+    due: float = 0.0
+    """Queue clock; not to be sent before."""
+    attempts: int = 0
+    batch: str = ""
+    """Id of the message whose composition was stored with this delivery in it (`bind`); empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A delivery that failed and is to be tried again."""
+
+    seq: int
+    due: float
+    """Queue clock."""
+    reason: str
+    """CamelCase, as in `Failed.reason`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """A delivery that becomes a dead letter."""
+
+    seq: int
+    reason: str
+    """CamelCase: `Failed.reason`, `MaxAge`, `SinkDeleted`, ..."""
+    detail: str
+    """A sentence for a person, as in `Failed.message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A delivery as people see it: without its content."""
+
+    seq: int
+    id: str
+    sink: str
+    tenant: str
+    name: str
+    status: str
+    state: DeliveryState
+    created: float
+    """Wall clock, seconds since the epoch."""
+    attempts: int
+    reason: str
+    """Of the last failure, or why it is dead; empty: none yet."""
+    detail: str
+    died: float | None
+    """Wall clock, seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which deliveries to look up or replay; every member that is set must be fulfilled."""
+
+    state: DeliveryState | None = None
+    tenant: str | None = None
+    sink: str | None = None
+    ids: frozenset[str] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much lies in the queue."""
+
+    waiting: int
+    dead: int
+    bytes: int
+    """What the storage takes on its disk."""
+
+
+class QueueError(Exception):
+    """Base of what the queue raises; its text is fit for a log and an answer."""
+
+
+class QueueFull(QueueError):
+    """A documented bound (rows, bytes, free disk) is reached: the source must come again later. Nothing was stored."""
+
+
+class QueueUnavailable(QueueError):
+    """The storage failed (disk full, I/O error) or is closed. Nothing of the batch was stored."""
+
+
+class Queue(Protocol):
+    """The durable queue. All calls are made from one event loop; each returns after its change is on disk."""
+
+    def clock(self) -> float:
+        """Seconds on the queue clock."""
+        ...
+
+    def subscribe(self, listener: Callable[[Sequence[Delivery]], None]) -> None:
+        """Have `listener` called, in the event loop, with the deliveries of each commit of `put` and `replay`, in order of seq.
+
+        Dispatch hangs on this alone, never on the caller of `put`: that one may be gone by then.
+        """
+        ...
+
+    async def put(self, batch: Batch) -> None:
+        """Store a batch; its deliveries go to the listener once they are on disk.
+
+        Batches are committed in the order of the calls; several waiting calls share one commit. An empty batch returns when all
+        batches put before it are on disk. If a commit fails, every batch put before the failure was noticed fails too: the state
+        that a caller keeps in memory can be undone in reverse order.
+
+        The result does not depend on the caller: a cancelled call leaves either a committed batch, whose deliveries the
+        listener is given all the same, or none.
+
+        Raises
+        ------
+        QueueFull, QueueUnavailable
+        """
+        ...
+
+    async def take(self, sink: str, *, after: int, limit: int) -> list[Delivery]:
+        """The waiting deliveries of a sink with a `seq` above `after`, in order, whether due or not, at most `limit`."""
+        ...
+
+    async def sinks_waiting(self) -> dict[str, int]:
+        """uid -> number of waiting deliveries, of each sink that has any."""
+        ...
+
+    async def settle(self, delivered: Sequence[int]) -> None:
+        """Remove deliveries (by seq) that arrived. Unknown ones are ignored. May be put off for a moment: see `flush`."""
+        ...
+
+    async def retry(self, retries: Sequence[Retry]) -> None:
+        """Note failed attempts: `attempts` rises by one, `due` and the reason are stored."""
+        ...
+
+    async def bury(self, burials: Sequence[Burial]) -> None:
+        """Turn deliveries into dead letters."""
+        ...
+
+    async def bury_sink(self, sink: str, *, reason: str, detail: str) -> int:
+        """Turn all waiting deliveries of a sink into dead letters; forget what it was told. Returns how many."""
+        ...
+
+    async def bind(self, seqs: Sequence[int], batch: str) -> None:
+        """Store the composition of a message of several deliveries before it is sent; an empty `batch` takes it back."""
+        ...
+
+    async def expired(self, *, limit: int) -> list[Delivery]:
+        """Waiting deliveries whose `expires` has come, oldest first."""
+        ...
+
+    async def hold(self, sink: str, reason: str) -> None:
+        """Note for people why nothing leaves for a sink at present; an empty reason takes it back."""
+        ...
+
+    async def held(self) -> dict[str, str]:
+        """uid -> reason, of each held sink."""
+        ...
+
+    async def replay(self, selection: Selection, *, max_age: float, limit: int) -> int:
+        """Make dead letters wait again, oldest first, at most `limit`, with no attempts made and a new `max_age`.
+
+        They keep their ids and get new `seq`s (the listener is told as of any new delivery). Returns how many.
+        """
+        ...
+
+    async def look_up(self, selection: Selection, *, after: int = 0, limit: int) -> list[Record]:
+        """Deliveries with a `seq` above `after`, in order, at most `limit`."""
+        ...
+
+    async def depth(self) -> Depth:
+        """How much lies in it; cheap enough to be asked each second."""
+        ...
+
+    def told(self) -> AsyncIterator[Told]:
+        """All that sinks were told and that was not forgotten yet."""
+        ...
+
+    async def forget(self, told: Sequence[Told]) -> None:
+        """Drop records of `told` (by sink, destination and fingerprint)."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when all that was called before is on disk."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and release the storage. Later calls raise QueueUnavailable."""
+        ...

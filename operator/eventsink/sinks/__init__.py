@@ -1,0 +1,1 @@
+"""Sinks: what the operator hands to the router, and how a message reaches its destination."""

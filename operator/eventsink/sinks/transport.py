@@ -1,0 +1,154 @@
+"""The contract of outgoing HTTP: one POST to an address that the egress guard allows, one small answer back.
+
+`sinks.http1.Http1Transport` is the implementation; tests/unit/sinks/transport_contract.py is what each must pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from urllib.parse import urlsplit
+
+MAX_RESPONSE_BODY_BYTES = 64 * 1024
+"""What is read of an answer; the rest is not waited for, and the connection is closed."""
+
+
+class TransportErrorKind(StrEnum):
+    """Why no answer came, in the words used as metric labels and condition reasons."""
+
+    DNS = "NameNotResolved"
+    EGRESS = "EgressRefused"
+    """The address dialled is one that the router's settings do not allow."""
+    REFUSED = "ConnectionRefused"
+    CONNECT_TIMEOUT = "ConnectTimeout"
+    TLS = "TLSFailed"
+    """No trusted, valid connection: certificate, name or protocol."""
+    TIMEOUT = "Timeout"
+    RESET = "ConnectionLost"
+    """The connection ended before the answer was whole."""
+    PROTOCOL = "InvalidResponse"
+    """What came back is not HTTP/1.1."""
+    OVERLOADED = "TooManyConnections"
+    """No connection came free within the time: the router's own limit, not the receiver's fault."""
+
+
+class TransportError(Exception):
+    """No usable answer. `sent` tells whether the receiver may have seen the request."""
+
+    def __init__(self, kind: TransportErrorKind, origin: str, detail: str = "", *, sent: bool = False) -> None:
+        super().__init__(f"{kind.value} at {origin}" + (f": {detail}" if detail else ""))
+        self.kind = kind
+        self.origin = origin
+        """Scheme and host only."""
+        self.detail = detail
+        """Fit to be shown: no path, no query, no header, nothing that the receiver wrote."""
+        self.sent = sent
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A URL taken apart once, when a sink is opened. Its representation shows scheme and host only."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    """Path and query, as they go into the request line."""
+    authority: str
+    """What the Host header carries: the port only where it is not the scheme's own."""
+    userinfo: str = ""
+    """`user:password` of the URL, percent-decoded, for basic authentication; empty where there is none."""
+
+    @classmethod
+    def parse(cls, url: str) -> Endpoint:
+        """Take a URL apart.
+
+        Raises
+        ------
+        ValueError
+            Not an absolute http or https URL with a host and a valid port. The text does not repeat the URL.
+        """
+        from urllib.parse import unquote
+
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ValueError("the URL cannot be read: check its host and port") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the URL must begin with http:// or https:// and name a host")
+        if any(ord(character) <= 0x20 or ord(character) == 0x7F for character in url):
+            raise ValueError("the URL must not contain spaces or control characters")
+        default = 443 if parts.scheme == "https" else 80
+        host = parts.hostname
+        if not host.isascii():
+            try:
+                host = host.encode("idna").decode()
+            except UnicodeError:
+                raise ValueError("the host of the URL is not a valid name") from None
+        shown = f"[{host}]" if ":" in host else host
+        authority = shown if port is None or port == default else f"{shown}:{port}"
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if not target.isascii():
+            raise ValueError("the path of the URL must be percent-encoded")
+        userinfo = ""
+        if parts.username is not None:
+            userinfo = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        return cls(parts.scheme, host, port or default, target, authority, userinfo)
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host (and an unusual port), the most that may be shown of a sink's URL."""
+        return f"{self.scheme}://{self.authority}"
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.origin})"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer: its status, the headers that delivery looks at, and at most MAX_RESPONSE_BODY_BYTES of its body."""
+
+    status: int
+    retry_after: str | None
+    body: bytes
+
+
+class Transport(Protocol):
+    """Outgoing HTTP of the whole process: pools connections, applies the egress guard, follows no redirect."""
+
+    async def post(
+        self,
+        endpoint: Endpoint,
+        headers: bytes,
+        body: bytes,
+        *,
+        timeout: float,
+        ca: str | None = None,
+    ) -> Response:
+        """POST `body` once.
+
+        Parameters
+        ----------
+        endpoint
+            Where to.
+        headers
+            Header lines ready for the wire, each ended by CRLF, without Host and Content-Length, which the transport adds.
+        body
+            The whole body.
+        timeout
+            Seconds for everything: waiting for a connection, dialling, TLS, sending, and the answer.
+        ca
+            PEM certificates to trust instead of the system's. Connections of different `ca` are never shared.
+
+        Raises
+        ------
+        TransportError
+            No usable answer came in time.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End all connections."""
+        ...

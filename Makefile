@@ -1,0 +1,54 @@
+# `make help` says what there is. Everything runs in .venv, which is made from the hashed lock files when it is missing or out of date.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv lock lint format types crds test bench check controlplane
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
+
+venv: $(STAMP) ## the environment, from requirements/dev.txt
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo "== making the environment in $(VENV) (about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+lock: ## the lock files, from pyproject.toml
+	@scripts/lock
+
+lint: $(STAMP) ## style, import layers, and what must not be committed
+	@echo "== lint"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "run 'make format'"; exit 1; }
+	@$(BIN)/lint-imports --no-cache --config pyproject.toml | tail -n 4
+	@scripts/check-tracked-files
+
+format: $(STAMP) ## ruff's format and safe fixes
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
+
+types: $(STAMP) ## mypy, strict
+	@echo "== types"
+	@$(BIN)/mypy operator/eventsink tests
+
+crds: $(STAMP) ## the CRD, from the models
+	@$(BIN)/python -m eventsink.resources.crd crds
+
+controlplane: $(STAMP) ## the control plane of the tests: found, or built once (about six minutes)
+	@$(BIN)/python -m tests.controlplane build
+
+test: $(STAMP) controlplane ## every test: unit, a real API server, faults, end to end
+	@echo "== tests"
+	@$(BIN)/pytest
+
+bench: $(STAMP) ## the benchmarks, each a ratio of two things in one run
+	@for benchmark in tests/benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python -m "$$(echo "$${benchmark%.py}" | tr / .)" || exit 1; done
+
+check: lint types test ## what CI runs

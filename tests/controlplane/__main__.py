@@ -1,0 +1,38 @@
+"""`python -m tests.controlplane build` builds the programs; `... up` runs a control plane until it is interrupted."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from tests.controlplane.binaries import MissingProgram, find_or_build, say
+from tests.controlplane.cluster import ControlPlane
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of the two commands; exit status 0, 1 (failed) or 2 (usage)."""
+    if arguments[:1] == ["build"]:
+        try:
+            find_or_build()
+        except MissingProgram as error:
+            say(str(error))
+            return 1
+        return 0
+    if arguments[:1] == ["up"] and len(arguments) <= 2:
+        folder = Path(arguments[1]).absolute() if len(arguments) == 2 else None
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        with ControlPlane(folder) as control_plane:
+            say(f"up; in another terminal: export KUBECONFIG={control_plane.admin_kubeconfig}")
+            say("Ctrl-C ends it")
+            try:
+                signal.pause()
+            except KeyboardInterrupt:
+                pass
+        return 0
+    say("usage: python -m tests.controlplane build | up [FOLDER]")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -72,8 +72,8 @@ def find_or_build() -> Binaries:
 
 def cached() -> Path:
     """The folder that a build of today's pins goes to."""
-    digest = hashlib.sha256()
-    for file in (MODULE / "go.mod", MODULE / "go.sum", Path(__file__)):
+    digest = hashlib.sha256(KUBERNETES_VERSION.encode())
+    for file in (MODULE / "go.mod", MODULE / "go.sum"):
         digest.update(file.read_bytes())
     return cache_root() / "controlplane" / digest.hexdigest()[:16]
 
@@ -100,9 +100,7 @@ def build(folder: Path) -> None:
             target = folder / name
             if target.exists():
                 continue
-            say(
-                f"building {name} {KUBERNETES_VERSION if name != 'etcd' else ''} (once; about {USUAL_BUILD_SECONDS[name]} s on 2 cores)"
-            )
+            say(f"building {name} (once; about {USUAL_BUILD_SECONDS[name]} s on 2 cores)")
             started = time.monotonic()
             unfinished = folder / f"{name}.unfinished"
             version = "k8s.io/component-base/version"

@@ -224,11 +224,8 @@ class ControlPlane:
         return bool(self.request(f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}"))
 
     def _logs(self) -> str:
-        parts = []
-        for log in sorted(self.folder.glob("*.log")):
-            if log != self.audit_log:
-                parts.append(f"--- {log.name}\n" + log.read_text(errors="replace")[-1500:])
-        return "\n".join(parts)
+        logs = sorted(set(self.folder.glob("*.log")) - {self.audit_log})
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
 
     def _write_kubeconfig(self, file: Path, user: dict[str, str]) -> None:
         file.touch(mode=0o600)

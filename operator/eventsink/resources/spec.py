@@ -1,15 +1,20 @@
 """What people write into an EventSink: the models of its spec, the single source of the CRD's schema.
 
-Only shapes and bounds stand here. Rules between fields are CEL rules of the CRD, answered by the API server; rules about the
-world (tenancy, references, policy) are the operator's. Defaults that are policy stay out of the schema: absent is absent.
+Shapes and bounds stand here; the rules attached to them stand in `rules.py`. Rules about the world (tenancy, references,
+policy) are the operator's. Defaults that are policy stay out of the schema: absent is absent.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
+
+from . import rules
+from .durations import MAX_DURATION_LENGTH
+from .rule import Rule, check, with_validations
 
 GROUP = "eventsink.dev"
 VERSION = "v1alpha1"
@@ -21,35 +26,45 @@ SHORT_NAME = "esink"
 CATEGORY = "eventsink"
 TENANT_LABEL = "eventsink.dev/tenant"
 
-DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-TENANT_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
-"""A label value, since a namespace's label names the tenant; a UUID fits."""
-DURATION_PATTERN = r"^([0-9]+(ms|s|m|h|d|w))+$"
-HEADER_NAME_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
-"""RFC 9110 section 5.6.2, token."""
+SET = {"x-kubernetes-list-type": "set"}
 
-Duration = Annotated[str, Field(min_length=2, max_length=32, pattern=DURATION_PATTERN)]
+Duration = Annotated[str, Field(min_length=2, max_length=MAX_DURATION_LENGTH), rules.DURATION]
 
 
 class SpecModel(BaseModel):
-    """Base: camelCase, unknown members refused by name, no value in error texts."""
+    """Base: camelCase, no conversion of types, unknown members refused by name, no value in error texts."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
         populate_by_name=True,
+        strict=True,
         frozen=True,
         extra="forbid",
         hide_input_in_errors=True,
     )
 
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+    """Rules between the fields of this object."""
+
+    @model_validator(mode="after")
+    def _obeys_its_rules(self) -> Self:
+        check(self.RULES, self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core)
+        with_validations(handler.resolve_ref_schema(schema), cls.RULES)
+        return schema
+
 
 class SecretKeyRef(SpecModel):
     """A key of a Secret in the EventSink's own namespace."""
 
-    name: str = Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN, description="Name of the Secret.")
-    key: str = Field(
-        min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key of the Secret's data."
+    name: Annotated[str, Field(min_length=1, max_length=253), rules.SECRET_NAME] = Field(
+        description="Name of the Secret, in the EventSink's own namespace."
     )
+    key: Annotated[str, Field(min_length=1, max_length=253), rules.SECRET_KEY] = Field(description="Key of the Secret's data.")
 
 
 class Match(SpecModel):
@@ -60,105 +75,153 @@ class Match(SpecModel):
         description="Lowest severity that is wanted. An alert whose severity is unknown is always wanted.",
     )
     sources: (
-        list[Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]] | None
-    ) = Field(
-        default=None,
-        min_length=1,
-        max_length=32,
-        description="Names of sources, as the platform configured them; absent: all.",
-    )
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=63), rules.SOURCE]],
+            Field(min_length=1, max_length=32, json_schema_extra=SET),
+            rules.UNIQUE_ENTRIES,
+        ]
+        | None
+    ) = Field(default=None, description="Names of sources, as the platform configured them; absent: all.")
     namespaces: (
-        list[Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$")]] | None
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=63), rules.NAMESPACE_GLOB]],
+            Field(min_length=1, max_length=64, json_schema_extra=SET),
+            rules.UNIQUE_ENTRIES,
+        ]
+        | None
     ) = Field(
         default=None,
-        min_length=1,
-        max_length=64,
-        description="Kubernetes namespaces that the alert is about; * stands for any characters.",
+        description="Kubernetes namespaces that the alert is about; * stands for any characters. An alert without a "
+        "namespace is not wanted then.",
     )
-    matchers: list[Annotated[str, Field(min_length=1, max_length=1024)]] | None = Field(
+    matchers: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=1024), rules.MATCHER]],
+            Field(min_length=1, max_length=32, json_schema_extra=SET),
+            rules.UNIQUE_ENTRIES,
+        ]
+        | None
+    ) = Field(
         default=None,
-        min_length=1,
-        max_length=32,
-        description="Label matchers as in Alertmanager, such as alertname=~\"Kube.+\" or team!=\"batch\"; regular "
-        "expressions are RE2 and match the whole value.",
+        description='Label matchers as in Alertmanager, such as alertname=~"Kube.+" or team!="batch"; an alert has to '
+        "fulfil all. Regular expressions are RE2 and match the whole value.",
     )
 
 
 class Delivery(SpecModel):
     """How the sink is told."""
 
-    send_resolved: bool | None = Field(
-        default=None, description="Whether the end of an alert is told too; absent: yes."
-    )
-    repeat_interval: Duration | None = Field(
+    send_resolved: bool | None = Field(default=None, description="Whether the end of an alert is told too; absent: yes.")
+    repeat_interval: Annotated[Duration, rules.REPEAT_INTERVAL] | None = Field(
         default=None,
         description="How often an alert that goes on is told again, for sources that resend it as a heartbeat; "
-        "Alertmanager decides on repeats itself.",
+        "Alertmanager decides on repeats itself. 1m to 30d.",
     )
-    max_age: Duration | None = Field(
+    max_age: Annotated[Duration, rules.MAX_AGE] | None = Field(
         default=None,
-        description="How long delivery is tried before the message becomes a dead letter; absent: 72h.",
+        description="How long delivery is tried before the message becomes a dead letter. 1m to 30d; absent: 72h.",
     )
 
 
 class Slack(SpecModel):
     """A Slack channel."""
 
-    channel: str | None = Field(
+    RULES = (rules.ONE_SLACK_CREDENTIAL, rules.CHANNEL_NEEDED, rules.CHANNEL_FIXED)
+
+    channel: Annotated[str, Field(min_length=1, max_length=81), rules.CHANNEL] | None = Field(
         default=None,
-        min_length=1,
-        max_length=81,
-        pattern=r"^(#?[^\s#@A-Z,]{1,80}|[CG][A-Z0-9]{8,20})$",
         description="Name (#security-alerts) or id of the channel; absent with an incoming webhook, whose URL fixes it.",
     )
     oauth_code_secret_ref: SecretKeyRef | None = Field(
-        default=None, description="An OAuth code, which the operator exchanges once for a token."
+        default=None, description="Where to read an OAuth code, which the operator exchanges once for a token."
     )
-    bot_token_secret_ref: SecretKeyRef | None = Field(default=None, description="A bot token (xoxb-...).")
+    bot_token_secret_ref: SecretKeyRef | None = Field(default=None, description="Where to read a bot token (xoxb-...).")
     incoming_webhook_secret_ref: SecretKeyRef | None = Field(
-        default=None, description="The URL of an incoming webhook of Slack."
+        default=None, description="Where to read the URL of an incoming webhook of Slack."
     )
 
 
 class HeaderValueFrom(SpecModel):
     """Where the value of a header is read."""
 
-    secret_key_ref: SecretKeyRef
+    secret_key_ref: SecretKeyRef = Field(
+        description="Key of a Secret whose value is the header's; one newline at its end is dropped."
+    )
 
 
 class HeaderSpec(SpecModel):
     """One request header; its value is given or read from a Secret."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=HEADER_NAME_PATTERN)
-    value: str | None = Field(default=None, max_length=4096)
-    value_from: HeaderValueFrom | None = None
+    RULES = (rules.HEADER_REFUSED, rules.HEADER_ONE_VALUE, rules.HEADER_VALUE, rules.HEADER_CREDENTIAL)
+
+    name: Annotated[str, Field(min_length=1, max_length=64), rules.HEADER_NAME] = Field(
+        description="Name of the header; upper and lower case do not differ."
+    )
+    value: str | None = Field(
+        default=None,
+        max_length=4096,
+        repr=False,
+        description="The value, for everybody to read. A credential belongs into a Secret: use valueFrom.",
+    )
+    value_from: HeaderValueFrom | None = Field(default=None, description="Where the value is read.")
 
 
 class Tls(SpecModel):
     """How the receiver's certificate is checked."""
 
     ca_secret_ref: SecretKeyRef = Field(
-        description="PEM certificates of the authority that signed the receiver's certificate."
+        description="PEM certificates of the authority that signed the receiver's certificate, trusted instead of the "
+        "public ones."
     )
 
 
 class Webhook(SpecModel):
     """An HTTP endpoint that each message is posted to."""
 
+    RULES = (
+        rules.ONE_URL,
+        rules.URL_SCHEME,
+        rules.URL_CHARACTERS,
+        rules.URL_FRAGMENT,
+        rules.URL_USERINFO,
+        rules.URL_AUTHORITY,
+        rules.UNIQUE_HEADERS,
+        rules.BATCH_NEEDS_CLOUDEVENTS,
+        rules.TLS_NEEDS_HTTPS,
+    )
+
     url: str | None = Field(
         default=None,
         min_length=8,
         max_length=2048,
+        repr=False,
         description="Where to post; http or https. Use urlSecretRef where the URL itself is secret.",
     )
     url_secret_ref: SecretKeyRef | None = Field(default=None, description="Where to read the URL.")
-    headers: list[HeaderSpec] | None = Field(
-        default=None, min_length=1, max_length=32, description="Headers sent with each message."
-    )
-    signing_secret_refs: list[SecretKeyRef] | None = Field(
+    headers: (
+        Annotated[
+            list[HeaderSpec],
+            Field(
+                min_length=1,
+                max_length=32,
+                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="Headers sent with each message.")
+    signing_secret_refs: (
+        Annotated[
+            list[SecretKeyRef],
+            Field(
+                min_length=1,
+                max_length=4,
+                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name", "key"]},
+            ),
+            rules.UNIQUE_ENTRIES,
+        ]
+        | None
+    ) = Field(
         default=None,
-        min_length=1,
-        max_length=4,
         description="Secrets to sign messages with (Standard Webhooks); two while one replaces the other.",
     )
     format: Literal["cloudevents", "alertmanager"] | None = Field(
@@ -166,33 +229,28 @@ class Webhook(SpecModel):
         description="cloudevents (absent: this one): each alert as CloudEvents 1.0 JSON. alertmanager: a group as "
         "Alertmanager's own webhook sends it.",
     )
-    batch: int | None = Field(
+    batch: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] | None = Field(
         default=None,
-        ge=1,
-        le=1000,
-        description="Most alerts in one message (absent: 1); for the format cloudevents only.",
+        description="Most alerts in one message, 1 to 1000 (absent: 1); for the format cloudevents only.",
     )
-    timeout: Duration | None = Field(
-        default=None, description="How long one attempt may take (absent: 10s); at most 60s."
+    timeout: Annotated[Duration, rules.TIMEOUT] | None = Field(
+        default=None, description="How long one attempt may take, 1s to 60s (absent: 10s)."
     )
-    tls: Tls | None = None
+    tls: Tls | None = Field(default=None, description="How the receiver's certificate is checked.")
 
 
 class EventSinkSpec(SpecModel):
     """Alerts of one tenant, matching this, go to this destination."""
 
-    tenant: str = Field(
-        min_length=1,
-        max_length=63,
-        pattern=TENANT_PATTERN,
-        description="The tenant whose alerts are delivered: a UUID or a name. Cannot be changed.",
+    RULES = (rules.ONE_DESTINATION,)
+
+    tenant: Annotated[str, Field(min_length=1, max_length=63), rules.TENANT, rules.TENANT_IMMUTABLE] = Field(
+        description="The tenant whose alerts are delivered: a UUID or a name. Cannot be changed."
     )
-    name: str = Field(min_length=1, max_length=128, description="What people see.")
-    description: str | None = Field(default=None, max_length=1024)
-    suspend: bool | None = Field(
-        default=None, description="True: nothing is queued and nothing sent until it is taken back."
-    )
+    name: Annotated[str, Field(min_length=1, max_length=128), rules.DISPLAY_NAME] = Field(description="What people see.")
+    description: str | None = Field(default=None, max_length=1024, description="What the sink is for, for people.")
+    suspend: bool | None = Field(default=None, description="True: nothing is queued and nothing sent until it is taken back.")
     match: Match | None = Field(default=None, description="Which alerts are wanted; absent: every alert of the tenant.")
-    delivery: Delivery | None = None
-    slack: Slack | None = None
-    webhook: Webhook | None = None
+    delivery: Delivery | None = Field(default=None, description="How the sink is told.")
+    slack: Slack | None = Field(default=None, description="A Slack channel as destination; or webhook, exactly one.")
+    webhook: Webhook | None = Field(default=None, description="An HTTP endpoint as destination; or slack, exactly one.")

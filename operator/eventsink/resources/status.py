@@ -95,9 +95,7 @@ class EventSinkStatus(StatusModel):
         "act. Delivering: messages arrive (never counts for health).",
     )
     type: str | None = Field(default=None, max_length=32, description="The kind of destination: slack or webhook.")
-    spec_changed_time: Timestamp | None = Field(
-        default=None, description="When the operator saw the spec's last change."
-    )
+    spec_changed_time: Timestamp | None = Field(default=None, description="When the operator saw the spec's last change.")
     slack: SlackStatus | None = Field(default=None, description="The Slack channel that the sink resolved to.")
     delivery: DeliveryStatus | None = Field(
         default=None, description="How delivery goes, as the router told it last; it lags by up to five minutes."

@@ -1,0 +1,118 @@
+"""Rules of the EventSink that its shape cannot say, each once: as CEL for the API server, as Python, and as the sentence told.
+
+A rule is attached in `spec.py`, to a type (as `Annotated` metadata) or to a model (in its `RULES`). From there it goes both
+into the CRD, where `kubectl apply` answers with its sentence, and into the validation of a spec that was never seen by such a
+CRD, so that a person hears the same words in both cases. Predicates get the validated value or model, never a raw document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from .durations import DURATION_PATTERN, UNITS_MS, parse_duration
+
+BROKEN = "rules_broken"
+"""Type of the pydantic error that carries broken rules, in its context under `rules`."""
+
+Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule about a value or about several fields of one object."""
+
+    message: str
+    """A sentence that says what to do; shown by the API server behind the path of the field."""
+    cel: str = ""
+    """The rule in CEL with `self` for the value; empty where a keyword of the schema says the same (uniqueness)."""
+    holds: Callable[[Any], bool] | None = None
+    """The rule in Python; None for a rule about a change, which one version of an object cannot show."""
+    field: str = ""
+    """The field of the object that the sentence is about, in camelCase; empty: the object or value itself."""
+    reason: Reason = "FieldValueInvalid"
+
+    def as_validation(self) -> dict[str, str]:
+        """The entry of `x-kubernetes-validations`."""
+        entry = {"rule": self.cel, "message": self.message}
+        if self.field:
+            entry["fieldPath"] = f".{self.field}"
+        if self.reason != "FieldValueInvalid":
+            entry["reason"] = self.reason
+        return entry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Hook of pydantic: check the rule after the value's type."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Hook of pydantic: add the rule to the value's schema."""
+        return with_validations(handler(core), [self])
+
+    def _checked(self, value: Any) -> Any:
+        check([self], value)
+        return value
+
+
+def check(rules: Sequence[Rule], value: Any) -> None:
+    """Raise the error BROKEN, which names all rules that do not hold."""
+    broken = [rule for rule in rules if rule.holds is not None and not rule.holds(value)]
+    if broken:
+        raise PydanticCustomError(BROKEN, "rules are broken", {"rules": broken})
+
+
+def with_validations(schema: dict[str, Any], rules: Sequence[Rule]) -> dict[str, Any]:
+    """The schema with the CEL of these rules behind those that it has."""
+    entries = [rule.as_validation() for rule in rules if rule.cel]
+    if entries:
+        schema["x-kubernetes-validations"] = [*schema.get("x-kubernetes-validations", []), *entries]
+    return schema
+
+
+def cel_text(text: str) -> str:
+    """A string literal of CEL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def cel_list(texts: Sequence[str]) -> str:
+    """A list of string literals of CEL."""
+    return f"[{', '.join(cel_text(text) for text in texts)}]"
+
+
+def form(pattern: str, message: str) -> Rule:
+    """A text as a whole matches an anchored pattern that Python and RE2 read alike.
+
+    A rule instead of the schema's `pattern`, whose answer would be the pattern.
+    """
+    return Rule(
+        message=message,
+        cel=f"self.matches({cel_text(pattern)})",
+        holds=lambda text: re.fullmatch(pattern, text) is not None,
+    )
+
+
+def within(lowest: str, highest: str, message: str) -> Rule:
+    """A duration lies between two others, both allowed. One that is no duration is left to the rule about its form."""
+    factor = "1"
+    for unit, size in reversed(UNITS_MS.items()):
+        if unit != "ms":
+            factor = f"p.endsWith({cel_text(unit)}) ? {size} : {factor}"
+    milliseconds = (  # CEL's own durations know neither days nor weeks
+        f"self.replace('ms', 'x').findAll('[0-9]+[a-z]').map(p, int(p.substring(0, size(p) - 1)) * ({factor})).sum()"
+    )
+    bounds = f"total >= {round(parse_duration(lowest) * 1000)} && total <= {round(parse_duration(highest) * 1000)}"
+    return Rule(
+        message=message,
+        cel=f"!self.matches({cel_text(DURATION_PATTERN)}) || [{milliseconds}].all(total, {bounds})",
+        holds=lambda text: parse_duration(lowest) <= parse_duration(text) <= parse_duration(highest),
+    )
+
+
+def unique(message: str) -> Rule:
+    """No entry of a list stands there twice; in the CRD the list's type says it."""
+    return Rule(message=message, holds=lambda entries: all(entry not in entries[:i] for i, entry in enumerate(entries)))

@@ -28,7 +28,7 @@ TENANT_LABEL = "eventsink.dev/tenant"
 
 SET = {"x-kubernetes-list-type": "set"}
 
-Duration = Annotated[str, Field(min_length=2, max_length=MAX_DURATION_LENGTH), rules.DURATION]
+Duration = Annotated[str, Field(max_length=MAX_DURATION_LENGTH), rules.DURATION]
 
 
 class SpecModel(BaseModel):
@@ -61,10 +61,10 @@ class SpecModel(BaseModel):
 class SecretKeyRef(SpecModel):
     """A key of a Secret in the EventSink's own namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253), rules.SECRET_NAME] = Field(
+    name: Annotated[str, Field(max_length=253), rules.SECRET_NAME] = Field(
         description="Name of the Secret, in the EventSink's own namespace."
     )
-    key: Annotated[str, Field(min_length=1, max_length=253), rules.SECRET_KEY] = Field(description="Key of the Secret's data.")
+    key: Annotated[str, Field(max_length=253), rules.SECRET_KEY] = Field(description="Key of the Secret's data.")
 
 
 class Match(SpecModel):
@@ -76,7 +76,7 @@ class Match(SpecModel):
     )
     sources: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=63), rules.SOURCE]],
+            list[Annotated[str, Field(max_length=63), rules.SOURCE]],
             Field(min_length=1, max_length=32, json_schema_extra=SET),
             rules.UNIQUE_ENTRIES,
         ]
@@ -84,7 +84,7 @@ class Match(SpecModel):
     ) = Field(default=None, description="Names of sources, as the platform configured them; absent: all.")
     namespaces: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=63), rules.NAMESPACE_GLOB]],
+            list[Annotated[str, Field(max_length=63), rules.NAMESPACE_GLOB]],
             Field(min_length=1, max_length=64, json_schema_extra=SET),
             rules.UNIQUE_ENTRIES,
         ]
@@ -96,7 +96,7 @@ class Match(SpecModel):
     )
     matchers: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=1024), rules.MATCHER]],
+            list[Annotated[str, Field(max_length=1024), rules.MATCHER]],
             Field(min_length=1, max_length=32, json_schema_extra=SET),
             rules.UNIQUE_ENTRIES,
         ]
@@ -128,7 +128,7 @@ class Slack(SpecModel):
 
     RULES = (rules.ONE_SLACK_CREDENTIAL, rules.CHANNEL_NEEDED, rules.CHANNEL_FIXED)
 
-    channel: Annotated[str, Field(min_length=1, max_length=81), rules.CHANNEL] | None = Field(
+    channel: Annotated[str, Field(max_length=81), rules.CHANNEL] | None = Field(
         default=None,
         description="Name (#security-alerts) or id of the channel; absent with an incoming webhook, whose URL fixes it.",
     )
@@ -154,7 +154,7 @@ class HeaderSpec(SpecModel):
 
     RULES = (rules.HEADER_REFUSED, rules.HEADER_ONE_VALUE, rules.HEADER_VALUE, rules.HEADER_CREDENTIAL)
 
-    name: Annotated[str, Field(min_length=1, max_length=64), rules.HEADER_NAME] = Field(
+    name: Annotated[str, Field(max_length=64), rules.HEADER_NAME] = Field(
         description="Name of the header; upper and lower case do not differ."
     )
     value: str | None = Field(
@@ -192,7 +192,6 @@ class Webhook(SpecModel):
 
     url: str | None = Field(
         default=None,
-        min_length=8,
         max_length=2048,
         repr=False,
         description="Where to post; http or https. Use urlSecretRef where the URL itself is secret.",
@@ -244,10 +243,10 @@ class EventSinkSpec(SpecModel):
 
     RULES = (rules.ONE_DESTINATION,)
 
-    tenant: Annotated[str, Field(min_length=1, max_length=63), rules.TENANT, rules.TENANT_IMMUTABLE] = Field(
+    tenant: Annotated[str, Field(max_length=63), rules.TENANT, rules.TENANT_IMMUTABLE] = Field(
         description="The tenant whose alerts are delivered: a UUID or a name. Cannot be changed."
     )
-    name: Annotated[str, Field(min_length=1, max_length=128), rules.DISPLAY_NAME] = Field(description="What people see.")
+    name: Annotated[str, Field(max_length=128), rules.DISPLAY_NAME] = Field(description="What people see.")
     description: str | None = Field(default=None, max_length=1024, description="What the sink is for, for people.")
     suspend: bool | None = Field(default=None, description="True: nothing is queued and nothing sent until it is taken back.")
     match: Match | None = Field(default=None, description="Which alerts are wanted; absent: every alert of the tenant.")

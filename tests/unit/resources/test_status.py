@@ -1,0 +1,116 @@
+"""The conditions of an EventSink are such that kstatus, `kubectl wait` and people read them right."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from pydantic import ValidationError
+
+from eventsink.resources.status import (
+    MAX_MESSAGE_LENGTH,
+    Condition,
+    EventSinkStatus,
+    ready,
+    reconciling,
+    stalled,
+    timestamp,
+)
+
+EARLIER = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
+NOW = datetime(2026, 3, 1, 9, 30, 15, 999_000, tzinfo=UTC)
+
+
+def shown(conditions: tuple[Condition, ...]) -> dict[str, tuple[str, str]]:
+    return {condition.type: (condition.status, condition.last_transition_time) for condition in conditions}
+
+
+def test_a_ready_sink_has_the_condition_ready_alone() -> None:
+    assert shown(ready("In force.", generation=3, now=NOW)) == {"Ready": ("True", "2026-03-01T09:30:15Z")}
+
+
+def test_a_sink_that_waits_is_not_ready_and_reconciling() -> None:
+    conditions = reconciling("SecretNotFound", "Create the Secret hook.", generation=3, now=NOW)
+    assert [condition.to_dict() for condition in conditions] == [
+        {
+            "type": kind,
+            "status": status,
+            "reason": "SecretNotFound",
+            "message": "Create the Secret hook.",
+            "lastTransitionTime": "2026-03-01T09:30:15Z",
+            "observedGeneration": 3,
+        }
+        for kind, status in [("Ready", "False"), ("Reconciling", "True")]
+    ]
+
+
+def test_a_sink_that_needs_a_person_is_not_ready_and_stalled() -> None:
+    assert set(shown(stalled("InvalidURL", "Mend it.", generation=1, now=NOW))) == {"Ready", "Stalled"}
+
+
+def test_a_condition_whose_status_stays_keeps_the_time_of_its_transition() -> None:
+    before = reconciling("SecretNotFound", "Create it.", generation=1, now=EARLIER)
+    after = reconciling("SecretKeyNotFound", "Add the key.", generation=2, now=NOW, previous=before)
+    assert shown(after) == shown(before)
+    assert {condition.reason for condition in after} == {"SecretKeyNotFound"}
+    assert {condition.observed_generation for condition in after} == {2}
+
+
+def test_a_condition_whose_status_changes_gets_the_time_of_now() -> None:
+    before = reconciling("SecretNotFound", "Create it.", generation=1, now=EARLIER)
+    assert shown(stalled("TenantRefused", "Ask.", generation=1, now=NOW, previous=before)) == {
+        "Ready": ("False", "2026-03-01T08:00:00Z"),
+        "Stalled": ("True", "2026-03-01T09:30:15Z"),
+    }
+    assert shown(ready("In force.", generation=1, now=NOW, previous=before)) == {"Ready": ("True", "2026-03-01T09:30:15Z")}
+
+
+def test_the_routers_condition_is_not_carried_along() -> None:
+    delivering = Condition(
+        type="Delivering", status="True", reason="Delivered", message="", last_transition_time="2026-03-01T08:00:00Z"
+    )
+    assert set(shown(ready("In force.", generation=1, now=NOW, previous=[delivering]))) == {"Ready"}
+
+
+def test_a_message_that_is_too_long_is_cut_and_stays_within_the_crds_bound() -> None:
+    (condition,) = ready("x" * 10_000, generation=1, now=NOW)
+    assert len(condition.message) == MAX_MESSAGE_LENGTH
+    assert condition.message.endswith("…")
+
+
+def test_a_moment_of_another_zone_is_told_in_utc() -> None:
+    assert timestamp(NOW.astimezone(timezone(timedelta(hours=2)))) == "2026-03-01T09:30:15Z"
+    with pytest.raises(ValueError, match="time zone"):
+        timestamp(datetime(2026, 1, 1))
+
+
+def test_a_status_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
+    status = EventSinkStatus.model_validate(
+        {
+            "observedGeneration": 2,
+            "novelty": {"a": 1},
+            "delivery": {"lastError": "HTTP503: no", "more": 1},
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "Accepted",
+                    "message": "",
+                    "lastTransitionTime": "2026-03-01T08:00:00Z",
+                    "weight": 7,
+                }
+            ],
+        }
+    )
+    assert status.observed_generation == 2
+    assert status.delivery is not None
+    assert status.delivery.last_error == "HTTP503: no"
+    condition = status.condition("Ready")
+    assert condition is not None
+    assert condition.reason == "Accepted"
+    assert status.condition("Stalled") is None
+
+
+def test_a_condition_without_its_time_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Condition.model_validate({"type": "Ready", "status": "True", "reason": "A", "message": ""})

@@ -1,0 +1,5 @@
+"""`python -m eventsink` is the `eventsink` command."""
+
+from eventsink.cli import main
+
+main()

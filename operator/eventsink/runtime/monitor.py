@@ -1,0 +1,94 @@
+"""Health, readiness and metrics of a process on a port of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from eventsink.runtime.address import Address, bound_port
+from eventsink.runtime.logs import get_logger
+from eventsink.runtime.settings import Settings
+
+Check = Callable[[], str | None]
+"""Returns None when all is well, else a few words on what is missing."""
+
+
+class MonitorSettings(Settings):
+    """Where health and metrics are served; they need no token and tell no tenant's content."""
+
+    address: Address = "127.0.0.1:9090"
+    """`host:port`; port 0 takes a free one. In the image: 0.0.0.0:9090."""
+
+
+class Monitor:
+    """Serves `/healthz` (is the process alive), `/readyz` (may it get work) and `/metrics`.
+
+    Parameters
+    ----------
+    part
+        `operator`, `router` ...: named in the log line that tells the port.
+    registry
+        The metrics of the process.
+    alive, ready
+        Named checks; a failing one answers 503 and is named in the body.
+    """
+
+    def __init__(
+        self,
+        part: str,
+        settings: MonitorSettings,
+        registry: CollectorRegistry,
+        *,
+        alive: Mapping[str, Check] | None = None,
+        ready: Mapping[str, Check] | None = None,
+    ) -> None:
+        self._part = part
+        self._settings = settings
+        self._registry = registry
+        self._alive = dict(alive or {})
+        self._ready = dict(ready or {})
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port.
+
+        Raises
+        ------
+        OSError
+            The address cannot be bound.
+        """
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        host, port = self._settings.address.rsplit(":", 1)
+        site = web.TCPSite(self._runner, host.strip("[]"), int(port))
+        await site.start()
+        actual = bound_port(site)
+        get_logger().info("listening", part="monitor", process=self._part, port=actual)
+        return actual
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _answer(self._alive)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _answer(self._ready)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _answer(checks: Mapping[str, Check]) -> web.Response:
+    results = {name: check() for name, check in checks.items()}
+    failing = {name: why for name, why in results.items() if why is not None}
+    return web.json_response({"ok": not failing, "failing": failing}, status=503 if failing else 200)

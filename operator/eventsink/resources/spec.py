@@ -196,7 +196,7 @@ class Webhook(SpecModel):
         repr=False,
         description="Where to post; http or https. Use urlSecretRef where the URL itself is secret.",
     )
-    url_secret_ref: SecretKeyRef | None = Field(default=None, description="Where to read the URL.")
+    url_secret_ref: SecretKeyRef | None = Field(default=None, description="Where to read the URL, instead of url.")
     headers: (
         Annotated[
             list[HeaderSpec],
@@ -251,5 +251,9 @@ class EventSinkSpec(SpecModel):
     suspend: bool | None = Field(default=None, description="True: nothing is queued and nothing sent until it is taken back.")
     match: Match | None = Field(default=None, description="Which alerts are wanted; absent: every alert of the tenant.")
     delivery: Delivery | None = Field(default=None, description="How the sink is told.")
-    slack: Slack | None = Field(default=None, description="A Slack channel as destination; or webhook, exactly one.")
-    webhook: Webhook | None = Field(default=None, description="An HTTP endpoint as destination; or slack, exactly one.")
+    slack: Slack | None = Field(
+        default=None, description="The destination, if it is a Slack channel. Exactly one of slack and webhook."
+    )
+    webhook: Webhook | None = Field(
+        default=None, description="The destination, if it is an HTTP endpoint. Exactly one of slack and webhook."
+    )

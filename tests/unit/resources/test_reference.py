@@ -1,0 +1,41 @@
+"""The reference that people read names every field and every sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventsink.resources import rules
+from eventsink.resources.crd import crd
+from eventsink.resources.rule import Rule
+
+REFERENCE = (Path(__file__).parents[3] / "docs" / "eventsink.md").read_text(encoding="utf-8")
+SPEC: dict[str, Any] = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+
+def fields(schema: dict[str, Any], path: str) -> list[str]:
+    """Paths of the fields that people fill in; a reference to a Secret is one, an object is its fields."""
+    properties = schema.get("items", schema).get("properties", {})
+    if not properties or set(properties) == {"name", "key"}:
+        return [path]
+    path += "[]" if "items" in schema else ""
+    return [leaf for name, value in properties.items() for leaf in fields(value, f"{path}.{name}")]
+
+
+@pytest.mark.parametrize("path", fields(SPEC, "spec"))
+def test_every_field_stands_in_the_reference(path: str) -> None:
+    assert f"| `{path}` |" in REFERENCE
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in vars(rules).values() if isinstance(rule, Rule)], ids=lambda rule: rule.message[:40]
+)
+def test_every_sentence_stands_in_the_reference(rule: Rule) -> None:
+    assert rule.message.replace("|", "\\|") in REFERENCE
+
+
+@pytest.mark.parametrize("header", [*rules.REFUSED_HEADERS, *rules.CREDENTIAL_HEADERS])
+def test_every_refused_header_stands_in_the_reference(header: str) -> None:
+    assert f"`{header}`" in REFERENCE.lower()

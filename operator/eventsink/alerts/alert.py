@@ -174,9 +174,7 @@ class UnusablePayload(ValueError):
     """
 
 
-def fingerprint_of(
-    tenant: str, source: str, labels: Mapping[str, str], dropped: Iterable[str] = frozenset()
-) -> str:
+def fingerprint_of(tenant: str, source: str, labels: Mapping[str, str], dropped: Iterable[str] = frozenset()) -> str:
     """128-bit BLAKE2b over tenant, source and the sorted labels without `dropped`, as 32 hex digits.
 
     Each part is preceded by its length in bytes, so that no two different inputs are hashed as one.

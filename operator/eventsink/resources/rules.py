@@ -21,7 +21,7 @@ TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 NAMESPACE_GLOB_PATTERN = r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$"
 MATCHER_PATTERN = (
     r"^[ \t]*[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*(=~|!~|!=|=)"
-    r'[ \t]*("([^"\\\r\n]|\\.)*"|([^"\\\r\n]|\\.)*\\?)[ \t]*$'
+    r'[ \t]*("([^"\\\r\n]|\\.)*"|[^"\r\n]*)[ \t]*$'
 )
 """The form of an Alertmanager matcher; whether a pattern is one of RE2 only the operator can tell."""
 CHANNEL_PATTERN = r"^(#?[^ \t\r\n#@A-Z,]{1,80}|[CG][A-Z0-9]{8,20})$"

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
+from eventsink.resources import rules
 from eventsink.resources.eventsink import FieldError, InvalidSpec, read_eventsink, read_object, read_spec
 from tests.cluster.manifests import Refused, accepted, eventsink, refused
 
@@ -34,6 +36,20 @@ def test_a_spec_that_got_around_the_api_server_hears_the_same_words(case: Refuse
 @pytest.mark.parametrize("spec", accepted().values(), ids=accepted())
 def test_a_spec_that_the_api_server_accepts_is_read(spec: dict[str, Any]) -> None:
     assert read_spec(spec).model_dump(by_alias=True, exclude_none=True) == spec
+
+
+def test_what_the_form_of_a_matcher_refuses_is_none_for_the_router_either() -> None:
+    good = [text for spec in accepted().values() for text in spec.get("match", {}).get("matchers", [])]
+    bad = [
+        case.spec["match"]["matchers"][0] for case in refused() if any(line.endswith(rules.MATCHER.message) for line in case.says)
+    ]
+    assert len(good) > 5
+    assert len(bad) > 3
+    for text in good:
+        parse_matcher(text)
+    for text in bad:
+        with pytest.raises(InvalidMatcher):
+            parse_matcher(text)
 
 
 def test_an_eventsink_is_read_with_what_identifies_it() -> None:

@@ -11,7 +11,8 @@ MAX_DURATION_LENGTH = 32
 UNITS_MS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 """Unit -> milliseconds, the longest first."""
 
-_WHOLE = re.compile(DURATION_PATTERN.removeprefix("^").removesuffix("$"))
+DURATION_FORM = "write a duration as whole numbers with units (ms, s, m, h, d, w), such as 90s, 4h, 3d or 1h30m"
+
 _PART = re.compile(r"([0-9]+)(ms|s|m|h|d|w)")
 
 
@@ -20,7 +21,7 @@ class InvalidDuration(ValueError):
 
     def __init__(self, text: str) -> None:
         self.text = text
-        super().__init__("write a duration as whole numbers with units (ms, s, m, h, d, w), such as 90s, 4h, 3d or 1h30m")
+        super().__init__(DURATION_FORM)
 
 
 def parse_duration(text: str) -> float:
@@ -36,7 +37,7 @@ def parse_duration(text: str) -> float:
     InvalidDuration
         Anything else: no unit, a sign, a fraction, a space, more than 32 characters.
     """
-    if len(text) > MAX_DURATION_LENGTH or not _WHOLE.fullmatch(text):
+    if len(text) > MAX_DURATION_LENGTH or not re.fullmatch(DURATION_PATTERN, text):
         raise InvalidDuration(text)
     return sum(int(number) * UNITS_MS[unit] for number, unit in _PART.findall(text)) / 1000
 

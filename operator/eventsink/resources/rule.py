@@ -20,7 +20,7 @@ from .durations import DURATION_PATTERN, UNITS_MS, parse_duration
 BROKEN = "rules_broken"
 """Type of the pydantic error that carries broken rules, in its context under `rules`."""
 
-Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"]
+Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"]
 
 
 @dataclass(frozen=True)

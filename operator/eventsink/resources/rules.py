@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .durations import DURATION_PATTERN
+from .durations import DURATION_FORM, DURATION_PATTERN
 from .rule import Rule, cel_list, cel_text, form, unique, within
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -90,10 +90,7 @@ MATCHER = form(
 )
 UNIQUE_ENTRIES = unique("the same entry stands there twice; remove one of them")
 
-DURATION = form(
-    DURATION_PATTERN,
-    "write a duration as whole numbers with units (ms, s, m, h, d, w), such as 90s, 4h, 3d or 1h30m",
-)
+DURATION = form(DURATION_PATTERN, DURATION_FORM)
 REPEAT_INTERVAL = within("1m", "30d", "repeatInterval must be from 1m to 30d")
 MAX_AGE = within("1m", "30d", "maxAge must be from 1m to 30d")
 TIMEOUT = within("1s", "60s", "timeout must be from 1s to 60s")

@@ -196,12 +196,19 @@ class Queue(Protocol):
         """
         ...
 
-    async def put(self, batch: Batch) -> None:
+    async def put(self, batch: Batch, undo: Callable[[], None] | None = None) -> None:
         """Store a batch; its deliveries go to the listener once they are on disk.
 
         Batches are committed in the order of the calls; several waiting calls share one commit. An empty batch returns when all
-        batches put before it are on disk. If a commit fails, every batch put before the failure was noticed fails too: the state
-        that a caller keeps in memory can be undone in reverse order.
+        batches put before it are on disk. If a commit fails, every batch put before the failure was noticed fails too.
+
+        Parameters
+        ----------
+        batch
+            What to store.
+        undo
+            Called in the event loop if the batch is not stored, before any later batch can be put; the undos of several failed
+            batches are called in reverse order, so that state kept in memory steps back as it went forward.
 
         The result does not depend on the caller: a cancelled call leaves either a committed batch, whose deliveries the
         listener is given all the same, or none.

@@ -61,8 +61,8 @@ class Message:
     """JSON of each `Alert` (camelCase), oldest first; empty where `group` is set."""
     group: bytes | None = None
     """A notification in Alertmanager's webhook format (version 4), for sinks of that format."""
-    fingerprints: Sequence[str] = ()
-    """Of each alert, in the same order."""
+    batched: bool = False
+    """Sent as a list even where it is one alert: the sink asked for more than one in a message."""
 
 
 class Sender(Protocol):

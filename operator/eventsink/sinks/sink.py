@@ -8,9 +8,9 @@ version and the one before. No text of a validation error repeats a value, since
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 SINK_SECRET_TYPE = "eventsink.dev/sink"
@@ -20,9 +20,6 @@ TENANCY_SECRET_NAME = "tenancy"
 TENANCY_SECRET_KEY = "tenancy.json"
 COMPILED_LABEL = "eventsink.dev/compiled"
 DOCUMENT_VERSION = 1
-
-Credential = Annotated[str, Field(repr=False)]
-"""A string that no representation of its document shows."""
 
 
 def sink_secret_name(uid: str) -> str:
@@ -44,6 +41,13 @@ class Document(BaseModel):
     def to_json(self) -> str:
         """The document as JSON text, with credentials; fit for a Secret only."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+class SecretDocument(Document):
+    """A document that holds credentials: its representation shows nothing of it."""
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        return []
 
 
 class CompiledFrom(Document):
@@ -85,33 +89,33 @@ class SinkDelivery(Document):
     max_age: float = 259200.0
 
 
-class Header(Document):
+class Header(SecretDocument):
     """One request header with its resolved value."""
 
     name: str
-    value: Credential
+    value: str
 
 
-class WebhookTarget(Document):
+class WebhookTarget(SecretDocument):
     """All that a POST to a webhook needs."""
 
-    url: Credential
+    url: str
     headers: tuple[Header, ...] = ()
-    signing_secrets: tuple[Credential, ...] = Field(default=(), repr=False)
+    signing_secrets: tuple[str, ...] = ()
     """As in Standard Webhooks: `whsec_` and base64, or the text itself as key."""
     format: Literal["cloudevents", "alertmanager"] = "cloudevents"
     batch: int = 1
     """Most alerts in one message, 1-1000; the alertmanager format sends groups instead."""
     timeout: float = 10.0
-    ca: str | None = Field(default=None, repr=False)
+    ca: str | None = None
     """PEM certificates that the receiver's certificate must chain to; None: the system's."""
 
 
-class SlackTarget(Document):
+class SlackTarget(SecretDocument):
     """All that a message to a Slack channel needs. Exactly one of `token` and `webhook_url` is set."""
 
-    token: Credential | None = None
-    webhook_url: Credential | None = None
+    token: str | None = None
+    webhook_url: str | None = None
     team_id: str = ""
     channel_id: str = ""
     channel_name: str = ""

@@ -1,0 +1,91 @@
+"""The egress guard lets the public internet through and nothing that leads elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from eventsink.sinks.egress import EgressGuard, EgressSettings, judge
+
+PUBLIC = ["1.1.1.1", "8.8.8.8", "172.15.255.255", "172.32.0.0", "100.63.255.255", "100.128.0.0", "11.0.0.1", "223.255.255.255"]
+PUBLIC += ["2606:4700::1111", "2a00:1450:4001::1", "2620:4f:7fff::1", "::ffff:8.8.8.8"]
+REFUSED = ["0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "127.0.0.1", "127.255.255.255", "169.254.169.254"]
+REFUSED += [
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.0.0.170",
+    "192.0.2.1",
+    "192.88.99.1",
+    "192.168.1.1",
+    "198.18.0.1",
+    "198.19.255.255",
+]
+REFUSED += ["198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"]
+REFUSED += [
+    "::",
+    "::1",
+    "::10.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a00:1",
+    "64:ff9b:1::1",
+]
+REFUSED += [
+    "100::1",
+    "2001::1",
+    "2001:0:4136:e378::1",
+    "2001:10::1",
+    "2001:20::1",
+    "2001:db8::1",
+    "2002:a00:1::",
+    "2002:7f00:1::1",
+]
+REFUSED += [
+    "3fff::1",
+    "5f00::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fec0::1",
+    "ff02::1",
+    "4000::1",
+    "not-an-address",
+    "",
+]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_pass(address: str) -> None:
+    assert judge(address).allowed
+
+
+@pytest.mark.parametrize("address", REFUSED)
+def test_everything_else_is_refused_with_a_reason(address: str) -> None:
+    verdict = judge(address)
+    assert not verdict.allowed
+    assert verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("10.96.0.20", True),
+        ("10.112.0.1", False),
+        ("::ffff:10.96.0.20", True),
+        ("10.96.66.6", False),
+        ("fd12::5", True),
+        ("8.8.8.8", False),
+        ("127.0.0.1", False),
+    ],
+)
+def test_the_settings_make_exceptions_and_a_denial_stands_over_them(address: str, allowed: bool) -> None:
+    guard = EgressGuard(EgressSettings(allow=("10.96.0.0/12", "fd00::/8"), deny=("10.96.66.0/24", "8.0.0.0/8")))
+    assert guard.judge(address).allowed is allowed
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "everything", "10.0.0.0/33", ""])
+def test_a_wrong_network_stops_the_start_with_a_sentence(text: str) -> None:
+    with pytest.raises(ValidationError, match="CIDR form"):
+        EgressSettings(allow=(text,))

@@ -1,0 +1,300 @@
+"""What every outgoing transport must pass, against real sockets: subclass `TransportContract` and give it a way to open one."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import pytest
+import trustme
+
+from eventsink.sinks.transport import MAX_RESPONSE_BODY_BYTES, Endpoint, Response, Transport, TransportError, TransportErrorKind
+
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
+Handler = Callable[[Reader, Writer], Awaitable[None]]
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+HEADERS = b"X-Test: canary-header\r\n"
+TIMEOUT_SECONDS = 30.0
+
+
+class Server:
+    """A server that does exactly what a test says, and counts connections and requests."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.port = 0
+
+    async def read_request(self, reader: Reader) -> bytes:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0)
+        request = head + await reader.readexactly(length)
+        self.requests.append(request)
+        return request
+
+    async def connected(self, reader: Reader, writer: Writer) -> None:
+        self.connections += 1
+        try:
+            await self._handler(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(handler: Handler | bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    """Serve on loopback; bytes are the answer to each request of a kept connection."""
+
+    async def answer(reader: Reader, writer: Writer) -> None:
+        while True:
+            await server.read_request(reader)
+            writer.write(handler)  # type: ignore[arg-type]
+            await writer.drain()
+
+    server = Server(answer if isinstance(handler, bytes) else handler)
+    listening = await asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=context, limit=1 << 22)
+    server.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listening.close()
+
+
+def at(server: Server, host: str = "127.0.0.1", scheme: str = "http") -> Endpoint:
+    return Endpoint.parse(f"{scheme}://{host}:{server.port}/canary-path?canary=query")
+
+
+async def post(transport: Transport, endpoint: Endpoint, *, timeout: float = TIMEOUT_SECONDS, ca: str | None = None) -> Response:
+    return await transport.post(endpoint, HEADERS, b'{"a":1}', timeout=timeout, ca=ca)
+
+
+async def fails(
+    transport: Transport, endpoint: Endpoint, *, timeout: float = TIMEOUT_SECONDS, ca: str | None = None
+) -> TransportError:
+    with pytest.raises(TransportError) as raised:
+        await post(transport, endpoint, timeout=timeout, ca=ca)
+    assert "canary" not in f"{raised.value!s}{raised.value!r}{raised.value.__dict__}"
+    assert raised.value.origin == endpoint.origin
+    return raised.value
+
+
+class TransportContract:
+    """Subclasses give `open_transport`; loopback is allowed, at most 4 connections to a host."""
+
+    def open_transport(self) -> Transport:
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def transport(self) -> AsyncIterator[Transport]:
+        opened = self.open_transport()
+        yield opened
+        await opened.close()
+
+    async def test_a_request_arrives_as_it_was_given(self, transport: Transport) -> None:
+        async with serving(OK) as server:
+            response = await post(transport, at(server))
+            assert (response.status, response.body, response.retry_after) == (200, b"ok", None)
+        head, _, body = server.requests[0].partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        assert lines[0] == b"POST /canary-path?canary=query HTTP/1.1"
+        assert b"Host: 127.0.0.1:%d" % server.port in lines
+        assert b"X-Test: canary-header" in lines
+        assert b"Content-Length: 7" in lines
+        assert body == b'{"a":1}'
+
+    async def test_connections_are_kept_and_used_again(self, transport: Transport) -> None:
+        async with serving(OK) as server:
+            for _ in range(5):
+                await post(transport, at(server))
+            assert (server.connections, len(server.requests)) == (1, 5)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ],
+    )
+    async def test_a_connection_that_the_server_ends_is_not_used_again(self, transport: Transport, answer: bytes) -> None:
+        async with serving(answer) as server:
+            await post(transport, at(server))
+            await post(transport, at(server))
+            assert server.connections == 2
+
+    async def test_no_more_connections_than_allowed_are_opened_and_none_waits_for_ever(self, transport: Transport) -> None:
+        async with serving(OK) as server:
+            answers = await asyncio.gather(*(post(transport, at(server)) for _ in range(60)))
+            assert {answer.status for answer in answers} == {200}
+            assert server.connections <= 4
+
+    async def test_waiting_for_a_connection_is_bounded_by_the_timeout(self, transport: Transport) -> None:
+        release = asyncio.Event()
+
+        async def hang(reader: Reader, _: Writer) -> None:
+            await server.read_request(reader)
+            await release.wait()
+
+        async with serving(hang) as server:
+            hanging = [asyncio.ensure_future(post(transport, at(server))) for _ in range(4)]
+            while len(server.requests) < 4:
+                await asyncio.sleep(0.01)
+            error = await fails(transport, at(server), timeout=0.2)
+            assert (error.kind, error.sent) == (TransportErrorKind.OVERLOADED, False)
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
+            release.set()
+
+    async def test_a_cancelled_request_gives_its_place_back(self, transport: Transport) -> None:
+        async def hang_at_first(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            if server.connections <= 4:
+                await reader.read()
+                return
+            writer.write(OK)
+
+        async with serving(hang_at_first) as server:
+            hanging = [asyncio.ensure_future(post(transport, at(server))) for _ in range(4)]
+            while len(server.requests) < 4:
+                await asyncio.sleep(0.01)
+            waiting = asyncio.ensure_future(post(transport, at(server)))
+            await asyncio.sleep(0)
+            for task in hanging:
+                task.cancel()
+            assert (await waiting).status == 200
+
+    async def test_a_kept_connection_that_died_is_replaced_without_an_error(self, transport: Transport) -> None:
+        async def one_answer_then_close(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            writer.write(OK)
+            await writer.drain()
+            await server.read_request(reader)  # the next request is read, and the connection ended without a word
+
+        async with serving(one_answer_then_close) as server:
+            await post(transport, at(server))
+            assert (await post(transport, at(server))).status == 200
+            assert server.connections == 2
+
+    @pytest.mark.parametrize(
+        ("answer", "expected"),
+        [
+            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n", (201, b"")),
+            (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", (204, b"")),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", (200, b"abc")),
+            (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", (302, b"")),
+            (b"HTTP/1.1 500 \xff\r\nContent-Length: 1\r\n\r\nx", (500, b"x")),
+        ],
+    )
+    async def test_answers_of_all_forms_are_read_and_no_redirect_is_followed(
+        self, transport: Transport, answer: bytes, expected: tuple[int, bytes]
+    ) -> None:
+        async with serving(answer) as server:
+            response = await post(transport, at(server))
+            assert (response.status, response.body) == expected
+            assert len(server.requests) == 1
+
+    async def test_a_body_may_end_with_the_connection(self, transport: Transport) -> None:
+        async def answer(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nRetry-After: 7\r\n\r\nall of it")
+
+        async with serving(answer) as server:
+            response = await post(transport, at(server))
+            assert (response.body, response.retry_after) == (b"all of it", "7")
+
+    async def test_a_huge_answer_is_cut_and_its_end_not_waited_for(self, transport: Transport) -> None:
+        async def endless(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+
+        async with serving(endless) as server:
+            response = await post(transport, at(server))
+            assert (response.status, len(response.body)) == (200, MAX_RESPONSE_BODY_BYTES)
+
+    @pytest.mark.parametrize(
+        ("answer", "kind"),
+        [
+            (b"", TransportErrorKind.RESET),
+            (b"HTTP/1.1 200 OK\r\nContent-Le", TransportErrorKind.RESET),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", TransportErrorKind.RESET),
+            (b"SSH-2.0-canary\r\n\r\n", TransportErrorKind.PROTOCOL),
+            (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", TransportErrorKind.PROTOCOL),
+            (b"HTTP/1.1 200 OK\r\n" + b"X-canary: y\r\n" * 20_000 + b"\r\n", TransportErrorKind.PROTOCOL),
+            (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000, TransportErrorKind.PROTOCOL),
+        ],
+    )
+    async def test_what_is_no_answer_is_an_error(self, transport: Transport, answer: bytes, kind: TransportErrorKind) -> None:
+        async def once(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            writer.write(answer)
+            await writer.drain()
+
+        async with serving(once) as server:
+            error = await fails(transport, at(server))
+            assert (error.kind, error.sent) == (kind, True)
+
+    @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"])
+    async def test_an_answer_that_does_not_come_is_a_timeout(self, transport: Transport, answer: bytes) -> None:
+        async def stall(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            writer.write(answer)
+            await reader.read()
+
+        async with serving(stall) as server:
+            error = await fails(transport, at(server), timeout=0.3)
+            assert (error.kind, error.sent) == (TransportErrorKind.TIMEOUT, True)
+
+    async def test_nobody_listening_is_refused(self, transport: Transport) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            error = await fails(transport, Endpoint.parse(f"http://127.0.0.1:{unused.getsockname()[1]}/"))
+        assert (error.kind, error.sent) == (TransportErrorKind.REFUSED, False)
+
+    async def test_a_name_without_an_address_is_told(self, transport: Transport) -> None:
+        error = await fails(transport, Endpoint.parse("http://no-such-name.invalid/"))
+        assert error.kind is TransportErrorKind.DNS
+
+    @pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "http://[::1]:9/", "http://10.0.0.1/", "http://0.0.0.0/"])
+    async def test_addresses_that_are_not_allowed_are_not_dialled(self, transport: Transport, url: str) -> None:
+        error = await fails(transport, Endpoint.parse(url))
+        assert (error.kind, error.sent) == (TransportErrorKind.EGRESS, False)
+
+    async def test_a_private_authority_is_trusted_where_it_is_given_only(self, transport: Transport) -> None:
+        authority, other = trustme.CA(), trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(context)
+        pem, other_pem = authority.cert_pem.bytes().decode(), other.cert_pem.bytes().decode()
+        async with serving(OK, context) as server:
+            endpoint = at(server, "localhost", "https")
+            assert (await post(transport, endpoint, ca=pem)).status == 200
+            assert (await post(transport, endpoint, ca=pem)).status == 200
+            assert server.connections == 1
+            for wrong in (None, other_pem, "-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n"):
+                assert (await fails(transport, endpoint, ca=wrong)).kind is TransportErrorKind.TLS
+            assert (await fails(transport, at(server, "127.0.0.1", "https"), ca=pem)).kind is TransportErrorKind.TLS
+            assert len(server.requests) == 2
+
+    async def test_https_to_a_server_without_tls_is_told(self, transport: Transport) -> None:
+        async def plain(reader: Reader, writer: Writer) -> None:
+            await reader.read(10)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+
+        async with serving(plain) as server:
+            assert (await fails(transport, at(server, "localhost", "https"))).kind is TransportErrorKind.TLS
+
+    async def test_a_closed_transport_sends_nothing(self, transport: Transport) -> None:
+        async with serving(OK) as server:
+            await transport.close()
+            await fails(transport, at(server))
+            assert server.requests == []

@@ -166,6 +166,11 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     envelope: dict[str, msgspec.Raw] | None = None
     """The notification's own members but `alerts`, as the source wrote them, for formats that pass a group on."""
 
+    def positions(self) -> list[int]:
+        """For each of `alerts`, its index in the request."""
+        skipped = {one.index for one in self.rejected}
+        return [index for index in range(len(self.alerts) + len(skipped)) if index not in skipped]
+
 
 class UnusablePayload(ValueError):
     """A request of which nothing can be used: not JSON, another version, no alert in it.

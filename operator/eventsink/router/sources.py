@@ -1,0 +1,147 @@
+"""Sources: who may send alerts, how their payloads are read, and whose alerts they are."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from eventsink.alerts.formats import FORMATS
+from eventsink.runtime.logs import get_logger
+from eventsink.runtime.settings import ConfigurationError, Settings, read_secret_file
+
+TOKEN_REREAD_SECONDS = 5.0
+"""Token files are read again after this, so that a rotated Secret counts without a restart."""
+_NOBODY = hashlib.sha256(b"").digest()
+"""Compared with where there is no source of that name, so that both take the same time."""
+
+SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+TokenHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class NamespaceOwner(Settings):
+    """The tenant that owns the namespace an alert is about."""
+
+    label: str = "namespace"
+    """Label of the alert that names the namespace."""
+
+
+class TenantRule(Settings):
+    """How the tenant of an alert is told; exactly one of the three."""
+
+    fixed: str | None = None
+    """All alerts of the source are this tenant's."""
+    namespace_owner: NamespaceOwner | None = None
+    """The owner of the alert's namespace (label eventsink.dev/tenant of the Namespace)."""
+    label: str | None = None
+    """Name of the alert's label that holds the tenant. Only for sources whose labels tenants cannot choose."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> TenantRule:
+        if sum(rule is not None for rule in (self.fixed, self.namespace_owner, self.label)) != 1:
+            raise ValueError("set exactly one of fixed, namespaceOwner and label")
+        return self
+
+
+class SourceSettings(Settings):
+    """One source of alerts."""
+
+    name: SourceName
+    """Part of the path that it posts to: /v1/alerts/<name>."""
+    format: Literal["alertmanager"] = "alertmanager"
+    """What it posts. alertmanager: its webhook, version 4."""
+    token_files: tuple[Path, ...] = ()
+    """Files with one bearer token each; two while one replaces the other."""
+    token_hashes: tuple[TokenHash, ...] = ()
+    """Tokens as sha256:<hex>, for configuration without secrets."""
+    path_token: bool = False
+    """Whether the token may stand in the path (/v1/alerts/<name>/<token>), for senders that cannot set a header."""
+    tenant: TenantRule
+    """Whose alerts they are."""
+    allowed_tenants: tuple[str, ...] | None = None
+    """Tenants that the source may name; absent: all."""
+    default_tenant: str | None = None
+    """Whose alerts those are whose tenant cannot be told; absent: they are refused and counted."""
+    drop_labels: tuple[str, ...] = ()
+    """Labels that tell apart the two copies of one alert that a highly available pair sends, such as replica."""
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        assert name in FORMATS
+        return name
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> SourceSettings:
+        if not self.token_files and not self.token_hashes:
+            raise ValueError(f"the source {self.name} needs tokenFiles or tokenHashes")
+        return self
+
+
+class Sources(Settings):
+    """The sources of a router; names are unique."""
+
+    sources: tuple[SourceSettings, ...] = Field(min_length=1)
+
+
+class Source:
+    """A source at work: its settings, its parser, and its tokens as they are in the files now."""
+
+    def __init__(self, settings: SourceSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.parse = FORMATS[settings.format]
+        self.dropped_labels = frozenset(settings.drop_labels)
+        self._clock = clock
+        self._fixed = [bytes.fromhex(text.removeprefix("sha256:")) for text in settings.token_hashes]
+        self._hashes = self._fixed + [_hash(read_secret_file(path)) for path in settings.token_files]
+        self._read_at = clock()
+
+    def knows(self, token: str) -> bool:
+        """Whether this is one of its tokens; takes the same time whichever it is."""
+        if self.settings.token_files and self._clock() - self._read_at > TOKEN_REREAD_SECONDS:
+            self._reread()
+        digest = _hash(token)
+        return bool(sum([hmac.compare_digest(digest, known) for known in self._hashes]))
+
+    def _reread(self) -> None:
+        self._read_at = self._clock()
+        try:
+            self._hashes = self._fixed + [_hash(read_secret_file(path)) for path in self.settings.token_files]
+        except ConfigurationError as error:
+            # A file that is being replaced must not lock the source out: the tokens read last stay.
+            get_logger().warning("a token file cannot be read; the tokens read last stay", source=self.name, reason=str(error))
+
+
+def open_sources(settings: tuple[SourceSettings, ...]) -> dict[str, Source]:
+    """The sources by name.
+
+    Raises
+    ------
+    ConfigurationError
+        Two have one name, or a token file cannot be read.
+    """
+    sources: dict[str, Source] = {}
+    for one in settings:
+        if one.name in sources:
+            raise ConfigurationError(f"sources: two have the name {one.name}; names are unique")
+        sources[one.name] = Source(one)
+    return sources
+
+
+def authenticate(sources: dict[str, Source], name: str, token: str) -> Source | None:
+    """The source of that name if the token is its; an unknown name takes the same time as a wrong token."""
+    source = sources.get(name)
+    if source is None:
+        hmac.compare_digest(_hash(token), _NOBODY)
+        return None
+    return source if source.knows(token) else None
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -29,6 +29,8 @@ class SinkDirectory:
         self._tenancy = Tenancy()
         self._tenancy_known = False
         self._loaded = False
+        self.withheld: set[str] = set()
+        """uids of sinks that exist and that this version cannot read: they are not gone."""
         self._sink_listeners: list[Callable[[SinkChange], None]] = []
         self._load_listeners: list[Callable[[], None]] = []
 

@@ -1,0 +1,58 @@
+"""What the router measures of deliveries and of itself; the intake measures its own door (`router.intake`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+NAMESPACE = "eventsink_router"
+
+
+class DispatchMetrics:
+    """Counters of dispatch. Labels are bounded: kinds, classes and reasons, never a sink or a tenant."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.attempts = Counter(
+            f"{NAMESPACE}_attempts", "Messages sent, by kind of sink and outcome.", ["kind", "outcome"], registry=registry
+        )
+        self.delivered = Counter(f"{NAMESPACE}_deliveries_delivered", "Deliveries that arrived.", ["kind"], registry=registry)
+        self.dead = Counter(f"{NAMESPACE}_deliveries_dead", "Deliveries that became dead letters.", ["reason"], registry=registry)
+        self.failures = Counter(
+            f"{NAMESPACE}_attempt_failures",
+            "Attempts that failed, by class and reason.",
+            ["failure", "reason"],
+            registry=registry,
+        )
+        self.latency = Histogram(
+            f"{NAMESPACE}_delivery_latency_seconds",
+            "From the commit of a delivery to its arrival.",
+            registry=registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 86400),
+        )
+        self.in_flight = Gauge(f"{NAMESPACE}_messages_in_flight", "Messages on their way at this moment.", registry=registry)
+
+
+class GaugeReader(Collector):
+    """Gauges that are read when they are asked for.
+
+    Parameters
+    ----------
+    read
+        Gives (name without namespace, help, value) of each.
+    """
+
+    def __init__(self, registry: CollectorRegistry, read: Callable[[], Iterable[tuple[str, str, float]]]) -> None:
+        self._read = read
+        registry.register(self)
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        for name, text, value in self._read():
+            family = GaugeMetricFamily(f"{NAMESPACE}_{name}", text)
+            family.add_metric([], value)
+            yield family

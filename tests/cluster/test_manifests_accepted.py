@@ -1,0 +1,135 @@
+"""EventSinks that are in order are taken as they were written, can be changed within the rules, and read well in kubectl."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eventsink.resources.status import Condition, DeliveryStatus, EventSinkStatus, SlackStatus, ready, stalled, timestamp
+from tests.cluster.manifests import accepted, eventsink
+from tests.support.kubectl import Kubectl
+
+SAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "samples").glob("*.yaml"))
+LEAST: dict[str, Any] = {"tenant": "acme", "name": "Alerts", "webhook": {"url": "https://example.com/hook"}}
+NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["plain", "server-side"])
+@pytest.mark.parametrize("spec", accepted().values(), ids=accepted())
+def test_an_accepted_manifest_is_stored_as_it_was_written(
+    kubectl: Kubectl, namespace: str, spec: dict[str, Any], server_side: bool
+) -> None:
+    kubectl.apply(eventsink(spec, namespace=namespace), server_side=server_side)
+    assert kubectl.get("eventsink", "alerts", namespace=namespace)["spec"] == spec
+
+
+@pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)
+def test_a_sample_applies_by_itself(kubectl: Kubectl, namespace: str, file: Path) -> None:
+    sample = next(yaml.safe_load_all(file.read_text()))["metadata"]["name"]
+    objects = list(yaml.safe_load_all(file.read_text().replace(sample, namespace)))
+    assert [obj["kind"] for obj in objects] == ["Namespace", "Secret", "EventSink"]
+    assert objects[0]["metadata"]["labels"]["eventsink.dev/tenant"] == objects[2]["spec"]["tenant"]
+    kubectl.apply(objects)
+    assert kubectl.get("eventsink", "alerts", namespace=namespace)["spec"] == objects[2]["spec"]
+
+
+def test_the_tenant_cannot_be_changed_and_everything_else_can(kubectl: Kubectl, namespace: str) -> None:
+    kubectl.apply(eventsink(LEAST, namespace=namespace))
+    sentence = "spec.tenant: Forbidden: the tenant of an EventSink cannot be changed; create another EventSink"
+    for server_side in (False, True):
+        changed = eventsink({**LEAST, "tenant": "other"}, namespace=namespace)
+        assert sentence in kubectl.apply(changed, expect_failure=True, server_side=server_side)
+    slack = {"tenant": "acme", "name": "Renamed", "slack": {"channel": "#alerts"}}
+    kubectl.apply(eventsink(slack, namespace=namespace))
+    assert kubectl.get("eventsink", "alerts", namespace=namespace)["spec"] == slack
+
+
+def test_a_change_that_breaks_a_rule_leaves_what_was_there(kubectl: Kubectl, namespace: str) -> None:
+    kubectl.apply(eventsink(LEAST, namespace=namespace))
+    broken = {**LEAST, "webhook": {"url": "https://example.com/hook", "batch": 5, "format": "alertmanager"}}
+    assert "remove batch" in kubectl.apply(eventsink(broken, namespace=namespace), expect_failure=True)
+    assert kubectl.get("eventsink", "alerts", namespace=namespace)["spec"] == LEAST
+
+
+def test_an_empty_patch_changes_nothing(kubectl: Kubectl, namespace: str) -> None:
+    kubectl.apply(eventsink(LEAST, namespace=namespace))
+    before = kubectl.get("eventsink", "alerts", namespace=namespace)
+    kubectl.run("patch", "eventsink", "alerts", "-n", namespace, "--type=merge", "-p", "{}")
+    assert kubectl.get("eventsink", "alerts", namespace=namespace) == before
+
+
+def test_the_tenant_cannot_be_removed(kubectl: Kubectl, namespace: str) -> None:
+    kubectl.apply(eventsink(LEAST, namespace=namespace))
+    without = eventsink({"name": "Alerts", "webhook": LEAST["webhook"]}, namespace=namespace)
+    assert "spec.tenant: Required value" in kubectl.apply(without, expect_failure=True)
+
+
+def apply_status(kubectl: Kubectl, namespace: str, manager: str, status: EventSinkStatus) -> None:
+    """Write a part of the status as the operator and the router do: each with its own field manager."""
+    body = {key: value for key, value in eventsink(None, namespace=namespace).items() if key != "spec"}
+    kubectl.run(
+        *("apply", "--server-side", "--subresource=status", f"--field-manager={manager}", "-f", "-"),
+        input=yaml.safe_dump({**body, "status": status.to_dict()}),
+    )
+
+
+def operators(conditions: tuple[Condition, ...]) -> EventSinkStatus:
+    return EventSinkStatus(
+        observed_generation=1,
+        conditions=conditions,
+        type="webhook",
+        spec_changed_time=timestamp(NOW),
+        slack=SlackStatus(team_id="T1", team_name="Acme", channel_id="C1", channel_name="alerts"),
+    )
+
+
+ROUTERS = EventSinkStatus(
+    conditions=(
+        Condition(type="Delivering", status="True", reason="Delivered", message="", last_transition_time=timestamp(NOW)),
+    ),
+    delivery=DeliveryStatus(last_delivered_time=timestamp(NOW), last_error="HTTP503: not now"),
+)
+
+
+def test_operator_and_router_write_the_status_beside_each_other(kubectl: Kubectl, namespace: str) -> None:
+    kubectl.apply(eventsink(LEAST, namespace=namespace))
+    waiting = operators(stalled("TenantRefused", "Ask the platform team.", generation=1, now=NOW))
+    apply_status(kubectl, namespace, "eventsink-operator", waiting)
+    apply_status(kubectl, namespace, "eventsink-router", ROUTERS)
+    stored = EventSinkStatus.model_validate(kubectl.get("eventsink", "alerts", namespace=namespace)["status"])
+    assert {condition.type for condition in stored.conditions} == {"Ready", "Stalled", "Delivering"}
+    assert stored.delivery == ROUTERS.delivery
+    assert stored.slack == waiting.slack
+
+    accepted_now = operators(ready("In force.", generation=1, now=NOW, previous=stored.conditions))
+    apply_status(kubectl, namespace, "eventsink-operator", accepted_now)
+    stored = EventSinkStatus.model_validate(kubectl.get("eventsink", "alerts", namespace=namespace)["status"])
+    assert {condition.type for condition in stored.conditions} == {"Ready", "Delivering"}
+    kubectl.run("wait", "-n", namespace, "eventsink/alerts", "--for=condition=Ready", "--timeout=30s")
+
+
+def test_kubectl_get_shows_tenant_type_and_conditions_by_each_of_its_names(kubectl: Kubectl, namespace: str) -> None:
+    kubectl.apply(eventsink(LEAST, namespace=namespace))
+    apply_status(kubectl, namespace, "eventsink-operator", operators(ready("", generation=1, now=NOW)))
+    apply_status(kubectl, namespace, "eventsink-router", ROUTERS)
+    for name in ("eventsinks", "eventsink", "esink", "eventsinks.v1alpha1.eventsink.dev"):
+        header, row = kubectl.run("get", name, "-n", namespace).stdout.splitlines()
+        assert header.split() == ["NAME", "TENANT", "TYPE", "READY", "DELIVERING", "AGE"]
+        assert row.split()[:5] == ["alerts", "acme", "webhook", "True", "True"]
+    wide = kubectl.run("get", "esink", "-n", namespace, "-o", "wide").stdout
+    assert wide.splitlines()[0].split()[-1] == "REASON"
+    assert wide.split()[-1] == "Accepted"
+
+
+def test_kubectl_explain_tells_what_a_field_is_for(kubectl: Kubectl, crd_installed: None) -> None:
+    webhook = " ".join(kubectl.run("explain", "eventsink.spec.webhook").stdout.split())
+    assert "The destination, if it is an HTTP endpoint. Exactly one of slack and webhook." in webhook
+    assert "url <string> Where to post; http or https." in webhook
+    assert "format <string> enum: cloudevents, alertmanager" in webhook
+    assert "How long one attempt may take, 1s to 60s (absent: 10s)." in webhook
+    spec = " ".join(kubectl.run("explain", "eventsink.spec").stdout.split())
+    assert "tenant <string> -required- The tenant whose alerts are delivered" in spec

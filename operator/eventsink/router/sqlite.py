@@ -219,6 +219,10 @@ class SqliteQueue:
         return await self._read(lambda reader: reader.look_up(selection, after, limit))
 
     async def depth(self) -> Depth:
+        return self.depth_now()
+
+    def depth_now(self) -> Depth:
+        """`depth` without waiting: it is counted in memory."""
         return Depth(self._waiting, self._dead, self._used_bytes)
 
     async def told(self) -> AsyncIterator[Told]:

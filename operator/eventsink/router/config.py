@@ -1,0 +1,47 @@
+"""The router's configuration: one file, composed of what each part documents beside its own code."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from eventsink.kube.client import KubernetesSettings
+from eventsink.router.admin import AdminSettings
+from eventsink.router.dispatch import DispatchSettings
+from eventsink.router.server import IntakeSettings
+from eventsink.router.sources import SourceSettings
+from eventsink.router.sqlite import QueueSettings
+from eventsink.router.state import StateSettings
+from eventsink.runtime.logs import LogSettings
+from eventsink.runtime.monitor import MonitorSettings
+from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
+from eventsink.sinks.egress import EgressSettings
+from eventsink.sinks.http1 import TransportSettings
+
+
+class ShutdownSettings(Settings):
+    """What happens at SIGTERM: readiness goes first, then the intake, then what is on its way."""
+
+    unready: Seconds = 3.0
+    """How long alerts are still taken after readiness went, until load balancers have noticed."""
+    grace: Seconds = 20.0
+    """How long what is on its way may take. With `unready` below the pod's terminationGracePeriodSeconds."""
+
+
+class RouterSettings(ProcessSettings):
+    """All settings of `eventsink router`."""
+
+    sinks_namespace: str = Field(default="eventsink-system-sinks", min_length=1, max_length=63)
+    """The namespace that holds the compiled sinks and nothing else."""
+    sources: tuple[SourceSettings, ...] = ()
+    """Who may send alerts."""
+    intake: IntakeSettings = IntakeSettings()
+    queue: QueueSettings = QueueSettings()
+    state: StateSettings = StateSettings()
+    dispatch: DispatchSettings = DispatchSettings()
+    transport: TransportSettings = TransportSettings()
+    egress: EgressSettings = EgressSettings()
+    admin: AdminSettings = AdminSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    log: LogSettings = LogSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    shutdown: ShutdownSettings = ShutdownSettings()

@@ -1,0 +1,195 @@
+"""Tells an EventSink's status how delivery goes: the condition `Delivering` and `status.delivery`, and no other field.
+
+Written when `Delivering` changes, else at most each five minutes a sink, and at most 20 a second in all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from eventsink.kube.client import Api, ApiError, Conflict, Invalid, NotFound, Object
+from eventsink.kube.objects import apply_status, custom_path
+from eventsink.resources.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from eventsink.router.directory import SinkDirectory
+from eventsink.router.health import SinkHealth
+from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.sinks.sink import Sink
+
+FIELD_MANAGER = "eventsink-router"
+EVERY_SECONDS = 300.0
+"""Between two writes to one sink that tell of no change of `Delivering`."""
+PER_SECOND = 20
+"""Writes in all."""
+LOOK_SECONDS = 1.0
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 60.0
+MAX_TEXT = 1024
+"""Characters of a message; the CRD's bound is higher."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What a status says already, as far as the router knows."""
+
+    state: str = ""
+    reason: str = ""
+    changed: str = ""
+    """When the state last changed, RFC 3339."""
+    last_delivered: float | None = None
+    last_error: str = ""
+    at: float = float("-inf")
+    """Monotonic clock of the last write, or attempt."""
+
+
+def is_due(health: SinkHealth, written: Written, now: float) -> bool:
+    """Whether a sink's status is to be written now."""
+    if (health.state.value, health.reason) != (written.state, written.reason):
+        return True
+    other = (health.last_delivered, health.last_error) != (written.last_delivered, written.last_error)
+    return other and now - written.at >= EVERY_SECONDS
+
+
+class StatusReporter:
+    """Writes statuses, for ever, through outages: of each sink only the newest is kept.
+
+    Parameters
+    ----------
+    health
+        uid -> how it goes, of all sinks.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        directory: SinkDirectory,
+        health: Callable[[str], SinkHealth | None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._api = api
+        self._directory = directory
+        self._health = health
+        self._clock = clock
+        self._wall = wall
+        self._written: dict[str, Written] = {}
+        self._changed = asyncio.Event()
+        self._failures = 0
+        self._log = Repeated(60.0)
+        self._without_details = False
+
+    def changed(self, _sink: Sink, _health: SinkHealth) -> None:
+        """Something is to be told soon."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            await self._round()
+
+    async def _round(self) -> None:
+        sinks = self._directory.sinks
+        for uid in [uid for uid in self._written if uid not in sinks]:
+            del self._written[uid]
+        for uid, health in due(sinks, self._health, self._written, self._clock()):
+            sink = sinks.get(uid)
+            if sink is None:
+                continue
+            written = self._written.setdefault(uid, Written())
+            try:
+                await self._write(sink, health, written)
+                self._failures = 0
+            except (NotFound, Conflict):
+                self._remember(written, health)  # gone, or another object of that name: the directory will follow
+            except ApiError as error:
+                await self._wait(error)
+                return
+            await asyncio.sleep(1 / PER_SECOND)
+
+    async def _write(self, sink: Sink, health: SinkHealth, written: Written) -> None:
+        path = custom_path(GROUP, VERSION, PLURAL, sink.namespace, sink.name)
+        changed = written.changed if health.state.value == written.state else _time(self._wall())
+        body = status_body(sink, health, changed, details=not self._without_details)
+        try:
+            await apply_status(self._api, path, body, manager=FIELD_MANAGER)
+        except ApiError as error:
+            if self._without_details or not (error.status == 500 or isinstance(error, Invalid)):
+                raise
+            # An older CRD does not know status.delivery: the condition alone can still be told.
+            await apply_status(self._api, path, status_body(sink, health, changed, details=False), manager=FIELD_MANAGER)
+            self._without_details = True
+            get_logger().warning("the CRD lacks status.delivery: apply the CRD of this version", reason=str(error))
+        written.changed = changed
+        self._remember(written, health)
+
+    def _remember(self, written: Written, health: SinkHealth) -> None:
+        written.state, written.reason = health.state.value, health.reason
+        written.last_delivered, written.last_error = health.last_delivered, health.last_error
+        written.at = self._clock()
+
+    async def _wait(self, error: ApiError) -> None:
+        more = self._log.due()
+        if more is not None:
+            get_logger().warning("statuses cannot be written; it is tried again", reason=str(error), more=more)
+        wait = min(FIRST_WAIT_SECONDS * 2.0**self._failures, LONGEST_WAIT_SECONDS)
+        self._failures = min(self._failures + 1, 10)
+        await asyncio.sleep(wait)
+
+
+def due(
+    sinks: Mapping[str, Sink], health: Callable[[str], SinkHealth | None], written: Mapping[str, Written], now: float
+) -> list[tuple[str, SinkHealth]]:
+    """The sinks whose status is to be written, those whose `Delivering` changed first."""
+    found: list[tuple[bool, str, SinkHealth]] = []
+    for uid in sinks:
+        current = health(uid)
+        if current is None:
+            continue
+        before = written.get(uid, Written())
+        if is_due(current, before, now):
+            found.append((before.state == current.state.value, uid, current))
+    found.sort(key=lambda one: one[:2])
+    return [(uid, current) for _, uid, current in found]
+
+
+def status_body(sink: Sink, health: SinkHealth, changed: str, *, details: bool) -> Object:
+    """What is applied: all fields of this manager, each time."""
+    status: Object = {
+        "conditions": [
+            {
+                "type": "Delivering",
+                "status": health.state.value,
+                "reason": health.reason,
+                "message": health.message[:MAX_TEXT],
+                "lastTransitionTime": changed,
+                "observedGeneration": sink.compiled_from.generation,
+            }
+        ]
+    }
+    delivery: Object = {}
+    if health.last_delivered is not None:
+        delivery["lastDeliveredTime"] = _time(health.last_delivered)
+    if health.last_error:
+        delivery["lastError"] = health.last_error[:MAX_TEXT]
+    if details and delivery:
+        status["delivery"] = delivery
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": sink.name, "namespace": sink.namespace, "uid": sink.uid},
+        "status": status,
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -20,6 +19,7 @@ import yaml
 
 from tests.controlplane.binaries import Binaries, find_or_build
 from tests.controlplane.certificates import Authority, signing_key
+from tests.support.ports import free_ports
 
 START_TIMEOUT_SECONDS = 90
 STOP_TIMEOUT_SECONDS = 20
@@ -258,18 +258,6 @@ def wait_for(what: str, condition: Callable[[], bool], explain: Callable[[], str
         if time.monotonic() > deadline:
             raise TimeoutError(f"timed out waiting for {what}:\n{explain()}")
         time.sleep(0.1)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def die_with_parent() -> None:

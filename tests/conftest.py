@@ -1,0 +1,44 @@
+"""What all tests share: the rule on skips, the logs of processes in failures, and the session's control plane."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from tests.support import no_skips
+from tests.support.cluster import (
+    control_plane,
+    crd_installed,
+    fresh_control_plane,
+    install_manifests,
+    kubectl,
+    make_namespace,
+    namespace,
+)
+from tests.support.processes import open_processes
+
+__all__ = [
+    "control_plane",
+    "crd_installed",
+    "fresh_control_plane",
+    "install_manifests",
+    "kubectl",
+    "make_namespace",
+    "namespace",
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take over the rule on skips."""
+    config.pluginmanager.register(no_skips, "no-skips")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the log's tail of every process that runs when a test fails."""
+    report = yield
+    if report.failed:
+        for process in open_processes:
+            report.sections.append((f"process {process.name}", process.tail()))
+    return report

@@ -1,0 +1,99 @@
+"""Fixtures of the one control plane of a test session, and of what is installed in it (taken over by tests/conftest.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.controlplane import ControlPlane
+from tests.support.kubectl import Kubectl
+
+ROOT = Path(__file__).parents[2]
+CRDS = ROOT / "crds"
+MANIFESTS = ROOT / "manifests" / "default"
+CRD = "eventsinks.eventsink.dev"
+SYSTEM_NAMESPACE = "eventsink-system"
+SINKS_NAMESPACE = "eventsink-system-sinks"
+
+MakeNamespace = Callable[..., str]
+"""`make_namespace(tenant=None)`: a new namespace that is deleted at the end of the test."""
+MakeControlPlane = Callable[[], ControlPlane]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What `kubectl apply -k manifests/default` made: kubeconfigs with exactly the rights that are shipped, valid for an hour."""
+
+    operator: Path
+    router: Path
+    namespace: str = SYSTEM_NAMESPACE
+    sinks_namespace: str = SINKS_NAMESPACE
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """The session's control plane. What takes its API server away uses `fresh_control_plane`."""
+    with ControlPlane() as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_control_plane() -> Iterator[MakeControlPlane]:
+    """Starts control planes for one test alone; they end with it."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(ControlPlane())
+
+
+@pytest.fixture(scope="session")
+def kubectl(control_plane: ControlPlane) -> Kubectl:
+    """kubectl as cluster administrator."""
+    return Kubectl(control_plane.admin_kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def crd_installed(kubectl: Kubectl) -> None:
+    """The EventSink is known to the API server."""
+    install_crd(kubectl)
+
+
+@pytest.fixture(scope="session")
+def install_manifests(control_plane: ControlPlane, kubectl: Kubectl, crd_installed: None) -> Installed:
+    """What a person installs, and the two ServiceAccounts that the operator and the router run as."""
+    return install(control_plane, kubectl)
+
+
+@pytest.fixture
+def make_namespace(kubectl: Kubectl, crd_installed: None) -> Iterator[MakeNamespace]:
+    """Makes namespaces for one test."""
+    with ExitStack() as stack:
+
+        def make(tenant: str | None = None) -> str:
+            made: AbstractContextManager[str] = kubectl.namespace(tenant=tenant)
+            return stack.enter_context(made)
+
+        yield make
+
+
+@pytest.fixture
+def namespace(make_namespace: MakeNamespace) -> str:
+    """A namespace that no tenant owns, in a cluster that knows EventSinks."""
+    return make_namespace()
+
+
+def install_crd(kubectl: Kubectl) -> None:
+    """Apply `crds/` and wait until the API server serves it."""
+    kubectl.apply(CRDS, server_side=True)
+    kubectl.run("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
+
+
+def install(control_plane: ControlPlane, kubectl: Kubectl) -> Installed:
+    """Apply `manifests/default` to any control plane."""
+    kubectl.run("apply", "--server-side", "-k", str(MANIFESTS))
+    return Installed(
+        operator=control_plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-operator"),
+        router=control_plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-router"),
+    )

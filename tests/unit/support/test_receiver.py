@@ -1,0 +1,101 @@
+"""The receiver records what it gets and answers as it was told, so that tests can rest on it."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+
+import pytest
+import trustme
+
+from tests.support.receiver import DISCONNECT, HANG, Answer, Receiver, redirect, retry_after
+
+
+def post(receiver: Receiver, path: str, body: bytes = b"{}", timeout: float = 30) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=timeout)
+    try:
+        connection.request("POST", path, body, {"X-Team": "acme"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+    finally:
+        connection.close()
+
+
+def test_it_records_a_request_whole() -> None:
+    with Receiver() as receiver:
+        assert post(receiver, "/hook?a=1", b'{"a": 1}').status == 200
+        [request] = receiver.wait_for(1)
+    assert (request.method, request.path, request.json()) == ("POST", "/hook?a=1", {"a": 1})
+    assert request.headers["x-team"] == "acme"
+    assert request.time <= time.monotonic()
+
+
+def test_it_gives_each_path_its_answers_in_turn_and_repeats_the_last() -> None:
+    with Receiver() as receiver:
+        receiver.answer(503, retry_after(7, 429), 204, path="/a")
+        receiver.answer(redirect("http://127.0.0.1/elsewhere"))
+        answers = [post(receiver, "/a") for _ in range(4)]
+        assert [answer.status for answer in answers] == [503, 429, 204, 204]
+        assert answers[1].headers["Retry-After"] == "7"
+        other = post(receiver, "/b")
+        assert (other.status, other.headers["Location"]) == (307, "http://127.0.0.1/elsewhere")
+        assert [one.path for one in receiver.requests("/b")] == ["/b"]
+
+
+def test_it_hangs_or_hangs_up_when_told() -> None:
+    with Receiver() as receiver:
+        receiver.answer(HANG, DISCONNECT)
+        with pytest.raises(TimeoutError):
+            post(receiver, "/", timeout=0.2)
+        with pytest.raises((ConnectionError, http.client.BadStatusLine)):
+            post(receiver, "/")
+        assert len(receiver.requests()) == 2
+
+
+def test_it_delays_and_sends_large_bodies() -> None:
+    with Receiver() as receiver:
+        receiver.answer(Answer(body=b"x" * 5_000_000, delay=0.3))
+        started = time.monotonic()
+        assert int(post(receiver, "/").headers["Content-Length"]) == 5_000_000
+        assert time.monotonic() - started >= 0.3
+
+
+def test_it_tells_connections_apart() -> None:
+    with Receiver() as receiver:
+        kept = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=30)
+        for _ in range(2):
+            kept.request("POST", "/", b"")
+            kept.getresponse().read()
+        post(receiver, "/")
+        kept.close()
+        assert [one.connection for one in receiver.requests()] == [1, 1, 2]
+
+
+def test_it_serves_tls_with_a_private_authority(tmp_path: object) -> None:
+    authority = trustme.CA()
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    with Receiver(authority=authority) as receiver:
+        assert receiver.url("/hook") == f"https://127.0.0.1:{receiver.port}/hook"
+        connection = http.client.HTTPSConnection("127.0.0.1", receiver.port, timeout=30, context=trusted)
+        connection.request("POST", "/hook", b"{}")
+        assert connection.getresponse().status == 200
+        connection.close()
+        receiver.wait_for(1, path="/hook")
+
+
+def test_a_wait_that_is_not_fulfilled_says_what_came() -> None:
+    with Receiver() as receiver:
+        post(receiver, "/a")
+        with pytest.raises(TimeoutError, match=r"no 2 requests to any path within 0.1 s; last state:\n1 came: /a 1"):
+            receiver.wait_for(2, deadline=0.1)
+
+
+def test_a_port_can_be_taken_again_after_it_was_closed() -> None:
+    with Receiver() as first:
+        post(first, "/")
+    with Receiver(port=first.port) as second:
+        assert second.port == first.port
+        assert post(second, "/").status == 200

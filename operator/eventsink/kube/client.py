@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,18 @@ class Unavailable(ApiError):
 _BY_STATUS = {400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the API server is reached, for a client of another library."""
+
+    server: str
+    ca: str | None
+    certificate: str | None
+    key: str | None
+    token: str | None = field(repr=False)
+    insecure: bool = False
+
+
 class Api:
     """The API server, as one part of the program sees it. Make it with `connect`."""
 
@@ -93,6 +106,19 @@ class Api:
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def access(self) -> Access:
+        """Address and credentials as they are now (tokens are renewed)."""
+        configuration = self._configuration
+        bearer = (await configuration.auth_settings()).get("BearerToken", {}).get("value") or ""
+        return Access(
+            server=configuration.host,
+            ca=configuration.ssl_ca_cert,
+            certificate=configuration.cert_file,
+            key=configuration.key_file,
+            token=bearer.removeprefix("Bearer ") or None,
+            insecure=not configuration.verify_ssl,
+        )
 
     async def request(
         self,

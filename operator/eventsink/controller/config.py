@@ -1,0 +1,46 @@
+"""The operator's configuration."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from eventsink.kube.client import KubernetesSettings
+from eventsink.runtime.logs import LogSettings
+from eventsink.runtime.monitor import MonitorSettings
+from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
+
+
+class TenancySettings(Settings):
+    """Who may claim a tenant."""
+
+    allow_unowned: bool = False
+    """Whether a sink may claim a tenant that no namespace owns (label eventsink.dev/tenant)."""
+
+
+class WebhookPolicy(Settings):
+    """Which URLs a webhook may have. Addresses are the router's business (its setting egress)."""
+
+    allow_http: bool = True
+    """Whether http:// is allowed beside https://."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names, with * for any characters (*.example.com); none: all."""
+    denied_hosts: tuple[str, ...] = ()
+    """Host names that are refused, whatever else is said; with * for any characters."""
+
+
+class OperatorSettings(ProcessSettings):
+    """All settings of `eventsink operator`."""
+
+    sinks_namespace: str = Field(default="eventsink-system-sinks", min_length=1, max_length=63)
+    """The namespace for compiled sinks; it holds nothing else."""
+    tenancy: TenancySettings = TenancySettings()
+    webhooks: WebhookPolicy = WebhookPolicy()
+    credential_grace: Seconds = 600.0
+    """How long a sink goes on with a credential whose Secret is gone: a GitOps tool may just be making it anew."""
+    workers: int = Field(default=8, ge=1, le=64)
+    """EventSinks that are reconciled at once."""
+    sweep_interval: Seconds = Field(default=60.0, gt=0)
+    """Between two comparisons of everything compiled with everything that there is."""
+    monitor: MonitorSettings = MonitorSettings()
+    log: LogSettings = LogSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()

@@ -1,0 +1,107 @@
+"""kopf's side: a handler that only passes on what was seen, and kopf in a thread of its own.
+
+kopf takes over the signals of the thread that it runs in when that is the main one, and cancels other tasks of its loop when it ends; so it
+gets a thread and a loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from eventsink.kube.client import Api, Object
+from eventsink.resources.spec import GROUP, PLURAL, VERSION
+
+STOP_SECONDS = 5.0
+RECONNECT_SECONDS = 1.0
+
+Seen = Callable[[str | None, Object], None]
+"""Type of the event (None: listed, ADDED, MODIFIED, DELETED) and the object."""
+
+
+class KopfThread:
+    """Watches EventSinks with kopf; `seen` is called in the loop that made this."""
+
+    def __init__(self, api: Api, seen: Seen) -> None:
+        self._api = api
+        self._seen = seen
+        self._loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._ready = threading.Event()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+
+    async def run(self) -> None:
+        """Watch until cancelled; raises what ended kopf."""
+        self._thread.start()
+        try:
+            await asyncio.shield(self._ended)
+        finally:
+            self._stop.set()
+            await self._loop.run_in_executor(None, self._thread.join, STOP_SECONDS)
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            asyncio.run(
+                kopf.operator(
+                    registry=self._registry(),
+                    settings=_settings(),
+                    clusterwide=True,
+                    standalone=True,
+                    stop_flag=self._stop,
+                    ready_flag=self._ready,
+                )
+            )
+        except BaseException as caught:
+            error = caught
+        try:
+            self._loop.call_soon_threadsafe(self._finish, error)
+        except RuntimeError:
+            pass  # the loop has ended before
+
+    def _finish(self, error: BaseException | None) -> None:
+        if not self._ended.done():
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                self._ended.set_exception(RuntimeError(f"kopf ended: {type(error).__name__}"))
+            else:
+                self._ended.set_result(None)
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: Any) -> kopf.ConnectionInfo:
+            access = await self._api.access()
+            return kopf.ConnectionInfo(
+                server=access.server,
+                ca_path=access.ca,
+                certificate_path=access.certificate,
+                private_key_path=access.key,
+                scheme="Bearer" if access.token else None,
+                token=access.token,
+                insecure=access.insecure,
+            )
+
+        @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+        def seen(event: kopf.RawEvent, **_: Any) -> None:
+            obj: Object = dict(event["object"])
+            self._loop.call_soon_threadsafe(self._seen, event["type"], obj)
+
+        return registry
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.watching.reconnect_backoff = RECONNECT_SECONDS
+    settings.watching.chunk_size = 500
+    # Handlers only enqueue: a worker per object need not live on.
+    settings.queueing.idle_timeout = 0.5
+    return settings

@@ -1,0 +1,19 @@
+"""What the operator measures."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+NAMESPACE = "eventsink_operator"
+
+
+class OperatorMetrics:
+    """Counters and gauges of the operator."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.reconciles = Counter(f"{NAMESPACE}_reconciles", "Reconciles by outcome.", ["outcome"], registry=registry)
+        self.duration = Histogram(f"{NAMESPACE}_reconcile_duration_seconds", "How long a reconcile took.", registry=registry)
+        self.waiting = Gauge(f"{NAMESPACE}_workqueue_depth", "EventSinks that wait to be reconciled.", registry=registry)
+        self.eventsinks = Gauge(f"{NAMESPACE}_eventsinks", "EventSinks by the status of Ready.", ["ready"], registry=registry)
+        self.compiled = Gauge(f"{NAMESPACE}_compiled_sinks", "Compiled sinks.", registry=registry)
+        self.sweeps = Counter(f"{NAMESPACE}_sweeps", "Comparisons of everything, by result.", ["result"], registry=registry)

@@ -1,0 +1,184 @@
+"""Brings one EventSink into force: read, validate, claim, credentials, compile, Secret, status. May run at any time, any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from eventsink.controller.compile import compile_sink, policy_digest, references, secret_missing
+from eventsink.controller.config import OperatorSettings
+from eventsink.controller.problems import Effect, Problem
+from eventsink.controller.status import StatusWriter, Verdict
+from eventsink.controller.store import CompiledStore
+from eventsink.controller.tenancy import check_claim
+from eventsink.controller.world import Compiled, World
+from eventsink.kube.client import Api, NotFound
+from eventsink.kube.objects import get_secret, secret_data
+from eventsink.kube.reflector import Key
+from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, read_eventsink, read_object
+from eventsink.resources.status import READY, timestamp
+from eventsink.runtime.logs import get_logger
+from eventsink.sinks.sink import CompiledFrom, Sink, Withdrawn
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a reconcile did."""
+
+    outcome: str
+    """A metric label: `ready`, `problem`, `withdrawn`, `deleted`, `absent`."""
+    again_after: float | None = None
+    """Seconds after which it must run again although nothing changes."""
+
+
+class Reconciler:
+    """Reconciles by key; shared by all workers."""
+
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        api: Api,
+        world: World,
+        store: CompiledStore,
+        writer: StatusWriter,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._world = world
+        self._store = store
+        self._writer = writer
+        self._now = now
+        self._policy = policy_digest(settings.webhooks)
+
+    async def reconcile(self, key: Key) -> Result:
+        """Bring one EventSink into force.
+
+        Raises
+        ------
+        ApiError
+            The API server refused or was away: run again later.
+        """
+        obj = self._world.eventsinks.get(key)
+        living = read_object(obj) if obj is not None else None
+        if living is not None and living.deleting:
+            living = None
+        removed = await self._remove_others(key, living.uid if living is not None else "")
+        if living is None:
+            return Result("deleted" if removed else "absent")
+        assert obj is not None
+        compiled = self._world.compiled.get(living.uid)
+        verdict, again = await self._bring_into_force(living, compiled)
+        await self._writer.write(living, verdict)
+        if verdict.problem is None:
+            return Result("ready")
+        return Result("withdrawn" if verdict.withdrawn else "problem", again)
+
+    async def _remove_others(self, key: Key, uid: str) -> int:
+        """Delete what was compiled for EventSinks of that name that are no more."""
+        others = [compiled for compiled in self._world.compiled_for(key) if compiled.uid != uid]
+        for compiled in others:
+            await self._store.delete(compiled)
+            self._world.compiled.pop(compiled.uid, None)
+            get_logger().info("a compiled sink was removed", sink="/".join(key), uid=compiled.uid)
+        return len(others)
+
+    async def _bring_into_force(self, living: EventSinkObject, compiled: Compiled | None) -> tuple[Verdict, float | None]:
+        try:
+            sink = self._accept(living)
+        except Problem as problem:
+            return await self._react(living, compiled, problem)
+        kind = "webhook" if sink.spec.webhook is not None else "slack"
+        try:
+            wanted = self._made_from(sink)
+            if compiled is None or compiled.withdrawn or compiled.made_from != wanted:
+                await self._compile(sink, wanted)
+        except Problem as problem:
+            return await self._react(living, compiled, problem, kind)
+        return Verdict(None, suspended=bool(sink.spec.suspend), type=kind), None
+
+    def _accept(self, living: EventSinkObject) -> EventSink:
+        """Validate the spec and the claim; note which Secrets matter."""
+        key = (living.namespace, living.name)
+        try:
+            sink = read_eventsink(living.raw)
+        except InvalidSpec as invalid:
+            unknown = any(error.unknown_field for error in invalid.errors)
+            raise Problem("UnknownField" if unknown else "InvalidSpec", str(invalid)) from None
+        self._world.uses(key, {reference.ref.name for reference in references(sink.spec)})
+        allow = self._settings.tenancy.allow_unowned
+        check_claim(sink.spec.tenant, sink.namespace, self._world.namespaces, allow_unowned=allow)
+        return sink
+
+    def _made_from(self, sink: EventSink) -> CompiledFrom:
+        """What the sink would be compiled from now.
+
+        Raises
+        ------
+        Problem
+            A Secret that it refers to is not there.
+        """
+        versions = {}
+        for reference in references(sink.spec):
+            version = self._world.secrets.get((sink.namespace, reference.ref.name))
+            if version is None:
+                raise secret_missing(reference.path, reference.ref, sink.namespace)
+            versions[reference.ref.name] = version
+        return CompiledFrom(generation=sink.generation, secrets=versions, policy=self._policy)
+
+    async def _compile(self, sink: EventSink, wanted: CompiledFrom) -> None:
+        """Read the Secrets, compile and store. The values live no longer than this call."""
+        values: dict[str, Mapping[str, bytes]] = {}
+        versions = {}
+        for name in wanted.secrets:
+            try:
+                secret = await get_secret(self._api, sink.namespace, name)
+            except NotFound:
+                continue
+            values[name] = secret_data(secret)
+            versions[name] = secret["metadata"]["resourceVersion"]
+        made_from = wanted.model_copy(update={"secrets": versions})
+        self._world.compiled[sink.uid] = await self._store.write(compile_sink(sink, values, made_from, self._settings.webhooks))
+        get_logger().info(
+            "a sink is in force", sink=f"{sink.namespace}/{sink.name}", tenant=sink.spec.tenant, generation=sink.generation
+        )
+
+    async def _react(
+        self, living: EventSinkObject, compiled: Compiled | None, problem: Problem, kind: str | None = None
+    ) -> tuple[Verdict, float | None]:
+        """Keep what was accepted before, or withdraw it."""
+        if compiled is None:
+            return Verdict(problem, type=kind), None
+        effect, again = problem.effect, None
+        if effect is Effect.KEEP or effect is Effect.GRACE:
+            # Also behind a bad edit, the sink in force may have lost a credential of its own.
+            lost = self._lost_credential(living.namespace, compiled) or effect is Effect.GRACE
+            waited = self._waited(living, problem)
+            effect = Effect.WITHDRAW if lost and waited >= self._settings.credential_grace else Effect.KEEP
+            again = max(0.0, self._settings.credential_grace - waited) + 0.1 if lost and effect is Effect.KEEP else None
+        if effect is Effect.WITHDRAW and not compiled.withdrawn:
+            await self._withdraw(living, problem)
+        withdrawn = effect is Effect.WITHDRAW or bool(compiled.withdrawn)
+        kept = compiled.made_from.generation if compiled.made_from is not None and not withdrawn else None
+        return Verdict(problem, kept, withdrawn, type=kind), again
+
+    def _lost_credential(self, namespace: str, compiled: Compiled) -> bool:
+        used = compiled.made_from.secrets if compiled.made_from is not None else {}
+        return any((namespace, name) not in self._world.secrets for name in used)
+
+    def _waited(self, living: EventSinkObject, problem: Problem) -> float:
+        """For how many seconds the status has told of this problem."""
+        told = living.status.condition(READY)
+        if told is None or told.status != "False" or told.reason != problem.reason:
+            return 0.0
+        return (self._now() - datetime.fromisoformat(told.last_transition_time)).total_seconds()
+
+    async def _withdraw(self, living: EventSinkObject, problem: Problem) -> None:
+        before = await self._store.read(living.uid)
+        if before is None:
+            return
+        withdrawn = Withdrawn(reason=problem.reason, since=timestamp(self._now()))
+        sink = Sink.model_validate({**dict(before), "withdrawn": withdrawn, "webhook": None, "slack": None})
+        self._world.compiled[living.uid] = await self._store.write(sink)
+        get_logger().warning("a sink was withdrawn", sink=f"{living.namespace}/{living.name}", reason=problem.reason)

@@ -1,0 +1,172 @@
+"""What the operator says in an EventSink's status, and as an Event when it changes. Pure but for `write_status`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from eventsink.controller.problems import Problem
+from eventsink.kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Unavailable
+from eventsink.kube.objects import apply_status, custom_path
+from eventsink.resources.eventsink import EventSinkObject
+from eventsink.resources.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from eventsink.resources.status import (
+    READY,
+    RECONCILING,
+    STALLED,
+    Condition,
+    EventSinkStatus,
+    ready,
+    reconciling,
+    stalled,
+    timestamp,
+)
+from eventsink.runtime.logs import Repeated, get_logger
+
+FIELD_MANAGER = "eventsink-operator"
+OWN_CONDITIONS = (READY, RECONCILING, STALLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a reconcile came to."""
+
+    problem: Problem | None
+    """None: the current generation is in force."""
+    kept_generation: int | None = None
+    """The generation that stays in force in spite of the problem."""
+    withdrawn: bool = False
+    suspended: bool = False
+    type: str | None = None
+
+
+def status_of(sink: EventSinkObject, verdict: Verdict, now: datetime) -> EventSinkStatus:
+    """The operator's part of the status, with times kept where nothing changed."""
+    before = sink.status
+    own = [condition for condition in before.conditions if condition.type in OWN_CONDITIONS]
+    problem = verdict.problem
+    if problem is None:
+        message = "suspended: nothing is queued and nothing sent" if verdict.suspended else "the sink is in force"
+        conditions = ready(
+            message, generation=sink.generation, now=now, previous=own, reason="Suspended" if verdict.suspended else "Accepted"
+        )
+    else:
+        message = problem.message
+        if verdict.withdrawn:
+            message += "; until then nothing is sent and deliveries are held"
+        elif verdict.kept_generation is not None:
+            message += f"; the last accepted configuration (generation {verdict.kept_generation}) stays in force"
+        make = reconciling if problem.may_pass else stalled
+        conditions = make(problem.reason, message, generation=sink.generation, now=now, previous=own)
+    changed = before.spec_changed_time if before.observed_generation == sink.generation else None
+    return EventSinkStatus(
+        observed_generation=sink.generation,
+        conditions=conditions,
+        type=verdict.type or before.type,
+        spec_changed_time=changed or timestamp(now),
+    )
+
+
+def is_written(sink: EventSinkObject, status: EventSinkStatus, *, details: bool) -> bool:
+    """Whether the object says all of this already."""
+    before = sink.status
+    own = tuple(condition for condition in before.conditions if condition.type in OWN_CONDITIONS)
+    if before.observed_generation != status.observed_generation or _sorted(own) != _sorted(status.conditions):
+        return False
+    return not details or (before.type, before.spec_changed_time) == (status.type, status.spec_changed_time)
+
+
+def event_of(sink: EventSinkObject, status: EventSinkStatus) -> tuple[str, str, str] | None:
+    """The Event to tell: (type, reason, message), or None where nothing changed that a person wants to hear of."""
+    old, new = sink.status.condition(READY), status.condition(READY)
+    assert new is not None
+    if old is not None and (old.status, old.reason, old.message) == (new.status, new.reason, new.message):
+        return None
+    return ("Normal" if new.status == "True" else "Warning", new.reason, new.message)
+
+
+def _sorted(conditions: tuple[Condition, ...]) -> list[Condition]:
+    return sorted(conditions, key=lambda condition: condition.type)
+
+
+class StatusWriter:
+    """Writes statuses and Events."""
+
+    def __init__(self, api: Api, now: Callable[[], datetime]) -> None:
+        self._api = api
+        self._now = now
+        self._details = True
+        """Whether the CRD has the fields beside the conditions."""
+        self._event_log = Repeated(60.0)
+
+    async def write(self, sink: EventSinkObject, verdict: Verdict) -> bool:
+        """Make the status say what the verdict is; whether anything was written.
+
+        Raises
+        ------
+        ApiError
+            It could not be written; a Conflict means that the object was changed since, and will be seen again.
+        """
+        status = status_of(sink, verdict, self._now())
+        if is_written(sink, status, details=self._details):
+            return False
+        path = custom_path(GROUP, VERSION, PLURAL, sink.namespace, sink.name)
+        try:
+            await apply_status(self._api, path, _body(sink, status, details=self._details), manager=FIELD_MANAGER)
+        except ApiError as error:
+            if isinstance(error, NotFound | Conflict | Forbidden) or not self._details:
+                raise
+            if not (error.status == 500 or isinstance(error, Invalid)):
+                raise
+            # The API server answers 500 to a field that the CRD does not know (an older one): the conditions alone will do.
+            await apply_status(self._api, path, _body(sink, status, details=False), manager=FIELD_MANAGER)
+            self._details = False
+            get_logger().warning("the CRD lacks fields of the status: apply the CRD of this version", reason=str(error))
+        event = event_of(sink, status)
+        if event is not None:
+            await self._tell(sink, *event)
+        return True
+
+    async def _tell(self, sink: EventSinkObject, kind: str, reason: str, message: str) -> None:
+        now = self._now()
+        body: Object = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{sink.name[:200]}.", "namespace": sink.namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": sink.namespace,
+                "name": sink.name,
+                "uid": sink.uid,
+                "resourceVersion": sink.resource_version,
+            },
+            "type": kind,
+            "reason": reason[:128],
+            "message": message[:1000],
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "firstTimestamp": timestamp(now),
+            "lastTimestamp": timestamp(now),
+            "count": 1,
+        }
+        try:
+            await self._api.request("POST", f"/api/v1/namespaces/{sink.namespace}/events", body=body)
+        except (Unavailable, Forbidden, NotFound, Invalid) as error:
+            # The status says the same; a namespace that is being deleted takes no Events.
+            if self._event_log.due() is not None:
+                get_logger().warning("an Event could not be written", reason=str(error))
+
+
+def _body(sink: EventSinkObject, status: EventSinkStatus, *, details: bool) -> Object:
+    fields = status.to_dict()
+    if not details:
+        fields = {key: value for key, value in fields.items() if key in ("observedGeneration", "conditions")}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        # The resourceVersion makes a write to an object that was changed or made anew since fail (409).
+        "metadata": {"name": sink.name, "namespace": sink.namespace, "resourceVersion": sink.resource_version},
+        "status": fields,
+    }

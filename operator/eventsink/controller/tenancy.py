@@ -1,0 +1,55 @@
+"""Who owns which tenant, and which claims follow from it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from eventsink.controller.problems import Effect, Problem
+from eventsink.resources.spec import TENANT_LABEL
+from eventsink.sinks.sink import Tenancy
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What matters of a Namespace."""
+
+    uid: str
+    tenant: str
+    """The value of its label eventsink.dev/tenant; empty: it owns none."""
+
+
+def tenancy_document(namespaces: Mapping[str, Namespace]) -> Tenancy:
+    """The document for the router."""
+    return Tenancy(owners={name: one.tenant for name, one in sorted(namespaces.items()) if one.tenant})
+
+
+def check_claim(tenant: str, namespace: str, namespaces: Mapping[str, Namespace], *, allow_unowned: bool) -> None:
+    """Whether a sink in `namespace` may claim `tenant`.
+
+    Raises
+    ------
+    Problem
+        It may not. The message names no other namespace.
+    """
+    own = namespaces.get(namespace)
+    own_tenant = own.tenant if own is not None else ""
+    if own_tenant == tenant:
+        return
+    command = f"kubectl label namespace {namespace} {TENANT_LABEL}={tenant}"
+    if own_tenant:
+        message = (
+            f"spec.tenant: this namespace belongs to the tenant {own_tenant} and may not claim another; "
+            "write its tenant, or move the EventSink to a namespace of the tenant that you mean"
+        )
+        raise Problem("TenantMismatch", message, effect=Effect.WITHDRAW)
+    if _owned(tenant, namespaces.values()):
+        message = f"spec.tenant: the tenant {tenant} belongs to other namespaces; if it is also this one's, the platform team runs: {command}"
+        raise Problem("TenantOwnedElsewhere", message, effect=Effect.WITHDRAW)
+    if not allow_unowned:
+        message = f"spec.tenant: nobody owns the tenant {tenant}; to give it to this namespace, the platform team runs: {command}"
+        raise Problem("TenantNotOwned", message, effect=Effect.WITHDRAW)
+
+
+def _owned(tenant: str, namespaces: Iterable[Namespace]) -> bool:
+    return any(one.tenant == tenant for one in namespaces)

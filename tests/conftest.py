@@ -16,6 +16,7 @@ from tests.support.cluster import (
     make_namespace,
     namespace,
 )
+from tests.support.debian import MonitoringPrograms, find_or_fetch
 from tests.support.processes import open_processes
 
 __all__ = [
@@ -42,3 +43,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         for process in open_processes:
             report.sections.append((f"process {process.name}", process.tail()))
     return report
+
+
+@pytest.fixture(scope="session")
+def monitoring() -> MonitoringPrograms:
+    """Prometheus and Alertmanager, fetched once if need be."""
+    return find_or_fetch()

@@ -13,7 +13,7 @@ from tests.controlplane import ControlPlane
 from tests.support.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[2]
-CRDS = ROOT / "crds"
+CRDS = ROOT / "crds" / "eventsink.dev_eventsinks.yaml"
 MANIFESTS = ROOT / "manifests" / "default"
 CRD = "eventsinks.eventsink.dev"
 SYSTEM_NAMESPACE = "eventsink-system"

@@ -261,7 +261,7 @@ async def check_crd(api: Api, stop: asyncio.Event) -> None:
         except NotFound:
             raise Stop(
                 ExitStatus.CRD_ABSENT,
-                f"the API server knows no {PLURAL}.{GROUP}: apply the CRD first (kubectl apply -k manifests/default, or -f crds/)",
+                f"the API server knows no {PLURAL}.{GROUP}: apply the CRD first (kubectl apply -k manifests/default, or -k crds)",
             ) from None
         except Forbidden as error:
             raise Stop(ExitStatus.FAILED, f"the operator lacks a right: {error}; apply the roles of manifests/operator") from None

@@ -1,0 +1,165 @@
+"""The operator and the router as processes of their own, with the rights that manifests/ gives them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.cluster import Installed
+from tests.support.processes import RunningProcess, eventsink
+
+HTTP_TIMEOUT_SECONDS = 30.0
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with `above` over it, member by member."""
+    result = dict(below)
+    for key, value in above.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return result
+
+
+def start_operator(installed: Installed, folder: Path, **settings: Any) -> RunningProcess:
+    """Start `eventsink operator` with the settings that manifests/ ships and those given here."""
+    shipped = {
+        "sinksNamespace": installed.sinks_namespace,
+        "monitor": {"address": "127.0.0.1:0"},
+        "kubernetes": {"kubeconfig": str(installed.operator)},
+    }
+    return eventsink("operator", "--config", write_settings(folder / "operator.yaml", merged(shipped, settings)), folder=folder)
+
+
+def write_settings(file: Path, settings: Mapping[str, Any]) -> Path:
+    """Write a configuration file."""
+    file.write_text(yaml.safe_dump(dict(settings)))
+    return file
+
+
+@dataclass
+class Router:
+    """A router's folder and settings; `start` runs it, as often as a test wants.
+
+    Loopback is allowed as a destination, since that is where the tests' receivers are.
+    """
+
+    folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
+    admin_token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
+    process: RunningProcess | None = field(default=None, repr=False)
+
+    def start(self, *, ready: bool = True) -> RunningProcess:
+        """Start `eventsink router`, and wait until it is ready."""
+        (self.folder / "token").write_text(self.token)
+        (self.folder / "admin-token").write_text(self.admin_token)
+        own = {
+            "intake": {"address": "127.0.0.1:0"},
+            "monitor": {"address": "127.0.0.1:0"},
+            "admin": {"address": "127.0.0.1:0", "tokenFile": str(self.folder / "admin-token")},
+            "queue": {"path": str(self.folder / "queue.db"), "minFreeBytes": 0},
+            "egress": {"allow": ["127.0.0.0/8"]},
+            "shutdown": {"unready": 0, "grace": "10s"},
+            "sources": [
+                {
+                    "name": "alertmanager",
+                    "tokenFiles": [str(self.folder / "token")],
+                    "tenant": {"namespaceOwner": {"label": "namespace"}},
+                }
+            ],
+        }
+        file = write_settings(self.folder / "router.yaml", merged(own, self.settings))
+        self.process = eventsink("router", "--config", file, folder=self.folder)
+        if ready:
+            self.process.wait_ready()
+        return self.process
+
+    @property
+    def running(self) -> RunningProcess:
+        """The process; it must have been started."""
+        assert self.process is not None
+        return self.process
+
+    @property
+    def url(self) -> str:
+        """Where the source `alertmanager` posts."""
+        return f"http://127.0.0.1:{self.running.port_of('intake')}/v1/alerts/alertmanager"
+
+    @property
+    def admin_url(self) -> str:
+        """Of the admin API."""
+        return f"http://127.0.0.1:{self.running.port_of('admin')}"
+
+    def post(self, notification: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Post as the source would: status and answer."""
+        return self.post_bytes(json.dumps(notification).encode())
+
+    def post_bytes(self, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Post any body."""
+        return request(self.url, self.token, body)
+
+    def admin(self, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """Ask the admin API."""
+        return request(self.admin_url + path, self.admin_token, json.dumps(body).encode() if body is not None else None)
+
+    def metrics(self) -> str:
+        """What Prometheus would read."""
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.running.port_of('monitor')}/metrics", timeout=HTTP_TIMEOUT_SECONDS
+        ) as answer:
+            return str(answer.read().decode())
+
+
+def cluster_router(installed: Installed, folder: Path, **settings: Any) -> Router:
+    """A router that watches the compiled sinks of a cluster."""
+    own = {"sinksNamespace": installed.sinks_namespace, "kubernetes": {"kubeconfig": str(installed.router)}}
+    return Router(folder, merged(own, settings))
+
+
+def request(url: str, token: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+    """GET, or POST where there is a body, with a bearer token: status and JSON answer."""
+    asked = urllib.request.Request(url, data=body, headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(asked, timeout=HTTP_TIMEOUT_SECONDS) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def notification(*alerts: Mapping[str, Any], group: str = "{}:{}", **members: Any) -> dict[str, Any]:
+    """A notification as Alertmanager's webhook sends it."""
+    firing = any(one["status"] == "firing" for one in alerts)
+    return {
+        "version": "4",
+        "groupKey": group,
+        "status": "firing" if firing else "resolved",
+        "receiver": "eventsink",
+        "groupLabels": {},
+        "commonLabels": {},
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager.example.com",
+        "truncatedAlerts": 0,
+        "alerts": list(alerts),
+        **members,
+    }
+
+
+def alert(name: str, *, status: str = "firing", starts_at: str = "2026-01-01T12:00:00Z", **labels: str) -> dict[str, Any]:
+    """One alert of a notification."""
+    return {
+        "status": status,
+        "labels": {"alertname": name, "severity": "critical", **labels},
+        "annotations": {"summary": f"{name} happened"},
+        "startsAt": starts_at,
+        "endsAt": "2026-01-01T13:00:00Z" if status == "resolved" else "0001-01-01T00:00:00Z",
+        "generatorURL": "http://prometheus.example.com/graph",
+    }

@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -24,6 +25,8 @@ from tests.support.ports import free_ports
 START_TIMEOUT_SECONDS = 90
 STOP_TIMEOUT_SECONDS = 20
 TOKEN_LIFETIME_SECONDS = 3600
+START_ATTEMPTS = 3
+"""A port that was free may be taken by the time that its program listens; that needs bad luck, so not often in a row."""
 _PR_SET_PDEATHSIG = 1
 
 AUDIT_POLICY = {
@@ -35,6 +38,10 @@ AUDIT_POLICY = {
         {"level": "Metadata"},
     ],
 }
+
+
+class ProgramEnded(RuntimeError):
+    """A program of the control plane ended by itself; the text holds its status and what all of them logged last."""
 
 
 class ControlPlane:
@@ -53,8 +60,8 @@ class ControlPlane:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._authority = Authority(self.folder / "pki")
         self.ca = self._authority.certificate
-        self._ports = free_ports(3)
-        self._prepare()
+        self._ports: list[int] = []
+        self._issue()
 
     def __enter__(self) -> ControlPlane:
         try:
@@ -76,22 +83,32 @@ class ControlPlane:
         return self.folder / "admin.kubeconfig"
 
     def start(self) -> None:
-        """Start everything and wait until the API server is ready and service accounts are made."""
-        self._start_etcd()
-        self.start_api_server()
-        self._start_controller_manager()
-        wait_for("the first service account", lambda: self._service_account_exists("default", "default"), self._logs)
+        """Start everything on free ports and wait until the API server is ready and service accounts are made."""
+        for attempt in range(1, START_ATTEMPTS + 1):
+            self._ports = free_ports(3)
+            self._configure()
+            try:
+                self._start_etcd()
+                self.start_api_server()
+                self._start_controller_manager()
+                wait_for("the first service account", lambda: self._service_account_exists("default", "default"), self._logs)
+                return
+            except ProgramEnded as error:
+                if attempt == START_ATTEMPTS or "address already in use" not in str(error):
+                    raise
+                self._end_all()
+                for log in self._log_files():
+                    log.unlink()
 
     def stop(self) -> None:
         """End everything; a folder that was made for it is removed."""
-        for name in reversed(list(self._processes)):
-            self._end(name)
+        self._end_all()
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop_api_server(self) -> None:
         """Take the API server away; its data stay."""
-        self._end("kube-apiserver", signal.SIGKILL)
+        self._end("kube-apiserver")
 
     def start_api_server(self) -> None:
         """Start the API server (again), on the same port, and wait until it is ready."""
@@ -111,7 +128,7 @@ class ControlPlane:
         self._write_kubeconfig(file, {"token": answer["status"]["token"]})
         return file
 
-    def audited(self) -> list[dict[str, object]]:
+    def audited(self) -> list[dict[str, Any]]:
         """The requests that were finished so far, as audit events."""
         if not self.audit_log.exists():
             return []
@@ -127,7 +144,7 @@ class ControlPlane:
         with urllib.request.urlopen(request, timeout=10, context=context) as answer:
             return bytes(answer.read())
 
-    def _prepare(self) -> None:
+    def _issue(self) -> None:
         issue = self._authority.issue
         issue(
             "apiserver",
@@ -136,7 +153,9 @@ class ControlPlane:
         )
         issue("admin", common_name="admin", groups=("system:masters",))
         issue("controller-manager", common_name="system:kube-controller-manager")
-        private, public = signing_key(self._authority.folder)
+        self._signing_key, self._verifying_key = signing_key(self._authority.folder)
+
+    def _configure(self) -> None:
         for name in ("admin", "controller-manager"):
             certificate, key = self._authority.folder / f"{name}.crt", self._authority.folder / f"{name}.key"
             self._write_kubeconfig(
@@ -153,8 +172,8 @@ class ControlPlane:
             f"--tls-cert-file={pki / 'apiserver.crt'}",
             f"--tls-private-key-file={pki / 'apiserver.key'}",
             f"--client-ca-file={self.ca}",
-            f"--service-account-key-file={public}",
-            f"--service-account-signing-key-file={private}",
+            f"--service-account-key-file={self._verifying_key}",
+            f"--service-account-signing-key-file={self._signing_key}",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--authorization-mode=Node,RBAC",
             "--service-cluster-ip-range=10.0.0.0/24",
@@ -181,7 +200,7 @@ class ControlPlane:
     def _start_controller_manager(self) -> None:
         flags = [
             f"--kubeconfig={self.folder / 'controller-manager.kubeconfig'}",
-            f"--service-account-private-key-file={self._authority.folder / 'service-accounts.key'}",
+            f"--service-account-private-key-file={self._signing_key}",
             f"--root-ca-file={self.ca}",
             "--use-service-account-credentials",
             "--leader-elect=false",
@@ -203,29 +222,35 @@ class ControlPlane:
         )
         log.close()
 
-    def _end(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
+    def _end(self, name: str) -> None:
+        """Kill a program: ending in order, the API server first waits for the watches of everybody, and nobody needs it to."""
         process = self._processes.pop(name, None)
-        if process is None:
-            return
-        process.send_signal(signal.SIGKILL if name == "etcd" else how)
-        try:
-            process.wait(STOP_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
+        if process is not None:
             process.kill()
-            process.wait()
+            process.wait(STOP_TIMEOUT_SECONDS)
+
+    def _end_all(self) -> None:
+        for name in reversed(list(self._processes)):
+            self._end(name)
+
+    def _check_running(self) -> None:
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise ProgramEnded(f"{name} ended with {process.returncode}:\n{self._logs()}")
 
     def _api_server_ready(self) -> bool:
-        process = self._processes["kube-apiserver"]
-        if process.poll() is not None:
-            raise RuntimeError(f"kube-apiserver ended with {process.returncode}:\n{self._logs()}")
+        self._check_running()
         return self.request("/readyz") == b"ok"
 
     def _service_account_exists(self, namespace: str, name: str) -> bool:
+        self._check_running()
         return bool(self.request(f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}"))
 
+    def _log_files(self) -> list[Path]:
+        return sorted(set(self.folder.glob("*.log")) - {self.audit_log})
+
     def _logs(self) -> str:
-        logs = sorted(set(self.folder.glob("*.log")) - {self.audit_log})
-        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self._log_files())
 
     def _write_kubeconfig(self, file: Path, user: dict[str, str]) -> None:
         file.touch(mode=0o600)

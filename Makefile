@@ -1,5 +1,7 @@
 # `make help` says what there is. Everything runs in .venv, which is made from the hashed lock files when it is missing or out of date.
 SHELL := /bin/bash
+# A target fails when any part of a pipe does: what a checker says is shortened with tail.
+.SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +29,7 @@ lock: ## the lock files, from pyproject.toml
 lint: $(STAMP) ## style, import layers, and what must not be committed
 	@echo "== lint"
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/ruff format --quiet --check . || { echo "run 'make format'"; exit 1; }
+	@$(BIN)/ruff format --check . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/lint-imports --no-cache --config pyproject.toml | tail -n 4
 	@scripts/check-tracked-files
 

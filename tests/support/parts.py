@@ -126,7 +126,9 @@ def cluster_router(installed: Installed, folder: Path, **settings: Any) -> Route
 
 def request(url: str, token: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
     """GET, or POST where there is a body, with a bearer token: status and JSON answer."""
-    asked = urllib.request.Request(url, data=body, headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+    asked = urllib.request.Request(
+        url, data=body, headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(asked, timeout=HTTP_TIMEOUT_SECONDS) as answer:
             return answer.status, json.loads(answer.read())

@@ -109,20 +109,22 @@ class StatusWriter:
             It could not be written; a Conflict means that the object was changed since, and will be seen again.
         """
         status = status_of(sink, verdict, self._now())
-        if is_written(sink, status, details=self._details):
+        details = self._details
+        if is_written(sink, status, details=details):
             return False
         path = custom_path(GROUP, VERSION, PLURAL, sink.namespace, sink.name)
         try:
-            await apply_status(self._api, path, _body(sink, status, details=self._details), manager=FIELD_MANAGER)
+            await apply_status(self._api, path, _body(sink, status, details=details), manager=FIELD_MANAGER)
         except ApiError as error:
-            if isinstance(error, NotFound | Conflict | Forbidden) or not self._details:
+            if isinstance(error, NotFound | Conflict | Forbidden) or not details:
                 raise
             if not (error.status == 500 or isinstance(error, Invalid)):
                 raise
             # The API server answers 500 to a field that the CRD does not know (an older one): the conditions alone will do.
             await apply_status(self._api, path, _body(sink, status, details=False), manager=FIELD_MANAGER)
-            self._details = False
-            get_logger().warning("the CRD lacks fields of the status: apply the CRD of this version", reason=str(error))
+            if self._details:
+                self._details = False
+                get_logger().warning("the CRD lacks fields of the status: apply the CRD of this version", reason=str(error))
         event = event_of(sink, status)
         if event is not None:
             await self._tell(sink, *event)

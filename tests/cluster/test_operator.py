@@ -1,0 +1,350 @@
+"""The operator on a real API server, as a process with the rights that it is shipped with."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.controlplane import ControlPlane
+from tests.support.cluster import ROOT, SINKS_NAMESPACE, Installed, MakeNamespace
+from tests.support.kubectl import Kubectl, condition
+from tests.support.parts import start_operator
+from tests.support.processes import RunningProcess
+from tests.support.sinks import (
+    OTHER_SECRET,
+    SECRET,
+    compiled,
+    event_sink,
+    events_of,
+    label,
+    secret,
+    signed,
+    uid_of,
+    wait_compiled,
+)
+from tests.support.waiting import wait_until
+
+SOON_SECONDS = 10.0
+"""Within this the operator must have followed a change of a Secret."""
+GRACE_SECONDS = 4
+CANARY = "canary-of-an-unrelated-secret"
+
+
+@pytest.fixture(scope="module")
+def operator(install_manifests: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProcess]:
+    folder = tmp_path_factory.mktemp("operator")
+    with start_operator(install_manifests, folder, credentialGrace=f"{GRACE_SECONDS}s", sweepInterval="2s") as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture
+def acme(make_namespace: MakeNamespace, operator: RunningProcess) -> str:
+    """A namespace of the tenant acme."""
+    return make_namespace("acme")
+
+
+def wait_ready(kubectl: Kubectl, namespace: str, name: str = "alerts", **options: Any) -> dict[str, Any]:
+    return kubectl.wait_condition("eventsink", name, "Ready", "True", namespace=namespace, **options)
+
+
+def wait_not_ready(kubectl: Kubectl, namespace: str, reason: str, name: str = "alerts") -> dict[str, Any]:
+    return kubectl.wait_condition("eventsink", name, "Ready", "False", reason=reason, namespace=namespace)
+
+
+def conditions(kubectl: Kubectl, namespace: str, name: str = "alerts") -> dict[str, str]:
+    found = kubectl.get("eventsink", name, namespace=namespace)
+    return {one["type"]: one["status"] for one in found["status"]["conditions"]}
+
+
+# ---- Secrets
+
+
+def test_a_missing_secret_is_told_with_the_command_and_its_creation_makes_the_sink_ready(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply(event_sink(acme, webhook=signed()))
+    told = wait_not_ready(kubectl, acme, "SecretNotFound")
+    assert told["message"] == (
+        "spec.webhook.signingSecretRefs[0]: there is no Secret hook in this namespace; make it with: "
+        f"kubectl -n {acme} create secret generic hook --from-literal=secret=..."
+    )
+    assert conditions(kubectl, acme) == {"Ready": "False", "Reconciling": "True"}
+    assert compiled(kubectl, uid_of(kubectl, acme)) is None
+    kubectl.run("-n", acme, "create", "secret", "generic", "hook", f"--from-literal=secret={SECRET}")
+    wait_ready(kubectl, acme, deadline=SOON_SECONDS)
+    assert conditions(kubectl, acme) == {"Ready": "True"}
+
+
+def test_a_missing_key_is_told_and_its_addition_makes_the_sink_ready(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply([secret(acme, other="x"), event_sink(acme, webhook=signed())])
+    told = wait_not_ready(kubectl, acme, "SecretKeyNotFound")
+    assert "the Secret hook has no key secret" in told["message"]
+    kubectl.apply(secret(acme, other="x", secret=SECRET))
+    wait_ready(kubectl, acme, deadline=SOON_SECONDS)
+
+
+def test_a_rotated_secret_reaches_the_compiled_sink(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed())])
+    wait_ready(kubectl, acme)
+    uid = uid_of(kubectl, acme)
+    wait_compiled(kubectl, uid, lambda sink: sink["webhook"]["signingSecrets"] == [SECRET])
+    kubectl.apply(secret(acme, secret=OTHER_SECRET))
+    wait_compiled(kubectl, uid, lambda sink: sink["webhook"]["signingSecrets"] == [OTHER_SECRET], deadline=SOON_SECONDS)
+
+
+def test_an_unusable_value_is_told_without_showing_it_and_the_last_good_one_stays(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed())])
+    wait_ready(kubectl, acme)
+    kubectl.apply(secret(acme, secret="canary"))
+    told = wait_not_ready(kubectl, acme, "InvalidSecretValue")
+    assert "canary" not in told["message"]
+    assert "the last accepted configuration (generation 1) stays in force" in told["message"]
+    kept = compiled(kubectl, uid_of(kubectl, acme))
+    assert kept is not None
+    assert kept["webhook"]["signingSecrets"] == [SECRET]
+
+
+def test_a_credential_that_stays_away_for_longer_than_the_grace_withdraws_the_sink(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed())])
+    wait_ready(kubectl, acme)
+    uid = uid_of(kubectl, acme)
+    kubectl.delete("secret", "hook", namespace=acme)
+    told = wait_not_ready(kubectl, acme, "SecretNotFound")
+    assert "stays in force" in told["message"]
+    withdrawn = wait_compiled(kubectl, uid, lambda sink: "withdrawn" in sink)
+    assert withdrawn["withdrawn"]["reason"] == "SecretNotFound"
+    assert "webhook" not in withdrawn
+    kubectl.wait_until(
+        "eventsink", "alerts", lambda found: "deliveries are held" in condition(found, "Ready").get("message", ""), namespace=acme
+    )
+    kubectl.apply(secret(acme, secret=SECRET))
+    wait_ready(kubectl, acme, deadline=SOON_SECONDS)
+    wait_compiled(kubectl, uid, lambda sink: "withdrawn" not in sink and sink["webhook"]["signingSecrets"] == [SECRET])
+
+
+def test_the_operator_holds_no_secret_that_no_sink_refers_to(
+    kubectl: Kubectl, acme: str, operator: RunningProcess, control_plane: ControlPlane
+) -> None:
+    # Not by `apply`, which writes a copy of the data into an annotation, and so into the metadata.
+    kubectl.run("-n", acme, "create", "secret", "generic", "unrelated", f"--from-literal=key={CANARY}")
+    kubectl.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed())])
+    wait_ready(kubectl, acme)
+    assert not in_memory(operator.pid, [CANARY.encode(), base64.b64encode(CANARY.encode())])
+    user = "system:serviceaccount:eventsink-system:eventsink-operator"
+    read = {
+        (request["objectRef"]["namespace"], request["objectRef"].get("name"))
+        for request in control_plane.audited()
+        if request["user"]["username"] == user
+        and request["verb"] == "get"
+        and request.get("objectRef", {}).get("resource") == "secrets"
+    }
+    assert (acme, "hook") in read
+    assert (acme, "unrelated") not in read
+
+
+def in_memory(pid: int, needles: list[bytes]) -> bool:
+    """Whether a process holds any of these bytes in memory that it wrote."""
+    with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in maps:
+            span, rights = line.split()[:2]
+            if not rights.startswith("rw"):
+                continue
+            start, end = (int(part, 16) for part in span.split("-"))
+            try:
+                memory.seek(start)
+                content = memory.read(end - start)
+            except (OSError, ValueError, OverflowError):
+                continue
+            if any(needle in content for needle in needles):
+                return True
+    return False
+
+
+# ---- edits, deletion
+
+
+def test_a_bad_edit_keeps_what_was_accepted_and_both_are_told(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply(event_sink(acme, match={"matchers": ['team="a"']}))
+    wait_ready(kubectl, acme)
+    uid = uid_of(kubectl, acme)
+    kubectl.apply(event_sink(acme, match={"matchers": ['team=~"("']}))
+    told = wait_not_ready(kubectl, acme, "InvalidMatcher")
+    assert told["message"] == (
+        "spec.match.matchers[0]: the regular expression is not valid RE2: missing ): (; "
+        "the last accepted configuration (generation 1) stays in force"
+    )
+    assert conditions(kubectl, acme) == {"Ready": "False", "Stalled": "True"}
+    kept = compiled(kubectl, uid)
+    assert kept is not None
+    assert kept["match"]["matchers"] == ['team="a"']
+    kubectl.apply(event_sink(acme, match={"matchers": ['team="b"']}))
+    wait_ready(kubectl, acme)
+    wait_compiled(kubectl, uid, lambda sink: sink["match"]["matchers"] == ['team="b"'])
+    events = [(one["type"], one["reason"]) for one in events_of(kubectl, uid)]
+    assert sorted(events) == [("Normal", "Accepted"), ("Normal", "Accepted"), ("Warning", "InvalidMatcher")]
+
+
+def test_nothing_is_told_twice(kubectl: Kubectl, acme: str, operator: RunningProcess) -> None:
+    kubectl.apply(event_sink(acme, webhook=signed()))
+    wait_not_ready(kubectl, acme, "SecretNotFound")
+    uid = uid_of(kubectl, acme)
+    version = kubectl.get("eventsink", "alerts", namespace=acme)["metadata"]["resourceVersion"]
+    kubectl.apply([secret(acme, "unrelated", a="b"), event_sink(acme, "second")])
+    wait_ready(kubectl, acme, "second")
+    swept = sweeps(operator)
+    wait_until("two more sweeps", lambda: sweeps(operator) >= swept + 2)
+    assert [one["reason"] for one in events_of(kubectl, uid)] == ["SecretNotFound"]
+    assert kubectl.get("eventsink", "alerts", namespace=acme)["metadata"]["resourceVersion"] == version
+
+
+def sweeps(operator: RunningProcess) -> float:
+    """How often the operator has compared everything."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{operator.port_of('monitor')}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return float(
+        next((line.split()[-1] for line in lines if line.startswith('eventsink_operator_sweeps_total{result="done"}')), "0")
+    )
+
+
+def test_deletion_removes_the_compiled_sink(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply(event_sink(acme))
+    wait_ready(kubectl, acme)
+    uid = uid_of(kubectl, acme)
+    assert compiled(kubectl, uid) is not None
+    kubectl.delete("eventsink", "alerts", namespace=acme)
+    kubectl.wait_gone("secret", f"sink-{uid}", namespace=SINKS_NAMESPACE)
+
+
+def test_a_sink_of_the_same_name_made_anew_inherits_nothing(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply(event_sink(acme))
+    wait_ready(kubectl, acme)
+    former = uid_of(kubectl, acme)
+    kubectl.delete("eventsink", "alerts", namespace=acme)
+    kubectl.apply(event_sink(acme, webhook=signed(secret="not-there")))
+    wait_not_ready(kubectl, acme, "SecretNotFound")
+    kubectl.wait_gone("secret", f"sink-{former}", namespace=SINKS_NAMESPACE)
+    assert compiled(kubectl, uid_of(kubectl, acme)) is None
+
+
+def test_slack_is_not_delivered_to_yet_and_that_is_said(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply(event_sink(acme, slack={"channel": "#alerts"}))
+    told = wait_not_ready(kubectl, acme, "SlackNotSupported")
+    assert "does not deliver to Slack yet" in told["message"]
+    assert kubectl.get("eventsink", "alerts", namespace=acme)["status"]["type"] == "slack"
+
+
+# ---- tenancy
+
+
+def test_a_tenant_may_have_several_namespaces(kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess) -> None:
+    for namespace in (make_namespace("shared"), make_namespace("shared")):
+        kubectl.apply(event_sink(namespace, tenant="shared"))
+        wait_ready(kubectl, namespace)
+
+
+def test_an_unowned_tenant_is_refused_with_the_command_that_gives_it(
+    kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
+) -> None:
+    namespace = make_namespace()
+    kubectl.apply(event_sink(namespace, tenant="nobody"))
+    told = wait_not_ready(kubectl, namespace, "TenantNotOwned")
+    assert told["message"].endswith(f"kubectl label namespace {namespace} eventsink.dev/tenant=nobody")
+    assert conditions(kubectl, namespace) == {"Ready": "False", "Stalled": "True"}
+    label(kubectl, namespace, "nobody")
+    wait_ready(kubectl, namespace)
+
+
+def test_another_tenant_cannot_be_claimed_and_whose_it_is_is_not_told(
+    kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
+) -> None:
+    owner, thief, other = make_namespace("victim"), make_namespace(), make_namespace("third")
+    kubectl.apply(event_sink(thief, tenant="victim"))
+    told = wait_not_ready(kubectl, thief, "TenantOwnedElsewhere")
+    assert owner not in told["message"]
+    kubectl.apply(event_sink(other, tenant="victim"))
+    told = wait_not_ready(kubectl, other, "TenantMismatch")
+    assert "belongs to the tenant third" in told["message"]
+    assert compiled(kubectl, uid_of(kubectl, thief)) is None
+    assert compiled(kubectl, uid_of(kubectl, other)) is None
+
+
+def test_lost_authority_withdraws_at_once_and_comes_back(
+    kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
+) -> None:
+    namespace = make_namespace("mover")
+    kubectl.apply(event_sink(namespace, tenant="mover"))
+    wait_ready(kubectl, namespace)
+    uid = uid_of(kubectl, namespace)
+    label(kubectl, namespace, None)
+    withdrawn = wait_compiled(kubectl, uid, lambda sink: "withdrawn" in sink)
+    assert (withdrawn["withdrawn"]["reason"], "webhook" in withdrawn) == ("TenantNotOwned", False)
+    told = wait_not_ready(kubectl, namespace, "TenantNotOwned")
+    assert told["message"].endswith("until then nothing is sent and deliveries are held")
+    label(kubectl, namespace, "mover")
+    wait_ready(kubectl, namespace)
+    wait_compiled(kubectl, uid, lambda sink: "withdrawn" not in sink and "webhook" in sink)
+    assert [one["reason"] for one in events_of(kubectl, uid)].count("TenantNotOwned") == 1
+
+
+def test_a_tenant_moves_to_another_namespace(kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess) -> None:
+    old, new = make_namespace("moving"), make_namespace()
+    for namespace in (old, new):
+        kubectl.apply(event_sink(namespace, tenant="moving"))
+    wait_ready(kubectl, old)
+    wait_not_ready(kubectl, new, "TenantOwnedElsewhere")
+    label(kubectl, old, None)
+    wait_not_ready(kubectl, new, "TenantNotOwned")
+    label(kubectl, new, "moving")
+    wait_ready(kubectl, new)
+    wait_not_ready(kubectl, old, "TenantOwnedElsewhere")
+    assert "webhook" not in wait_compiled(kubectl, uid_of(kubectl, old), lambda sink: "withdrawn" in sink)
+
+
+def test_a_namespace_made_anew_inherits_nothing(
+    kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
+) -> None:
+    namespace = make_namespace("phoenix")
+    kubectl.apply(event_sink(namespace, tenant="phoenix"))
+    wait_ready(kubectl, namespace)
+    former = uid_of(kubectl, namespace)
+    kubectl.run("delete", "namespace", namespace, "--timeout=60s")
+    kubectl.wait_gone("secret", f"sink-{former}", namespace=SINKS_NAMESPACE)
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    kubectl.run("wait", "--for=create", "serviceaccount/default", "-n", namespace, "--timeout=60s")
+    kubectl.apply(event_sink(namespace, tenant="phoenix"))
+    wait_not_ready(kubectl, namespace, "TenantNotOwned")
+
+
+def test_the_tenancy_document_follows_the_labels(
+    kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
+) -> None:
+    namespace = make_namespace("documented")
+    wait_until("owner in the tenancy", lambda: owners(kubectl).get(namespace) == "documented", poll=0.2)
+    label(kubectl, namespace, None)
+    wait_until("no owner in the tenancy", lambda: namespace not in owners(kubectl), poll=0.2)
+
+
+def owners(kubectl: Kubectl) -> dict[str, str]:
+    found = kubectl.get("secret", "tenancy", namespace=SINKS_NAMESPACE)
+    result: dict[str, str] = json.loads(base64.b64decode(found["data"]["tenancy.json"]))["owners"]
+    return result
+
+
+# ---- samples
+
+
+@pytest.mark.parametrize("sample", sorted((ROOT / "manifests" / "samples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sample_becomes_ready(kubectl: Kubectl, operator: RunningProcess, sample: Path) -> None:
+    applied = kubectl.run("apply", "-f", str(sample), "-o", "name").stdout.split()
+    namespace = next(name.partition("/")[2] for name in applied if name.startswith("namespace/"))
+    try:
+        for name in applied:
+            if name.startswith("eventsink."):
+                wait_ready(kubectl, namespace, name.partition("/")[2])
+    finally:
+        kubectl.run("delete", "namespace", namespace, "--wait=false")

@@ -1,0 +1,221 @@
+"""The operator through restarts, outages, other versions of the CRD, and its own removal. Each on a control plane of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.controlplane import ControlPlane
+from tests.support.cluster import CRDS, MANIFESTS, SINKS_NAMESPACE, Installed, install, install_crd
+from tests.support.kubectl import Kubectl
+from tests.support.parts import start_operator
+from tests.support.processes import RunningProcess, eventsink
+from tests.support.sinks import SECRET, compiled, event_sink, events_of, secret, signed, uid_of, wait_compiled
+from tests.support.waiting import wait_until
+
+OUTAGE_SECONDS = 60
+USER = "system:serviceaccount:eventsink-system:eventsink-operator"
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    """A control plane that the tests of this module share, one after the other."""
+    with ControlPlane() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def admin(plane: ControlPlane) -> Kubectl:
+    return Kubectl(plane.admin_kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
+    install_crd(admin)
+    return install(plane, admin)
+
+
+@pytest.fixture
+def acme(admin: Kubectl, installed: Installed) -> Iterator[str]:
+    with admin.namespace(tenant="acme") as namespace:
+        yield namespace
+
+
+def requests_since(plane: ControlPlane, start: int) -> list[dict[str, Any]]:
+    """What the operator asked of the API server since there were `start` audited requests."""
+    return [one for one in plane.audited()[start:] if one["user"]["username"] == USER]  # type: ignore[index]
+
+
+def wait_ready(admin: Kubectl, namespace: str, name: str = "alerts") -> None:
+    admin.wait_condition("eventsink", name, "Ready", "True", namespace=namespace)
+
+
+def test_a_restart_over_handled_sinks_writes_nothing_and_reads_no_secret(
+    plane: ControlPlane, admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
+) -> None:
+    admin.apply([secret(acme, secret=SECRET), *(event_sink(acme, f"s{n}", webhook=signed()) for n in range(10))])
+    admin.apply(event_sink(acme, "waiting", webhook=signed(secret="none")))
+    with start_operator(installed, tmp_path) as operator:
+        operator.wait_ready()
+        for number in range(10):
+            wait_ready(admin, acme, f"s{number}")
+        admin.wait_condition("eventsink", "waiting", "Ready", "False", namespace=acme)
+        assert operator.terminate() == 0
+    before = len(plane.audited())
+    with start_operator(installed, tmp_path, sweepInterval="1s") as operator:
+        operator.wait_ready()
+        # A sink that comes now is handled after all that were there.
+        admin.apply(event_sink(acme, "last"))
+        wait_ready(admin, acme, "last")
+        operator.terminate()
+    last = uid_of(admin, acme, "last")
+    asked = [(one["verb"], one.get("objectRef", {})) for one in requests_since(plane, before)]
+    wrote = [(verb, ref.get("name")) for verb, ref in asked if verb in WRITES and ref.get("resource") != "events"]
+    assert sorted(wrote) == [("patch", "last"), ("patch", f"sink-{last}")]
+    read = [ref["name"] for verb, ref in asked if verb == "get" and ref.get("resource") == "secrets"]
+    assert set(read) <= {"tenancy"}
+    assert len(events_of(admin, uid_of(admin, acme, "s0"))) == 1
+
+
+def test_what_was_deleted_while_the_operator_was_down_is_removed_at_its_start(
+    admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
+) -> None:
+    admin.apply([event_sink(acme, "gone"), event_sink(acme, "anew"), event_sink(acme, "stays")])
+    with start_operator(installed, tmp_path) as operator:
+        for name in ("gone", "anew", "stays"):
+            wait_ready(admin, acme, name)
+        operator.terminate()
+    uids = {name: uid_of(admin, acme, name) for name in ("gone", "anew", "stays")}
+    admin.run("-n", acme, "delete", "eventsink", "gone", "anew", "--timeout=30s")  # no finalizer makes this wait for the operator
+    admin.apply(event_sink(acme, "anew", webhook=signed(secret="none")))
+    with start_operator(installed, tmp_path):
+        admin.wait_gone("secret", f"sink-{uids['gone']}", namespace=SINKS_NAMESPACE)
+        admin.wait_gone("secret", f"sink-{uids['anew']}", namespace=SINKS_NAMESPACE)
+        admin.wait_condition("eventsink", "anew", "Ready", "False", reason="SecretNotFound", namespace=acme)
+        assert compiled(admin, uids["stays"]) is not None
+
+
+def test_kill_9_in_the_middle_leaves_nothing_undone(admin: Kubectl, installed: Installed, acme: str, tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(30)]
+    with start_operator(installed, tmp_path) as operator:
+        operator.wait_ready()
+        admin.apply([event_sink(acme, name) for name in names])
+        operator.wait_logged("a first sink in force", lambda line: line.get("event") == "a sink is in force")
+        operator.kill9()
+    with start_operator(installed, tmp_path):
+        for name in names:
+            wait_ready(admin, acme, name)
+        assert all(compiled(admin, uid_of(admin, acme, name)) for name in names)
+
+
+def test_the_api_server_going_away_for_a_minute_does_no_harm_and_causes_no_storm(
+    plane: ControlPlane, admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
+) -> None:
+    admin.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed())])
+    with start_operator(installed, tmp_path) as operator:
+        wait_ready(admin, acme)
+        uid = uid_of(admin, acme)
+        before = len(operator.text().splitlines())
+        audited = len(plane.audited())
+        plane.stop_api_server()
+        time.sleep(OUTAGE_SECONDS)  # the outage itself, not a wait for something
+        assert operator.exit_code is None
+        plane.start_api_server()
+        # A change that is made now is followed without a restart.
+        admin.apply(event_sink(acme, webhook=signed("https://hooks.example.com/changed")))
+        wait_compiled(admin, uid, lambda sink: sink["webhook"]["url"].endswith("/changed"))
+        lines = operator.text().splitlines()[before:]
+        assert len(lines) < 60, lines
+        assert len(requests_since(plane, audited)) < 100
+        assert operator.terminate() == 0
+
+
+def test_a_start_while_the_api_server_is_away_waits_for_it(
+    plane: ControlPlane, admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
+) -> None:
+    plane.stop_api_server()
+    with start_operator(installed, tmp_path) as operator:
+        operator.port_of("monitor")
+        plane.start_api_server()
+        operator.wait_ready()
+        admin.apply(event_sink(acme))
+        wait_ready(admin, acme)
+
+
+def changed_crd(change: Any) -> dict[str, Any]:
+    """The CRD with a change to its schema."""
+    crd: dict[str, Any] = yaml.safe_load(CRDS.read_text())
+    change(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"])
+    return crd
+
+
+def test_a_crd_that_lacks_status_fields_degrades_the_status_only(
+    admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
+) -> None:
+    def older(schema: dict[str, Any]) -> None:
+        for name in ("specChangedTime", "type", "delivery"):
+            del schema["status"]["properties"][name]
+
+    admin.apply(changed_crd(older), server_side=True)
+    try:
+        with start_operator(installed, tmp_path) as operator:
+            admin.apply(event_sink(acme))
+            wait_ready(admin, acme)
+            assert compiled(admin, uid_of(admin, acme)) is not None
+            warned = [line for line in operator.lines() if "the CRD lacks fields of the status" in line["event"]]
+            assert len(warned) == 1
+    finally:
+        install_crd(admin)
+
+
+def test_a_spec_field_of_a_newer_crd_is_never_ignored(admin: Kubectl, installed: Installed, acme: str, tmp_path: Path) -> None:
+    def newer(schema: dict[str, Any]) -> None:
+        schema["spec"]["properties"]["onlyOnSundays"] = {"type": "boolean"}
+
+    admin.apply(changed_crd(newer), server_side=True)
+    try:
+        with start_operator(installed, tmp_path):
+            admin.apply(event_sink(acme, onlyOnSundays=True))
+            told = admin.wait_condition("eventsink", "alerts", "Ready", "False", reason="UnknownField", namespace=acme)
+            assert told["message"].startswith("spec.onlyOnSundays: this version of the operator does not know this field")
+            assert compiled(admin, uid_of(admin, acme)) is None
+    finally:
+        install_crd(admin)
+
+
+def test_a_missing_crd_ends_the_start_with_a_sentence_and_status_3(fresh_control_plane: Any, tmp_path: Path) -> None:
+    plane = fresh_control_plane()
+    settings = tmp_path / "operator.yaml"
+    settings.write_text(f"monitor: {{address: '127.0.0.1:0'}}\nkubernetes: {{kubeconfig: {plane.admin_kubeconfig}}}\n")
+    with eventsink("operator", "--config", settings, folder=tmp_path) as operator:
+        assert operator.wait() == 3
+        assert "apply the CRD first" in operator.lines()[-1]["reason"]
+
+
+def test_an_uninstall_leaves_nothing_stuck(fresh_control_plane: Any, tmp_path: Path) -> None:
+    plane = fresh_control_plane()
+    admin = Kubectl(plane.admin_kubeconfig)
+    install_crd(admin)
+    installed = install(plane, admin)
+    with admin.namespace(tenant="acme") as acme:
+        admin.apply(event_sink(acme))
+        with start_operator(installed, tmp_path):
+            wait_ready(admin, acme)
+        admin.run("delete", "-k", str(MANIFESTS), "--timeout=90s")
+        admin.run("delete", "namespace", acme, "--timeout=60s")
+    wait_until("the CRD to be gone", lambda: admin.find("crd", "eventsinks.eventsink.dev") is None, poll=0.5)
+
+
+def test_a_wrong_setting_ends_the_start_with_a_sentence_and_status_2(tmp_path: Path) -> None:
+    settings = tmp_path / "operator.yaml"
+    settings.write_text("sweepIntervall: 5s\n")
+    process: RunningProcess
+    with eventsink("operator", "--config", settings, folder=tmp_path) as process:
+        assert process.wait() == 2
+        assert "sweepIntervall: there is no such setting; did you mean sweepInterval?" in process.text()

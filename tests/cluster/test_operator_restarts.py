@@ -49,7 +49,7 @@ def acme(admin: Kubectl, installed: Installed) -> Iterator[str]:
 
 def requests_since(plane: ControlPlane, start: int) -> list[dict[str, Any]]:
     """What the operator asked of the API server since there were `start` audited requests."""
-    return [one for one in plane.audited()[start:] if one["user"]["username"] == USER]  # type: ignore[index]
+    return [one for one in plane.audited()[start:] if one["user"]["username"] == USER]
 
 
 def wait_ready(admin: Kubectl, namespace: str, name: str = "alerts") -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from eventsink.router.admin_client import AdminClient
 
 CONFIG = click.option(
     "--config",
@@ -37,3 +44,103 @@ def router(config: Path | None) -> None:
     from eventsink.router import service
 
     sys.exit(service.main(config))
+
+
+def admin_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the router's admin API is, and its token."""
+    for option in (
+        click.option(
+            "--token-file",
+            envvar="EVENTSINK_ADMIN_TOKEN_FILE",
+            required=True,
+            type=click.Path(path_type=Path),
+            help="File with the token of the admin API (environment: EVENTSINK_ADMIN_TOKEN_FILE).",
+        ),
+        click.option(
+            "--server",
+            envvar="EVENTSINK_ADMIN_SERVER",
+            default="http://127.0.0.1:8081",
+            show_default=True,
+            help="The router's admin API (environment: EVENTSINK_ADMIN_SERVER).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.option("--state", type=click.Choice(["dead", "waiting"]), help="Only these; without it, both.")
+@click.option("--tenant", help="Only of this tenant.")
+@click.option("--sink", help="Only of this sink: NAMESPACE/NAME, or the uid of a deleted one.")
+@click.option("--reason", help="Only with this reason, such as HTTP400.")
+@click.option("--limit", default=200, show_default=True, type=click.IntRange(1, 1_000_000), help="At most so many.")
+@click.option("-o", "--output", default="table", type=click.Choice(["table", "wide", "json"]), show_default=True)
+@admin_options
+def deliveries(output: str, limit: int, server: str, token_file: Path, **conditions: str | None) -> None:
+    """Show what waits, and what became a dead letter and why, oldest first."""
+    from eventsink.router.admin_client import table
+
+    found = list(_ask(lambda: list(_admin(server, token_file).deliveries(conditions, limit=limit))))
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+    elif found:
+        click.echo(table(found, wide=output == "wide", now=datetime.now(UTC)))
+    else:
+        click.echo("no deliveries", err=True)
+
+
+@main.command()
+@click.argument("ids", nargs=-1)
+@click.option("--tenant", help="Only of this tenant.")
+@click.option("--sink", help="Only of this sink: NAMESPACE/NAME.")
+@click.option("--reason", help="Only with this reason, such as HTTP400.")
+@click.option("--all", "everything", is_flag=True, help="Every dead letter.")
+@click.option(
+    "--limit", default=10_000, show_default=True, type=click.IntRange(1, 100_000), help="At most so many, oldest first."
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be delivered again.")
+@admin_options
+def replay(
+    ids: tuple[str, ...],
+    tenant: str | None,
+    sink: str | None,
+    reason: str | None,
+    everything: bool,
+    limit: int,
+    dry_run: bool,
+    server: str,
+    token_file: Path,
+) -> None:
+    """Deliver dead letters again: those with these IDS, or those that fulfil the conditions."""
+    from eventsink.router.admin_client import table
+
+    if not (ids or tenant or sink or reason or everything):
+        raise click.UsageError("say which dead letters: IDS, --tenant, --sink, --reason, or --all")
+    if dry_run:
+        conditions = {"state": "dead", "id": ids, "tenant": tenant, "sink": sink, "reason": reason}
+        found = _ask(lambda: list(_admin(server, token_file).deliveries(conditions, limit=limit)))
+        click.echo(table(found, wide=False, now=datetime.now(UTC)) if found else "no dead letters")
+        return
+    wanted = {"ids": list(ids), "tenant": tenant, "sink": sink, "reason": reason, "all": everything, "limit": limit}
+    count = _ask(lambda: _admin(server, token_file).replay(wanted))
+    click.echo(f"{count} dead letter{'' if count == 1 else 's'} will be delivered again")
+
+
+def _admin(server: str, token_file: Path) -> AdminClient:
+    from eventsink.router.admin_client import AdminClient
+    from eventsink.runtime.settings import ConfigurationError
+
+    try:
+        return AdminClient(server, token_file)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _ask(question: Callable[[], Any]) -> Any:
+    """The answer, or the end with status 1 and a sentence."""
+    from eventsink.router.admin_client import AdminError
+
+    try:
+        return question()
+    except AdminError as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,71 @@
+"""Compiled sinks and sources for tests of the router."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from eventsink.router.directory import SinkDirectory
+from eventsink.router.sources import Source, SourceSettings
+from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch, Tenancy, WebhookTarget, destination_of
+
+TOKEN = "token-of-the-source"
+
+
+def sink(
+    name: str = "s",
+    *,
+    tenant: str = "acme",
+    url: str = "https://hooks.example.com/",
+    match: dict[str, Any] | None = None,
+    delivery: dict[str, Any] | None = None,
+    generation: int = 1,
+    **members: Any,
+) -> Sink:
+    """A compiled webhook sink; its uid is made of its name."""
+    webhook = {"url": url, **members.pop("webhook", {})}
+    return Sink(
+        uid=uid(name),
+        namespace="acme",
+        name=name,
+        display_name=name,
+        tenant=tenant,
+        compiled_from=CompiledFrom(generation=generation),
+        destination=destination_of("webhook", url),
+        match=SinkMatch(**(match or {})),
+        delivery=SinkDelivery(**(delivery or {})),
+        webhook=WebhookTarget(**webhook),
+        **members,
+    )
+
+
+def uid(name: str) -> str:
+    """A uid in Kubernetes' form, made of a name."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
+
+
+def directory(*sinks: Sink, owners: dict[str, str] | None = None) -> SinkDirectory:
+    """A loaded directory."""
+    made = SinkDirectory()
+    made.set_tenancy(Tenancy(owners=owners or {"acme": "acme", "globex": "globex"}))
+    for one in sinks:
+        made.put(one)
+    made.mark_loaded()
+    return made
+
+
+def source_settings(**members: Any) -> SourceSettings:
+    """Settings of the source `alertmanager`, whose token is TOKEN."""
+    given = {
+        "name": "alertmanager",
+        "tokenHashes": [f"sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()}"],
+        "tenant": {"namespaceOwner": {}},
+        **members,
+    }
+    return SourceSettings.model_validate(given)
+
+
+def source(**members: Any) -> Source:
+    """The source at work."""
+    return Source(source_settings(**members))

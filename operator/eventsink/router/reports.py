@@ -121,14 +121,18 @@ class StatusReporter:
         changed = written.changed if health.state.value == written.state else _time(self._wall())
         body = status_body(sink, health, changed, details=not self._without_details)
         try:
-            await apply_status(self._api, path, body, manager=FIELD_MANAGER)
+            applied = await apply_status(self._api, path, body, manager=FIELD_MANAGER)
         except ApiError as error:
             if self._without_details or not (error.status == 500 or isinstance(error, Invalid)):
                 raise
             # An older CRD does not know status.delivery: the condition alone can still be told.
-            await apply_status(self._api, path, status_body(sink, health, changed, details=False), manager=FIELD_MANAGER)
+            body = status_body(sink, health, changed, details=False)
+            applied = await apply_status(self._api, path, body, manager=FIELD_MANAGER)
             self._without_details = True
             get_logger().warning("the CRD lacks status.delivery: apply the CRD of this version", reason=str(error))
+        if applied["metadata"]["uid"] != sink.uid:
+            # The sink was made anew since: server-side apply takes another uid without a word, so what was said is taken back.
+            await apply_status(self._api, path, {**body, "status": {}}, manager=FIELD_MANAGER)
         written.changed = changed
         self._remember(written, health)
 
@@ -186,7 +190,7 @@ def status_body(sink: Sink, health: SinkHealth, changed: str, *, details: bool) 
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": {"name": sink.name, "namespace": sink.namespace, "uid": sink.uid},
+        "metadata": {"name": sink.name, "namespace": sink.namespace},
         "status": status,
     }
 

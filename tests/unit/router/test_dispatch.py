@@ -1,0 +1,359 @@
+"""Dispatch over a real queue and scripted senders: everything arrives or is explained, and nobody waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from eventsink.router.directory import SinkDirectory
+from eventsink.router.dispatch import Dispatcher, DispatchSettings
+from eventsink.router.health import DeliveringState, SinkHealth
+from eventsink.router.metrics import DispatchMetrics
+from eventsink.router.queue import Batch, DeliveryState, NewDelivery, Payload, PayloadKind, Record, Selection
+from eventsink.router.retry import RetrySettings
+from eventsink.router.sqlite import QueueSettings, SqliteQueue
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
+from eventsink.sinks.sink import Sink, Withdrawn
+from tests.unit.router.sinks import directory, sink, uid
+
+DEADLINE_SECONDS = 30.0
+FAST = RetrySettings.model_validate(
+    {"first": "1ms", "longest": "5ms", "sinkLongest": "5ms", "probeFirst": "1h", "probeLongest": "1h"}
+)
+TRANSIENT = Failed(FailureClass.TRANSIENT, "HTTP503", "https://x answered 503", 503)
+MESSAGE = Failed(FailureClass.MESSAGE, "HTTP400", "https://x answered 400", 400)
+SINK = Failed(FailureClass.SINK, "HTTP401", "https://x answered 401", 401)
+HANG = object()
+
+
+@dataclass
+class ScriptedSender:
+    """Answers as its script says, then that everything arrives."""
+
+    script: list[object] = field(default_factory=list)
+    sent: list[tuple[str, list[str]]] = field(default_factory=list)
+    """Message id and the alerts in it, of each attempt."""
+    closed: bool = False
+
+    async def send(self, message: Message) -> Outcome:
+        bodies = [message.group] if message.group is not None else message.alerts
+        self.sent.append((message.id, [body.decode() for body in bodies]))
+        step = self.script.pop(0) if self.script else Delivered(200)
+        if callable(step):
+            step = step(message)
+        if step is HANG:
+            await asyncio.Event().wait()
+        assert isinstance(step, Delivered | Failed)
+        return step
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class World:
+    """A dispatcher and what is around it; `restart` makes a new one over the same queue file."""
+
+    def __init__(self, folder: Path, *sinks: Sink, **settings: object) -> None:
+        self.folder = folder
+        self.sinks = sinks
+        self.settings = DispatchSettings.model_validate({"retry": FAST, "expiryInterval": "20ms", **settings})
+        self.senders: dict[str, ScriptedSender] = {one.name: ScriptedSender() for one in sinks}
+        self.health: list[tuple[str, SinkHealth]] = []
+        self.gone: list[str] = []
+        self.directory: SinkDirectory
+        self.queue: SqliteQueue
+        self.dispatcher: Dispatcher
+
+    async def start(self) -> World:
+        self.queue = await SqliteQueue.open(QueueSettings(path=self.folder / "q.db", min_free_bytes=0))
+        self.directory = SinkDirectory()
+        self.dispatcher = Dispatcher(
+            self.settings,
+            self.queue,
+            self.directory,
+            lambda one: self.senders[one.name],
+            DispatchMetrics(CollectorRegistry()),
+            health_changed=lambda one, health: self.health.append((one.name, health)),
+            on_gone=self.gone.append,
+        )
+        for one in directory(*self.sinks).sinks.values():
+            self.directory.put(one)
+        self.directory.mark_loaded()
+        await self.dispatcher.load()
+        return self
+
+    async def stop(self, grace: float = 0.0) -> None:
+        await self.dispatcher.stop(grace)
+        await self.queue.close()
+
+    async def put(
+        self, *names: str, sinks: tuple[str, ...] = ("s",), key: str = "", tenant: str = "acme", max_age: float = 1e6
+    ) -> None:
+        payloads = [Payload(PayloadKind.ALERT, name.encode(), name) for name in names]
+        deliveries = [
+            NewDelivery(n, uid(one), tenant, key or name, "firing", max_age) for n, name in enumerate(names) for one in sinks
+        ]
+        await self.queue.put(Batch(payloads, deliveries))
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def until_empty(self) -> None:
+        await self.until(lambda: self.queue.depth_now().waiting == 0)
+
+    def arrived(self, name: str = "s") -> list[str]:
+        return [alert for _, alerts in self.senders[name].sent for alert in alerts]
+
+    async def dead(self) -> list[Record]:
+        return await self.queue.look_up(Selection(state=DeliveryState.DEAD), limit=100)
+
+
+@pytest.fixture
+async def worlds(tmp_path: Path) -> AsyncIterator[Callable[..., World]]:
+    made: list[World] = []
+
+    def make(*sinks: Sink, **settings: object) -> World:
+        made.append(World(tmp_path, *(sinks or (sink("s"),)), **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if hasattr(one, "dispatcher"):
+            await one.stop()
+
+
+Make = Callable[..., World]
+
+
+async def test_what_is_committed_is_sent_and_settled(worlds: Make) -> None:
+    world = await worlds().start()
+    await world.put("a", "b", "c")
+    await world.until_empty()
+    assert sorted(world.arrived()) == ["a", "b", "c"]
+    health = world.dispatcher.health(uid("s"))
+    assert health is not None
+    assert (health.state, health.reason, health.last_error) == (DeliveringState.TRUE, "Delivered", "")
+    assert health.last_delivered is not None
+
+
+async def test_a_transient_failure_is_tried_again_under_the_same_id(worlds: Make) -> None:
+    world = worlds()
+    world.senders["s"].script = [TRANSIENT, TRANSIENT]
+    await world.start()
+    await world.put("a")
+    await world.until_empty()
+    assert len(world.senders["s"].sent) == 3
+    assert len({identifier for identifier, _ in world.senders["s"].sent}) == 1
+
+
+async def test_a_message_that_is_refused_becomes_a_dead_letter_and_the_next_goes_on(worlds: Make) -> None:
+    world = worlds()
+    world.senders["s"].script = [MESSAGE]
+    await world.start()
+    await world.put("bad")
+    await world.put("good")
+    await world.until_empty()
+    assert [(one.name, one.reason, one.detail) for one in await world.dead()] == [("bad", "HTTP400", "https://x answered 400")]
+    assert "good" in world.arrived()
+
+
+async def test_a_sink_that_refuses_is_held_with_everything_waiting_and_goes_on_when_it_is_compiled_anew(worlds: Make) -> None:
+    world = worlds()
+    world.senders["s"].script = [SINK] * 8
+    await world.start()
+    for number in range(30):
+        await world.put(f"a{number}")
+    await world.until(lambda: ("s", "HTTP401") in [(name, health.reason) for name, health in world.health])
+    await world.queue.flush()
+    assert await world.queue.held() == {uid("s"): "HTTP401"}
+    assert world.queue.depth_now().waiting == 30
+    assert world.dispatcher.held_sinks() == 1
+    assert len(world.senders["s"].sent) <= 8
+    world.senders["s"].script = []
+    world.directory.put(sink("s", generation=2))
+    await world.until_empty()
+    assert set(world.arrived()) == {f"a{number}" for number in range(30)}
+    await world.queue.flush()
+    assert await world.queue.held() == {}
+    assert await world.dead() == []
+
+
+async def test_one_hanging_sink_delays_no_other(worlds: Make) -> None:
+    world = worlds(sink("s"), sink("t"), maxInFlight=9)
+    world.senders["s"].script = [HANG] * 1000
+    await world.start()
+    for number in range(200):
+        await world.put(f"a{number}", sinks=("s", "t"))
+    await world.until(lambda: len(world.arrived("t")) == 200)
+    assert len(world.senders["s"].sent) == 8  # its own concurrency, and no more
+
+
+async def test_the_end_never_overtakes_the_beginning(worlds: Make) -> None:
+    world = worlds()
+    world.senders["s"].script = [TRANSIENT] * 5
+    await world.start()
+    for name in ("firing", "resolved", "again"):
+        await world.put(name, key="same")
+    await world.until_empty()
+    assert world.arrived() == ["firing"] * 6 + ["resolved", "again"]
+
+
+async def test_what_waits_in_the_queue_beyond_the_window_is_read_in_time(worlds: Make) -> None:
+    release = asyncio.Event()
+    world = worlds(window=1000, maxInMemory=1000)
+    original = world.senders["s"].send
+
+    async def slow(message: Message) -> Outcome:
+        await release.wait()
+        return await original(message)
+
+    world.senders["s"].send = slow  # type: ignore[method-assign]
+    await world.start()
+    for start in range(0, 2500, 250):
+        await world.put(*(f"a{n}" for n in range(start, start + 250)))
+    assert len(world.dispatcher._stations[uid("s")].lane) <= 1000
+    release.set()
+    await world.until_empty()
+    assert sorted(world.arrived()) == sorted(f"a{n}" for n in range(2500))
+
+
+async def test_what_waited_before_a_restart_is_sent_after_it_in_the_same_composition(worlds: Make) -> None:
+    batching = sink("s", webhook={"batch": 3})
+    world = worlds(batching)
+    world.senders["s"].script = [HANG] * 8
+    await world.start()
+    await world.put("a", "b", "c", "d")
+    await world.until(lambda: len(world.senders["s"].sent) == 2)
+    before = sorted(world.senders["s"].sent)
+    assert [alerts for _, alerts in before] == [["a", "b", "c"], ["d"]]
+    await world.stop()
+    again = worlds(batching)
+    await again.start()
+    await again.until_empty()
+    assert sorted(again.senders["s"].sent) == before
+
+
+async def test_a_refused_batch_is_taken_apart_and_only_the_bad_one_dies(worlds: Make) -> None:
+    def refuse_b(message: Message) -> Outcome:
+        return MESSAGE if b"b" in message.alerts else Delivered(200)
+
+    world = worlds(sink("s", webhook={"batch": 3}))
+    world.senders["s"].script = [refuse_b] * 20
+    await world.start()
+    await world.put("a", "b", "c")
+    await world.until_empty()
+    assert [one.name for one in await world.dead()] == ["b"]
+    assert {"a", "c"} <= set(world.arrived())
+
+
+async def test_nothing_leaves_for_a_suspended_or_withdrawn_sink_until_it_is_taken_back(worlds: Make) -> None:
+    withdrawn = sink("s").model_copy(update={"withdrawn": Withdrawn(reason="TenantNotOwned", since=""), "webhook": None})
+    world = await worlds(withdrawn).start()
+    await world.put("a")
+    await world.queue.flush()
+    health = world.dispatcher.health(uid("s"))
+    assert health is not None
+    assert (health.reason, health.waiting, world.arrived()) == ("Withdrawn", 1, [])
+    world.directory.put(sink("s", suspend=True))
+    assert world.health[-1][1].reason == "Suspended"
+    world.directory.put(sink("s"))
+    await world.until_empty()
+    assert world.arrived() == ["a"]
+
+
+async def test_the_deliveries_of_a_deleted_sink_become_dead_letters(worlds: Make) -> None:
+    world = worlds()
+    world.senders["s"].script = [HANG] * 8
+    await world.start()
+    await world.put(*(f"a{n}" for n in range(20)))
+    world.directory.remove(uid("s"))
+    await world.until_empty()
+    assert {one.reason for one in await world.dead()} == {"SinkDeleted"}
+    assert len(await world.dead()) == 20
+    assert world.gone == [uid("s")]
+    await world.put("late")  # accepted a moment before the sink went
+    await world.until(lambda: world.queue.depth_now().dead == 21)
+    assert world.senders["s"].closed
+
+
+async def test_a_sink_that_was_deleted_while_the_router_was_down_leaves_dead_letters(worlds: Make) -> None:
+    world = worlds()
+    world.senders["s"].script = [HANG]
+    await world.start()
+    await world.put("a")
+    await world.stop()
+    other = await worlds(sink("t")).start()
+    assert [one.reason for one in await other.dead()] == ["SinkDeleted"]
+
+
+async def test_a_sink_that_cannot_be_read_is_not_taken_for_deleted(worlds: Make) -> None:
+    world = worlds()
+    world.senders["s"].script = [HANG]
+    await world.start()
+    await world.put("a")
+    await world.stop()
+    other = World(world.folder, sink("t"))
+    other.senders["s"] = ScriptedSender()
+    other.queue = await SqliteQueue.open(QueueSettings(path=world.folder / "q.db", min_free_bytes=0))
+    other.directory = directory(sink("t"))
+    other.directory.withheld.add(uid("s"))
+    other.dispatcher = Dispatcher(
+        other.settings, other.queue, other.directory, lambda one: other.senders[one.name], DispatchMetrics(CollectorRegistry())
+    )
+    await other.dispatcher.load()
+    assert other.queue.depth_now().waiting == 1
+    other.directory.withheld.clear()
+    other.directory.put(sink("s"))
+    await other.until_empty()
+    assert other.arrived("s") == ["a"]
+    await other.stop()
+
+
+async def test_a_delivery_of_another_tenant_is_never_sent(worlds: Make) -> None:
+    world = await worlds().start()
+    await world.put("stolen", tenant="globex")
+    await world.until_empty()
+    assert world.arrived() == []
+    assert [one.reason for one in await world.dead()] == ["TenantMismatch"]
+
+
+async def test_what_reaches_its_age_becomes_a_dead_letter_and_what_follows_goes_on(worlds: Make) -> None:
+    world = worlds()
+    world.senders["s"].script = [SINK] * 8
+    await world.start()
+    await world.put("old", max_age=0.0)
+    await world.put("young")
+    expiry = asyncio.ensure_future(world.dispatcher.watch_expiry())
+    await world.until(lambda: world.queue.depth_now().dead == 1)
+    expiry.cancel()
+    assert [(one.name, one.reason) for one in await world.dead()] == [("old", "MaxAge")]
+    assert world.queue.depth_now().waiting == 1
+
+
+async def test_stopping_lets_what_is_on_its_way_finish_and_keeps_the_rest(worlds: Make) -> None:
+    world = worlds()
+    release = asyncio.Event()
+    original = world.senders["s"].send
+
+    async def slow(message: Message) -> Outcome:
+        await release.wait()
+        return await original(message)
+
+    world.senders["s"].send = slow  # type: ignore[method-assign]
+    await world.start()
+    await world.put(*(f"a{n}" for n in range(20)))
+    await world.until(lambda: world.dispatcher.in_flight == 8)
+    stopping = asyncio.ensure_future(world.dispatcher.stop(DEADLINE_SECONDS))
+    await asyncio.sleep(0)
+    release.set()
+    await stopping
+    await world.queue.flush()
+    assert len(world.arrived()) == 8
+    assert world.queue.depth_now().waiting == 12

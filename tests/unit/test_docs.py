@@ -1,0 +1,162 @@
+"""The pages that people read when something is wrong say what the program does."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventsink.sinks.sender import Failed, FailureClass
+from eventsink.sinks.transport import Response, TransportError, TransportErrorKind
+from eventsink.sinks.webhook import classify, classify_error
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "operator" / "eventsink"
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def between(text: str, start: str, end: str) -> str:
+    """What stands between two pieces of a page that are both there."""
+    assert start in text, start
+    rest = text.split(start, 1)[1]
+    assert end in rest, end
+    return rest.split(end, 1)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the tables in a piece of a page, without heads."""
+    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line] for line in lines]
+    heads = {index - 1 for index, line in enumerate(cells) if all(set(cell) == {"-"} for cell in line)}
+    return [line for index, line in enumerate(cells) if index not in heads and index - 1 not in heads]
+
+
+def names(cell: str) -> list[str]:
+    """What stands in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def calls(place: str, function: str) -> Iterator[ast.Call]:
+    """Calls of a function or method of that name in a part or a file of the program."""
+    where = PACKAGE / place
+    for file in [where] if where.is_file() else sorted(where.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == function:
+                yield node
+
+
+def strings(node: ast.expr) -> set[str]:
+    """The texts that an expression of constants and conditions may come to."""
+    if isinstance(node, ast.IfExp):
+        return strings(node.body) | strings(node.orelse)
+    return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
+
+
+# ---- docs/status.md
+
+STATUS = page("status.md")
+EFFECTS = {"KEEP": "stays in force", "GRACE": "stays in force for", "WITHDRAW": "withdrawn at once"}
+
+
+def problems() -> dict[str, tuple[str, str]]:
+    """Reason -> what stands beside `Ready`, and what becomes of the sink that was accepted before."""
+    found = {}
+    for call in calls("controller", "Problem"):
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+        effect = keywords.get("effect")
+        may_pass = keywords.get("may_pass")
+        beside = "Reconciling" if isinstance(may_pass, ast.Constant) and may_pass.value else "Stalled"
+        for reason in strings(call.args[0]):
+            found[reason] = (beside, EFFECTS[effect.attr if isinstance(effect, ast.Attribute) else "KEEP"])
+    return found
+
+
+def test_status_lists_each_reason_for_which_an_eventsink_is_not_ready() -> None:
+    listed = rows(between(STATUS, "`False`; the third column", "**Stays in force**"))
+    assert {names(row[0])[0] for row in listed} == set(problems())
+    for reason, beside, before, action in listed:
+        told_beside, told_before = problems()[names(reason)[0]]
+        assert names(beside) == [told_beside], reason
+        assert before.startswith(told_before), reason
+        assert (before == EFFECTS["KEEP"]) == (told_before == EFFECTS["KEEP"]), reason
+        assert action, reason
+
+
+def test_status_lists_each_reason_of_delivering_that_is_no_failure() -> None:
+    told = {reason for call in calls("router/dispatch.py", "_tell") for reason in strings(call.args[2])}
+    listed = {names(row[1])[0] for row in rows(between(STATUS, "## Delivering", "Failures are of three")) if names(row[1])}
+    assert listed == told
+
+
+def failure_of(status: int) -> FailureClass:
+    outcome = classify(Response(status, None, b""), "https://example.com", 0.0)
+    assert isinstance(outcome, Failed)
+    return outcome.failure
+
+
+def classes_in_status() -> dict[str, FailureClass]:
+    """Reason, or a hundred of them (`HTTP5xx`), -> the class under which the page lists it."""
+    pieces = {
+        FailureClass.SINK: between(STATUS, "**Of the sink**", "**Transient**"),
+        FailureClass.TRANSIENT: between(STATUS, "**Transient**", "**Of the message**"),
+        FailureClass.MESSAGE: between(STATUS, "**Of the message**", "## Dead letters"),
+    }
+    found: dict[str, FailureClass] = {}
+    for failure, text in pieces.items():
+        for row in rows(text):
+            assert row[1], row[0]
+            for name in names(re.sub(r"\([^)]*\)", "", row[0])):
+                assert name not in found, name
+                found[name] = failure
+    return found
+
+
+@pytest.mark.parametrize("status", [*range(300, 600)])
+def test_status_says_of_each_answer_what_is_done_about_it(status: int) -> None:
+    listed = classes_in_status()
+    assert listed.get(f"HTTP{status}", listed[f"HTTP{status // 100}xx"]) is failure_of(status)
+
+
+@pytest.mark.parametrize("kind", TransportErrorKind)
+def test_status_says_what_is_done_when_no_answer_comes(kind: TransportErrorKind) -> None:
+    assert classes_in_status()[kind.value] is classify_error(TransportError(kind, "https://example.com")).failure
+
+
+def test_status_lists_nothing_that_does_not_happen() -> None:
+    answers = {f"HTTP{status}" for status in range(300, 600)} | {"HTTP3xx", "HTTP4xx", "HTTP5xx"}
+    assert set(classes_in_status()) <= answers | {kind.value for kind in TransportErrorKind}
+
+
+def test_status_lists_each_reason_of_a_dead_letter() -> None:
+    source = (PACKAGE / "router" / "dispatch.py").read_text(encoding="utf-8")
+    reasons = {reason for call in calls("router/dispatch.py", "_bury") if len(call.args) > 1 for reason in strings(call.args[1])}
+    reasons |= set(re.findall(r'bury_sink\([^)]*reason="(\w+)"', source))
+    listed = {names(row[0])[0] for row in rows(between(STATUS, "## Dead letters", "## No alert"))}
+    assert listed == reasons | {"HTTP400"}
+
+
+# ---- all pages
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("file", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda file: file.name)
+def test_links_between_pages_lead_somewhere(file: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", file.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (file.parent / path).resolve() if path else file
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link

@@ -15,7 +15,7 @@ from eventsink.kube.client import Api, ApiError, Conflict, Invalid, NotFound, Ob
 from eventsink.kube.objects import apply_status, custom_path
 from eventsink.resources.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from eventsink.router.directory import SinkDirectory
-from eventsink.router.health import SinkHealth
+from eventsink.router.health import DeliveringState, SinkHealth
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.sinks.sink import Sink
 
@@ -29,6 +29,9 @@ FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
 MAX_TEXT = 1024
 """Characters of a message; the CRD's bound is higher."""
+
+
+NOTHING_SENT = SinkHealth(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent yet")
 
 
 @dataclass(slots=True)
@@ -132,7 +135,7 @@ class StatusReporter:
             get_logger().warning("the CRD lacks status.delivery: apply the CRD of this version", reason=str(error))
         if applied["metadata"]["uid"] != sink.uid:
             # The sink was made anew since: server-side apply takes another uid without a word, so what was said is taken back.
-            await apply_status(self._api, path, {**body, "status": {}}, manager=FIELD_MANAGER)
+            await apply_status(self._api, path, status_body(sink, NOTHING_SENT, changed, details=False), manager=FIELD_MANAGER)
         written.changed = changed
         self._remember(written, health)
 

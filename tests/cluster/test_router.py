@@ -1,0 +1,302 @@
+"""The router on a real API server: what it waits for, what it says, what it may not do, and that it goes on without others."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.controlplane import ControlPlane
+from tests.support.cluster import SINKS_NAMESPACE, Installed, MakeControlPlane, install, install_crd
+from tests.support.kubectl import Kubectl, condition
+from tests.support.parts import Router, alert, cluster_router, notification, request, start_operator
+from tests.support.processes import RunningProcess
+from tests.support.receiver import Answer, Receiver
+from tests.support.sinks import SECRET, event_sink, secret, signed, uid_of
+from tests.support.waiting import wait_until
+
+CANARIES = {
+    "url": "canary-url-5d1f",
+    "header": "canary-header-77aa",
+    "signing": "whsec_" + base64.b64encode(b"canary-signing-0123456789").decode(),
+    "answer": "canary-answer-31c9",
+    "source": "canary-source-token-8e",
+}
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def plane(fresh_control_plane: MakeControlPlane) -> ControlPlane:
+    return fresh_control_plane()
+
+
+@pytest.fixture
+def admin(plane: ControlPlane) -> Kubectl:
+    kubectl = Kubectl(plane.admin_kubeconfig)
+    install_crd(kubectl)
+    return kubectl
+
+
+@pytest.fixture
+def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
+    return install(plane, admin)
+
+
+def known(router: Router) -> list[str]:
+    """The sinks that the router knows."""
+    return [one["sink"] for one in router.admin("/v1/sinks")[1]["sinks"]]
+
+
+def test_a_router_that_knows_no_sinks_accepts_nothing(admin: Kubectl, installed: Installed, tmp_path: Path) -> None:
+    router = cluster_router(installed, tmp_path)
+    with router.start(ready=False) as process:
+        status, answer = router.post(notification(alert("A", namespace="acme")))
+        assert status == 503
+        assert "not loaded all sinks yet" in answer["error"]
+        ready = request(f"http://127.0.0.1:{process.port_of('monitor')}/readyz", "")
+        assert ready[0] == 503
+        wait_until(
+            "the reason why it is not ready",
+            lambda: (
+                request(f"http://127.0.0.1:{process.port_of('monitor')}/readyz", "")[1]["failing"].get("sinks")
+                == "the operator has not written the tenancy yet"
+            ),
+        )
+        with start_operator(installed, tmp_path):
+            process.wait_ready()
+        assert router.post(notification(alert("A", namespace="acme")))[0] == 403  # nobody owns that namespace
+
+
+def test_it_goes_on_delivering_while_the_operator_and_the_api_server_are_down(
+    plane: ControlPlane, admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
+) -> None:
+    router = cluster_router(installed, tmp_path)
+    with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path) as operator, router.start():
+        admin.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed(receiver.url("/hook")))])
+        wait_until("the sink", lambda: known(router))
+        operator.terminate()
+        plane.stop_api_server()
+        for number in range(10):
+            assert router.post(notification(alert(f"A{number}", namespace=acme), group=str(number)))[0] == 200
+        receiver.wait_for(10)
+        before = len(router.running.text().splitlines())
+        plane.start_api_server()
+        admin.wait_condition("eventsink", "alerts", "Delivering", "True", namespace=acme)
+        assert len(router.running.text().splitlines()) - before < 20
+
+
+def test_a_status_is_told_when_it_changes_and_not_at_each_message(
+    plane: ControlPlane, admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
+) -> None:
+    router = cluster_router(installed, tmp_path)
+    with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path), router.start():
+        admin.apply(event_sink(acme, webhook={"url": receiver.url("/hook")}))
+        wait_until("the sink", lambda: known(router))
+        receiver.answer(200, path="/hook")
+        for number in range(50):
+            router.post(notification(alert(f"A{number}", namespace=acme), group=str(number)))
+        receiver.wait_for(50)
+        admin.wait_condition("eventsink", "alerts", "Delivering", "True", namespace=acme)
+        receiver.answer(404, path="/hook")
+        router.post(notification(alert("B", namespace=acme), group="B"))
+        told = admin.wait_condition("eventsink", "alerts", "Delivering", "False", reason="HTTP404", namespace=acme)
+        assert told["message"].startswith(f"{receiver.url('').rstrip('/')} answered 404: check the URL")
+        status = admin.get("eventsink", "alerts", namespace=acme)["status"]
+        assert status["delivery"]["lastError"].startswith("HTTP404: ")
+        assert "/hook" not in json.dumps(status)
+        assert condition({"status": status}, "Ready")["status"] == "True"
+        user = "system:serviceaccount:eventsink-system:eventsink-router"
+        wrote = [one for one in plane.audited() if one["user"]["username"] == user and one["verb"] == "patch"]
+        assert 2 <= len(wrote) <= 4
+
+
+def test_a_sink_made_anew_does_not_inherit_what_was_said_of_the_former(
+    admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
+) -> None:
+    router = cluster_router(installed, tmp_path)
+    with admin.namespace(tenant="acme") as acme, router.start(ready=False):
+        with start_operator(installed, tmp_path) as operator:
+            router.running.wait_ready()
+            admin.apply(event_sink(acme, webhook={"url": receiver.url("/hook")}))
+            wait_until("the sink", lambda: known(router))
+            operator.terminate()
+        # The operator is down: the router still has the former sink when a new one of its name is made.
+        former = uid_of(admin, acme)
+        admin.delete("eventsink", "alerts", namespace=acme)
+        admin.apply(event_sink(acme, webhook={"url": receiver.url("/hook")}))
+        router.post(notification(alert("A", namespace=acme)))
+        receiver.wait_for(1)
+        assert uid_of(admin, acme) != former
+        admin.wait_until("eventsink", "alerts", lambda found: condition(found, "Delivering"), namespace=acme)
+        wait_until("what was said to be taken back", lambda: delivering(admin, acme)["reason"] == "NothingSent")
+        assert "delivery" not in admin.get("eventsink", "alerts", namespace=acme)["status"]
+
+
+def delivering(admin: Kubectl, namespace: str) -> dict[str, Any]:
+    return condition(admin.get("eventsink", "alerts", namespace=namespace), "Delivering")
+
+
+def as_router(installed: Installed, admin: Kubectl, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """kubectl with the router's rights."""
+    return Kubectl(installed.router).run(*arguments, check=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (
+            {
+                "conditions": [
+                    {
+                        "type": "Ready",
+                        "status": "True",
+                        "reason": "X",
+                        "message": "",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z",
+                    }
+                ]
+            },
+            "Delivering only",
+        ),
+        ({"observedGeneration": 99}, "may not change status.observedGeneration"),
+        ({"type": "slack"}, "may not change status.type"),
+    ],
+)
+def test_the_router_may_change_nothing_of_a_status_but_its_own(
+    kubectl: Kubectl, install_manifests: Installed, namespace: str, status: dict[str, Any], sentence: str
+) -> None:
+    kubectl.apply(event_sink(namespace))
+    wait_until("the policy to be in force", lambda: sentence in patched_by_router(install_manifests, namespace, status), poll=0.5)
+
+
+def patched_by_router(installed: Installed, namespace: str, status: dict[str, Any]) -> str:
+    """What the API server answers to a change of a status by the router (kubectl would read the object first, which it may not)."""
+    config = yaml.safe_load(installed.router.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    asked = urllib.request.Request(
+        f"{cluster['server']}/apis/eventsink.dev/v1alpha1/namespaces/{namespace}/eventsinks/alerts/status",
+        data=json.dumps({"status": status}).encode(),
+        method="PATCH",
+        headers={
+            "Content-Type": "application/merge-patch+json",
+            "Authorization": f"Bearer {config['users'][0]['user']['token']}",
+        },
+    )
+    context = ssl.create_default_context(cafile=cluster["certificate-authority"])
+    try:
+        with urllib.request.urlopen(asked, timeout=10, context=context) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return str(error.read().decode())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get", "secrets", "-n", "eventsink-system"],
+        ["get", "secrets", "-n", "default"],
+        ["get", "secret", "tenancy", "-n", SINKS_NAMESPACE],
+        ["get", "eventsinks", "-n", "default"],
+        ["get", "namespaces"],
+        ["create", "secret", "generic", "x", "-n", SINKS_NAMESPACE],
+    ],
+)
+def test_the_router_has_no_right_beyond_its_own(kubectl: Kubectl, install_manifests: Installed, arguments: list[str]) -> None:
+    refused = as_router(install_manifests, kubectl, *arguments)
+    assert refused.returncode != 0
+    assert "forbidden" in refused.stderr.lower()
+
+
+def test_an_unreadable_compiled_sink_keeps_its_last_good_version(
+    admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
+) -> None:
+    router = cluster_router(installed, tmp_path)
+    with admin.namespace(tenant="acme") as acme, router.start(ready=False):
+        with start_operator(installed, tmp_path) as operator:
+            router.running.wait_ready()
+            admin.apply(event_sink(acme, webhook={"url": receiver.url("/hook")}))
+            wait_until("the sink", lambda: known(router))
+            operator.terminate()
+        uid = uid_of(admin, acme)
+        newer = base64.b64encode(b'{"version": 99, "canary": "x"}').decode()
+        admin.run(
+            "patch",
+            "secret",
+            f"sink-{uid}",
+            "-n",
+            SINKS_NAMESPACE,
+            "--type=merge",
+            "-p",
+            json.dumps({"data": {"sink.json": newer}}),
+        )
+        router.running.wait_logged("an unreadable sink", lambda line: "cannot be read" in line.get("event", ""))
+        router.post(notification(alert("A", namespace=acme)))
+        receiver.wait_for(1)
+        assert "canary" not in router.running.text()
+
+
+def test_no_credential_is_found_anywhere_but_in_secrets(
+    admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
+) -> None:
+    router = cluster_router(installed, tmp_path)
+    router.token = CANARIES["source"]
+    with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path) as operator, router.start():
+        path = f"/{CANARIES['url']}"
+        hook = {
+            "urlSecretRef": {"name": "c", "key": "url"},
+            "headers": [{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "c", "key": "header"}}}],
+            "signingSecretRefs": [{"name": "c", "key": "signing"}],
+        }
+        # `create`, since `apply` itself would copy the data into an annotation.
+        literals = {"url": receiver.url(path), "header": CANARIES["header"], "signing": CANARIES["signing"]}
+        admin.run("-n", acme, "create", "secret", "generic", "c", *(f"--from-literal={k}={v}" for k, v in literals.items()))
+        receiver.answer(
+            *(Answer(status, body=CANARIES["answer"].encode()) for status in (500, 302, 400, 503, 401)),
+            path=path,
+        )
+        admin.apply(
+            [
+                event_sink(acme, webhook=hook),
+                event_sink(acme, "broken", webhook={**hook, "signingSecretRefs": [{"name": "c", "key": "header"}]}),
+            ]
+        )
+        admin.wait_condition("eventsink", "alerts", "Ready", "True", namespace=acme)
+        wait_until("the sink", lambda: known(router))
+        for number in range(5):
+            router.post(notification(alert(f"A{number}", namespace=acme), group=str(number)))
+        admin.wait_condition("eventsink", "alerts", "Delivering", "False", namespace=acme)
+        request(router.url, "wrong-token", b"{}")
+        shown = {
+            "objects": admin.run("get", "eventsinks,events,configmaps", "--all-namespaces", "-o", "yaml").stdout,
+            "describe": admin.run("describe", "eventsinks", "-n", acme).stdout,
+            "operator log": operator.text(),
+            "router log": router.running.text(),
+            "router metrics": router.metrics(),
+            "admin": json.dumps([router.admin("/v1/deliveries"), router.admin("/v1/sinks")]),
+            "settings": f"{operator_metrics(operator)}",
+        }
+    for where, text in shown.items():
+        for what, canary in CANARIES.items():
+            assert canary not in text, f"the {what} stands in the {where}"
+            assert base64.b64encode(canary.encode()).decode().rstrip("=") not in text, f"the {what} stands in the {where}"
+
+
+def operator_metrics(operator: RunningProcess) -> str:
+    """What Prometheus would read of the operator."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{operator.port_of('monitor')}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())

@@ -24,7 +24,8 @@ class ShutdownSettings(Settings):
     unready: Seconds = 3.0
     """How long alerts are still taken after readiness went, until load balancers have noticed."""
     grace: Seconds = 20.0
-    """How long what is on its way may take. With `unready` below the pod's terminationGracePeriodSeconds."""
+    """How long requests that are being taken may need, and then how long messages on their way may. `unready` and twice this stay below
+    the pod's terminationGracePeriodSeconds."""
 
 
 class RouterSettings(ProcessSettings):

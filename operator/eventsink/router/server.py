@@ -29,7 +29,7 @@ class IntakeSettings(Settings):
     """Where alerts are taken, and the bounds of what is taken at once."""
 
     address: Address = "127.0.0.1:8080"
-    """`host:port`. In the image: 0.0.0.0:8080."""
+    """`host:port`. In manifests/router: 0.0.0.0:8080."""
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
     """Of one request; larger ones are answered 413. Alertmanager's max_alerts keeps notifications small."""
     max_connections: int = Field(default=2000, ge=1)

@@ -20,7 +20,7 @@ class MonitorSettings(Settings):
     """Where health and metrics are served; they need no token and tell no tenant's content."""
 
     address: Address = "127.0.0.1:9090"
-    """`host:port`; port 0 takes a free one. In the image: 0.0.0.0:9090."""
+    """`host:port`; port 0 takes a free one. In manifests/: 0.0.0.0:9090."""
 
 
 class Monitor:

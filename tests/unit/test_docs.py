@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args, get_origin
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
+from eventsink.alerts import alertmanager
+from eventsink.alerts.alert import Severity
+from eventsink.alerts.severity import ALERTMANAGER
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake import IntakeMetrics
 from eventsink.router.metrics import NAMESPACE, DispatchMetrics
+from eventsink.router.server import MAX_HEAD_BYTES, IntakeSettings
+from eventsink.router.tenants import Refusal
 from eventsink.runtime.settings import Settings
 from eventsink.sinks.sender import Failed, FailureClass
 from eventsink.sinks.transport import Response, TransportError, TransportErrorKind
@@ -267,6 +274,75 @@ def test_pages_name_only_metrics_and_settings_that_there_are(name: str) -> None:
     groups = {setting.split(".")[0] for setting in settings if "." in setting} - {"sources[]"}
     for dotted in re.findall(r"`([a-z]\w*(?:\.\w+)+)`", text):
         assert dotted.split(".")[0] not in groups or dotted in settings, dotted
+
+
+# ---- docs/sources.md
+
+SOURCES = page("sources.md")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language in a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_severity_table_is_that_of_the_program() -> None:
+    listed = {names(row[0])[0]: names(row[1]) for row in rows(between(SOURCES, "## Severity", "## Limits"))}
+    assert {word: severity for severity, words in listed.items() for word in words} == ALERTMANAGER
+    assert list(listed) == list(reversed(Severity))
+
+
+def test_every_answer_of_the_door_is_explained() -> None:
+    errors = [*calls("router/intake.py", "error"), *calls("router/server.py", "error")]
+    given = {str(call.args[0].value) for call in errors if call.args and isinstance(call.args[0], ast.Constant)}
+    codes = {code for code in given if code.isdigit()} | {"200"}
+    assert [row[0] for row in rows(between(SOURCES, "## Answers", "Errors are"))] == sorted(codes)
+
+
+def test_every_reason_for_which_an_alert_is_not_taken_is_explained() -> None:
+    listed = {names(row[0])[0] for row in rows(between(SOURCES, "## Refused alerts", "## Answers"))}
+    assert listed == {*Refusal, "Tenant", "Unusable"}
+
+
+def test_the_example_of_a_source_is_accepted_by_the_router() -> None:
+    documents = [yaml.safe_load(block) for block in blocks(SOURCES, "yaml")]
+    [settings] = [RouterSettings.model_validate(one) for one in documents if "sources" in one]
+    [configuration] = [one for one in documents if "receivers" in one]
+    [webhook] = configuration["receivers"][1]["webhook_configs"]
+    assert webhook["url"].endswith(f":8080/v1/alerts/{settings.sources[0].name}")
+
+
+def test_the_limits_are_those_of_the_program() -> None:
+    listed = {row[0]: row[1] for row in rows(SOURCES.split("## Limits", 1)[1])}
+    assert listed == {
+        "a request": f"{IntakeSettings().max_body_bytes >> 20} MiB (`intake.maxBodyBytes`)",
+        "alerts in a notification": f"{alertmanager.MAX_ALERTS}",
+        "labels of an alert, and annotations": f"{alertmanager.MAX_LABELS}",
+        "name of a label or an annotation": f"{alertmanager.MAX_NAME_CHARACTERS} characters",
+        "value of a label": f"{alertmanager.MAX_VALUE_CHARACTERS} characters",
+        "value of an annotation": f"{alertmanager.MAX_ANNOTATION_CHARACTERS} characters",
+    }
+    assert f"more than {MAX_HEAD_BYTES >> 10} KiB" in SOURCES
+
+
+@pytest.mark.parametrize(
+    ("annotations", "member"),
+    [
+        *((name, "summary") for name in ("summary", "title", "message", "description")),
+        *((name, "description") for name in ("description", "message")),
+        *((name, "runbook") for name in ("runbook_url", "runbook")),
+        *((name, "dashboard") for name in ("dashboard_url", "dashboardURL", "dashboard", "__dashboard_url__")),
+    ],
+)
+def test_annotations_are_read_as_the_page_says(annotations: str, member: str) -> None:
+    listed = {
+        names(row[0])[0].removeprefix("links."): names(row[1]) for row in rows(between(SOURCES, "## What is read", "## Sev"))
+    }
+    assert annotations in listed[member]
+    value = "https://example.com/page"
+    alert = {"status": "firing", "labels": {"a": "b"}, "startsAt": "2026-01-01T12:00:00Z", "annotations": {annotations: value}}
+    [incoming] = alertmanager.parse(json.dumps({"version": "4", "alerts": [alert]}).encode()).alerts
+    assert value in (getattr(incoming, member, None), getattr(incoming.links, member, None))
 
 
 # ---- all pages

@@ -28,7 +28,9 @@ class InvalidMatcher(ValueError):
     """The text is not a matcher; the message is a sentence that says what is wrong with it."""
 
 
-class _Pattern(Protocol):
+class Pattern(Protocol):
+    """A compiled RE2 expression."""
+
     def fullmatch(self, text: str) -> object | None: ...
 
 
@@ -39,7 +41,7 @@ class Matcher:
     name: str
     operator: Operator
     value: str
-    _pattern: _Pattern | None = field(default=None, compare=False, repr=False)
+    _pattern: Pattern | None = field(default=None, compare=False, repr=False)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether `labels` fulfil the condition."""
@@ -68,7 +70,7 @@ def parse_matcher(text: str) -> Matcher:
         raise InvalidMatcher('write a matcher as label="value", label!="value", label=~"expression" or label!~"expression"')
     name, operator, written = form.groups()
     value = _value(written)
-    pattern = _compile(value) if operator in ("=~", "!~") else None
+    pattern = compile_expression(value) if operator in ("=~", "!~") else None
     return Matcher(name, cast(Operator, operator), value, pattern)
 
 
@@ -92,12 +94,19 @@ def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), text)
 
 
-def _compile(expression: str) -> _Pattern:
+def compile_expression(expression: str) -> Pattern:
+    """Compile RE2, which takes linear time whatever the expression and the text are.
+
+    Raises
+    ------
+    InvalidMatcher
+        It is not valid, or its compiled form is too large.
+    """
     options = re2.Options()
     options.max_mem = MAX_PATTERN_MEMORY_BYTES
     options.log_errors = False
     try:
-        pattern: _Pattern = re2.compile(expression, options=options)
+        pattern: Pattern = re2.compile(expression, options=options)
     except re2.error as error:
         detail = error.args[0] if error.args else ""
         reason = detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)

@@ -6,12 +6,13 @@ are found by that label's value, so that a thousand sinks for a thousand teams c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import re2
+
 from eventsink.alerts.alert import Alert, Severity
-from eventsink.alerts.matchers import InvalidMatcher, Matcher, parse_matcher
+from eventsink.alerts.matchers import InvalidMatcher, Matcher, Pattern, compile_expression, parse_matcher
 from eventsink.router.directory import SinkChange
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sink import Sink, SinkMatch
@@ -40,7 +41,7 @@ class CompiledMatch:
         return (
             alert.severity.passes(self._minimum)
             and (not self._sources or alert.source in self._sources)
-            and (self._namespaces is None or self._namespaces.fullmatch(alert.namespace) is not None)
+            and (self._namespaces is None or _within(alert.namespace, self._namespaces))
             and all(matcher.matches(alert.labels) for matcher in self.matchers)
         )
 
@@ -127,6 +128,13 @@ def _uid(sink: Sink) -> str:
     return sink.uid
 
 
-def _patterns(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """One expression for namespace patterns, in which * stands for any characters (an alert without a namespace fits none)."""
-    return re.compile("|".join("(?=.)" + ".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns), re.DOTALL)
+def _patterns(patterns: tuple[str, ...]) -> Pattern:
+    """One expression for namespace patterns, in which * stands for any characters.
+
+    RE2, since the patterns are a tenant's and the namespace is whatever a label says: another engine could be kept busy with them.
+    """
+    return compile_expression("(?s)" + "|".join(".*".join(map(re2.escape, pattern.split("*"))) for pattern in patterns))
+
+
+def _within(namespace: str, patterns: Pattern) -> bool:
+    return bool(namespace) and patterns.fullmatch(namespace) is not None

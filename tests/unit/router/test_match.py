@@ -65,6 +65,25 @@ def test_an_alert_without_a_namespace_fulfils_no_namespace_pattern() -> None:
     assert not CompiledMatch(SinkMatch(namespaces=("*",))).fulfilled(alert(namespace=""))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "namespace", "wanted"),
+    [("a.b", "axb", False), ("a.b", "a.b", True), ("*", "any\nthing", True), ("a|b", "a", False), ("x-*-y", "x--y", True)],
+)
+def test_only_the_star_of_a_namespace_pattern_has_a_meaning(pattern: str, namespace: str, wanted: bool) -> None:
+    assert CompiledMatch(SinkMatch(namespaces=("other", pattern))).fulfilled(alert(namespace=namespace)) is wanted
+
+
+def test_no_pattern_keeps_the_router_busy() -> None:
+    """With an engine that backtracks, this takes longer than anybody waits."""
+    many = CompiledMatch(SinkMatch(namespaces=("*a" * 31,), matchers=('team=~"(a+)+b"',)))
+    assert not many.fulfilled(alert(namespace="a" * 10_000 + "b", team="a" * 10_000))
+
+
+def test_all_patterns_that_a_sink_may_have_fit() -> None:
+    patterns = tuple(f"{n:02}-" + "*x" * 30 for n in range(64))
+    assert CompiledMatch(SinkMatch(namespaces=patterns)).fulfilled(alert(namespace="63-" + "yx" * 30))
+
+
 def test_an_unknown_severity_is_never_hidden() -> None:
     assert CompiledMatch(SinkMatch(min_severity="fatal")).fulfilled(alert(severity="unknown"))
 

@@ -61,6 +61,14 @@ class Router:
         """Start `eventsink router`, and wait until it is ready."""
         (self.folder / "token").write_text(self.token)
         (self.folder / "admin-token").write_text(self.admin_token)
+        file = write_settings(self.folder / "router.yaml", self.configuration())
+        self.process = eventsink("router", "--config", file, folder=self.folder)
+        if ready:
+            self.process.wait_ready()
+        return self.process
+
+    def configuration(self) -> dict[str, Any]:
+        """What its configuration file says."""
         own = {
             "intake": {"address": "127.0.0.1:0"},
             "monitor": {"address": "127.0.0.1:0"},
@@ -76,11 +84,7 @@ class Router:
                 }
             ],
         }
-        file = write_settings(self.folder / "router.yaml", merged(own, self.settings))
-        self.process = eventsink("router", "--config", file, folder=self.folder)
-        if ready:
-            self.process.wait_ready()
-        return self.process
+        return merged(own, self.settings)
 
     @property
     def running(self) -> RunningProcess:

@@ -204,7 +204,7 @@ def _gauges(
     yield "deliveries_waiting", "Deliveries that wait.", depth.waiting
     yield "dead_letters", "Dead letters that are kept.", depth.dead
     yield "queue_bytes", "What the queue takes in its file.", depth.bytes
-    yield "dead_letters_evicted", "Dead letters dropped for newer ones since the start.", queue.evicted
+    yield "dead_letters_evicted", "Dead letters dropped since the start: too many, or too old.", queue.evicted
     yield "sinks_held", "Sinks whose queue is held because of a failure.", dispatcher.held_sinks()
     yield "oldest_waiting_seconds", "Age of the oldest waiting delivery.", dispatcher.oldest()
     yield "told_alerts", "Alerts per sink of which the router remembers what it told.", len(state)

@@ -31,7 +31,7 @@ from eventsink.router.queue import (
     Selection,
     Told,
 )
-from eventsink.router.sqlite_store import Change, Reader, Store
+from eventsink.router.sqlite_store import Change, Reader, Store, unusable
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.settings import Seconds, Settings
 
@@ -127,7 +127,7 @@ class SqliteQueue:
         self._writer.start()
         self._failure_log = Repeated(60.0)
         self.evicted = 0
-        """Dead letters dropped for newer ones since the start."""
+        """Dead letters dropped since the start: too many, or too old."""
         self._check_disk()
         self._housekeeper = self._loop.create_task(self._keep_house(), name="queue-housekeeping")
 
@@ -149,6 +149,9 @@ class SqliteQueue:
         lock = _lock(settings.path)
         try:
             return cls(settings, Store(settings.path), lock, monotonic, wall)
+        except sqlite3.Error as error:
+            os.close(lock)
+            raise unusable(settings.path, error) from None
         except BaseException:
             os.close(lock)
             raise
@@ -349,7 +352,9 @@ class SqliteQueue:
                 get_logger().warning("dead letters were dropped: too many or too old", count=change.evicted)
 
     def _check_disk(self) -> None:
-        free = shutil.disk_usage(self._settings.path.parent).free
+        # The file does not shrink: its free pages are room as well, or a queue that once filled the disk would stay full for ever.
+        reusable = max(0, self._settings.path.stat().st_size - self._used_bytes)
+        free = free_bytes(self._settings.path.parent) + reusable
         wanted = self._settings.min_free_bytes
         self._no_space = (
             f"the disk of the queue is full: {free} bytes are free (queue.minFreeBytes: {wanted})" if free < wanted else ""
@@ -433,6 +438,11 @@ class SqliteQueue:
             self._loop.call_soon_threadsafe(self._finished, outcome)
         except RuntimeError:
             pass  # the loop has ended
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder."""
+    return shutil.disk_usage(folder).free
 
 
 def _add(total: Change, change: Change) -> None:

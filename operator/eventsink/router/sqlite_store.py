@@ -101,9 +101,16 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES}")
         connection.execute("PRAGMA temp_store = MEMORY")
-    except sqlite3.Error as error:
+    except sqlite3.OperationalError as error:
         raise QueueUnavailable(f"{path}: the queue cannot be opened: {error}") from None
+    except sqlite3.Error as error:
+        raise unusable(path, error) from None
     return connection
+
+
+def unusable(path: Path, error: sqlite3.Error) -> QueueUnavailable:
+    """The file is damaged, or not one of this program."""
+    return QueueUnavailable(f"{path}: is not a usable queue file ({error}); restore it or move it away (docs/queue.md)")
 
 
 class Store:
@@ -116,7 +123,7 @@ class Store:
             self._prepare()
         except sqlite3.Error as error:
             self.connection.close()
-            raise QueueUnavailable(f"{path}: is not a usable queue file ({error}); restore it or move it away") from None
+            raise unusable(path, error) from None
         self.id, self.clock, self.seq = self.connection.execute("SELECT store, clock, seq FROM meta").fetchone()
         shared = self.connection.execute("SELECT payload, count(*) FROM deliveries GROUP BY payload HAVING count(*) > 1")
         self._shared: dict[int, int] = dict(shared)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from eventsink.router import sqlite
 from eventsink.router.queue import Batch, DeliveryState, Queue, QueueFull, QueueUnavailable, Selection
 from eventsink.router.sqlite import QueueSettings, SqliteQueue
 from tests.unit.router.queue_contract import Clock, QueueContract, alert, names
@@ -42,9 +43,23 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"not a database at all, but longer than a header" * 50])
 async def test_a_broken_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "queue.db").write_bytes(content)
-    with pytest.raises(QueueUnavailable, match="queue"):
+    with pytest.raises(QueueUnavailable, match=r"is not a usable queue file .* move it away"):
         await SqliteQueue.open(settings(tmp_path))
     assert (tmp_path / "queue.db").read_bytes() == content
+
+
+async def test_a_file_with_damaged_pages_is_refused_in_words(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    for number in range(20):
+        await queue.put(alert(f"{number}" * 3000))
+    await queue.close()
+    with sqlite3.connect(tmp_path / "queue.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray((tmp_path / "queue.db").read_bytes())
+    content[4096:] = b"\xee" * (len(content) - 4096)
+    (tmp_path / "queue.db").write_bytes(content)
+    with pytest.raises(QueueUnavailable, match=r"is not a usable queue file .*malformed"):
+        await SqliteQueue.open(settings(tmp_path))
 
 
 async def test_a_file_of_another_program_or_a_newer_version_is_refused(tmp_path: Path) -> None:
@@ -109,6 +124,26 @@ async def test_a_nearly_full_disk_takes_nothing_new(tmp_path: Path) -> None:
     with pytest.raises(QueueFull, match=r"queue\.minFreeBytes"):
         await queue.put(alert("a"))
     await queue.put(Batch())
+    await queue.close()
+
+
+async def test_a_file_that_once_filled_the_disk_is_room_again_when_it_has_drained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1 << 20), monotonic=lambda: clock.monotonic)
+    for number in range(40):
+        await queue.put(alert(f"{number}" * 50_000))
+    with sqlite3.connect(tmp_path / "queue.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(FULL)")
+    monkeypatch.setattr(sqlite, "free_bytes", lambda _: 0)
+    queue._check_disk()
+    with pytest.raises(QueueFull, match=r"queue\.minFreeBytes"):
+        await queue.put(alert("one more"))
+    await queue.settle([one.seq for one in await queue.take("s1", after=0, limit=100)])
+    await queue.flush()
+    queue._check_disk()
+    await queue.put(alert("room again"))
     await queue.close()
 
 

@@ -61,7 +61,7 @@ class Dialler:
         Raises
         ------
         TransportError
-            DNS, EGRESS, REFUSED, CONNECT_TIMEOUT or TLS.
+            DNS, EGRESS, REFUSED, CONNECT_TIMEOUT, RESET or TLS.
         """
         addresses = await self._addresses(endpoint)
         allowed = []
@@ -98,31 +98,31 @@ class Dialler:
 
         try:
             context = self._context(ca) if endpoint.scheme == "https" else None
-        except (ssl.SSLError, ValueError):
+        except (ssl.SSLError, ValueError, TypeError):
             raise TransportError(TransportErrorKind.TLS, origin, "the given certificates cannot be read") from None
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, protocol = await loop.create_connection(
                     make, address, endpoint.port, ssl=context, server_hostname=endpoint.host if context else None
                 )
+            made.clear()
             return protocol
-        except asyncio.CancelledError:
-            for protocol in made:
-                protocol.abort()  # it may have been connected at the very moment
-            raise
         except TimeoutError:
             raise TransportError(TransportErrorKind.CONNECT_TIMEOUT, origin, f"after {self._connect_timeout:g} s") from None
         except ssl.SSLCertVerificationError as error:
             raise TransportError(TransportErrorKind.TLS, origin, error.verify_message or "the certificate is not valid") from None
-        except ssl.SSLError as error:
-            raise TransportError(TransportErrorKind.TLS, origin, (error.reason or "handshake failed").lower()) from None
         except ConnectionRefusedError:
             raise TransportError(TransportErrorKind.REFUSED, origin) from None
-        except ConnectionError:
-            kind = TransportErrorKind.TLS if context else TransportErrorKind.RESET
-            raise TransportError(TransportErrorKind.RESET if not made else kind, origin, "while connecting") from None
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            # Also in the middle of a TLS handshake this is a server that restarts, not one whose certificate is wrong.
+            raise TransportError(TransportErrorKind.RESET, origin, "while connecting") from None
+        except ssl.SSLError as error:
+            raise TransportError(TransportErrorKind.TLS, origin, (error.reason or "handshake failed").lower()) from None
         except OSError as error:
             raise TransportError(TransportErrorKind.REFUSED, origin, (error.strerror or "cannot be reached").lower()) from None
+        finally:
+            for unwanted in made:
+                unwanted.abort()  # it may have been connected at the very moment of a timeout
 
     async def _addresses(self, endpoint: Endpoint) -> list[str]:
         host = endpoint.host
@@ -137,11 +137,21 @@ class Dialler:
         if under_way is None:
             under_way = asyncio.ensure_future(self._resolve(host))
             self._resolving[host] = under_way
-            under_way.add_done_callback(lambda _: self._resolving.pop(host, None))
+            under_way.add_done_callback(lambda done: self._resolved(host, done))
         try:
             return await asyncio.shield(under_way)
         except OSError:
             raise TransportError(TransportErrorKind.DNS, endpoint.origin, "the name of the host has no address") from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if under_way.cancelled() and task is not None and not task.cancelling():
+                raise TransportError(TransportErrorKind.RESET, endpoint.origin, "the router is stopping") from None
+            raise
+
+    def _resolved(self, host: str, done: asyncio.Future[list[str]]) -> None:
+        self._resolving.pop(host, None)
+        if not done.cancelled():
+            done.exception()  # known to be looked at, also when everybody who waited has given up
 
     async def _resolve(self, host: str) -> list[str]:
         loop = asyncio.get_running_loop()

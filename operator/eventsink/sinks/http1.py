@@ -70,6 +70,7 @@ class Http1Transport:
         self._dialler = Dialler(guard, connect_timeout=settings.connect_timeout, dns_ttl=settings.dns_ttl, clock=clock)
         self._clock = clock
         self._pools: OrderedDict[PoolKey, _Pool] = OrderedDict()
+        self._busy: set[Connection] = set()
         self._open = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -89,6 +90,9 @@ class Http1Transport:
                 return await self._exchange(key, endpoint, request, progress)
         except TimeoutError:
             raise TransportError(progress.timeout_kind, endpoint.origin, f"after {timeout:g} s", sent=progress.sent) from None
+        except TransportError as error:
+            error.sent = progress.sent
+            raise
 
     async def close(self) -> None:
         self._closed = True
@@ -98,8 +102,11 @@ class Http1Transport:
             for connection in pool.idle:
                 connection.abort()
             for waiter in pool.waiters:
-                waiter.cancel()
+                if not waiter.done():
+                    waiter.set_result(None)  # it finds the transport closed
         self._pools.clear()
+        for connection in self._busy:
+            connection.abort()
         self._dialler.close()
 
     @property
@@ -108,34 +115,38 @@ class Http1Transport:
         return self._open
 
     async def _exchange(self, key: PoolKey, endpoint: Endpoint, request: bytes, progress: _Progress) -> Response:
+        fresh = False
         while True:
-            connection, reused = await self._acquire(key, endpoint, progress)
+            connection, reused = await self._acquire(key, endpoint, progress, fresh=fresh)
             progress.timeout_kind, progress.sent = TransportErrorKind.TIMEOUT, True
+            self._busy.add(connection)
             try:
-                response = await connection.exchange(request)
+                return await connection.exchange(request)
             except TransportError as error:
-                # A server may end a kept connection just as we write to it. No byte of an answer came: once more, on a new one.
-                if reused and error.kind is TransportErrorKind.RESET and not connection.answered:
-                    continue
-                raise TransportError(error.kind, endpoint.origin, error.detail, sent=True) from None
+                # A server may end a kept connection just as we write to it. No byte of an answer came: once more, on a new one,
+                # and only once, for it may be this very message that makes the server hang up.
+                if not (reused and error.kind is TransportErrorKind.RESET and not connection.answered):
+                    raise TransportError(error.kind, endpoint.origin, error.detail) from None
+                fresh = True
             finally:
+                self._busy.discard(connection)
                 self._release(key, connection)
-            return response
 
-    async def _acquire(self, key: PoolKey, endpoint: Endpoint, progress: _Progress) -> tuple[Connection, bool]:
-        """A connection of one's own: (connection, whether it was used before)."""
+    async def _acquire(self, key: PoolKey, endpoint: Endpoint, progress: _Progress, *, fresh: bool) -> tuple[Connection, bool]:
+        """A connection of one's own: (connection, whether it was used before, which it never was if it shall be `fresh`)."""
         while True:
-            if self._closed:
-                raise TransportError(TransportErrorKind.RESET, endpoint.origin, "the router is stopping")
+            self._refuse_if_closed(endpoint)
             pool = self._pools.setdefault(key, _Pool())
-            while pool.idle:
+            while pool.idle and not fresh:
                 connection = pool.idle.pop()
                 if connection.usable:
                     return connection, True
             if pool.open < self._settings.max_connections_per_host and self._has_room():
                 break
+            if pool.idle:
+                pool.idle.popleft().abort()  # a fresh one takes its place
             progress.timeout_kind = TransportErrorKind.OVERLOADED
-            await self._wait(pool)
+            await self._wait(key, pool)
         progress.timeout_kind = TransportErrorKind.CONNECT_TIMEOUT
         pool.open += 1
         self._open += 1
@@ -145,20 +156,28 @@ class Http1Transport:
             self._lost(key)
             raise
         connection.when_lost(lambda: self._lost(key))
+        if self._closed:
+            connection.abort()
+        self._refuse_if_closed(endpoint)
         return connection, False
 
-    async def _wait(self, pool: _Pool) -> None:
+    def _refuse_if_closed(self, endpoint: Endpoint) -> None:
+        if self._closed:
+            raise TransportError(TransportErrorKind.RESET, endpoint.origin, "the router is stopping")
+
+    async def _wait(self, key: PoolKey, pool: _Pool) -> None:
         waiter = asyncio.get_running_loop().create_future()
         pool.waiters.append(waiter)
         try:
             await waiter
         except BaseException:
             if not waiter.cancelled() and waiter.done():
-                self._wake(pool)  # it was this one's turn: hand it on
+                self._wake_next(pool)  # it was this one's turn: hand it on
             raise
         finally:
             if waiter in pool.waiters:
                 pool.waiters.remove(waiter)
+            self._forget_unused(key, pool)
 
     def _release(self, key: PoolKey, connection: Connection) -> None:
         """Give a connection back after an exchange, however it ended."""
@@ -180,16 +199,18 @@ class Http1Transport:
             return
         pool.open -= 1
         self._wake_next(pool)
-        if not pool.open and not pool.waiters:
-            self._pools.pop(key, None)
+        self._forget_unused(key, pool)
+
+    def _forget_unused(self, key: PoolKey, pool: _Pool) -> None:
+        if not pool.open and not pool.waiters and self._pools.get(key) is pool:
+            del self._pools[key]
 
     def _wake_next(self, pool: _Pool) -> None:
         """A place became free at `pool`: somebody who waits for it goes on, else somebody who waits because the process is full."""
         if not pool.waiters and self._open >= self._settings.max_connections - 1:
-            pool = next((other for other in self._pools.values() if other.waiters), pool)
-        self._wake(pool)
-
-    def _wake(self, pool: _Pool) -> None:
+            # Not one of a host that has all of its places already: it could not take this one, and nobody else would be told.
+            most = self._settings.max_connections_per_host
+            pool = next((other for other in self._pools.values() if other.waiters and other.open < most), pool)
         while pool.waiters:
             waiter = pool.waiters.popleft()
             if not waiter.done():
@@ -201,9 +222,11 @@ class Http1Transport:
         if self._open < self._settings.max_connections:
             return True
         for pool in self._pools.values():
-            if pool.idle:
-                pool.idle.popleft().abort()
-                return True
+            while pool.idle:
+                unused = pool.idle.popleft()
+                if unused.usable:
+                    unused.abort()
+                    return True
         return False
 
     def _sweep(self) -> None:
@@ -297,7 +320,7 @@ class Connection(Dialled):
         self._header_bytes += 0 if self._in_body else len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(TransportErrorKind.PROTOCOL, "the answer is not HTTP/1.1")
             return
         if (
@@ -322,6 +345,10 @@ class Connection(Dialled):
             self._lost()
 
     # ---- httptools
+
+    def on_message_begin(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            self._reusable = False  # a second answer to one request: it must not be taken for that to the next
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 MAX_RESPONSE_BODY_BYTES = 64 * 1024
 """What is read of an answer; the rest is not waited for, and the connection is closed."""
@@ -69,8 +69,6 @@ class Endpoint:
         ValueError
             Not an absolute http or https URL with a host and a valid port. The text does not repeat the URL.
         """
-        from urllib.parse import unquote
-
         try:
             parts = urlsplit(url)
             port = parts.port

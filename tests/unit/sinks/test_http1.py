@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-import uvloop
 
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.http1 import Http1Transport, TransportSettings
 from eventsink.sinks.transport import Endpoint, Transport
-from tests.unit.sinks.transport_contract import OK, TransportContract, at, post, serving
+from tests.unit.sinks.transport_contract import OK, Reader, TransportContract, Writer, at, fails, post, serving
 
 
 def opened(**settings: object) -> Http1Transport:
@@ -21,18 +20,6 @@ def opened(**settings: object) -> Http1Transport:
 class TestHttp1Transport(TransportContract):
     def open_transport(self) -> Transport:
         return opened()
-
-
-def test_it_works_under_uvloop_too() -> None:
-    async def exchange() -> None:
-        transport = opened()
-        async with serving(OK) as server:
-            answers = await asyncio.gather(*(post(transport, at(server)) for _ in range(50)))
-            assert {answer.status for answer in answers} == {200}
-        await transport.close()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(exchange())
 
 
 async def test_unused_connections_are_ended() -> None:
@@ -60,6 +47,59 @@ async def test_whoever_waits_at_another_host_gets_the_place_that_becomes_free() 
     async with serving(OK) as one, serving(OK) as two:
         answers = await asyncio.gather(*(post(transport, at(server)) for _ in range(10) for server in (one, two)))
         assert {answer.status for answer in answers} == {200}
+    await transport.close()
+
+
+async def test_a_host_whose_places_are_all_taken_keeps_no_other_host_waiting() -> None:
+    transport = opened(maxConnections=3, maxConnectionsPerHost=2)
+    answer = asyncio.Event()
+
+    async def hang(reader: Reader, _: Writer) -> None:
+        await slow.read_request(reader)
+        await reader.read()
+
+    async def answer_when_told(reader: Reader, writer: Writer) -> None:
+        await good.read_request(reader)
+        await answer.wait()
+        writer.write(OK)
+        await reader.read()
+
+    async with serving(hang) as slow, serving(answer_when_told) as good, serving(OK) as third:
+        hanging = [asyncio.ensure_future(post(transport, at(slow))) for _ in range(3)]
+        under_way = asyncio.ensure_future(post(transport, at(good)))
+        async with asyncio.timeout(30):
+            while len(slow.requests) + len(good.requests) < 3:
+                await asyncio.sleep(0.01)
+            waiting = asyncio.ensure_future(post(transport, at(third)))
+            await asyncio.sleep(0)
+            answer.set()
+            assert (await under_way).status == 200
+            assert (await waiting).status == 200
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+    await transport.close()
+
+
+async def test_nothing_is_kept_of_a_host_that_nobody_could_reach() -> None:
+    transport = opened(maxConnections=1)
+
+    async def hang(reader: Reader, _: Writer) -> None:
+        await one.read_request(reader)
+        await reader.read()
+
+    async with serving(hang) as one, serving(OK) as other:
+        hanging = asyncio.ensure_future(post(transport, at(one)))
+        async with asyncio.timeout(30):
+            while not one.requests:
+                await asyncio.sleep(0.01)
+        await fails(transport, at(other), timeout=0.1)
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+        async with asyncio.timeout(30):
+            while transport.connections:
+                await asyncio.sleep(0.01)
+        assert not transport._pools
     await transport.close()
 
 

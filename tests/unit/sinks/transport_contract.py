@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import pytest
@@ -182,6 +184,45 @@ class TransportContract:
             assert (await post(transport, at(server))).status == 200
             assert server.connections == 2
 
+    async def test_a_message_at_which_a_server_hangs_up_is_sent_twice_at_most(self, transport: Transport) -> None:
+        all_kept = asyncio.Event()
+
+        async def answer_each_connection_once(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            if len(server.requests) == 4:
+                all_kept.set()
+            await all_kept.wait()
+            if len(server.requests) == 4:
+                writer.write(OK)
+                await writer.drain()
+                await server.read_request(reader)
+
+        async with serving(answer_each_connection_once) as server:
+            await asyncio.gather(*(post(transport, at(server)) for _ in range(4)))
+            assert server.connections == 4
+            error = await fails(transport, at(server))
+            assert (error.kind, error.sent) == (TransportErrorKind.RESET, True)
+            assert len(server.requests) == 4 + 2
+
+    async def test_a_second_answer_to_one_request_is_not_taken_for_that_to_the_next(self, transport: Transport) -> None:
+        async def answer_too_much(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            writer.write(OK if server.connections > 1 else OK + b"HTTP/1.1 500 Not Asked For\r\nContent-Length: 0\r\n")
+            await writer.drain()
+            await server.read_request(reader)
+            writer.write(b"\r\n")
+
+        async with serving(answer_too_much) as server:
+            assert (await post(transport, at(server))).status == 200
+            assert (await post(transport, at(server))).status == 200
+
+    async def test_an_offer_to_switch_protocols_is_ignored(self, transport: Transport) -> None:
+        offer = b"HTTP/1.1 200 OK\r\nUpgrade: h2,h2c\r\nConnection: Upgrade, Keep-Alive\r\nContent-Length: 2\r\n\r\nok"
+        async with serving(offer) as server:
+            for _ in range(2):
+                assert (await post(transport, at(server))).body == b"ok"
+            assert server.connections == 1
+
     @pytest.mark.parametrize(
         ("answer", "expected"),
         [
@@ -233,7 +274,9 @@ class TransportContract:
             (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000, TransportErrorKind.PROTOCOL),
         ],
     )
-    async def test_what_is_no_answer_is_an_error(self, transport: Transport, answer: bytes, kind: TransportErrorKind) -> None:
+    async def test_what_is_no_answer_is_an_error_and_nothing_is_logged(
+        self, transport: Transport, answer: bytes, kind: TransportErrorKind, caplog: pytest.LogCaptureFixture
+    ) -> None:
         async def once(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(answer)
@@ -242,6 +285,7 @@ class TransportContract:
         async with serving(once) as server:
             error = await fails(transport, at(server))
             assert (error.kind, error.sent) == (kind, True)
+        assert not caplog.records
 
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"])
     async def test_an_answer_that_does_not_come_is_a_timeout(self, transport: Transport, answer: bytes) -> None:
@@ -292,6 +336,60 @@ class TransportContract:
 
         async with serving(plain) as server:
             assert (await fails(transport, at(server, "localhost", "https"))).kind is TransportErrorKind.TLS
+
+    async def test_a_certificate_that_has_expired_is_refused(self, transport: Transport) -> None:
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC)).configure_cert(context)
+        async with serving(OK, context) as server:
+            error = await fails(transport, at(server, "localhost", "https"), ca=authority.cert_pem.bytes().decode())
+            assert (error.kind, error.sent) == (TransportErrorKind.TLS, False)
+            assert "expired" in str(error)
+
+    @pytest.mark.parametrize("bytes_read", [0, 10])
+    async def test_a_server_that_hangs_up_during_the_handshake_is_lost_and_not_untrusted(
+        self, transport: Transport, bytes_read: int
+    ) -> None:
+        async def hang_up(reader: Reader, writer: Writer) -> None:
+            await reader.read(bytes_read)
+            writer.transport.abort()
+
+        async with serving(hang_up) as server:
+            error = await fails(transport, at(server, "127.0.0.1", "https"))
+            assert (error.kind, error.sent) == (TransportErrorKind.RESET, False)
+
+    async def test_a_handshake_that_does_not_end_is_a_timeout(self, transport: Transport) -> None:
+        async def silent(reader: Reader, _: Writer) -> None:
+            await reader.read()
+
+        async with serving(silent) as server:
+            error = await fails(transport, at(server, "127.0.0.1", "https"), timeout=0.3)
+            assert (error.kind, error.sent) == (TransportErrorKind.CONNECT_TIMEOUT, False)
+
+    async def test_a_connection_that_is_reset_is_lost(self, transport: Transport) -> None:
+        async def reset(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+        async with serving(reset) as server:
+            error = await fails(transport, at(server))
+            assert (error.kind, error.sent) == (TransportErrorKind.RESET, True)
+
+    async def test_closing_ends_what_is_under_way_and_what_waits_with_an_error(self, transport: Transport) -> None:
+        async def hang(reader: Reader, _: Writer) -> None:
+            await server.read_request(reader)
+            await reader.read()
+
+        async with serving(hang) as server:
+            posts = [asyncio.ensure_future(post(transport, at(server))) for _ in range(6)]
+            while len(server.requests) < 4:
+                await asyncio.sleep(0.01)
+            await transport.close()
+            done, pending = await asyncio.wait(posts, timeout=TIMEOUT_SECONDS / 2)
+            assert not pending
+            errors = [one.exception() for one in done]
+            assert all(isinstance(error, TransportError) and error.kind is TransportErrorKind.RESET for error in errors)
 
     async def test_a_closed_transport_sends_nothing(self, transport: Transport) -> None:
         async with serving(OK) as server:

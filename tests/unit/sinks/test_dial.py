@@ -1,0 +1,179 @@
+"""A name is resolved, each of its addresses judged, and only an address that passed is dialled."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from eventsink.sinks import dial
+from eventsink.sinks.dial import Dialler
+from eventsink.sinks.egress import EgressGuard, EgressSettings
+from eventsink.sinks.http1 import Connection
+from eventsink.sinks.transport import Endpoint, TransportError, TransportErrorKind
+from tests.unit.sinks.transport_contract import OK, Server, serving
+
+NAME = "hooks.example.com"
+DNS_TTL = 5.0
+DEADLINE_SECONDS = 30.0
+
+
+class Names:
+    """The resolver of a test: what it answers, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self.asked = 0
+        self.release = threading.Event()
+        self.release.set()
+
+    def __call__(self, _: str) -> list[str]:
+        self.asked += 1
+        assert self.release.wait(DEADLINE_SECONDS)
+        if not self.addresses:
+            raise OSError("no such name")
+        return self.addresses
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    found = Names()
+    monkeypatch.setattr(dial, "_look_up", found)
+    return found
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def dialler(clock: Callable[[], float]) -> AsyncIterator[Dialler]:
+    guard = EgressGuard(EgressSettings(allow=("127.0.0.0/8",)))
+    opened = Dialler(guard, connect_timeout=10.0, dns_ttl=DNS_TTL, clock=clock)
+    yield opened
+    opened.close()
+
+
+async def connect(dialler: Dialler, port: int, host: str = NAME) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        connection = await dialler.dial(Endpoint.parse(f"http://{host}:{port}/"), None, Connection)
+    assert connection.usable
+    connection.abort()
+
+
+async def reached(server: Server, times: int) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while server.connections < times:
+            await asyncio.sleep(0.01)
+
+
+async def test_of_several_addresses_those_that_are_refused_are_skipped(dialler: Dialler, names: Names) -> None:
+    names.addresses = ["169.254.169.254", "10.0.0.1", "::1", "127.0.0.1"]
+    async with serving(OK) as server:
+        await connect(dialler, server.port)
+        await reached(server, 1)
+
+
+async def test_a_name_that_leads_to_refused_addresses_only_is_not_dialled_and_the_setting_is_named(
+    dialler: Dialler, names: Names
+) -> None:
+    names.addresses = ["169.254.169.254", "10.0.0.1"]
+    with pytest.raises(TransportError, match=r"10\.0\.0\.1 is not public \(private\)") as error:
+        await connect(dialler, 9)
+    assert error.value.kind is TransportErrorKind.EGRESS
+
+
+async def test_an_address_where_nobody_listens_is_followed_by_the_next(dialler: Dialler, names: Names) -> None:
+    names.addresses = ["127.0.0.2", "127.0.0.1"]
+    async with serving(OK) as server:
+        await connect(dialler, server.port)
+        await reached(server, 1)
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "127.1", "0177.0.0.1"])
+async def test_other_ways_to_write_an_address_are_judged_as_the_address_that_they_mean(host: str) -> None:
+    dialler = Dialler(EgressGuard(EgressSettings()), connect_timeout=10.0, dns_ttl=DNS_TTL, clock=Clock())
+    async with serving(OK) as server:
+        with pytest.raises(TransportError, match=r"127\.0\.0\.1 is not public \(loopback\)"):
+            await connect(dialler, server.port, host)
+        assert server.connections == 0
+    dialler.close()
+
+
+async def test_a_name_is_remembered_for_a_while_and_judged_anew_when_it_changes(
+    dialler: Dialler, names: Names, clock: Clock
+) -> None:
+    names.addresses = ["127.0.0.1"]
+    async with serving(OK) as server:
+        await connect(dialler, server.port)
+        await connect(dialler, server.port)
+        assert names.asked == 1
+        clock.now += DNS_TTL + 1
+        names.addresses = ["10.0.0.1"]
+        with pytest.raises(TransportError, match="EgressRefused"):
+            await connect(dialler, server.port)
+        assert names.asked == 2
+
+
+async def test_a_name_that_many_want_at_once_is_looked_up_once(dialler: Dialler, names: Names) -> None:
+    names.addresses = ["127.0.0.1"]
+    names.release.clear()
+    async with serving(OK) as server:
+        dials = [asyncio.ensure_future(connect(dialler, server.port)) for _ in range(20)]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not names.asked:
+                await asyncio.sleep(0.01)
+        names.release.set()
+        await asyncio.gather(*dials)
+        assert names.asked == 1
+
+
+async def test_a_look_up_that_fails_after_everybody_gave_up_is_not_logged(
+    dialler: Dialler, names: Names, caplog: pytest.LogCaptureFixture
+) -> None:
+    names.release.clear()
+    waiting = asyncio.ensure_future(connect(dialler, 9))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not names.asked:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        names.release.set()
+        while dialler._resolving:
+            await asyncio.sleep(0.01)
+    del waiting  # it holds the look-up, which complains only when it is collected
+    gc.collect()
+    assert not caplog.records
+
+
+async def test_a_failed_look_up_is_told_and_not_remembered(dialler: Dialler, names: Names) -> None:
+    with pytest.raises(TransportError, match="has no address"):
+        await connect(dialler, 9)
+    names.addresses = ["127.0.0.1"]
+    async with serving(OK) as server:
+        await connect(dialler, server.port)
+
+
+async def test_whoever_waits_for_a_look_up_when_all_ends_gets_an_error(dialler: Dialler, names: Names) -> None:
+    names.release.clear()
+    hosts = [f"{number}.example.com" for number in range(dial.RESOLVER_THREADS + 1)]
+    dials = [asyncio.ensure_future(connect(dialler, 9, host)) for host in hosts]
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while names.asked < dial.RESOLVER_THREADS:
+            await asyncio.sleep(0.01)
+    dialler.close()
+    names.release.set()
+    outcomes = await asyncio.gather(*dials, return_exceptions=True)
+    assert {one.kind for one in outcomes if isinstance(one, TransportError)} == {TransportErrorKind.DNS, TransportErrorKind.RESET}
+    assert all(isinstance(one, TransportError) for one in outcomes)

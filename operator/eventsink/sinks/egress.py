@@ -22,6 +22,7 @@ _REFUSED_IPV4 = {
     "10.0.0.0/8": "private",
     "100.64.0.0/10": "shared by carriers",
     "127.0.0.0/8": "loopback",
+    "168.63.129.16/32": "metadata of Azure, which it serves at a public address",
     "169.254.0.0/16": "link-local and metadata services",
     "172.16.0.0/12": "private",
     "192.0.0.0/24": "protocol assignments",
@@ -37,7 +38,7 @@ _REFUSED_IPV4 = {
     "224.0.0.0/4": "multicast",
     "240.0.0.0/4": "reserved",
 }
-"""IANA's special-purpose registry for IPv4 (RFC 6890 and later)."""
+"""IANA's special-purpose registry for IPv4 (RFC 6890 and later), and one address that a cloud keeps for itself."""
 
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 """The only IPv6 addresses assigned to hosts of the internet; everything else is refused unnamed."""

@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib import metadata
 
+import msgspec
+
+from eventsink.runtime.logs import get_logger
 from eventsink.sinks import cloudevents
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.signatures import signature, signing_key
@@ -67,12 +70,20 @@ class WebhookSender:
         self._fixed = ("\r\n".join(lines) + "\r\n").encode()
 
     async def send(self, message: Message) -> Outcome:
-        content_type, body = render(message)
+        try:
+            content_type, body = render(message)
+        except msgspec.MsgspecError:
+            text = "an alert of the message cannot be read; it was queued by another version or is damaged"
+            return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
         headers = self._fixed + self._message_headers(message.id, content_type, body)
         try:
             response = await self._transport.post(self._endpoint, headers, body, timeout=self._timeout, ca=self._ca)
         except TransportError as error:
             return classify_error(error)
+        except Exception as error:  # whatever it is must not end this sink's deliveries; its text may hold anything
+            get_logger().error("a message could not be sent for a reason nobody thought of", error=type(error).__name__)
+            text = f"{self._endpoint.origin} was not reached: {type(error).__name__} in the router; see its log"
+            return Failed(FailureClass.TRANSIENT, "InternalError", text)
         return classify(response, self._endpoint.origin, self._now())
 
     async def close(self) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import NoReturn
 
 import cloudevents.core.formats.json as cloudevents_json
 import pytest
 import standardwebhooks
+import structlog.testing
 
 from eventsink.sinks import webhook
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Sender
@@ -159,6 +161,29 @@ def test_an_unusable_signing_secret_is_refused_without_showing_it(secret: str) -
     with pytest.raises(InvalidSigningSecret) as error:
         signing_key(secret)
     assert secret.removeprefix("whsec_") == "" or secret not in str(error.value)
+
+
+async def test_an_alert_that_cannot_be_read_is_a_failure_of_its_message() -> None:
+    for damaged in (b'{"id": "canary"}', b"canary", b""):
+        transport = ScriptedTransport(answered(200))
+        outcome = await sender(transport).send(Message(id="m1", alerts=[damaged]))
+        assert isinstance(outcome, Failed)
+        assert (outcome.failure, outcome.reason) == (FailureClass.MESSAGE, "InvalidMessage")
+        assert CANARY not in repr(outcome)
+        assert transport.posted == []
+
+
+async def test_what_nobody_thought_of_is_a_failure_that_passes_and_shows_no_credential() -> None:
+    class Broken(ScriptedTransport):
+        async def post(self, *_: object, **__: object) -> NoReturn:
+            raise RuntimeError(f"{CANARY} in an error of a library")
+
+    with structlog.testing.capture_logs() as lines:
+        outcome = await sender(Broken()).send(MESSAGE)
+    assert isinstance(outcome, Failed)
+    assert (outcome.failure, outcome.reason) == (FailureClass.TRANSIENT, "InternalError")
+    assert [line["error"] for line in lines] == ["RuntimeError"]
+    assert CANARY not in f"{outcome}{lines}"
 
 
 def test_any_other_text_is_the_key_itself() -> None:

@@ -1,0 +1,117 @@
+"""`eventsink deliveries` and `eventsink replay` against a router at work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.router_process import start_router
+from tests.support.parts import Router, alert, notification, request
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def router(receiver: Receiver, tmp_path: Path) -> Iterator[Router]:
+    """A router with one sink, whose receiver refuses messages with 400."""
+    receiver.answer(400)
+    with start_router(tmp_path, receiver.url("/hook")) as running:
+        for number in range(3):
+            assert running.post(notification(alert(f"A{number}", namespace="acme"), group=str(number)))[0] == 200
+        wait_until("three dead letters", lambda: "eventsink_router_dead_letters 3.0" in running.metrics())
+        yield running
+
+
+def command(router: Router, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `eventsink ARGUMENTS` against the router's admin API."""
+    where = ["--server", router.admin_url, "--token-file", str(router.folder / "admin-token")]
+    return subprocess.run([sys.executable, "-m", "eventsink", *arguments, *where], capture_output=True, text=True, timeout=60)
+
+
+def test_dead_letters_are_shown_with_their_reason(router: Router) -> None:
+    shown = command(router, "deliveries", "--state", "dead")
+    lines = shown.stdout.splitlines()
+    assert shown.returncode == 0
+    assert lines[0].split() == ["ID", "AGE", "STATE", "TENANT", "SINK", "ALERT", "STATUS", "TRIES", "REASON"]
+    assert sorted(line.split()[5] for line in lines[1:]) == ["A0", "A1", "A2"]
+    assert {tuple(line.split()[2:5]) for line in lines[1:]} == {("dead", "acme", "acme/alerts")}
+    assert {line.split()[-1] for line in lines[1:]} == {"HTTP400"}
+    wide = command(router, "deliveries", "-o", "wide").stdout
+    assert "answered 400" in wide
+    assert "/hook" not in wide
+    found = json.loads(command(router, "deliveries", "-o", "json", "--sink", "acme/alerts", "--limit", "2").stdout)
+    assert [one["reason"] for one in found] == ["HTTP400", "HTTP400"]
+    assert command(router, "deliveries", "--reason", "MaxAge").stdout == ""
+
+
+def test_a_replay_delivers_again_under_the_same_id(router: Router, receiver: Receiver) -> None:
+    dead = json.loads(command(router, "deliveries", "-o", "json").stdout)
+    receiver.answer(200)
+    tried = command(router, "replay", "--all", "--dry-run")
+    assert len(tried.stdout.splitlines()) == 4
+    one = command(router, "replay", dead[0]["id"])
+    assert one.stdout == "1 dead letter will be delivered again\n"
+    rest = command(router, "replay", "--sink", "acme/alerts")
+    assert rest.stdout == "2 dead letters will be delivered again\n"
+    seen = receiver.wait_for(6)
+    assert {request.headers["webhook-id"] for request in seen[3:]} == {delivery["id"] for delivery in dead}
+    wait_until("an empty queue", lambda: "eventsink_router_dead_letters 0.0" in router.metrics())
+    assert command(router, "deliveries").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["replay"], 2, "say which dead letters: IDS, --tenant, --sink, --reason, or --all"),
+        (["deliveries", "--state", "lost"], 2, "is not one of 'dead', 'waiting'"),
+        (["deliveries", "--sink", "acme/none"], 1, "there is no such sink; name it as namespace/name"),
+        (["deliveries", "--token-file", "/none"], 2, "the secret cannot be read"),
+        (["deliveries", "--server", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1 cannot be asked"),
+    ],
+)
+def test_a_mistake_is_told_with_a_sentence_and_a_status(router: Router, arguments: list[str], status: int, sentence: str) -> None:
+    given = [*arguments]
+    where = {"--server": router.admin_url, "--token-file": str(router.folder / "admin-token")}
+    for option, value in where.items():
+        if option not in given:
+            given += [option, value]
+    result = subprocess.run([sys.executable, "-m", "eventsink", *given], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert sentence in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "sentence"),
+    [
+        ("/v1/deliveries?state=lost", None, 400, "state is waiting or dead"),
+        ("/v1/deliveries?limit=0", None, 400, "limit is a number from 1 to 1000"),
+        ("/v1/deliveries?stat=dead", None, 400, "unknown parameter stat"),
+        ("/v1/deliveries/replay", {}, 400, "say which dead letters"),
+        ("/v1/deliveries/replay", {"everything": True}, 400, "everything: Extra inputs"),
+        ("/v1/deliveries/replay", {"ids": []}, 400, "ids: List should have at least 1 item"),
+        ("/v1/none", None, 404, "Not Found"),
+    ],
+)
+def test_the_admin_api_says_what_is_wrong(
+    router: Router, path: str, body: dict[str, object] | None, status: int, sentence: str
+) -> None:
+    answered, answer = router.admin(path, body)
+    assert answered == status
+    assert sentence in answer["error"]
+
+
+def test_the_admin_api_needs_its_token(router: Router) -> None:
+    for token in ("", "wrong", router.token):
+        assert request(f"{router.admin_url}/v1/sinks", token)[0] == 401
+    assert [one["sink"] for one in router.admin("/v1/sinks")[1]["sinks"]] == ["acme/alerts"]

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import httptools
 
-from tests.benchmarks.router_process import start_router
 from tests.support.debian import find_or_fetch
 from tests.support.monitoring import Alertmanager, alert, webhook_configuration
 from tests.support.parts import alert as notified
 from tests.support.parts import notification
 from tests.support.processes import RunningProcess
+from tests.support.router_process import start_router
 
 CONNECTIONS = 64
 DEADLINE_SECONDS = 300.0

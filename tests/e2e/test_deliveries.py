@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.router_process import start_router
 from tests.support.parts import Router, alert, notification, request
 from tests.support.receiver import Receiver
+from tests.support.router_process import start_router
 from tests.support.waiting import wait_until
 
 

@@ -1,0 +1,131 @@
+"""The router through kills, a full queue, and sinks that hang: what was answered 200 arrives, and nobody waits for another."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.parts import Router, alert, notification
+from tests.support.ports import free_port
+from tests.support.receiver import HANG, Answer, Received, Receiver
+from tests.support.router_process import start_router
+from tests.support.waiting import wait_until
+
+KILLS = 4
+POSTERS = 8
+EACH_ROUND = 150
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+def post(router: Router, name: str) -> bool:
+    """Whether the router said that it keeps the alert."""
+    try:
+        return router.post(notification(alert(name, namespace="acme"), group=name))[0] == 200
+    except OSError:
+        return False  # it was killed: no answer, no promise
+
+
+def names(requests: list[Received]) -> list[str]:
+    """The alerts in requests, in batches or alone."""
+    found = []
+    for request in requests:
+        events = request.json()
+        found += [event["data"]["name"] for event in (events if isinstance(events, list) else [events])]
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 20])
+def test_what_was_answered_200_arrives_through_many_kills(receiver: Receiver, tmp_path: Path, batch: int) -> None:
+    chance = random.Random(batch)
+    receiver.answer(Answer(delay=0.003))
+    address = f"{receiver.url('/hook')}#batch={batch}"
+    intake = {"address": f"127.0.0.1:{free_port()}"}
+    accepted: set[str] = set()
+    for number in range(KILLS):
+        with start_router(tmp_path, address, intake=intake) as router, ThreadPoolExecutor(POSTERS) as posters:
+            wanted = [f"{number}-{n}" for n in range(EACH_ROUND)]
+            posts = {name: posters.submit(post, router, name) for name in wanted}
+            moment = chance.randint(1, EACH_ROUND - POSTERS)
+            wait_until("a moment to kill", lambda: sum(one.done() for one in posts.values()) >= moment)  # noqa: B023
+            router.running.kill9()
+            accepted |= {name for name, one in posts.items() if one.result()}
+    with start_router(tmp_path, address, intake=intake) as router:
+        receiver.wait_for(lambda seen: accepted <= set(names(seen)))
+        wait_until("an empty queue", lambda: "eventsink_router_deliveries_waiting 0.0" in router.metrics())
+        assert "eventsink_router_dead_letters 0.0" in router.metrics()
+    # The same message is the same alerts, however often it came.
+    contents: dict[str, set[bytes]] = {}
+    for request in receiver.requests():
+        contents.setdefault(request.headers["webhook-id"], set()).add(request.body)
+    assert all(len(bodies) == 1 for bodies in contents.values())
+
+
+def test_sigterm_takes_no_more_finishes_what_is_under_way_and_loses_nothing(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.answer(Answer(delay=0.05))
+    shutdown = {"unready": "1s", "grace": "10s"}
+    accepted: set[str] = set()
+    with start_router(tmp_path, receiver.url("/hook"), shutdown=shutdown) as router, ThreadPoolExecutor(POSTERS) as posters:
+        posts = {f"A{n}": posters.submit(post, router, f"A{n}") for n in range(300)}
+        wait_until("some to be accepted", lambda: sum(one.done() for one in posts.values()) >= 50)
+        router.running._process.send_signal(signal.SIGTERM)
+        assert router.running.wait() == 0
+        accepted = {name for name, one in posts.items() if one.result()}
+        events = [line["event"] for line in router.running.lines()]
+        assert events[-2:] == ["stopping", "stopped"]
+    before = names(receiver.requests())
+    assert len(before) == len(set(before))  # nothing that arrived was forgotten to be noted
+    with start_router(tmp_path, receiver.url("/hook")) as router:
+        receiver.wait_for(lambda seen: accepted <= set(names(seen)))
+        wait_until("an empty queue", lambda: "eventsink_router_deliveries_waiting 0.0" in router.metrics())
+    assert len(names(receiver.requests())) == len(set(names(receiver.requests())))
+
+
+def test_hanging_and_dead_sinks_delay_no_other(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.answer(HANG, path="/hanging")
+    receiver.answer(500, path="/dead")
+    nobody = f"http://127.0.0.1:{free_port()}/nobody"
+    addresses = [receiver.url("/well"), receiver.url("/hanging"), receiver.url("/dead"), nobody]
+    with start_router(tmp_path, *addresses) as router:
+        for number in range(200):
+            assert post(router, f"A{number}")
+        arrived = receiver.wait_for(200, path="/well")
+        assert len(receiver.requests("/hanging")) == 8  # as many as may be on their way to one sink
+        assert sorted(names(arrived)) == sorted(f"A{number}" for number in range(200))
+        assert "eventsink_router_deliveries_waiting 600.0" in router.metrics()
+
+
+def test_a_full_queue_says_503_and_takes_alerts_again_when_there_is_room(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.answer(503)
+    with start_router(
+        tmp_path, receiver.url("/hook"), queue={"maxWaiting": 50}, dispatch={"retry": {"sinkLongest": "1s"}}
+    ) as router:
+        for number in range(50):
+            assert post(router, f"A{number}")
+        status, answer = router.post(notification(alert("A50", namespace="acme"), group="A50"))
+        assert status == 503
+        assert "the queue is full: 50 deliveries wait (queue.maxWaiting)" in answer["error"]
+        receiver.answer(200)
+        wait_until("room", lambda: post(router, "A50"))
+        receiver.wait_for(lambda seen: {f"A{n}" for n in range(51)} <= set(names(seen)))
+
+
+def test_what_waits_is_shown_with_the_reason_of_its_last_attempt(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.answer(503)
+    with start_router(tmp_path, receiver.url("/hook")) as router:
+        assert post(router, "A")
+        receiver.wait_for(1)
+        shown = router.admin("/v1/deliveries?state=waiting")[1]["deliveries"]
+        assert [(one["alert"], one["state"]) for one in shown] == [("A", "waiting")]
+        wait_until(
+            "the reason of the last attempt", lambda: router.admin("/v1/deliveries")[1]["deliveries"][0]["reason"] == "HTTP503"
+        )

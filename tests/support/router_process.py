@@ -1,0 +1,77 @@
+"""A router without a cluster, as a process of its own: a webhook sink of the tenant acme for each URL.
+
+    python -m tests.support.router_process CONFIG URL...
+
+The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#batch=N`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from eventsink.router.config import RouterSettings
+from eventsink.router.service import Router
+from eventsink.runtime.logs import configure_logs
+from eventsink.runtime.process import run
+from eventsink.runtime.settings import load_settings
+from eventsink.sinks.sink import CompiledFrom, Sink, Tenancy, WebhookTarget, destination_of
+from tests.support import parts
+from tests.support.processes import RunningProcess
+
+
+def sink(number: int, address: str) -> Sink:
+    """The compiled sink of one URL."""
+    url, _, batch = address.partition("#batch=")
+    name = f"alerts-{number}" if number else "alerts"
+    return Sink(
+        uid=str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
+        namespace="acme",
+        name=name,
+        display_name=name,
+        tenant="acme",
+        compiled_from=CompiledFrom(generation=1),
+        destination=destination_of("webhook", url),
+        webhook=WebhookTarget(url=url, batch=int(batch or 1)),
+    )
+
+
+async def serve(settings: RouterSettings, addresses: Sequence[str], stop: asyncio.Event) -> None:
+    """Run the router with a directory that is filled here."""
+    router = Router(settings)
+    router.directory.set_tenancy(Tenancy(owners={"acme": "acme"}))
+
+    async def fill() -> None:
+        for number, address in enumerate(addresses):
+            router.directory.put(sink(number, address))
+        router.directory.mark_loaded()
+        await asyncio.Event().wait()
+
+    await router.run(stop, lambda: {"fill": fill()})
+
+
+@contextmanager
+def start_router(folder: Path, *addresses: str, **settings: object) -> Iterator[parts.Router]:
+    """The process, ready; started again in the same folder, it goes on with the same queue and tokens."""
+    router = parts.Router(folder, dict(settings))
+    for file, token in ((folder / "token", "token"), (folder / "admin-token", "admin_token")):
+        if file.exists():
+            setattr(router, token, file.read_text())
+        else:
+            file.write_text(getattr(router, token))
+    configuration = parts.write_settings(folder / "router.yaml", router.configuration())
+    command: list[str | Path] = [sys.executable, "-m", "tests.support.router_process", configuration, *addresses]
+    with RunningProcess(command, log=folder / "router.log", name="router") as process:
+        router.process = process
+        process.wait_ready()
+        yield router
+
+
+if __name__ == "__main__":
+    loaded = load_settings(RouterSettings, part="router", path=Path(sys.argv[1]))
+    configure_logs(loaded.log)
+    sys.exit(run(lambda stop: serve(loaded, sys.argv[2:], stop)))

@@ -1,0 +1,86 @@
+"""docs/queue.md: its commands are understood, its snippets do what they say, its sentences are the program's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from eventsink import cli
+from eventsink.router.queue import Selection
+from eventsink.router.sqlite import QueueSettings, SqliteQueue
+from tests.unit.docs.pages import PACKAGE, between, blocks, names, page, rows
+from tests.unit.router.queue_contract import alert
+
+QUEUE = page("queue.md")
+COMMANDS = [shlex.split(line, comments=True) for line in re.findall(r"^ *(eventsink .*)$", QUEUE, re.MULTILINE)]
+
+
+def folder_of_snippets(script: str, folder: Path) -> str:
+    """A snippet of the page, for a queue in a folder of the test."""
+    return script.replace("/var/lib/eventsink", shlex.quote(str(folder)))
+
+
+def snippet(start: str) -> str:
+    """The block of the page that begins with a text."""
+    [found] = [block for block in blocks(QUEUE, "sh") if block.startswith(start)]
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_commands_are_understood(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTSINK_ADMIN_TOKEN_FILE", "token")
+    name, arguments = command[1], command[2:]
+    context = cli.main.commands[name].make_context(name, arguments)
+    if name == "replay":
+        assert any(context.params[one] for one in ("ids", "sink", "tenant", "reason", "everything"))
+
+
+@pytest.mark.parametrize("name", ["deliveries", "replay"])
+def test_every_option_is_shown(name: str) -> None:
+    options = [one for one in cli.main.commands[name].params if isinstance(one, click.Option)]
+    for option in options:
+        assert any(re.search(rf"(?<![\w-]){re.escape(spelling)}(?![\w-])", QUEUE) for spelling in option.opts), option.opts
+
+
+def test_the_sentences_are_those_of_the_program() -> None:
+    source = "".join((PACKAGE / "router" / name).read_text(encoding="utf-8") for name in ("sqlite.py", "sqlite_store.py"))
+    tables = between(QUEUE, "## Full", "## Size") + QUEUE.split("## When the queue does not open", 1)[1]
+    for row in rows(tables):
+        assert names(row[0])[0] in source, row[0]
+        assert row[1]
+
+
+async def open_queue(folder: Path) -> SqliteQueue:
+    return await SqliteQueue.open(QueueSettings(path=folder / "queue.db", min_free_bytes=0))
+
+
+async def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
+    queue = await open_queue(tmp_path)
+    for number in range(20):
+        await queue.put(alert(f"a{number}"))
+    script = folder_of_snippets(snippet("python3 -c"), tmp_path).replace("python3", shlex.quote(sys.executable), 1)
+    subprocess.run(["sh", "-eu", "-c", script], check=True, timeout=60)
+    await queue.close()
+    (tmp_path / "restored").mkdir()
+    (tmp_path / "copy.db").rename(tmp_path / "restored" / "queue.db")
+    restored = await open_queue(tmp_path / "restored")
+    assert len(await restored.look_up(Selection(), limit=100)) == 20
+    await restored.close()
+
+
+async def test_a_damaged_file_moved_away_lets_the_router_start_empty(tmp_path: Path) -> None:
+    queue = await open_queue(tmp_path)
+    await queue.put(alert("a"))
+    await queue.close()
+    script = folder_of_snippets(snippet("cd /var/lib/eventsink"), tmp_path)
+    subprocess.run(["sh", "-eu", "-c", script], check=True, timeout=60)
+    assert (tmp_path / "damaged-queue.db").exists()
+    queue = await open_queue(tmp_path)
+    assert (await queue.depth()).waiting == 0
+    await queue.close()

@@ -1,0 +1,143 @@
+"""docs/router.md and docs/operator.md hold every setting and every metric, and no page names another."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import get_args, get_origin
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+
+from eventsink.controller.config import OperatorSettings
+from eventsink.controller.metrics import OperatorMetrics
+from eventsink.router.config import RouterSettings
+from eventsink.router.intake import IntakeMetrics
+from eventsink.router.metrics import NAMESPACE, DispatchMetrics
+from eventsink.runtime.settings import Settings
+from tests.unit.docs.pages import PACKAGE, between, page, rows, strings
+
+UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them into the settings."""
+    unit, size = next((unit, size) for unit, size in UNITS if seconds / size == int(seconds / size) and seconds >= size)
+    return f"{seconds / size:g}{unit}"
+
+
+def default_of(field: FieldInfo, name: str) -> str:
+    """The cell that says what holds where a setting is absent."""
+    value = field.default
+    if field.is_required():
+        return "required"
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, float):
+        return f"`{duration(value)}`"
+    text = f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    if name.endswith("Bytes"):
+        size, unit = (value >> 30, "GiB") if value >= 1 << 30 else (value >> 20, "MiB")
+        text += f" ({size} {unit})"
+    return text
+
+
+def models_in(annotation: object) -> list[type[Settings]]:
+    """The settings models that a field holds, directly, in a list, or perhaps."""
+    found = [annotation] if isinstance(annotation, type) and issubclass(annotation, Settings) else []
+    return found + [model for inner in get_args(annotation) for model in models_in(inner)]
+
+
+def settings_rows(model: type[Settings], path: str = "") -> list[list[str]]:
+    """For each setting: its path in the file, its default, and what its docstring says."""
+    found = []
+    for name, field in model.model_fields.items():
+        full = path + (field.alias or to_camel(name))
+        if field.description is not None:
+            text = " ".join(field.description.split()).replace("<", r"\<")
+            found.append([f"`{full}`", default_of(field, full), text])
+        for inner in models_in(field.annotation):
+            found += settings_rows(inner, full + ("[]." if get_origin(field.annotation) is tuple else "."))
+    return found
+
+
+def sentences(model: type[Settings]) -> list[str]:
+    """What the docstrings of the groups of settings say."""
+    inner = [one for field in model.model_fields.values() for one in models_in(field.annotation)]
+    return [" ".join((one.__doc__ or "").split()) for one in inner] + [text for one in inner for text in sentences(one)]
+
+
+def line_of(row: list[str]) -> str:
+    """A row as it stands in a page."""
+    return f"| {' | '.join(row)} |"
+
+
+PARTS: dict[str, type[Settings]] = {"router.md": RouterSettings, "operator.md": OperatorSettings}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_setting_stands_in_the_reference_with_its_default_and_its_meaning(name: str) -> None:
+    text = between(page(name), "## Settings", "\n## ")
+    listed, wanted = rows(text), settings_rows(PARTS[name])
+    assert not [line_of(row) for row in wanted if row not in listed], "write these lines"
+    assert not [line_of(row) for row in listed if row not in wanted], "remove these lines"
+    assert len(listed) == len(wanted)
+    unwrapped = " ".join(text.split())
+    for sentence in sentences(PARTS[name]):
+        assert sentence in unwrapped
+
+
+def gauges_read_late() -> Iterator[tuple[str, str]]:
+    """Name and meaning of the gauges that the router reads when it is asked for them."""
+    module = ast.parse((PACKAGE / "router" / "service.py").read_text(encoding="utf-8"))
+    function = next(node for node in ast.walk(module) if isinstance(node, ast.FunctionDef) and node.name == "_gauges")
+    for node in ast.walk(function):
+        if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):
+            name, text = (strings(one).pop() for one in node.value.elts[:2])
+            yield f"{NAMESPACE}_{name}", text
+
+
+def metric_rows(*groups: object) -> list[list[str]]:
+    """For each metric: its name as Prometheus shows it, its labels, its help."""
+    metrics = [metric for group in groups for metric in vars(group).values() if isinstance(metric, MetricWrapperBase)]
+    shown = []
+    for metric in metrics:
+        name = metric._name + ("_total" if isinstance(metric, Counter) else "")
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        shown.append([f"`{name}`", labels, metric._documentation])
+    return shown
+
+
+def metrics_of(name: str) -> list[list[str]]:
+    registry = CollectorRegistry()
+    if name == "operator.md":
+        return metric_rows(OperatorMetrics(registry))
+    late = [[f"`{gauge}`", "", text] for gauge, text in gauges_read_late()]
+    return metric_rows(IntakeMetrics(registry), DispatchMetrics(registry)) + late
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_metric_stands_in_the_reference(name: str) -> None:
+    listed = {row[0]: row for row in rows(between(page(name), "## Metrics", "\n## "))}
+    wanted = {row[0]: row for row in metrics_of(name)}
+    assert listed.keys() == wanted.keys()
+    for metric, row in wanted.items():
+        assert listed[metric][1] == row[1]
+        assert listed[metric][2].startswith(row[2])
+
+
+@pytest.mark.parametrize("name", ["status.md", "router.md", "operator.md", "sources.md", "queue.md", "webhooks.md"])
+def test_pages_name_only_metrics_and_settings_that_there_are(name: str) -> None:
+    text = page(name)
+    known = {row[0].strip("`") for part in PARTS for row in metrics_of(part)}
+    shown = {re.sub("_(bucket|sum|count)$", "", metric) for metric in re.findall(r"eventsink_(?:router|operator)_[a-z_]+", text)}
+    assert shown <= known
+    settings = {row[0].strip("`") for part in PARTS.values() for row in settings_rows(part)}
+    settings |= {setting.rpartition(".")[0] for setting in settings}
+    groups = {setting.split(".")[0] for setting in settings if "." in setting} - {"sources[]"}
+    for dotted in re.findall(r"`([a-z]\w*(?:\.\w+)+)`", text):
+        assert dotted.split(".")[0] not in groups or dotted in settings, dotted

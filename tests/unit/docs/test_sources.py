@@ -1,0 +1,77 @@
+"""docs/sources.md says what the router takes, refuses and answers."""
+
+from __future__ import annotations
+
+import ast
+import json
+
+import pytest
+import yaml
+
+from eventsink.alerts import alertmanager
+from eventsink.alerts.alert import Severity
+from eventsink.alerts.severity import ALERTMANAGER
+from eventsink.router.config import RouterSettings
+from eventsink.router.server import IntakeSettings
+from eventsink.router.tenants import Refusal
+from tests.unit.docs.pages import between, blocks, calls, names, page, rows
+
+SOURCES = page("sources.md")
+
+
+def test_the_severity_table_is_that_of_the_program() -> None:
+    listed = {names(row[0])[0]: names(row[1]) for row in rows(between(SOURCES, "## Severity", "## Limits"))}
+    assert {word: severity for severity, words in listed.items() for word in words} == ALERTMANAGER
+    assert list(listed) == list(reversed(Severity))
+
+
+def test_every_answer_of_the_door_is_explained() -> None:
+    errors = [*calls("router", "error"), *calls("router", "refusal")]
+    given = {str(call.args[0].value) for call in errors if call.args and isinstance(call.args[0], ast.Constant)}
+    codes = {code for code in given if code.isdigit()} | {"200", "503"}
+    assert [row[0] for row in rows(between(SOURCES, "## Answers", "Errors are"))] == sorted(codes)
+
+
+def test_every_reason_for_which_an_alert_is_not_taken_is_explained() -> None:
+    listed = {names(row[0])[0] for row in rows(between(SOURCES, "## Refused alerts", "## Answers"))}
+    assert listed == {*Refusal, "Unusable"}
+
+
+def test_the_example_of_a_source_is_accepted_by_the_router() -> None:
+    documents = [yaml.safe_load(block) for block in blocks(SOURCES, "yaml")]
+    [settings] = [RouterSettings.model_validate(one) for one in documents if "sources" in one]
+    [configuration] = [one for one in documents if "receivers" in one]
+    [webhook] = configuration["receivers"][1]["webhook_configs"]
+    assert webhook["url"].endswith(f":8080/v1/alerts/{settings.sources[0].name}")
+
+
+def test_the_limits_are_those_of_the_program() -> None:
+    listed = {row[0]: row[1] for row in rows(SOURCES.split("## Limits", 1)[1])}
+    assert listed == {
+        "a request": f"{IntakeSettings().max_body_bytes >> 20} MiB (`intake.maxBodyBytes`)",
+        "alerts in a notification": f"{alertmanager.MAX_ALERTS}",
+        "labels of an alert, and annotations": f"{alertmanager.MAX_LABELS}",
+        "name of a label or an annotation": f"{alertmanager.MAX_NAME_CHARACTERS} characters",
+        "value of a label": f"{alertmanager.MAX_VALUE_CHARACTERS} characters",
+        "value of an annotation": f"{alertmanager.MAX_ANNOTATION_CHARACTERS} characters",
+    }
+
+
+@pytest.mark.parametrize(
+    ("annotations", "member"),
+    [
+        *((name, "summary") for name in ("summary", "title", "message", "description")),
+        *((name, "description") for name in ("description", "message")),
+        *((name, "runbook") for name in ("runbook_url", "runbook")),
+        *((name, "dashboard") for name in ("dashboard_url", "dashboardURL", "dashboard", "__dashboard_url__")),
+    ],
+)
+def test_annotations_are_read_as_the_page_says(annotations: str, member: str) -> None:
+    listed = {
+        names(row[0])[0].removeprefix("links."): names(row[1]) for row in rows(between(SOURCES, "## What is read", "## Sev"))
+    }
+    assert annotations in listed[member]
+    value = "https://example.com/page"
+    alert = {"status": "firing", "labels": {"a": "b"}, "startsAt": "2026-01-01T12:00:00Z", "annotations": {annotations: value}}
+    [incoming] = alertmanager.parse(json.dumps({"version": "4", "alerts": [alert]}).encode()).alerts
+    assert value in (getattr(incoming, member, None), getattr(incoming.links, member, None))

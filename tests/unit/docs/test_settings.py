@@ -18,8 +18,9 @@ from eventsink.controller.metrics import OperatorMetrics
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake import IntakeMetrics
 from eventsink.router.metrics import NAMESPACE, DispatchMetrics
+from eventsink.runtime.process import ExitStatus
 from eventsink.runtime.settings import Settings
-from tests.unit.docs.pages import PACKAGE, between, page, rows, strings
+from tests.unit.docs.pages import PACKAGE, between, names, page, rows, strings
 
 UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
 
@@ -141,3 +142,17 @@ def test_pages_name_only_metrics_and_settings_that_there_are(name: str) -> None:
     groups = {setting.split(".")[0] for setting in settings if "." in setting} - {"sources[]"}
     for dotted in re.findall(r"`([a-z]\w*(?:\.\w+)+)`", text):
         assert dotted.split(".")[0] not in groups or dotted in settings, dotted
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_words_to_look_for_in_a_log_are_those_of_the_program(name: str) -> None:
+    source = "".join(file.read_text(encoding="utf-8") for file in sorted(PACKAGE.rglob("*.py")))
+    for row in rows(between(page(name), "## When something is wrong", "\n## ")):
+        for words in names(row[0]):
+            assert words.partition(":")[0] in source or words.startswith("eventsink_"), words
+
+
+def test_the_exit_statuses_are_those_of_the_program() -> None:
+    shown = {name: {int(row[0]) for row in rows(between(page(name), "## Exit status", "\n## "))} for name in PARTS}
+    assert shown["operator.md"] == set(ExitStatus) - {ExitStatus.LEASE_LOST}  # no lease is taken yet
+    assert shown["router.md"] == shown["operator.md"] - {ExitStatus.CRD_ABSENT}

@@ -330,6 +330,9 @@ class Dispatcher:
         except QueueError:
             station.lane.returned(parcel, not_before=self._queue.clock() + LOOK_UP_AGAIN_SECONDS)
             raise
+        except Exception as error:  # a sender must not raise; if one does, its parcel must not come back at once, for ever
+            get_logger().exception("a sender failed", **_names(sink))
+            outcome = Failed(FailureClass.TRANSIENT, "InternalError", f"the router failed to send it ({type(error).__name__})")
         except BaseException:
             station.lane.returned(parcel)
             raise

@@ -153,6 +153,19 @@ async def test_a_transient_failure_is_tried_again_under_the_same_id(worlds: Make
     assert len({identifier for identifier, _ in world.senders["s"].sent}) == 1
 
 
+async def test_a_sender_that_raises_costs_an_attempt_and_no_storm(worlds: Make) -> None:
+    def fail(_: Message) -> Outcome:
+        raise KeyError("a defect")
+
+    world = worlds()
+    world.senders["s"].script = [fail, fail]
+    await world.start()
+    await world.put("a")
+    await world.until_empty()
+    assert len(world.senders["s"].sent) == 3
+    assert [one.attempts for one in await world.dead()] == []
+
+
 async def test_a_message_that_is_refused_becomes_a_dead_letter_and_the_next_goes_on(worlds: Make) -> None:
     world = worlds()
     world.senders["s"].script = [MESSAGE]

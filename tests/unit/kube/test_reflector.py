@@ -1,0 +1,182 @@
+"""The reflector tells of every change once, also of those that happened while nothing was connected, and storms nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from eventsink.kube import reflector as module
+from eventsink.kube.client import Forbidden, Gone, Invalid, NotFound, Object, Unavailable, api_error
+from eventsink.kube.reflector import Key, Reflector, Selection
+
+DEADLINE_SECONDS = 30.0
+
+
+def obj(name: str, version: int) -> Object:
+    return {"metadata": {"name": name, "namespace": "n", "resourceVersion": str(version)}}
+
+
+def event(kind: str, name: str, version: int) -> Object:
+    return {"type": kind, "object": obj(name, version)}
+
+
+class ScriptedApi:
+    """Answers lists and watches from scripts; when they are used up, a watch stays open."""
+
+    def __init__(self) -> None:
+        self.lists: list[Any] = []
+        self.watches: list[Any] = []
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    async def request(self, method: str, path: str, *, query: Mapping[str, str], accept: str) -> Object:
+        self.asked.append(("list", dict(query)))
+        answer = self.lists.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        result: Object = answer
+        return result
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, query: Mapping[str, str], accept: str, silence: float
+    ) -> AsyncIterator[AsyncIterator[Object]]:
+        self.asked.append(("watch", dict(query)))
+        script = self.watches.pop(0) if self.watches else []
+        if isinstance(script, Exception):
+            raise script
+
+        async def events() -> AsyncIterator[Object]:
+            for one in script:
+                if isinstance(one, Exception):
+                    raise one
+                yield one
+            await asyncio.Event().wait()
+
+        yield events()
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def upsert(self, key: Key, obj: Object) -> None:
+        self.told.append((f"{key[1]}@{obj['metadata']['resourceVersion']}", "upsert"))
+
+    def delete(self, key: Key) -> None:
+        self.told.append((key[1], "delete"))
+
+
+def page(*objects: Object, version: int = 10, more: str = "") -> Object:
+    return {"items": list(objects) or None, "metadata": {"resourceVersion": str(version), "continue": more}}
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> ScriptedApi:
+    monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.001)
+    return ScriptedApi()
+
+
+async def follow(api: ScriptedApi, expected: int) -> tuple[Recorder, Reflector]:
+    """Follow until so many requests were made and all was read of the last."""
+    recorder = Recorder()
+    reflector = Reflector(api, "things", Selection("/things"), recorder)  # type: ignore[arg-type]
+    task = asyncio.ensure_future(reflector.run())
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while len(api.asked) < expected:
+            await asyncio.sleep(0.001)
+        for _ in range(20):
+            await asyncio.sleep(0)
+    task.cancel()
+    return recorder, reflector
+
+
+async def test_a_list_comes_in_pages_and_the_watch_goes_on_from_it(api: ScriptedApi) -> None:
+    api.lists = [page(obj("a", 1), more="next"), page(obj("b", 2), version=10)]
+    api.watches = [[event("MODIFIED", "a", 11), event("DELETED", "b", 12), event("ADDED", "c", 13)]]
+    recorder, reflector = await follow(api, 3)
+    assert recorder.told == [("a@1", "upsert"), ("b@2", "upsert"), ("a@11", "upsert"), ("b", "delete"), ("c@13", "upsert")]
+    assert reflector.synced.is_set()
+    assert api.asked[1][1]["continue"] == "next"
+    assert api.asked[2][1]["resourceVersion"] == "10"
+
+
+async def test_an_empty_list_is_a_list(api: ScriptedApi) -> None:
+    api.lists = [page()]
+    recorder, reflector = await follow(api, 2)
+    assert (recorder.told, reflector.synced.is_set()) == ([], True)
+
+
+async def test_a_bookmark_moves_the_position_and_tells_nothing(api: ScriptedApi) -> None:
+    api.lists = [page(obj("a", 1))]
+    api.watches = [[event("BOOKMARK", "", 50), Unavailable(0, "Unavailable", "cut")]]
+    recorder, _ = await follow(api, 3)
+    assert recorder.told == [("a@1", "upsert")]
+    assert api.asked[2] == ("watch", {**api.asked[2][1], "resourceVersion": "50"})
+
+
+@pytest.mark.parametrize(
+    "expiry",
+    [
+        Gone(410, "Expired", "too old"),
+        [{"type": "ERROR", "object": {"code": 410, "message": "too old"}}],
+    ],
+)
+async def test_after_a_position_that_is_too_old_only_what_changed_is_told(api: ScriptedApi, expiry: Any) -> None:
+    api.lists = [page(obj("same", 1), obj("changed", 2), obj("gone", 3)), page(obj("same", 1), obj("changed", 7), obj("new", 8))]
+    api.watches = [expiry]
+    recorder, _ = await follow(api, 4)
+    assert recorder.told[3:] == [("changed@7", "upsert"), ("new@8", "upsert"), ("gone", "delete")]
+
+
+async def test_an_outage_is_waited_out_and_nothing_told_twice(api: ScriptedApi) -> None:
+    api.lists = [Unavailable(0, "Unavailable", "away"), Unavailable(503, "x", "away"), page(obj("a", 1))]
+    api.watches = [Unavailable(0, "Unavailable", "away"), []]
+    recorder, reflector = await follow(api, 5)
+    assert recorder.told == [("a@1", "upsert")]
+    assert reflector.connected
+
+
+async def test_a_refused_watch_lists_again(api: ScriptedApi) -> None:
+    api.lists = [page(obj("a", 1)), page(obj("a", 1))]
+    api.watches = [Forbidden(403, "Forbidden", "no right")]
+    recorder, _ = await follow(api, 4)
+    assert [kind for kind, _ in api.asked] == ["list", "watch", "list", "watch"]
+    assert recorder.told == [("a@1", "upsert")]
+
+
+async def test_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    api = ScriptedApi()
+    reflector = Reflector(api, "things", Selection("/things"), Recorder(), chance=lambda: 1.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for _ in range(10):
+        await reflector._wait(Unavailable(0, "Unavailable", "away"))
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (404, NotFound),
+        (403, Forbidden),
+        (401, Forbidden),
+        (410, Gone),
+        (422, Invalid),
+        (429, Unavailable),
+        (500, Unavailable),
+        (503, Unavailable),
+    ],
+)
+def test_answers_become_errors_by_their_status(status: int, kind: type[Exception]) -> None:
+    for body in (b'{"reason":"R","message":"M"}', b"<html>", b"[]", b""):
+        error = api_error(status, body)
+        assert type(error) is kind
+        assert str(error)

@@ -6,6 +6,7 @@ one of deliveries suits fan-out: a payload is stored once, however many sinks wa
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from eventsink.router.queue import (
     Batch,
@@ -91,7 +93,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """
     try:
         connection = sqlite3.connect(
-            f"file:{path}{'?mode=ro' if read_only else ''}",
+            f"file:{quote(str(path))}{'?mode=ro' if read_only else ''}",
             uri=True,
             timeout=BUSY_TIMEOUT_SECONDS,
             isolation_level=None,
@@ -140,8 +142,9 @@ class Store:
         if version == 0:
             if self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise sqlite3.DatabaseError("it belongs to another program")
-            self.connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            self.connection.execute("INSERT INTO meta VALUES (1, ?, 0, 0)", (secrets.token_hex(6),))
+            named = f"INSERT INTO meta VALUES (1, '{secrets.token_hex(6)}', 0, 0);"  # noqa: S608 - hexadecimal
+            # In one transaction: a file without its name would never open again.
+            self.connection.executescript(f"BEGIN; {_SCHEMA} {named} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         self.connection.execute("SELECT seq, origin, died FROM deliveries LIMIT 1").fetchall()
 
     def begin(self) -> None:
@@ -252,7 +255,7 @@ class Store:
     def replay(self, selection: Selection, *, expires: float, limit: int) -> Change:
         if selection.state is DeliveryState.WAITING:
             return Change()
-        where, values = conditions(replace(selection, state=DeliveryState.DEAD))
+        where, values = conditions(replace(selection, state=DeliveryState.DEAD), self.id)
         rows = self.connection.execute(f"SELECT d.seq FROM deliveries d WHERE {where} ORDER BY d.seq LIMIT ?", (*values, limit))  # noqa: S608 - fixed texts
         change = Change()
         for (seq,) in rows.fetchall():
@@ -361,7 +364,7 @@ class Reader:
         return [Told(*row[1:]) for row in rows], rows[-1][0] if rows else after
 
     def look_up(self, selection: Selection, after: int, limit: int) -> list[Record]:
-        where, values = conditions(selection)
+        where, values = conditions(selection, self._id)
         rows = self._connection.execute(
             "SELECT d.seq, d.origin, d.sink, d.tenant, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died "
             f"{_FROM} WHERE {where} AND d.seq > ? ORDER BY d.seq LIMIT ?",
@@ -405,8 +408,8 @@ def select_deliveries(
     ]
 
 
-def conditions(selection: Selection) -> tuple[str, list[Any]]:
-    """The SQL condition of a selection, and its values."""
+def conditions(selection: Selection, store: str) -> tuple[str, list[Any]]:
+    """The SQL condition of a selection, and its values; ids of another file than `store` select nothing."""
     parts, values = ["1"], []
     if selection.state is not None:
         parts.append("d.died IS NULL" if selection.state is DeliveryState.WAITING else "d.died IS NOT NULL")
@@ -416,15 +419,14 @@ def conditions(selection: Selection) -> tuple[str, list[Any]]:
             parts.append(f"d.{column} = ?")
             values.append(value)
     if selection.ids is not None:
-        origins = [origin for origin in map(_origin, selection.ids) if origin is not None]
+        origins = [origin for one in selection.ids if (origin := _origin(one, store)) is not None]
         marks = ",".join("?" * len(origins))
         parts.append(f"(d.seq IN ({marks}) AND d.origin IS NULL OR d.origin IN ({marks}))")
         values += origins * 2
     return " AND ".join(parts), values
 
 
-def _origin(identifier: str) -> int | None:
-    try:
-        return int(identifier.rpartition("-")[2], 16)
-    except ValueError:
-        return None
+def _origin(identifier: str, store: str) -> int | None:
+    """The number in an id of this file."""
+    of_store, _, number = identifier.rpartition("-")
+    return int(number, 16) if of_store == store and re.fullmatch("[0-9a-f]{1,15}", number) else None

@@ -193,7 +193,7 @@ class QueueContract:
             (Selection(reason="MaxAge"), ["b"]),
             (Selection(tenant="acme", reason="HTTP400"), ["a"]),
             (Selection(tenant="other"), []),
-            (Selection(ids=frozenset({"nonsense", ""})), []),
+            (Selection(ids=frozenset({"nonsense", "", "-1", f"0-{'f' * 30}"})), []),
         ],
     )
     async def test_deliveries_are_looked_up_by_what_is_known(
@@ -205,6 +205,20 @@ class QueueContract:
         assert [record.name for record in await opened.queue.look_up(selection, limit=10)] == expected
         dead = [n for n in expected if n != "c"]
         assert await opened.queue.replay(selection, max_age=DAY, limit=10) == len(dead)
+
+    async def test_an_id_of_another_queue_means_nothing(self, opened: Open, tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        other = await self.open_queue(tmp_path / "other", opened.clock)
+        heard: list[Delivery] = []
+        other.subscribe(heard.extend)
+        await other.put(alert("a"))
+        await other.close()
+        await opened.queue.put(alert("b"))
+        await opened.queue.bury([Burial(opened.heard[0].seq, "HTTP400", "")])
+        assert heard[0].id != opened.heard[0].id
+        foreign = Selection(ids=frozenset({heard[0].id}))
+        assert await opened.queue.look_up(foreign, limit=5) == []
+        assert await opened.queue.replay(foreign, max_age=DAY, limit=5) == 0
 
     async def test_long_lists_come_in_pages(self, opened: Open) -> None:
         await asyncio.gather(*(opened.queue.put(alert(str(n))) for n in range(25)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import signal
 import sqlite3
 import subprocess
@@ -71,6 +72,27 @@ async def test_a_file_of_another_program_or_a_newer_version_is_refused(tmp_path:
         other.execute("PRAGMA user_version = 99")
     with pytest.raises(QueueUnavailable, match="newer version"):
         await SqliteQueue.open(settings(tmp_path))
+
+
+async def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "50% of #1?mode=memory"
+    folder.mkdir()
+    queue = await SqliteQueue.open(settings(folder))
+    await queue.put(alert("a"))
+    assert await names(queue) == ["a"]
+    await queue.close()
+    assert (folder / "queue.db").exists()
+
+
+async def test_an_end_while_the_file_is_made_leaves_one_that_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_: int) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(secrets, "token_hex", crash)
+        with pytest.raises(KeyboardInterrupt):
+            await SqliteQueue.open(settings(tmp_path))
+    await (await SqliteQueue.open(settings(tmp_path))).close()
 
 
 async def test_a_missing_folder_is_told(tmp_path: Path) -> None:

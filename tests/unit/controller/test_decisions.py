@@ -1,0 +1,352 @@
+"""The operator's pure decisions: claims, compiling, statuses, and the queue of work."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import trustme
+
+from eventsink.controller.compile import SecretValues, compile_sink, policy_digest, references
+from eventsink.controller.config import WebhookPolicy
+from eventsink.controller.problems import Effect, Problem
+from eventsink.controller.status import Verdict, event_of, is_written, status_of
+from eventsink.controller.tenancy import Namespace, check_claim, tenancy_document
+from eventsink.controller.workqueue import WorkQueue
+from eventsink.controller.world import World, read_compiled
+from eventsink.resources.eventsink import EventSink, read_eventsink
+from eventsink.sinks.sink import CompiledFrom, Sink
+
+CANARY = "canary"
+MADE_FROM = CompiledFrom(generation=1)
+NAMESPACES = {
+    "a1": Namespace("u1", "acme"),
+    "a2": Namespace("u2", "acme"),
+    "g": Namespace("u3", "globex"),
+    "free": Namespace("u4", ""),
+}
+PEM = trustme.CA().cert_pem.bytes()
+
+
+def obj(spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "eventsink.dev/v1alpha1",
+        "kind": "EventSink",
+        "metadata": {"name": "s", "namespace": "n", "uid": "u", "generation": 1, "resourceVersion": "1", **metadata},
+        "spec": {"tenant": "acme", "name": "S", **spec},
+    }
+
+
+def sink(**webhook: Any) -> EventSink:
+    return read_eventsink(obj({"webhook": {"url": "https://hooks.example.com/x"} | webhook}))
+
+
+def compiled(made: EventSink, secrets: SecretValues | None = None, **policy: Any) -> Sink:
+    return compile_sink(made, secrets or {}, MADE_FROM, WebhookPolicy(**policy))
+
+
+def ref(key: str = "k", name: str = "c") -> dict[str, str]:
+    return {"name": name, "key": key}
+
+
+# ---- claims
+
+
+@pytest.mark.parametrize(
+    ("tenant", "namespace", "reason"),
+    [
+        ("acme", "a1", None),
+        ("acme", "a2", None),
+        ("acme", "g", "TenantMismatch"),
+        ("acme", "free", "TenantOwnedElsewhere"),
+        ("acme", "unknown", "TenantOwnedElsewhere"),
+        ("nobody", "free", "TenantNotOwned"),
+        ("nobody", "a1", "TenantMismatch"),
+    ],
+)
+def test_who_may_claim_a_tenant(tenant: str, namespace: str, reason: str | None) -> None:
+    if reason is None:
+        check_claim(tenant, namespace, NAMESPACES, allow_unowned=False)
+        return
+    with pytest.raises(Problem) as refused:
+        check_claim(tenant, namespace, NAMESPACES, allow_unowned=False)
+    assert (refused.value.reason, refused.value.effect, refused.value.may_pass) == (reason, Effect.WITHDRAW, False)
+    others = {"a1", "a2", "g", "free"} - {namespace}
+    assert not any(f" {other} " in refused.value.message or refused.value.message.endswith(f" {other}") for other in others)
+
+
+def test_an_unowned_tenant_may_be_claimed_where_the_setting_allows_it() -> None:
+    check_claim("nobody", "free", NAMESPACES, allow_unowned=True)
+    with pytest.raises(Problem, match="belongs to other namespaces"):
+        check_claim("acme", "free", NAMESPACES, allow_unowned=True)
+
+
+def test_the_tenancy_names_owned_namespaces_only() -> None:
+    assert tenancy_document(NAMESPACES).owners == {"a1": "acme", "a2": "acme", "g": "globex"}
+
+
+# ---- compiling
+
+
+def test_defaults_are_filled_in() -> None:
+    made = compiled(sink())
+    assert made.webhook is not None
+    assert (made.webhook.format, made.webhook.batch, made.webhook.timeout, made.webhook.ca) == ("cloudevents", 1, 10.0, None)
+    assert (made.delivery.max_age, made.delivery.send_resolved, made.suspend) == (259200.0, True, False)
+
+
+def test_everything_that_may_be_written_is_compiled() -> None:
+    spec = {
+        "description": "D",
+        "suspend": True,
+        "match": {"minSeverity": "high", "sources": ["am"], "namespaces": ["a-*"], "matchers": ['a="b"']},
+        "delivery": {"sendResolved": False, "repeatInterval": "4h", "maxAge": "3d"},
+        "webhook": {
+            "urlSecretRef": ref("url"),
+            "headers": [{"name": "X-A", "value": "plain"}, {"name": "Authorization", "valueFrom": {"secretKeyRef": ref("auth")}}],
+            "signingSecretRefs": [ref("old"), ref("new")],
+            "format": "cloudevents",
+            "batch": 10,
+            "timeout": "30s",
+        },
+    }
+    made = read_eventsink(obj(spec))
+    values = {
+        "c": {
+            "url": b"https://h.example.com/p\n",
+            "auth": b"Bearer x\n",
+            "old": b"old-old-old-old-old",
+            "new": b"new-new-new-new-new\n",
+        }
+    }
+    result = compiled(made, values)
+    assert [one.path for one in references(made.spec)] == [
+        "spec.webhook.urlSecretRef",
+        "spec.webhook.headers[1].valueFrom.secretKeyRef",
+        "spec.webhook.signingSecretRefs[0]",
+        "spec.webhook.signingSecretRefs[1]",
+    ]
+    assert result.webhook is not None
+    assert result.webhook.url == "https://h.example.com/p"
+    assert [(one.name, one.value) for one in result.webhook.headers] == [("X-A", "plain"), ("Authorization", "Bearer x")]
+    assert result.webhook.signing_secrets == ("old-old-old-old-old", "new-new-new-new-new")  # one trailing newline is dropped
+    assert (result.webhook.batch, result.webhook.timeout) == (10, 30.0)
+    assert (result.delivery.repeat_interval, result.delivery.max_age, result.delivery.send_resolved) == (14400.0, 259200.0, False)
+    assert (result.suspend, result.match.matchers, result.match.min_severity) == (True, ('a="b"',), "high")
+
+
+@pytest.mark.parametrize(
+    ("webhook", "data", "reason", "sentence"),
+    [
+        ({"signingSecretRefs": [ref()]}, None, "SecretNotFound", "spec.webhook.signingSecretRefs[0]: there is no Secret c"),
+        ({"signingSecretRefs": [ref()]}, {}, "SecretKeyNotFound", "the Secret c has no key k"),
+        ({"signingSecretRefs": [ref()]}, {"k": b"canary"}, "InvalidSecretValue", "a signing secret has 16 to 256 bytes"),
+        ({"signingSecretRefs": [ref()]}, {"k": b"whsec_canary!!!!!!!!!!!!!!"}, "InvalidSecretValue", "is not base64"),
+        ({"signingSecretRefs": [ref()]}, {"k": b"\xff\xfecanary-canary-canary"}, "InvalidSecretValue", "is not UTF-8 text"),
+        ({"signingSecretRefs": [ref()]}, {"k": b"\n"}, "InvalidSecretValue", "the value of the key k is empty"),
+        ({"signingSecretRefs": [ref()]}, {"k": b"canary" * 20_000}, "InvalidSecretValue", "more than 65536 bytes"),
+        (
+            {"headers": [{"name": "A", "valueFrom": {"secretKeyRef": ref()}}]},
+            {"k": b"canary\r\nB: c"},
+            "InvalidSecretValue",
+            "line break",
+        ),
+        (
+            {"headers": [{"name": "A", "valueFrom": {"secretKeyRef": ref()}}]},
+            {"k": b"canary \n"},
+            "InvalidSecretValue",
+            "spaces at an end",
+        ),
+        ({"tls": {"caSecretRef": ref()}}, {"k": b"canary"}, "InvalidSecretValue", "holds no certificate in PEM form"),
+        ({"url": None, "urlSecretRef": ref()}, {"k": b"canary.example.com"}, "InvalidURL", "must begin with http:// or https://"),
+        ({"url": None, "urlSecretRef": ref()}, {"k": b"ftp://canary/"}, "InvalidURL", "must begin with http:// or https://"),
+    ],
+)
+def test_what_cannot_be_compiled_is_told_by_field_and_without_its_value(
+    webhook: dict[str, Any], data: dict[str, bytes] | None, reason: str, sentence: str
+) -> None:
+    given = {key: value for key, value in ({"url": "https://hooks.example.com/x"} | webhook).items() if value is not None}
+    made = read_eventsink(obj({"webhook": given}))
+    with pytest.raises(Problem) as refused:
+        compiled(made, {"c": data} if data is not None else {})
+    assert refused.value.reason == reason
+    assert sentence in refused.value.message
+    assert CANARY not in refused.value.message
+
+
+def test_a_private_authority_is_taken_as_it_is() -> None:
+    result = compiled(sink(tls={"caSecretRef": ref()}), {"c": {"k": PEM}})
+    assert result.webhook is not None
+    assert result.webhook.ca is not None
+    assert "BEGIN CERTIFICATE" in result.webhook.ca
+
+
+@pytest.mark.parametrize(
+    ("policy", "url", "allowed"),
+    [
+        ({}, "http://a.example.com/", True),
+        ({"allow_http": False}, "http://a.example.com/", False),
+        ({"allow_http": False}, "https://a.example.com/", True),
+        ({"allowed_hosts": ("*.example.com",)}, "https://A.EXAMPLE.com/", True),
+        ({"allowed_hosts": ("*.example.com",)}, "https://example.com/", False),
+        ({"allowed_hosts": ("*.example.com",)}, "https://example.com.evil.org/", False),
+        ({"denied_hosts": ("a.example.com",), "allowed_hosts": ("*.example.com",)}, "https://a.example.com/", False),
+    ],
+)
+def test_the_platforms_policy_on_urls(policy: dict[str, Any], url: str, allowed: bool) -> None:
+    if allowed:
+        compiled(sink(url=url), **policy)
+        return
+    with pytest.raises(Problem) as refused:
+        compiled(sink(url=url), **policy)
+    assert (refused.value.reason, refused.value.effect) == ("URLNotAllowed", Effect.WITHDRAW)
+    assert policy_digest(WebhookPolicy(**policy)) != policy_digest(WebhookPolicy())
+
+
+def test_the_destination_is_the_url_and_nothing_else() -> None:
+    one, same, other = compiled(sink()), compiled(sink(batch=5)), compiled(sink(url="https://hooks.example.com/y"))
+    assert one.destination == same.destination != other.destination
+
+
+# ---- statuses
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PROBLEM = Problem("InvalidMatcher", "spec.match: wrong")
+
+
+def told(
+    verdict: Verdict, before: dict[str, Any] | None = None, *, generation: int = 1, now: datetime = NOW
+) -> tuple[EventSink, Any]:
+    raw = obj({"webhook": {"url": "https://hooks.example.com/x"}}, generation=generation)
+    made = read_eventsink({**raw, "status": before or {}})
+    return made, status_of(made, verdict, now)
+
+
+def test_a_verdict_is_told_once_and_times_stay_while_nothing_changes() -> None:
+    made, status = told(Verdict(None, type="webhook"))
+    assert not is_written(made, status, details=True)
+    assert event_of(made, status) == ("Normal", "Accepted", "the sink is in force")
+    again, same = told(Verdict(None, type="webhook"), status.to_dict(), now=NOW + timedelta(hours=1))
+    assert is_written(again, same, details=True)
+    assert event_of(again, same) is None
+    newer, changed = told(Verdict(None, type="webhook"), status.to_dict(), generation=2, now=NOW + timedelta(hours=1))
+    assert not is_written(newer, changed, details=True)
+    assert event_of(newer, changed) is None
+    assert changed.condition("Ready").last_transition_time == "2026-01-01T00:00:00Z"
+    assert changed.spec_changed_time == "2026-01-01T01:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kinds", "sentence"),
+    [
+        (
+            Verdict(PROBLEM, 3),
+            {"Ready": "False", "Stalled": "True"},
+            "the last accepted configuration (generation 3) stays in force",
+        ),
+        (
+            Verdict(PROBLEM, 3, withdrawn=True),
+            {"Ready": "False", "Stalled": "True"},
+            "until then nothing is sent and deliveries are held",
+        ),
+        (Verdict(PROBLEM), {"Ready": "False", "Stalled": "True"}, "spec.match: wrong"),
+        (Verdict(Problem("X", "m", may_pass=True)), {"Ready": "False", "Reconciling": "True"}, "m"),
+        (Verdict(None, suspended=True), {"Ready": "True"}, "suspended"),
+    ],
+)
+def test_conditions_say_what_follows(verdict: Verdict, kinds: dict[str, str], sentence: str) -> None:
+    _, status = told(verdict)
+    assert {one.type: one.status for one in status.conditions} == kinds
+    assert sentence in status.condition("Ready").message
+
+
+# ---- the world and the queue
+
+
+def metadata(name: str, version: str = "1", namespace: str = "n", **more: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace, "uid": f"uid-{name}", "resourceVersion": version, **more}}
+
+
+def test_a_change_of_a_secret_concerns_those_that_refer_to_it_only() -> None:
+    seen: list[tuple[str, str]] = []
+    world = World(seen.append, lambda: None)
+    world.uses(("n", "a"), ["s", "t"])
+    world.uses(("n", "b"), ["t"])
+    world.secret_handler.upsert(("n", "s"), metadata("s"))
+    world.secret_handler.upsert(("other", "s"), metadata("s"))
+    world.secret_handler.upsert(("n", "unrelated"), metadata("unrelated"))
+    assert seen == [("n", "a")]
+    world.uses(("n", "a"), [])
+    seen.clear()
+    world.secret_handler.delete(("n", "t"))
+    assert seen == [("n", "b")]
+
+
+def test_a_label_concerns_the_namespaces_sinks_and_those_that_claim_the_tenant() -> None:
+    seen: list[tuple[str, str]] = []
+    tenancies: list[None] = []
+    world = World(seen.append, lambda: tenancies.append(None))
+    for namespace, tenant in (("n", "acme"), ("m", "acme"), ("m2", "globex")):
+        world.see({**metadata("s", namespace=namespace), "spec": {"tenant": tenant}})
+    seen.clear()
+    label: dict[str, Any] = {"labels": {"eventsink.dev/tenant": "acme"}}
+    world.namespace_handler.upsert(("", "n"), metadata("n", **label))
+    assert sorted(seen) == [("m", "s"), ("n", "s")]
+    world.namespace_handler.upsert(("", "n"), metadata("n", "2", **label))  # nothing that matters changed
+    assert (len(seen), len(tenancies)) == (2, 1)
+    world.namespace_handler.upsert(("", "n"), metadata("n", "3", **label, deletionTimestamp="x"))
+    assert world.namespaces["n"].tenant == ""
+
+
+def test_an_eventsink_made_anew_is_not_lost_with_the_former() -> None:
+    world = World(lambda _: None, lambda: None)
+    world.see(metadata("s", uid="new"))
+    world.lose(("n", "s"), "old")
+    assert ("n", "s") in world.eventsinks
+    world.lose(("n", "s"), "new")
+    assert world.eventsinks == {}
+
+
+def test_unreadable_notes_on_a_compiled_secret_mean_that_it_is_made_again() -> None:
+    for notes in ({}, {"eventsink.dev/compiled-from": "{"}, {"eventsink.dev/compiled-from": '{"generation":"x"}'}):
+        assert read_compiled("u", {"resourceVersion": "1", "annotations": notes}).made_from is None
+
+
+async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for key in ("a", "b", "a"):
+        queue.add(key)
+    assert await queue.get() == "a"
+    queue.add("a")
+    assert await queue.get() == "b"
+    assert len(queue) == 0  # "a" waits until it is done
+    queue.done("a")
+    assert await queue.get() == "a"
+    queue.done("a")
+    queue.done("b")
+    assert queue.idle
+
+
+async def test_a_key_that_fails_comes_again_ever_later() -> None:
+    queue: WorkQueue[str] = WorkQueue(chance=lambda: 1.0)
+    waits = []
+    for _ in range(12):
+        queue._active.add("a")
+        waits.append(queue.failed("a"))
+    assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert waits[-1] == 300.0
+    queue._active.add("a")
+    queue.done("a")
+    queue._active.add("a")
+    assert queue.failed("a") == 0.5
+
+
+async def test_the_earlier_of_two_wishes_counts() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_after("a", 3600)
+    queue.add_after("a", 0.01)
+    queue.add_after("a", 1800)
+    async with asyncio.timeout(30):
+        assert await queue.get() == "a"

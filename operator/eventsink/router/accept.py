@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -26,7 +26,12 @@ class NotLoaded(Exception):
 
 
 class NothingAccepted(ValueError):
-    """Every alert of the payload was refused because of its tenant; the text is the first one's sentence."""
+    """No alert of the payload was taken, since none that can be used has a tenant; the text is the first one's sentence."""
+
+    def __init__(self, sentence: str, rejected: Sequence[Rejection] = (), refusals: Sequence[Refusal] = ()) -> None:
+        super().__init__(sentence)
+        self.rejected = rejected
+        self.refusals = refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,52 +81,75 @@ class Acceptor:
         if not self._directory.loaded:
             raise NotLoaded
         payload = source.parse(body)
-        owned, refused = assign(source, payload, self._directory)
+        owned, refused = assign(source, payload, self._directory.tenancy.owners)
+        rejected = [*payload.rejected, *(Rejection(index, one.sentence) for index, one in refused)]
+        rejected.sort(key=_index)
+        refusals = [one.why for _, one in refused]
         if not owned:
-            raise NothingAccepted(f"no alert was taken; alerts[{refused[0][0]}]: {refused[0][1].sentence}")
-        batch, undo = self._plan(group_by_sink(owned, self._index), payload, body)
+            index, first = refused[0]
+            raise NothingAccepted(f"no alert was taken; alerts[{index}]: {first.sentence}", rejected, refusals)
+        batch, undo = self._plan(source, payload, body, owned, refused)
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
         await self._queue.put(batch, undo)
-        rejected = [*payload.rejected, *(Rejection(index, one.sentence) for index, one in refused)]
-        return Accepted(len(owned), rejected, len(batch.deliveries), [one.why for _, one in refused])
+        return Accepted(len(owned), rejected, len(batch.deliveries), refusals)
 
     def _plan(
-        self, wanted: dict[str, tuple[Sink, list[Owned]]], payload: Payload, body: bytes
+        self, source: Source, payload: Payload, body: bytes, owned: Sequence[Owned], refused: Sequence[tuple[int, Refused]]
     ) -> tuple[Batch, Callable[[], None]]:
         """What each sink is to be told, as a batch; the state in memory is stepped forward, `undo` steps it back."""
         now = self._queue.clock()
         builder = BatchBuilder(payload, body)
         undos: list[Callable[[], None]] = []
-        for sink, owned in wanted.values():
-            alerts = [one.alert for one in owned]
-            known = self._state.known(sink, alerts)
-            send_resolved = sink.delivery.send_resolved
-            told = to_tell(alerts, known, now=now, ha_window=self._settings.ha_window, send_resolved=send_resolved)
-            undos.append(self._state.see(known, now))
-            if not told:
-                continue
-            if builder.sends_groups(sink):
-                # The group goes as it came once anything in it is to be told.
-                chosen = [one for one in owned if send_resolved or one.alert.status is not Status.RESOLVED]
-                builder.add_group(sink, chosen)
-            else:
-                chosen = [owned[index] for index in told]
-                builder.add_alerts(sink, chosen)
-            records, undo = self._state.tell(sink, [one.alert for one in chosen], now)
-            builder.told += records
-            undos.append(undo)
 
         def undo_all() -> None:
             for undo in reversed(undos):
                 undo()
 
+        try:
+            repeat = True
+            if payload.group is not None:
+                ids = said(source, payload, owned, refused)
+                repeat, undo = self._state.hear(source.name, payload.group.key, ids, now)
+                undos.append(undo)
+            for sink, wanted in group_by_sink(owned, self._index).values():
+                self._tell(sink, wanted, builder, undos, now=now, repeat=repeat)
+        except BaseException:
+            undo_all()
+            raise
         return builder.build(), undo_all
 
+    def _tell(
+        self,
+        sink: Sink,
+        wanted: Sequence[Owned],
+        builder: BatchBuilder,
+        undos: list[Callable[[], None]],
+        *,
+        now: float,
+        repeat: bool,
+    ) -> None:
+        """Add to the batch what one sink is to be told."""
+        alerts = [one.alert for one in wanted]
+        known = self._state.known(sink, alerts)
+        news = to_tell(alerts, known, now=now, ha_window=self._settings.ha_window, repeat=repeat)
+        undos.append(self._state.see(known, now))
+        chosen = [index for index in news if shown(sink, alerts[index])]
+        if chosen and builder.sends_groups(sink):
+            # The group goes as it came once anything in it is to be told.
+            chosen = [index for index, alert in enumerate(alerts) if shown(sink, alert)]
+            builder.add_group(sink, [wanted[index] for index in chosen])
+        else:
+            builder.add_alerts(sink, [wanted[index] for index in chosen])
+        # An end that the sink does not want is noted all the same: what fires again after it is news.
+        if noted := sorted({*news, *chosen}):
+            records, undo = self._state.tell(sink, [alerts[index] for index in noted], now)
+            builder.told += records
+            undos.append(undo)
 
-def assign(source: Source, payload: Payload, directory: SinkDirectory) -> tuple[list[Owned], list[tuple[int, Refused]]]:
+
+def assign(source: Source, payload: Payload, owners: Mapping[str, str]) -> tuple[list[Owned], list[tuple[int, Refused]]]:
     """Give each alert its tenant, or say why it has none."""
     owned, refused = [], []
-    owners = directory.tenancy.owners
     for index, incoming in zip(payload.positions(), payload.alerts, strict=True):
         tenant = tenant_of(source.settings, incoming.labels, owners)
         if isinstance(tenant, Refused):
@@ -132,17 +160,42 @@ def assign(source: Source, payload: Payload, directory: SinkDirectory) -> tuple[
     return owned, refused
 
 
+def _index(rejection: Rejection) -> int:
+    return rejection.index
+
+
+def said(source: Source, payload: Payload, owned: Sequence[Owned], refused: Sequence[tuple[int, Refused]]) -> frozenset[str]:
+    """What a notification says, as the ids of its alerts; those that belong to nobody count too, for they may be why it came."""
+    ids = {one.alert.id for one in owned}
+    if refused:
+        unowned = {index for index, _ in refused}
+        for index, incoming in zip(payload.positions(), payload.alerts, strict=True):
+            if index in unowned:
+                ids.add(incoming.identify(source=source.name, tenant="", dropped_labels=source.dropped_labels).id)
+    return frozenset(ids)
+
+
 def group_by_sink(owned: Sequence[Owned], index: SinkIndex) -> dict[str, tuple[Sink, list[Owned]]]:
-    """uid -> the sink and the alerts that it wants, each alert once (a pair's copies in one payload are one)."""
-    wanted: dict[str, tuple[Sink, list[Owned]]] = {}
-    seen: set[str] = set()
+    """uid -> the sink and the alerts that it wants; copies of one alert, which differ in dropped labels only, are one."""
+    wanted: dict[str, tuple[Sink, dict[str, Owned]]] = {}
     for one in owned:
-        if one.alert.id in seen:
-            continue
-        seen.add(one.alert.id)
         for sink in index.matching(one.alert):
-            wanted.setdefault(sink.uid, (sink, []))[1].append(one)
-    return wanted
+            alerts = wanted.setdefault(sink.uid, (sink, {}))[1]
+            other = alerts.get(one.alert.fingerprint)
+            alerts[one.alert.fingerprint] = one if other is None else merged(other, one)
+    return {uid: (sink, list(alerts.values())) for uid, (sink, alerts) in wanted.items()}
+
+
+def merged(one: Owned, other: Owned) -> Owned:
+    """Which of two copies of an alert stands for both, as Alertmanager merges them: it fires while one does, since the earlier time."""
+    if one.alert.status is not other.alert.status:
+        return one if one.alert.status is Status.FIRING else other
+    return other if other.alert.starts_at < one.alert.starts_at else one
+
+
+def shown(sink: Sink, alert: Alert) -> bool:
+    """Whether the sink wants to hear of an alert of this status."""
+    return sink.delivery.send_resolved or alert.status is not Status.RESOLVED
 
 
 class BatchBuilder:
@@ -165,7 +218,7 @@ class BatchBuilder:
         """One delivery for each alert; those of one alert leave in order."""
         for one in chosen:
             alert = one.alert
-            payload = self._store(alert.id, lambda alert=alert: q.Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name))  # type: ignore[misc]
+            payload = self._store(one.index, lambda alert=alert: q.Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name))  # type: ignore[misc]
             self._add(sink, payload, alert.fingerprint, alert.status)
 
     def add_group(self, sink: Sink, chosen: Sequence[Owned]) -> None:

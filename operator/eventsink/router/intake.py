@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import unquote
@@ -23,12 +23,16 @@ from eventsink.alerts.alert import Rejection, UnusablePayload
 from eventsink.router.accept import Accepted, NothingAccepted, NotLoaded
 from eventsink.router.queue import QueueError, QueueFull
 from eventsink.router.sources import Source, authenticate
+from eventsink.router.tenants import Refusal
 from eventsink.runtime.logs import Repeated, get_logger
 
 PATH = "/v1/alerts/"
+UNUSABLE = "Unusable"
+"""Reason of alerts, and of whole requests, that cannot be read; the others are those of `Refusal`."""
 RETRY_SOON_SECONDS = 5
 RETRY_LATER_SECONDS = 30
 """Asked of a source when the queue is full: it takes a while to drain."""
+_TOO_MANY = "too many requests are under way (intake.maxRequestsUnderWay)"
 _encoder = msgspec.json.Encoder()
 
 Accept = Callable[[Source, bytes], Awaitable[Accepted]]
@@ -108,6 +112,7 @@ class Intake:
         self._idle.set()
         self._failed_logins = Repeated(60.0)
         self._failures = Repeated(60.0)
+        self._refusals = Repeated(60.0)
         self.stopping = False
         """Set: every request is answered 503."""
 
@@ -119,6 +124,18 @@ class Intake:
         except TimeoutError:
             return False
         return True
+
+    def refusal(self, status: int, sentence: str, source: Source | None = None) -> Answer:
+        """The answer to a request that is given up while it is read, counted; it will not be taken when it comes again."""
+        self._metrics.requests.labels(source.name if source is not None else "", str(status)).inc()
+        if source is not None:
+            self._log_refusal(source, sentence)
+        return error(status, sentence)
+
+    def later(self, sentence: str, source: Source | None = None) -> Answer:
+        """The answer to what is too much at this moment, counted."""
+        self._metrics.requests.labels(source.name if source is not None else "", "503").inc()
+        return _later(sentence, RETRY_SOON_SECONDS)
 
     def admit(self, head: Head) -> Source | Answer:
         """Decide on a request before its body is read: the source that sends it, or the answer to give at once."""
@@ -137,7 +154,7 @@ class Intake:
         token = in_header.strip() if scheme.lower() == "bearer" else ""
         source = authenticate(self._sources, name, unquote(in_path) if in_path else token)
         if source is None or (in_path and not source.settings.path_token):
-            self._log_failed_login()
+            self._log_failed_login(name)
             return error(
                 401, "no such source, or not its token: send Authorization: Bearer <token>", b"WWW-Authenticate: Bearer\r\n"
             )
@@ -146,11 +163,13 @@ class Intake:
         if self.stopping:
             return _later("the router is stopping", RETRY_SOON_SECONDS)
         if self._under_way >= self._max_under_way:
-            return _later("too many requests are under way (intake.maxRequestsUnderWay)", RETRY_SOON_SECONDS)
+            return _later(_TOO_MANY, RETRY_SOON_SECONDS)
         return source
 
     async def handle(self, source: Source, body: bytes) -> Answer:
         """Have a body accepted and say what became of it. Never raises but for cancellation."""
+        if self._under_way >= self._max_under_way:  # those that came in at once were all admitted
+            return self.later(_TOO_MANY, source)
         started = time.perf_counter()
         self._under_way += 1
         self._idle.clear()
@@ -170,11 +189,12 @@ class Intake:
         try:
             accepted = await self._accept(source, body)
         except UnusablePayload as unusable:
-            self._metrics.rejected.labels(source.name, "Unusable").inc()
+            self._metrics.rejected.labels(source.name, UNUSABLE).inc()
+            self._log_refusal(source, str(unusable))
             return error(400, str(unusable))
-        except NothingAccepted as refused:
-            self._metrics.rejected.labels(source.name, "Tenant").inc()
-            return error(403, str(refused))
+        except NothingAccepted as nothing:
+            self._count_rejected(source, nothing.rejected, nothing.refusals)
+            return error(403, str(nothing))
         except NotLoaded:
             return _later("the router has not loaded all sinks yet", RETRY_SOON_SECONDS)
         except QueueFull as full:
@@ -186,22 +206,31 @@ class Intake:
         except Exception:
             get_logger().exception("a request failed", source=source.name)
             return error(500, "the router failed; see its log")
-        self._count(source, accepted)
-        return Answer(200, _encoder.encode({"accepted": accepted.alerts, "rejected": [_shown(one) for one in accepted.rejected]}))
-
-    def _count(self, source: Source, accepted: Accepted) -> None:
         self._metrics.alerts.labels(source.name).inc(accepted.alerts)
         self._metrics.deliveries.labels(source.name).inc(accepted.deliveries)
-        for refusal in accepted.refusals:
-            self._metrics.rejected.labels(source.name, refusal.value).inc()
-        unusable = len(accepted.rejected) - len(accepted.refusals)
-        if unusable:
-            self._metrics.rejected.labels(source.name, "Unusable").inc(unusable)
+        self._count_rejected(source, accepted.rejected, accepted.refusals)
+        return Answer(200, _encoder.encode({"accepted": accepted.alerts, "rejected": [_shown(one) for one in accepted.rejected]}))
 
-    def _log_failed_login(self) -> None:
+    def _count_rejected(self, source: Source, rejected: Sequence[Rejection], refusals: Sequence[Refusal]) -> None:
+        for refusal in refusals:
+            self._metrics.rejected.labels(source.name, refusal.value).inc()
+        unusable = len(rejected) - len(refusals)
+        if unusable:
+            self._metrics.rejected.labels(source.name, UNUSABLE).inc(unusable)
+        if rejected:
+            # Few sources show anybody what they are answered.
+            self._log_refusal(source, f"alerts[{rejected[0].index}]: {rejected[0].reason}", alerts=len(rejected))
+
+    def _log_refusal(self, source: Source, reason: str, **facts: int) -> None:
+        more = self._refusals.due()
+        if more is not None:
+            get_logger().warning("alerts were refused", source=source.name, reason=reason, more=more, **facts)
+
+    def _log_failed_login(self, name: str) -> None:
         more = self._failed_logins.due()
         if more is not None:
-            get_logger().warning("a request had no valid token", more=more)
+            # Another name may be a token in the wrong place.
+            get_logger().warning("a request had no valid token", source=name if name in self._sources else "", more=more)
 
     def _log_failure(self, reason: str) -> None:
         more = self._failures.due()
@@ -217,13 +246,13 @@ def _shown(rejection: Rejection) -> dict[str, object]:
     return {"index": rejection.index, "reason": rejection.reason}
 
 
-def rendered(answer: Answer, *, keep_alive: bool) -> bytes:
-    """An answer as it goes over the wire."""
+def rendered(answer: Answer, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    """An answer as it goes over the wire; to HEAD without its body."""
     return b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s%s\r\n%s" % (
         answer.status,
         HTTPStatus(answer.status).phrase.encode(),
         len(answer.body),
         answer.headers,
         b"" if keep_alive else b"Connection: close\r\n",
-        answer.body,
+        b"" if head_only else answer.body,
     )

@@ -12,33 +12,36 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from eventsink.alerts.formats import FORMATS
+from eventsink.resources.rules import TENANT_PATTERN
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import ConfigurationError, Settings, read_secret_file
 
 TOKEN_REREAD_SECONDS = 5.0
 """Token files are read again after this, so that a rotated Secret counts without a restart."""
-_NOBODY = hashlib.sha256(b"").digest()
-"""Compared with where there is no source of that name, so that both take the same time."""
+_EMPTY = hashlib.sha256(b"").digest()
+"""Of no token; compared with where there is no source of that name, so that both take the same time."""
 
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+TenantName = Annotated[str, StringConstraints(pattern=TENANT_PATTERN, max_length=63)]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TokenHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class NamespaceOwner(Settings):
     """The tenant that owns the namespace an alert is about."""
 
-    label: str = "namespace"
+    label: LabelName = "namespace"
     """Label of the alert that names the namespace."""
 
 
 class TenantRule(Settings):
     """How the tenant of an alert is told; exactly one of the three."""
 
-    fixed: str | None = None
+    fixed: TenantName | None = None
     """All alerts of the source are this tenant's."""
     namespace_owner: NamespaceOwner | None = None
     """The owner of the alert's namespace (label eventsink.dev/tenant of the Namespace)."""
-    label: str | None = None
+    label: LabelName | None = None
     """Name of the alert's label that holds the tenant. Only for sources whose labels tenants cannot choose."""
 
     @model_validator(mode="after")
@@ -63,11 +66,11 @@ class SourceSettings(Settings):
     """Whether the token may stand in the path (/v1/alerts/<name>/<token>), for senders that cannot set a header."""
     tenant: TenantRule
     """Whose alerts they are."""
-    allowed_tenants: tuple[str, ...] | None = None
+    allowed_tenants: tuple[TenantName, ...] | None = None
     """Tenants that the source may name; absent: all."""
-    default_tenant: str | None = None
+    default_tenant: TenantName | None = None
     """Whose alerts those are whose tenant cannot be told; absent: they are refused and counted."""
-    drop_labels: tuple[str, ...] = ()
+    drop_labels: tuple[LabelName, ...] = ()
     """Labels that tell apart the two copies of one alert that a highly available pair sends, such as replica."""
 
     @field_validator("format")
@@ -80,6 +83,15 @@ class SourceSettings(Settings):
     def _has_a_token(self) -> SourceSettings:
         if not self.token_files and not self.token_hashes:
             raise ValueError(f"the source {self.name} needs tokenFiles or tokenHashes")
+        if f"sha256:{_EMPTY.hex()}" in self.token_hashes:
+            raise ValueError("tokenHashes holds the hash of no text at all, with which nobody would need a token")
+        return self
+
+    @model_validator(mode="after")
+    def _may_name_its_tenant(self) -> SourceSettings:
+        fixed = self.tenant.fixed
+        if fixed is not None and self.allowed_tenants is not None and fixed not in self.allowed_tenants:
+            raise ValueError("tenant.fixed is not among allowedTenants: every alert would be refused")
         return self
 
 
@@ -138,7 +150,7 @@ def authenticate(sources: dict[str, Source], name: str, token: str) -> Source | 
     """The source of that name if the token is its; an unknown name takes the same time as a wrong token."""
     source = sources.get(name)
     if source is None:
-        hmac.compare_digest(_hash(token), _NOBODY)
+        hmac.compare_digest(_hash(token), _EMPTY)
         return None
     return source if source.knows(token) else None
 

@@ -40,9 +40,7 @@ class Memory:
     """Queue clock: when it last stood in a notification for the sink, told again or not."""
 
 
-def to_tell(
-    alerts: Sequence[Alert], known: Sequence[Memory | None], *, now: float, ha_window: float, send_resolved: bool
-) -> list[int]:
+def to_tell(alerts: Sequence[Alert], known: Sequence[Memory | None], *, now: float, ha_window: float, repeat: bool) -> list[int]:
     """Which of a notification's alerts are to be told to a sink.
 
     Parameters
@@ -55,8 +53,8 @@ def to_tell(
         Queue clock.
     ha_window
         Seconds.
-    send_resolved
-        Whether the sink wants to hear of ends.
+    repeat
+        Whether nothing in the whole notification is new, also not what other sinks want of it: then the source repeats itself.
 
     Returns
     -------
@@ -66,9 +64,9 @@ def to_tell(
     news = [
         index
         for index, (alert, memory) in enumerate(zip(alerts, known, strict=True))
-        if is_news(alert, memory, now=now, ha_window=ha_window, send_resolved=send_resolved)
+        if is_news(alert, memory, now=now, ha_window=ha_window)
     ]
-    if news:
+    if news or not repeat:
         return news
     firing = [index for index, alert in enumerate(alerts) if alert.status is Status.FIRING]
     if all(_stood_there(known[index], now, ha_window) for index in firing):
@@ -76,10 +74,10 @@ def to_tell(
     return firing
 
 
-def is_news(alert: Alert, memory: Memory | None, *, now: float, ha_window: float, send_resolved: bool) -> bool:
+def is_news(alert: Alert, memory: Memory | None, *, now: float, ha_window: float) -> bool:
     """Whether one alert says something that the sink was not told."""
     if alert.status is Status.RESOLVED:
-        if not send_resolved or memory is None or memory.status != Status.FIRING:
+        if memory is None or memory.status != Status.FIRING:
             return False  # an end is told to those that were told the beginning
         return epoch_micros(alert.starts_at) >= memory.starts_at or not _stood_there(memory, now, ha_window)
     if memory is None or epoch_micros(alert.starts_at) > memory.starts_at:
@@ -92,6 +90,16 @@ def _stood_there(memory: Memory | None, now: float, ha_window: float) -> bool:
     return memory is not None and now - memory.seen_at <= ha_window
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the last notification of a group said."""
+
+    ids: frozenset[str]
+    """Of its alerts."""
+    at: float
+    """Queue clock."""
+
+
 class ToldState:
     """What each sink was told, in memory; the queue keeps the same on disk.
 
@@ -102,6 +110,7 @@ class ToldState:
         self._queue = queue
         self._settings = settings
         self._sinks: dict[tuple[str, str], dict[str, Memory]] = {}
+        self._groups: dict[tuple[str, str], Heard] = {}
 
     async def load(self) -> int:
         """Read what is on disk; returns how many records there are."""
@@ -111,6 +120,29 @@ class ToldState:
             memories[told.fingerprint] = Memory(told.status, told.starts_at, told.told_at, told.told_at)
             count += 1
         return count
+
+    def hear(self, source: str, group: str, ids: frozenset[str], now: float) -> tuple[bool, Callable[[], None]]:
+        """Note what a notification of a group says, as the ids of its alerts.
+
+        Returns
+        -------
+        bool
+            Whether it says nothing that the one before it did not say. Of a group's first since the router started, nothing is known:
+            True, and what each sink was told decides alone.
+        Callable
+            Takes the note back.
+        """
+        key = (source, group)
+        before = self._groups.get(key)
+        self._groups[key] = Heard(ids, now)
+
+        def undo() -> None:
+            if before is None:
+                self._groups.pop(key, None)
+            else:
+                self._groups[key] = before
+
+        return before is None or ids <= before.ids, undo
 
     def known(self, sink: Sink, alerts: Iterable[Alert]) -> list[Memory | None]:
         """What the sink was told of each alert, at the destination that it has now."""
@@ -159,6 +191,7 @@ class ToldState:
     async def prune(self) -> int:
         """Forget what is too old to matter, here and on disk; returns how many records went."""
         now = self._queue.clock()
+        self._groups = {key: heard for key, heard in self._groups.items() if now - heard.at <= self._settings.retention}
         old: list[Told] = []
         for (sink, destination), memories in list(self._sinks.items()):
             for fingerprint, memory in list(memories.items()):

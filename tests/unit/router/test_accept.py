@@ -133,6 +133,78 @@ async def test_the_same_alert_twice_in_one_request_is_one(queue: SqliteQueue) ->
     assert await at.post(one, two) == [("s", "firing")]
 
 
+async def test_copies_that_differ_in_a_dropped_label_count_as_one_alert_that_fires_while_one_does(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"), sink("only-1", match={"matchers": ('replica="1"',)}))
+    at.source = source(dropLabels=["replica"])
+    zero = alert("A", namespace="acme", replica="0", starts_at="2026-01-01T12:00:07Z")
+    one = alert("A", namespace="acme", replica="1", starts_at="2026-01-01T12:00:01Z")
+    assert sorted(await at.post(zero, one)) == [("only-1", "firing"), ("s", "firing")]
+    assert {json.loads(d.body)["labels"]["replica"] for d in at.heard} == {"1"}
+    assert await at.post({**zero, "status": "resolved"}, one) == []
+    assert sorted(await at.post({**zero, "status": "resolved"}, {**one, "status": "resolved"})) == [
+        ("only-1", "resolved"),
+        ("s", "resolved"),
+    ]
+
+
+async def test_what_fires_is_told_again_when_alertmanager_repeats_and_not_when_others_change(queue: SqliteQueue) -> None:
+    at = system(queue, sink("mine"), sink("theirs", tenant="globex"))
+    mine, theirs = alert("A", namespace="acme"), alert("B", namespace="globex")
+    nobodys = alert("C", namespace="unowned")
+    await at.post(mine)
+    for change in ([theirs], [theirs, nobodys], [{**theirs, "status": "resolved"}, nobodys]):
+        at.later(300)
+        assert "mine" not in [name for name, _ in await at.post(mine, *change)]
+    at.later(4 * 3600)
+    assert await at.post(mine, nobodys) == [("mine", "firing")]
+
+
+async def test_the_other_halfs_copy_of_a_change_repeats_nothing(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"))
+    old, new = alert("A", namespace="acme"), alert("B", namespace="acme")
+    await at.post(old)
+    at.later(3600)
+    assert await at.post(old, new) == [("s", "firing")]
+    at.later(15)
+    assert await at.post(old, new) == []
+
+
+async def test_a_change_that_could_not_be_stored_is_a_change_when_it_comes_again(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"), sink("theirs", tenant="globex"))
+    mine = alert("A", namespace="acme")
+    await at.post(mine)
+    at.later(3600)
+    many = [alert(f"B{n}", namespace="globex") for n in range(50)]
+    with pytest.raises(QueueFull):
+        await at.post(mine, *many)
+    assert await at.post(mine, *many[:49]) == [("theirs", "firing")] * 49
+
+
+async def test_an_end_that_a_sink_does_not_want_is_noted_so_that_firing_again_is_news(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s", delivery={"send_resolved": False}))
+    firing = alert("A", namespace="acme")
+    assert await at.post(firing) == [("s", "firing")]
+    assert await at.post({**firing, "status": "resolved"}) == []
+    at.later(300)
+    assert await at.post(firing) == [("s", "firing")]
+
+
+async def test_a_defect_while_planning_leaves_no_trace(queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = system(queue, sink("a"), sink("b"))
+    tell, calls = at.state.tell, iter([True, False])
+
+    def fail_at_the_second(*given: Any) -> Any:
+        if next(calls):
+            return tell(*given)
+        raise KeyError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at.state, "tell", fail_at_the_second)
+        with pytest.raises(KeyError):
+            await at.post(alert("A", namespace="acme"))
+    assert sorted(await at.post(alert("A", namespace="acme"))) == [("a", "firing"), ("b", "firing")]
+
+
 async def test_a_repointed_sink_is_told_anew(queue: SqliteQueue) -> None:
     at = system(queue, sink("s"))
     await at.post(alert("A", namespace="acme"))
@@ -153,7 +225,8 @@ async def test_refused_tenants_are_told_by_index(queue: SqliteQueue) -> None:
     ).encode()
     accepted = await at.acceptor.accept(at.source, body)
     assert accepted.alerts == 1
-    assert sorted(one.index for one in accepted.rejected) == [0, 2, 3]
+    assert [one.index for one in accepted.rejected] == [0, 2, 3]
+    assert [one.value for one in accepted.refusals] == ["NoNamespace", "NamespaceWithoutOwner"]
     with pytest.raises(NothingAccepted, match=r"alerts\[0\]: the alert has no label namespace"):
         await at.post(alert("A"))
 

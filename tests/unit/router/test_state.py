@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status, epoch_micros
+from eventsink.router.queue import Batch
 from eventsink.router.sqlite import QueueSettings, SqliteQueue
 from eventsink.router.state import Memory, StateSettings, ToldState, to_tell
 from tests.unit.router.sinks import sink
@@ -41,6 +43,13 @@ def alert(fingerprint: str = "f", status: str = "firing", minutes: int = 0) -> A
 
 def told(status: str = "firing", minutes: int = 0, at: float = LONG_AGO) -> Memory:
     return Memory(status, epoch_micros(T0 + timedelta(minutes=minutes)), at, at)
+
+
+@pytest.fixture
+async def queue(tmp_path: Path) -> AsyncIterator[SqliteQueue]:
+    opened = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0))
+    yield opened
+    await opened.close()
 
 
 @pytest.mark.parametrize(
@@ -84,32 +93,73 @@ def told(status: str = "firing", minutes: int = 0, at: float = LONG_AGO) -> Memo
     ],
 )
 def test_what_is_told(why: str, alerts: list[Alert], known: list[Memory | None], expected: list[int]) -> None:
-    assert to_tell(alerts, known, now=NOW, ha_window=WINDOW, send_resolved=True) == expected, why
+    assert to_tell(alerts, known, now=NOW, ha_window=WINDOW, repeat=True) == expected, why
 
 
-def test_ends_are_not_told_to_a_sink_that_does_not_want_them() -> None:
-    assert to_tell([alert(status="resolved")], [told()], now=NOW, ha_window=WINDOW, send_resolved=False) == []
+@pytest.mark.parametrize(
+    ("why", "alerts", "known", "expected"),
+    [
+        ("what fires is not told again because something else in the group is new", [alert()], [told()], []),
+        ("news is told all the same", [alert(), alert("g")], [told(), None], [1]),
+        ("and so is an end", [alert(), alert("g", "resolved")], [told(), told()], [1]),
+    ],
+)
+def test_what_is_told_of_a_notification_that_is_no_repeat(
+    why: str, alerts: list[Alert], known: list[Memory | None], expected: list[int]
+) -> None:
+    assert to_tell(alerts, known, now=NOW, ha_window=WINDOW, repeat=False) == expected, why
 
 
-async def test_what_was_seen_a_moment_ago_counts_although_it_was_told_long_ago(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("why", "before", "then", "repeat"),
+    [
+        ("of the first notification since the start, what each sink was told decides alone", None, "ab", True),
+        ("the same again is a repeat", "ab", "ab", True),
+        ("also when something went", "ab", "a", True),
+        ("something new makes it none", "ab", "abc", False),
+        ("also when it took the place of another", "ab", "ac", False),
+    ],
+)
+async def test_whether_a_notification_repeats_the_one_before_it(
+    queue: SqliteQueue, why: str, before: str | None, then: str, repeat: bool
+) -> None:
+    state = ToldState(queue, StateSettings())
+    if before is not None:
+        state.hear("am", "g", frozenset(before), 1.0)
+    state.hear("am", "another group", frozenset(then), 2.0)
+    state.hear("another source", "g", frozenset(then), 2.0)
+    said, undo = state.hear("am", "g", frozenset(then), 3.0)
+    assert said is repeat, why
+    undo()  # it could not be stored: when it comes again, it is what it was
+    assert state.hear("am", "g", frozenset(then), 4.0)[0] is repeat
+
+
+async def test_a_group_that_is_not_heard_of_any_more_is_forgotten(queue: SqliteQueue) -> None:
+    state = ToldState(queue, StateSettings(retention=100))
+    now = queue.clock()
+    state.hear("am", "old", frozenset("a"), now - 200)
+    state.hear("am", "young", frozenset("a"), now - 50)
+    await state.prune()
+    assert state.hear("am", "old", frozenset("b"), now)[0] is True
+    assert state.hear("am", "young", frozenset("b"), now)[0] is False
+
+
+async def test_what_was_seen_a_moment_ago_counts_although_it_was_told_long_ago(queue: SqliteQueue) -> None:
     """A pair's second notification names an old alert and a new one; the first has just told the new one."""
-    queue = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0))
     state = ToldState(queue, StateSettings())
     target, alerts = sink(), [alert(), alert("g")]
     state.tell(target, alerts[:1], LONG_AGO)
     known = state.known(target, alerts)
-    assert to_tell(alerts, known, now=NOW, ha_window=WINDOW, send_resolved=True) == [1]
+    assert to_tell(alerts, known, now=NOW, ha_window=WINDOW, repeat=True) == [1]
     undo = state.see(known, NOW)
     state.tell(target, alerts[1:], NOW)
     again = state.known(target, alerts)
-    assert to_tell(alerts, again, now=NOW + 5, ha_window=WINDOW, send_resolved=True) == []
+    assert to_tell(alerts, again, now=NOW + 5, ha_window=WINDOW, repeat=True) == []
     undo()  # the commit failed: the source sends it again, and it must count as a repeat
-    assert to_tell(alerts[:1], state.known(target, alerts[:1]), now=NOW + 5, ha_window=WINDOW, send_resolved=True) == [0]
-    await queue.close()
+    assert to_tell(alerts[:1], state.known(target, alerts[:1]), now=NOW + 5, ha_window=WINDOW, repeat=True) == [0]
 
 
-async def test_memory_steps_back_and_is_of_one_destination(tmp_path: Path) -> None:
-    queue = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0))
+async def test_memory_steps_back_and_is_of_one_destination(queue: SqliteQueue) -> None:
     state = ToldState(queue, StateSettings())
     here, elsewhere = sink(), sink(url="https://elsewhere.example.com/")
     _, undo_first = state.tell(here, [alert()], 1.0)
@@ -122,13 +172,9 @@ async def test_memory_steps_back_and_is_of_one_destination(tmp_path: Path) -> No
     assert state.known(here, [alert("g")]) == [None]
     undo_first()
     assert state.known(here, [alert()]) == [None]
-    await queue.close()
 
 
-async def test_what_is_old_is_forgotten_here_and_on_disk(tmp_path: Path) -> None:
-    queue = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0))
-    from eventsink.router.queue import Batch
-
+async def test_what_is_old_is_forgotten_here_and_on_disk(queue: SqliteQueue) -> None:
     settings = StateSettings(retention=1000, resolved_retention=100)
     state = ToldState(queue, settings)
     now = queue.clock()
@@ -144,4 +190,3 @@ async def test_what_is_old_is_forgotten_here_and_on_disk(tmp_path: Path) -> None
     assert await fresh.load() == len(state) == 2
     fresh.forget_sink(target.uid)
     assert len(fresh) == 0
-    await queue.close()

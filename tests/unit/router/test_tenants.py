@@ -1,17 +1,13 @@
-"""Whose alert it is, as a table; and who may send."""
+"""Whose alert it is, as a table."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from eventsink.router.sources import Source, authenticate, open_sources
 from eventsink.router.tenants import Refused, tenant_of
-from eventsink.runtime.settings import ConfigurationError
-from tests.unit.router.sinks import TOKEN, source, source_settings
+from tests.unit.router.sinks import source_settings
 
 OWNERS = {"shop": "acme", "bank": "globex"}
 
@@ -48,47 +44,3 @@ def test_the_tenant_of_an_alert(settings: dict[str, Any], labels: dict[str, str]
         assert not any(value and value in result.sentence for value in labels.values())
     else:
         assert result == expected
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"tenant": {}}, "set exactly one of fixed, namespaceOwner and label"),
-        ({"tenant": {"fixed": "a", "label": "b"}}, "set exactly one of"),
-        ({"tokenHashes": []}, "needs tokenFiles or tokenHashes"),
-        ({"tokenHashes": ["md5:abc"]}, "should match pattern"),
-        ({"name": "Not A Name"}, "should match pattern"),
-        ({"format": "smoke-signals"}, "Input should be 'alertmanager'"),
-    ],
-)
-def test_a_wrong_source_stops_the_start(settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValidationError, match=sentence):
-        source_settings(**settings)
-
-
-def test_two_sources_of_one_name_stop_the_start() -> None:
-    with pytest.raises(ConfigurationError, match="two have the name alertmanager"):
-        open_sources((source_settings(), source_settings()))
-
-
-def test_only_the_right_token_of_the_right_source_is_taken() -> None:
-    sources = {"alertmanager": source()}
-    assert authenticate(sources, "alertmanager", TOKEN) is sources["alertmanager"]
-    for name, token in (("alertmanager", "wrong"), ("alertmanager", ""), ("other", TOKEN), ("", ""), ("alertmanager", "\udc80")):
-        assert authenticate(sources, name, token) is None
-
-
-def test_two_tokens_live_at_once_and_a_rotated_file_counts_without_a_restart(tmp_path: Path) -> None:
-    now = 0.0
-    old, new = tmp_path / "old", tmp_path / "new"
-    old.write_text("one\n")
-    new.write_text("two\n")
-    rotating = Source(source_settings(tokenHashes=[], tokenFiles=[str(old), str(new)]), clock=lambda: now)
-    assert rotating.knows("one")
-    assert rotating.knows("two")
-    old.write_text("three")
-    now += 6
-    assert (rotating.knows("one"), rotating.knows("three")) == (False, True)
-    old.unlink()  # a Secret that is being replaced: the tokens read last stay
-    now += 6
-    assert rotating.knows("three")

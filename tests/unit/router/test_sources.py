@@ -1,0 +1,88 @@
+"""Who may send: tokens, and settings that stop the start because nothing good could come of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from eventsink.router.sources import TOKEN_REREAD_SECONDS, Source, authenticate, open_sources
+from eventsink.runtime.settings import ConfigurationError
+from tests.unit.router.sinks import TOKEN, source, source_settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"tenant": {}}, "set exactly one of fixed, namespaceOwner and label"),
+        ({"tenant": {"fixed": "a", "label": "b"}}, "set exactly one of"),
+        ({"tokenHashes": []}, "needs tokenFiles or tokenHashes"),
+        ({"tokenHashes": ["md5:abc"]}, "should match pattern"),
+        ({"tokenHashes": [f"sha256:{hashlib.sha256(b'').hexdigest()}"]}, "the hash of no text at all"),
+        ({"tenant": {"fixed": ""}}, "should match pattern"),
+        ({"tenant": {"fixed": "acme"}, "allowedTenants": ["globex"]}, "every alert would be refused"),
+        ({"tenant": {"label": ""}}, "at least 1 character"),
+        ({"tenant": {"namespaceOwner": {"label": ""}}}, "at least 1 character"),
+        ({"defaultTenant": "not a tenant"}, "should match pattern"),
+        ({"name": "Not A Name"}, "should match pattern"),
+        ({"format": "smoke-signals"}, "Input should be 'alertmanager'"),
+    ],
+)
+def test_a_wrong_source_stops_the_start(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        source_settings(**settings)
+
+
+def test_two_sources_of_one_name_stop_the_start() -> None:
+    with pytest.raises(ConfigurationError, match="two have the name alertmanager"):
+        open_sources((source_settings(), source_settings()))
+
+
+def test_only_the_right_token_of_the_right_source_is_taken() -> None:
+    sources = {"alertmanager": source()}
+    assert authenticate(sources, "alertmanager", TOKEN) is sources["alertmanager"]
+    for name, token in (("alertmanager", "wrong"), ("alertmanager", ""), ("other", TOKEN), ("", ""), ("alertmanager", "\udc80")):
+        assert authenticate(sources, name, token) is None
+
+
+def test_two_tokens_live_at_once_and_a_rotated_file_counts_without_a_restart(tmp_path: Path) -> None:
+    now = 0.0
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("one\n")
+    new.write_text("two\n")
+    rotating = Source(source_settings(tokenHashes=[], tokenFiles=[str(old), str(new)]), clock=lambda: now)
+    assert rotating.knows("one")
+    assert rotating.knows("two")
+    old.write_text("three")
+    now += TOKEN_REREAD_SECONDS + 1
+    assert (rotating.knows("one"), rotating.knows("three")) == (False, True)
+    old.unlink()  # a Secret that is being replaced: the tokens read last stay
+    now += TOKEN_REREAD_SECONDS + 1
+    assert rotating.knows("three")
+
+
+def test_a_hash_and_a_file_may_hold_tokens_side_by_side(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("from-the-file\n")
+    both = source(tokenFiles=[str(file)])
+    assert both.knows(TOKEN)
+    assert both.knows("from-the-file")
+    assert not both.knows("from-the-file\n")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff", b"x" * 70_000])
+def test_a_token_file_that_holds_no_token_stops_the_start(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=str(file)):
+        open_sources((source_settings(tokenHashes=[], tokenFiles=[str(file)]),))
+
+
+def test_no_token_shows_in_what_a_source_prints(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("canary-token")
+    assert "canary" not in repr(source(tokenFiles=[str(file)])) + repr(source_settings(tokenFiles=[str(file)]))

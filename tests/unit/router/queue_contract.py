@@ -182,6 +182,13 @@ class QueueContract:
         assert [one.id for one in await opened.queue.take("s1", after=0, limit=5)] == [first.id]
         assert [r.id for r in await opened.queue.look_up(Selection(ids=frozenset({first.id})), limit=5)] == [first.id]
 
+    async def test_a_dead_letter_keeps_its_id_however_often_it_is_replayed(self, opened: Open) -> None:
+        await opened.queue.put(alert("a"))
+        for _ in range(3):
+            await opened.queue.bury([Burial(opened.heard[-1].seq, "HTTP400", "")])
+            assert await opened.queue.replay(Selection(ids=frozenset({opened.heard[0].id})), max_age=DAY, limit=10) == 1
+        assert {one.id for one in opened.heard} == {opened.heard[0].id}
+
     @pytest.mark.parametrize(
         ("selection", "expected"),
         [

@@ -237,6 +237,18 @@ async def test_what_waits_in_the_queue_beyond_the_window_is_read_in_time(worlds:
     assert sorted(world.arrived()) == sorted(f"a{n}" for n in range(2500))
 
 
+async def test_what_is_heard_of_again_after_it_was_read_from_the_queue_is_sent_once(worlds: Make) -> None:
+    world = await worlds(sink("s", suspend=True)).start()
+    await world.put("a")
+    for listener in world.queue._listeners:
+        listener(await world.queue.take(uid("s"), after=0, limit=10))
+    world.directory.put(sink("s"))
+    await world.until_empty()
+    await world.put("b")
+    await world.until_empty()
+    assert [alerts for _, alerts in world.senders["s"].sent] == [["a"], ["b"]]
+
+
 async def test_what_waited_before_a_restart_is_sent_after_it_in_the_same_composition(worlds: Make) -> None:
     batching = sink("s", webhook={"batch": 3})
     world = worlds(batching)

@@ -114,6 +114,16 @@ def test_when_everything_fails_one_parcel_at_a_time_leaves_ever_more_slowly() ->
     assert len(all_picked(one, now + 60)) == 8  # it works again: everything at once
 
 
+def test_when_a_sink_that_failed_is_well_again_what_failed_is_tried_at_once() -> None:
+    one = lane(*(delivery(n) for n in range(5)))
+    for parcel in [picked(one) for _ in range(5)]:
+        one.failed_transiently(parcel, TRANSIENT, 0.0)
+    wake = one.wake_at()
+    assert wake is not None
+    one.delivered(picked(one, wake))
+    assert sorted(all_picked(one)) == [[1], [2], [3], [4]]
+
+
 def test_one_message_that_fails_alone_does_not_slow_the_others() -> None:
     one = lane(*(delivery(n) for n in range(30)), concurrency=2)
     now = 0.0

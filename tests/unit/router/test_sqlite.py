@@ -120,6 +120,27 @@ async def test_when_storage_fails_everything_before_it_was_noticed_steps_back_in
     await queue.close()
 
 
+async def test_what_waits_behind_a_failed_commit_fails_with_it_and_is_never_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "MAX_COMMIT_ROWS", 1)
+    queue = await SqliteQueue.open(settings(tmp_path))
+    real = queue._store.begin
+    failures = iter(range(1))
+
+    def begin() -> None:
+        if next(failures, None) is not None:
+            raise sqlite3.OperationalError("disk I/O error")
+        real()
+
+    queue._store.begin = begin  # type: ignore[method-assign]
+    results = await asyncio.gather(*(queue.put(alert(f"{n}")) for n in range(5)), return_exceptions=True)
+    assert [type(result) for result in results] == [QueueUnavailable] * 5
+    await queue.put(alert("after"))
+    assert await names(queue) == ["after"]
+    await queue.close()
+
+
 async def test_what_arrived_while_storage_failed_is_noted_later(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     seqs: list[int] = []

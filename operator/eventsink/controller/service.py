@@ -38,6 +38,9 @@ TENANCY: Key = ("", "tenancy")
 """Key of the tenancy document in the work queue: no EventSink has an empty namespace."""
 START_ATTEMPTS_SECONDS = 60.0
 """How long the start waits for an API server that is away."""
+FORBIDDEN_FOR_SECONDS = 15.0
+"""How long the start is refused before a right is taken to be missing: an API server that just started knows no roles for a moment."""
+APPLY_ROLES = "apply its roles (kubectl apply -k manifests/default)"
 
 
 def main(config: Path | None) -> int:
@@ -184,7 +187,7 @@ class Operator:
         """One line a minute for each kind of failure, however many sinks it concerns."""
         more = self._failures.setdefault(error.reason, Repeated(60.0)).due()
         if more is not None:
-            hint = "; apply the roles of manifests/operator" if isinstance(error, Forbidden) else ""
+            hint = f"; the operator lacks a right: {APPLY_ROLES}" if isinstance(error, Forbidden) else ""
             get_logger().warning(
                 "a sink could not be reconciled; it is tried again", sink="/".join(key), reason=f"{error}{hint}", more=more
             )
@@ -254,7 +257,7 @@ async def check_crd(api: Api, stop: asyncio.Event) -> None:
     Stop
         The CRD is absent, or a right is missing, or nobody answered.
     """
-    deadline = time.monotonic() + START_ATTEMPTS_SECONDS
+    started = time.monotonic()
     while not stop.is_set():
         try:
             await api.request("GET", custom_path(GROUP, VERSION, PLURAL), query={"limit": "1"})
@@ -264,13 +267,14 @@ async def check_crd(api: Api, stop: asyncio.Event) -> None:
                 f"the API server knows no {PLURAL}.{GROUP}: apply the CRD first (kubectl apply -k manifests/default, or -k crds)",
             ) from None
         except Forbidden as error:
-            raise Stop(ExitStatus.FAILED, f"the operator lacks a right: {error}; apply the roles of manifests/operator") from None
+            if time.monotonic() > started + FORBIDDEN_FOR_SECONDS:
+                raise Stop(ExitStatus.FAILED, f"the operator lacks a right: {error}; {APPLY_ROLES}") from None
         except ApiError as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() > started + START_ATTEMPTS_SECONDS:
                 raise Stop(ExitStatus.FAILED, str(error)) from None
-            await asyncio.sleep(1.0)
         else:
             return
+        await asyncio.sleep(1.0)
 
 
 async def list_all(api: Api, path: str) -> list[Object]:

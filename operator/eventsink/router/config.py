@@ -6,11 +6,11 @@ from pydantic import Field
 
 from eventsink.kube.client import KubernetesSettings
 from eventsink.router.admin import AdminSettings
-from eventsink.router.dispatch import DispatchSettings
 from eventsink.router.server import IntakeSettings
 from eventsink.router.sources import SourceSettings
 from eventsink.router.sqlite import QueueSettings
 from eventsink.router.state import StateSettings
+from eventsink.router.station import DispatchSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings

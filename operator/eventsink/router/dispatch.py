@@ -7,16 +7,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from pydantic import Field
-
 from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.health import DeliveringState, SinkHealth
 from eventsink.router.lane import Item, Lane, Limits, Parcel
 from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue import Burial, Delivery, PayloadKind, Queue, QueueError, Retry
-from eventsink.router.retry import RetrySettings
+from eventsink.router.station import DispatchSettings, Station
 from eventsink.runtime.logs import get_logger
-from eventsink.runtime.settings import Seconds, Settings
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender
 from eventsink.sinks.senders import UnsupportedSink
 from eventsink.sinks.sink import Sink
@@ -30,44 +27,6 @@ LOOK_UP_AGAIN_SECONDS = 5.0
 """After the queue could not be read."""
 
 OpenSender = Callable[[Sink], Sender]
-
-
-class DispatchSettings(Settings):
-    """How much is on its way, and how much is kept in memory."""
-
-    concurrency: int = Field(default=8, ge=1, le=256)
-    """Messages on their way to one sink at once; those about one alert always leave one after the other."""
-    max_in_flight: int = Field(default=2048, ge=1)
-    """Messages on their way in all."""
-    window: int = Field(default=1000, ge=1000)
-    """Waiting deliveries of one sink that are kept in memory; the rest stays in the queue. Not below the largest batch."""
-    max_in_memory: int = Field(default=50_000, ge=1000)
-    """Waiting deliveries of all sinks that are kept in memory."""
-    expiry_interval: Seconds = Field(default=5.0, gt=0)
-    """Between two looks for deliveries that have reached their sink's maxAge."""
-    retry: RetrySettings = RetrySettings()
-
-
-class Station:
-    """A sink at work: its lane, its sender, its health."""
-
-    def __init__(self, sink: Sink, lane: Lane) -> None:
-        self.sink = sink
-        self.lane = lane
-        self.sender: Sender | None = None
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.timer: asyncio.TimerHandle | None = None
-        self.refilling = False
-        self.missed = False
-        """Whether something was committed for it while the queue was read."""
-        self.last_delivered: float | None = None
-        self.last_error = ""
-        self.state = DeliveringState.UNKNOWN
-        self.reason = "NothingSent"
-        self.message = "nothing was sent yet"
-
-    def health(self) -> SinkHealth:
-        return SinkHealth(self.state, self.reason, self.message, self.last_delivered, self.last_error, len(self.lane))
 
 
 class Dispatcher:

@@ -49,7 +49,10 @@ def test_every_option_is_shown(name: str) -> None:
 
 
 def test_the_sentences_are_those_of_the_program() -> None:
-    source = "".join((PACKAGE / "router" / name).read_text(encoding="utf-8") for name in ("sqlite.py", "sqlite_store.py"))
+    source = "".join(
+        (PACKAGE / "router" / "sqlite" / name).read_text(encoding="utf-8")
+        for name in ("queue.py", "schema.py", "store.py", "reader.py", "writer.py")
+    )
     tables = between(QUEUE, "## Full", "## Size") + QUEUE.split("## When the queue does not open", 1)[1]
     for row in rows(tables):
         assert names(row[0])[0] in source, row[0]

@@ -16,9 +16,9 @@ from eventsink.alerts import alertmanager
 from eventsink.alerts.alert import Alert, Group, Links
 from eventsink.controller.compile import DEFAULT_MAX_AGE_SECONDS, DEFAULT_TIMEOUT_SECONDS
 from eventsink.controller.config import OperatorSettings
-from eventsink.router.dispatch import DispatchSettings
 from eventsink.router.lane import FAILURES_UNTIL_SLOW
 from eventsink.router.retry import RetrySettings
+from eventsink.router.station import DispatchSettings
 from eventsink.sinks import cloudevents
 from eventsink.sinks.sender import Failed, Message
 from eventsink.sinks.sink import WebhookTarget

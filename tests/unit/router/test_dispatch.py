@@ -11,12 +11,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from eventsink.router.directory import SinkDirectory
-from eventsink.router.dispatch import Dispatcher, DispatchSettings
+from eventsink.router.dispatch import Dispatcher
 from eventsink.router.health import DeliveringState, SinkHealth
 from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue import Batch, DeliveryState, NewDelivery, Payload, PayloadKind, Record, Selection
 from eventsink.router.retry import RetrySettings
 from eventsink.router.sqlite import QueueSettings, SqliteQueue
+from eventsink.router.station import DispatchSettings
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.sink import Sink, Withdrawn
 from tests.unit.router.sinks import directory, sink, uid

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.router import sqlite
 from eventsink.router.queue import Batch, DeliveryState, Queue, QueueFull, QueueUnavailable, Selection
 from eventsink.router.sqlite import QueueSettings, SqliteQueue
 from tests.unit.router.queue_contract import Clock, QueueContract, alert, names
@@ -123,7 +122,7 @@ async def test_when_storage_fails_everything_before_it_was_noticed_steps_back_in
 async def test_what_waits_behind_a_failed_commit_fails_with_it_and_is_never_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "MAX_COMMIT_ROWS", 1)
+    monkeypatch.setattr("eventsink.router.sqlite.writer.MAX_COMMIT_ROWS", 1)
     queue = await SqliteQueue.open(settings(tmp_path))
     real = queue._store.begin
     failures = iter(range(1))
@@ -179,7 +178,7 @@ async def test_a_file_that_once_filled_the_disk_is_room_again_when_it_has_draine
         await queue.put(alert(f"{number}" * 50_000))
     with sqlite3.connect(tmp_path / "queue.db") as connection:
         connection.execute("PRAGMA wal_checkpoint(FULL)")
-    monkeypatch.setattr(sqlite, "free_bytes", lambda _: 0)
+    monkeypatch.setattr("eventsink.router.sqlite.queue.free_bytes", lambda _: 0)
     queue._check_disk()
     with pytest.raises(QueueFull, match=r"queue\.minFreeBytes"):
         await queue.put(alert("one more"))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import queue as thread_queue
 import shutil
 import sqlite3
-import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,16 +28,15 @@ from eventsink.router.queue import (
     Selection,
     Told,
 )
-from eventsink.router.sqlite_store import Change, Reader, Store, unusable
+from eventsink.router.sqlite.reader import Reader
+from eventsink.router.sqlite.schema import unusable
+from eventsink.router.sqlite.store import Change, Store
+from eventsink.router.sqlite.writer import RETRY_WRITE_SECONDS, Operation, Outcome, Put, Writer
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.settings import Seconds, Settings
 
-MAX_COMMIT_ROWS = 2000
-"""Rows that share one commit: about 10 ms of work."""
 SETTLE_WITHIN_SECONDS = 0.05
 """What arrived is noted with the next commit, at the latest after this: a crash in between sends it again."""
-RETRY_WRITE_SECONDS = 1.0
-"""After a failed commit, for changes that must not get lost."""
 HOUSEKEEPING_SECONDS = 5.0
 """Between two looks at the disk and the dead letters, and two notes of the clock when nothing else is written."""
 
@@ -64,38 +60,6 @@ class QueueSettings(Settings):
     """How long a dead letter is kept."""
 
 
-@dataclass(eq=False, slots=True)
-class _Put:
-    batch: Batch
-    now: float
-    clock: float
-    epoch: int
-    future: asyncio.Future[None]
-    undo: Callable[[], None] | None
-
-
-@dataclass(eq=False, slots=True)
-class _Operation:
-    """Any other change; `keep`: must be done once storage works again, since what it notes has happened already."""
-
-    apply: Callable[[Store], Change]
-    future: asyncio.Future[Change]
-    keep: bool
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What the writer tells the loop of one transaction."""
-
-    puts: int = 0
-    change: Change = field(default_factory=Change)
-    done: list[tuple[asyncio.Future[Change], Change]] = field(default_factory=list)
-    failed: list[asyncio.Future[Change]] = field(default_factory=list)
-    error: QueueUnavailable | None = None
-    puts_failed: bool = False
-    used_bytes: int | None = None
-
-
 class SqliteQueue:
     """A `Queue` in a file. Make it with `open`."""
 
@@ -110,10 +74,9 @@ class SqliteQueue:
         self._clock_offset: float = store.clock - monotonic()
         self._loop = asyncio.get_running_loop()
         self._listeners: list[Callable[[Sequence[Delivery]], None]] = []
-        self._pending: deque[_Put] = deque()
+        self._pending: deque[Put] = deque()
         self._pending_deliveries = 0
         self._epoch = 0
-        self._failed_epoch = -1
         self._settled: list[int] = []
         self._settle_timer: asyncio.TimerHandle | None = None
         self._reader = Reader(settings.path, store.id)
@@ -121,9 +84,8 @@ class SqliteQueue:
         self._waiting, self._dead = self._reader.counts()
         self._used_bytes = store.used_bytes()
         self._no_space = ""
-        self._work: thread_queue.SimpleQueue[_Put | _Operation | None] = thread_queue.SimpleQueue()
         self._closed = False
-        self._writer = threading.Thread(target=self._write, name="queue-writer", daemon=True)
+        self._writer = Writer(store, self.clock, self._report)
         self._writer.start()
         self._failure_log = Repeated(60.0)
         self.evicted = 0
@@ -172,10 +134,10 @@ class SqliteQueue:
                 undo()
             raise
         self._hand_over_settled()
-        put = _Put(batch, self._wall(), self.clock(), self._epoch, self._loop.create_future(), undo)
+        put = Put(batch, self._wall(), self.clock(), self._epoch, self._loop.create_future(), undo)
         self._pending.append(put)
         self._pending_deliveries += len(batch.deliveries)
-        self._work.put(put)
+        self._writer.do(put)
         # The commit goes on when the caller is cancelled.
         await asyncio.shield(put.future)
 
@@ -255,8 +217,7 @@ class SqliteQueue:
         except TimeoutError:
             get_logger().error("the queue was closed with changes that could not be written; they will happen again")
         self._closed = True
-        self._work.put(None)
-        await self._loop.run_in_executor(None, self._writer.join)
+        await self._loop.run_in_executor(None, self._writer.end)
         await asyncio.sleep(0)
         self._readers.shutdown(wait=True)
         self._reader.close()
@@ -279,8 +240,8 @@ class SqliteQueue:
     async def _change(self, apply: Callable[[Store], Change], *, keep: bool = False) -> Change:
         if self._closed:
             raise QueueUnavailable("the queue is closed")
-        operation = _Operation(apply, self._loop.create_future(), keep)
-        self._work.put(operation)
+        operation = Operation(apply, self._loop.create_future(), keep)
+        self._writer.do(operation)
         return await asyncio.shield(operation.future)
 
     async def _read(self, read: Callable[[Reader], T]) -> T:
@@ -297,9 +258,9 @@ class SqliteQueue:
             self._settle_timer = None
         if self._settled and not self._closed:
             seqs, self._settled = self._settled, []
-            self._work.put(_Operation(lambda store: store.settle(seqs), self._loop.create_future(), keep=True))
+            self._writer.do(Operation(lambda store: store.settle(seqs), self._loop.create_future(), keep=True))
 
-    def _finished(self, outcome: _Outcome) -> None:
+    def _finished(self, outcome: Outcome) -> None:
         """The writer's report of one transaction: step the counts, tell the listeners, answer the callers."""
         self._waiting += outcome.change.waiting
         self._dead += outcome.change.dead
@@ -322,7 +283,7 @@ class SqliteQueue:
         suppressed = self._failure_log.due()
         if suppressed is not None:
             get_logger().error("the queue cannot be written", reason=str(error), more=suppressed)
-        failed: list[_Put] = []
+        failed: list[Put] = []
         if puts:
             # All that are pending: the writer skips those of this epoch that it has not come to yet.
             self._epoch += 1
@@ -360,80 +321,8 @@ class SqliteQueue:
             f"the disk of the queue is full: {free} bytes are free (queue.minFreeBytes: {wanted})" if free < wanted else ""
         )
 
-    # ---- in the writer's thread
-
-    def _write(self) -> None:
-        kept: list[_Operation] = []
-        while True:
-            work, closing = self._gather(kept)
-            kept = []
-            if work:
-                kept = self._transact(work)
-            if closing:
-                self._store.connection.close()
-                return
-
-    def _gather(self, kept: list[_Operation]) -> tuple[list[_Put | _Operation], bool]:
-        """Everything that waits, up to a bound; blocks while there is nothing."""
-        work: list[_Put | _Operation] = list(kept)
-        try:
-            one = self._work.get(timeout=RETRY_WRITE_SECONDS if kept else None)
-        except thread_queue.Empty:
-            return work, False
-        rows = 0
-        while one is not None:
-            if not isinstance(one, _Put):
-                work.append(one)
-                rows += 1
-            elif one.epoch > self._failed_epoch:
-                work.append(one)
-                rows += len(one.batch.deliveries) + len(one.batch.told) + 1
-            if rows >= MAX_COMMIT_ROWS:
-                return work, False
-            try:
-                one = self._work.get_nowait()
-            except thread_queue.Empty:
-                return work, False
-        return work, True
-
-    def _transact(self, work: list[_Put | _Operation]) -> list[_Operation]:
-        """Do it all in one transaction and report; returns what has to be tried again."""
-        outcome = _Outcome()
-        store = self._store
-        try:
-            store.begin()
-            for one in work:
-                if isinstance(one, _Put):
-                    change = store.put(one.batch, now=one.now, clock=one.clock)
-                    outcome.puts += 1
-                else:
-                    change = one.apply(store)
-                    outcome.done.append((one.future, change))
-                _add(outcome.change, change)
-            outcome.used_bytes = store.used_bytes()
-            store.commit(self.clock())
-        except sqlite3.Error as error:
-            return self._roll_back(work, QueueUnavailable(f"the storage failed: {error}"))
-        except Exception as error:  # a defect must not end the thread: callers would wait for ever
-            get_logger().exception("a change of the queue failed")
-            return self._roll_back(work, QueueUnavailable(f"the change could not be made: {type(error).__name__}"), drop=True)
-        self._report(outcome)
-        return []
-
-    def _roll_back(self, work: list[_Put | _Operation], error: QueueUnavailable, *, drop: bool = False) -> list[_Operation]:
-        try:
-            self._store.rollback()
-        except sqlite3.Error:
-            pass  # the connection has rolled back by itself, or will at the next begin
-        epochs = [one.epoch for one in work if isinstance(one, _Put)]
-        self._failed_epoch = max(epochs, default=self._failed_epoch)
-        operations = [one for one in work if isinstance(one, _Operation)]
-        kept = [one for one in operations if one.keep and not drop]
-        failed = [one.future for one in operations if one not in kept]
-        self._report(_Outcome(error=error, failed=failed, puts_failed=bool(epochs)))
-        return kept
-
-    def _report(self, outcome: _Outcome) -> None:
+    def _report(self, outcome: Outcome) -> None:
+        """In the writer's thread."""
         try:
             self._loop.call_soon_threadsafe(self._finished, outcome)
         except RuntimeError:
@@ -443,13 +332,6 @@ class SqliteQueue:
 def free_bytes(folder: Path) -> int:
     """What is free on the disk of a folder."""
     return shutil.disk_usage(folder).free
-
-
-def _add(total: Change, change: Change) -> None:
-    total.waiting += change.waiting
-    total.dead += change.dead
-    total.evicted += change.evicted
-    total.new += change.new
 
 
 def _resolve(future: asyncio.Future[T], value: T) -> None:

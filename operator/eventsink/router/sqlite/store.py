@@ -1,74 +1,21 @@
-"""The file of the SQLite queue: its schema, and the statements that change and read it.
-
-All of it is synchronous, one thread a connection; `router.sqlite` brings in the threads and the event loop. One table of payloads and
-one of deliveries suits fan-out: a payload is stored once, however many sinks want it. An alert's row is deleted when it arrived.
-"""
+"""The statements that change the queue's file."""
 
 from __future__ import annotations
 
-import re
-import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from eventsink.router.queue import (
-    Batch,
-    Burial,
-    Delivery,
-    DeliveryState,
-    PayloadKind,
-    QueueUnavailable,
-    Record,
-    Retry,
-    Selection,
-    Told,
-)
+from eventsink.router.queue import Batch, Burial, Delivery, DeliveryState, Retry, Selection, Told
+from eventsink.router.sqlite.reader import conditions, delivery_id, select_deliveries
+from eventsink.router.sqlite.schema import connect, prepare, unusable
 
-SCHEMA_VERSION = 1
-BUSY_TIMEOUT_SECONDS = 10.0
+EVICTED_AT_ONCE = 1000
 VARIABLES_PER_STATEMENT = 500
 """Below SQLite's own limit of values in one statement, and few enough to be prepared quickly."""
-PAGE_ROWS = 1000
-WAL_AUTOCHECKPOINT_PAGES = 2000
-"""8 MB: a checkpoint now and then instead of at every hundredth commit."""
-
-_SCHEMA = """
-CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), store TEXT NOT NULL, clock REAL NOT NULL, seq INTEGER NOT NULL);
-CREATE TABLE payloads (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL);
-CREATE TABLE deliveries (
-    seq INTEGER PRIMARY KEY,
-    origin INTEGER,           -- seq of its first time, once it was replayed: the id stays
-    payload INTEGER NOT NULL,
-    sink TEXT NOT NULL,
-    tenant TEXT NOT NULL,
-    key TEXT NOT NULL,
-    status TEXT NOT NULL,
-    created REAL NOT NULL,
-    expires REAL NOT NULL,
-    due REAL NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    batch TEXT NOT NULL DEFAULT '',
-    reason TEXT NOT NULL DEFAULT '',
-    detail TEXT NOT NULL DEFAULT '',
-    died REAL                 -- NULL while it waits
-);
-CREATE INDEX waiting ON deliveries (sink, seq) WHERE died IS NULL;
-CREATE INDEX dead ON deliveries (died) WHERE died IS NOT NULL;
-CREATE INDEX replayed ON deliveries (origin) WHERE origin IS NOT NULL;
-CREATE TABLE told (
-    sink TEXT NOT NULL, destination TEXT NOT NULL, fingerprint TEXT NOT NULL,
-    status TEXT NOT NULL, starts_at INTEGER NOT NULL, told_at REAL NOT NULL,
-    UNIQUE (sink, destination, fingerprint)
-);
-CREATE TABLE holds (sink TEXT PRIMARY KEY, reason TEXT NOT NULL);
-"""
-_COLUMNS = "d.seq, d.origin, d.sink, d.tenant, d.key, d.status, p.kind, p.body, d.created, d.expires, d.due, d.attempts, d.batch"
-_FROM = "FROM deliveries d JOIN payloads p ON p.id = d.payload"
 
 
 @dataclass(slots=True)
@@ -83,38 +30,6 @@ class Change:
     """Dead letters that were dropped for newer ones."""
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open the file.
-
-    Raises
-    ------
-    QueueUnavailable
-        It cannot be opened, or is not a queue of this program.
-    """
-    try:
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}{'?mode=ro' if read_only else ''}",
-            uri=True,
-            timeout=BUSY_TIMEOUT_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        connection.execute("PRAGMA journal_mode = WAL" if not read_only else "PRAGMA query_only = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-    except sqlite3.OperationalError as error:
-        raise QueueUnavailable(f"{path}: the queue cannot be opened: {error}") from None
-    except sqlite3.Error as error:
-        raise unusable(path, error) from None
-    return connection
-
-
-def unusable(path: Path, error: sqlite3.Error) -> QueueUnavailable:
-    """The file is damaged, or not one of this program."""
-    return QueueUnavailable(f"{path}: is not a usable queue file ({error}); restore it or move it away (docs/queue.md)")
-
-
 class Store:
     """The writing half: each method is part of a transaction that the caller begins and commits."""
 
@@ -122,10 +37,12 @@ class Store:
         self.path = path
         self.connection = connect(path)
         try:
-            self._prepare()
-        except sqlite3.Error as error:
+            prepare(self.connection, path)
+        except BaseException as error:
             self.connection.close()
-            raise unusable(path, error) from None
+            if isinstance(error, sqlite3.Error):
+                raise unusable(path, error) from None
+            raise
         self.id, self.clock, self.seq = self.connection.execute("SELECT store, clock, seq FROM meta").fetchone()
         shared = self.connection.execute("SELECT payload, count(*) FROM deliveries GROUP BY payload HAVING count(*) > 1")
         self._shared: dict[int, int] = dict(shared)
@@ -133,19 +50,6 @@ class Store:
         self._before: dict[int, int | None] = {}
         """What the open transaction changed in `_shared`, as it was before."""
         self._committed = (self.seq, self._next_payload)
-
-    def _prepare(self) -> None:
-        version = self.connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            self.connection.close()
-            raise QueueUnavailable(f"{self.path}: was written by a newer version of this program; run that one")
-        if version == 0:
-            if self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise sqlite3.DatabaseError("it belongs to another program")
-            named = f"INSERT INTO meta VALUES (1, '{secrets.token_hex(6)}', 0, 0);"  # noqa: S608 - hexadecimal
-            # In one transaction: a file without its name would never open again.
-            self.connection.executescript(f"BEGIN; {_SCHEMA} {named} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        self.connection.execute("SELECT seq, origin, died FROM deliveries LIMIT 1").fetchall()
 
     def begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
@@ -273,11 +177,11 @@ class Store:
         """Drop dead letters that died before a time, and the oldest beyond `keep`; a bounded number at once."""
         count = self.connection.execute("SELECT count(*) FROM deliveries WHERE died IS NOT NULL").fetchone()[0]
         old = self.connection.execute(
-            "SELECT seq FROM deliveries WHERE died IS NOT NULL AND died < ? ORDER BY died LIMIT ?", (born_before, PAGE_ROWS)
+            "SELECT seq FROM deliveries WHERE died IS NOT NULL AND died < ? ORDER BY died LIMIT ?", (born_before, EVICTED_AT_ONCE)
         ).fetchall()
         if not old and count > keep:
             old = self.connection.execute(
-                "SELECT seq FROM deliveries WHERE died IS NOT NULL ORDER BY died LIMIT ?", (min(count - keep, PAGE_ROWS),)
+                "SELECT seq FROM deliveries WHERE died IS NOT NULL ORDER BY died LIMIT ?", (min(count - keep, EVICTED_AT_ONCE),)
             ).fetchall()
         change = self._remove((seq for (seq,) in old), "died IS NOT NULL", Change())
         change.evicted = len(old)
@@ -325,108 +229,3 @@ class Store:
 
     def _deliveries(self, where: str, values: Sequence[Any]) -> list[Delivery]:
         return select_deliveries(self.connection, self.id, where, values, limit=VARIABLES_PER_STATEMENT)
-
-
-class Reader:
-    """The reading half, on a connection of its own: it never waits behind a commit."""
-
-    def __init__(self, path: Path, store_id: str) -> None:
-        self._id = store_id
-        self._connection = connect(path, read_only=True)
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def counts(self) -> tuple[int, int]:
-        """(waiting, dead)."""
-        row = self._connection.execute("SELECT count(*) FILTER (WHERE died IS NULL), count(died) FROM deliveries").fetchone()
-        return int(row[0]), int(row[1])
-
-    def take(self, sink: str, after: int, limit: int) -> list[Delivery]:
-        where = "d.died IS NULL AND d.sink = ? AND d.seq > ?"
-        return select_deliveries(self._connection, self._id, where, (sink, after), limit=limit)
-
-    def expired(self, clock: float, limit: int) -> list[Delivery]:
-        return select_deliveries(self._connection, self._id, "d.died IS NULL AND d.expires <= ?", (clock,), limit=limit)
-
-    def sinks_waiting(self) -> dict[str, int]:
-        return dict(self._connection.execute("SELECT sink, count(*) FROM deliveries WHERE died IS NULL GROUP BY sink"))
-
-    def held(self) -> dict[str, str]:
-        return dict(self._connection.execute("SELECT sink, reason FROM holds"))
-
-    def told(self, after: int) -> tuple[list[Told], int]:
-        """A page of what was told, and the position to go on from."""
-        rows = self._connection.execute(
-            "SELECT rowid, sink, destination, fingerprint, status, starts_at, told_at FROM told WHERE rowid > ? ORDER BY rowid LIMIT ?",
-            (after, PAGE_ROWS),
-        ).fetchall()
-        return [Told(*row[1:]) for row in rows], rows[-1][0] if rows else after
-
-    def look_up(self, selection: Selection, after: int, limit: int) -> list[Record]:
-        where, values = conditions(selection, self._id)
-        rows = self._connection.execute(
-            "SELECT d.seq, d.origin, d.sink, d.tenant, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died "
-            f"{_FROM} WHERE {where} AND d.seq > ? ORDER BY d.seq LIMIT ?",
-            (*values, after, limit),
-        )
-        return [
-            Record(
-                seq=row[0],
-                id=delivery_id(self._id, row[1] or row[0]),
-                sink=row[2],
-                tenant=row[3],
-                name=row[4],
-                status=row[5],
-                state=DeliveryState.WAITING if row[10] is None else DeliveryState.DEAD,
-                created=row[6],
-                attempts=row[7],
-                reason=row[8],
-                detail=row[9],
-                died=row[10],
-            )
-            for row in rows
-        ]
-
-
-def delivery_id(store: str, origin: int) -> str:
-    """The stable name of a delivery: of the file that it was first put into, and its number there."""
-    return f"{store}-{origin:x}"
-
-
-def select_deliveries(
-    connection: sqlite3.Connection, store: str, where: str, values: Sequence[Any], *, limit: int
-) -> list[Delivery]:
-    """Deliveries in order of seq; `where` is one of this module's own texts."""
-    rows: Iterator[Any] = connection.execute(
-        f"SELECT {_COLUMNS} {_FROM} WHERE {where} ORDER BY d.seq LIMIT ?",
-        (*values, limit),
-    )
-    return [
-        Delivery(row[0], delivery_id(store, row[1] or row[0]), *row[2:6], PayloadKind(row[6]), *row[7:])  # type: ignore[call-arg]
-        for row in rows
-    ]
-
-
-def conditions(selection: Selection, store: str) -> tuple[str, list[Any]]:
-    """The SQL condition of a selection, and its values; ids of another file than `store` select nothing."""
-    parts, values = ["1"], []
-    if selection.state is not None:
-        parts.append("d.died IS NULL" if selection.state is DeliveryState.WAITING else "d.died IS NOT NULL")
-    for column in ("tenant", "sink", "reason"):
-        value = getattr(selection, column)
-        if value is not None:
-            parts.append(f"d.{column} = ?")
-            values.append(value)
-    if selection.ids is not None:
-        origins = [origin for one in selection.ids if (origin := _origin(one, store)) is not None]
-        marks = ",".join("?" * len(origins))
-        parts.append(f"(d.seq IN ({marks}) AND d.origin IS NULL OR d.origin IN ({marks}))")
-        values += origins * 2
-    return " AND ".join(parts), values
-
-
-def _origin(identifier: str, store: str) -> int | None:
-    """The number in an id of this file."""
-    of_store, _, number = identifier.rpartition("-")
-    return int(number, 16) if of_store == store and re.fullmatch("[0-9a-f]{1,15}", number) else None

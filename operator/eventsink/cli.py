@@ -69,15 +69,16 @@ def admin_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @main.command()
-@click.option("--state", type=click.Choice(["dead", "waiting"]), help="Only these; without it, both.")
+@click.option("--state", type=click.Choice(["dead", "waiting", "arrived"]), help="Only these; without it, dead and waiting.")
 @click.option("--tenant", help="Only of this tenant.")
 @click.option("--sink", help="Only of this sink: NAMESPACE/NAME, or the uid of a deleted one.")
 @click.option("--reason", help="Only with this reason, such as HTTP400.")
+@click.option("--message", help="What a Slack message told, by the id in it.")
 @click.option("--limit", default=200, show_default=True, type=click.IntRange(1, 1_000_000), help="At most so many.")
 @click.option("-o", "--output", default="table", type=click.Choice(["table", "wide", "json"]), show_default=True)
 @admin_options
 def deliveries(output: str, limit: int, server: str, token_file: Path, **conditions: str | None) -> None:
-    """Show what waits, and what became a dead letter and why, oldest first."""
+    """Show what waits, what became a dead letter and why, and which Slack message told what, oldest first."""
     from eventsink.router.admin_client import table
 
     found = list(_ask(lambda: list(_admin(server, token_file).deliveries(conditions, limit=limit))))

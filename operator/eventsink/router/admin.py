@@ -1,6 +1,6 @@
 """The admin API: what waits, what is dead and why, and the replay of dead letters. For operators, not for tenants.
 
-    GET  /v1/deliveries?state=&tenant=&sink=&reason=&id=&after=&limit=     {"deliveries": [...], "next": seq | null}
+    GET  /v1/deliveries?state=&tenant=&sink=&reason=&message=&id=&after=&limit=     {"deliveries": [...], "next": seq | null}
     POST /v1/deliveries/replay  {"ids": [...], "tenant", "sink", "reason", "all": true, "limit"}     {"replayed": n}
     GET  /v1/sinks                                                         {"sinks": [...]}
 
@@ -124,19 +124,20 @@ class Admin:
 
     async def _deliveries(self, request: web.Request) -> web.Response:
         query = request.query
-        known = {"state", "tenant", "sink", "reason", "id", "after", "limit"}
+        known = {"state", "tenant", "sink", "reason", "message", "id", "after", "limit"}
         if unknown := set(query) - known:
             raise BadRequest(f"unknown parameter {sorted(unknown)[0]}; known: {', '.join(sorted(known))}")
         try:
             state = DeliveryState(query["state"]) if "state" in query else None
         except ValueError:
-            raise BadRequest("state is waiting or dead") from None
+            raise BadRequest("state is waiting, dead or arrived") from None
         selection = Selection(
             state=state,
             tenant=query.get("tenant"),
             sink=self._uid(query["sink"]) if "sink" in query else None,
             ids=frozenset(query.getall("id")) if "id" in query else None,
             reason=query.get("reason"),
+            message=query.get("message"),
         )
         limit = _number(query.get("limit", str(DEFAULT_PAGE)), "limit", 1, MAX_PAGE)
         after = _number(query.get("after", "0"), "after", 0, 1 << 62)
@@ -219,6 +220,9 @@ class Admin:
             "state": record.state.value,
             "created": _time(record.created),
             "died": _time(record.died),
+            "arrived": _time(record.arrived),
+            "message": record.message,
+            "reference": record.reference,
             "attempts": record.attempts,
             "reason": record.reason,
             "detail": record.detail,

@@ -91,12 +91,12 @@ def table(deliveries: list[dict[str, Any]], *, wide: bool, now: datetime) -> str
             one["status"],
             str(one["attempts"]),
             one["reason"] or one["held"] or "-",
-            *([one["detail"]] if wide else []),
+            *([one["detail"], one["message"], one["reference"]] if wide else []),
         ]
         for one in deliveries
     ]
     if wide:
-        heads.append("DETAIL")
+        heads += ["DETAIL", "MESSAGE", "REFERENCE"]
     widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [heads, *rows]

@@ -16,6 +16,7 @@ from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
 from eventsink.sinks.egress import EgressSettings
 from eventsink.sinks.http1 import TransportSettings
+from eventsink.sinks.slack_api import SlackSettings
 
 
 class ShutdownSettings(Settings):
@@ -41,6 +42,7 @@ class RouterSettings(ProcessSettings):
     dispatch: DispatchSettings = DispatchSettings()
     transport: TransportSettings = TransportSettings()
     egress: EgressSettings = EgressSettings()
+    slack: SlackSettings = SlackSettings()
     admin: AdminSettings = AdminSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()

@@ -11,7 +11,8 @@ from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.health import DeliveringState, SinkHealth
 from eventsink.router.lane import Item, Lane, Limits, Parcel
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue import Burial, Delivery, PayloadKind, Queue, QueueError, Retry
+from eventsink.router.pace import Pace
+from eventsink.router.queue import Arrival, Burial, Delivery, PayloadKind, Queue, QueueError, Retry
 from eventsink.router.station import DispatchSettings, Station
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender
@@ -21,6 +22,8 @@ from eventsink.sinks.sink import Sink
 MIN_WINDOW = 16
 """Deliveries of each sink that may be in memory, however many others are."""
 EXPIRED_AT_ONCE = 500
+SLACK_DIGEST_ALERTS = 1000
+"""Most alerts that one Slack message tells of: everything that waits in the window."""
 COUNT_EVERY_SECONDS = 0.1
 """How old the count of deliveries in memory may be."""
 LOOK_UP_AGAIN_SECONDS = 5.0
@@ -68,6 +71,7 @@ class Dispatcher:
         self._in_flight = 0
         self._full: dict[str, None] = {}
         """Sinks that wait for a place among all messages on their way, in order."""
+        self._pace = Pace(settings.slack_interval)
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._loaded = False
@@ -181,7 +185,13 @@ class Dispatcher:
         """Use the sink as it is now; what is on its way finishes with the old sender."""
         old, station.sender, station.sink = station.sender, None, sink
         lane = station.lane
-        lane.limits = Limits(self._settings.concurrency, sink.webhook.batch if sink.webhook is not None else 1)
+        if station.place:
+            self._pace.leave(station.place, sink.uid)
+        station.place = sink.destination if sink.slack is not None else ""
+        if sink.slack is not None:
+            lane.limits = Limits(1, SLACK_DIGEST_ALERTS)
+        else:
+            lane.limits = Limits(self._settings.concurrency, sink.webhook.batch if sink.webhook is not None else 1)
         lane.blocked = ""
         if sink.suspend:
             lane.blocked = "Suspended"
@@ -208,6 +218,8 @@ class Dispatcher:
             return
         if station.timer is not None:
             station.timer.cancel()
+        if station.place:
+            self._pace.leave(station.place, uid)
         for task in station.tasks:
             task.cancel()
         if station.sender is not None:
@@ -232,7 +244,8 @@ class Dispatcher:
             return
         lane = station.lane
         while self._in_flight < self._settings.max_in_flight:
-            parcel = lane.pick(self._queue.clock())
+            now = self._queue.clock()
+            parcel = lane.pick(now) if self._may_send(station, now) else None
             if parcel is None:
                 break
             self._in_flight += 1
@@ -246,13 +259,26 @@ class Dispatcher:
             self._refill(station)
         self._set_timer(station)
 
+    def _may_send(self, station: Station, now: float) -> bool:
+        """Whether the sink has its turn at the place that it shares with others, if there is one."""
+        if not station.place:
+            return True
+        station.turn_at = 0.0
+        wake = station.lane.wake_at()
+        if wake is None or wake > now:
+            self._pace.leave(station.place, station.sink.uid)
+            return False
+        turn = self._pace.turn(station.place, station.sink.uid, now)
+        station.turn_at = turn or 0.0
+        return turn is None
+
     def _set_timer(self, station: Station) -> None:
         if station.timer is not None:
             station.timer.cancel()
             station.timer = None
         wake = station.lane.wake_at()
         if wake is not None:
-            wait = max(0.0, wake - self._queue.clock())
+            wait = max(0.0, max(wake, station.turn_at) - self._queue.clock())
             station.timer = asyncio.get_running_loop().call_later(wait, self._pump, station)
 
     async def _send(self, station: Station, parcel: Parcel) -> None:
@@ -282,7 +308,7 @@ class Dispatcher:
             if sender is None:
                 station.lane.returned(parcel)
                 return None
-            if sink.webhook is not None and sink.webhook.batch > 1 and not parcel.bound and self._is_of_alerts(parcel):
+            if station.lane.limits.batch > 1 and not parcel.bound and self._is_of_alerts(parcel):
                 await self._queue.bind(parcel.seqs, parcel.id)
                 parcel.bound = True
             outcome = await sender.send(message_of(parcel, batching=parcel.bound))
@@ -304,7 +330,7 @@ class Dispatcher:
 
     async def _settle(self, station: Station, parcel: Parcel, outcome: Outcome) -> None:
         if isinstance(outcome, Delivered):
-            await self._arrived(station, parcel)
+            await self._arrived(station, parcel, outcome)
             return
         self._metrics.failures.labels(outcome.failure.value, outcome.reason).inc()
         lane, now = station.lane, self._queue.clock()
@@ -325,11 +351,13 @@ class Dispatcher:
             if lane.held:
                 await self._queue.hold(station.sink.uid, "")
             due = lane.failed_transiently(parcel, outcome, now)
+            if station.place and outcome.retry_after:
+                self._pace.hold(station.place, now + outcome.retry_after)
             if lane.slow:
                 self._tell(station, DeliveringState.FALSE, outcome.reason, f"{outcome.message}; it is tried again")
             await self._queue.retry([Retry(seq, due, outcome.reason) for seq in parcel.seqs])
 
-    async def _arrived(self, station: Station, parcel: Parcel) -> None:
+    async def _arrived(self, station: Station, parcel: Parcel, delivered: Delivered) -> None:
         was_held = station.lane.held
         station.lane.delivered(parcel)
         now = self._wall()
@@ -341,7 +369,8 @@ class Dispatcher:
         if was_held:
             get_logger().info("a sink is no longer held", **_names(station.sink))
             await self._queue.hold(station.sink.uid, "")
-        await self._queue.settle(parcel.seqs)
+        arrival = Arrival(parcel.id, delivered.reference) if station.sink.slack is not None else None
+        await self._queue.settle(parcel.seqs, arrival)
 
     async def _refused(self, station: Station, parcel: Parcel, failed: Failed) -> None:
         dead = station.lane.failed_for_good(parcel)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from eventsink.router.queue import Delivery, PayloadKind
@@ -25,8 +25,6 @@ class Item:
     """A delivery in the window."""
 
     delivery: Delivery
-    alone: bool = False
-    """Its batch was refused: it is sent without others, to tell which of them was meant."""
 
 
 @dataclass(eq=False, slots=True)
@@ -155,15 +153,15 @@ class Lane:
         return parcel.due
 
     def failed_for_good(self, parcel: Parcel) -> list[Item]:
-        """The receiver refuses the message: the items to bury; none where a batch is taken apart to find out which it meant."""
+        """The receiver refuses the message: the items to bury; none where a batch is halved to find out which of them it meant."""
         self._landed(parcel)
         self.failures = 0
         if len(parcel.items) == 1:
             self._remove(parcel.items)
             return parcel.items
-        for item in parcel.items:
-            item.alone = True
-            self._make_ready(item)
+        half = (len(parcel.items) + 1) // 2
+        for items in (parcel.items[:half], parcel.items[half:]):
+            self._defer(Parcel(parcel_id(items), items))
         return []
 
     def failed_for_the_sink(self, parcel: Parcel, failed: Failed, now: float) -> float:
@@ -240,15 +238,10 @@ class Lane:
         first = self._ready.popleft()
         items = [first]
         batching = self.limits.batch > 1 and first.delivery.kind is PayloadKind.ALERT
-        if batching and not first.alone:
-            while len(items) < self.limits.batch and self._ready and self._may_join(self._ready[0]):
+        if batching:
+            while len(items) < self.limits.batch and self._ready and self._ready[0].delivery.kind is PayloadKind.ALERT:
                 items.append(self._ready.popleft())
-        identifier = f"{first.delivery.id}.{len(items)}" if len(items) > 1 else first.delivery.id
-        return Parcel(identifier, items, first.delivery.attempts if len(items) == 1 else 0)
-
-    @staticmethod
-    def _may_join(item: Item) -> bool:
-        return not item.alone and item.delivery.kind is PayloadKind.ALERT
+        return Parcel(parcel_id(items), items, first.delivery.attempts if len(items) == 1 else 0)
 
     def _make_ready(self, item: Item) -> None:
         """The item is the first of its key: it may leave when it is due."""
@@ -280,3 +273,9 @@ class Lane:
                 del self._keys[item.delivery.key]
             elif first:
                 self._make_ready(line[0])
+
+
+def parcel_id(items: Sequence[Item]) -> str:
+    """The id of a message of these deliveries: that of the first, and how many they are."""
+    first = items[0].delivery.id
+    return first if len(items) == 1 else f"{first}.{len(items)}"

@@ -25,10 +25,12 @@ class PayloadKind(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands. One that was delivered is no longer in the queue."""
+    """Where a delivery stands. One that arrived is no longer in the queue, but where its message has a name at the receiver."""
 
     WAITING = "waiting"
     DEAD = "dead"
+    ARRIVED = "arrived"
+    """Kept for a while without its content, so that an alert is found by the message that told it, and the message by the alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,16 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """In which message deliveries arrived, for a receiver that shows messages to people."""
+
+    message: str
+    """The message's id: a delivery's, or that of a batch."""
+    reference: str
+    """The receiver's own name for it (Slack: channel and timestamp); empty where it gives none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Burial:
     """A delivery that becomes a dead letter."""
 
@@ -147,6 +159,12 @@ class Record:
     detail: str
     died: float | None
     """Wall clock, seconds since the epoch."""
+    arrived: float | None = None
+    """Wall clock, seconds since the epoch."""
+    message: str = ""
+    """Id of the message in which it arrived."""
+    reference: str = ""
+    """The receiver's own name for that message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +172,13 @@ class Selection:
     """Which deliveries to look up or replay; every member that is set must be fulfilled."""
 
     state: DeliveryState | None = None
+    """None: those in the queue, and of those that arrived only what `ids` or `message` names."""
     tenant: str | None = None
     sink: str | None = None
     ids: frozenset[str] | None = None
     reason: str | None = None
+    message: str | None = None
+    """Id of the message in which they arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +248,11 @@ class Queue(Protocol):
         """uid -> number of waiting deliveries, of each sink that has any."""
         ...
 
-    async def settle(self, delivered: Sequence[int]) -> None:
-        """Remove deliveries (by seq) that arrived. Unknown ones are ignored. May be put off for a moment: see `flush`."""
+    async def settle(self, delivered: Sequence[int], arrival: Arrival | None = None) -> None:
+        """Remove deliveries (by seq) that arrived. Unknown ones are ignored. May be put off for a moment: see `flush`.
+
+        With an `arrival` they are kept as `ARRIVED` for a while, without their content.
+        """
         ...
 
     async def retry(self, retries: Sequence[Retry]) -> None:

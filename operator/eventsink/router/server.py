@@ -25,7 +25,7 @@ class IntakeSettings(Settings):
     address: Address = "127.0.0.1:8080"
     """`host:port`. In manifests/router: 0.0.0.0:8080."""
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
-    """Of one request; larger ones are answered 413. Alertmanager's max_alerts keeps notifications small."""
+    """Of one request; larger ones are answered 413. Groups by namespace keep notifications small."""
     max_held_bytes: int = Field(default=64 * 1024**2, ge=1024)
     """Of all bodies that are in memory at once; more are answered 503. What is made of a body takes several times its size."""
     max_connections: int = Field(default=2000, ge=1)

@@ -34,6 +34,7 @@ from eventsink.runtime.monitor import Monitor
 from eventsink.runtime.process import ExitStatus, Stop, run, stop_or_failure
 from eventsink.runtime.settings import ConfigurationError, load_settings
 from eventsink.sinks.egress import EgressGuard
+from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.http1 import Http1Transport
 from eventsink.sinks.senders import open_sender
 
@@ -116,12 +117,14 @@ class Router:
         get_logger().info("the queue is open", told=await state.load(), waiting=(await queue.depth()).waiting)
         index = SinkIndex()
         self.directory.subscribe(index.change)
-        transport = Http1Transport(settings.transport, EgressGuard(settings.egress))
+        guard = EgressGuard(settings.egress)
+        transport = Http1Transport(settings.transport, guard)
+        session = guarded_session(guard, timeout=settings.slack.timeout)
         self.dispatcher = dispatcher = Dispatcher(
             settings.dispatch,
             queue,
             self.directory,
-            lambda sink: open_sender(sink, transport),
+            lambda sink: open_sender(sink, transport, settings.slack, session),
             DispatchMetrics(self.registry),
             health_changed=lambda sink, health: self.on_health(sink, health),
             on_gone=state.forget_sink,
@@ -166,6 +169,7 @@ class Router:
             await admin.stop()
             await queue.close()
             await transport.close()
+            await session.close()
             await monitor.stop()
 
 

@@ -27,6 +27,8 @@ class DispatchSettings(Settings):
     """Waiting deliveries of all sinks that are kept in memory."""
     expiry_interval: Seconds = Field(default=5.0, gt=0)
     """Between two looks for deliveries that have reached their sink's maxAge."""
+    slack_interval: Seconds = Field(default=1.0, gt=0)
+    """Between two messages to one Slack channel, from all sinks that share it: Slack takes about one a second."""
     retry: RetrySettings = RetrySettings()
 
 
@@ -39,6 +41,10 @@ class Station:
         self.sender: Sender | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.timer: asyncio.TimerHandle | None = None
+        self.place = ""
+        """Where messages are spaced out (see `router.pace`); empty: nowhere."""
+        self.turn_at = 0.0
+        """Queue clock: when to ask again for a turn there."""
         self.refilling = False
         self.missed = False
         """Whether something was committed for it while the queue was read."""

@@ -38,6 +38,8 @@ def default_of(field: FieldInfo, name: str) -> str:
         return "required"
     if value is None or value == ():
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{one}`" for one in value)
     if isinstance(value, float):
         return f"`{duration(value)}`"
     text = f"`{str(value).lower() if isinstance(value, bool) else value}`"

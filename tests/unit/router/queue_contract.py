@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from eventsink.router.queue import (
+    Arrival,
     Batch,
     Burial,
     Delivery,
@@ -212,6 +213,42 @@ class QueueContract:
         assert [record.name for record in await opened.queue.look_up(selection, limit=10)] == expected
         dead = [n for n in expected if n != "c"]
         assert await opened.queue.replay(selection, max_age=DAY, limit=10) == len(dead)
+
+    async def test_what_arrived_in_a_message_is_found_by_it_and_by_its_id_for_a_while(self, opened: Open) -> None:
+        for name in "abcd":
+            await opened.queue.put(alert(name))
+        seqs = [one.seq for one in opened.heard]
+        await opened.queue.retry([Retry(seqs[0], 0.0, "HTTP503")])
+        await opened.queue.settle(seqs[:2], Arrival("m1", "C1/12.5"))
+        await opened.queue.settle(seqs[2:3], Arrival("m2", ""))
+        opened = await opened.reopen()
+        depth = await opened.queue.depth()
+        assert (depth.waiting, depth.dead) == (1, 0)
+        for selection in (Selection(message="m1"), Selection(message="m1", state=DeliveryState.ARRIVED)):
+            found = await opened.queue.look_up(selection, limit=10)
+            assert [(one.name, one.state, one.message, one.reference) for one in found] == [
+                ("a", DeliveryState.ARRIVED, "m1", "C1/12.5"),
+                ("b", DeliveryState.ARRIVED, "m1", "C1/12.5"),
+            ]
+            assert (found[0].attempts, found[0].arrived, found[0].reason) == (1, opened.clock.wall, "")
+        assert [one.name for one in await opened.queue.look_up(Selection(), limit=10)] == ["d"]
+        arrived = Selection(state=DeliveryState.ARRIVED)
+        everything = await opened.queue.look_up(arrived, limit=10)
+        assert [one.name for one in everything] == ["a", "b", "c"]
+        assert [one.name for one in await opened.queue.look_up(arrived, limit=2, after=everything[0].seq)] == ["b", "c"]
+        by_id = Selection(ids=frozenset({everything[1].id}))
+        assert [one.name for one in await opened.queue.look_up(by_id, limit=10)] == ["b"]
+        assert await opened.queue.look_up(Selection(message="m1", state=DeliveryState.DEAD), limit=10) == []
+        assert await opened.queue.look_up(Selection(message="m1", tenant="other"), limit=10) == []
+        for nothing in (Selection(message="m1"), Selection(state=DeliveryState.ARRIVED)):
+            assert await opened.queue.replay(nothing, max_age=DAY, limit=10) == 0
+
+    async def test_what_is_dead_or_unknown_does_not_arrive(self, opened: Open) -> None:
+        await opened.queue.put(alert("a"))
+        await opened.queue.bury([Burial(opened.heard[0].seq, "HTTP400", "")])
+        await opened.queue.settle([opened.heard[0].seq, 99], Arrival("m1", ""))
+        assert (await opened.queue.depth()).dead == 1
+        assert await opened.queue.look_up(Selection(message="m1"), limit=10) == []
 
     async def test_an_id_of_another_queue_means_nothing(self, opened: Open, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()

@@ -7,7 +7,7 @@ from typing import Any
 
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.sources import Source, SourceSettings
-from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch, Tenancy, WebhookTarget, destination_of
+from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch, SlackTarget, Tenancy, WebhookTarget, destination_of
 
 TOKEN = "token-of-the-source"
 
@@ -53,6 +53,13 @@ def directory(*sinks: Sink, owners: dict[str, str] | None = None) -> SinkDirecto
         made.put(one)
     made.mark_loaded()
     return made
+
+
+def slack_sink(name: str = "s", channel: str = "C1") -> Sink:
+    """A compiled Slack sink."""
+    target = SlackTarget(token="token", team_id="T1", channel_id=channel)
+    place = destination_of("slack", "T1", channel)
+    return sink(name).model_copy(update={"webhook": None, "slack": target, "destination": place})
 
 
 def source_settings(**members: Any) -> SourceSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from eventsink.router.sqlite import QueueSettings, SqliteQueue
 from eventsink.router.station import DispatchSettings
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.sink import Sink, Withdrawn
-from tests.unit.router.sinks import directory, sink, uid
+from tests.unit.router.sinks import directory, sink, slack_sink, uid
 
 DEADLINE_SECONDS = 30.0
 FAST = RetrySettings.model_validate(
@@ -39,11 +40,14 @@ class ScriptedSender:
     script: list[object] = field(default_factory=list)
     sent: list[tuple[str, list[str]]] = field(default_factory=list)
     """Message id and the alerts in it, of each attempt."""
+    times: list[float] = field(default_factory=list)
+    """Event loop's clock at each attempt."""
     closed: bool = False
 
     async def send(self, message: Message) -> Outcome:
         bodies = [message.group] if message.group is not None else message.alerts
         self.sent.append((message.id, [body.decode() for body in bodies]))
+        self.times.append(asyncio.get_running_loop().time())
         step = self.script.pop(0) if self.script else Delivered(200)
         if callable(step):
             step = step(message)
@@ -277,6 +281,44 @@ async def test_a_refused_batch_is_taken_apart_and_only_the_bad_one_dies(worlds: 
     await world.until_empty()
     assert [one.name for one in await world.dead()] == ["b"]
     assert {"a", "c"} <= set(world.arrived())
+
+
+async def test_a_slack_message_tells_of_everything_that_waits_and_is_found_by_its_id(worlds: Make) -> None:
+    world = worlds(slack_sink(), slackInterval="300ms")
+    world.senders["s"].script = [Delivered(200, "C1/1.5"), Delivered(200, "C1/2.5")]
+    await world.start()
+    await world.put("first")
+    await world.until(lambda: world.senders["s"].sent)
+    await world.put(*(f"a{n}" for n in range(60)))
+    await world.until_empty()
+    messages = world.senders["s"].sent
+    assert [len(alerts) for _, alerts in messages] == [1, 60]
+    found = await world.queue.look_up(Selection(message=messages[1][0]), limit=100)
+    assert [record.name for record in found] == [f"a{n}" for n in range(60)]
+    assert {record.reference for record in found} == {"C1/2.5"}
+
+
+async def test_sinks_that_share_a_channel_take_turns_and_another_channel_does_not_wait(worlds: Make) -> None:
+    world = await worlds(slack_sink("a"), slack_sink("b"), slack_sink("c", "C2"), slackInterval="200ms").start()
+    started = asyncio.get_running_loop().time()
+    for number in range(3):
+        await world.put(f"x{number}", sinks=("a", "b", "c"))
+        await world.until(lambda count=number + 1: all(len(world.senders[one].sent) >= count for one in "ab"))  # type: ignore[misc]
+    shared = sorted(world.senders["a"].times + world.senders["b"].times)
+    assert all(later - earlier >= 0.19 for earlier, later in itertools.pairwise(shared))
+    assert world.senders["c"].times[0] - started < shared[1] - started
+
+
+async def test_when_a_channel_asks_to_wait_all_its_sinks_do(worlds: Make) -> None:
+    world = worlds(slack_sink("a"), slack_sink("b"), slackInterval="1ms")
+    limited = Failed(FailureClass.TRANSIENT, "Ratelimited", "Slack asks to wait", 429, retry_after=0.5)
+    world.senders["a"].script = [limited]
+    await world.start()
+    await world.put("x", sinks=("a",))
+    await world.until(lambda: world.health or world.senders["a"].sent)
+    await world.put("y", sinks=("b",))
+    await world.until_empty()
+    assert world.senders["b"].times[0] - world.senders["a"].times[0] >= 0.49
 
 
 async def test_nothing_leaves_for_a_suspended_or_withdrawn_sink_until_it_is_taken_back(worlds: Make) -> None:

@@ -85,13 +85,17 @@ def test_a_stored_composition_leaves_as_it_was_after_a_restart() -> None:
     assert all_picked(one) == [[3]]
 
 
-def test_a_refused_batch_is_taken_apart_to_find_the_one_that_is_meant() -> None:
-    one = lane(delivery(1), delivery(2), delivery(3), batch=3)
+def test_a_refused_batch_is_halved_until_the_one_that_is_meant_is_found() -> None:
+    one = lane(*(delivery(n) for n in range(1, 6)), batch=5)
     assert one.failed_for_good(picked(one)) == []
-    parcels = [picked(one), picked(one), picked(one)]
-    assert [(parcel.id, parcel.seqs) for parcel in parcels] == [("d1", [1]), ("d2", [2]), ("d3", [3])]
-    assert [item.delivery.seq for item in one.failed_for_good(parcels[1])] == [2]
-    assert len(one) == 2
+    first, second = picked(one), picked(one)
+    assert [(parcel.id, parcel.seqs) for parcel in (first, second)] == [("d1.3", [1, 2, 3]), ("d4.2", [4, 5])]
+    assert one.failed_for_good(second) == []
+    one.delivered(first)
+    parcels = [picked(one), picked(one)]
+    assert [(parcel.id, parcel.seqs) for parcel in parcels] == [("d4", [4]), ("d5", [5])]
+    assert [item.delivery.seq for item in one.failed_for_good(parcels[1])] == [5]
+    assert len(one) == 1
 
 
 def test_when_everything_fails_one_parcel_at_a_time_leaves_ever_more_slowly() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.router.queue import Batch, DeliveryState, Queue, QueueFull, QueueUnavailable, Selection
+from eventsink.router.queue import Arrival, Batch, DeliveryState, Queue, QueueFull, QueueUnavailable, Selection
 from eventsink.router.sqlite import QueueSettings, SqliteQueue
 from tests.unit.router.queue_contract import Clock, QueueContract, alert, names
 
@@ -186,6 +186,26 @@ async def test_a_file_that_once_filled_the_disk_is_room_again_when_it_has_draine
     await queue.flush()
     queue._check_disk()
     await queue.put(alert("room again"))
+    await queue.close()
+
+
+async def test_of_what_arrived_the_oldest_and_the_old_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    queue = await SqliteQueue.open(settings(tmp_path, maxArrived=3, arrivedAge="1h"), wall=lambda: clock.wall)
+    heard: list[int] = []
+    queue.subscribe(lambda new: heard.extend(one.seq for one in new))
+
+    async def kept() -> list[str]:
+        await queue._change(queue._evict)
+        return [record.name for record in await queue.look_up(Selection(state=DeliveryState.ARRIVED), limit=100)]
+
+    for number in range(5):
+        await queue.put(alert(str(number)))
+        await queue.settle(heard[-1:], Arrival(f"m{number}", ""))
+        clock.wall += 600
+    assert await kept() == ["2", "3", "4"]
+    clock.wall += 3600 - 3 * 600 + 1
+    assert await kept() == ["3", "4"]
     await queue.close()
 
 

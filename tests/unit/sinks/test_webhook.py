@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import cloudevents.core.formats.json as cloudevents_json
 import pytest
 import standardwebhooks
 import structlog.testing
+from aiohttp import ClientSession
 
 from eventsink.sinks import webhook
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Sender
 from eventsink.sinks.senders import UnsupportedSink, open_sender
 from eventsink.sinks.signatures import InvalidSigningSecret, signature, signing_key
 from eventsink.sinks.sink import CompiledFrom, Header, Sink, SlackTarget, WebhookTarget, destination_of
+from eventsink.sinks.slack import SlackSender
+from eventsink.sinks.slack_api import SlackSettings
 from eventsink.sinks.webhook import WebhookSender, parse_retry_after
 from tests.unit.sinks.sender_contract import ALERT, CANARY, MESSAGE, ScriptedTransport, SenderContract, answered
 
@@ -206,17 +209,22 @@ def compiled(**targets: object) -> Sink:
     )
 
 
-def test_sinks_are_opened_by_kind_and_unknown_ones_refused() -> None:
-    transport = ScriptedTransport()
-    assert isinstance(open_sender(compiled(webhook=TARGET), transport), WebhookSender)
+async def test_sinks_are_opened_by_kind_and_unknown_ones_refused() -> None:
+    def opened(sink: Sink) -> Sender:
+        return open_sender(sink, ScriptedTransport(), SlackSettings(), cast(ClientSession, None))
+
+    assert isinstance(opened(compiled(webhook=TARGET)), WebhookSender)
+    assert isinstance(opened(compiled(slack=SlackTarget(token=CANARY, channel_id="C1"))), SlackSender)
     for unusable in (
         compiled(),
-        compiled(slack=SlackTarget(token=CANARY)),
+        compiled(slack=SlackTarget()),
+        compiled(slack=SlackTarget(token=CANARY, webhook_url=CANARY)),
+        compiled(slack=SlackTarget(webhook_url=f"https://hooks.slack.com.example.com/{CANARY}")),
         compiled(webhook=WebhookTarget(url=f"{CANARY}:")),
         compiled(webhook=WebhookTarget(url="http://x/", headers=(Header(name="A", value=f"{CANARY}\r\nB: c"),))),
     ):
         with pytest.raises(UnsupportedSink) as error:
-            open_sender(unusable, transport)
+            opened(unusable)
         assert CANARY not in str(error.value)
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from eventsink.router.queue import (
+    Arrival,
     Batch,
     Burial,
     Delivery,
@@ -58,6 +59,10 @@ class QueueSettings(Settings):
     """Dead letters that are kept; the oldest make room (counted in a metric)."""
     dead_letter_age: Seconds = 14 * 86400.0
     """How long a dead letter is kept."""
+    max_arrived: int = Field(default=200_000, ge=0)
+    """Notes of which Slack message told which alert; the oldest make room."""
+    arrived_age: Seconds = 7 * 86400.0
+    """How long such a note is kept."""
 
 
 class SqliteQueue:
@@ -147,7 +152,11 @@ class SqliteQueue:
     async def sinks_waiting(self) -> dict[str, int]:
         return await self._read(Reader.sinks_waiting)
 
-    async def settle(self, delivered: Sequence[int]) -> None:
+    async def settle(self, delivered: Sequence[int], arrival: Arrival | None = None) -> None:
+        if arrival is not None:
+            now = self._wall()
+            await self._change(lambda store: store.arrive(delivered, arrival, now=now), keep=True)
+            return
         self._settled.extend(delivered)
         if self._settle_timer is None:
             self._settle_timer = self._loop.call_later(SETTLE_WITHIN_SECONDS, self._hand_over_settled)
@@ -303,14 +312,17 @@ class SqliteQueue:
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             self._check_disk()
-            born_before = self._wall() - self._settings.dead_letter_age
-            keep = self._settings.max_dead
             try:
-                change = await self._change(lambda store: store.evict_dead(keep=keep, born_before=born_before))  # noqa: B023
+                change = await self._change(self._evict)
             except QueueUnavailable:
                 continue
             if change.evicted:
                 get_logger().warning("dead letters were dropped: too many or too old", count=change.evicted)
+
+    def _evict(self, store: Store) -> Change:
+        now, settings = self._wall(), self._settings
+        store.evict_arrived(keep=settings.max_arrived, before=now - settings.arrived_age)
+        return store.evict_dead(keep=settings.max_dead, born_before=now - settings.dead_letter_age)
 
     def _check_disk(self) -> None:
         # The file does not shrink: its free pages are room as well, or a queue that once filled the disk would stay full for ever.

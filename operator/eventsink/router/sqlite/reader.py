@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from eventsink.router.sqlite.schema import connect
 
 PAGE_ROWS = 1000
 _COLUMNS = "d.seq, d.origin, d.sink, d.tenant, d.key, d.status, p.kind, p.body, d.created, d.expires, d.due, d.attempts, d.batch"
+_ARRIVED_COLUMNS = "d.seq, d.origin, d.sink, d.tenant, d.name, d.status, d.created, d.attempts, d.arrived, d.message, d.reference"
 _FROM = "FROM deliveries d JOIN payloads p ON p.id = d.payload"
 
 
@@ -53,6 +55,15 @@ class Reader:
         return [Told(*row[1:]) for row in rows], rows[-1][0] if rows else after
 
     def look_up(self, selection: Selection, after: int, limit: int) -> list[Record]:
+        found: list[Record] = []
+        if selection.state is not DeliveryState.ARRIVED and selection.message is None:
+            found += self._in_queue(selection, after, limit)
+        named = selection.state is None and (selection.ids is not None or selection.message is not None)
+        if (named or selection.state is DeliveryState.ARRIVED) and selection.reason is None:
+            found += self._arrived(selection, after, limit)
+        return sorted(found, key=lambda record: record.seq)[:limit]
+
+    def _in_queue(self, selection: Selection, after: int, limit: int) -> list[Record]:
         where, values = conditions(selection, self._id)
         rows = self._connection.execute(
             "SELECT d.seq, d.origin, d.sink, d.tenant, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died "
@@ -73,6 +84,35 @@ class Reader:
                 reason=row[8],
                 detail=row[9],
                 died=row[10],
+            )
+            for row in rows
+        ]
+
+    def _arrived(self, selection: Selection, after: int, limit: int) -> list[Record]:
+        where, values = conditions(replace(selection, state=None), self._id)
+        if selection.message is not None:
+            where, values = f"{where} AND d.message = ?", [*values, selection.message]
+        rows = self._connection.execute(
+            f"SELECT {_ARRIVED_COLUMNS} FROM arrivals d WHERE {where} AND d.seq > ? ORDER BY d.seq LIMIT ?",  # noqa: S608 - fixed texts
+            (*values, after, limit),
+        )
+        return [
+            Record(
+                seq=row[0],
+                id=delivery_id(self._id, row[1] or row[0]),
+                sink=row[2],
+                tenant=row[3],
+                name=row[4],
+                status=row[5],
+                state=DeliveryState.ARRIVED,
+                created=row[6],
+                attempts=row[7],
+                reason="",
+                detail="",
+                died=None,
+                arrived=row[8],
+                message=row[9],
+                reference=row[10],
             )
             for row in rows
         ]

@@ -41,6 +41,13 @@ CREATE TABLE deliveries (
 CREATE INDEX waiting ON deliveries (sink, seq) WHERE died IS NULL;
 CREATE INDEX dead ON deliveries (died) WHERE died IS NOT NULL;
 CREATE INDEX replayed ON deliveries (origin) WHERE origin IS NOT NULL;
+CREATE TABLE arrivals (
+    seq INTEGER PRIMARY KEY, origin INTEGER, sink TEXT NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
+    status TEXT NOT NULL, created REAL NOT NULL, attempts INTEGER NOT NULL, arrived REAL NOT NULL, message TEXT NOT NULL,
+    reference TEXT NOT NULL
+);
+CREATE INDEX arrived_at ON arrivals (arrived);
+CREATE INDEX arrived_in ON arrivals (message);
 CREATE TABLE told (
     sink TEXT NOT NULL, destination TEXT NOT NULL, fingerprint TEXT NOT NULL,
     status TEXT NOT NULL, starts_at INTEGER NOT NULL, told_at REAL NOT NULL,
@@ -100,3 +107,4 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         # In one transaction: a file without its name would never open again.
         connection.executescript(f"BEGIN; {_SCHEMA} {named} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     connection.execute("SELECT seq, origin, died FROM deliveries LIMIT 1").fetchall()
+    connection.execute("SELECT seq, message FROM arrivals LIMIT 1").fetchall()

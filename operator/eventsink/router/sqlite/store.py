@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from eventsink.router.queue import Batch, Burial, Delivery, DeliveryState, Retry, Selection, Told
+from eventsink.router.queue import Arrival, Batch, Burial, Delivery, DeliveryState, Retry, Selection, Told
 from eventsink.router.sqlite.reader import conditions, delivery_id, select_deliveries
 from eventsink.router.sqlite.schema import connect, prepare, unusable
 
@@ -112,8 +112,17 @@ class Store:
         )
         return change
 
-    def settle(self, seqs: Iterable[int]) -> Change:
+    def settle(self, seqs: Sequence[int]) -> Change:
         return self._remove(seqs, "died IS NULL", Change())
+
+    def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float) -> Change:
+        """`settle`, and note in which message they arrived."""
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, d.sink, d.tenant, d.key, p.name, d.status, d.created, d.attempts, "
+            "?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload WHERE d.seq = ? AND d.died IS NULL",
+            [(now, arrival.message, arrival.reference, seq) for seq in seqs],
+        )
+        return self.settle(seqs)
 
     def retry(self, retries: Sequence[Retry]) -> Change:
         self.connection.executemany(
@@ -157,7 +166,7 @@ class Store:
         return Change()
 
     def replay(self, selection: Selection, *, expires: float, limit: int) -> Change:
-        if selection.state is DeliveryState.WAITING:
+        if selection.state not in (None, DeliveryState.DEAD) or selection.message is not None:
             return Change()
         where, values = conditions(replace(selection, state=DeliveryState.DEAD), self.id)
         rows = self.connection.execute(f"SELECT d.seq FROM deliveries d WHERE {where} ORDER BY d.seq LIMIT ?", (*values, limit))  # noqa: S608 - fixed texts
@@ -186,6 +195,19 @@ class Store:
         change = self._remove((seq for (seq,) in old), "died IS NOT NULL", Change())
         change.evicted = len(old)
         return change
+
+    def evict_arrived(self, *, keep: int, before: float) -> None:
+        """Drop notes of what arrived before a time, and the oldest beyond `keep`; a bounded number at once."""
+        count = self.connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
+        self.connection.execute(
+            "DELETE FROM arrivals WHERE seq IN (SELECT seq FROM arrivals WHERE arrived < ? ORDER BY arrived LIMIT ?)",
+            (before, EVICTED_AT_ONCE),
+        )
+        if count > keep:
+            self.connection.execute(
+                "DELETE FROM arrivals WHERE seq IN (SELECT seq FROM arrivals ORDER BY arrived LIMIT ?)",
+                (min(count - keep, EVICTED_AT_ONCE),),
+            )
 
     def used_bytes(self) -> int:
         """What rows take in the file, without the free pages that the next rows go to."""

@@ -1,0 +1,62 @@
+"""An aiohttp session behind the egress guard, for libraries that bring their own HTTP calls."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import aiohttp
+
+from eventsink.sinks.egress import EgressGuard
+from eventsink.sinks.transport import TransportErrorKind
+
+CONNECTIONS = 50
+"""Open at once in all; further requests wait within their timeout."""
+CONNECT_TIMEOUT_SECONDS = 5.0
+_REFUSED = "egress refused: "
+
+
+class EgressRefused(OSError):
+    """The address that a name leads to may not be dialled."""
+
+
+def guarded_session(guard: EgressGuard, *, timeout: float) -> aiohttp.ClientSession:
+    """A session that judges each address at the moment of dialling, also behind a redirect. Call it in the event loop.
+
+    Parameters
+    ----------
+    guard
+        Judges.
+    timeout
+        Seconds for a whole request.
+    """
+
+    def open_socket(info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, address = info
+        verdict = guard.judge(address[0])
+        if not verdict.allowed:
+            raise EgressRefused(f"{_REFUSED}the address {address[0]} {verdict.reason}")
+        return socket.socket(family, kind, protocol)
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=open_socket, limit=CONNECTIONS),
+        timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT_SECONDS),
+        trust_env=False,
+    )
+
+
+def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
+    """Why a request of such a session got no answer, and a detail that may be shown."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return TransportErrorKind.TLS, "the certificate or the protocol is not valid"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return TransportErrorKind.DNS, "the name of the host has no address"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        # With several addresses the connector makes one error of all of theirs.
+        text = str(error.os_error)
+        if _REFUSED in text:
+            return TransportErrorKind.EGRESS, text.rpartition(_REFUSED)[2].rstrip("]})'\"")
+        return TransportErrorKind.REFUSED, (error.os_error.strerror or "cannot be reached").lower()
+    if isinstance(error, TimeoutError):
+        return TransportErrorKind.TIMEOUT, "no answer in time"
+    return TransportErrorKind.RESET, "the connection ended before the answer was whole"

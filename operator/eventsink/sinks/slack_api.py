@@ -1,0 +1,192 @@
+"""Slack's answers: its clients behind the egress guard, and what each documented error means for a message and its sink."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import aiohttp
+from pydantic import Field
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from eventsink.runtime.settings import Seconds, Settings
+from eventsink.sinks.guarded import failure_kind
+from eventsink.sinks.sender import Failed, FailureClass
+from eventsink.sinks.transport import TransportErrorKind
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
+"""Slack may ask for so much patience at most."""
+_QUIET = logging.getLogger("eventsink.slack")
+_QUIET.setLevel(logging.WARNING)
+"""The client logs whole requests, credentials among them, at the level DEBUG: it is never set to that."""
+
+TRANSIENT, MESSAGE, SINK = FailureClass.TRANSIENT, FailureClass.MESSAGE, FailureClass.SINK
+_INVITE = "invite the app to the channel with /invite @<the app's name>"
+_NEW_TOKEN = "put a valid token into the Secret that the EventSink refers to"
+_SEE_CHANNEL = "check spec.slack.channel, and that the app is a member of the channel if it is private"
+
+ERRORS: dict[str, tuple[FailureClass, str]] = {
+    # https://docs.slack.dev/reference/methods/chat.postMessage (errors), and those that each method has.
+    "channel_not_found": (SINK, _SEE_CHANNEL),
+    "not_in_channel": (SINK, _INVITE),
+    "is_archived": (SINK, "the channel is archived: unarchive it, or name another one in spec.slack.channel"),
+    "channel_is_archived": (SINK, "the channel is archived: unarchive it, or make a webhook for another one"),
+    "restricted_action": (SINK, "the workspace does not let the app post in this channel: ask its owners"),
+    "restricted_action_read_only_channel": (SINK, "the channel is read-only for the app: ask the workspace's owners"),
+    "restricted_action_thread_only_channel": (SINK, "the channel takes threads only: name another one"),
+    "restricted_action_non_threadable_channel": (SINK, "the workspace does not let the app post in this channel: ask its owners"),
+    "posting_to_general_channel_denied": (SINK, "the workspace lets only some post in its general channel: name another one"),
+    "action_prohibited": (SINK, "the workspace's owners restrict what this webhook may do: ask them"),
+    "no_service": (SINK, "the incoming webhook is disabled or was removed: make a new one"),
+    "no_service_id": (SINK, "the URL of the incoming webhook is not whole"),
+    "no_team": (SINK, "the URL of the incoming webhook names no workspace"),
+    "no_active_hooks": (SINK, "the incoming webhook is disabled: make a new one"),
+    "team_disabled": (SINK, "the workspace is disabled"),
+    "invalid_token": (SINK, "the URL of the incoming webhook is not valid any more: make a new one"),
+    "user_not_found": (SINK, "the incoming webhook belongs to a user who is gone: make a new one"),
+    "missing_scope": (SINK, "the app lacks the scope chat:write: add it and install the app again"),
+    "not_allowed_token_type": (SINK, "the token is of another kind: a bot token (xoxb-...) is needed"),
+    "not_authed": (SINK, _NEW_TOKEN),
+    "invalid_auth": (SINK, _NEW_TOKEN),
+    "token_revoked": (SINK, f"the token was revoked: {_NEW_TOKEN}"),
+    "token_expired": (SINK, f"the token has expired: {_NEW_TOKEN}"),
+    "account_inactive": (SINK, f"the app was removed from the workspace: install it again, and {_NEW_TOKEN}"),
+    "access_denied": (SINK, "the workspace does not let the app do this: ask its owners"),
+    "no_permission": (SINK, "the token lacks a permission: install the app again"),
+    "ekm_access_denied": (SINK, "the workspace's administrators have suspended posting"),
+    "org_login_required": (SINK, "the workspace is being moved into an organisation"),
+    "enterprise_is_restricted": (SINK, "the method may not be called from an organisation"),
+    "team_access_not_granted": (SINK, "the app was not granted access to this workspace"),
+    "two_factor_setup_required": (SINK, "the workspace asks for two-factor authentication first"),
+    "messages_tab_disabled": (SINK, "the app takes no direct messages: name a channel"),
+    "invalid_blocks": (MESSAGE, ""),
+    "invalid_blocks_format": (MESSAGE, ""),
+    "invalid_attachments": (MESSAGE, ""),
+    "msg_blocks_too_long": (MESSAGE, ""),
+    "msg_too_long": (MESSAGE, ""),
+    "no_text": (MESSAGE, ""),
+    "too_many_attachments": (MESSAGE, ""),
+    "invalid_payload": (MESSAGE, ""),
+    "metadata_too_large": (MESSAGE, ""),
+    "invalid_arguments": (MESSAGE, ""),
+    "invalid_arg_name": (MESSAGE, ""),
+    "invalid_array_arg": (MESSAGE, ""),
+    "invalid_charset": (MESSAGE, ""),
+    "invalid_form_data": (MESSAGE, ""),
+    "invalid_post_type": (MESSAGE, ""),
+    "missing_post_type": (MESSAGE, ""),
+    "missing_text_or_fallback_or_attachments": (MESSAGE, ""),
+    "as_user_not_supported": (MESSAGE, ""),
+    "ratelimited": (TRANSIENT, ""),
+    "rate_limited": (TRANSIENT, ""),
+    "message_limit_exceeded": (TRANSIENT, ""),
+    "rollup_error": (TRANSIENT, ""),
+    "service_unavailable": (TRANSIENT, ""),
+    "internal_error": (TRANSIENT, ""),
+    "fatal_error": (TRANSIENT, "it may have been posted all the same"),
+    "request_timeout": (TRANSIENT, ""),
+    "team_added_to_org": (TRANSIENT, ""),
+    "accesslimited": (TRANSIENT, ""),
+    "duplicate_channel_not_found": (TRANSIENT, ""),
+    "duplicate_message_not_found": (TRANSIENT, ""),
+}
+"""What no retry mends is of the sink or of the message (DESIGN 2.4); an error that is not here is taken for transient."""
+_SINK_KINDS = frozenset({TransportErrorKind.TLS, TransportErrorKind.EGRESS})
+
+
+class SlackSettings(Settings):
+    """Where Slack is: a setting of the platform, never of a sink."""
+
+    api_url: str = Field(default="https://slack.com/api/", pattern="^https?://.+/$")
+    """Base address of Slack's Web API, with the slash at its end."""
+    hook_urls: tuple[str, ...] = ("https://hooks.slack.com/", "https://hooks.slack-gov.com/")
+    """What the URL of an incoming webhook may begin with."""
+    timeout: Seconds = Field(default=10.0, gt=0, le=60)
+    """For one call."""
+
+
+def web_client(settings: SlackSettings, session: aiohttp.ClientSession, token: str | None) -> AsyncWebClient:
+    """A client of the Web API that makes no retries of its own and uses no proxy from the environment."""
+    client = AsyncWebClient(
+        token=token,
+        base_url=settings.api_url,
+        session=session,
+        timeout=int(settings.timeout) or 1,
+        retry_handlers=[],
+        logger=_QUIET,
+    )
+    client.proxy = None
+    return client
+
+
+def failed(error: Exception, where: str) -> Failed:
+    """What an error of a call means. Its text holds nothing that Slack or the sink's owner wrote, but for the error's documented name.
+
+    Parameters
+    ----------
+    error
+        What slack_sdk or the session raised.
+    where
+        What was asked, for the sentence: `Slack`, or a host.
+    """
+    if isinstance(error, SlackApiError):
+        response: Any = error.response
+        data = getattr(response, "data", None)
+        name = data.get("error") if isinstance(data, dict) else None
+        status = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
+        return answered(
+            name if isinstance(name, str) else "", int(status), retry_after(getattr(response, "headers", None)), where
+        )
+    if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
+        kind, detail = failure_kind(error)
+        return Failed(SINK if kind in _SINK_KINDS else TRANSIENT, kind.value, f"{kind.value} at {where}: {detail}")
+    if isinstance(error, json.JSONDecodeError | UnicodeError):
+        return Failed(TRANSIENT, "InvalidResponse", f"{where} answered something that is not JSON")
+    return Failed(TRANSIENT, "InternalError", f"{where} was not asked: {type(error).__name__} in the router; see its log")
+
+
+def answered(name: str, status: int, wait: float | None, where: str) -> Failed:
+    """What a refusal means: a table over the error's name, then over the status.
+
+    Parameters
+    ----------
+    name
+        `error` of the answer, or the text of an incoming webhook's answer; empty: there is none.
+    status
+        HTTP status.
+    wait
+        Seconds that Slack asked to wait.
+    """
+    if name in ERRORS:
+        failure, hint = ERRORS[name]
+        text = f"{where} answered {name}" + (f": {hint}" if hint else "")
+        return Failed(failure, camel(name), text, status or None, wait if failure is TRANSIENT else None)
+    if status == 429:
+        return Failed(TRANSIENT, "Ratelimited", f"{where} asks to wait", status, wait)
+    if status in (401, 403, 404, 410) or 300 <= status < 400:
+        return Failed(SINK, f"HTTP{status}", f"{where} answered {status}", status)
+    if status in (400, 413):
+        return Failed(MESSAGE, f"HTTP{status}", f"{where} answered {status}", status)
+    if status >= 500:
+        return Failed(TRANSIENT, f"HTTP{status}", f"{where} answered {status}", status, wait)
+    # An error that Slack documents later: a person sees that it fails, and nothing is lost meanwhile.
+    return Failed(
+        TRANSIENT, "UnknownError", f"{where} refused with an error that this version does not know", status or None, wait
+    )
+
+
+def camel(name: str) -> str:
+    """`channel_not_found` -> `ChannelNotFound`."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def retry_after(headers: Any) -> float | None:
+    """Seconds of the header Retry-After, which Slack gives as whole seconds."""
+    for name, value in (headers or {}).items():
+        if str(name).lower() == "retry-after":
+            text = str(value[0] if isinstance(value, list) else value).strip()
+            if text.isascii() and text.isdigit():
+                return min(float(text[:12]), MAX_RETRY_AFTER_SECONDS)
+    return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
 from eventsink.controller.config import WebhookPolicy
 from eventsink.controller.problems import Effect, Problem
+from eventsink.controller.secret_values import SecretValues, secret_text
 from eventsink.resources.durations import parse_duration
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.spec import EventSinkSpec, SecretKeyRef, Webhook
@@ -21,6 +22,7 @@ from eventsink.sinks.sink import (
     Sink,
     SinkDelivery,
     SinkMatch,
+    SlackTarget,
     WebhookTarget,
     destination_of,
 )
@@ -28,11 +30,6 @@ from eventsink.sinks.transport import Endpoint
 
 DEFAULT_MAX_AGE_SECONDS = 72 * 3600.0
 DEFAULT_TIMEOUT_SECONDS = 10.0
-MAX_VALUE_BYTES = 64 * 1024
-"""Of one key of a Secret that a sink uses."""
-
-SecretValues = Mapping[str, Mapping[str, bytes]]
-"""Name of a Secret -> its decoded data."""
 ReadText = Callable[[str, SecretKeyRef], str]
 """Path of the reference, reference -> the text that it means."""
 
@@ -51,7 +48,14 @@ def references(spec: EventSinkSpec) -> list[Reference]:
 
 
 def _references(spec: EventSinkSpec) -> Iterator[Reference]:
-    webhook = spec.webhook
+    slack, webhook = spec.slack, spec.webhook
+    if slack is not None:
+        if slack.oauth_code_secret_ref is not None:
+            yield Reference("spec.slack.oauthCodeSecretRef", slack.oauth_code_secret_ref)
+        if slack.bot_token_secret_ref is not None:
+            yield Reference("spec.slack.botTokenSecretRef", slack.bot_token_secret_ref)
+        if slack.incoming_webhook_secret_ref is not None:
+            yield Reference("spec.slack.incomingWebhookSecretRef", slack.incoming_webhook_secret_ref)
     if webhook is None:
         return
     if webhook.url_secret_ref is not None:
@@ -70,8 +74,25 @@ def policy_digest(policy: WebhookPolicy) -> str:
     return hashlib.sha256(policy.model_dump_json().encode()).hexdigest()[:16]
 
 
-def compile_sink(sink: EventSink, secrets: SecretValues, compiled_from: CompiledFrom, policy: WebhookPolicy) -> Sink:
+def compile_sink(
+    sink: EventSink,
+    secrets: SecretValues,
+    compiled_from: CompiledFrom,
+    policy: WebhookPolicy,
+    slack: SlackTarget | None = None,
+) -> Sink:
     """Compile an EventSink whose claim was accepted.
+
+    Parameters
+    ----------
+    sink, secrets
+        The spec, and the Secrets that it refers to.
+    compiled_from
+        What it is made from, noted in the result.
+    policy
+        The platform's.
+    slack
+        The resolved target of a Slack sink.
 
     Raises
     ------
@@ -79,12 +100,12 @@ def compile_sink(sink: EventSink, secrets: SecretValues, compiled_from: Compiled
         A reference, a value or a rule that cannot be used. The message names the field and shows no value of a Secret.
     """
     spec = sink.spec
-    if spec.webhook is None:
-        raise Problem(
-            "SlackNotSupported",
-            "spec.slack: this version does not deliver to Slack yet; use a webhook, or upgrade the operator and the router",
-        )
-    target, destination = _webhook(spec.webhook, secrets, sink.namespace, policy)
+    webhook = None
+    if slack is not None:
+        destination = slack_destination(slack)
+    else:
+        assert spec.webhook is not None
+        webhook, destination = _webhook(spec.webhook, secrets, sink.namespace, policy)
     return Sink(
         uid=sink.uid,
         namespace=sink.namespace,
@@ -96,8 +117,16 @@ def compile_sink(sink: EventSink, secrets: SecretValues, compiled_from: Compiled
         destination=destination,
         match=_match(spec),
         delivery=_delivery(spec),
-        webhook=target,
+        webhook=webhook,
+        slack=slack,
     )
+
+
+def slack_destination(target: SlackTarget) -> str:
+    """Digest of team and channel; of an incoming webhook, which hides them, of its URL."""
+    if target.webhook_url is not None:
+        return destination_of("slack", target.webhook_url)
+    return destination_of("slack", target.team_id, target.channel_id)
 
 
 def _match(spec: EventSinkSpec) -> SinkMatch:
@@ -213,45 +242,3 @@ def _check_url(path: str, url: str, policy: WebhookPolicy) -> None:
 
 def _listed(host: str, patterns: tuple[str, ...]) -> bool:
     return any(re.fullmatch(".*".join(map(re.escape, pattern.lower().split("*"))), host) for pattern in patterns)
-
-
-def secret_text(path: str, ref: SecretKeyRef, secrets: SecretValues, namespace: str) -> str:
-    """The text that a reference means, without one trailing newline.
-
-    Raises
-    ------
-    Problem
-        The Secret or the key is missing, or the value is no text, empty or too long.
-    """
-    data = secrets.get(ref.name)
-    if data is None:
-        raise secret_missing(path, ref, namespace)
-    value = data.get(ref.key)
-    if value is None:
-        raise Problem(
-            "SecretKeyNotFound",
-            f"{path}: the Secret {ref.name} has no key {ref.key}; add it to the Secret, or correct the reference",
-            effect=Effect.GRACE,
-            may_pass=True,
-        )
-    if len(value) > MAX_VALUE_BYTES:
-        raise Problem("InvalidSecretValue", f"{path}: the value has more than {MAX_VALUE_BYTES} bytes")
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        raise Problem("InvalidSecretValue", f"{path}: the value is not UTF-8 text") from None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text:
-        raise Problem("InvalidSecretValue", f"{path}: the value of the key {ref.key} is empty")
-    return text
-
-
-def secret_missing(path: str, ref: SecretKeyRef, namespace: str) -> Problem:
-    """The problem of a reference to a Secret that is not there."""
-    return Problem(
-        "SecretNotFound",
-        f"{path}: there is no Secret {ref.name} in this namespace; make it with: "
-        f"kubectl -n {namespace} create secret generic {ref.name} --from-literal={ref.key}=...",
-        effect=Effect.GRACE,
-        may_pass=True,
-    )

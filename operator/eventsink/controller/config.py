@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from eventsink.controller.slack import SlackPlatform
+from eventsink.controller.slack_codes import SlackAppSettings
 from eventsink.kube.client import KubernetesSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
+from eventsink.sinks.egress import EgressSettings
 
 
 class TenancySettings(Settings):
@@ -35,6 +38,9 @@ class OperatorSettings(ProcessSettings):
     """The namespace for compiled sinks; it holds nothing else."""
     tenancy: TenancySettings = TenancySettings()
     webhooks: WebhookPolicy = WebhookPolicy()
+    slack: SlackPlatform = SlackPlatform()
+    slack_app: SlackAppSettings = SlackAppSettings()
+    egress: EgressSettings = EgressSettings()
     credential_grace: Seconds = 600.0
     """How long a sink goes on with a credential whose Secret is gone: a GitOps tool may just be making it anew."""
     workers: int = Field(default=8, ge=1, le=64)

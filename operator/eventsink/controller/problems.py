@@ -29,11 +29,22 @@ class Problem(Exception):
         What it does to the sink that was accepted before.
     may_pass
         Whether it may pass by itself (`Reconciling`), or a person has to act (`Stalled`).
+    again_after
+        Seconds after which it is looked at again although nothing in the cluster changes; None: not before something does.
     """
 
-    def __init__(self, reason: str, message: str, *, effect: Effect = Effect.KEEP, may_pass: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        effect: Effect = Effect.KEEP,
+        may_pass: bool = False,
+        again_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.effect = effect
         self.may_pass = may_pass
+        self.again_after = again_after

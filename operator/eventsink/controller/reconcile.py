@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from eventsink.controller.compile import compile_sink, policy_digest, references, secret_missing
+from eventsink.controller.compile import compile_sink, policy_digest, references
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.problems import Effect, Problem
+from eventsink.controller.secret_values import SecretValues, secret_missing, secret_text
+from eventsink.controller.slack import SlackTargets
+from eventsink.controller.slack_codes import SlackCodes
 from eventsink.controller.status import StatusWriter, Verdict
 from eventsink.controller.store import CompiledStore
 from eventsink.controller.tenancy import check_claim
@@ -17,9 +20,9 @@ from eventsink.kube.client import Api, NotFound
 from eventsink.kube.objects import get_secret, secret_data
 from eventsink.kube.reflector import Key
 from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, read_eventsink, read_object
-from eventsink.resources.status import READY, timestamp
+from eventsink.resources.status import READY, SlackStatus, timestamp
 from eventsink.runtime.logs import get_logger
-from eventsink.sinks.sink import CompiledFrom, Sink, Withdrawn
+from eventsink.sinks.sink import CompiledFrom, Sink, SlackTarget, Withdrawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Reconciler:
         world: World,
         store: CompiledStore,
         writer: StatusWriter,
+        slack: SlackTargets,
+        codes: SlackCodes,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
@@ -50,6 +55,9 @@ class Reconciler:
         self._store = store
         self._writer = writer
         self._now = now
+        self._slack = slack
+        self._codes = codes
+        self._tokens_namespace = settings.slack_app.tokens_namespace
         self._policy = policy_digest(settings.webhooks)
 
     async def reconcile(self, key: Key) -> Result:
@@ -91,12 +99,21 @@ class Reconciler:
             return await self._react(living, compiled, problem)
         kind = "webhook" if sink.spec.webhook is not None else "slack"
         try:
-            wanted = self._made_from(sink)
+            wanted = self._made_from(sink, compiled)
             if compiled is None or compiled.withdrawn or compiled.made_from != wanted:
-                await self._compile(sink, wanted)
+                channel = await self._compile(sink, wanted, compiled)
+            else:
+                channel = await self._channel_in_force(living, compiled) if kind == "slack" else None
         except Problem as problem:
             return await self._react(living, compiled, problem, kind)
-        return Verdict(None, suspended=bool(sink.spec.suspend), type=kind), None
+        return Verdict(None, suspended=bool(sink.spec.suspend), type=kind, slack=channel), None
+
+    async def _channel_in_force(self, living: EventSinkObject, compiled: Compiled) -> SlackStatus | None:
+        """As the status says already, or else as it was compiled."""
+        if living.status.slack is not None:
+            return living.status.slack
+        sink = await self._store.read(compiled.uid)
+        return slack_status(sink.slack) if sink is not None else None
 
     def _accept(self, living: EventSinkObject) -> EventSink:
         """Validate the spec and the claim; note which Secrets matter."""
@@ -106,12 +123,14 @@ class Reconciler:
         except InvalidSpec as invalid:
             unknown = any(error.unknown_field for error in invalid.errors)
             raise Problem("UnknownField" if unknown else "InvalidSpec", str(invalid)) from None
-        self._world.uses(key, {reference.ref.name for reference in references(sink.spec)})
+        compiled = self._world.compiled.get(sink.uid)
+        tokens = tokens_of(compiled.made_from) if compiled is not None else []
+        self._world.uses(key, {reference.ref.name for reference in references(sink.spec)}, tokens)
         allow = self._settings.tenancy.allow_unowned
         check_claim(sink.spec.tenant, sink.namespace, self._world.namespaces, allow_unowned=allow)
         return sink
 
-    def _made_from(self, sink: EventSink) -> CompiledFrom:
+    def _made_from(self, sink: EventSink, compiled: Compiled | None) -> CompiledFrom:
         """What the sink would be compiled from now.
 
         Raises
@@ -125,47 +144,79 @@ class Reconciler:
             if version is None:
                 raise secret_missing(reference.path, reference.ref, sink.namespace)
             versions[reference.ref.name] = version
-        return CompiledFrom(generation=sink.generation, secrets=versions, policy=self._policy)
+        if sink.spec.slack is not None and sink.spec.slack.oauth_code_secret_ref is not None and compiled is not None:
+            # The token of the code: known by its name since the code was exchanged, so that a restart reads no Secret.
+            for token in tokens_of(compiled.made_from):
+                versions["/".join(token)] = self._world.secrets.get(token, "")
+        policy = self._policy if sink.spec.slack is None else self._slack.policy_digest()
+        return CompiledFrom(generation=sink.generation, secrets=versions, policy=policy)
 
-    async def _compile(self, sink: EventSink, wanted: CompiledFrom) -> None:
+    async def _compile(self, sink: EventSink, wanted: CompiledFrom, before: Compiled | None) -> SlackStatus | None:
         """Read the Secrets, compile and store. The values live no longer than this call."""
         values: dict[str, Mapping[str, bytes]] = {}
         versions = {}
         for name in wanted.secrets:
+            if "/" in name:
+                continue  # a token of the operator's own
             try:
                 secret = await get_secret(self._api, sink.namespace, name)
             except NotFound:
                 continue
             values[name] = secret_data(secret)
             versions[name] = secret["metadata"]["resourceVersion"]
+        target = None
+        if sink.spec.slack is not None:
+            granted = await self._granted(sink, values, versions)
+            old = await self._store.read(sink.uid) if before is not None else None
+            target = await self._slack.target(sink, values, old.slack if old is not None else None, granted)
         made_from = wanted.model_copy(update={"secrets": versions})
-        self._world.compiled[sink.uid] = await self._store.write(compile_sink(sink, values, made_from, self._settings.webhooks))
+        new = compile_sink(sink, values, made_from, self._settings.webhooks, target)
+        self._world.compiled[sink.uid] = await self._store.write(new)
         get_logger().info(
             "a sink is in force", sink=f"{sink.namespace}/{sink.name}", tenant=sink.spec.tenant, generation=sink.generation
         )
+        return slack_status(target)
+
+    async def _granted(self, sink: EventSink, values: SecretValues, versions: dict[str, str]) -> str | None:
+        """The token of the sink's OAuth code, if it has one; its version is noted in `versions`."""
+        ref = sink.spec.slack.oauth_code_secret_ref if sink.spec.slack is not None else None
+        if ref is None:
+            return None
+        code = secret_text("spec.slack.oauthCodeSecretRef", ref, values, sink.namespace).strip()
+        namespace = self._world.namespaces.get(sink.namespace)
+        if namespace is None:
+            raise Problem("SlackUnavailable", "spec.slack: the namespace is not known yet", may_pass=True, again_after=1.0)
+        stored = await self._codes.token(code, namespace_uid=namespace.uid, tenant=sink.spec.tenant)
+        versions[f"{self._tokens_namespace}/{stored.name}"] = stored.version
+        own = {reference.ref.name for reference in references(sink.spec)}
+        self._world.uses((sink.namespace, sink.name), own, [(self._tokens_namespace, stored.name)])
+        return stored.record.token
 
     async def _react(
         self, living: EventSinkObject, compiled: Compiled | None, problem: Problem, kind: str | None = None
     ) -> tuple[Verdict, float | None]:
         """Keep what was accepted before, or withdraw it."""
         if compiled is None:
-            return Verdict(problem, type=kind), None
-        effect, again = problem.effect, None
+            return Verdict(problem, type=kind), problem.again_after
+        effect, again = problem.effect, problem.again_after
         if effect is Effect.KEEP or effect is Effect.GRACE:
             # Also behind a bad edit, the sink in force may have lost a credential of its own.
             lost = self._lost_credential(living.namespace, compiled) or effect is Effect.GRACE
             waited = self._waited(living, problem)
             effect = Effect.WITHDRAW if lost and waited >= self._settings.credential_grace else Effect.KEEP
-            again = max(0.0, self._settings.credential_grace - waited) + 0.1 if lost and effect is Effect.KEEP else None
+            if lost and effect is Effect.KEEP:
+                again = min(again or waited + self._settings.credential_grace, self._settings.credential_grace - waited)
+                again = max(0.0, again) + 0.1
         if effect is Effect.WITHDRAW and not compiled.withdrawn:
             await self._withdraw(living, problem)
         withdrawn = effect is Effect.WITHDRAW or bool(compiled.withdrawn)
         kept = compiled.made_from.generation if compiled.made_from is not None and not withdrawn else None
-        return Verdict(problem, kept, withdrawn, type=kind), again
+        channel = None if withdrawn else living.status.slack
+        return Verdict(problem, kept, withdrawn, type=kind, slack=channel), again
 
     def _lost_credential(self, namespace: str, compiled: Compiled) -> bool:
         used = compiled.made_from.secrets if compiled.made_from is not None else {}
-        return any((namespace, name) not in self._world.secrets for name in used)
+        return any((namespace, name) not in self._world.secrets for name in used if "/" not in name)
 
     def _waited(self, living: EventSinkObject, problem: Problem) -> float:
         """For how many seconds the status has told of this problem."""
@@ -182,3 +233,25 @@ class Reconciler:
         sink = Sink.model_validate({**dict(before), "withdrawn": withdrawn, "webhook": None, "slack": None})
         self._world.compiled[living.uid] = await self._store.write(sink)
         get_logger().warning("a sink was withdrawn", sink=f"{living.namespace}/{living.name}", reason=problem.reason)
+
+
+def slack_status(target: SlackTarget | None) -> SlackStatus | None:
+    """What the status shows of a channel; an incoming webhook tells of none."""
+    if target is None or not target.channel_id:
+        return None
+    return SlackStatus(
+        team_id=target.team_id[:64],
+        team_name=target.team_name[:256],
+        channel_id=target.channel_id[:64],
+        channel_name=target.channel_name[:256],
+    )
+
+
+def tokens_of(made_from: CompiledFrom | None) -> list[Key]:
+    """The Secrets of the operator's own among what a sink was made from: noted as `namespace/name`."""
+    found = []
+    for one in made_from.secrets if made_from is not None else ():
+        namespace, slash, name = one.partition("/")
+        if slash:
+            found.append((namespace, name))
+    return found

@@ -18,6 +18,9 @@ from eventsink.controller.config import OperatorSettings
 from eventsink.controller.handlers import KopfThread
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.controller.reconcile import Reconciler
+from eventsink.controller.slack import SlackTargets
+from eventsink.controller.slack_codes import SlackCodes
+from eventsink.controller.slack_tokens import SecretTokenStore
 from eventsink.controller.status import StatusWriter
 from eventsink.controller.store import CompiledStore
 from eventsink.controller.tenancy import tenancy_document
@@ -32,12 +35,16 @@ from eventsink.runtime.logs import Repeated, configure_logs, get_logger
 from eventsink.runtime.monitor import Monitor
 from eventsink.runtime.process import ExitStatus, Stop, run, stop_or_failure
 from eventsink.runtime.settings import ConfigurationError, load_settings
+from eventsink.sinks.egress import EgressGuard
+from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
 
 TENANCY: Key = ("", "tenancy")
 """Key of the tenancy document in the work queue: no EventSink has an empty namespace."""
 START_ATTEMPTS_SECONDS = 60.0
 """How long the start waits for an API server that is away."""
+FINISH_SECONDS = 15.0
+"""How long the end waits for codes that are being exchanged: an answer that is not stored is lost."""
 FORBIDDEN_FOR_SECONDS = 15.0
 """How long the start is refused before a right is taken to be missing: an API server that just started knows no roles for a moment."""
 APPLY_ROLES = "apply its roles (kubectl apply -k manifests/default)"
@@ -87,8 +94,12 @@ class Operator:
         self._synced = False
         self._world = World(self._enqueue, lambda: self._enqueue(TENANCY))
         self._store = CompiledStore(api, settings.sinks_namespace)
+        self._session = guarded_session(EgressGuard(settings.egress), timeout=settings.slack.timeout)
         writer = StatusWriter(api, lambda: datetime.now(UTC))
-        self._reconciler = Reconciler(settings, api, self._world, self._store, writer)
+        slack = SlackTargets(settings.slack, self._session)
+        tokens = SecretTokenStore(api, settings.slack_app.tokens_namespace)
+        self._codes = SlackCodes(settings.slack_app, settings.slack, tokens, self._session)
+        self._reconciler = Reconciler(settings, api, self._world, self._store, writer, slack, self._codes)
         own = f"type!={SINK_SECRET_TYPE},type!={TENANCY_SECRET_TYPE}"
         self._reflectors = [
             Reflector(api, "secrets", Selection(secrets_path(), True, field_selector=own), self._world.secret_handler),
@@ -121,6 +132,9 @@ class Operator:
             kopf_thread = KopfThread(self._api, self._seen)
             tasks.append(asyncio.create_task(kopf_thread.run(), name="kopf"))
             tasks.append(asyncio.create_task(self._sweep_for_ever(), name="sweep"))
+            if self._settings.slack_app.client_id:
+                namespace = self._settings.slack_app.tokens_namespace
+                tasks.append(asyncio.create_task(self._codes.keep(lambda: self._world.used_in(namespace)), name="tokens"))
             tasks += [asyncio.create_task(self._work(), name="worker") for _ in range(self._settings.workers)]
             await stop_or_failure(stop, *tasks)
         finally:
@@ -128,6 +142,8 @@ class Operator:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._codes.finish(FINISH_SECONDS)
+            await self._session.close()
             await monitor.stop()
 
     def _missing(self) -> str | None:

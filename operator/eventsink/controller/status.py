@@ -17,6 +17,7 @@ from eventsink.resources.status import (
     STALLED,
     Condition,
     EventSinkStatus,
+    SlackStatus,
     ready,
     reconciling,
     stalled,
@@ -39,6 +40,8 @@ class Verdict:
     withdrawn: bool = False
     suspended: bool = False
     type: str | None = None
+    slack: SlackStatus | None = None
+    """The channel that is in force, if it is one."""
 
 
 def status_of(sink: EventSinkObject, verdict: Verdict, now: datetime) -> EventSinkStatus:
@@ -65,6 +68,7 @@ def status_of(sink: EventSinkObject, verdict: Verdict, now: datetime) -> EventSi
         conditions=conditions,
         type=verdict.type or before.type,
         spec_changed_time=changed or timestamp(now),
+        slack=verdict.slack,
     )
 
 
@@ -74,7 +78,8 @@ def is_written(sink: EventSinkObject, status: EventSinkStatus, *, details: bool)
     own = tuple(condition for condition in before.conditions if condition.type in OWN_CONDITIONS)
     if before.observed_generation != status.observed_generation or _sorted(own) != _sorted(status.conditions):
         return False
-    return not details or (before.type, before.spec_changed_time) == (status.type, status.spec_changed_time)
+    told = (status.type, status.spec_changed_time, status.slack)
+    return not details or (before.type, before.spec_changed_time, before.slack) == told
 
 
 def event_of(sink: EventSinkObject, status: EventSinkStatus) -> tuple[str, str, str] | None:

@@ -79,9 +79,9 @@ class World:
             self.uses(key, ())
         self._enqueue(key)
 
-    def uses(self, sink: Key, names: Iterable[str]) -> None:
-        """Note which Secrets of its namespace an EventSink refers to."""
-        new = frozenset((sink[0], name) for name in names)
+    def uses(self, sink: Key, names: Iterable[str], tokens: Iterable[Key] = ()) -> None:
+        """Note which Secrets of its namespace an EventSink refers to, and which of the operator's own it needs."""
+        new = frozenset((sink[0], name) for name in names) | frozenset(tokens)
         old = self._uses.get(sink, frozenset())
         for secret in old - new:
             users = self._users[secret]
@@ -94,6 +94,10 @@ class World:
             self._uses[sink] = new
         else:
             self._uses.pop(sink, None)
+
+    def used_in(self, namespace: str) -> set[str]:
+        """Names of the Secrets of a namespace that EventSinks need."""
+        return {name for owner, name in self._users if owner == namespace}
 
     def compiled_for(self, sink: Key) -> list[Compiled]:
         """Everything compiled for EventSinks of that namespace and name, also former ones."""

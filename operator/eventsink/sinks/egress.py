@@ -57,7 +57,7 @@ _SPECIAL: list[tuple[Network, str]] = [
 
 
 class EgressSettings(Settings):
-    """Where the router may connect to. By default: every address of the public internet, and no other."""
+    """Where the process may connect to. By default: every address of the public internet, and no other."""
 
     allow: tuple[str, ...] = ()
     """Networks in CIDR form that are allowed although they are not public, such as 10.96.0.0/12 for receivers in the cluster."""

@@ -117,8 +117,11 @@ class SlackTarget(SecretDocument):
     token: str | None = None
     webhook_url: str | None = None
     team_id: str = ""
+    team_name: str = ""
     channel_id: str = ""
     channel_name: str = ""
+    channel_asked: str = ""
+    """As the spec names it: while that stays the same, the id stays too, whatever the channel is called."""
 
 
 class Sink(Document):

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import trustme
 
-from eventsink.controller.compile import SecretValues, compile_sink, policy_digest, references
+from eventsink.controller.compile import compile_sink, policy_digest, references
 from eventsink.controller.config import WebhookPolicy
 from eventsink.controller.problems import Effect, Problem
+from eventsink.controller.secret_values import SecretValues
 from eventsink.controller.status import Verdict, event_of, is_written, status_of
 from eventsink.controller.tenancy import Namespace, check_claim, tenancy_document
 from eventsink.controller.workqueue import WorkQueue

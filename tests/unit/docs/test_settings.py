@@ -36,7 +36,7 @@ def default_of(field: FieldInfo, name: str) -> str:
     value = field.default
     if field.is_required():
         return "required"
-    if value is None or value == ():
+    if value is None or value in ((), {}, ""):
         return "none"
     if isinstance(value, tuple):
         return ", ".join(f"`{one}`" for one in value)

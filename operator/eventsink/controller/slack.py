@@ -1,0 +1,404 @@
+"""Resolves the Slack half of an EventSink: whose token, which workspace, which channel. Asks Slack, and remembers what it said for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from pydantic import Field
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from eventsink.controller.problems import Effect, Problem
+from eventsink.controller.secret_values import SecretValues, secret_text
+from eventsink.resources.eventsink import EventSink
+from eventsink.resources.spec import Slack
+from eventsink.runtime.settings import ConfigurationError, read_secret_file
+from eventsink.sinks.sender import FailureClass
+from eventsink.sinks.sink import SlackTarget
+from eventsink.sinks.slack import check_hook_url
+from eventsink.sinks.slack_api import SlackSettings, failed, web_client
+
+PAGE = 500
+"""Channels in one page: Slack recommends at most 200 where it is asked often, and takes up to 1,000."""
+MAX_PAGES = 200
+CHANNELS_KEPT_SECONDS = 600.0
+"""How long the list of a workspace's channels is used; a name that is not in it has it read again, at most once in:"""
+LIST_AGAIN_SECONDS = 30.0
+IDENTITY_KEPT_SECONDS = 600.0
+"""How long is believed which workspace a token belongs to."""
+MAX_WORKSPACES = 1000
+"""Tokens of which something is remembered."""
+ASK_AGAIN_SECONDS = 60.0
+"""After a problem that somebody mends in Slack, of which the cluster hears nothing."""
+_CHANNEL_ID = "CG"
+"""Ids of public and private channels begin with one of these, and hold upper-case letters and digits only."""
+_CREDENTIAL_ERRORS = frozenset(
+    {
+        "invalid_auth",
+        "not_authed",
+        "token_revoked",
+        "token_expired",
+        "account_inactive",
+        "not_allowed_token_type",
+        "no_permission",
+    }
+)
+
+
+class SlackPlatform(SlackSettings):
+    """Where Slack is, and what the platform gives its tenants there."""
+
+    token_file: Path | None = None
+    """File with the bot token of the platform's own workspace, for sinks that name no credential; absent: each sink needs one."""
+    channels: dict[str, tuple[str, ...]] = Field(default={})
+    """Tenant -> channels (#name or id) of the platform's workspace that its sinks may use; empty: every tenant may use every channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel as a token sees it."""
+
+    id: str
+    name: str
+    archived: bool
+    member: bool
+    private: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a token is."""
+
+    team_id: str
+    team_name: str
+    bot_name: str
+    scopes: frozenset[str]
+
+
+@dataclass(eq=False)
+class _Workspace:
+    """What is remembered of one token."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    identity: Identity | None = None
+    identity_at: float = 0.0
+    channels: dict[str, Channel] = field(default_factory=dict)
+    """Name -> channel."""
+    listed_at: float | None = None
+    unavailable: Problem | None = None
+    """Why Slack could not be asked: until then all who share the token are told the same, and wait for no second time-out."""
+    unavailable_until: float = 0.0
+
+
+class SlackTargets:
+    """Makes the target of a Slack sink.
+
+    Parameters
+    ----------
+    settings
+        The platform's.
+    session
+        Outgoing HTTP behind the egress guard; the caller closes it.
+    clock
+        Monotonic, seconds.
+    """
+
+    def __init__(
+        self, settings: SlackPlatform, session: aiohttp.ClientSession, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._clock = clock
+        self._workspaces: OrderedDict[str, _Workspace] = OrderedDict()
+
+    def policy_digest(self) -> str:
+        """Changes when the platform's settings or its token change."""
+        token = ""
+        if self._settings.token_file is not None:
+            try:
+                token = read_secret_file(self._settings.token_file)
+            except ConfigurationError:
+                pass  # told when a sink needs it
+        return hashlib.sha256(f"{self._settings.model_dump_json()}\n{token}".encode()).hexdigest()[:16]
+
+    async def target(
+        self, sink: EventSink, secrets: SecretValues, before: SlackTarget | None, granted: str | None = None
+    ) -> SlackTarget:
+        """The target of a sink whose claim was accepted.
+
+        Parameters
+        ----------
+        sink
+            Its spec names `slack`.
+        secrets
+            The Secrets that it refers to.
+        before
+            What was compiled of it before: a channel that was renamed since is followed by its id.
+        granted
+            The token that the sink's OAuth code was exchanged for, where it has one.
+
+        Raises
+        ------
+        Problem
+            Something cannot be used, or Slack cannot be asked now.
+        """
+        slack = sink.spec.slack
+        assert slack is not None
+        if slack.incoming_webhook_secret_ref is not None:
+            return self._webhook(slack, secrets, sink.namespace)
+        path, token = self._token(slack, secrets, sink.namespace, granted)
+        assert slack.channel is not None
+        workspace = self._workspace(token)
+        async with workspace.lock:
+            if workspace.unavailable is not None and self._clock() < workspace.unavailable_until:
+                raise workspace.unavailable
+            client = web_client(self._settings, self._session, token)
+            try:
+                identity = await self._identity(client, workspace, path)
+                channel = await self._channel(client, workspace, identity, slack.channel, before)
+            except Problem as problem:
+                if problem.reason == "SlackUnavailable":
+                    workspace.unavailable = problem
+                    workspace.unavailable_until = self._clock() + (problem.again_after or ASK_AGAIN_SECONDS)
+                raise
+        own = path == PLATFORM_PATH
+        if own and not self._allowed(sink.spec.tenant, slack.channel, channel):
+            raise Problem(
+                "ChannelNotAllowed",
+                f"spec.slack.channel: the platform does not allow the tenant {sink.spec.tenant} the channel {slack.channel} of its "
+                "workspace (operator setting slack.channels)",
+                effect=Effect.WITHDRAW,
+            )
+        return SlackTarget(
+            token=token,
+            team_id=identity.team_id,
+            team_name=identity.team_name,
+            channel_id=channel.id,
+            channel_name=channel.name,
+            channel_asked=slack.channel,
+        )
+
+    def _webhook(self, slack: Slack, secrets: SecretValues, namespace: str) -> SlackTarget:
+        path = "spec.slack.incomingWebhookSecretRef"
+        assert slack.incoming_webhook_secret_ref is not None
+        url = secret_text(path, slack.incoming_webhook_secret_ref, secrets, namespace).strip()
+        try:
+            check_hook_url(url, self._settings)
+        except ValueError as error:
+            raise Problem("InvalidSecretValue", f"{path}: {error}") from None
+        return SlackTarget(webhook_url=url)
+
+    def _token(self, slack: Slack, secrets: SecretValues, namespace: str, granted: str | None) -> tuple[str, str]:
+        """(the field that it comes from, the token)."""
+        if slack.oauth_code_secret_ref is not None:
+            assert granted is not None
+            return "spec.slack.oauthCodeSecretRef", granted
+        if slack.bot_token_secret_ref is not None:
+            path = "spec.slack.botTokenSecretRef"
+            token = secret_text(path, slack.bot_token_secret_ref, secrets, namespace).strip()
+            if not token.startswith(("xoxb-", "xoxe.xoxb-")) or not token.isascii() or not token.isprintable() or " " in token:
+                raise Problem("InvalidSecretValue", f"{path}: is not a bot token of Slack (it begins with xoxb-)")
+            return path, token
+        if self._settings.token_file is None:
+            raise Problem(
+                "SlackNotConfigured",
+                "spec.slack: name a credential (botTokenSecretRef, incomingWebhookSecretRef or oauthCodeSecretRef): the platform has "
+                "configured no workspace of its own (operator setting slack.tokenFile)",
+            )
+        try:
+            return PLATFORM_PATH, read_secret_file(self._settings.token_file)
+        except ConfigurationError:
+            raise Problem(
+                "SlackNotConfigured",
+                "spec.slack: the platform's own token cannot be read; the platform team has to mend slack.tokenFile of the operator",
+                again_after=ASK_AGAIN_SECONDS,
+            ) from None
+
+    def _allowed(self, tenant: str, asked: str, channel: Channel) -> bool:
+        if not self._settings.channels:
+            return True
+        listed = {one.removeprefix("#") for one in self._settings.channels.get(tenant, ())}
+        # By what was asked for, too: a channel that was allowed and renamed since stays allowed.
+        return bool(listed & {asked.removeprefix("#"), channel.id, channel.name})
+
+    def _workspace(self, token: str) -> _Workspace:
+        key = hashlib.sha256(token.encode()).hexdigest()
+        workspace = self._workspaces.setdefault(key, _Workspace())
+        self._workspaces.move_to_end(key)
+        if len(self._workspaces) > MAX_WORKSPACES:
+            self._workspaces.popitem(last=False)
+        return workspace
+
+    async def _identity(self, client: AsyncWebClient, workspace: _Workspace, path: str) -> Identity:
+        if workspace.identity is not None and self._clock() < workspace.identity_at + IDENTITY_KEPT_SECONDS:
+            return workspace.identity
+        try:
+            answer = await client.auth_test()
+        except Exception as error:
+            raise problem_of(error, path) from None
+        headers: Mapping[str, Any] = {str(name).lower(): value for name, value in answer.headers.items()}
+        scopes = frozenset(scope.strip() for scope in str(headers.get("x-oauth-scopes", "")).split(","))
+        workspace.identity = Identity(
+            _text(answer.get("team_id")), _text(answer.get("team")), _text(answer.get("user")) or "the app", scopes - {""}
+        )
+        workspace.identity_at = self._clock()
+        return workspace.identity
+
+    async def _channel(
+        self, client: AsyncWebClient, workspace: _Workspace, identity: Identity, asked: str, before: SlackTarget | None
+    ) -> Channel:
+        name = asked.removeprefix("#")
+        found: Channel | None = None
+        if is_channel_id(asked):
+            found = await self._by_id(client, asked)
+        elif before is not None and before.channel_asked == asked and before.team_id == identity.team_id:
+            found = await self._by_id(client, before.channel_id)
+        if found is None and not is_channel_id(asked):
+            found = await self._by_name(client, workspace, name)
+        return usable(found, asked, identity)
+
+    async def _by_id(self, client: AsyncWebClient, identifier: str) -> Channel | None:
+        try:
+            answer = await client.conversations_info(channel=identifier)
+        except Exception as error:
+            if isinstance(error, SlackApiError) and _error_name(error) == "channel_not_found":
+                return None
+            raise problem_of(error, "spec.slack.channel") from None
+        return read_channel(answer.get("channel") or {})
+
+    async def _by_name(self, client: AsyncWebClient, workspace: _Workspace, name: str) -> Channel | None:
+        listed = workspace.listed_at
+        now = self._clock()
+        fresh = listed is not None and now < listed + CHANNELS_KEPT_SECONDS
+        if not fresh or (
+            not _is_usable(workspace.channels.get(name)) and listed is not None and now >= listed + LIST_AGAIN_SECONDS
+        ):
+            workspace.channels = await self._list(client)
+            workspace.listed_at = self._clock()
+        return workspace.channels.get(name)
+
+    async def _list(self, client: AsyncWebClient) -> dict[str, Channel]:
+        """All channels that the token sees, by name; of an archived and a living one of one name, the living one."""
+        found: dict[str, Channel] = {}
+        cursor = ""
+        types = "public_channel,private_channel"
+        for _ in range(MAX_PAGES):
+            try:
+                answer = await client.conversations_list(types=types, exclude_archived=False, limit=PAGE, cursor=cursor or None)
+            except Exception as error:
+                if _error_name(error) == "missing_scope" and types != "public_channel":
+                    types = "public_channel"  # the app may see public ones only
+                    continue
+                raise problem_of(error, "spec.slack.channel") from None
+            for one in answer.get("channels") or []:
+                channel = read_channel(one)
+                if channel.name not in found or found[channel.name].archived:
+                    found[channel.name] = channel
+            cursor = _text((answer.get("response_metadata") or {}).get("next_cursor"))
+            if not cursor:
+                break
+        return found
+
+
+PLATFORM_PATH = "spec.slack"
+"""The field that is named where the platform's own token is meant."""
+
+
+def is_channel_id(text: str) -> bool:
+    """Whether a channel is given by its id (`C024BE91L`), which no name can be: names have no upper-case letters."""
+    return len(text) >= 9 and text[0] in _CHANNEL_ID and text.isascii() and text.isalnum() and text == text.upper()
+
+
+def read_channel(one: Mapping[str, Any]) -> Channel:
+    """A channel of conversations.list or conversations.info."""
+    return Channel(
+        id=_text(one.get("id")),
+        name=_text(one.get("name")),
+        archived=bool(one.get("is_archived")),
+        member=bool(one.get("is_member")),
+        private=bool(one.get("is_private")),
+    )
+
+
+def usable(channel: Channel | None, asked: str, identity: Identity) -> Channel:
+    """The channel, if the app can post in it.
+
+    Raises
+    ------
+    Problem
+        It is not there, archived, or the app is not in it; the message says what to do.
+    """
+    path = "spec.slack.channel"
+    if channel is None:
+        raise Problem(
+            "ChannelNotFound",
+            f"{path}: the workspace {identity.team_name} has no channel {asked} that the app sees; correct the name, or if it is a private "
+            f"channel, invite the app there with /invite @{identity.bot_name}",
+            again_after=ASK_AGAIN_SECONDS,
+        )
+    if channel.archived:
+        raise Problem(
+            "ChannelArchived",
+            f"{path}: the channel {asked} is archived; unarchive it, or name another one",
+            again_after=ASK_AGAIN_SECONDS,
+        )
+    if not channel.member and (channel.private or "chat:write.public" not in identity.scopes):
+        raise Problem(
+            "NotInChannel",
+            f"{path}: the app is not in the channel {asked}; invite the app with /invite @{identity.bot_name}",
+            again_after=ASK_AGAIN_SECONDS,
+        )
+    return channel
+
+
+def problem_of(error: Exception, path: str) -> Problem:
+    """What an error of a call means for the sink."""
+    name = _error_name(error)
+    if name in _CREDENTIAL_ERRORS:
+        return Problem(
+            "SlackTokenInvalid",
+            f"{path}: Slack refuses the token ({name}); put a valid one into the Secret",
+            again_after=ASK_AGAIN_SECONDS * 5,
+        )
+    if name == "missing_scope":
+        needed = _text(_data(error).get("needed"))
+        scopes = needed if needed and all(part.isalnum() or part in ":,._ " for part in needed) else "channels:read"
+        return Problem(
+            "SlackScopeMissing",
+            f"{path}: the Slack app lacks the scope {scopes[:200]}; add it to the app and install it again",
+            again_after=ASK_AGAIN_SECONDS * 5,
+        )
+    failure = failed(error, "Slack")
+    if failure.reason == "EgressRefused":
+        return Problem(
+            "SlackUnavailable", f"{path}: {failure.message} (operator setting egress.allow)", again_after=ASK_AGAIN_SECONDS
+        )
+    if failure.failure is FailureClass.TRANSIENT:
+        wait = failure.retry_after or ASK_AGAIN_SECONDS / 2
+        return Problem("SlackUnavailable", f"{path}: {failure.message}; it is asked again", may_pass=True, again_after=wait)
+    return Problem("SlackRefused", f"{path}: {failure.message}", again_after=ASK_AGAIN_SECONDS)
+
+
+def _error_name(error: Exception) -> str:
+    return _text(_data(error).get("error"))
+
+
+def _data(error: Exception) -> Mapping[str, Any]:
+    data = getattr(getattr(error, "response", None), "data", None)
+    return data if isinstance(data, dict) else {}
+
+
+def _is_usable(channel: Channel | None) -> bool:
+    return channel is not None and channel.member and not channel.archived
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -196,17 +196,21 @@ class SlackCodes:
         )
 
     async def _exchange(self, claimed: StoredToken, code: str, secret: str) -> StoredToken:
-        client = web_client(self._slack, self._session, None)
+        form = {"code": code} | ({"redirect_uri": self._app.redirect_url} if self._app.redirect_url else {})
         try:
-            answer = await client.oauth_v2_access(
-                client_id=self._app.client_id, client_secret=secret, code=code, redirect_uri=self._app.redirect_url or None
-            )
+            answer = await self._access(secret, form)
         except Exception as error:
             return await self._refused(claimed, error)
-        record = granted(claimed.record, answer.data if isinstance(answer.data, dict) else {}, self._now())
+        record = granted(claimed.record, answer, self._now())
         stored = await self._save(claimed, record)
         get_logger().info("an OAuth code was exchanged", tenant=record.tenant, token=stored.name)
         return stored
+
+    async def _access(self, secret: str, form: dict[str, str]) -> dict[str, Any]:
+        """oauth.v2.access; the client's own method uses what aiohttp is about to drop."""
+        credentials = {"client_id": self._app.client_id, "client_secret": secret}
+        answer = await web_client(self._slack, self._session, None).api_call("oauth.v2.access", data=credentials | form)
+        return answer.data if isinstance(answer.data, dict) else {}
 
     async def _refused(self, claimed: StoredToken, error: Exception) -> StoredToken:
         """What a failed exchange leaves behind: nothing where the code is still good, else why it is not."""
@@ -250,21 +254,15 @@ class SlackCodes:
         except Problem as problem:
             get_logger().warning("a Slack token cannot be renewed", reason=problem.message, token=stored.name)
             return
-        client = web_client(self._slack, self._session, None)
         try:
-            answer = await client.oauth_v2_access(
-                client_id=self._app.client_id,
-                client_secret=secret,
-                grant_type="refresh_token",
-                refresh_token=record.refresh_token,
-            )
+            answer = await self._access(secret, {"grant_type": "refresh_token", "refresh_token": record.refresh_token})
         except Exception as error:
             name = error_name(error)
             get_logger().warning("a Slack token was not renewed", reason=name or type(error).__name__, token=stored.name)
             if name == "invalid_refresh_token":
                 await self._save(stored, record.model_copy(update={"error": name, "refresh_token": ""}))
             return
-        await self._save(stored, granted(record, answer.data if isinstance(answer.data, dict) else {}, self._now()))
+        await self._save(stored, granted(record, answer, self._now()))
         get_logger().info("a Slack token was renewed", token=stored.name)
 
     async def _revoke(self, stored: StoredToken) -> None:

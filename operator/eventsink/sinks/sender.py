@@ -29,7 +29,7 @@ class Delivered:
 
     status_code: int | None = None
     reference: str = ""
-    """The destination's own name for the message, where it gives one (Slack: the timestamp)."""
+    """The destination's own name for the message, where it gives one (Slack: channel and timestamp)."""
 
 
 @dataclass(frozen=True, slots=True)

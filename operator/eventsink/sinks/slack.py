@@ -68,7 +68,7 @@ class SlackSender:
             if self._target.webhook_url is not None:
                 return await self._post_to_webhook(rendered)
             answer = await self._client.chat_postMessage(channel=self._target.channel_id, **rendered.body())
-            return Delivered(200, str(answer.get("ts") or ""))
+            return Delivered(200, f"{self._target.channel_id}/{answer.get('ts') or ''}")
         except Exception as error:
             if not isinstance(error, SlackApiError | aiohttp.ClientError | TimeoutError | OSError | ValueError):
                 get_logger().error("a Slack message could not be sent for a reason nobody thought of", error=type(error).__name__)

@@ -1,0 +1,112 @@
+"""An HTTP session that answers as a test says, in place of Slack."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import aiohttp
+
+Answer = Mapping[str, Any] | Exception | Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass
+class Request:
+    """What was asked."""
+
+    method: str
+    """Name of the Web API's method, or the URL of an incoming webhook."""
+    form: Mapping[str, Any]
+    headers: Mapping[str, str]
+
+
+@dataclass
+class ScriptedResponse:
+    """An answer of Slack, as much of aiohttp's as is looked at."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: Any
+
+    @property
+    def content_type(self) -> str:
+        return "application/json"
+
+    @property
+    def content(self) -> ScriptedResponse:
+        return self
+
+    async def json(self) -> Any:
+        if isinstance(self.data, str):
+            raise json.JSONDecodeError("not JSON", "", 0)
+        return self.data
+
+    async def text(self) -> str:
+        return self.data if isinstance(self.data, str) else json.dumps(self.data)
+
+    async def read(self, _: int = -1) -> bytes:
+        return (await self.text()).encode()
+
+    async def __aenter__(self) -> ScriptedResponse:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+@dataclass
+class ScriptedSession:
+    """Answers each method with what stands first in its script, the last for ever; an exception is raised."""
+
+    script: dict[str, list[Any]] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    closed: bool = False
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        return cast(aiohttp.ClientSession, self)
+
+    def calls(self, method: str) -> list[Request]:
+        return [one for one in self.requests if one.method == method]
+
+    def request(self, _: str, url: str, **args: Any) -> _Asked:
+        method = url.rpartition("/api/")[2]
+        body = args.get("json") or args.get("data") or {}
+        if isinstance(body, bytes):
+            body = json.loads(body)
+        self.requests.append(Request(method, {**(args.get("params") or {}), **body}, dict(args.get("headers") or {})))
+        return _Asked(self, self.requests[-1])
+
+    def post(self, url: str, **args: Any) -> _Asked:
+        return self.request("POST", url, **args)
+
+
+@dataclass
+class _Asked:
+    session: ScriptedSession
+    request: Request
+
+    async def __aenter__(self) -> ScriptedResponse:
+        answers = self.session.script.get(self.request.method, [{"ok": True}])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if callable(answer):
+            answer = answer(self.request)
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, ScriptedResponse):
+            return answer
+        return ScriptedResponse(200, {}, answer)
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+def refused(error: str, status: int = 200, **headers: str) -> ScriptedResponse:
+    """Slack says no."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return ScriptedResponse(status, named, {"ok": False, "error": error})

@@ -1,0 +1,45 @@
+"""docs/slack.md shows a sink that is accepted, and what each of Slack's answers means."""
+
+from __future__ import annotations
+
+import yaml
+
+from eventsink.controller.slack_codes import RENEW_AHEAD_SECONDS, SlackAppSettings
+from eventsink.resources.eventsink import read_eventsink
+from eventsink.resources.spec import Slack
+from eventsink.sinks.slack_api import ERRORS
+from tests.unit.docs.pages import between, blocks, names, page, rows
+
+SLACK = page("slack.md")
+
+
+def test_the_example_is_accepted() -> None:
+    [text] = blocks(SLACK, "yaml")
+    manifest = yaml.safe_load(text)
+    manifest["metadata"] |= {"uid": "u", "generation": 1, "resourceVersion": "1"}
+    assert read_eventsink(manifest).spec.slack is not None
+
+
+def test_each_credential_is_named() -> None:
+    fields = {field.alias for name, field in Slack.model_fields.items() if name != "channel"}
+    told = {name for row in rows(between(SLACK, "## Which credential", "```")) for name in names(row[1])}
+    assert told == fields | {"channel"}
+
+
+def test_each_documented_error_stands_in_the_table_with_its_class_and_what_to_do() -> None:
+    listed = rows(SLACK.split("## When Slack refuses", 1)[1])
+    assert [names(row[0])[0] for row in listed] == [names(f"`{name}`")[0] for name in sorted(ERRORS, key=_order)]
+    for name, failure, action in listed:
+        expected, hint = ERRORS[names(name)[0]]
+        assert failure.removeprefix("of the ") == expected.value
+        assert action.replace("\\<", "<").lower() == (f"{hint}.".lower() if hint else "–")
+
+
+def _order(name: str) -> tuple[int, str]:
+    return ["sink", "message", "transient"].index(ERRORS[name][0].value), name
+
+
+def test_the_times_are_those_of_the_program() -> None:
+    assert RENEW_AHEAD_SECONDS == 2 * 3600
+    assert "two hours ahead" in SLACK
+    assert SlackAppSettings().token_retention == 30 * 86400

@@ -157,7 +157,10 @@ def _utc(time: datetime) -> datetime | None:
 
 
 def _first(texts: Mapping[str, str], names: tuple[str, ...]) -> str:
-    return next((texts[name] for name in names if texts.get(name)), "")
+    for name in names:
+        if text := texts.get(name):
+            return text
+    return ""
 
 
 def _web(url: str) -> str:

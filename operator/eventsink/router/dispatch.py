@@ -143,24 +143,28 @@ class Dispatcher:
     # ---- what is heard
 
     def _committed(self, deliveries: Sequence[Delivery]) -> None:
-        touched: dict[str, Station] = {}
+        touched: dict[str, tuple[Station, int]] = {}
+        """Sink -> its station, and how many deliveries it may have in memory."""
         gone: set[str] = set()
         for delivery in deliveries:
-            station = self._stations.get(delivery.sink)
-            if station is None:
-                gone.add(delivery.sink)
-                continue
+            known = touched.get(delivery.sink)
+            if known is None:
+                station = self._stations.get(delivery.sink)
+                if station is None:
+                    gone.add(delivery.sink)
+                    continue
+                known = touched[delivery.sink] = (station, self._room(station.lane))
+            station, room = known
             lane = station.lane
             if delivery.seq <= lane.last_seq:
                 continue  # it was read from the queue a moment ago
-            if lane.lagging or len(lane) >= self._room(lane):
+            if lane.lagging or len(lane) >= room:
                 lane.lagging = station.missed = True
             else:
                 lane.add((delivery,))
-            touched[delivery.sink] = station
         for uid in gone - self._directory.withheld:
             self._spawn(self._bury_sink(uid))
-        for station in touched.values():
+        for station, _ in touched.values():
             self._pump(station)
 
     def _changed(self, change: SinkChange) -> None:
@@ -254,7 +258,6 @@ class Dispatcher:
             task.add_done_callback(station.tasks.discard)
         else:
             self._full[station.sink.uid] = None
-        self._metrics.in_flight.set(self._in_flight)
         if lane.lagging and len(lane) <= self._room(lane) // 2:
             self._refill(station)
         self._set_timer(station)
@@ -321,7 +324,7 @@ class Dispatcher:
         except BaseException:
             station.lane.returned(parcel)
             raise
-        self._metrics.attempts.labels(sink.kind, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value).inc()
+        self._metrics.attempt(sink.kind, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value).inc()
         return outcome
 
     @staticmethod
@@ -363,7 +366,7 @@ class Dispatcher:
         now = self._wall()
         for item in parcel.items:
             self._metrics.latency.observe(max(0.0, now - item.delivery.created))
-        self._metrics.delivered.labels(station.sink.kind).inc(len(parcel.items))
+        self._metrics.delivered_of(station.sink.kind).inc(len(parcel.items))
         station.last_delivered, station.last_error = now, ""
         self._tell(station, DeliveringState.TRUE, "Delivered", "the last message arrived")
         if was_held:

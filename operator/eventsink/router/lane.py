@@ -75,7 +75,8 @@ class Lane:
     """Queue clock: nothing leaves before, because of failures."""
     _probes: int = 0
     _items: dict[int, Item] = field(default_factory=dict)
-    _keys: dict[str, deque[Item]] = field(default_factory=dict)
+    _keys: dict[str, list[Item]] = field(default_factory=dict)
+    """Lists: nearly every key has one delivery, for which a deque takes ten times the memory."""
     _ready: deque[Item] = field(default_factory=deque)
     _again: list[tuple[float, int, Parcel]] = field(default_factory=list)
     _flying: set[Parcel] = field(default_factory=set)
@@ -97,7 +98,7 @@ class Lane:
             self._items[delivery.seq] = item
             line = self._keys.get(delivery.key)
             if line is None:
-                self._keys[delivery.key] = deque((item,))
+                self._keys[delivery.key] = [item]
             else:
                 line.append(item)
             if delivery.batch:

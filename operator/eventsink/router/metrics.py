@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -32,7 +33,9 @@ class DispatchMetrics:
             registry=registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 86400),
         )
-        self.in_flight = Gauge(f"{NAMESPACE}_messages_in_flight", "Messages on their way at this moment.", registry=registry)
+        # `labels` costs more than `inc`; the values are few.
+        self.attempt = cache(self.attempts.labels)
+        self.delivered_of = cache(self.delivered.labels)
 
 
 class GaugeReader(Collector):

@@ -10,9 +10,11 @@ monotonic clock only, so a jump of the wall clock expires nothing, and downtime 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 
 class PayloadKind(StrEnum):
@@ -33,8 +35,7 @@ class DeliveryState(StrEnum):
     """Kept for a while without its content, so that an alert is found by the message that told it, and the message by the alert."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(msgspec.Struct, frozen=True, gc=False):
     """Bytes that one or more deliveries carry; stored once."""
 
     kind: PayloadKind
@@ -43,8 +44,7 @@ class Payload:
     """Alert name (a group: its key's alert name or the receiver), for listings; no credential can be in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewDelivery:
+class NewDelivery(msgspec.Struct, frozen=True, gc=False):
     """One delivery to queue."""
 
     payload: int
@@ -60,8 +60,7 @@ class NewDelivery:
     """Seconds on the queue clock until it becomes a dead letter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True, gc=False):
     """What a sink was last told of one alert; recorded in the transaction that queues the delivery."""
 
     sink: str
@@ -83,8 +82,7 @@ class Batch:
     told: Sequence[Told] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """A waiting delivery, as dispatch sees it."""
 
     seq: int
@@ -96,7 +94,7 @@ class Delivery:
     key: str
     status: str
     kind: PayloadKind
-    body: bytes = field(repr=False)
+    body: bytes
     created: float
     """Wall clock, seconds since the epoch, for display."""
     expires: float
@@ -106,6 +104,9 @@ class Delivery:
     attempts: int = 0
     batch: str = ""
     """Id of the message whose composition was stored with this delivery in it (`bind`); empty: none."""
+
+    def __repr__(self) -> str:
+        return f"Delivery({self.id}, seq={self.seq}, sink={self.sink}, key={self.key})"
 
 
 @dataclass(frozen=True, slots=True)

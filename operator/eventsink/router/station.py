@@ -21,7 +21,7 @@ class DispatchSettings(Settings):
     """Messages on their way to one sink at once; those about one alert always leave one after the other."""
     max_in_flight: int = Field(default=2048, ge=1)
     """Messages on their way in all."""
-    window: int = Field(default=1000, ge=1000)
+    window: int = Field(default=5000, ge=1000)
     """Waiting deliveries of one sink that are kept in memory; the rest stays in the queue. Not below the largest batch."""
     max_in_memory: int = Field(default=50_000, ge=1000)
     """Waiting deliveries of all sinks that are kept in memory."""

@@ -16,7 +16,7 @@ from tests.support.sinks import event_sink
 from tests.unit.sinks.slack_session import Request, ScriptedResponse, ScriptedSession, refused
 
 TOKEN = "xoxb-canary"
-BY_TOKEN = {"botTokenSecretRef": {"name": "slack", "key": "token"}}
+BY_TOKEN: dict[str, Any] = {"botTokenSecretRef": {"name": "slack", "key": "token"}}
 HOOK = "https://hooks.slack.com/services/T1/B1/canary"
 SCOPES = {"x-oauth-scopes": "chat:write, channels:read"}
 SECONDS_OF_AN_HOUR = 3600.0
@@ -204,7 +204,7 @@ async def test_while_slack_is_away_sinks_of_one_token_wait_for_no_second_time_ou
 
 async def test_an_incoming_webhook_needs_no_question_and_must_be_slacks(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    spec = {"incomingWebhookSecretRef": {"name": "slack", "key": "token"}}
+    spec: dict[str, Any] = {"incomingWebhookSecretRef": {"name": "slack", "key": "token"}}
     assert (await workspace.target(secret=f"{HOOK}\n", **spec)).webhook_url == HOOK
     assert not workspace.slack.requests
     problem = await workspace.problem(secret="https://example.com/canary", **spec)
@@ -221,7 +221,7 @@ async def test_a_value_that_is_no_bot_token_is_not_sent(tmp_path: Path, secret: 
 
 async def test_the_token_of_a_code_is_used_like_any_other(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    spec = {"channel": "#security", "oauthCodeSecretRef": {"name": "slack", "key": "token"}}
+    spec: dict[str, Any] = {"channel": "#security", "oauthCodeSecretRef": {"name": "slack", "key": "token"}}
     assert (await workspace.target(granted="xoxb-granted", **spec)).token == "xoxb-granted"
 
 

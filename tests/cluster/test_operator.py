@@ -231,11 +231,24 @@ def test_a_sink_of_the_same_name_made_anew_inherits_nothing(kubectl: Kubectl, ac
     assert compiled(kubectl, uid_of(kubectl, acme)) is None
 
 
-def test_slack_is_not_delivered_to_yet_and_that_is_said(kubectl: Kubectl, acme: str) -> None:
+def test_a_slack_sink_needs_a_credential_where_the_platform_has_no_workspace(kubectl: Kubectl, acme: str) -> None:
     kubectl.apply(event_sink(acme, slack={"channel": "#alerts"}))
-    told = wait_not_ready(kubectl, acme, "SlackNotSupported")
-    assert "does not deliver to Slack yet" in told["message"]
+    told = wait_not_ready(kubectl, acme, "SlackNotConfigured")
+    assert "name a credential" in told["message"]
     assert kubectl.get("eventsink", "alerts", namespace=acme)["status"]["type"] == "slack"
+
+
+def test_an_incoming_webhook_of_slack_is_compiled_once_its_secret_is_there(kubectl: Kubectl, acme: str) -> None:
+    kubectl.apply(event_sink(acme, slack={"incomingWebhookSecretRef": {"name": "slack", "key": "url"}}))
+    wait_not_ready(kubectl, acme, "SecretNotFound")
+    kubectl.apply(secret(acme, "slack", url="https://hooks.example.com/services/T1/B1/x"))
+    told = wait_not_ready(kubectl, acme, "InvalidSecretValue")
+    assert "must begin with https://hooks.slack.com/" in told["message"]
+    kubectl.apply(secret(acme, "slack", url="https://hooks.slack.com/services/T1/B1/x\n"))
+    wait_ready(kubectl, acme)
+    found = compiled(kubectl, uid_of(kubectl, acme))
+    assert found is not None
+    assert found["slack"]["webhookUrl"] == "https://hooks.slack.com/services/T1/B1/x"
 
 
 # ---- tenancy

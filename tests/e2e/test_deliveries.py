@@ -94,7 +94,7 @@ def test_a_mistake_is_told_with_a_sentence_and_a_status(router: Router, argument
 @pytest.mark.parametrize(
     ("path", "body", "status", "sentence"),
     [
-        ("/v1/deliveries?state=lost", None, 400, "state is waiting or dead"),
+        ("/v1/deliveries?state=lost", None, 400, "state is waiting, dead or arrived"),
         ("/v1/deliveries?limit=0", None, 400, "limit is a number from 1 to 1000"),
         ("/v1/deliveries?stat=dead", None, 400, "unknown parameter stat"),
         ("/v1/deliveries/replay", {}, 400, "say which dead letters"),

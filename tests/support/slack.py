@@ -1,0 +1,681 @@
+"""A stand-in of Slack for tests and the demo: it takes what Slack takes, and refuses what Slack refuses.
+
+    with Slack() as slack:
+        slack.add_workspace("T1", "Acme")
+        channel = slack.add_channel("T1", "alerts")
+        client = WebClient(slack.issue_token("T1"), base_url=slack.api_url)
+
+Where its rules come from (pages of https://docs.slack.dev unless a whole address is given):
+
+- answers are HTTP 200 with `ok` and `error`, tokens come in Authorization or in a form, never in JSON: apis/web-api
+- one message a second and channel, conversations.list 20 times a minute (tier 2), 429 with Retry-After in whole seconds:
+  apis/web-api/rate-limits. The limit of a whole workspace has no number there and is not played. That messages by token and
+  by webhook count together is the stricter reading of "per channel".
+- errors of each method: reference/methods/<method>. A revoked token answers token_revoked, an uninstalled app
+  account_inactive, which that page says of bot tokens
+- text is cut at 40,000 characters, markdown_text takes 12,000 (msg_too_long): reference/methods/chat.postMessage
+- blocks of more than about 13,000 characters, msg_blocks_too_long, is written nowhere:
+  https://github.com/slackapi/bolt-js/issues/2509 saw it at 13,172 to 13,297
+- pages hold 100 channels unless asked for, at most 999 ("an integer under 1000"): reference/methods/conversations.list
+- a code lives ten minutes and is used once: authentication/installing-with-oauth; its errors: reference/methods/oauth.v2.access
+- a rotated token lives 43,200 s; a used refresh token is void: authentication/using-token-rotation
+- what incoming webhooks answer: messaging/sending-messages-using-incoming-webhooks and
+  https://api.slack.com/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks. A message with bad blocks answers
+  invalid_payload.
+
+As a program, `python -m tests.support.slack --port N`, it prints one JSON line for each message that it takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+from tests.support.receiver import DISCONNECT, HANG, POLL_SECONDS, Answer, Received, Receiver
+from tests.support.slack_state import (
+    BOT_SCOPES,
+    Channel,
+    Clock,
+    Grant,
+    Pace,
+    Posted,
+    Refused,
+    State,
+    Token,
+    Window,
+    Workspace,
+    truth,
+)
+from tests.support.waiting import DEADLINE_SECONDS, wait_until
+
+__all__ = ["WEBHOOK", "Clock", "Posted", "Slack"]
+
+WEBHOOK = "webhook"
+"""In place of a method's name: every incoming webhook."""
+MESSAGE_SECONDS = 1.0
+LISTS_PER_MINUTE = 20
+_HOOK_STATUSES = {
+    "invalid_payload": 400,
+    "no_text": 400,
+    "user_not_found": 400,
+    "action_prohibited": 403,
+    "channel_not_found": 404,
+    "no_service": 404,
+    "channel_is_archived": 410,
+    "ratelimited": 429,
+    "rollup_error": 500,
+}
+_BUT_DONE = frozenset({"fatal_error"})
+"""Some aspect of the operation may have succeeded, Slack says of it: here it has."""
+
+
+@dataclass(slots=True)
+class _Failure:
+    error: str
+    left: int | None
+    channel: str | None
+    done: bool
+    status: int | None = None
+    retry_after: int | None = None
+    instead: Answer | None = None
+
+
+class Slack:
+    """Listens on a free port of loopback, in a thread of its own; use as a context manager.
+
+    Parameters
+    ----------
+    port
+        Listen there instead.
+    clock
+        What ages codes and tokens and paces messages; one that is stopped makes the limits exact.
+    message_seconds, burst
+        A channel takes one message in so many seconds, after a burst of so many; 0 seconds: as many as come.
+    lists_per_minute
+        Calls of conversations.list of a workspace in a minute; 0: as many as come.
+    on_message
+        Called with each message taken, in the thread of the stand-in.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        clock: Clock | None = None,
+        message_seconds: float = MESSAGE_SECONDS,
+        burst: int = 1,
+        lists_per_minute: int = LISTS_PER_MINUTE,
+        on_message: Callable[[Posted], None] | None = None,
+    ) -> None:
+        self.clock = clock or Clock()
+        self._state = State(self.clock, Pace(message_seconds, burst), Window(lists_per_minute))
+        self._lock = threading.RLock()
+        self._failures: dict[str, list[_Failure]] = {}
+        self._calls: Counter[str] = Counter()
+        self._on_message = on_message
+        self._broken: Exception | None = None
+        self._front = _Front(self._answer, port)
+
+    def __enter__(self) -> Self:
+        self._front.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+        if self._broken is not None and error is None:
+            raise self._broken
+
+    def __repr__(self) -> str:
+        return f"Slack({self.url}, {self._state})"
+
+    def close(self) -> None:
+        """Stop listening and cut all connections."""
+        self._front.close()
+
+    @property
+    def port(self) -> int:
+        """Where it listens on loopback."""
+        return self._front.port
+
+    @property
+    def url(self) -> str:
+        """Where it listens; what the URL of an incoming webhook begins with."""
+        return self._front.url()
+
+    @property
+    def api_url(self) -> str:
+        """Base address of its Web API."""
+        return self._front.url("/api/")
+
+    @property
+    def client_id(self) -> str:
+        """The app's, for oauth.v2.access."""
+        return self._state.client_id
+
+    @property
+    def client_secret(self) -> str:
+        """The app's, for oauth.v2.access."""
+        return self._state.client_secret
+
+    def add_workspace(self, team_id: str, name: str = "Acme") -> Workspace:
+        """A workspace in which the app is installed."""
+        with self._lock:
+            added = Workspace(team_id, name, f"U{team_id}BOT")
+            self._state.workspaces[team_id] = added
+            return added
+
+    def uninstall(self, team_id: str) -> None:
+        """The app is removed from the workspace: account_inactive, and no_service for webhooks."""
+        with self._lock:
+            self._state.workspaces[team_id].active = False
+
+    def add_channel(
+        self,
+        team_id: str,
+        name: str,
+        *,
+        private: bool = False,
+        member: bool = True,
+        archived: bool = False,
+        restricted: bool = False,
+    ) -> str:
+        """A channel; returns its id.
+
+        Parameters
+        ----------
+        member
+            Whether the bot is in it.
+        restricted
+            Whether only some people may post: restricted_action, and action_prohibited for webhooks.
+        """
+        with self._lock:
+            workspace = self._state.workspaces[team_id]
+            made = Channel(
+                f"C{len(self._state.channels) + 1:08d}", workspace.team_id, name, private, member, archived, restricted
+            )
+            self._state.channels[made.id] = made
+            return made.id
+
+    def rename(self, channel: str, name: str) -> None:
+        """Give a channel another name; like `archive`, `invite` and `restrict` it takes an id or a name."""
+        with self._lock:
+            self._state.channel(channel).name = name
+
+    def archive(self, channel: str, archived: bool = True) -> None:
+        """Archive a channel, or not any more."""
+        with self._lock:
+            self._state.channel(channel).archived = archived
+
+    def invite(self, channel: str, member: bool = True) -> None:
+        """Take the bot into a channel, or throw it out."""
+        with self._lock:
+            self._state.channel(channel).member = member
+
+    def restrict(self, channel: str, restricted: bool = True) -> None:
+        """Let only some people post in a channel, or everybody again."""
+        with self._lock:
+            self._state.channel(channel).restricted = restricted
+
+    def delete(self, channel: str) -> None:
+        """Remove a channel."""
+        with self._lock:
+            del self._state.channels[self._state.channel(channel).id]
+
+    def issue_token(self, team_id: str, *, scopes: Iterable[str] = BOT_SCOPES, expires_in: float | None = None) -> str:
+        """A bot's token; with `expires_in` seconds one of an app with rotation."""
+        with self._lock:
+            return self._state.issue_token(team_id, scopes, expires_in)
+
+    def revoke(self, token: str) -> None:
+        """Refuse a token from now on: token_revoked."""
+        with self._lock:
+            self._state.revoke(token)
+
+    def expire(self, token: str) -> None:
+        """End a token's time now: token_expired."""
+        with self._lock:
+            self._state.expire(token)
+
+    def issue_code(
+        self,
+        team_id: str,
+        *,
+        scopes: Iterable[str] = BOT_SCOPES,
+        rotation: bool = False,
+        redirect_uri: str | None = None,
+        webhook_channel: str | None = None,
+    ) -> str:
+        """A code of oauth.v2.access.
+
+        Parameters
+        ----------
+        rotation
+            Whether the token expires and a refresh token comes with it.
+        redirect_uri
+            What the exchange must repeat; absent, it must name none.
+        webhook_channel
+            A channel whose incoming webhook comes with the token.
+        """
+        with self._lock:
+            channel = None if webhook_channel is None else self._state.channel(webhook_channel).id
+            grant = Grant(team_id, tuple(scopes), self.clock(), rotation, redirect_uri, channel)
+            return self._state.issue_code(grant)
+
+    def issue_webhook(self, channel: str) -> str:
+        """URL of a new incoming webhook that posts to a channel."""
+        with self._lock:
+            return self._front.url(self._state.issue_hook(self._state.channel(channel).id))
+
+    def remove_webhook(self, url: str) -> None:
+        """Remove an incoming webhook: no_service."""
+        with self._lock:
+            self._state.remove_hook(urlsplit(url).path)
+
+    def fail(
+        self,
+        method: str,
+        error: str,
+        *,
+        times: int | None = 1,
+        channel: str | None = None,
+        retry_after: int | None = None,
+        status: int | None = None,
+        done: bool | None = None,
+    ) -> None:
+        """Refuse the next calls of a method (or `WEBHOOK`) whatever they say; failures of one method come in turn.
+
+        Parameters
+        ----------
+        times
+            So many calls; None: all, until `heal`.
+        channel
+            Only calls that post there: an id or a name.
+        retry_after
+            Seconds of the header; ratelimited has 1 by itself.
+        status
+            HTTP status; absent, the one that Slack has for the error.
+        done
+            Whether the call takes effect all the same; absent, fatal_error does.
+        """
+        if method == WEBHOOK and status is None and error not in _HOOK_STATUSES:
+            raise ValueError(f"no status is known for a webhook that answers {error}: give one")
+        done = error in _BUT_DONE if done is None else done
+        self._put(method, _Failure(error, times, self._id(channel), done, status, retry_after))
+
+    def hang(self, method: str, *, times: int | None = 1, channel: str | None = None, done: bool = False) -> None:
+        """Never answer the next calls of a method; with `done` they take effect."""
+        self._put(method, _Failure("hang", times, self._id(channel), done, instead=HANG))
+
+    def hang_up(self, method: str, *, times: int | None = 1, channel: str | None = None, done: bool = False) -> None:
+        """Close the connection of the next calls of a method instead of answering; with `done` they take effect."""
+        self._put(method, _Failure("hang up", times, self._id(channel), done, instead=DISCONNECT))
+
+    def heal(self, method: str | None = None) -> None:
+        """Forget the failures of a method, or of all."""
+        with self._lock:
+            if method is None:
+                self._failures.clear()
+            else:
+                self._failures.pop(method, None)
+
+    def calls(self, method: str) -> int:
+        """How often a method (or `WEBHOOK`) was called, refusals counted in."""
+        with self._lock:
+            return self._calls[method]
+
+    def messages(self, channel: str | None = None) -> list[Posted]:
+        """What was posted so far, in order; with an id or a name, only in that channel."""
+        with self._lock:
+            seen = list(self._state.messages)
+            identifier = self._id(channel)
+        return seen if identifier is None else [one for one in seen if one.channel == identifier]
+
+    def wait_for(
+        self,
+        awaited: int | Callable[[list[Posted]], object],
+        *,
+        channel: str | None = None,
+        deadline: float = DEADLINE_SECONDS,
+    ) -> list[Posted]:
+        """Wait until that many messages are posted, or until the predicate holds of them; returns all that are then.
+
+        Raises
+        ------
+        TimeoutError
+            After `deadline` seconds, with the number of messages in each channel and of the calls.
+        """
+        holds: Callable[[list[Posted]], object] = awaited if callable(awaited) else lambda seen: len(seen) >= awaited
+        seen: list[Posted] = []
+
+        def probe() -> bool:
+            nonlocal seen
+            seen = self.messages(channel)
+            return bool(holds(seen))
+
+        what = "awaited messages" if callable(awaited) else f"{awaited} messages"
+        wait_until(f"{what} in {channel or 'any channel'}", probe, deadline=deadline, poll=POLL_SECONDS, show=self._shown)
+        return seen
+
+    def _shown(self) -> str:
+        with self._lock:
+            posted = Counter(one.channel_name for one in self._state.messages)
+            calls = dict(self._calls)
+        told = ", ".join(f"#{name} {count}" for name, count in posted.items()) or "none"
+        return f"posted: {told}; calls: {', '.join(f'{name} {count}' for name, count in calls.items()) or 'none'}"
+
+    def _id(self, channel: str | None) -> str | None:
+        with self._lock:
+            return None if channel is None else self._state.channel(channel).id
+
+    def _put(self, method: str, failure: _Failure) -> None:
+        with self._lock:
+            self._failures.setdefault(method, []).append(failure)
+
+    def _failure(self, method: str, channel: str | None) -> _Failure | None:
+        told = self._failures.get(method, [])
+        for one in told:
+            if one.channel is None or one.channel == channel:
+                if one.left is not None:
+                    one.left -= 1
+                    if one.left <= 0:
+                        told.remove(one)
+                return one
+        return None
+
+    def _answer(self, request: Received) -> Answer:
+        path = urlsplit(request.path).path
+        try:
+            with self._lock:
+                if path.startswith("/api/"):
+                    return self._call(path.removeprefix("/api/"), request)
+                if path.startswith("/services/"):
+                    return self._hooked(path, request)
+        except Exception as error:  # a mistake of the stand-in must fail the test, not look like an answer of Slack
+            self._broken = error
+            return Answer(500)
+        return Answer(404)
+
+    def _call(self, method: str, request: Received) -> Answer:
+        self._calls[method] += 1
+        try:
+            form = _arguments(request)
+        except Refused as refused:
+            return _json(refused)
+        failure = self._failure(method, self._named_channel(form))
+        if failure is not None and not failure.done:
+            return _failed(failure)
+        headers: dict[str, str] = {}
+        try:
+            granted = self._grant(method, form, request, headers)
+        except Refused as refused:
+            answer = _json(refused, headers)
+        else:
+            answer = _json({"ok": True, **granted}, headers)
+        return answer if failure is None else _failed(failure)
+
+    def _named_channel(self, form: Mapping[str, Any]) -> str | None:
+        for one in self._state.channels.values():
+            if form.get("channel") in (one.id, one.name, f"#{one.name}"):
+                return one.id
+        return None
+
+    def _grant(self, method: str, form: Mapping[str, Any], request: Received, headers: dict[str, str]) -> dict[str, Any]:
+        state = self._state
+        if method == "oauth.v2.access":
+            return self._authorize(form, request)
+        if method not in _SCOPES:
+            raise Refused("unknown_method")
+        caller = state.authenticate(_token(form, request), *_SCOPES[method])
+        headers["x-oauth-scopes"] = ",".join(sorted(caller.scopes))
+        content = {name: value for name, value in form.items() if name != "token"}
+        match method:
+            case "auth.test":
+                return _identity(self.url, state.workspaces[caller.team_id])
+            case "auth.revoke":
+                caller.revoked = not truth(form.get("test"))
+                return {"revoked": caller.revoked}
+            case "conversations.list":
+                return state.page(caller, form)
+            case "conversations.info":
+                return {"channel": _readable(caller, state.visible(caller, form.get("channel"))).shown()}
+            case "conversations.join":
+                return state.join(caller, form.get("channel"))
+            case _:
+                posted = self._told(state.post(caller, _parsed(content)))
+                return {"channel": posted.channel, "ts": posted.ts, "message": {"type": "message", **posted.body}}
+
+    def _authorize(self, form: Mapping[str, Any], request: Received) -> dict[str, Any]:
+        client_id, client_secret = _basic(request) or (form.get("client_id"), form.get("client_secret"))
+        self._state.check_client(client_id, client_secret)
+        match form.get("grant_type") or "authorization_code":
+            case "authorization_code":
+                answer, grant = self._state.exchange(form.get("code"), form.get("redirect_uri"))
+            case "refresh_token":
+                return self._state.refresh(form.get("refresh_token"))
+            case _:
+                raise Refused("invalid_grant_type")
+        answer["authed_user"] = {"id": "U00000001"}
+        if grant.webhook_channel is not None:
+            channel = self._state.channels[grant.webhook_channel]
+            answer["scope"] += ",incoming-webhook"
+            answer["incoming_webhook"] = {
+                "channel": f"#{channel.name}",
+                "channel_id": channel.id,
+                "configuration_url": f"{self.url}services/configure",
+                "url": self._front.url(self._state.issue_hook(channel.id)),
+            }
+        return answer
+
+    def _hooked(self, path: str, request: Received) -> Answer:
+        self._calls[WEBHOOK] += 1
+        failure = self._failure(WEBHOOK, self._state.hook_channel(path))
+        if failure is not None and not failure.done:
+            return _failed(failure, webhook=True)
+        try:
+            self._told(self._state.post_by_hook(path, _payload(request)))
+        except Refused as refused:
+            answer = _text(refused.error, _HOOK_STATUSES[refused.error], refused.retry_after)
+        else:
+            answer = _text("ok", 200)
+        return answer if failure is None else _failed(failure, webhook=True)
+
+    def _told(self, posted: Posted) -> Posted:
+        if self._on_message is not None:
+            self._on_message(posted)
+        return posted
+
+
+_SCOPES: dict[str, tuple[str, ...]] = {
+    "auth.test": (),
+    "auth.revoke": (),
+    "chat.postMessage": ("chat:write",),
+    "conversations.info": (),
+    "conversations.join": ("channels:join",),
+    "conversations.list": (),
+}
+"""What a call needs whatever it asks for; conversations.list and .info need one for the kind of channel."""
+
+
+class _Front(Receiver):
+    """The receiver, answering by a function and keeping nothing: requests hold credentials."""
+
+    def __init__(self, answer: Callable[[Received], Answer], port: int) -> None:
+        super().__init__(port=port)
+        self._decide = answer
+
+    def _take(self, request: Received) -> Answer:
+        return self._decide(request)
+
+
+def _readable(caller: Token, channel: Channel) -> Channel:
+    needed = "groups:read" if channel.private else "channels:read"
+    if needed not in caller.scopes:
+        raise Refused("missing_scope", needed=needed, provided=",".join(sorted(caller.scopes)))
+    return channel
+
+
+def _identity(url: str, workspace: Workspace) -> dict[str, Any]:
+    return {
+        "url": url,
+        "team": workspace.name,
+        "user": "eventsink",
+        "team_id": workspace.team_id,
+        "user_id": workspace.bot_user,
+        "bot_id": f"B{workspace.team_id}BOT",
+        "is_enterprise_install": False,
+    }
+
+
+def _arguments(request: Received) -> dict[str, Any]:
+    """The arguments of a call of the Web API: of the query, then of a JSON object or a form."""
+    found: dict[str, Any] = dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
+    found.pop("token", None)  # a token in a URL would be in logs: apps made since 2021 cannot do it
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not request.body:
+        return found
+    if kind == "application/json":
+        try:
+            body = json.loads(request.body)
+        except ValueError:
+            raise Refused("invalid_json") from None
+        if not isinstance(body, dict):
+            raise Refused("json_not_object")
+        body.pop("token", None)
+        return found | body
+    if kind == "application/x-www-form-urlencoded":
+        try:
+            return found | dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+        except ValueError:
+            raise Refused("invalid_form_data") from None
+    raise Refused("invalid_post_type" if kind else "missing_post_type")
+
+
+def _parsed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A message's arguments, with blocks and attachments read where a form carries them as JSON."""
+    found = dict(content)
+    for name, error in (("blocks", "invalid_blocks_format"), ("attachments", "invalid_attachments")):
+        value = found.get(name)
+        if isinstance(value, str) and value:
+            try:
+                found[name] = json.loads(value)
+            except ValueError:
+                raise Refused(error) from None
+        if found.get(name) and not isinstance(found[name], list):
+            raise Refused(error)
+    return found
+
+
+def _payload(request: Received) -> dict[str, Any]:
+    """The message of an incoming webhook: JSON, or a form with JSON in `payload`."""
+    text = request.body
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        text = dict(parse_qsl(request.body)).get(b"payload", b"")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise Refused("invalid_payload") from None
+    if not isinstance(found, dict):
+        raise Refused("invalid_payload")
+    return found
+
+
+def _token(form: Mapping[str, Any], request: Received) -> str | None:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    found = form.get("token")
+    return found if isinstance(found, str) else None
+
+
+def _basic(request: Received) -> tuple[str, str] | None:
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+    except ValueError:
+        return "", ""
+    return user, password
+
+
+def _json(content: Mapping[str, Any] | Refused, headers: Mapping[str, str] | None = None) -> Answer:
+    status, more = 200, {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+    if isinstance(content, Refused):
+        if content.retry_after is not None:
+            status, more["Retry-After"] = 429, str(content.retry_after)
+        content = {"ok": False, "error": content.error, **content.details}
+    return Answer(status, more, json.dumps(content).encode())
+
+
+def _text(word: str, status: int, retry_after: int | None = None) -> Answer:
+    headers = {"Content-Type": "text/html"}
+    if status == 429:
+        headers["Retry-After"] = str(retry_after or 1)
+        word = "rate_limited"
+    return Answer(status, headers, word.encode())
+
+
+def _failed(failure: _Failure, *, webhook: bool = False) -> Answer:
+    if failure.instead is not None:
+        return failure.instead
+    if webhook:
+        return _text(failure.error, failure.status or _HOOK_STATUSES[failure.error], failure.retry_after)
+    limited = failure.error == "ratelimited"
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    if limited or failure.retry_after is not None:
+        headers["Retry-After"] = str(1 if failure.retry_after is None else failure.retry_after)
+    body = json.dumps({"ok": False, "error": failure.error}).encode()
+    return Answer(failure.status or (429 if limited else 200), headers, body)
+
+
+def line(posted: Posted) -> str:
+    """A message as the program prints it."""
+    told = {"team": posted.team_id, "channel": f"#{posted.channel_name}", "channel_id": posted.channel, "ts": posted.ts}
+    return json.dumps(told | {"via": posted.via, "message": posted.body}, ensure_ascii=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; credentials go to a file that only its owner reads, never to the output."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.slack", description="A stand-in of Slack on loopback.")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--channel", action="append", help="a channel's name; may be repeated (default: alerts)")
+    parser.add_argument("--credentials", type=Path, help="write addresses, a token, a code and webhooks into this file")
+    options = parser.parse_args(arguments)
+    stopped = threading.Event()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: stopped.set())
+    with Slack(port=options.port, on_message=lambda posted: print(line(posted), flush=True)) as slack:
+        slack.add_workspace("T00000001", "Acme")
+        channels = {name: slack.add_channel("T00000001", name) for name in options.channel or ["alerts"]}
+        if options.credentials is not None:
+            known = {
+                "api_url": slack.api_url,
+                "url": slack.url,
+                "client_id": slack.client_id,
+                "client_secret": slack.client_secret,
+                "token": slack.issue_token("T00000001"),
+                "code": slack.issue_code("T00000001"),
+                "webhooks": {name: slack.issue_webhook(identifier) for name, identifier in channels.items()},
+            }
+            descriptor = os.open(options.credentials, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(known, file)
+        print(json.dumps({"event": "listening", "part": "slack", "port": slack.port}), file=sys.stderr, flush=True)
+        stopped.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

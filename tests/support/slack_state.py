@@ -1,0 +1,522 @@
+"""What the stand-in of Slack knows, workspaces, channels, tokens, codes and messages, and what it decides about them.
+
+Nothing here knows of HTTP. A refusal is raised as `Refused` with the error's documented name. Where a rule comes from stands
+in the docstring of `tests.support.slack`.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import math
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+CODE_SECONDS = 600.0
+ROTATED_TOKEN_SECONDS = 43_200
+MAX_LIMIT = 999
+DEFAULT_LIMIT = 100
+MAX_TEXT = 40_000
+MAX_MARKDOWN_TEXT = 12_000
+MAX_BLOCKS_CHARACTERS = 13_000
+LIST_WINDOW_SECONDS = 60.0
+BOT_SCOPES = ("chat:write", "channels:read", "groups:read")
+TYPE_SCOPES = {
+    "public_channel": "channels:read",
+    "private_channel": "groups:read",
+    "mpim": "mpim:read",
+    "im": "im:read",
+}
+
+
+class Clock:
+    """Seconds since the epoch; a test moves it on instead of waiting.
+
+    Parameters
+    ----------
+    stopped
+        Time passes by `advance` alone.
+    """
+
+    def __init__(self, *, stopped: bool = False) -> None:
+        self._stopped_at = time.time() if stopped else None
+        self._moved = 0.0
+
+    def __call__(self) -> float:
+        return (time.time() if self._stopped_at is None else self._stopped_at) + self._moved
+
+    def advance(self, seconds: float) -> None:
+        """Let that much time pass at once."""
+        self._moved += seconds
+
+
+class Refused(Exception):
+    """A call that Slack does not grant.
+
+    Attributes
+    ----------
+    error
+        The documented name.
+    details
+        Further members of the answer.
+    retry_after
+        Whole seconds, where the answer is to come later.
+    """
+
+    def __init__(self, error: str, *, retry_after: int | None = None, **details: Any) -> None:
+        super().__init__(error)
+        self.error = error
+        self.details = details
+        self.retry_after = retry_after
+
+
+@dataclass(slots=True)
+class Workspace:
+    """A team and the app's bot in it."""
+
+    team_id: str
+    name: str
+    bot_user: str
+    active: bool = True
+    """False: the app was uninstalled."""
+
+
+@dataclass(slots=True)
+class Channel:
+    """A channel and what the bot may do in it."""
+
+    id: str
+    team_id: str
+    name: str
+    private: bool = False
+    member: bool = True
+    archived: bool = False
+    restricted: bool = False
+    """Only some people may post."""
+
+    def shown(self) -> dict[str, Any]:
+        """As conversations.list and conversations.info tell it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "name_normalized": self.name,
+            "is_channel": not self.private,
+            "is_group": self.private,
+            "is_im": False,
+            "is_mpim": False,
+            "is_private": self.private,
+            "is_archived": self.archived,
+            "is_member": self.member,
+            "context_team_id": self.team_id,
+        }
+
+
+@dataclass(slots=True)
+class Token:
+    """A bot's token, without its text, which is the key it is found by."""
+
+    team_id: str
+    scopes: frozenset[str]
+    expires: float | None = None
+    revoked: bool = False
+
+
+@dataclass(slots=True)
+class Grant:
+    """What an OAuth code is worth."""
+
+    team_id: str
+    scopes: tuple[str, ...]
+    issued: float
+    rotation: bool
+    redirect_uri: str | None
+    webhook_channel: str | None
+    used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One message that a channel got.
+
+    Attributes
+    ----------
+    channel
+        The channel's id.
+    ts
+        Slack's name for the message: seconds and a count, unique and rising.
+    via
+        `token` or `webhook`.
+    body
+        What was sent, without the credential.
+    """
+
+    team_id: str
+    channel: str
+    channel_name: str
+    ts: str
+    via: str
+    body: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """Its text, empty where there is none."""
+        return str(self.body.get("text") or "")
+
+
+@dataclass
+class Pace:
+    """One message each `interval` seconds and channel, after a burst of `burst`; an interval of 0 counts nothing."""
+
+    interval: float
+    burst: int = 1
+    _spent: dict[str, float] = field(default_factory=dict)
+
+    def take(self, channel: str, now: float) -> int:
+        """0: let it through; else the whole seconds to wait. A refusal spends nothing."""
+        # The time at which all that was let through is paid for (GCRA): a burst may run ahead of it.
+        paid = max(self._spent.get(channel, now), now)
+        wait = paid - now - (self.burst - 1) * self.interval
+        if wait > 1e-9:
+            return max(1, math.ceil(wait))
+        self._spent[channel] = paid + self.interval
+        return 0
+
+
+@dataclass
+class Window:
+    """At most `limit` calls in any minute, each team for itself; 0 counts nothing."""
+
+    limit: int
+    _calls: dict[str, deque[float]] = field(default_factory=dict)
+
+    def take(self, team_id: str, now: float) -> int:
+        """0: let it through; else the whole seconds to wait."""
+        calls = self._calls.setdefault(team_id, deque())
+        while calls and calls[0] <= now - LIST_WINDOW_SECONDS:
+            calls.popleft()
+        if self.limit and len(calls) >= self.limit:
+            return max(1, math.ceil(calls[0] + LIST_WINDOW_SECONDS - now))
+        calls.append(now)
+        return 0
+
+
+class State:
+    """All of it, not safe for threads by itself.
+
+    Parameters
+    ----------
+    clock
+        What the time is.
+    pace, window
+        How often a channel is posted to, and channels are listed.
+    """
+
+    def __init__(self, clock: Clock, pace: Pace, window: Window) -> None:
+        self.clock, self.pace, self.window = clock, pace, window
+        self.client_id = "1000.2000"
+        self.client_secret = f"canary-{secrets.token_hex(8)}"
+        self.workspaces: dict[str, Workspace] = {}
+        self.channels: dict[str, Channel] = {}
+        self.messages: list[Posted] = []
+        self._tokens: dict[str, Token] = {}
+        self._refreshes: dict[str, Token] = {}
+        self._grants: dict[str, Grant] = {}
+        self._hooks: dict[str, Channel] = {}
+        self._issued_hooks = 0
+        self._last_ts = 0
+
+    def __repr__(self) -> str:
+        return f"State({len(self.workspaces)} workspaces, {len(self.channels)} channels, {len(self.messages)} messages)"
+
+    def channel(self, channel: str) -> Channel:
+        """The channel of an id or, where it is unique, of a name.
+
+        Raises
+        ------
+        KeyError
+            There is none, or there are several of the name.
+        """
+        if channel in self.channels:
+            return self.channels[channel]
+        found = [one for one in self.channels.values() if one.name == channel.removeprefix("#")]
+        if len(found) != 1:
+            raise KeyError(f"{len(found)} channels are named {channel}")
+        return found[0]
+
+    def issue_token(self, team_id: str, scopes: Iterable[str], expires_in: float | None = None) -> str:
+        """A new token; its text says that it is no real one."""
+        rotates = "xoxe." if expires_in is not None else ""
+        text = f"{rotates}xoxb-canary-{secrets.token_hex(12)}"
+        expires = None if expires_in is None else self.clock() + expires_in
+        self._tokens[text] = Token(self.workspaces[team_id].team_id, frozenset(scopes), expires)
+        return text
+
+    def issue_code(self, grant: Grant) -> str:
+        """A new code that is worth `grant`."""
+        text = f"canary.code.{secrets.token_hex(12)}"
+        self._grants[text] = grant
+        return text
+
+    def issue_hook(self, channel_id: str) -> str:
+        """Path of a new incoming webhook."""
+        channel = self.channels[channel_id]
+        self._issued_hooks += 1
+        path = f"/services/{channel.team_id}/B{self._issued_hooks:08d}/canary{secrets.token_hex(9)}"
+        self._hooks[path] = channel
+        return path
+
+    def hook_channel(self, path: str) -> str | None:
+        """Id of the channel that a webhook posts to."""
+        found = self._hooks.get(path)
+        return None if found is None else found.id
+
+    def remove_hook(self, path: str) -> None:
+        """Whoever installed the webhook removed it."""
+        if self._hooks.pop(path, None) is None:
+            raise KeyError("no such webhook")
+
+    def revoke(self, token: str) -> None:
+        """From now on the token is refused."""
+        self._issued(token).revoked = True
+
+    def expire(self, token: str) -> None:
+        """The token's time is over now."""
+        self._issued(token).expires = self.clock()
+
+    def _issued(self, token: str) -> Token:
+        if token not in self._tokens:
+            raise KeyError("no such token")
+        return self._tokens[token]
+
+    def authenticate(self, token: str | None, *needed: str) -> Token:
+        """Who calls.
+
+        Raises
+        ------
+        Refused
+            Nobody who may.
+        """
+        if not token:
+            raise Refused("not_authed")
+        found = self._tokens.get(token)
+        if found is None:
+            raise Refused("invalid_auth")
+        if found.revoked:
+            raise Refused("token_revoked")
+        if not self.workspaces[found.team_id].active:
+            raise Refused("account_inactive")
+        if found.expires is not None and found.expires <= self.clock():
+            raise Refused("token_expired")
+        for scope in needed:
+            if scope not in found.scopes:
+                raise Refused("missing_scope", needed=scope, provided=",".join(sorted(found.scopes)))
+        return found
+
+    def visible(self, caller: Token, channel: object, *, by_name: bool = False) -> Channel:
+        """The channel that a call names, as far as its bot can see it."""
+        mine = [one for one in self.channels.values() if one.team_id == caller.team_id and (one.member or not one.private)]
+        for one in mine:
+            if one.id == channel or (by_name and isinstance(channel, str) and one.name == channel.removeprefix("#")):
+                return one
+        raise Refused("channel_not_found")
+
+    def page(self, caller: Token, form: Mapping[str, Any]) -> dict[str, Any]:
+        """One page of conversations.list."""
+        types = [one.strip() for one in str(form.get("types") or "public_channel").split(",")]
+        if any(one not in TYPE_SCOPES for one in types):
+            raise Refused("invalid_types")
+        for one in types:
+            if TYPE_SCOPES[one] not in caller.scopes:
+                raise Refused("missing_scope", needed=TYPE_SCOPES[one], provided=",".join(sorted(caller.scopes)))
+        limit = _whole(form.get("limit"), DEFAULT_LIMIT)
+        if not 1 <= limit <= MAX_LIMIT:
+            raise Refused("invalid_limit")
+        wait = self.window.take(caller.team_id, self.clock())
+        if wait:
+            raise Refused("ratelimited", retry_after=wait)
+        found = [one for one in self.channels.values() if one.team_id == caller.team_id]
+        found = [one for one in found if one.member or not one.private]
+        found = [one for one in found if ("private_channel" if one.private else "public_channel") in types]
+        if truth(form.get("exclude_archived")):
+            found = [one for one in found if not one.archived]
+        after = _read_cursor(form.get("cursor"))
+        rest = [one for one in sorted(found, key=lambda one: one.id) if one.id > after]
+        more = base64.b64encode(f"after:{rest[limit - 1].id}".encode()).decode() if len(rest) > limit else ""
+        return {"channels": [one.shown() for one in rest[:limit]], "response_metadata": {"next_cursor": more}}
+
+    def join(self, caller: Token, channel: object) -> dict[str, Any]:
+        """conversations.join."""
+        found = self.visible(caller, channel)
+        if found.private:
+            raise Refused("method_not_supported_for_channel_type")
+        if found.archived:
+            raise Refused("is_archived")
+        warning = {"warning": "already_in_channel"} if found.member else {}
+        found.member = True
+        return {"channel": found.shown(), **warning}
+
+    def post(self, caller: Token, body: Mapping[str, Any]) -> Posted:
+        """chat.postMessage."""
+        if not body.get("channel"):
+            raise Refused("invalid_arguments", response_metadata={"messages": ["[ERROR] missing required field: channel"]})
+        channel = self.visible(caller, body["channel"], by_name=True)
+        if channel.archived:
+            raise Refused("is_archived")
+        if channel.restricted:
+            raise Refused("restricted_action")
+        if not channel.member and "chat:write.public" not in caller.scopes:
+            raise Refused("not_in_channel")
+        return self._keep(channel, "token", {name: value for name, value in body.items() if name != "channel"})
+
+    def post_by_hook(self, path: str, body: Mapping[str, Any]) -> Posted:
+        """An incoming webhook's message: its own channel, whatever the body says."""
+        channel = self._hooks.get(path)
+        if channel is None or not self.workspaces[channel.team_id].active:
+            raise Refused("no_service")
+        if channel.id not in self.channels:
+            raise Refused("channel_not_found")
+        if channel.archived:
+            raise Refused("channel_is_archived")
+        if channel.restricted:
+            raise Refused("action_prohibited")
+        return self._keep(channel, "webhook", body)
+
+    def delete_channel(self, channel_id: str) -> None:
+        """As if it had never been."""
+        del self.channels[channel_id]
+
+    def _keep(self, channel: Channel, via: str, body: Mapping[str, Any]) -> Posted:
+        wait = self.pace.take(channel.id, self.clock())
+        if wait:
+            raise Refused("ratelimited", retry_after=wait)
+        check(body, webhook=via == "webhook")
+        # Microseconds since the epoch, pushed on where the clock stands: unique and rising.
+        self._last_ts = max(self._last_ts + 1, int(self.clock() * 1_000_000))
+        seconds, rest = divmod(self._last_ts, 1_000_000)
+        kept = dict(body)
+        if isinstance(kept.get("text"), str):
+            kept["text"] = kept["text"][:MAX_TEXT]
+        posted = Posted(channel.team_id, channel.id, channel.name, f"{seconds}.{rest:06d}", via, kept)
+        self.messages.append(posted)
+        return posted
+
+    def check_client(self, client_id: object, client_secret: object) -> None:
+        """Whether a call of oauth.v2.access comes from the app."""
+        if client_id != self.client_id:
+            raise Refused("invalid_client_id")
+        if client_secret != self.client_secret:
+            raise Refused("bad_client_secret")
+
+    def exchange(self, code: object, redirect_uri: object) -> tuple[dict[str, Any], Grant]:
+        """A code for a token, once."""
+        grant = self._grants.get(str(code))
+        if grant is None:
+            raise Refused("invalid_code")
+        if grant.used:
+            raise Refused("code_already_used")
+        if self.clock() - grant.issued >= CODE_SECONDS:
+            raise Refused("invalid_code")
+        if (redirect_uri or None) != grant.redirect_uri:
+            raise Refused("bad_redirect_uri")
+        grant.used = True
+        return self._granted(grant.team_id, grant.scopes, rotation=grant.rotation), grant
+
+    def refresh(self, refresh_token: object) -> dict[str, Any]:
+        """A refresh token for new ones; it is void from then on, while the access token lives to its end."""
+        old = self._refreshes.pop(str(refresh_token), None)
+        if old is None or old.revoked or not self.workspaces[old.team_id].active:
+            raise Refused("invalid_refresh_token")
+        return self._granted(old.team_id, sorted(old.scopes), rotation=True)
+
+    def _granted(self, team_id: str, scopes: Iterable[str], *, rotation: bool) -> dict[str, Any]:
+        scopes = tuple(scopes)
+        workspace = self.workspaces[team_id]
+        access_token = self.issue_token(team_id, scopes, ROTATED_TOKEN_SECONDS if rotation else None)
+        answer: dict[str, Any] = {
+            "access_token": access_token,
+            "token_type": "bot",
+            "scope": ",".join(scopes),
+            "bot_user_id": workspace.bot_user,
+            "app_id": "A00000001",
+            "team": {"id": workspace.team_id, "name": workspace.name},
+            "enterprise": None,
+            "is_enterprise_install": False,
+        }
+        if rotation:
+            refresh_token = f"xoxe-1-canary-{secrets.token_hex(12)}"
+            self._refreshes[refresh_token] = self._tokens[access_token]
+            answer |= {"expires_in": ROTATED_TOKEN_SECONDS, "refresh_token": refresh_token}
+        return answer
+
+
+def check(body: Mapping[str, Any], *, webhook: bool) -> None:
+    """Whether a message's content is one that Slack takes.
+
+    Raises
+    ------
+    Refused
+        It is not.
+    """
+    if not any(body.get(name) for name in ("text", "blocks", "attachments", "markdown_text")):
+        raise Refused("no_text")
+    if len(str(body.get("markdown_text") or "")) > MAX_MARKDOWN_TEXT:
+        raise Refused("msg_too_long")
+    attachments = body.get("attachments")
+    lists = [body.get("blocks")] + [one.get("blocks") for one in attachments or () if isinstance(one, Mapping)]
+    if sum(_characters(one) for one in lists) > MAX_BLOCKS_CHARACTERS:
+        raise Refused("invalid_payload" if webhook else "msg_blocks_too_long")
+    found = problems(body, webhook=webhook)
+    if found:
+        messages = [f"[ERROR] {one}" for one in found]
+        raise Refused("invalid_payload" if webhook else "invalid_blocks", response_metadata={"messages": messages})
+
+
+def problems(body: Mapping[str, Any], *, webhook: bool) -> list[str]:
+    """What the strict check of Slack's limits says; nothing where that is not there."""
+    try:
+        limits = importlib.import_module("tests.support.slack_limits")
+    except ModuleNotFoundError as error:
+        if error.name != "tests.support.slack_limits":
+            raise
+        return []
+    return list(limits.problems(body, webhook=webhook))
+
+
+def truth(value: object) -> bool:
+    """A boolean argument, as JSON or forms carry it."""
+    return value is True or str(value).lower() in ("1", "true")
+
+
+def _characters(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_characters(one) for one in value.values())
+    if isinstance(value, list):
+        return sum(_characters(one) for one in value)
+    return 0
+
+
+def _whole(value: object, absent: int) -> int:
+    if value is None or value == "":
+        return absent
+    try:
+        return int(str(value))
+    except ValueError:
+        raise Refused("invalid_limit") from None
+
+
+def _read_cursor(value: object) -> str:
+    if not value:
+        return ""
+    try:
+        before, _, after = base64.b64decode(str(value), validate=True).decode().partition(":")
+    except ValueError:
+        raise Refused("invalid_cursor") from None
+    if before != "after" or not after:
+        raise Refused("invalid_cursor")
+    return after

@@ -1,0 +1,579 @@
+"""The stand-in of Slack answers Slack's own client as Slack's documentation says, so that tests can rest on it."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+import threading
+import types
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError, SlackTokenRotationError
+from slack_sdk.oauth.installation_store import Bot
+from slack_sdk.oauth.token_rotation import TokenRotator
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.webhook import WebhookClient
+
+from tests.support import slack as slack_module
+from tests.support.processes import RunningProcess
+from tests.support.slack import WEBHOOK, Clock, Slack
+from tests.support.slack_state import Pace
+
+FORM = "application/x-www-form-urlencoded"
+ALL_SCOPES = ("chat:write", "channels:read", "groups:read", "channels:join")
+
+
+@pytest.fixture
+def slack() -> Iterator[Slack]:
+    with Slack(clock=Clock(stopped=True)) as started:
+        started.add_workspace("T1", "Acme")
+        started.add_channel("T1", "alerts")
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of message bodies, in place of the whole one: it minds a single thing."""
+
+    def problems(body: dict[str, Any], *, webhook: bool = False) -> list[str]:
+        return [f"the text is bad in a {'webhook' if webhook else 'message'}"] if body.get("text") == "bad" else []
+
+    module = types.ModuleType("tests.support.slack_limits")
+    module.__dict__["problems"] = problems
+    monkeypatch.setitem(sys.modules, "tests.support.slack_limits", module)
+
+
+def client(slack: Slack, token: str | None = None, **issue: Any) -> WebClient:
+    return WebClient(token or slack.issue_token("T1", **{"scopes": ALL_SCOPES, **issue}), base_url=slack.api_url, timeout=30)
+
+
+def hook(slack: Slack, channel: str = "alerts") -> WebhookClient:
+    return WebhookClient(slack.issue_webhook(channel), timeout=30)
+
+
+def raw(url: str, body: bytes, kind: str = "application/json") -> tuple[int, str]:
+    """Status and text that a body is answered with, where Slack's clients do not send the like."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": kind}), timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def refused(call: Any, **arguments: Any) -> tuple[str, int, str | None]:
+    """Error, HTTP status and Retry-After of a call that Slack's client raises."""
+    with pytest.raises(SlackApiError) as raised:
+        call(**arguments)
+    response = raised.value.response
+    assert response["ok"] is False
+    return response["error"], response.status_code, response.headers.get("Retry-After")
+
+
+def test_it_keeps_what_is_posted_and_names_it_by_a_rising_timestamp(slack: Slack) -> None:
+    assert slack.messages() == []
+    channel = slack.add_channel("T1", "payments")
+    told = client(slack)
+    first = told.chat_postMessage(channel=channel, text="one", blocks=[{"type": "divider"}])
+    second = told.chat_postMessage(channel="#alerts", text="two")
+    kept, other = slack.wait_for(2)
+    assert (kept.team_id, kept.channel, kept.channel_name, kept.via, kept.text) == ("T1", channel, "payments", "token", "one")
+    assert kept.body == {"text": "one", "blocks": [{"type": "divider"}]}
+    assert (kept.ts, kept.channel) == (first["ts"], first["channel"])
+    assert float(first["ts"]) < float(second["ts"])
+    assert [one.text for one in slack.messages("alerts")] == ["two"]
+    assert other.channel == second["channel"]
+
+
+async def test_the_asynchronous_client_is_answered_alike(slack: Slack) -> None:
+    told = AsyncWebClient(slack.issue_token("T1"), base_url=slack.api_url, timeout=30)
+    assert (await told.auth_test())["team_id"] == "T1"
+    assert (await told.conversations_list())["channels"][0]["name"] == "alerts"
+    await told.chat_postMessage(channel="alerts", text="one")
+    with pytest.raises(SlackApiError) as raised:
+        await told.chat_postMessage(channel="nowhere", text="one")
+    assert raised.value.response["error"] == "channel_not_found"
+    assert len(slack.messages()) == 1
+
+
+def test_a_form_carries_blocks_as_json_and_a_token_as_a_field(slack: Slack) -> None:
+    token = slack.issue_token("T1")
+    told = WebClient(base_url=slack.api_url, timeout=30)
+    form = {"token": token, "channel": "alerts", "text": "one", "blocks": json.dumps([{"type": "divider"}])}
+    told.api_call("chat.postMessage", data=form)
+    [kept] = slack.messages()
+    assert kept.body == {"text": "one", "blocks": [{"type": "divider"}]}
+    assert raw(f"{slack.api_url}chat.postMessage", json.dumps(form).encode())[1] == '{"ok": false, "error": "not_authed"}'
+    assert raw(f"{slack.api_url}auth.test?token={token}", b"")[1] == '{"ok": false, "error": "not_authed"}'
+    assert refused(told.api_call, api_method="chat.postMessage", data=form | {"blocks": "["})[0] == "invalid_blocks_format"
+    assert refused(told.api_call, api_method="auth.test", params={"token": ""})[0] == "not_authed"
+
+
+def spoilt(slack: Slack, error: str) -> str:
+    """A token that is refused with an error."""
+    token = slack.issue_token("T1", expires_in=60)
+    match error:
+        case "not_authed":
+            return ""
+        case "invalid_auth":
+            return f"{token}x"
+        case "token_revoked":
+            slack.revoke(token)
+        case "token_expired":
+            slack.expire(token)
+        case "account_inactive":
+            slack.uninstall("T1")
+    return token
+
+
+@pytest.mark.parametrize("error", ["not_authed", "invalid_auth", "token_revoked", "token_expired", "account_inactive"])
+@pytest.mark.parametrize("method", ["auth.test", "chat.postMessage", "conversations.list", "conversations.info", "auth.revoke"])
+def test_every_method_refuses_a_token_that_is_not_good(slack: Slack, method: str, error: str) -> None:
+    told = WebClient(spoilt(slack, error) or None, base_url=slack.api_url, timeout=30)
+    form = {"channel": "alerts", "text": "one"}
+    assert refused(told.api_call, api_method=method, data=form) == (error, 200, None)
+    assert slack.messages() == []
+
+
+def test_a_rotated_token_expires_by_the_clock(slack: Slack) -> None:
+    told = client(slack, expires_in=60)
+    slack.clock.advance(59)
+    told.auth_test()
+    slack.clock.advance(1)
+    assert refused(told.auth_test)[0] == "token_expired"
+
+
+CHANNELS: dict[str, tuple[dict[str, bool], tuple[str, ...], str | None]] = {
+    "a member": ({}, ("chat:write",), None),
+    "a private channel with the bot": ({"private": True}, ("chat:write",), None),
+    "not a member": ({"member": False}, ("chat:write",), "not_in_channel"),
+    "not a member, with the scope": ({"member": False}, ("chat:write", "chat:write.public"), None),
+    "a private channel without the bot": ({"private": True, "member": False}, ("chat:write",), "channel_not_found"),
+    "archived": ({"archived": True}, ("chat:write",), "is_archived"),
+    "restricted": ({"restricted": True}, ("chat:write",), "restricted_action"),
+    "without the scope": ({}, ("channels:read",), "missing_scope"),
+}
+
+
+@pytest.mark.parametrize("case", CHANNELS)
+def test_a_channel_takes_messages_of_whom_it_lets(slack: Slack, case: str) -> None:
+    channel, scopes, error = CHANNELS[case]
+    identifier = slack.add_channel("T1", "other", **channel)
+    told = client(slack, scopes=scopes)
+    if error is None:
+        told.chat_postMessage(channel=identifier, text="one")
+    else:
+        assert refused(told.chat_postMessage, channel=identifier, text="one") == (error, 200, None)
+    assert len(slack.messages(identifier)) == (error is None)
+
+
+def test_another_teams_channel_is_not_found(slack: Slack) -> None:
+    slack.add_workspace("T2")
+    foreign = slack.add_channel("T2", "foreign")
+    assert refused(client(slack).chat_postMessage, channel=foreign, text="one")[0] == "channel_not_found"
+    assert refused(client(slack).conversations_info, channel=foreign)[0] == "channel_not_found"
+
+
+LONG: list[dict[str, Any]] = [{"type": "section", "text": {"type": "plain_text", "text": "x" * 2_900}}] * 5
+BODIES: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
+    "a text": ({"text": "one"}, None, "ok"),
+    "blocks alone": ({"blocks": [{"type": "divider"}]}, None, "ok"),
+    "nothing": ({"unfurl_links": False}, "no_text", "no_text"),
+    "empty": ({"text": "", "blocks": []}, "no_text", "no_text"),
+    "bad by the limits": ({"text": "bad"}, "invalid_blocks", "invalid_payload"),
+    "long blocks": ({"blocks": LONG}, "msg_blocks_too_long", "invalid_payload"),
+    "long blocks in an attachment": ({"attachments": [{"blocks": LONG}]}, "msg_blocks_too_long", "invalid_payload"),
+    "long markdown": ({"markdown_text": "x" * 12_001}, "msg_too_long", None),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_a_message_has_content_within_the_limits(slack: Slack, case: str) -> None:
+    body, error, _ = BODIES[case]
+    told = client(slack)
+    call: dict[str, Any] = {"api_method": "chat.postMessage", "json": {"channel": "alerts", **body}}
+    if error is None:
+        told.api_call(**call)
+    else:
+        assert refused(told.api_call, **call)[0] == error
+    assert len(slack.messages()) == (error is None)
+
+
+@pytest.mark.parametrize("case", [name for name, (_, _, word) in BODIES.items() if word])
+def test_a_webhook_answers_the_like_in_a_word(slack: Slack, case: str) -> None:
+    body, _, word = BODIES[case]
+    answer = hook(slack).send_dict(body)
+    assert (answer.status_code, answer.body) == (200 if word == "ok" else 400, word)
+    assert len(slack.messages()) == (word == "ok")
+
+
+def test_what_is_wrong_with_a_body_is_told_as_slack_tells_it(slack: Slack) -> None:
+    with pytest.raises(SlackApiError) as raised:
+        client(slack).chat_postMessage(channel="alerts", text="bad")
+    assert raised.value.response["response_metadata"] == {"messages": ["[ERROR] the text is bad in a message"]}
+
+
+def test_a_text_is_cut_where_slack_cuts_it(slack: Slack) -> None:
+    client(slack).chat_postMessage(channel="alerts", text="x" * 40_001)
+    assert len(slack.messages()[0].text) == 40_000
+
+
+def test_a_channel_takes_one_message_a_second(slack: Slack) -> None:
+    slack.add_channel("T1", "other")
+    told, webhook = client(slack), hook(slack)
+    told.chat_postMessage(channel="alerts", text="one")
+    assert refused(told.chat_postMessage, channel="alerts", text="two") == ("ratelimited", 429, "1")
+    told.chat_postMessage(channel="other", text="a channel of its own")
+    limited = webhook.send(text="two")
+    assert (limited.status_code, limited.body, limited.headers["Retry-After"]) == (429, "rate_limited", "1")
+    slack.clock.advance(1)
+    assert webhook.send(text="two").body == "ok"
+    assert [one.text for one in slack.messages("alerts")] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("pace", "times", "answers"),
+    [
+        (Pace(1), [0, 0.5, 0.9, 1, 1.5, 2.5], [0, 1, 1, 0, 1, 0]),
+        (Pace(1, burst=3), [0, 0, 0, 0, 1, 1, 4], [0, 0, 0, 1, 0, 1, 0]),
+        (Pace(2.5), [0, 0, 2], [0, 3, 1]),
+        (Pace(0), [0, 0, 0], [0, 0, 0]),
+    ],
+)
+def test_a_burst_is_let_through_and_paid_for_later(pace: Pace, times: list[float], answers: list[int]) -> None:
+    assert [pace.take("C1", 1_800_000_000 + time) for time in times] == answers
+
+
+def test_channels_are_listed_twenty_times_a_minute(slack: Slack) -> None:
+    told = client(slack)
+    for _ in range(20):
+        told.conversations_list()
+    slack.clock.advance(20)
+    assert refused(told.conversations_list) == ("ratelimited", 429, "40")
+    slack.add_workspace("T2")
+    WebClient(slack.issue_token("T2"), base_url=slack.api_url).conversations_list()
+    slack.clock.advance(40)
+    told.conversations_list()
+    assert slack.calls("conversations.list") == 23
+
+
+def test_the_clients_own_iteration_walks_all_pages(slack: Slack) -> None:
+    names = {"alerts", *(f"channel-{number}" for number in range(24))}
+    for name in names - {"alerts"}:
+        slack.add_channel("T1", name)
+    pages = [[one["name"] for one in page["channels"]] for page in client(slack).conversations_list(limit=10)]
+    assert [len(page) for page in pages] == [10, 10, 5]
+    assert {name for page in pages for name in page} == names
+
+
+def test_a_list_holds_what_was_asked_for_and_may_be_seen(slack: Slack) -> None:
+    slack.add_channel("T1", "old", archived=True)
+    slack.add_channel("T1", "secret", private=True)
+    slack.add_channel("T1", "hidden", private=True, member=False)
+    slack.add_channel("T1", "open", member=False)
+
+    def listed(**arguments: Any) -> list[str]:
+        return [one["name"] for one in client(slack).conversations_list(**arguments)["channels"]]
+
+    assert listed() == ["alerts", "old", "open"]
+    assert listed(exclude_archived=True) == ["alerts", "open"]
+    assert listed(types="public_channel,private_channel") == ["alerts", "old", "secret", "open"]
+    assert listed(types=["private_channel"]) == ["secret"]
+    for arguments, error in (
+        ({"types": "all"}, "invalid_types"),
+        ({"types": "im"}, "missing_scope"),
+        ({"limit": 1000}, "invalid_limit"),
+        ({"limit": 0}, "invalid_limit"),
+        ({"cursor": "canary"}, "invalid_cursor"),
+    ):
+        assert refused(client(slack).conversations_list, **arguments)[0] == error
+    lacking = client(slack, scopes=["channels:read"])
+    with pytest.raises(SlackApiError) as raised:
+        lacking.conversations_list(types="public_channel,private_channel")
+    assert (raised.value.response["needed"], raised.value.response["provided"]) == ("groups:read", "channels:read")
+
+
+def test_a_channel_is_told_renamed_archived_and_joined(slack: Slack) -> None:
+    told = client(slack)
+    identifier = slack.add_channel("T1", "open", member=False)
+    private = slack.add_channel("T1", "private", private=True)
+    slack.rename("open", "opened")
+    assert told.conversations_info(channel=identifier)["channel"]["name"] == "opened"
+    assert refused(told.conversations_info, channel="opened")[0] == "channel_not_found"
+    assert told.conversations_info(channel=identifier)["channel"]["is_member"] is False
+    told.conversations_join(channel=identifier)
+    told.chat_postMessage(channel=identifier, text="one")
+    assert refused(told.conversations_join, channel=private)[0] == "method_not_supported_for_channel_type"
+    slack.archive("opened")
+    assert told.conversations_info(channel=identifier)["channel"]["is_archived"] is True
+    assert refused(told.conversations_join, channel=identifier)[0] == "is_archived"
+    slack.archive("opened", False)
+    slack.invite("opened", False)
+    slack.clock.advance(1)
+    assert refused(told.chat_postMessage, channel=identifier, text="two")[0] == "not_in_channel"
+    slack.delete("opened")
+    assert refused(told.conversations_info, channel=identifier)[0] == "channel_not_found"
+
+
+def test_a_token_tells_who_it_is_and_can_be_given_back(slack: Slack) -> None:
+    told = client(slack, scopes=["chat:write", "channels:read"])
+    who = told.auth_test()
+    assert (who["team_id"], who["team"], who["user_id"]) == ("T1", "Acme", "UT1BOT")
+    assert who.headers["x-oauth-scopes"] == "channels:read,chat:write"
+    assert told.auth_revoke(test=True)["revoked"] is False
+    assert told.auth_revoke()["revoked"] is True
+    assert refused(told.auth_test)[0] == "token_revoked"
+
+
+def exchanged(slack: Slack, **arguments: Any) -> Any:
+    form = {"client_id": slack.client_id, "client_secret": slack.client_secret, **arguments}
+    return WebClient(base_url=slack.api_url, timeout=30, retry_handlers=[]).oauth_v2_access(**form)
+
+
+def test_a_code_is_worth_one_token(slack: Slack) -> None:
+    code = slack.issue_code("T1")
+    granted = exchanged(slack, code=code)
+    assert (granted["token_type"], granted["team"]) == ("bot", {"id": "T1", "name": "Acme"})
+    assert granted["scope"] == "chat:write,channels:read,groups:read"
+    assert "refresh_token" not in granted.data
+    client(slack, granted["access_token"]).chat_postMessage(channel="alerts", text="one")
+    assert refused(exchanged, slack=slack, code=code)[0] == "code_already_used"
+    assert slack.calls("oauth.v2.access") == 2
+
+
+def test_a_code_can_be_exchanged_with_the_client_in_a_header_or_in_the_form(slack: Slack) -> None:
+    told = WebClient(base_url=slack.api_url, timeout=30)
+    for secret, good in ((slack.client_secret, True), ("canary", False)):
+        credentials = {"client_id": slack.client_id, "client_secret": secret}
+        calls: list[dict[str, Any]] = [
+            {"auth": credentials, "data": {"code": slack.issue_code("T1")}},
+            {"data": {"code": slack.issue_code("T1"), **credentials}},
+        ]
+        for call in calls:
+            if good:
+                assert told.api_call("oauth.v2.access", **call)["access_token"]
+            else:
+                assert refused(told.api_call, api_method="oauth.v2.access", **call)[0] == "bad_client_secret"
+
+
+REDIRECT = "https://eventsink.example.com/installed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "aged", "error"),
+    [
+        ({}, 599, None),
+        ({}, 600, "invalid_code"),
+        ({"code": "canary"}, 0, "invalid_code"),
+        ({"client_id": "0.0"}, 0, "invalid_client_id"),
+        ({"client_secret": "canary"}, 0, "bad_client_secret"),
+        ({"redirect_uri": f"{REDIRECT}/"}, 0, "bad_redirect_uri"),
+        ({"redirect_uri": ""}, 0, "bad_redirect_uri"),
+        ({"grant_type": "password"}, 0, "invalid_grant_type"),
+    ],
+)
+def test_an_exchange_must_fit_the_code_and_the_app(
+    slack: Slack, arguments: dict[str, str], aged: float, error: str | None
+) -> None:
+    form = {"code": slack.issue_code("T1", redirect_uri=REDIRECT), "redirect_uri": REDIRECT}
+    slack.clock.advance(aged)
+    if error is not None:
+        assert refused(exchanged, slack=slack, **{**form, **arguments})[0] == error
+    if not aged or error is None:
+        assert exchanged(slack, **form)["ok"]  # a refusal has not spent the code
+
+
+def test_a_code_may_bring_a_webhook_with_it(slack: Slack) -> None:
+    given = exchanged(slack, code=slack.issue_code("T1", webhook_channel="alerts"))["incoming_webhook"]
+    assert given["channel"] == "#alerts"
+    assert WebhookClient(given["url"], timeout=30).send(text="one").body == "ok"
+    [kept] = slack.messages("alerts")
+    assert (kept.via, kept.channel) == ("webhook", given["channel_id"])
+
+
+def test_tokens_are_rotated_by_slacks_own_rotator(slack: Slack) -> None:
+    granted = exchanged(slack, code=slack.issue_code("T1", rotation=True))
+    assert granted["expires_in"] == 43_200
+    old = Bot(
+        team_id="T1",
+        bot_token=granted["access_token"],
+        bot_id="B1",
+        bot_user_id=granted["bot_user_id"],
+        bot_refresh_token=granted["refresh_token"],
+        bot_token_expires_at=1,
+        installed_at=1.0,
+    )
+    rotator = TokenRotator(
+        client_id=slack.client_id, client_secret=slack.client_secret, client=WebClient(base_url=slack.api_url, timeout=30)
+    )
+    new = rotator.perform_bot_token_rotation(bot=old)
+    assert new is not None
+    assert new.bot_token != old.bot_token
+    assert new.bot_refresh_token != old.bot_refresh_token
+    client(slack, new.bot_token).auth_test()
+    client(slack, old.bot_token).auth_test()  # until its end
+    with pytest.raises(SlackTokenRotationError, match="invalid_refresh_token"):
+        rotator.perform_bot_token_rotation(bot=old)
+    slack.clock.advance(43_200)
+    assert refused(client(slack, new.bot_token).auth_test)[0] == "token_expired"
+    again = rotator.perform_bot_token_rotation(bot=new, minutes_before_expiration=24 * 60)
+    assert again is not None
+    client(slack, again.bot_token).auth_test()
+
+
+HOOKS: dict[str, tuple[str, int, str]] = {
+    "archive": ("alerts", 410, "channel_is_archived"),
+    "restrict": ("alerts", 403, "action_prohibited"),
+    "delete": ("alerts", 404, "channel_not_found"),
+    "uninstall": ("T1", 404, "no_service"),
+}
+
+
+@pytest.mark.parametrize("change", HOOKS)
+def test_a_webhook_answers_by_its_channel(slack: Slack, change: str) -> None:
+    webhook = hook(slack)
+    argument, status, word = HOOKS[change]
+    getattr(slack, change)(argument)
+    answer = webhook.send(text="one")
+    assert (answer.status_code, answer.body) == (status, word)
+
+
+def test_a_webhook_must_be_known_and_its_body_must_be_an_object(slack: Slack) -> None:
+    url = slack.issue_webhook("alerts")
+
+    assert raw(url, b"{") == (400, "invalid_payload")
+    assert raw(url, b'"one"') == (400, "invalid_payload")
+    assert raw(url[:-1], b'{"text": "one"}') == (404, "no_service")
+    assert raw(url, b"payload=%7B%22text%22%3A%22one%22%7D", FORM) == (200, "ok")
+    slack.remove_webhook(url)
+    assert raw(url, b'{"text": "one"}') == (404, "no_service")
+    assert slack.calls(WEBHOOK) == 5
+    assert [one.text for one in slack.messages()] == ["one"]
+
+
+FAILURES = ["ratelimited", "service_unavailable", "fatal_error", "request_timeout", "internal_error", "restricted_action"]
+
+
+@pytest.mark.parametrize("error", FAILURES)
+def test_failures_come_as_often_as_told_and_only_a_fatal_one_has_posted(slack: Slack, error: str) -> None:
+    told = client(slack)
+    slack.fail("chat.postMessage", error, times=2)
+    for _ in range(2):
+        status, wait = (429, "1") if error == "ratelimited" else (200, None)
+        assert refused(told.chat_postMessage, channel="alerts", text="one") == (error, status, wait)
+        slack.clock.advance(1)
+    assert len(slack.messages()) == (2 if error == "fatal_error" else 0)
+    told.chat_postMessage(channel="alerts", text="two")
+    assert slack.calls("chat.postMessage") == 3
+
+
+def test_a_failure_has_the_status_and_the_patience_that_it_is_told(slack: Slack) -> None:
+    told = client(slack)
+    slack.fail("auth.test", "ratelimited", retry_after=30)
+    slack.fail("auth.test", "service_unavailable", status=503, times=None)
+    assert refused(told.auth_test) == ("ratelimited", 429, "30")
+    for _ in range(3):
+        assert refused(told.auth_test)[:2] == ("service_unavailable", 503)
+    slack.heal("auth.test")
+    told.auth_test()
+
+
+def test_a_failure_can_be_of_one_channel(slack: Slack) -> None:
+    slack.add_channel("T1", "other")
+    slack.fail("chat.postMessage", "is_archived", channel="alerts", times=None)
+    slack.fail(WEBHOOK, "rollup_error", channel="alerts", times=None)
+    told = client(slack)
+    told.chat_postMessage(channel="other", text="one")
+    assert refused(told.chat_postMessage, channel="alerts", text="one")[0] == "is_archived"
+    failed = hook(slack).send(text="one")
+    assert (failed.status_code, failed.body) == (500, "rollup_error")
+    slack.clock.advance(1)
+    assert hook(slack, "other").send(text="two").body == "ok"
+    with pytest.raises(ValueError, match="no status is known"):
+        slack.fail(WEBHOOK, "is_archived")
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_answer_that_never_comes_may_be_of_a_call_that_was_done(slack: Slack, done: bool) -> None:
+    token, code = slack.issue_token("T1"), slack.issue_code("T1")
+    slack.hang("chat.postMessage", done=done)
+    slack.hang_up("oauth.v2.access", done=done)
+    with pytest.raises(TimeoutError):
+        WebClient(token, base_url=slack.api_url, timeout=1).chat_postMessage(channel="alerts", text="one")
+    with pytest.raises(OSError):
+        exchanged(slack, code=code)
+    assert len(slack.messages()) == done
+    if done:
+        assert refused(exchanged, slack=slack, code=code)[0] == "code_already_used"
+    else:
+        assert exchanged(slack, code=code)["ok"]
+
+
+def test_a_method_that_it_does_not_play_is_unknown(slack: Slack) -> None:
+    assert refused(client(slack).api_call, api_method="chat.update")[0] == "unknown_method"
+
+
+def test_a_wait_ends_when_its_message_comes_and_else_says_what_came(slack: Slack) -> None:
+    told = client(slack)
+    posting = threading.Timer(0.05, lambda: told.chat_postMessage(channel="alerts", text="one"))
+    posting.start()
+    assert [one.text for one in slack.wait_for(lambda seen: any(one.text == "one" for one in seen), channel="alerts")] == ["one"]
+    posting.join()
+    with pytest.raises(TimeoutError, match=r"(?s)no 2 messages in any channel .*posted: #alerts 1; calls: chat.postMessage 1"):
+        slack.wait_for(2, deadline=0.1)
+
+
+def test_nothing_that_it_shows_holds_a_credential(slack: Slack) -> None:
+    token, code, url = slack.issue_token("T1"), slack.issue_code("T1", rotation=True), slack.issue_webhook("alerts")
+    granted = exchanged(slack, code=code)
+    WebClient(base_url=slack.api_url).api_call("chat.postMessage", data={"token": token, "channel": "alerts", "text": "one"})
+    assert "canary" in token + code + url + granted["refresh_token"]
+    slack.fail(WEBHOOK, "rollup_error")
+    shown = [repr(slack), repr(slack._state), repr(slack.messages()), slack_module.line(slack.messages()[0]), slack._shown()]
+    shown += [repr(vars(slack)), repr(slack._state._tokens[token]), repr(next(iter(slack._state._grants.values())))]
+    for call in (slack.revoke, slack.expire, slack.remove_webhook):
+        with pytest.raises(KeyError) as error:
+            call("xoxb-canary")
+        shown.append(repr(error.value))
+    with pytest.raises(TimeoutError) as late:
+        slack.wait_for(9, deadline=0)
+    assert not [text for text in [*shown, str(late.value)] if "canary" in text]
+
+
+def test_a_mistake_of_its_own_fails_the_test_that_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    def used() -> None:
+        with Slack() as started:
+            started.add_workspace("T1")
+            monkeypatch.setattr(started._state, "page", broken)
+            raw(f"{started.api_url}conversations.list", f"token={started.issue_token('T1')}".encode(), FORM)
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        used()
+
+
+def test_as_a_program_it_prints_a_line_for_each_message_and_no_credential(tmp_path: Path) -> None:
+    credentials, log = tmp_path / "credentials.json", tmp_path / "log"
+    command = [sys.executable, "-m", "tests.support.slack", "--channel", "payments", "--credentials", str(credentials)]
+    with RunningProcess(command, log=log, name="slack") as process:
+        port = process.port_of("slack")
+        assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
+        known = json.loads(credentials.read_text())
+        assert known["api_url"] == f"http://127.0.0.1:{port}/api/"
+        told = WebClient(base_url=known["api_url"], timeout=30)
+        told.api_call("chat.postMessage", data={"token": known["token"], "channel": "payments", "text": "fünf"})
+        refused(told.api_call, api_method="chat.postMessage", data={"channel": "payments", "text": "two"})
+        [taken] = [line for line in process.lines() if "message" in line]
+        assert (taken["channel"], taken["message"], taken["via"]) == ("#payments", {"text": "fünf"}, "token")
+        assert process.terminate() == 0
+        text = log.read_text()
+    assert not [word for word in ("canary", known["token"], known["code"], known["client_secret"]) if word in text]

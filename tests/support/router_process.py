@@ -2,7 +2,7 @@
 
     python -m tests.support.router_process CONFIG URL...
 
-The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#batch=N`.
+The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#batch=N`; `slack:TEAM/CHANNEL/TOKEN` is a Slack channel.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from eventsink.router.config import RouterSettings
 from eventsink.router.service import Router
 from eventsink.runtime.logs import configure_logs
 from eventsink.runtime.process import run
 from eventsink.runtime.settings import load_settings
-from eventsink.sinks.sink import CompiledFrom, Sink, Tenancy, WebhookTarget, destination_of
+from eventsink.sinks.sink import CompiledFrom, Sink, SlackTarget, Tenancy, WebhookTarget, destination_of
 from tests.support import parts
 from tests.support.processes import RunningProcess
 
@@ -28,6 +29,10 @@ def sink(number: int, address: str) -> Sink:
     """The compiled sink of one URL."""
     url, _, batch = address.partition("#batch=")
     name = f"alerts-{number}" if number else "alerts"
+    target: dict[str, Any] = {"webhook": WebhookTarget(url=url, batch=int(batch or 1))}
+    if address.startswith("slack:"):
+        team, channel, token = address.removeprefix("slack:").split("/")
+        target = {"slack": SlackTarget(token=token, team_id=team, channel_id=channel)}
     return Sink(
         uid=str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
         namespace="acme",
@@ -36,7 +41,7 @@ def sink(number: int, address: str) -> Sink:
         tenant="acme",
         compiled_from=CompiledFrom(generation=1),
         destination=destination_of("webhook", url),
-        webhook=WebhookTarget(url=url, batch=int(batch or 1)),
+        **target,
     )
 
 

@@ -296,6 +296,9 @@ class Dispatcher:
             )
         finally:
             self._in_flight -= 1
+            if station.place:
+                # Counted from the answer: however long the way there takes, two messages never arrive closer together.
+                self._pace.hold(station.place, self._queue.clock() + self._settings.slack_interval)
             self._pump(station)
             self._pump_next()
 

@@ -160,6 +160,7 @@ async def test_nobody_else_gets_the_token_of_a_code(world: World, who: dict[str,
 
 
 async def test_a_claim_without_an_answer_is_waited_for_and_then_taken_for_spent(world: World) -> None:
+    world.now += 1
     claim = TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=world.now)
     await world.store.create(token_name(CODE), claim)
     problem = await world.problem()
@@ -169,6 +170,14 @@ async def test_a_claim_without_an_answer_is_waited_for_and_then_taken_for_spent(
     problem = await world.problem()
     assert (problem.reason, problem.may_pass) == ("CodeSpent", False)
     assert not world.exchanges
+
+
+async def test_a_claim_of_an_operator_that_is_gone_is_not_waited_for(world: World) -> None:
+    claim = TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=world.now)
+    await world.store.create(token_name(CODE), claim)
+    world.now += 1
+    world.restart()
+    assert (await world.problem()).reason == "CodeSpent"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,279 @@
+"""Slack on a real API server: each kind of credential, codes exchanged once whatever happens, nothing lost, nothing shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import Installed, MakeNamespace
+from tests.support.debian import MonitoringPrograms
+from tests.support.kubectl import Kubectl
+from tests.support.monitoring import Alertmanager, webhook_configuration
+from tests.support.monitoring import alert as raised
+from tests.support.parts import Router, alert, cluster_router, notification, start_operator
+from tests.support.ports import free_port
+from tests.support.processes import RunningProcess
+from tests.support.router_process import start_router
+from tests.support.sinks import event_sink, events_of, secret, uid_of
+from tests.support.slack import Slack
+from tests.support.waiting import wait_until
+
+TEAM = "T1"
+STORM = 10_000
+NAMES = 50
+TOLD_WITHIN_SECONDS = 180.0
+LOOPBACK = {"allow": ["127.0.0.0/8"]}
+
+
+@dataclass
+class System:
+    """Operator and router over a stand-in of Slack."""
+
+    installed: Installed
+    kubectl: Kubectl
+    slack: Slack
+    folder: Path
+    router: Router
+    operator: RunningProcess = field(init=False)
+
+    def start_operator(self) -> None:
+        self.operator = start_operator(
+            self.installed,
+            self.folder,
+            slack={"apiUrl": self.slack.api_url, "hookUrls": [self.slack.url], "tokenFile": str(self.folder / "platform-token")},
+            slackApp={"clientId": self.slack.client_id, "clientSecretFile": str(self.folder / "client-secret")},
+            egress=LOOPBACK,
+        )
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Apply, and wait until each EventSink is in force at the router."""
+        self.kubectl.apply(list(objects))
+        for one in objects:
+            if one["kind"] == "EventSink":
+                name, namespace = one["metadata"]["name"], one["metadata"]["namespace"]
+                self.kubectl.wait_condition("eventsink", name, "Ready", "True", namespace=namespace)
+                self.wait_known(f"{namespace}/{name}")
+
+    def wait_known(self, sink: str) -> None:
+        wait_until(f"{sink} at the router", lambda: sink in [one["sink"] for one in self.router.admin("/v1/sinks")[1]["sinks"]])
+
+    def wait_condition(self, namespace: str, reason: str, kind: str = "Ready") -> str:
+        """Wait until a condition of the sink `alerts` has a reason; returns its message."""
+
+        def found() -> list[dict[str, Any]]:
+            status = self.kubectl.get("eventsink", "alerts", namespace=namespace).get("status") or {}
+            return [one for one in status.get("conditions", ()) if (one["type"], one["reason"]) == (kind, reason)]
+
+        wait_until(f"{kind} {reason}", found, poll=0.2)
+        return str(found()[0]["message"])
+
+    def send(self, *names: str, namespace: str, **labels: str) -> None:
+        alerts = [alert(name, namespace=namespace, severity="critical", **labels) for name in names]
+        status, answer = self.router.post(notification(*alerts, group=names[0]))
+        assert (status, answer["accepted"]) == (200, len(names))
+
+    def told(self, channel: str) -> list[str]:
+        """Names of the alerts that the messages of a channel told, by what the router noted of them."""
+        messages = [f"{channel}/{posted.ts}" for posted in self.slack.messages(channel)]
+        found = self.router.admin("/v1/deliveries?state=arrived&limit=1000")[1]["deliveries"]
+        return [one["alert"] for one in found if one["reference"] in messages]
+
+
+@pytest.fixture
+def slack() -> Iterator[Slack]:
+    with Slack() as running:
+        running.add_workspace(TEAM, "Acme")
+        yield running
+
+
+@pytest.fixture
+def system(install_manifests: Installed, kubectl: Kubectl, slack: Slack, tmp_path: Path) -> Iterator[System]:
+    router = cluster_router(
+        install_manifests,
+        tmp_path,
+        intake={"address": f"127.0.0.1:{free_port()}"},
+        slack={"apiUrl": slack.api_url, "hookUrls": [slack.url]},
+        dispatch={"retry": {"probeFirst": "1s"}},
+    )
+    (tmp_path / "client-secret").write_text(slack.client_secret)
+    (tmp_path / "platform-token").write_text(slack.issue_token(TEAM))
+    made = System(install_manifests, kubectl, slack, tmp_path, router)
+    made.start_operator()
+    with router.start():
+        yield made
+        router.running.close()
+    made.operator.close()
+
+
+@pytest.fixture
+def tenant() -> str:
+    return f"acme-{uuid.uuid4().hex[:8]}"
+
+
+def credentials(slack: Slack, system: System, channel: str) -> tuple[dict[str, str], list[str]]:
+    """Values of a Secret with each kind of credential, and all that must be seen nowhere."""
+    values = {"code": slack.issue_code(TEAM), "token": slack.issue_token(TEAM), "url": slack.issue_webhook(channel)}
+    return values, [*values.values(), slack.client_secret, (system.folder / "platform-token").read_text()]
+
+
+def by(key: str) -> dict[str, Any]:
+    return {"name": "slack", "key": key}
+
+
+def test_each_kind_of_credential_tells_its_channel_and_is_shown_nowhere(
+    system: System, slack: Slack, monitoring: MonitoringPrograms, make_namespace: MakeNamespace, tenant: str, tmp_path: Path
+) -> None:
+    acme, other = make_namespace(tenant), make_namespace(f"other-{tenant}")
+    channels = {name: slack.add_channel(TEAM, name) for name in ("by-code", "by-token", "by-hook", "platform", "others")}
+    values, canaries = credentials(slack, system, "by-hook")
+    sinks = {
+        "code": {"channel": "#by-code", "oauthCodeSecretRef": by("code")},
+        "token": {"channel": channels["by-token"], "botTokenSecretRef": by("token")},
+        "hook": {"incomingWebhookSecretRef": by("url")},
+        "platform": {"channel": "#platform"},
+    }
+    system.apply(
+        secret(acme, "slack", **values),
+        *(event_sink(acme, name, tenant=tenant, slack=spec) for name, spec in sinks.items()),
+        event_sink(other, "others", tenant=f"other-{tenant}", slack={"channel": "#others"}),
+    )
+    configuration = webhook_configuration(system.router.url, token=system.router.token)
+    with Alertmanager(monitoring, configuration, tmp_path / "am") as alertmanager:
+        alertmanager.wait_up()
+        alertmanager.post_alerts(
+            raised("DatabaseDown", namespace=acme, severity="critical", annotations={"summary": "No answer"})
+        )
+        for name in ("by-code", "by-token", "by-hook", "platform"):
+            [posted] = slack.wait_for(1, channel=name)
+            assert "DatabaseDown" in posted.text
+    assert slack.messages("others") == []
+    assert slack.calls("oauth.v2.access") == 1
+
+    shown = {
+        name: system.kubectl.get("eventsink", name, namespace=acme)["status"]["slack"] for name in ("code", "token", "platform")
+    }
+    team = {"teamId": TEAM, "teamName": "Acme"}
+    assert shown == {
+        "code": {**team, "channelId": channels["by-code"], "channelName": "by-code"},
+        "token": {**team, "channelId": channels["by-token"], "channelName": "by-token"},
+        "platform": {**team, "channelId": channels["platform"], "channelName": "platform"},
+    }
+    [posted] = slack.messages("by-token")
+    wait_until("the note of the message", lambda: system.told(channels["by-token"]) == ["DatabaseDown"])
+
+    canaries += [stored_token(system)]
+    seen = [
+        system.kubectl.run("get", "eventsinks,events,configmaps", "--all-namespaces", "-o", "yaml").stdout,
+        system.operator.text(),
+        system.router.running.text(),
+        system.router.metrics(),
+        json.dumps(system.router.admin("/v1/deliveries")[1]) + json.dumps(system.router.admin("/v1/sinks")[1]),
+        *(json.dumps(events_of(system.kubectl, uid_of(system.kubectl, acme, name))) for name in sinks),
+    ]
+    assert not [number for number, text in enumerate(seen) for canary in canaries if canary in text]
+
+
+def stored_token(system: System) -> str:
+    """The token that the code of the test was exchanged for."""
+    found = json.loads(
+        system.kubectl.run(
+            "get", "secrets", "-n", system.installed.namespace, "--field-selector=type=eventsink.dev/slack-token", "-o", "json"
+        ).stdout
+    )
+    [record] = [json.loads(base64.b64decode(one["data"]["token.json"])) for one in found["items"]][-1:]
+    return str(record["token"])
+
+
+def test_a_code_is_exchanged_once_over_a_restart_and_a_sink_made_anew(
+    system: System, slack: Slack, make_namespace: MakeNamespace, tenant: str
+) -> None:
+    acme = make_namespace(tenant)
+    slack.add_channel(TEAM, "alerts")
+    sink = event_sink(acme, tenant=tenant, slack={"channel": "#alerts", "oauthCodeSecretRef": by("code")})
+    system.apply(secret(acme, "slack", code=slack.issue_code(TEAM)), sink)
+    assert system.operator.terminate() == 0
+    system.start_operator()
+    system.operator.wait_ready()
+    system.kubectl.delete("eventsink", "alerts", namespace=acme)
+    system.apply(sink)
+    system.send("A", namespace=acme)
+    slack.wait_for(1, channel="alerts")
+    assert slack.calls("oauth.v2.access") == 1
+
+
+def test_a_kill_between_claim_and_answer_leaves_a_code_that_is_not_sent_again(
+    system: System, slack: Slack, make_namespace: MakeNamespace, tenant: str
+) -> None:
+    acme = make_namespace(tenant)
+    slack.add_channel(TEAM, "alerts")
+    slack.hang("oauth.v2.access", done=True)
+    sink = event_sink(acme, tenant=tenant, slack={"channel": "#alerts", "oauthCodeSecretRef": by("code")})
+    system.kubectl.apply([secret(acme, "slack", code=slack.issue_code(TEAM)), sink])
+    wait_until("the exchange", lambda: slack.calls("oauth.v2.access") == 1)
+    system.operator.kill9()
+    system.start_operator()
+    assert "install the app again" in system.wait_condition(acme, "CodeSpent")
+    assert slack.calls("oauth.v2.access") == 1
+    system.kubectl.apply(secret(acme, "slack", code=slack.issue_code(TEAM)))
+    system.kubectl.wait_condition("eventsink", "alerts", "Ready", "True", namespace=acme)
+    assert slack.calls("oauth.v2.access") == 2
+
+
+def test_a_revoked_token_holds_the_queue_and_a_new_secret_releases_it_with_nothing_lost(
+    system: System, slack: Slack, make_namespace: MakeNamespace, tenant: str
+) -> None:
+    acme = make_namespace(tenant)
+    channel = slack.add_channel(TEAM, "alerts")
+    token = slack.issue_token(TEAM)
+    sink = event_sink(acme, tenant=tenant, slack={"channel": "#alerts", "botTokenSecretRef": by("token")})
+    system.apply(secret(acme, "slack", token=token), sink)
+    slack.revoke(token)
+    names = [f"A{number}" for number in range(30)]
+    for name in names:
+        system.send(name, namespace=acme)
+    assert "revoked" in system.wait_condition(acme, "TokenRevoked", kind="Delivering")
+    assert slack.messages("alerts") == []
+    system.kubectl.apply(secret(acme, "slack", token=slack.issue_token(TEAM)))
+    wait_until("everything told", lambda: sorted(system.told(channel)) == sorted(names))
+    assert system.router.admin("/v1/deliveries?state=dead")[1]["deliveries"] == []
+
+
+def test_a_storm_is_told_in_digests_and_each_alert_is_linked_to_its_message(slack: Slack, tmp_path: Path) -> None:
+    channels = [slack.add_channel(TEAM, name) for name in ("alerts", "more")]
+    token = slack.issue_token(TEAM)
+    # Two sinks share a channel: together they may send one message a second.
+    addresses = [f"slack:{TEAM}/{channel}/{token}" for channel in (channels[0], channels[0], channels[1])]
+    with start_router(tmp_path, *addresses, slack={"apiUrl": slack.api_url}) as router:
+        for start in range(0, STORM, 100):
+            alerts = [alert(f"Name{n % NAMES}", namespace="acme", pod=f"pod-{n}") for n in range(start, start + 100)]
+            status, answer = router.post(notification(*alerts, group=str(start)))
+            assert (status, answer["accepted"]) == (200, 100)
+        began = time.monotonic()
+        wait_until(
+            "everything told",
+            lambda: "eventsink_router_deliveries_waiting 0.0" in router.metrics(),
+            deadline=TOLD_WITHIN_SECONDS,
+        )
+        assert time.monotonic() - began < TOLD_WITHIN_SECONDS
+        arrived, after = [], 0
+        while after is not None:
+            page = router.admin(f"/v1/deliveries?state=arrived&limit=1000&after={after}")[1]
+            arrived += page["deliveries"]
+            after = page["next"]
+        assert len({one["id"] for one in arrived}) == len(arrived) == STORM * 3
+        posted = {f"{one.channel}/{one.ts}" for one in slack.messages()}
+        assert {one["reference"] for one in arrived} == posted
+        assert len(posted) < 100
+        one = arrived[-1]
+        listed = router.admin(f"/v1/deliveries?message={one['message']}&limit=1000")[1]["deliveries"]
+        assert one["id"] in [other["id"] for other in listed]
+        assert router.admin("/v1/deliveries?state=dead")[1]["deliveries"] == []
+    assert slack.calls("chat.postMessage") == len(posted)  # nobody was told to wait

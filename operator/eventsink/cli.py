@@ -46,6 +46,52 @@ def router(config: Path | None) -> None:
     sys.exit(service.main(config))
 
 
+@main.command("run")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    envvar="EVENTSINK_DATA",
+    default="eventsink-data",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the queue and what is kept beside it; made if it is absent (environment: EVENTSINK_DATA).",
+)
+@CONFIG
+def run_folder(folder: Path, data: Path, config: Path | None) -> None:
+    """Take and deliver alerts by the EventSink, Secret and Namespace documents below DIR, without a cluster."""
+    from eventsink.standalone import service
+
+    sys.exit(service.main(folder, data, config))
+
+
+@main.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("-o", "--output", default="text", type=click.Choice(["text", "json"]), show_default=True)
+def validate(files: tuple[str, ...], output: str) -> None:
+    """Check documents in files and folders, or (-) from standard input, without a cluster; exit status 1 on any error."""
+    from eventsink.standalone.validate import check, read
+
+    found = check(read(files, sys.stdin.buffer))
+    if output == "json":
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        for error in found.errors:
+            click.echo(str(error))
+        for note in found.notes:
+            click.echo(f"note: {note}", err=True)
+        if not found.errors:
+            click.echo(f"{found.sinks} EventSink{'' if found.sinks == 1 else 's'} in order", err=True)
+    sys.exit(1 if found.errors else 0)
+
+
+@main.command()
+def crd() -> None:
+    """Print the CustomResourceDefinition of the EventSink."""
+    from eventsink.resources.crd import crd_yaml
+
+    click.echo(crd_yaml(), nl=False)
+
+
 def admin_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where the router's admin API is, and its token."""
     for option in (

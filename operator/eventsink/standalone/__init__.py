@@ -1,0 +1,1 @@
+"""The embedded default: operator and router in one process over a folder of YAML, no cluster needed."""

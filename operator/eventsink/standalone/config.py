@@ -1,0 +1,74 @@
+"""The configuration of `eventsink run`: the router's, and what of the operator's makes sense without a cluster."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from eventsink.controller.config import OperatorSettings, TenancySettings, WebhookPolicy
+from eventsink.controller.slack import SlackPlatform
+from eventsink.controller.slack_codes import SlackAppSettings
+from eventsink.router.admin import AdminSettings
+from eventsink.router.config import RouterSettings, ShutdownSettings
+from eventsink.router.server import IntakeSettings
+from eventsink.router.sources import SourceSettings
+from eventsink.router.sqlite import QueueSettings
+from eventsink.router.state import StateSettings
+from eventsink.router.station import DispatchSettings
+from eventsink.runtime.logs import LogSettings
+from eventsink.runtime.monitor import MonitorSettings
+from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
+from eventsink.sinks.egress import EgressSettings
+from eventsink.sinks.http1 import TransportSettings
+
+SINKS_NAMESPACE = "_sinks"
+TOKENS_NAMESPACE = "_tokens"
+"""No document can lie in a namespace with such a name, so none can refer to what is kept there."""
+
+
+class FolderSettings(Settings):
+    """How the folder of documents is followed."""
+
+    poll: Seconds = Field(default=1.0, ge=0.05, le=3600)
+    """Between two looks at the folder. A change counts once two looks in a row have seen it."""
+
+
+class StandaloneSettings(ProcessSettings):
+    """All settings of `eventsink run`."""
+
+    folder: FolderSettings = FolderSettings()
+    sources: tuple[SourceSettings, ...] = ()
+    """Who may send alerts; none: one source alertmanager, whose token is made at the first start."""
+    tenancy: TenancySettings = TenancySettings(allow_unowned=True)
+    webhooks: WebhookPolicy = WebhookPolicy()
+    slack: SlackPlatform = SlackPlatform()
+    slack_app: SlackAppSettings = SlackAppSettings()
+    egress: EgressSettings = EgressSettings()
+    credential_grace: Seconds = 600.0
+    """How long a sink goes on with a credential whose Secret is gone: a tool may just be writing it anew."""
+    intake: IntakeSettings = IntakeSettings()
+    queue: QueueSettings = QueueSettings()
+    state: StateSettings = StateSettings()
+    dispatch: DispatchSettings = DispatchSettings()
+    transport: TransportSettings = TransportSettings()
+    admin: AdminSettings = AdminSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    log: LogSettings = LogSettings(format="text")
+    shutdown: ShutdownSettings = ShutdownSettings(unready=0.0)
+
+    def router(self) -> RouterSettings:
+        """The router's half."""
+        shared = {name: getattr(self, name) for name in RouterSettings.model_fields if name in type(self).model_fields}
+        return RouterSettings(**shared, sinks_namespace=SINKS_NAMESPACE)
+
+    def operator(self) -> OperatorSettings:
+        """The operator's half."""
+        app = self.slack_app.model_copy(update={"tokens_namespace": TOKENS_NAMESPACE})
+        return OperatorSettings(
+            sinks_namespace=SINKS_NAMESPACE,
+            tenancy=self.tenancy,
+            webhooks=self.webhooks,
+            slack=self.slack,
+            slack_app=app,
+            egress=self.egress,
+            credential_grace=self.credential_grace,
+        )

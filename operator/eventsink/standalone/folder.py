@@ -1,0 +1,129 @@
+"""Tells which files of a folder are new, changed or gone, so that a file in the middle of being replaced changes nothing.
+
+It is polled. A mounted ConfigMap changes by a link (`..data`) to a folder that was not there before, and folders of other machines tell
+of no change at all: looking at each file's inode, time and size finds both, in about a millisecond for a hundred files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from eventsink.standalone.documents import SUFFIXES
+
+MAX_DEPTH = 16
+"""Of folders in folders; a link to a folder above would be followed for ever."""
+MAX_FILES = 10_000
+
+Stamp = tuple[int, int, int, int]
+"""Device, inode, time of the last change in nanoseconds, size: of the file behind all links."""
+Place = tuple[int, int]
+"""Device and inode of the folder itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What stood in the folder."""
+
+    place: Place | None
+    """None: the folder is not there, or cannot be read."""
+    files: Mapping[str, Stamp]
+    """Path below the folder -> stamp."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What to do about it."""
+
+    read: tuple[str, ...] = ()
+    gone: frozenset[str] = frozenset()
+
+
+def look(folder: Path) -> Look:
+    """Look at all files that could hold documents. Names that begin with a dot are passed over, as a ConfigMap's own are."""
+    try:
+        state = folder.stat()
+        files = dict(_files(folder, "", MAX_DEPTH))
+    except OSError:
+        return Look(None, {})
+    return Look((state.st_dev, state.st_ino), files)
+
+
+def _files(folder: Path, prefix: str, depth: int) -> Iterable[tuple[str, Stamp]]:
+    found: list[tuple[str, Stamp]] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda one: one.name):
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_dir():
+                    if depth:
+                        found += _files(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
+                elif entry.name.endswith(SUFFIXES):
+                    state = entry.stat()
+                    found.append((prefix + entry.name, (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)))
+            except FileNotFoundError:
+                continue  # gone, or a link to nothing, at this moment
+            if len(found) > MAX_FILES:
+                raise OSError(f"more than {MAX_FILES} files")
+    return found
+
+
+class Tree:
+    """Compares each look with the one before. Pure.
+
+    A change counts when two looks in a row see it: who writes a file in two steps, or replaces it by deleting and moving, is not caught
+    in between. The first look counts at once, but for what is gone.
+
+    Parameters
+    ----------
+    known
+        Files that were accepted before the start.
+    place
+        Of the folder then.
+    """
+
+    def __init__(self, known: Iterable[str] = (), place: Place | None = None) -> None:
+        self._taken: dict[str, Stamp | None] = dict.fromkeys(known)
+        self._place = place
+        self._last: Look | None = None
+
+    @property
+    def place(self) -> Place | None:
+        """Of the folder when it last held any file."""
+        return self._place
+
+    def lost(self, now: Look) -> bool:
+        """Whether the folder vanished: it is not there, or is empty and another one than before, as after an unmount."""
+        if now.place is None:
+            return True
+        return not now.files and bool(self._taken) and self._place is not None and now.place != self._place
+
+    def changes(self, now: Look) -> Changes:
+        """What changed for good."""
+        last, self._last = self._last, now
+        if self.lost(now):
+            self._last = None if last is None else Look(None, {})
+            return Changes()
+        read = tuple(
+            file
+            for file, stamp in now.files.items()
+            if self._taken.get(file) != stamp and (last is None or last.files.get(file) == stamp)
+        )
+        gone: frozenset[str] = frozenset()
+        if last is not None and last.place is not None:
+            gone = frozenset(file for file in self._taken if file not in now.files and file not in last.files)
+        for file in read:
+            self._taken[file] = now.files[file]
+        for file in gone:
+            del self._taken[file]
+        if now.files or gone:
+            self._place = now.place
+        return Changes(read, gone)
+
+    def read_again(self, file: str) -> None:
+        """It changed while it was read, or could not be read: the next look sees it as changed."""
+        if file in self._taken:
+            self._taken[file] = None

@@ -1,0 +1,200 @@
+"""`eventsink validate`: says of documents, without a cluster, what the operator would say of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from eventsink.controller.compile import compile_sink, references
+from eventsink.controller.config import WebhookPolicy
+from eventsink.controller.problems import Problem
+from eventsink.controller.secret_values import secret_text
+from eventsink.controller.tenancy import Namespace, check_claim
+from eventsink.kube.objects import secret_data
+from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
+from eventsink.resources.spec import KIND, TENANT_LABEL
+from eventsink.sinks.sink import CompiledFrom, SlackTarget
+from eventsink.sinks.slack import check_hook_url
+from eventsink.sinks.slack_api import SlackSettings
+from eventsink.standalone.documents import MAX_FILE_BYTES, Document, DocumentKey, Fault, FileContent, read_documents
+from eventsink.standalone.folder import look
+
+STANDARD_INPUT = "-"
+_UNKNOWN = b"stands-for-a-value-that-is-not-known-here"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found."""
+
+    errors: tuple[Fault, ...]
+    notes: tuple[Fault, ...]
+    """What could not be checked, and what was passed over."""
+    sinks: int
+    """EventSinks that were read."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `--output json` shows it."""
+        return {
+            "valid": not self.errors,
+            "sinks": self.sinks,
+            "errors": [asdict(one) for one in self.errors],
+            "notes": [asdict(one) for one in self.notes],
+        }
+
+
+def read(names: Sequence[str], standard_input: BinaryIO) -> list[FileContent]:
+    """Read files, folders and (`-`) standard input; each file once."""
+    found: dict[str, FileContent] = {}
+    for name in names:
+        if name == STANDARD_INPUT:
+            found.setdefault(name, read_documents("standard input", standard_input.read(MAX_FILE_BYTES + 1)))
+            continue
+        for file in _files(Path(name)):
+            try:
+                with file.open("rb") as stream:
+                    content = read_documents(str(file), stream.read(MAX_FILE_BYTES + 1))
+            except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else "unknown"
+                content = FileContent(faults=(Fault(str(file), 0, "", f"cannot be read: {reason}"),))
+            found.setdefault(os.path.realpath(file), content)
+    return list(found.values())
+
+
+def _files(path: Path) -> list[Path]:
+    return [path / name for name in look(path).files] if path.is_dir() else [path]
+
+
+def check(contents: Sequence[FileContent]) -> Findings:
+    """Check documents together: they may refer to each other. Pure."""
+    errors = [fault for content in contents for fault in content.faults]
+    notes = [note for content in contents for note in content.notes]
+    known: dict[DocumentKey, Document] = {}
+    for one in (document for content in contents for document in content.documents):
+        other = known.setdefault(one.key, one)
+        if other is not one and other.file != one.file:
+            errors.append(
+                Fault(one.file, one.line, "", f"{one.title} stands also at {other.file}:{other.line}; remove one of the two")
+            )
+    namespaces = {
+        name: Namespace(uid=name, tenant=one.object["metadata"]["labels"].get(TENANT_LABEL, ""))
+        for (kind, _, name), one in known.items()
+        if kind == "Namespace"
+    }
+    sinks = [one for one in known.values() if one.kind == KIND]
+    for one in sinks:
+        found = _Sink(one, known, namespaces)
+        errors += found.errors
+        notes += found.notes
+    return Findings(tuple(sorted(set(errors))), tuple(sorted(set(notes))), len(sinks))
+
+
+class _Sink:
+    """What there is to say of one EventSink."""
+
+    def __init__(self, document: Document, known: Mapping[DocumentKey, Document], namespaces: Mapping[str, Namespace]) -> None:
+        self._document = document
+        self.errors: list[Fault] = []
+        self.notes: list[Fault] = []
+        try:
+            sink = read_eventsink(document.object)
+        except InvalidSpec as invalid:
+            self.errors = [self._fault(error.path, error.message) for error in invalid.errors]
+            return
+        if namespaces:
+            self._claim(sink, namespaces)
+        secrets = _Secrets(document.namespace, known)
+        for reference in references(sink.spec):
+            if reference.ref.name not in secrets.given:
+                self._note(
+                    reference.path,
+                    f"not checked: the Secret {reference.ref.name} of the namespace {document.namespace} is not among these documents",
+                )
+        try:
+            if sink.spec.slack is not None:
+                self._slack(sink, secrets)
+            compile_sink(_without_unknown(sink, secrets), secrets, CompiledFrom(generation=0), WebhookPolicy(), _target(sink))
+        except Problem as problem:
+            self._problem(problem)
+
+    def _claim(self, sink: EventSink, namespaces: Mapping[str, Namespace]) -> None:
+        try:
+            check_claim(sink.spec.tenant, sink.namespace, namespaces, allow_unowned=True)
+        except Problem as problem:
+            self._problem(problem)
+            return
+        try:
+            check_claim(sink.spec.tenant, sink.namespace, namespaces, allow_unowned=False)
+        except Problem as problem:
+            path, _, message = problem.message.partition(": ")
+            self._note(path, f"{message} (refused on a cluster; allowed where tenancy.allowUnowned says so, as in eventsink run)")
+
+    def _slack(self, sink: EventSink, secrets: _Secrets) -> None:
+        """What of a Slack sink can be told without Slack."""
+        slack = sink.spec.slack
+        assert slack is not None
+        for reference in references(sink.spec):
+            text = secret_text(reference.path, reference.ref, secrets, sink.namespace)
+            if reference.ref is slack.incoming_webhook_secret_ref and reference.ref.name in secrets.given:
+                try:
+                    check_hook_url(text.strip(), SlackSettings())
+                except ValueError as error:
+                    raise Problem("InvalidSecretValue", f"{reference.path}: {error}") from None
+        if slack.incoming_webhook_secret_ref is None:
+            self._note("spec.slack", "not checked: whether Slack accepts the credential, and has the channel")
+
+    def _problem(self, problem: Problem) -> None:
+        path, _, message = problem.message.partition(": ")
+        self.errors.append(self._fault(path, message))
+
+    def _note(self, path: str, message: str) -> None:
+        self.notes.append(self._fault(path, message))
+
+    def _fault(self, path: str, message: str) -> Fault:
+        return Fault(self._document.file, self._document.line_of(path), path, message)
+
+
+class _Secrets(Mapping[str, Mapping[str, bytes]]):
+    """The Secrets of a namespace; one that is not given holds something under each key."""
+
+    def __init__(self, namespace: str, known: Mapping[DocumentKey, Document]) -> None:
+        self.given = {
+            name: secret_data(one.object)
+            for (kind, lies_in, name), one in known.items()
+            if kind == "Secret" and lies_in == namespace
+        }
+
+    def __getitem__(self, name: str) -> Mapping[str, bytes]:
+        return self.given[name] if name in self.given else _Anything()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.given)
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+
+class _Anything(dict[str, bytes]):
+    def get(self, key: str, default: Any = None) -> Any:
+        return _UNKNOWN
+
+
+def _without_unknown(sink: EventSink, secrets: _Secrets) -> EventSink:
+    """The sink with what must have a form of its own, and is not known, replaced by something of that form."""
+    webhook = sink.spec.webhook
+    if webhook is None:
+        return sink
+    changed: dict[str, Any] = {}
+    if webhook.url_secret_ref is not None and webhook.url_secret_ref.name not in secrets.given:
+        changed = {"url": "https://example.com/", "url_secret_ref": None}
+    if webhook.tls is not None and webhook.tls.ca_secret_ref.name not in secrets.given:
+        changed["tls"] = None
+    spec = sink.spec.model_copy(update={"webhook": webhook.model_copy(update=changed)})
+    return EventSink(**{**vars(sink), "spec": spec})
+
+
+def _target(sink: EventSink) -> SlackTarget | None:
+    return SlackTarget(team_id="T", channel_id="C") if sink.spec.slack is not None else None

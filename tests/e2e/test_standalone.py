@@ -1,0 +1,345 @@
+"""`eventsink run` as a process of its own: documents in a folder, alerts in, signed webhooks out, through edits, kills and unmounts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standardwebhooks
+import yaml
+
+from tests.support.parts import alert, merged, notification, request, write_settings
+from tests.support.processes import RunningProcess, eventsink
+from tests.support.receiver import Answer, Received, Receiver
+from tests.support.waiting import wait_until
+
+POLL = "100ms"
+CANARY = f"canary-{secrets.token_hex(12)}"
+"""Part of every credential of these tests: found in no log and no answer."""
+SIGNING = "whsec_" + base64.b64encode(f"{CANARY}-signing".encode()).decode()
+
+
+def sink(name: str, url: str, *, namespace: str = "acme", tenant: str = "acme", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "eventsink.dev/v1alpha1",
+        "kind": "EventSink",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"tenant": tenant, "name": name, "webhook": {"url": url}, **spec},
+    }
+
+
+def secret(name: str, **values: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "acme"}, "stringData": values}
+
+
+NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}}
+
+
+class Standalone:
+    """A folder of documents, a data folder, and the process that runs on them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.documents = root / "documents"
+        self.data = root / "data"
+        self.documents.mkdir()
+        self.settings: dict[str, Any] = {
+            "folder": {"poll": POLL},
+            "log": {"format": "json"},
+            "intake": {"address": "127.0.0.1:0"},
+            "monitor": {"address": "127.0.0.1:0"},
+            "admin": {"address": "127.0.0.1:0"},
+            "queue": {"minFreeBytes": 0},
+            "egress": {"allow": ["127.0.0.0/8"]},
+            "shutdown": {"grace": "10s"},
+        }
+        self.process: RunningProcess | None = None
+
+    def put(self, file: str, *documents: dict[str, Any]) -> None:
+        """Write a file as a careful program does: whole, by renaming."""
+        self.put_text(file, yaml.safe_dump_all(documents))
+
+    def put_text(self, file: str, text: str) -> None:
+        target = self.documents / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = target.with_name(f".{target.name}.new")
+        new.write_text(text)
+        new.replace(target)
+
+    def start(self, *, ready: bool = True, **settings: Any) -> RunningProcess:
+        file = write_settings(self.root / "standalone.yaml", merged(self.settings, settings))
+        self.process = eventsink("run", self.documents, "--data", self.data, "--config", file, folder=self.root)
+        if ready:
+            self.process.wait_ready()
+        return self.process
+
+    @property
+    def running(self) -> RunningProcess:
+        assert self.process is not None
+        return self.process
+
+    def tell(self, name: str, **labels: str) -> None:
+        """Send an alert of the namespace acme; it must be accepted."""
+        url = f"http://127.0.0.1:{self.running.port_of('intake')}/v1/alerts/alertmanager"
+        token = (self.data / "alertmanager-token").read_text().strip()
+        body = notification(alert(name, **{"namespace": "acme", **labels}), group=name)
+        status, answer = request(url, token, json.dumps(body).encode())
+        assert status == 200, answer
+
+    def deliveries(self, **conditions: str) -> list[dict[str, Any]]:
+        """As the admin API lists them, asked with the token that the first start made."""
+        port = self.running.port_of("admin")
+        arguments = [f"--{name}={value}" for name, value in conditions.items()]
+        token = self.data / "admin-token"
+        command = ["deliveries", "--server", f"http://127.0.0.1:{port}", "--token-file", str(token), "-o", "json", *arguments]
+        listed: list[dict[str, Any]] = json.loads(run(*command).stdout)
+        return listed
+
+    def logged(self, event: str, **members: object) -> dict[str, Any]:
+        return self.running.wait_logged(
+            f"{event} {members}", lambda line: line["event"] == event and members.items() <= line.items()
+        )
+
+
+def run(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    command: Sequence[str | Path] = [sys.executable, "-m", "eventsink", *arguments]
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
+
+
+def name_of(received: Received) -> str:
+    return str(received.json()["data"]["name"])
+
+
+def told(*names: str) -> Callable[[list[Received]], bool]:
+    return lambda seen: {name_of(one) for one in seen} >= set(names)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def standalone(tmp_path: Path) -> Iterator[Standalone]:
+    one = Standalone(tmp_path)
+    yield one
+    if one.process is not None:
+        one.process.close()
+        assert CANARY not in one.process.log.read_text()
+        assert base64.b64encode(CANARY.encode()).decode().rstrip("=")[:-1] not in one.process.log.read_text()
+
+
+def test_a_first_start_needs_a_document_and_nothing_else(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.put("team/sinks.yaml", sink("alerts", receiver.url("/hook"), namespace="default", tenant="default"))
+    standalone.start()
+    token = standalone.data / "alertmanager-token"
+    assert standalone.logged("alerts are taken")["token_files"] == [str(token)]
+    assert token.stat().st_mode & 0o777 == 0o600
+    standalone.tell("DiskFull", namespace="anything")
+    receiver.wait_for(told("DiskFull"), path="/hook")
+    assert standalone.running.terminate() == 0
+    before = token.read_text()
+    standalone.start()
+    assert token.read_text() == before
+
+
+def test_a_webhook_is_signed_with_the_secret_of_a_document(standalone: Standalone, receiver: Receiver) -> None:
+    document = sink("alerts", receiver.url("/hook"))
+    document["spec"]["webhook"]["signingSecretRefs"] = [{"name": "hook", "key": "secret"}]
+    standalone.put("sinks.yaml", NAMESPACE, document, secret("hook", secret=SIGNING))
+    standalone.start()
+    standalone.tell("DiskFull")
+    [received] = receiver.wait_for(1)
+    standardwebhooks.Webhook(SIGNING).verify(received.body, dict(received.headers))
+    standalone.logged("delivery to a sink", sink="acme/alerts", delivering="True")
+    modes = {
+        file.stat().st_mode & 0o077 for file in standalone.data.rglob("*") if file.is_file() and file.suffix in (".json", "")
+    }
+    assert modes == {0}
+
+
+def test_a_change_of_a_sink_counts_without_a_restart(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/old")))
+    standalone.start()
+    standalone.tell("Before")
+    receiver.wait_for(told("Before"), path="/old")
+    standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/new")))
+    standalone.logged("a sink is in force", sink="acme/alerts", generation=2)
+    standalone.tell("After")
+    receiver.wait_for(told("After"), path="/new")
+    assert [name_of(one) for one in receiver.requests("/old")] == ["Before"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("kind: [\n", {"event": "a file is refused; its last good version stays", "file": "sinks.yaml", "line": 2}),
+        (
+            "apiVersion: eventsink.dev/v1alpha1\nkind: EventSink\nmetadata: {name: Alerts}\n",
+            {"event": "a file is refused; its last good version stays", "line": 3, "field": "metadata.name"},
+        ),
+        (
+            "apiVersion: eventsink.dev/v1alpha1\nkind: EventSink\nmetadata: {name: alerts, namespace: acme}\n"
+            f"spec:\n  tenant: acme\n  name: Alerts\n  webhook:\n    url: ftp://{CANARY}\n",
+            {
+                "event": "a sink is not ready",
+                "file": "sinks.yaml",
+                "line": 8,
+                "field": "spec.webhook.url",
+                "reason": "InvalidSpec",
+            },
+        ),
+    ],
+    ids=["no YAML", "no name", "no such URL"],
+)
+def test_a_bad_file_is_told_by_line_and_field_and_its_last_good_version_stays_over_restarts(
+    standalone: Standalone, receiver: Receiver, text: str, expected: dict[str, Any]
+) -> None:
+    standalone.put("owner.yaml", NAMESPACE)
+    standalone.put("sinks.yaml", sink("alerts", receiver.url("/hook")))
+    standalone.start()
+    standalone.put_text("sinks.yaml", text)
+    standalone.logged(**expected)
+    standalone.tell("Still")
+    receiver.wait_for(told("Still"))
+    standalone.running.kill9()
+    standalone.start()
+    standalone.logged(**expected)
+    standalone.tell("StillAfterTheRestart")
+    receiver.wait_for(told("Still", "StillAfterTheRestart"))
+
+
+def test_a_deleted_file_deletes_its_sinks_whose_deliveries_become_dead_letters(
+    standalone: Standalone, receiver: Receiver
+) -> None:
+    receiver.answer(503, path="/gone")
+    standalone.put("gone.yaml", sink("gone", receiver.url("/gone")))
+    standalone.put("stays.yaml", NAMESPACE, sink("stays", receiver.url("/stays")))
+    standalone.start()
+    standalone.tell("DiskFull")
+    receiver.wait_for(1, path="/gone")
+    (standalone.documents / "gone.yaml").unlink()
+    [dead] = wait_until("a dead letter", lambda: standalone.deliveries(state="dead"))
+    assert dead["reason"] == "SinkDeleted"
+    standalone.tell("Next")
+    receiver.wait_for(told("DiskFull", "Next"), path="/stays")
+
+
+def test_a_file_that_is_deleted_while_nothing_runs_deletes_its_sinks_too(standalone: Standalone, receiver: Receiver) -> None:
+    receiver.answer(503)
+    standalone.put("gone.yaml", sink("gone", receiver.url("/gone")))
+    standalone.put("owner.yaml", NAMESPACE)
+    standalone.start()
+    standalone.tell("DiskFull")
+    receiver.wait_for(1)
+    standalone.running.kill9()
+    (standalone.documents / "gone.yaml").unlink()
+    standalone.start()
+    [dead] = wait_until("a dead letter", lambda: standalone.deliveries(state="dead"))
+    assert dead["reason"] == "SinkDeleted"
+
+
+def test_the_same_sink_in_two_files_is_an_error_that_names_both(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.put("a.yaml", NAMESPACE, sink("alerts", receiver.url("/first")))
+    standalone.start()
+    standalone.put("b.yaml", sink("alerts", receiver.url("/second")))
+    line = standalone.logged("a file is refused; its last good version stays", file="b.yaml", line=1)
+    assert line["reason"] == "EventSink acme/alerts stands also at a.yaml:8; remove one of the two"
+    standalone.tell("DiskFull")
+    receiver.wait_for(told("DiskFull"), path="/first")
+    (standalone.documents / "a.yaml").unlink()
+    standalone.logged("a sink is in force", sink="acme/alerts", generation=2)
+
+
+def test_a_mounted_configmap_changes_by_its_link(standalone: Standalone, receiver: Receiver) -> None:
+    mount = standalone.documents
+
+    def publish(version: str, *documents: dict[str, Any]) -> None:
+        folder = mount / f"..{version}"
+        folder.mkdir()
+        (folder / "sinks.yaml").write_text(yaml.safe_dump_all(documents))
+        (mount / "..data_tmp").symlink_to(folder.name)
+        os.replace(mount / "..data_tmp", mount / "..data")
+
+    publish("1", NAMESPACE, sink("alerts", receiver.url("/old")))
+    (mount / "sinks.yaml").symlink_to("..data/sinks.yaml")
+    standalone.start()
+    standalone.tell("Before")
+    receiver.wait_for(told("Before"), path="/old")
+    publish("2", NAMESPACE, sink("alerts", receiver.url("/new")))
+    standalone.logged("a sink is in force", sink="acme/alerts", generation=2)
+    standalone.tell("After")
+    receiver.wait_for(told("After"), path="/new")
+    assert not [line for line in standalone.running.lines() if line["event"] == "a compiled sink was removed"]
+
+
+def test_a_folder_that_vanishes_deletes_nothing(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/hook")))
+    standalone.start()
+    standalone.documents.rename(standalone.root / "elsewhere")
+    standalone.logged("the folder of documents is gone or was unmounted; what it held last stays")
+    standalone.documents.mkdir()
+    standalone.running.kill9()
+    standalone.start()
+    standalone.logged("the folder of documents is gone or was unmounted; what it held last stays")
+    standalone.tell("DiskFull")
+    receiver.wait_for(told("DiskFull"))
+
+
+def test_a_second_process_on_the_same_data_is_refused(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.put("sinks.yaml", sink("alerts", receiver.url("/hook")))
+    first = standalone.start()
+    second = standalone.start(ready=False)
+    assert second.wait() == 1
+    assert "another process works with this data folder" in second.text()
+    second.close()
+    standalone.process = first
+    assert first.terminate() == 0
+
+
+def test_kill_9_loses_nothing(standalone: Standalone, receiver: Receiver) -> None:
+    receiver.answer(Answer(503))
+    standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/hook")))
+    standalone.start()
+    names = [f"Alert{number}" for number in range(30)]
+    for name in names:
+        standalone.tell(name)
+    standalone.running.kill9()
+    receiver.answer(200)
+    standalone.start()
+    receiver.wait_for(told(*names))
+    assert standalone.running.terminate() == 0
+
+
+def test_a_claim_of_another_tenant_is_refused_as_in_a_cluster(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.put("sinks.yaml", NAMESPACE, sink("thief", receiver.url("/hook"), namespace="other"))
+    standalone.start()
+    line = standalone.logged("a sink is not ready", sink="other/thief", reason="TenantOwnedElsewhere", field="spec.tenant")
+    assert line["line"] == 15
+    standalone.tell("DiskFull")
+    assert standalone.deliveries() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["absent"], "there is no such folder"),
+        ([".", "--data", "data"], "lies in the folder of documents"),
+    ],
+)
+def test_a_wrong_folder_stops_the_start_with_a_sentence(
+    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = run("run", *arguments)
+    assert ended.returncode == 2
+    assert sentence in ended.stderr

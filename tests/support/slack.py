@@ -29,35 +29,25 @@ As a program, `python -m tests.support.slack --port N`, it prints one JSON line 
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from tests.support.receiver import DISCONNECT, HANG, POLL_SECONDS, Answer, Received, Receiver
-from tests.support.slack_state import (
-    BOT_SCOPES,
-    Channel,
-    Clock,
-    Grant,
-    Pace,
-    Posted,
-    Refused,
-    State,
-    Token,
-    Window,
-    Workspace,
-    truth,
-)
+from tests.support.slack_content import Refused
+from tests.support.slack_http import HOOK_STATUSES, arguments, basic, bearer, json_answer, parsed, payload, text_answer
+from tests.support.slack_pace import Clock, Pace, Window
+from tests.support.slack_state import BOT_SCOPES, Channel, Grant, Posted, State, Token, Workspace, truth
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 __all__ = ["WEBHOOK", "Clock", "Posted", "Slack"]
@@ -66,17 +56,6 @@ WEBHOOK = "webhook"
 """In place of a method's name: every incoming webhook."""
 MESSAGE_SECONDS = 1.0
 LISTS_PER_MINUTE = 20
-_HOOK_STATUSES = {
-    "invalid_payload": 400,
-    "no_text": 400,
-    "user_not_found": 400,
-    "action_prohibited": 403,
-    "channel_not_found": 404,
-    "no_service": 404,
-    "channel_is_archived": 410,
-    "ratelimited": 429,
-    "rollup_error": 500,
-}
 _BUT_DONE = frozenset({"fatal_error"})
 """Some aspect of the operation may have succeeded, Slack says of it: here it has."""
 
@@ -125,17 +104,17 @@ class Slack:
         self._failures: dict[str, list[_Failure]] = {}
         self._calls: Counter[str] = Counter()
         self._on_message = on_message
-        self._broken: Exception | None = None
+        self._broken: str | None = None
         self._front = _Front(self._answer, port)
 
     def __enter__(self) -> Self:
         self._front.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
         if self._broken is not None and error is None:
-            raise self._broken
+            raise AssertionError(f"the stand-in of Slack made a mistake: {self._broken}")
 
     def __repr__(self) -> str:
         return f"Slack({self.url}, {self._state})"
@@ -309,7 +288,7 @@ class Slack:
         done
             Whether the call takes effect all the same; absent, fatal_error does.
         """
-        if method == WEBHOOK and status is None and error not in _HOOK_STATUSES:
+        if method == WEBHOOK and status is None and error not in HOOK_STATUSES:
             raise ValueError(f"no status is known for a webhook that answers {error}: give one")
         done = error in _BUT_DONE if done is None else done
         self._put(method, _Failure(error, times, self._id(channel), done, status, retry_after))
@@ -403,16 +382,17 @@ class Slack:
                 if path.startswith("/services/"):
                     return self._hooked(path, request)
         except Exception as error:  # a mistake of the stand-in must fail the test, not look like an answer of Slack
-            self._broken = error
+            # Neither the exception itself nor its text: the arguments of its frames are shown with it, credentials among them.
+            self._broken = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
             return Answer(500)
         return Answer(404)
 
     def _call(self, method: str, request: Received) -> Answer:
         self._calls[method] += 1
         try:
-            form = _arguments(request)
+            form = arguments(request)
         except Refused as refused:
-            return _json(refused)
+            return json_answer(refused)
         failure = self._failure(method, self._named_channel(form))
         if failure is not None and not failure.done:
             return _failed(failure)
@@ -420,9 +400,9 @@ class Slack:
         try:
             granted = self._grant(method, form, request, headers)
         except Refused as refused:
-            answer = _json(refused, headers)
+            answer = json_answer(refused, headers)
         else:
-            answer = _json({"ok": True, **granted}, headers)
+            answer = json_answer({"ok": True, **granted}, headers)
         return answer if failure is None else _failed(failure)
 
     def _named_channel(self, form: Mapping[str, Any]) -> str | None:
@@ -437,7 +417,7 @@ class Slack:
             return self._authorize(form, request)
         if method not in _SCOPES:
             raise Refused("unknown_method")
-        caller = state.authenticate(_token(form, request), *_SCOPES[method])
+        caller = state.authenticate(bearer(form, request), *_SCOPES[method])
         headers["x-oauth-scopes"] = ",".join(sorted(caller.scopes))
         content = {name: value for name, value in form.items() if name != "token"}
         match method:
@@ -453,11 +433,11 @@ class Slack:
             case "conversations.join":
                 return state.join(caller, form.get("channel"))
             case _:
-                posted = self._told(state.post(caller, _parsed(content)))
+                posted = self._told(state.post(caller, parsed(content)))
                 return {"channel": posted.channel, "ts": posted.ts, "message": {"type": "message", **posted.body}}
 
     def _authorize(self, form: Mapping[str, Any], request: Received) -> dict[str, Any]:
-        client_id, client_secret = _basic(request) or (form.get("client_id"), form.get("client_secret"))
+        client_id, client_secret = basic(request) or (form.get("client_id"), form.get("client_secret"))
         self._state.check_client(client_id, client_secret)
         match form.get("grant_type") or "authorization_code":
             case "authorization_code":
@@ -484,11 +464,11 @@ class Slack:
         if failure is not None and not failure.done:
             return _failed(failure, webhook=True)
         try:
-            self._told(self._state.post_by_hook(path, _payload(request)))
+            self._told(self._state.post_by_hook(path, payload(request)))
         except Refused as refused:
-            answer = _text(refused.error, _HOOK_STATUSES[refused.error], refused.retry_after)
+            answer = text_answer(refused.error, HOOK_STATUSES[refused.error], refused.retry_after)
         else:
-            answer = _text("ok", 200)
+            answer = text_answer("ok", 200)
         return answer if failure is None else _failed(failure, webhook=True)
 
     def _told(self, posted: Posted) -> Posted:
@@ -538,100 +518,11 @@ def _identity(url: str, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _arguments(request: Received) -> dict[str, Any]:
-    """The arguments of a call of the Web API: of the query, then of a JSON object or a form."""
-    found: dict[str, Any] = dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
-    found.pop("token", None)  # a token in a URL would be in logs: apps made since 2021 cannot do it
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not request.body:
-        return found
-    if kind == "application/json":
-        try:
-            body = json.loads(request.body)
-        except ValueError:
-            raise Refused("invalid_json") from None
-        if not isinstance(body, dict):
-            raise Refused("json_not_object")
-        body.pop("token", None)
-        return found | body
-    if kind == "application/x-www-form-urlencoded":
-        try:
-            return found | dict(parse_qsl(request.body.decode(), keep_blank_values=True))
-        except ValueError:
-            raise Refused("invalid_form_data") from None
-    raise Refused("invalid_post_type" if kind else "missing_post_type")
-
-
-def _parsed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A message's arguments, with blocks and attachments read where a form carries them as JSON."""
-    found = dict(content)
-    for name, error in (("blocks", "invalid_blocks_format"), ("attachments", "invalid_attachments")):
-        value = found.get(name)
-        if isinstance(value, str) and value:
-            try:
-                found[name] = json.loads(value)
-            except ValueError:
-                raise Refused(error) from None
-        if found.get(name) and not isinstance(found[name], list):
-            raise Refused(error)
-    return found
-
-
-def _payload(request: Received) -> dict[str, Any]:
-    """The message of an incoming webhook: JSON, or a form with JSON in `payload`."""
-    text = request.body
-    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        text = dict(parse_qsl(request.body)).get(b"payload", b"")
-    try:
-        found = json.loads(text)
-    except ValueError:
-        raise Refused("invalid_payload") from None
-    if not isinstance(found, dict):
-        raise Refused("invalid_payload")
-    return found
-
-
-def _token(form: Mapping[str, Any], request: Received) -> str | None:
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return token.strip()
-    found = form.get("token")
-    return found if isinstance(found, str) else None
-
-
-def _basic(request: Received) -> tuple[str, str] | None:
-    kind, _, value = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "basic":
-        return None
-    try:
-        user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-    except ValueError:
-        return "", ""
-    return user, password
-
-
-def _json(content: Mapping[str, Any] | Refused, headers: Mapping[str, str] | None = None) -> Answer:
-    status, more = 200, {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
-    if isinstance(content, Refused):
-        if content.retry_after is not None:
-            status, more["Retry-After"] = 429, str(content.retry_after)
-        content = {"ok": False, "error": content.error, **content.details}
-    return Answer(status, more, json.dumps(content).encode())
-
-
-def _text(word: str, status: int, retry_after: int | None = None) -> Answer:
-    headers = {"Content-Type": "text/html"}
-    if status == 429:
-        headers["Retry-After"] = str(retry_after or 1)
-        word = "rate_limited"
-    return Answer(status, headers, word.encode())
-
-
 def _failed(failure: _Failure, *, webhook: bool = False) -> Answer:
     if failure.instead is not None:
         return failure.instead
     if webhook:
-        return _text(failure.error, failure.status or _HOOK_STATUSES[failure.error], failure.retry_after)
+        return text_answer(failure.error, failure.status or HOOK_STATUSES[failure.error], failure.retry_after)
     limited = failure.error == "ratelimited"
     headers = {"Content-Type": "application/json; charset=utf-8"}
     if limited or failure.retry_after is not None:
@@ -646,20 +537,20 @@ def line(posted: Posted) -> str:
     return json.dumps(told | {"via": posted.via, "message": posted.body}, ensure_ascii=False)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(options: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; credentials go to a file that only its owner reads, never to the output."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.slack", description="A stand-in of Slack on loopback.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--channel", action="append", help="a channel's name; may be repeated (default: alerts)")
     parser.add_argument("--credentials", type=Path, help="write addresses, a token, a code and webhooks into this file")
-    options = parser.parse_args(arguments)
+    wanted = parser.parse_args(options)
     stopped = threading.Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stopped.set())
-    with Slack(port=options.port, on_message=lambda posted: print(line(posted), flush=True)) as slack:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with Slack(port=wanted.port, on_message=lambda posted: print(line(posted), flush=True)) as slack:
         slack.add_workspace("T00000001", "Acme")
-        channels = {name: slack.add_channel("T00000001", name) for name in options.channel or ["alerts"]}
-        if options.credentials is not None:
+        channels = {name: slack.add_channel("T00000001", name) for name in wanted.channel or ["alerts"]}
+        if wanted.credentials is not None:
             known = {
                 "api_url": slack.api_url,
                 "url": slack.url,
@@ -669,7 +560,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "code": slack.issue_code("T00000001"),
                 "webhooks": {name: slack.issue_webhook(identifier) for name, identifier in channels.items()},
             }
-            descriptor = os.open(options.credentials, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = os.open(wanted.credentials, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 json.dump(known, file)
         print(json.dumps({"event": "listening", "part": "slack", "port": slack.port}), file=sys.stderr, flush=True)

@@ -7,23 +7,19 @@ in the docstring of `tests.support.slack`.
 from __future__ import annotations
 
 import base64
-import importlib
-import math
 import secrets
-import time
-from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from tests.support.slack_content import Refused, check
+from tests.support.slack_pace import Clock, Pace, Window
 
 CODE_SECONDS = 600.0
 ROTATED_TOKEN_SECONDS = 43_200
 MAX_LIMIT = 999
 DEFAULT_LIMIT = 100
 MAX_TEXT = 40_000
-MAX_MARKDOWN_TEXT = 12_000
-MAX_BLOCKS_CHARACTERS = 13_000
-LIST_WINDOW_SECONDS = 60.0
 BOT_SCOPES = ("chat:write", "channels:read", "groups:read")
 TYPE_SCOPES = {
     "public_channel": "channels:read",
@@ -31,47 +27,6 @@ TYPE_SCOPES = {
     "mpim": "mpim:read",
     "im": "im:read",
 }
-
-
-class Clock:
-    """Seconds since the epoch; a test moves it on instead of waiting.
-
-    Parameters
-    ----------
-    stopped
-        Time passes by `advance` alone.
-    """
-
-    def __init__(self, *, stopped: bool = False) -> None:
-        self._stopped_at = time.time() if stopped else None
-        self._moved = 0.0
-
-    def __call__(self) -> float:
-        return (time.time() if self._stopped_at is None else self._stopped_at) + self._moved
-
-    def advance(self, seconds: float) -> None:
-        """Let that much time pass at once."""
-        self._moved += seconds
-
-
-class Refused(Exception):
-    """A call that Slack does not grant.
-
-    Attributes
-    ----------
-    error
-        The documented name.
-    details
-        Further members of the answer.
-    retry_after
-        Whole seconds, where the answer is to come later.
-    """
-
-    def __init__(self, error: str, *, retry_after: int | None = None, **details: Any) -> None:
-        super().__init__(error)
-        self.error = error
-        self.details = details
-        self.retry_after = retry_after
 
 
 @dataclass(slots=True)
@@ -165,43 +120,6 @@ class Posted:
     def text(self) -> str:
         """Its text, empty where there is none."""
         return str(self.body.get("text") or "")
-
-
-@dataclass
-class Pace:
-    """One message each `interval` seconds and channel, after a burst of `burst`; an interval of 0 counts nothing."""
-
-    interval: float
-    burst: int = 1
-    _spent: dict[str, float] = field(default_factory=dict)
-
-    def take(self, channel: str, now: float) -> int:
-        """0: let it through; else the whole seconds to wait. A refusal spends nothing."""
-        # The time at which all that was let through is paid for (GCRA): a burst may run ahead of it.
-        paid = max(self._spent.get(channel, now), now)
-        wait = paid - now - (self.burst - 1) * self.interval
-        if wait > 1e-9:
-            return max(1, math.ceil(wait))
-        self._spent[channel] = paid + self.interval
-        return 0
-
-
-@dataclass
-class Window:
-    """At most `limit` calls in any minute, each team for itself; 0 counts nothing."""
-
-    limit: int
-    _calls: dict[str, deque[float]] = field(default_factory=dict)
-
-    def take(self, team_id: str, now: float) -> int:
-        """0: let it through; else the whole seconds to wait."""
-        calls = self._calls.setdefault(team_id, deque())
-        while calls and calls[0] <= now - LIST_WINDOW_SECONDS:
-            calls.popleft()
-        if self.limit and len(calls) >= self.limit:
-            return max(1, math.ceil(calls[0] + LIST_WINDOW_SECONDS - now))
-        calls.append(now)
-        return 0
 
 
 class State:
@@ -453,52 +371,9 @@ class State:
         return answer
 
 
-def check(body: Mapping[str, Any], *, webhook: bool) -> None:
-    """Whether a message's content is one that Slack takes.
-
-    Raises
-    ------
-    Refused
-        It is not.
-    """
-    if not any(body.get(name) for name in ("text", "blocks", "attachments", "markdown_text")):
-        raise Refused("no_text")
-    if len(str(body.get("markdown_text") or "")) > MAX_MARKDOWN_TEXT:
-        raise Refused("msg_too_long")
-    attachments = body.get("attachments")
-    lists = [body.get("blocks")] + [one.get("blocks") for one in attachments or () if isinstance(one, Mapping)]
-    if sum(_characters(one) for one in lists) > MAX_BLOCKS_CHARACTERS:
-        raise Refused("invalid_payload" if webhook else "msg_blocks_too_long")
-    found = problems(body, webhook=webhook)
-    if found:
-        messages = [f"[ERROR] {one}" for one in found]
-        raise Refused("invalid_payload" if webhook else "invalid_blocks", response_metadata={"messages": messages})
-
-
-def problems(body: Mapping[str, Any], *, webhook: bool) -> list[str]:
-    """What the strict check of Slack's limits says; nothing where that is not there."""
-    try:
-        limits = importlib.import_module("tests.support.slack_limits")
-    except ModuleNotFoundError as error:
-        if error.name != "tests.support.slack_limits":
-            raise
-        return []
-    return list(limits.problems(body, webhook=webhook))
-
-
 def truth(value: object) -> bool:
     """A boolean argument, as JSON or forms carry it."""
     return value is True or str(value).lower() in ("1", "true")
-
-
-def _characters(value: object) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(_characters(one) for one in value.values())
-    if isinstance(value, list):
-        return sum(_characters(one) for one in value)
-    return 0
 
 
 def _whole(value: object, absent: int) -> int:

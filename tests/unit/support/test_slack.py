@@ -24,7 +24,7 @@ from slack_sdk.webhook import WebhookClient
 from tests.support import slack as slack_module
 from tests.support.processes import RunningProcess
 from tests.support.slack import WEBHOOK, Clock, Slack
-from tests.support.slack_state import Pace
+from tests.support.slack_pace import Pace
 
 FORM = "application/x-www-form-urlencoded"
 ALL_SCOPES = ("chat:write", "channels:read", "groups:read", "channels:join")
@@ -549,7 +549,7 @@ def test_nothing_that_it_shows_holds_a_credential(slack: Slack) -> None:
 
 def test_a_mistake_of_its_own_fails_the_test_that_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
-        raise RuntimeError("a mistake")
+        raise RuntimeError("canary")
 
     def used() -> None:
         with Slack() as started:
@@ -557,8 +557,10 @@ def test_a_mistake_of_its_own_fails_the_test_that_uses_it(monkeypatch: pytest.Mo
             monkeypatch.setattr(started._state, "page", broken)
             raw(f"{started.api_url}conversations.list", f"token={started.issue_token('T1')}".encode(), FORM)
 
-    with pytest.raises(RuntimeError, match="a mistake"):
+    with pytest.raises(AssertionError, match="made a mistake: RuntimeError") as error:
         used()
+    assert error.value.__context__ is None
+    assert "canary" not in str(error.value).replace('RuntimeError("canary")', "")
 
 
 def test_as_a_program_it_prints_a_line_for_each_message_and_no_credential(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Whether the stand-in of Slack takes what a message holds."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+MAX_MARKDOWN_TEXT = 12_000
+MAX_BLOCKS_CHARACTERS = 13_000
+
+
+class Refused(Exception):
+    """A call that Slack does not grant.
+
+    Attributes
+    ----------
+    error
+        The documented name.
+    details
+        Further members of the answer.
+    retry_after
+        Whole seconds, where the answer is to come later.
+    """
+
+    def __init__(self, error: str, *, retry_after: int | None = None, **details: Any) -> None:
+        super().__init__(error)
+        self.error = error
+        self.details = details
+        self.retry_after = retry_after
+
+
+def check(body: Mapping[str, Any], *, webhook: bool) -> None:
+    """Whether a message's content is one that Slack takes.
+
+    Raises
+    ------
+    Refused
+        It is not.
+    """
+    if not any(body.get(name) for name in ("text", "blocks", "attachments", "markdown_text")):
+        raise Refused("no_text")
+    if len(str(body.get("markdown_text") or "")) > MAX_MARKDOWN_TEXT:
+        raise Refused("msg_too_long")
+    attachments = body.get("attachments")
+    lists = [body.get("blocks")] + [one.get("blocks") for one in attachments or () if isinstance(one, Mapping)]
+    if sum(_characters(one) for one in lists) > MAX_BLOCKS_CHARACTERS:
+        raise Refused("invalid_payload" if webhook else "msg_blocks_too_long")
+    found = problems(body, webhook=webhook)
+    if found:
+        messages = [f"[ERROR] {one}" for one in found]
+        raise Refused("invalid_payload" if webhook else "invalid_blocks", response_metadata={"messages": messages})
+
+
+def problems(body: Mapping[str, Any], *, webhook: bool) -> list[str]:
+    """What the strict check of Slack's limits says; nothing where that is not there."""
+    try:
+        limits = importlib.import_module("tests.support.slack_limits")
+    except ModuleNotFoundError as error:
+        if error.name != "tests.support.slack_limits":
+            raise
+        return []
+    return list(limits.problems(body, webhook=webhook))
+
+
+def _characters(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_characters(one) for one in value.values())
+    if isinstance(value, list):
+        return sum(_characters(one) for one in value)
+    return 0

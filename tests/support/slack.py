@@ -34,41 +34,26 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from tests.support.receiver import DISCONNECT, HANG, POLL_SECONDS, Answer, Received, Receiver
-from tests.support.slack_content import Refused
-from tests.support.slack_http import HOOK_STATUSES, arguments, basic, bearer, json_answer, parsed, payload, text_answer
+from tests.support.slack_http import HOOK_STATUSES
+from tests.support.slack_methods import BUT_DONE, WEBHOOK, Failure, Methods
 from tests.support.slack_pace import Clock, Pace, Window
-from tests.support.slack_state import BOT_SCOPES, Channel, Grant, Posted, State, Token, Workspace, truth
+from tests.support.slack_state import BOT_SCOPES, Channel, Grant, Posted, State, Workspace
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 __all__ = ["WEBHOOK", "Clock", "Posted", "Slack"]
 
-WEBHOOK = "webhook"
-"""In place of a method's name: every incoming webhook."""
 MESSAGE_SECONDS = 1.0
+"""Between two messages of a channel. Slack lets short bursts through, and promises none."""
 LISTS_PER_MINUTE = 20
-_BUT_DONE = frozenset({"fatal_error"})
-"""Some aspect of the operation may have succeeded, Slack says of it: here it has."""
-
-
-@dataclass(slots=True)
-class _Failure:
-    error: str
-    left: int | None
-    channel: str | None
-    done: bool
-    status: int | None = None
-    retry_after: int | None = None
-    instead: Answer | None = None
+"""Tier 2, which conversations.list is of."""
 
 
 class Slack:
@@ -101,10 +86,7 @@ class Slack:
         self.clock = clock or Clock()
         self._state = State(self.clock, Pace(message_seconds, burst), Window(lists_per_minute))
         self._lock = threading.RLock()
-        self._failures: dict[str, list[_Failure]] = {}
-        self._calls: Counter[str] = Counter()
-        self._on_message = on_message
-        self._broken: str | None = None
+        self._methods = Methods(self._state, lambda: self.url, on_message)
         self._front = _Front(self._answer, port)
 
     def __enter__(self) -> Self:
@@ -113,8 +95,8 @@ class Slack:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-        if self._broken is not None and error is None:
-            raise AssertionError(f"the stand-in of Slack made a mistake: {self._broken}")
+        if self._methods.mistake and error is None:
+            raise AssertionError(f"the stand-in of Slack made a mistake: {self._methods.mistake}")
 
     def __repr__(self) -> str:
         return f"Slack({self.url}, {self._state})"
@@ -290,29 +272,29 @@ class Slack:
         """
         if method == WEBHOOK and status is None and error not in HOOK_STATUSES:
             raise ValueError(f"no status is known for a webhook that answers {error}: give one")
-        done = error in _BUT_DONE if done is None else done
-        self._put(method, _Failure(error, times, self._id(channel), done, status, retry_after))
+        done = error in BUT_DONE if done is None else done
+        self._put(method, Failure(error, times, self._id(channel), done, status, retry_after))
 
     def hang(self, method: str, *, times: int | None = 1, channel: str | None = None, done: bool = False) -> None:
         """Never answer the next calls of a method; with `done` they take effect."""
-        self._put(method, _Failure("hang", times, self._id(channel), done, instead=HANG))
+        self._put(method, Failure("hang", times, self._id(channel), done, instead=HANG))
 
     def hang_up(self, method: str, *, times: int | None = 1, channel: str | None = None, done: bool = False) -> None:
         """Close the connection of the next calls of a method instead of answering; with `done` they take effect."""
-        self._put(method, _Failure("hang up", times, self._id(channel), done, instead=DISCONNECT))
+        self._put(method, Failure("hang up", times, self._id(channel), done, instead=DISCONNECT))
 
     def heal(self, method: str | None = None) -> None:
         """Forget the failures of a method, or of all."""
         with self._lock:
             if method is None:
-                self._failures.clear()
+                self._methods.failures.clear()
             else:
-                self._failures.pop(method, None)
+                self._methods.failures.pop(method, None)
 
     def calls(self, method: str) -> int:
         """How often a method (or `WEBHOOK`) was called, refusals counted in."""
         with self._lock:
-            return self._calls[method]
+            return self._methods.calls[method]
 
     def messages(self, channel: str | None = None) -> list[Posted]:
         """What was posted so far, in order; with an id or a name, only in that channel."""
@@ -350,7 +332,7 @@ class Slack:
     def _shown(self) -> str:
         with self._lock:
             posted = Counter(one.channel_name for one in self._state.messages)
-            calls = dict(self._calls)
+            calls = dict(self._methods.calls)
         told = ", ".join(f"#{name} {count}" for name, count in posted.items()) or "none"
         return f"posted: {told}; calls: {', '.join(f'{name} {count}' for name, count in calls.items()) or 'none'}"
 
@@ -358,134 +340,13 @@ class Slack:
         with self._lock:
             return None if channel is None else self._state.channel(channel).id
 
-    def _put(self, method: str, failure: _Failure) -> None:
-        with self._lock:
-            self._failures.setdefault(method, []).append(failure)
-
-    def _failure(self, method: str, channel: str | None) -> _Failure | None:
-        told = self._failures.get(method, [])
-        for one in told:
-            if one.channel is None or one.channel == channel:
-                if one.left is not None:
-                    one.left -= 1
-                    if one.left <= 0:
-                        told.remove(one)
-                return one
-        return None
-
     def _answer(self, request: Received) -> Answer:
-        path = urlsplit(request.path).path
-        try:
-            with self._lock:
-                if path.startswith("/api/"):
-                    return self._call(path.removeprefix("/api/"), request)
-                if path.startswith("/services/"):
-                    return self._hooked(path, request)
-        except Exception as error:  # a mistake of the stand-in must fail the test, not look like an answer of Slack
-            # Neither the exception itself nor its text: the arguments of its frames are shown with it, credentials among them.
-            self._broken = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
-            return Answer(500)
-        return Answer(404)
+        with self._lock:
+            return self._methods.answer(request)
 
-    def _call(self, method: str, request: Received) -> Answer:
-        self._calls[method] += 1
-        try:
-            form = arguments(request)
-        except Refused as refused:
-            return json_answer(refused)
-        failure = self._failure(method, self._named_channel(form))
-        if failure is not None and not failure.done:
-            return _failed(failure)
-        headers: dict[str, str] = {}
-        try:
-            granted = self._grant(method, form, request, headers)
-        except Refused as refused:
-            answer = json_answer(refused, headers)
-        else:
-            answer = json_answer({"ok": True, **granted}, headers)
-        return answer if failure is None else _failed(failure)
-
-    def _named_channel(self, form: Mapping[str, Any]) -> str | None:
-        for one in self._state.channels.values():
-            if form.get("channel") in (one.id, one.name, f"#{one.name}"):
-                return one.id
-        return None
-
-    def _grant(self, method: str, form: Mapping[str, Any], request: Received, headers: dict[str, str]) -> dict[str, Any]:
-        state = self._state
-        if method == "oauth.v2.access":
-            return self._authorize(form, request)
-        if method not in _SCOPES:
-            raise Refused("unknown_method")
-        caller = state.authenticate(bearer(form, request), *_SCOPES[method])
-        headers["x-oauth-scopes"] = ",".join(sorted(caller.scopes))
-        content = {name: value for name, value in form.items() if name != "token"}
-        match method:
-            case "auth.test":
-                return _identity(self.url, state.workspaces[caller.team_id])
-            case "auth.revoke":
-                caller.revoked = not truth(form.get("test"))
-                return {"revoked": caller.revoked}
-            case "conversations.list":
-                return state.page(caller, form)
-            case "conversations.info":
-                return {"channel": _readable(caller, state.visible(caller, form.get("channel"))).shown()}
-            case "conversations.join":
-                return state.join(caller, form.get("channel"))
-            case _:
-                posted = self._told(state.post(caller, parsed(content)))
-                return {"channel": posted.channel, "ts": posted.ts, "message": {"type": "message", **posted.body}}
-
-    def _authorize(self, form: Mapping[str, Any], request: Received) -> dict[str, Any]:
-        client_id, client_secret = basic(request) or (form.get("client_id"), form.get("client_secret"))
-        self._state.check_client(client_id, client_secret)
-        match form.get("grant_type") or "authorization_code":
-            case "authorization_code":
-                answer, grant = self._state.exchange(form.get("code"), form.get("redirect_uri"))
-            case "refresh_token":
-                return self._state.refresh(form.get("refresh_token"))
-            case _:
-                raise Refused("invalid_grant_type")
-        answer["authed_user"] = {"id": "U00000001"}
-        if grant.webhook_channel is not None:
-            channel = self._state.channels[grant.webhook_channel]
-            answer["scope"] += ",incoming-webhook"
-            answer["incoming_webhook"] = {
-                "channel": f"#{channel.name}",
-                "channel_id": channel.id,
-                "configuration_url": f"{self.url}services/configure",
-                "url": self._front.url(self._state.issue_hook(channel.id)),
-            }
-        return answer
-
-    def _hooked(self, path: str, request: Received) -> Answer:
-        self._calls[WEBHOOK] += 1
-        failure = self._failure(WEBHOOK, self._state.hook_channel(path))
-        if failure is not None and not failure.done:
-            return _failed(failure, webhook=True)
-        try:
-            self._told(self._state.post_by_hook(path, payload(request)))
-        except Refused as refused:
-            answer = text_answer(refused.error, HOOK_STATUSES[refused.error], refused.retry_after)
-        else:
-            answer = text_answer("ok", 200)
-        return answer if failure is None else _failed(failure, webhook=True)
-
-    def _told(self, posted: Posted) -> Posted:
-        if self._on_message is not None:
-            self._on_message(posted)
-        return posted
-
-
-_SCOPES: dict[str, tuple[str, ...]] = {
-    "auth.test": (),
-    "auth.revoke": (),
-    "chat.postMessage": ("chat:write",),
-    "conversations.info": (),
-    "conversations.join": ("channels:join",),
-    "conversations.list": (),
-}
-"""What a call needs whatever it asks for; conversations.list and .info need one for the kind of channel."""
+    def _put(self, method: str, failure: Failure) -> None:
+        with self._lock:
+            self._methods.failures.setdefault(method, []).append(failure)
 
 
 class _Front(Receiver):
@@ -497,38 +358,6 @@ class _Front(Receiver):
 
     def _take(self, request: Received) -> Answer:
         return self._decide(request)
-
-
-def _readable(caller: Token, channel: Channel) -> Channel:
-    needed = "groups:read" if channel.private else "channels:read"
-    if needed not in caller.scopes:
-        raise Refused("missing_scope", needed=needed, provided=",".join(sorted(caller.scopes)))
-    return channel
-
-
-def _identity(url: str, workspace: Workspace) -> dict[str, Any]:
-    return {
-        "url": url,
-        "team": workspace.name,
-        "user": "eventsink",
-        "team_id": workspace.team_id,
-        "user_id": workspace.bot_user,
-        "bot_id": f"B{workspace.team_id}BOT",
-        "is_enterprise_install": False,
-    }
-
-
-def _failed(failure: _Failure, *, webhook: bool = False) -> Answer:
-    if failure.instead is not None:
-        return failure.instead
-    if webhook:
-        return text_answer(failure.error, failure.status or HOOK_STATUSES[failure.error], failure.retry_after)
-    limited = failure.error == "ratelimited"
-    headers = {"Content-Type": "application/json; charset=utf-8"}
-    if limited or failure.retry_after is not None:
-        headers["Retry-After"] = str(1 if failure.retry_after is None else failure.retry_after)
-    body = json.dumps({"ok": False, "error": failure.error}).encode()
-    return Answer(failure.status or (429 if limited else 200), headers, body)
 
 
 def line(posted: Posted) -> str:
@@ -562,6 +391,7 @@ def main(options: list[str] | None = None) -> int:
             }
             descriptor = os.open(wanted.credentials, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:
+                os.fchmod(descriptor, 0o600)  # it may have been there before
                 json.dump(known, file)
         print(json.dumps({"event": "listening", "part": "slack", "port": slack.port}), file=sys.stderr, flush=True)
         stopped.wait()

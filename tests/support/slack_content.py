@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_MARKDOWN_TEXT = 12_000
+"""Characters; beyond, msg_too_long."""
 MAX_BLOCKS_CHARACTERS = 13_000
+"""Characters of all blocks together; refused messages were seen from 13,172 on, and no page gives a number."""
 
 
 class Refused(Exception):

@@ -16,11 +16,15 @@ from tests.support.slack_content import Refused, check
 from tests.support.slack_pace import Clock, Pace, Window
 
 CODE_SECONDS = 600.0
+"""A code of an installation is good for ten minutes."""
 ROTATED_TOKEN_SECONDS = 43_200
-MAX_LIMIT = 999
-DEFAULT_LIMIT = 100
+"""A token of an app with rotation lives twelve hours."""
+DEFAULT_LIMIT, MAX_LIMIT = 100, 999
+"""Channels on one page of conversations.list: unless asked for, and at most ("an integer under 1000")."""
 MAX_TEXT = 40_000
+"""Characters of a text; what is beyond is cut, not refused."""
 BOT_SCOPES = ("chat:write", "channels:read", "groups:read")
+"""What the documentation of the Slack sinks asks for."""
 TYPE_SCOPES = {
     "public_channel": "channels:read",
     "private_channel": "groups:read",

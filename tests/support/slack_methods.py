@@ -1,0 +1,220 @@
+"""What the stand-in of Slack answers to each method and each incoming webhook, and the failures that a test wants instead."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.support.receiver import Answer, Received
+from tests.support.slack_content import Refused
+from tests.support.slack_http import HOOK_STATUSES, arguments, basic, bearer, json_answer, parsed, payload, text_answer
+from tests.support.slack_state import Channel, Posted, State, Token, Workspace, truth
+
+WEBHOOK = "webhook"
+"""In place of a method's name: every incoming webhook."""
+BUT_DONE = frozenset({"fatal_error"})
+"""Some aspect of the operation may have succeeded, Slack says of it: here it has."""
+
+
+@dataclass(slots=True)
+class Failure:
+    """One thing that goes wrong with the next calls of a method."""
+
+    error: str
+    left: int | None
+    channel: str | None
+    done: bool
+    status: int | None = None
+    retry_after: int | None = None
+    instead: Answer | None = None
+
+
+class Methods:
+    """Answers requests from the state; not safe for threads by itself.
+
+    Parameters
+    ----------
+    state
+        What is known.
+    url
+        Tells where the stand-in listens.
+    on_message
+        Called with each message taken.
+
+    Attributes
+    ----------
+    failures
+        By method, or `WEBHOOK`, in the order in which they come.
+    calls
+        How often each was called.
+    mistake
+        Where the stand-in itself went wrong, if it did.
+    """
+
+    def __init__(self, state: State, url: Callable[[], str], on_message: Callable[[Posted], None] | None) -> None:
+        self._state, self._url, self._on_message = state, url, on_message
+        self.failures: dict[str, list[Failure]] = {}
+        self.calls: Counter[str] = Counter()
+        self.mistake = ""
+
+    def answer(self, request: Received) -> Answer:
+        """To a request for any path."""
+        path = urlsplit(request.path).path
+        try:
+            if path.startswith("/api/"):
+                return self._call(path.removeprefix("/api/"), request)
+            if path.startswith("/services/"):
+                return self._hooked(path, request)
+        except Exception as error:  # a mistake of the stand-in must fail the test, not look like an answer of Slack
+            # Neither the exception itself nor its text: the arguments of its frames are shown with it, credentials among them.
+            self.mistake = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
+            return Answer(500)
+        return Answer(404)
+
+    def _failure(self, method: str, channel: str | None) -> Failure | None:
+        told = self.failures.get(method, [])
+        for one in told:
+            if one.channel is None or one.channel == channel:
+                if one.left is not None:
+                    one.left -= 1
+                    if one.left <= 0:
+                        told.remove(one)
+                return one
+        return None
+
+    def _call(self, method: str, request: Received) -> Answer:
+        self.calls[method] += 1
+        try:
+            form = arguments(request)
+        except Refused as refused:
+            return json_answer(refused)
+        failure = self._failure(method, self._named_channel(form))
+        if failure is not None and not failure.done:
+            return _failed(failure)
+        headers: dict[str, str] = {}
+        try:
+            granted = self._grant(method, form, request, headers)
+        except Refused as refused:
+            answer = json_answer(refused, headers)
+        else:
+            answer = json_answer({"ok": True, **granted}, headers)
+        return answer if failure is None else _failed(failure)
+
+    def _named_channel(self, form: Mapping[str, Any]) -> str | None:
+        for one in self._state.channels.values():
+            if form.get("channel") in (one.id, one.name, f"#{one.name}"):
+                return one.id
+        return None
+
+    def _grant(self, method: str, form: Mapping[str, Any], request: Received, headers: dict[str, str]) -> dict[str, Any]:
+        state = self._state
+        if method == "oauth.v2.access":
+            return self._authorize(form, request)
+        if method not in _SCOPES:
+            raise Refused("unknown_method")
+        caller = state.authenticate(bearer(form, request), *_SCOPES[method])
+        headers["x-oauth-scopes"] = ",".join(sorted(caller.scopes))
+        content = {name: value for name, value in form.items() if name != "token"}
+        match method:
+            case "auth.test":
+                return _identity(self._url(), state.workspaces[caller.team_id])
+            case "auth.revoke":
+                caller.revoked = not truth(form.get("test"))
+                return {"revoked": caller.revoked}
+            case "conversations.list":
+                return state.page(caller, form)
+            case "conversations.info":
+                return {"channel": _readable(caller, state.visible(caller, form.get("channel"))).shown()}
+            case "conversations.join":
+                return state.join(caller, form.get("channel"))
+            case _:
+                posted = self._told(state.post(caller, parsed(content)))
+                return {"channel": posted.channel, "ts": posted.ts, "message": {"type": "message", **posted.body}}
+
+    def _authorize(self, form: Mapping[str, Any], request: Received) -> dict[str, Any]:
+        client_id, client_secret = basic(request) or (form.get("client_id"), form.get("client_secret"))
+        self._state.check_client(client_id, client_secret)
+        match form.get("grant_type") or "authorization_code":
+            case "authorization_code":
+                answer, grant = self._state.exchange(form.get("code"), form.get("redirect_uri"))
+            case "refresh_token":
+                return self._state.refresh(form.get("refresh_token"))
+            case _:
+                raise Refused("invalid_grant_type")
+        answer["authed_user"] = {"id": "U00000001"}
+        if grant.webhook_channel is not None:
+            channel = self._state.channels[grant.webhook_channel]
+            answer["scope"] += ",incoming-webhook"
+            answer["incoming_webhook"] = {
+                "channel": f"#{channel.name}",
+                "channel_id": channel.id,
+                "configuration_url": f"{self._url()}services/configure",
+                "url": self._url() + self._state.issue_hook(channel.id).removeprefix("/"),
+            }
+        return answer
+
+    def _hooked(self, path: str, request: Received) -> Answer:
+        self.calls[WEBHOOK] += 1
+        failure = self._failure(WEBHOOK, self._state.hook_channel(path))
+        if failure is not None and not failure.done:
+            return _failed(failure, webhook=True)
+        try:
+            self._told(self._state.post_by_hook(path, payload(request)))
+        except Refused as refused:
+            answer = text_answer(refused.error, HOOK_STATUSES[refused.error], refused.retry_after)
+        else:
+            answer = text_answer("ok", 200)
+        return answer if failure is None else _failed(failure, webhook=True)
+
+    def _told(self, posted: Posted) -> Posted:
+        if self._on_message is not None:
+            self._on_message(posted)
+        return posted
+
+
+_SCOPES: dict[str, tuple[str, ...]] = {
+    "auth.test": (),
+    "auth.revoke": (),
+    "chat.postMessage": ("chat:write",),
+    "conversations.info": (),
+    "conversations.join": ("channels:join",),
+    "conversations.list": (),
+}
+"""What a call needs whatever it asks for; conversations.list and .info need one for the kind of channel."""
+
+
+def _readable(caller: Token, channel: Channel) -> Channel:
+    needed = "groups:read" if channel.private else "channels:read"
+    if needed not in caller.scopes:
+        raise Refused("missing_scope", needed=needed, provided=",".join(sorted(caller.scopes)))
+    return channel
+
+
+def _identity(url: str, workspace: Workspace) -> dict[str, Any]:
+    return {
+        "url": url,
+        "team": workspace.name,
+        "user": "eventsink",
+        "team_id": workspace.team_id,
+        "user_id": workspace.bot_user,
+        "bot_id": f"B{workspace.team_id}BOT",
+        "is_enterprise_install": False,
+    }
+
+
+def _failed(failure: Failure, *, webhook: bool = False) -> Answer:
+    if failure.instead is not None:
+        return failure.instead
+    if webhook:
+        return text_answer(failure.error, failure.status or HOOK_STATUSES[failure.error], failure.retry_after)
+    limited = failure.error == "ratelimited"
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    if limited or failure.retry_after is not None:
+        headers["Retry-After"] = str(1 if failure.retry_after is None else failure.retry_after)
+    body = json.dumps({"ok": False, "error": failure.error}).encode()
+    return Answer(failure.status or (429 if limited else 200), headers, body)

@@ -9,10 +9,13 @@ STAMP := $(VENV)/.made
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock lint format types crds test bench check controlplane
+.PHONY: help demo venv lock lint format types crds test bench check controlplane
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
+
+demo: $(STAMP) $(if $(CLUSTER),controlplane) ## see it at work, in a minute; CLUSTER=1: on a real API server; KEEP=1: leave it running
+	@$(BIN)/python -m demo $(if $(CLUSTER),--cluster) $(if $(KEEP),--keep)
 
 venv: $(STAMP) ## the environment, from requirements/dev.txt
 
@@ -38,7 +41,7 @@ format: $(STAMP) ## ruff's format and safe fixes
 
 types: $(STAMP) ## mypy, strict
 	@echo "== types"
-	@$(BIN)/mypy operator/eventsink tests
+	@$(BIN)/mypy operator/eventsink tests demo
 
 crds: $(STAMP) ## the CRD, from the models
 	@$(BIN)/python -m eventsink.resources.crd crds

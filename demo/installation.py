@@ -1,0 +1,185 @@
+"""What the demo runs on: `eventsink run` over a folder, or operator and router on a real API server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from string import Template
+from typing import Any, Protocol
+
+from demo.draw import aside
+from tests.controlplane import ControlPlane
+from tests.support.cluster import install, install_crd
+from tests.support.kubectl import Kubectl
+from tests.support.parts import Router, cluster_router, merged, request, start_operator, write_settings
+from tests.support.ports import free_port
+from tests.support.processes import RunningProcess, eventsink
+from tests.support.slack import Slack
+from tests.support.waiting import wait_until
+
+SINKS = sorted((Path(__file__).parent / "sinks").glob("*.yaml"))
+REFUSED = Path(__file__).parent / "refused.yaml"
+VALIDATE_TIMEOUT_SECONDS = 60
+
+
+class Installation(Protocol):
+    """One way to run EventSink."""
+
+    url: str
+    """Where alerts are sent."""
+    token: str
+    """Of the source, for the header Authorization."""
+
+    def start(self, values: dict[str, str]) -> None:
+        """Start, with the sample sinks, and return when all are ready."""
+        ...
+
+    def refuse(self) -> str:
+        """What a person is told who applies a manifest that is wrong."""
+        ...
+
+    def kill(self) -> None:
+        """kill -9 of the process that holds the queue."""
+        ...
+
+    def restart(self) -> None:
+        """Start that process again, and return when it is ready."""
+        ...
+
+    def deliveries(self, query: str) -> list[dict[str, Any]]:
+        """What the admin API lists."""
+        ...
+
+    def close(self) -> None:
+        """End everything."""
+        ...
+
+
+def settings(slack: Slack) -> dict[str, Any]:
+    """What both ways need: loopback as a destination, the stand-in of Slack, and little patience."""
+    return {
+        "egress": {"allow": ["127.0.0.0/8"]},
+        "slack": {"apiUrl": slack.api_url, "hookUrls": [slack.url]},
+        "dispatch": {"retry": {"first": "500ms", "longest": "2s", "sinkLongest": "1s"}},
+    }
+
+
+class Standalone:
+    """`eventsink run` over a folder of YAML."""
+
+    def __init__(self, folder: Path, slack: Slack) -> None:
+        self._folder = folder
+        self._documents = folder / "documents"
+        self._data = folder / "data"
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}/v1/alerts/alertmanager"
+        self.token = ""
+        self._admin = free_port()
+        own = {
+            "log": {"format": "json"},
+            "folder": {"poll": "200ms"},
+            "intake": {"address": f"127.0.0.1:{port}"},
+            "admin": {"address": f"127.0.0.1:{self._admin}"},
+            "monitor": {"address": "127.0.0.1:0"},
+            "shutdown": {"unready": "0s", "grace": "5s"},
+        }
+        self._settings = write_settings(folder / "standalone.yaml", merged(settings(slack), own))
+        self._process: RunningProcess | None = None
+
+    def start(self, values: dict[str, str]) -> None:
+        self._documents.mkdir()
+        for file in SINKS:
+            (self._documents / file.name).write_text(Template(file.read_text()).substitute(values))
+        aside(f"eventsink run {self._documents} --data {self._data} --config {self._settings}")
+        self.restart()
+        self.token = (self._data / "alertmanager-token").read_text().strip()
+
+    def refuse(self) -> str:
+        aside(f"eventsink validate {REFUSED.relative_to(Path.cwd()) if REFUSED.is_relative_to(Path.cwd()) else REFUSED}")
+        command = [sys.executable, "-m", "eventsink", "validate", str(REFUSED)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_SECONDS)
+        return done.stdout.strip() if done.returncode == 1 else ""
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill9()
+
+    def restart(self) -> None:
+        self._process = eventsink("run", self._documents, "--data", self._data, "--config", self._settings, folder=self._folder)
+        self._process.wait_ready()
+
+    def deliveries(self, query: str) -> list[dict[str, Any]]:
+        token = (self._data / "admin-token").read_text().strip()
+        found: list[dict[str, Any]] = request(f"http://127.0.0.1:{self._admin}/v1/deliveries?{query}", token)[1]["deliveries"]
+        return found
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.close()
+
+
+class Cluster:
+    """Operator and router as processes over a real API server, with the roles of manifests/."""
+
+    def __init__(self, folder: Path, slack: Slack) -> None:
+        self._folder = folder
+        self._slack = slack
+        self._stack = ExitStack()
+        self.url = ""
+        self.token = ""
+        self._kubectl: Kubectl
+        self._router: Router
+
+    def start(self, values: dict[str, str]) -> None:
+        aside("etcd, kube-apiserver and kube-controller-manager (built once, about six minutes, if they are not there yet)")
+        plane = self._stack.enter_context(ControlPlane())
+        self._kubectl = Kubectl(plane.admin_kubeconfig)
+        aside("kubectl apply -k manifests/default")
+        install_crd(self._kubectl)
+        installed = install(plane, self._kubectl)
+        shared = settings(self._slack)
+        operator = {key: shared[key] for key in ("egress", "slack")}
+        self._stack.enter_context(start_operator(installed, self._folder, **operator)).wait_ready()
+        self._router = cluster_router(
+            installed,
+            self._folder,
+            **shared,
+            intake={"address": f"127.0.0.1:{free_port()}"},
+            admin={"address": f"127.0.0.1:{free_port()}"},
+        )
+        self._stack.callback(lambda: self._router.running.close())
+        self._router.start()
+        self.url, self.token = self._router.url, self._router.token
+        # Namespaces first: the rest lies in them.
+        for file in sorted(SINKS, key=lambda one: one.name != "tenants.yaml"):
+            aside(f"kubectl apply -f demo/sinks/{file.name}")
+            target = self._folder / file.name
+            target.write_text(Template(file.read_text()).substitute(values))
+            self._kubectl.apply(target)
+        for one in self._kubectl.list("eventsink"):
+            name, namespace = one["metadata"]["name"], one["metadata"]["namespace"]
+            self._kubectl.wait_condition("eventsink", name, "Ready", "True", namespace=namespace)
+            sink = f"{namespace}/{name}"
+            wait_until(
+                f"{sink} at the router",
+                lambda sink=sink: sink in [known["sink"] for known in self._router.admin("/v1/sinks")[1]["sinks"]],  # type: ignore[misc]
+            )
+
+    def refuse(self) -> str:
+        aside("kubectl apply -f demo/refused.yaml")
+        return self._kubectl.apply(REFUSED, expect_failure=True).strip()
+
+    def kill(self) -> None:
+        self._router.running.kill9()
+
+    def restart(self) -> None:
+        self._router.start()
+
+    def deliveries(self, query: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._router.admin(f"/v1/deliveries?{query}")[1]["deliveries"]
+        return found
+
+    def close(self) -> None:
+        self._stack.close()

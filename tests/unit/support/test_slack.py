@@ -243,6 +243,7 @@ def test_a_channel_takes_one_message_a_second(slack: Slack) -> None:
     [
         (Pace(1), [0, 0.5, 0.9, 1, 1.5, 2.5], [0, 1, 1, 0, 1, 0]),
         (Pace(1, burst=3), [0, 0, 0, 0, 1, 1, 4], [0, 0, 0, 1, 0, 1, 0]),
+        (Pace(1, burst=2), [0, 60, 60, 60], [0, 0, 0, 1]),
         (Pace(2.5), [0, 0, 2], [0, 3, 1]),
         (Pace(0), [0, 0, 0], [0, 0, 0]),
     ],
@@ -305,6 +306,9 @@ def test_a_channel_is_told_renamed_archived_and_joined(slack: Slack) -> None:
     identifier = slack.add_channel("T1", "open", member=False)
     private = slack.add_channel("T1", "private", private=True)
     slack.rename("open", "opened")
+    for channel, scope in ((identifier, "channels:read"), (private, "groups:read")):
+        lacking = client(slack, scopes=[one for one in ALL_SCOPES if one != scope])
+        assert refused(lacking.conversations_info, channel=channel)[0] == "missing_scope"
     assert told.conversations_info(channel=identifier)["channel"]["name"] == "opened"
     assert refused(told.conversations_info, channel="opened")[0] == "channel_not_found"
     assert told.conversations_info(channel=identifier)["channel"]["is_member"] is False

@@ -44,8 +44,12 @@ def check(body: Mapping[str, Any], *, webhook: bool) -> None:
         raise Refused("no_text")
     if len(str(body.get("markdown_text") or "")) > MAX_MARKDOWN_TEXT:
         raise Refused("msg_too_long")
-    attachments = body.get("attachments")
-    lists = [body.get("blocks")] + [one.get("blocks") for one in attachments or () if isinstance(one, Mapping)]
+    attachments = body.get("attachments") or []
+    if not _objects(attachments):
+        raise Refused("invalid_payload" if webhook else "invalid_attachments")
+    lists = [body.get("blocks") or [], *(one.get("blocks") or [] for one in attachments)]
+    if not all(_objects(one) for one in lists):
+        raise Refused("invalid_payload" if webhook else "invalid_blocks_format")
     if sum(_characters(one) for one in lists) > MAX_BLOCKS_CHARACTERS:
         raise Refused("invalid_payload" if webhook else "msg_blocks_too_long")
     found = problems(body, webhook=webhook)
@@ -63,6 +67,10 @@ def problems(body: Mapping[str, Any], *, webhook: bool) -> list[str]:
             raise
         return []
     return list(limits.problems(body, webhook=webhook))
+
+
+def _objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
 
 
 def _characters(value: object) -> int:

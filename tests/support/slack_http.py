@@ -58,8 +58,6 @@ def parsed(content: Mapping[str, Any]) -> dict[str, Any]:
                 found[name] = json.loads(value)
             except ValueError:
                 raise Refused(error) from None
-        if found.get(name) and not isinstance(found[name], list):
-            raise Refused(error)
     return found
 
 

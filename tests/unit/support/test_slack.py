@@ -190,6 +190,9 @@ BODIES: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "bad by the limits": ({"text": "bad"}, "invalid_blocks", "invalid_payload"),
     "long blocks": ({"blocks": LONG}, "msg_blocks_too_long", "invalid_payload"),
     "long blocks in an attachment": ({"attachments": [{"blocks": LONG}]}, "msg_blocks_too_long", "invalid_payload"),
+    "blocks that are no list": ({"blocks": {"type": "divider"}}, "invalid_blocks_format", "invalid_payload"),
+    "blocks of words": ({"attachments": [{"blocks": ["divider"]}]}, "invalid_blocks_format", "invalid_payload"),
+    "attachments of words": ({"attachments": ["one"]}, "invalid_attachments", "invalid_payload"),
     "long markdown": ({"markdown_text": "x" * 12_001}, "msg_too_long", None),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import pytest
 import standardwebhooks
 import yaml
 
+from tests.support.cluster import ROOT
 from tests.support.parts import alert, merged, notification, request, write_settings
+from tests.support.ports import free_ports
 from tests.support.processes import RunningProcess, eventsink
 from tests.support.receiver import Answer, Received, Receiver
 from tests.support.waiting import wait_until
@@ -343,3 +346,32 @@ def test_a_wrong_folder_stops_the_start_with_a_sentence(
     ended = run("run", *arguments)
     assert ended.returncode == 2
     assert sentence in ended.stderr
+
+
+def test_the_commands_of_the_page_deliver_an_alert(receiver: Receiver, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "standalone.md").read_text()
+    commands = re.findall(r"<!-- test: standalone -->\n```sh\n(.*?)```", text, re.DOTALL)
+    assert len(commands) == 4
+    intake, admin, monitor = free_ports(3)
+    script = (
+        "\n".join(commands).replace("127.0.0.1:8080", f"127.0.0.1:{intake}").replace("127.0.0.1:9090", f"127.0.0.1:{monitor}")
+    )
+    addresses = {"INTAKE": intake, "ADMIN": admin, "MONITOR": monitor}
+    # A command that fails ends the script, and with it the process in its background.
+    script = f"trap 'kill $(jobs -p)' EXIT\n{script}\ntrap - EXIT\nkill -TERM $!\nwait $!\n"
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RECEIVER": receiver.url("/hook"),
+            "EVENTSINK_ADMIN_SERVER": f"http://127.0.0.1:{admin}",
+            **{f"EVENTSINK_STANDALONE__{part}__ADDRESS": f"127.0.0.1:{port}" for part, port in addresses.items()},
+        },
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    receiver.wait_for(told("DiskFull"), path="/hook")

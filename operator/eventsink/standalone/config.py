@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from eventsink.controller.config import OperatorSettings, TenancySettings, WebhookPolicy
@@ -32,13 +34,34 @@ class FolderSettings(Settings):
     """Between two looks at the folder. A change counts once two looks in a row have seen it."""
 
 
+class OpenTenancySettings(TenancySettings):
+    """Who may claim a tenant. Whoever may write into the folder is trusted more than a tenant of a cluster."""
+
+    allow_unowned: bool = True
+    """Whether a sink may claim a tenant that no Namespace document owns (label eventsink.dev/tenant)."""
+
+
+class TerminalLogSettings(LogSettings):
+    """What is logged, and how it looks."""
+
+    format: Literal["json", "text"] = "text"
+    """`json`: one object a line, for machines; `text`: for a person at a terminal."""
+
+
+class QuickShutdownSettings(ShutdownSettings):
+    """What happens at SIGTERM: readiness goes first, then the intake, then what is on its way."""
+
+    unready: Seconds = 0.0
+    """How long alerts are still taken after readiness went, until load balancers have noticed; here there is none by default."""
+
+
 class StandaloneSettings(ProcessSettings):
     """All settings of `eventsink run`."""
 
     folder: FolderSettings = FolderSettings()
     sources: tuple[SourceSettings, ...] = ()
     """Who may send alerts; none: one source alertmanager, whose token is made at the first start."""
-    tenancy: TenancySettings = TenancySettings(allow_unowned=True)
+    tenancy: OpenTenancySettings = OpenTenancySettings()
     webhooks: WebhookPolicy = WebhookPolicy()
     slack: SlackPlatform = SlackPlatform()
     slack_app: SlackAppSettings = SlackAppSettings()
@@ -52,8 +75,8 @@ class StandaloneSettings(ProcessSettings):
     transport: TransportSettings = TransportSettings()
     admin: AdminSettings = AdminSettings()
     monitor: MonitorSettings = MonitorSettings()
-    log: LogSettings = LogSettings(format="text")
-    shutdown: ShutdownSettings = ShutdownSettings(unready=0.0)
+    log: TerminalLogSettings = TerminalLogSettings()
+    shutdown: QuickShutdownSettings = QuickShutdownSettings()
 
     def router(self) -> RouterSettings:
         """The router's half."""

@@ -195,8 +195,9 @@ def _values(text: str) -> Iterator[tuple[Any, dict[str, int]]]:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = mark.line + 1 if mark is not None else _line_at(text, getattr(error, "position", 0))
         raise _NotYaml(line, "is not valid YAML; look at the indentation, quotes and colons here and above") from None
-    except (ValueError, RecursionError):
-        raise _NotYaml(0, "cannot be read as YAML: a number is out of range, or it is nested too deeply") from None
+    except (ValueError, AttributeError, RecursionError):
+        # What YAML's types raise where a value is none of theirs (!!int x, !!timestamp x).
+        raise _NotYaml(0, "cannot be read as YAML: a value is none of its type (!!), or it is nested too deeply") from None
 
 
 def _line_at(text: str, position: object) -> int:

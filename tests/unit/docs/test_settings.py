@@ -27,6 +27,8 @@ UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
 
 def duration(seconds: float) -> str:
     """Seconds as people write them into the settings."""
+    if not seconds:
+        return "0s"
     unit, size = next((unit, size) for unit, size in UNITS if seconds / size == int(seconds / size) and seconds >= size)
     return f"{seconds / size:g}{unit}"
 

@@ -1,0 +1,171 @@
+"""Reading files: what is a document, what is wrong and where, and that no text shows a value."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventsink.standalone.documents import MAX_FILE_BYTES, Fault, read_documents
+
+SINK = """\
+apiVersion: eventsink.dev/v1alpha1
+kind: EventSink
+metadata:
+  name: alerts
+spec:
+  webhook:
+    headers:
+      - name: X-Team
+"""
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: hook}\n"
+
+
+def faults(text: str) -> list[tuple[int, str]]:
+    return [(fault.line, fault.field) for fault in read_documents("f.yaml", text.encode()).faults]
+
+
+def test_a_document_without_a_namespace_lies_in_the_default_one() -> None:
+    [document] = read_documents("f.yaml", SINK.encode()).documents
+    assert (document.key, document.line) == (("EventSink", "default", "alerts"), 1)
+    assert document.title == "EventSink default/alerts"
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("spec", 5),
+        ("spec.webhook.headers", 7),
+        ("spec.webhook.headers[0]", 8),
+        ("spec.webhook.headers[0].name", 8),
+        ("spec.webhook.headers[0].value", 8),
+        ("spec.webhook.url", 6),
+        ("spec.tenant", 5),
+        ("", 1),
+        ("status", 1),
+    ],
+)
+def test_each_field_has_its_line_and_an_absent_one_that_of_the_nearest_around_it(path: str, line: int) -> None:
+    [document] = read_documents("f.yaml", SINK.encode()).documents
+    assert document.line_of(path) == line
+
+
+def test_several_documents_and_lists_count_as_their_items_with_their_own_lines() -> None:
+    items = "kind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata: {name: acme}\n"
+    found = read_documents("f.yaml", f"---\n---\n{SECRET}---\n{items}".encode())
+    assert [(one.title, one.line) for one in found.documents] == [("Secret default/hook", 3), ("Namespace acme", 9)]
+
+
+def test_json_may_be_indented_by_tabs() -> None:
+    text = json.dumps(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hook"}, "stringData": {"a": "x\ty"}}, indent="\t"
+    )
+    [document] = read_documents("f.json", text.encode()).documents
+    assert document.object["data"] == {"a": base64.b64encode(b"x\ty").decode()}
+    assert document.line_of("stringData.a") == 8
+
+
+def test_string_data_stands_over_data() -> None:
+    [document] = read_documents("f.yaml", f"{SECRET}data: {{a: b2xk, b: b2xk}}\nstringData: {{a: new}}\n".encode()).documents
+    assert document.object["data"] == {"a": base64.b64encode(b"new").decode(), "b": "b2xk"}
+
+
+def test_what_a_server_would_have_written_is_left_out() -> None:
+    text = SINK.replace("  name: alerts\n", "  name: alerts\n  uid: x\n  deletionTimestamp: now\n") + "status: {conditions: []}\n"
+    [document] = read_documents("f.yaml", text.encode()).documents
+    assert document.object.keys() == {"apiVersion", "kind", "metadata", "spec"}
+    assert document.object["metadata"] == {"name": "alerts", "namespace": "default"}
+
+
+def test_other_kinds_are_noted_and_no_fault() -> None:
+    found = read_documents("f.yaml", b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
+    assert not found.faults
+    assert [(note.line, note.field) for note in found.notes] == [(1, "kind")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("kind: EventSink\n", [(1, "apiVersion")]),
+        ("a: 1\n", [(1, "kind")]),
+        ("- a\n", [(1, "")]),
+        (SINK.replace("alerts", "Alerts"), [(4, "metadata.name")]),
+        (SINK.replace("name: alerts", "{name: alerts, namespace: _sinks}"), [(3, "metadata.namespace")]),
+        (SINK.replace("spec:", "spek:"), [(5, "spek")]),
+        (SINK.replace("alerts", "alerts\n  name: again"), [(5, "")]),
+        (SINK.replace("v1alpha1", "v1"), [(1, "apiVersion")]),
+        (f"{SECRET}data:\n  a: b2xk\n  b: secret!\n", [(6, "data.b")]),
+        (f"{SECRET}stringData:\n  a: 1234\n", [(5, "stringData.a")]),
+        (f'{SECRET}stringData:\n  a: "\\ud800"\n', [(5, "stringData.a")]),
+        (f"{SECRET}stringData: secret\n", [(4, "stringData")]),
+        (f"{SECRET}---\n{SECRET}", [(5, "")]),
+        ("a: &a [*a]\n", [(1, "")]),
+        ("\n\na: [\n", [(4, "")]),
+        ("a: 1\n\tb: 2\n", [(2, "")]),
+        ("[" * 5000, [(0, "")]),
+    ],
+)
+def test_what_is_wrong_is_told_by_line_and_field(text: str, expected: list[tuple[int, str]]) -> None:
+    if "namespace: _sinks" in text:
+        text = text.replace("metadata:\n  {", "metadata: {")
+    assert faults(text) == expected
+
+
+def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 10)
+    )
+    assert faults(bomb) == [(1, "")]
+
+
+def test_a_file_that_is_too_large_or_no_text_is_refused() -> None:
+    assert faults("#" * (MAX_FILE_BYTES + 1)) == [(0, "")]
+    assert [fault.line for fault in read_documents("f", b"a: 1\nb: \xff\n").faults] == [2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: *canary7\n",
+        "a: !canary7 x\n",
+        "a: !!int canary7\n",
+        "a: !!timestamp canary7\n",
+        "a: !!binary canary7é\n",
+        "a: !!python/object:canary7 {}\n",
+        "%canary7\n",
+        "a: 'canary7\n",
+        "a: canary7: b\n",
+        f"{SECRET}data: {{a: canary7}}\n",
+        f"{SECRET}data: canary7\n",
+        f"{SECRET}stringData: [canary7]\n",
+        f"{SECRET}stringData: {{a: [canary7]}}\n",
+        "canary7\n",
+        "kind: canary7\n",
+        SINK.replace("name: alerts", "name: Canary7 canary7"),
+    ],
+)
+def test_no_text_shows_what_stands_there(text: str) -> None:
+    found = read_documents("f.yaml", text.encode())
+    assert found.faults or found.notes
+    assert "canary7" not in "".join(map(str, (*found.faults, *found.notes)))
+    assert "canary7" not in repr(found)
+
+
+@given(st.binary(max_size=200) | st.text(alphabet="abk:{}[]-&*!|>'\"\n\t #%", max_size=200).map(str.encode))
+def test_no_file_can_end_the_program(content: bytes) -> None:
+    read_documents("f.yaml", content)
+
+
+@pytest.mark.parametrize(
+    ("fault", "shown"),
+    [
+        (Fault("a.yaml", 12, "spec.webhook.url", "no"), "a.yaml:12: spec.webhook.url: no"),
+        (Fault("a.yaml", 3, "", "no"), "a.yaml:3: no"),
+        (Fault("a.yaml", 0, "", "no"), "a.yaml: no"),
+    ],
+)
+def test_a_fault_reads_as_those_of_compilers(fault: Fault, shown: str) -> None:
+    assert str(fault) == shown

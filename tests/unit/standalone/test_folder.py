@@ -1,0 +1,96 @@
+"""Which looks at a folder make a change, as tables; and what a look sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eventsink.standalone.folder import Look, Place, Stamp, Tree, look
+
+HERE: Place = (1, 1)
+OTHER: Place = (2, 1)
+OLD: Stamp = (1, 2, 3, 4)
+NEW: Stamp = (1, 3, 3, 4)
+
+
+def at(place: Place | None = HERE, /, **files: Stamp) -> Look:
+    return Look(place, files)
+
+
+@pytest.mark.parametrize(
+    ("looks", "read", "gone"),
+    [
+        ([at(a=OLD)], [("a",)], [set()]),
+        ([at(a=OLD), at(a=OLD)], [("a",), ()], [set(), set()]),
+        ([at(a=OLD), at(a=NEW), at(a=NEW), at(a=NEW)], [("a",), (), ("a",), ()], [set()] * 4),
+        ([at(a=OLD), at(a=OLD, b=NEW), at(a=OLD, b=NEW)], [("a",), (), ("b",)], [set()] * 3),
+        ([at(a=OLD, b=OLD), at(b=OLD), at(b=OLD), at(b=OLD)], [("a", "b"), (), (), ()], [set(), set(), {"a"}, set()]),
+        ([at(a=OLD, b=OLD), at(b=OLD), at(a=OLD, b=OLD)], [("a", "b"), (), ()], [set()] * 3),
+        ([at(a=OLD), at(), at()], [("a",), (), ()], [set(), set(), {"a"}]),
+        ([at(a=OLD), at(None), at(None), at(None)], [("a",), (), (), ()], [set()] * 4),
+        ([at(a=OLD), at(OTHER), at(OTHER), at(OTHER)], [("a",), (), (), ()], [set()] * 4),
+        ([at(a=OLD), at(OTHER), at(OTHER), at(OTHER, a=NEW), at(OTHER, a=NEW)], [("a",), (), (), (), ("a",)], [set()] * 5),
+        ([at(a=OLD, b=OLD), at(None), at(b=OLD), at(b=OLD)], [("a", "b"), (), (), ()], [set(), set(), set(), {"a"}]),
+    ],
+    ids=[
+        "the first look counts at once",
+        "no change",
+        "a changed file counts when it stands still",
+        "a new file, too",
+        "a deleted file counts when it stays away",
+        "a file that was away for one look was replaced",
+        "the last file is deleted",
+        "the folder vanishes",
+        "the folder is unmounted",
+        "another folder is mounted",
+        "a file that is missing behind an outage is looked for twice",
+    ],
+)
+def test_a_change_counts_when_two_looks_in_a_row_see_it(
+    looks: list[Look], read: list[tuple[str, ...]], gone: list[set[str]]
+) -> None:
+    tree = Tree()
+    changes = [tree.changes(one) for one in looks]
+    assert [one.read for one in changes] == read
+    assert [one.gone for one in changes] == gone
+
+
+def test_a_file_of_an_earlier_run_is_gone_only_after_two_looks() -> None:
+    tree = Tree(["a", "b"], HERE)
+    assert [(one.read, one.gone) for one in map(tree.changes, [at(b=OLD), at(b=OLD)])] == [
+        (("b",), frozenset()),
+        ((), frozenset({"a"})),
+    ]
+
+
+def test_an_empty_folder_at_the_start_is_not_the_one_that_was_mounted_before() -> None:
+    tree = Tree(["a"], OTHER)
+    assert tree.lost(at())
+    assert not any(tree.changes(at()).gone for _ in range(3))
+
+
+def test_a_file_that_could_not_be_read_is_read_again() -> None:
+    tree = Tree()
+    tree.changes(at(a=OLD))
+    tree.read_again("a")
+    assert tree.changes(at(a=OLD)).read == ("a",)
+
+
+def test_a_look_sees_files_of_documents_in_all_folders_behind_links(tmp_path: Path) -> None:
+    (tmp_path / "team").mkdir()
+    (tmp_path / "..data").mkdir()
+    for name in ("a.yaml", "b.txt", ".hidden.yaml", "team/c.yml", "..data/d.json"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "d.json").symlink_to("..data/d.json")
+    (tmp_path / "broken.yaml").symlink_to("nothing")
+    (tmp_path / "team" / "round").symlink_to(tmp_path / "team")
+    found = look(tmp_path)
+    assert {"a.yaml", "d.json", "team/c.yml"} <= found.files.keys()
+    assert all(name.endswith(("a.yaml", "c.yml", "d.json")) for name in found.files)
+    behind = (tmp_path / "..data" / "d.json").stat()
+    assert found.files["d.json"] == (behind.st_dev, behind.st_ino, behind.st_mtime_ns, behind.st_size)
+
+
+def test_a_folder_that_is_not_there_has_no_place(tmp_path: Path) -> None:
+    assert look(tmp_path / "absent") == Look(None, {})

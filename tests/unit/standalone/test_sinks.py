@@ -1,0 +1,33 @@
+"""What documents get that a cluster would give them: uids and generations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventsink.standalone.config import StandaloneSettings
+from eventsink.standalone.documents import Document
+from eventsink.standalone.sinks import next_generations, uid_of
+
+
+def documents(**specs: Any) -> dict[tuple[str, str, str], Document]:
+    made = [Document("f", 1, "EventSink", "acme", name, {"spec": spec}) for name, spec in specs.items()]
+    return {one.key: one for one in made}
+
+
+def test_a_generation_grows_with_each_change_of_a_spec() -> None:
+    first = next_generations({}, documents(a={"x": 1}, b={"x": 1}))
+    second = next_generations(first, documents(a={"x": 2}, b={"x": 1}))
+    assert {sink: number for sink, (number, _) in second.items()} == {"acme/a": 2, "acme/b": 1}
+    assert next_generations(second, documents(b={"x": 1})) == {"acme/b": second["acme/b"]}
+
+
+def test_a_uid_is_made_of_kind_namespace_and_name_and_stays() -> None:
+    assert uid_of("EventSink", "acme", "alerts") == "5d58915b-5a69-501b-9bff-5f05a9eb6d4d"
+    assert len({uid_of("EventSink", "a", "b"), uid_of("EventSink", "b", "a"), uid_of("Secret", "a", "b")}) == 3
+
+
+def test_nothing_that_a_document_can_name_lies_where_credentials_are_kept() -> None:
+    operator = StandaloneSettings().operator()
+    assert operator.sinks_namespace.startswith("_")
+    assert operator.slack_app.tokens_namespace.startswith("_")
+    assert operator.tenancy.allow_unowned

@@ -1,0 +1,151 @@
+"""What `eventsink validate` says of documents: the operator's words, with file and line."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from eventsink.cli import main
+from eventsink.resources.crd import FILE_NAME
+from eventsink.standalone.documents import read_documents
+from eventsink.standalone.validate import Findings, check, read
+from tests.unit.docs.pages import ROOT
+
+WEBHOOK = {"url": "https://example.com"}
+
+
+def sink(name: str = "alerts", tenant: str = "acme", **spec: Any) -> dict[str, Any]:
+    destination = {} if "slack" in spec else {"webhook": WEBHOOK}
+    return {
+        "apiVersion": "eventsink.dev/v1alpha1",
+        "kind": "EventSink",
+        "metadata": {"name": name, "namespace": "acme"},
+        "spec": {"tenant": tenant, "name": name, **destination, **spec},
+    }
+
+
+def secret(**values: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "acme"}, "stringData": values}
+
+
+def namespace(name: str, tenant: str = "") -> dict[str, Any]:
+    labels = {"eventsink.dev/tenant": tenant} if tenant else {}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def checked(*documents: dict[str, Any]) -> Findings:
+    return check([read_documents("f.yaml", yaml.safe_dump_all(documents).encode())])
+
+
+REF = {"name": "s", "key": "k"}
+SLACK = {"channel": "#alerts", "botTokenSecretRef": REF}
+
+
+@pytest.mark.parametrize(
+    ("documents", "errors", "notes"),
+    [
+        ([sink()], [], []),
+        ([sink(webhook={"url": "ftp://x"})], [("spec.webhook.url", "the URL must begin with http:// or https://")], []),
+        ([sink(name="a", severity="x")], [("spec.severity", "this version of the operator does not know this field")], []),
+        ([sink(match={"matchers": ['a=~"("']})], [("spec.match.matchers[0]", "the regular expression is not valid")], []),
+        ([sink(webhook={"urlSecretRef": REF})], [], [("spec.webhook.urlSecretRef", "not checked: the Secret s of")]),
+        ([sink(webhook={"urlSecretRef": REF}), secret(k="https://example.com")], [], []),
+        ([sink(webhook={"urlSecretRef": REF}), secret(k="nonsense")], [("spec.webhook.urlSecretRef", "")], []),
+        (
+            [sink(webhook={"urlSecretRef": REF}), secret(other="x")],
+            [("spec.webhook.urlSecretRef", "the Secret s has no key k")],
+            [],
+        ),
+        (
+            [sink(webhook={**WEBHOOK, "tls": {"caSecretRef": REF}, "signingSecretRefs": [REF]})],
+            [],
+            [("spec.webhook.signingSecretRefs[0]", "not checked"), ("spec.webhook.tls.caSecretRef", "not checked")],
+        ),
+        (
+            [sink(webhook={**WEBHOOK, "tls": {"caSecretRef": REF}}), secret(k="no certificate")],
+            [("spec.webhook.tls.caSecretRef", "holds no certificate")],
+            [],
+        ),
+        ([sink(slack=SLACK), secret(k="xoxb-1")], [], [("spec.slack", "not checked: whether Slack accepts")]),
+        ([sink(slack=SLACK), secret(k="")], [("spec.slack.botTokenSecretRef", "the value of the key k is empty")], []),
+        (
+            [sink(slack={"incomingWebhookSecretRef": REF}), secret(k="https://example.com/hook")],
+            [("spec.slack.incomingWebhookSecretRef", "")],
+            [],
+        ),
+        ([sink(slack={"incomingWebhookSecretRef": REF})], [], [("spec.slack.incomingWebhookSecretRef", "not checked")]),
+        ([sink(), namespace("acme", "acme")], [], []),
+        ([sink(), namespace("acme", "umbrella")], [("spec.tenant", "this namespace belongs to the tenant umbrella")], []),
+        ([sink(), namespace("other", "acme")], [("spec.tenant", "the tenant acme belongs to other namespaces")], []),
+        ([sink(), namespace("acme")], [], [("spec.tenant", "nobody owns the tenant acme")]),
+    ],
+)
+def test_it_says_what_the_operator_says(
+    documents: list[dict[str, Any]], errors: list[tuple[str, str]], notes: list[tuple[str, str]]
+) -> None:
+    found = checked(*documents)
+    for faults, expected in ((found.errors, errors), (found.notes, notes)):
+        assert [fault.field for fault in faults if fault.field] == [path for path, _ in expected]
+        for fault, (_, sentence) in zip(faults, expected, strict=True):
+            assert fault.message.startswith(sentence)
+            assert fault.line > 1
+
+
+def test_documents_of_several_files_are_checked_together_and_may_not_stand_in_two() -> None:
+    text = yaml.safe_dump(sink()).encode()
+    found = check([read_documents("a.yaml", text), read_documents("b.yaml", text)])
+    assert [str(error) for error in found.errors] == [
+        "b.yaml:1: EventSink acme/alerts stands also at a.yaml:1; remove one of the two"
+    ]
+
+
+def test_no_finding_shows_a_credential() -> None:
+    canary = "canary7"
+    broken = sink(webhook={"urlSecretRef": REF, "signingSecretRefs": [REF], "tls": {"caSecretRef": REF}})
+    found = checked(broken, secret(k=f"http://{canary}:{canary}@x y"))
+    assert found.errors
+    assert canary not in json.dumps(found.to_dict()) + repr(found)
+
+
+def test_a_folder_counts_as_its_files_and_each_file_once(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(yaml.safe_dump(sink()))
+    found = check(read([str(tmp_path), str(file), "-"], io.BytesIO(yaml.safe_dump(sink("other")).encode())))
+    assert (found.errors, found.sinks) == ((), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "said"),
+    [
+        (yaml.safe_dump(sink()), 0, ""),
+        (yaml.safe_dump(sink(webhook={"url": "x"})), 1, "standard input:10: spec.webhook.url: the URL must begin with"),
+        ("a: [", 1, "standard input:1: is not valid YAML"),
+    ],
+)
+def test_the_exit_status_is_1_on_any_error(text: str, status: int, said: str) -> None:
+    ended = CliRunner().invoke(main, ["validate", "-"], input=text)
+    assert (ended.exit_code, ended.stdout.startswith(said)) == (status, True)
+    as_json = CliRunner().invoke(main, ["validate", "-", "-o", "json"], input=text)
+    assert as_json.exit_code == status
+    assert json.loads(as_json.stdout)["valid"] == (status == 0)
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(main, ["validate", str(tmp_path / "absent.yaml")])
+    assert ended.exit_code == 1
+    assert "absent.yaml: cannot be read: No such file" in ended.stdout
+
+
+def test_the_samples_are_in_order() -> None:
+    ended = CliRunner().invoke(main, ["validate", str(ROOT / "manifests" / "samples")])
+    assert (ended.exit_code, ended.stdout) == (0, "")
+
+
+def test_the_crd_is_the_one_in_the_repository() -> None:
+    assert CliRunner().invoke(main, ["crd"]).stdout == (ROOT / "crds" / FILE_NAME).read_text()

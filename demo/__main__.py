@@ -96,7 +96,7 @@ class Story:
         arrived = self._receiver.wait_for(1, path="/globex")
         self._fact("globex got it", _names(arrived) == ["TargetDown"])
         after = len(self._receiver.requests("/incidents")), len(self._slack.messages("incidents"))
-        self._fact("acme, which asked for everything critical, did not", before == after)
+        self._fact("acme, which asked for all that is critical, did not", before == after)
 
     def fail_twice(self) -> None:
         self._step("A disk fills up, and the receiver is broken: 503, 503, then well again")

@@ -45,12 +45,14 @@ def aside(text: str) -> None:
 def message(body: Mapping[str, Any], channel: str) -> None:
     """A Slack message, as much of it as a terminal can show."""
     say(f"   {paint('┌', 'dim')} {paint(f'#{channel}', 'bold')} {paint('· Slack', 'dim')}")
+    for part in textwrap.wrap(plain(str(body.get("text") or "")), WIDTH - 5):
+        say(f"   {paint('│', 'dim')} {part}")
     for attachment in body.get("attachments") or [{}]:
         bar = paint("▌", _nearest(str(attachment.get("color") or "")))
         for line in _lines(attachment.get("blocks") or body.get("blocks") or []):
             for part in textwrap.wrap(line, WIDTH - 7) or [""]:
                 say(f"   {paint('│', 'dim')} {bar} {part}")
-    say(f"   {paint('└ on a locked phone:', 'dim')} {plain(str(body.get('text') or ''))}")
+    say(f"   {paint('└', 'dim')}")
 
 
 def _lines(blocks: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -75,7 +77,7 @@ def plain(text: str) -> str:
     """mrkdwn as a person reads it."""
     text = re.sub(r"<!date\^[^|>]*\|([^>]*)>", r"\1", text)
     text = re.sub(r"<[^|>]+\|([^>]+)>", r"\1", text)
-    return html.unescape(re.sub(r"<(https?:[^>]+)>", r"\1", text))
+    return html.unescape(re.sub(r"<(https?:[^>]+)>", r"\1", text)).replace("\u2060", "")
 
 
 def _nearest(colour: str) -> str:

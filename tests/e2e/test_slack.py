@@ -263,7 +263,8 @@ def test_a_storm_is_told_in_digests_and_each_alert_is_linked_to_its_message(slac
             deadline=TOLD_WITHIN_SECONDS,
         )
         assert time.monotonic() - began < TOLD_WITHIN_SECONDS
-        arrived, after = [], 0
+        arrived: list[dict[str, Any]] = []
+        after: int | None = 0
         while after is not None:
             page = router.admin(f"/v1/deliveries?state=arrived&limit=1000&after={after}")[1]
             arrived += page["deliveries"]

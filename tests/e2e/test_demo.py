@@ -1,0 +1,41 @@
+"""The demo runs by itself, in a folder and on a real API server, and fails when what it tells of did not happen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from demo import __main__ as demo
+from demo.draw import plain
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_SECONDS = 200
+
+
+@pytest.mark.parametrize("arguments", [[], ["--cluster"]], ids=["folder", "cluster"])
+def test_everything_that_it_tells_of_happens(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "demo", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All 14 happened" in done.stdout
+    for seen in ("KubePodCrashLooping", "set exactly one of slack and webhook", "[ Runbook ]", "✅"):
+        assert seen in done.stdout
+    assert "xoxb-" not in done.stdout
+
+
+def test_its_exit_status_says_when_something_did_not_happen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo.Story, "_verified", lambda *_: False)
+    assert demo.main([]) == 1
+    shown = capsys.readouterr().out
+    assert "1 of 14 did not happen" in shown
+    assert "✗ the webhook got 3 CloudEvents, each with a valid signature" in shown
+
+
+def test_a_message_is_drawn_as_a_person_reads_it() -> None:
+    text = "since <!date^1^{time}|09:30 UTC> &lt;b&gt; <https://x.example.com|a link> <https://y.example.com>"
+    assert plain(text) == "since 09:30 UTC <b> a link https://y.example.com"

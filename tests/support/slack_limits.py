@@ -1,0 +1,158 @@
+"""Every limit of Slack that the body of a message can break: https://docs.slack.dev/reference/block-kit/blocks and its neighbours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MAX_TEXT = 4000
+"""Of the top-level text: longer ones are cut, at 40,000 characters; 4,000 is what Slack recommends."""
+MAX_BLOCKS = 50
+MAX_ATTACHMENTS = 100
+MAX_ALL_BLOCKS = 10_000
+"""Characters in all blocks: from roughly here on Slack was seen to answer msg_blocks_too_long."""
+SECTION_TEXT, FIELD_TEXT, FIELDS, HEADER_TEXT = 3000, 2000, 10, 150
+CONTEXT_ELEMENTS, ACTIONS_ELEMENTS, BUTTON_TEXT, URL, ACTION_ID, BLOCK_ID = 10, 25, 75, 3000, 255, 255
+_KINDS = {
+    "section": {"type", "block_id", "text", "fields", "accessory", "expand"},
+    "header": {"type", "block_id", "text"},
+    "context": {"type", "block_id", "elements"},
+    "actions": {"type", "block_id", "elements"},
+    "divider": {"type", "block_id"},
+}
+_ATTACHMENT = {"color", "fallback", "blocks"}
+_BODY = {"channel", "text", "blocks", "attachments", "unfurl_links", "unfurl_media", "mrkdwn", "thread_ts", "metadata"}
+_DATE = re.compile(r"<!date\^\d+\^[^|<>]+\|[^<>|]+>")
+_MENTION = re.compile(r"@(?:here|channel|everyone)\b|<[!@#]")
+
+
+def problems(body: Mapping[str, Any], *, webhook: bool = False) -> list[str]:
+    """What of the body Slack would refuse, or would take for more than text, as sentences; empty: it is fine."""
+    return list(_problems(body, webhook))
+
+
+def _problems(body: Mapping[str, Any], webhook: bool) -> Iterator[str]:
+    unknown = set(body) - _BODY
+    if unknown:
+        yield f"unknown members {sorted(unknown)}"
+    if webhook and "channel" in body:
+        yield "an incoming webhook names no channel"
+    text = body.get("text") or ""
+    if not isinstance(text, str):
+        yield "text is no text"
+        return
+    if len(text) > MAX_TEXT:
+        yield f"text has more than {MAX_TEXT} characters"
+    yield from _formatted(text, "text")
+    attachments = body.get("attachments") or []
+    if len(attachments) > MAX_ATTACHMENTS:
+        yield f"more than {MAX_ATTACHMENTS} attachments"
+    lists = [("blocks", body.get("blocks") or [])]
+    for number, one in enumerate(attachments):
+        if set(one) - _ATTACHMENT:
+            yield f"attachments[{number}] has unknown members {sorted(set(one) - _ATTACHMENT)}"
+        if not re.fullmatch(r"#[0-9a-f]{6}|good|warning|danger", str(one.get("color", "good"))):
+            yield f"attachments[{number}].color is no colour"
+        yield from _formatted(str(one.get("fallback") or ""), f"attachments[{number}].fallback")
+        lists.append((f"attachments[{number}].blocks", one.get("blocks") or []))
+    if not text and not any(blocks for _, blocks in lists):
+        yield "no text"
+    total = 0
+    for path, blocks in lists:
+        if len(blocks) > MAX_BLOCKS:
+            yield f"{path} has more than {MAX_BLOCKS} blocks"
+        for number, block in enumerate(blocks):
+            yield from _block(block, f"{path}[{number}]")
+            total += sum(map(len, _texts(block)))
+    if total > MAX_ALL_BLOCKS:
+        yield f"all blocks have {total} characters, more than {MAX_ALL_BLOCKS}"
+
+
+def _block(block: Mapping[str, Any], path: str) -> Iterator[str]:
+    kind = block.get("type")
+    if kind not in _KINDS:
+        yield f"{path}.type {kind!r} is unknown"
+        return
+    if unknown := set(block) - _KINDS[kind]:
+        yield f"{path} has unknown members {sorted(unknown)}"
+    if len(str(block.get("block_id") or "")) > BLOCK_ID:
+        yield f"{path}.block_id is too long"
+    if kind == "header":
+        yield from _text(block.get("text"), f"{path}.text", HEADER_TEXT, plain=True)
+    elif kind == "section":
+        if "text" in block:
+            yield from _text(block["text"], f"{path}.text", SECTION_TEXT)
+        elif not block.get("fields"):
+            yield f"{path} has neither text nor fields"
+        if len(block.get("fields") or []) > FIELDS:
+            yield f"{path}.fields has more than {FIELDS}"
+        for number, one in enumerate(block.get("fields") or []):
+            yield from _text(one, f"{path}.fields[{number}]", FIELD_TEXT)
+    elif kind == "context":
+        elements = block.get("elements") or []
+        if not 1 <= len(elements) <= CONTEXT_ELEMENTS:
+            yield f"{path}.elements has {len(elements)}, not 1 to {CONTEXT_ELEMENTS}"
+        for number, one in enumerate(elements):
+            yield from _text(one, f"{path}.elements[{number}]", FIELD_TEXT)
+    elif kind == "actions":
+        yield from _actions(block.get("elements") or [], f"{path}.elements")
+
+
+def _actions(elements: list[Mapping[str, Any]], path: str) -> Iterator[str]:
+    if not 1 <= len(elements) <= ACTIONS_ELEMENTS:
+        yield f"{path} has {len(elements)}, not 1 to {ACTIONS_ELEMENTS}"
+    identifiers = [one.get("action_id") for one in elements]
+    if len(set(identifiers)) < len(identifiers):
+        yield f"{path}: an action_id stands twice"
+    for number, one in enumerate(elements):
+        where = f"{path}[{number}]"
+        if one.get("type") != "button":
+            yield f"{where}.type is not button"
+        yield from _text(one.get("text"), f"{where}.text", BUTTON_TEXT, plain=True)
+        url = str(one.get("url") or "")
+        if len(url) > URL or not url.startswith(("http://", "https://")):
+            yield f"{where}.url is no address of the web, or too long"
+        if not 1 <= len(str(one.get("action_id") or "")) <= ACTION_ID:
+            yield f"{where}.action_id has not 1 to {ACTION_ID} characters"
+
+
+def _text(one: Any, path: str, most: int, *, plain: bool = False) -> Iterator[str]:
+    if not isinstance(one, Mapping) or one.get("type") not in ("plain_text", "mrkdwn"):
+        yield f"{path} is no text object"
+        return
+    allowed = {"type", "text", "emoji" if one["type"] == "plain_text" else "verbatim"}
+    if unknown := set(one) - allowed:
+        yield f"{path} has unknown members {sorted(unknown)}"
+    if plain and one["type"] != "plain_text":
+        yield f"{path} must be plain_text"
+    text = one.get("text")
+    if not isinstance(text, str) or not text.strip():
+        yield f"{path} is empty"
+        return
+    if len(text) > most:
+        yield f"{path} has {len(text)} characters, more than {most}"
+    if one["type"] == "mrkdwn":
+        yield from _formatted(text, path)
+
+
+def _formatted(text: str, path: str) -> Iterator[str]:
+    """What in a formatted text is not meant as text."""
+    rest = _DATE.sub("", text)
+    if _MENTION.search(rest):
+        yield f"{path} mentions somebody"
+    if "<" in rest or ">" in rest or re.search(r"&(?!amp;|lt;|gt;)", rest):
+        yield f"{path} has an unescaped &, < or >"
+    if re.search(r"https?://\w|www\.\w", rest):
+        yield f"{path} holds something that becomes a link"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)

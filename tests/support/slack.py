@@ -14,8 +14,9 @@ Where its rules come from (pages of https://docs.slack.dev unless a whole addres
 - errors of each method: reference/methods/<method>. A revoked token answers token_revoked, an uninstalled app
   account_inactive, which that page says of bot tokens
 - text is cut at 40,000 characters, markdown_text takes 12,000 (msg_too_long): reference/methods/chat.postMessage
-- blocks of more than about 13,000 characters, msg_blocks_too_long, is written nowhere:
-  https://github.com/slackapi/bolt-js/issues/2509 saw it at 13,172 to 13,297
+- msg_blocks_too_long has no number on any page: https://github.com/slackapi/bolt-js/issues/2509 saw it from 13,172
+  characters on; here it comes where `tests.support.slack_limits` draws the line. That module also judges all else in a
+  message, and minds what Slack merely recommends
 - pages hold 100 channels unless asked for, at most 999 ("an integer under 1000"): reference/methods/conversations.list
 - a code lives ten minutes and is used once: authentication/installing-with-oauth; its errors: reference/methods/oauth.v2.access
 - a rotated token lives 43,200 s; a used refresh token is void: authentication/using-token-rotation

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from tests.support import slack_limits
+
 MAX_MARKDOWN_TEXT = 12_000
 """Characters; beyond, msg_too_long."""
-MAX_BLOCKS_CHARACTERS = 13_000
-"""Characters of all blocks together; refused messages were seen from 13,172 on, and no page gives a number."""
 
 
 class Refused(Exception):
@@ -50,23 +49,12 @@ def check(body: Mapping[str, Any], *, webhook: bool) -> None:
     lists = [body.get("blocks") or [], *(one.get("blocks") or [] for one in attachments)]
     if not all(_objects(one) for one in lists):
         raise Refused("invalid_payload" if webhook else "invalid_blocks_format")
-    if sum(_characters(one) for one in lists) > MAX_BLOCKS_CHARACTERS:
+    if sum(_characters(one) for one in lists) > slack_limits.MAX_ALL_BLOCKS:
         raise Refused("invalid_payload" if webhook else "msg_blocks_too_long")
-    found = problems(body, webhook=webhook)
+    found = slack_limits.problems(body, webhook=webhook)
     if found:
         messages = [f"[ERROR] {one}" for one in found]
         raise Refused("invalid_payload" if webhook else "invalid_blocks", response_metadata={"messages": messages})
-
-
-def problems(body: Mapping[str, Any], *, webhook: bool) -> list[str]:
-    """What the strict check of Slack's limits says; nothing where that is not there."""
-    try:
-        limits = importlib.import_module("tests.support.slack_limits")
-    except ModuleNotFoundError as error:
-        if error.name != "tests.support.slack_limits":
-            raise
-        return []
-    return list(limits.problems(body, webhook=webhook))
 
 
 def _objects(value: object) -> bool:

@@ -6,7 +6,6 @@ import json
 import stat
 import sys
 import threading
-import types
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,11 +21,13 @@ from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook import WebhookClient
 
 from tests.support import slack as slack_module
+from tests.support import slack_limits
 from tests.support.processes import RunningProcess
 from tests.support.slack import WEBHOOK, Clock, Slack
 from tests.support.slack_pace import Pace
 
 FORM = "application/x-www-form-urlencoded"
+WHOLE_CHECK = slack_limits.problems
 ALL_SCOPES = ("chat:write", "channels:read", "groups:read", "channels:join")
 
 
@@ -40,14 +41,12 @@ def slack() -> Iterator[Slack]:
 
 @pytest.fixture(autouse=True)
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check of message bodies, in place of the whole one: it minds a single thing."""
+    """The check of message bodies minds a single thing, so that what it says stands here."""
 
     def problems(body: dict[str, Any], *, webhook: bool = False) -> list[str]:
         return [f"the text is bad in a {'webhook' if webhook else 'message'}"] if body.get("text") == "bad" else []
 
-    module = types.ModuleType("tests.support.slack_limits")
-    module.__dict__["problems"] = problems
-    monkeypatch.setitem(sys.modules, "tests.support.slack_limits", module)
+    monkeypatch.setattr(slack_limits, "problems", problems)
 
 
 def client(slack: Slack, token: str | None = None, **issue: Any) -> WebClient:
@@ -181,7 +180,7 @@ def test_another_teams_channel_is_not_found(slack: Slack) -> None:
     assert refused(client(slack).conversations_info, channel=foreign)[0] == "channel_not_found"
 
 
-LONG: list[dict[str, Any]] = [{"type": "section", "text": {"type": "plain_text", "text": "x" * 2_900}}] * 5
+LONG: list[dict[str, Any]] = [{"type": "section", "text": {"type": "plain_text", "text": "x" * 2_900}}] * 4
 BODIES: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "a text": ({"text": "one"}, None, "ok"),
     "blocks alone": ({"blocks": [{"type": "divider"}]}, None, "ok"),
@@ -221,6 +220,19 @@ def test_what_is_wrong_with_a_body_is_told_as_slack_tells_it(slack: Slack) -> No
     with pytest.raises(SlackApiError) as raised:
         client(slack).chat_postMessage(channel="alerts", text="bad")
     assert raised.value.response["response_metadata"] == {"messages": ["[ERROR] the text is bad in a message"]}
+
+
+def test_the_whole_check_of_limits_is_asked(slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slack_limits, "problems", WHOLE_CHECK)
+    told, webhook = client(slack), hook(slack)
+    for most, error, word in ((3_000, None, "ok"), (3_001, "invalid_blocks", "invalid_payload")):
+        body = {"text": "one", "blocks": [{"type": "section", "text": {"type": "plain_text", "text": "x" * most}}]}
+        call: dict[str, Any] = {"api_method": "chat.postMessage", "json": {"channel": "alerts", **body}}
+        assert told.api_call(**call)["ok"] if error is None else refused(told.api_call, **call)[0] == error
+        slack.clock.advance(1)
+        assert webhook.send_dict(body).body == word
+        slack.clock.advance(1)
+    assert len(slack.messages()) == 2
 
 
 def test_a_text_is_cut_where_slack_cuts_it(slack: Slack) -> None:

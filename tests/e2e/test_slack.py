@@ -169,9 +169,19 @@ def test_each_kind_of_credential_tells_its_channel_and_is_shown_nowhere(
     [posted] = slack.messages("by-token")
     wait_until("the note of the message", lambda: system.told(channels["by-token"]) == ["DatabaseDown"])
 
+    # A message that Slack refuses becomes a dead letter, and a token that it refuses a status.
+    slack.fail("chat.postMessage", "invalid_blocks", channel="by-token")
+    slack.revoke(values["token"])
+    system.send("Refused", namespace=acme)
+    wait_until("a dead letter", lambda: system.router.admin("/v1/deliveries?state=dead")[1]["deliveries"])
+    system.send("Held", namespace=acme)
+    system.kubectl.wait_condition("eventsink", "token", "Delivering", "False", namespace=acme)
+
     canaries += [stored_token(system)]
+    kinds = system.kubectl.run("api-resources", "--verbs=list", "-o", "name").stdout.split()
+    shown_kinds = ",".join(kind for kind in kinds if kind != "secrets")
     seen = [
-        system.kubectl.run("get", "eventsinks,events,configmaps", "--all-namespaces", "-o", "yaml").stdout,
+        system.kubectl.run("get", shown_kinds, "--all-namespaces", "-o", "yaml").stdout,
         system.operator.text(),
         system.router.running.text(),
         system.router.metrics(),

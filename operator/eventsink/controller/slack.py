@@ -26,9 +26,9 @@ from eventsink.sinks.sink import SlackTarget
 from eventsink.sinks.slack import check_hook_url
 from eventsink.sinks.slack_api import SlackSettings, failed, web_client
 
-PAGE = 500
-"""Channels in one page: Slack recommends at most 200 where it is asked often, and takes up to 1,000."""
-MAX_PAGES = 200
+PAGE = 999
+"""Channels in one page, the most that Slack gives: it lets itself be asked about twenty times a minute."""
+MAX_PAGES = 1000
 CHANNELS_KEPT_SECONDS = 600.0
 """How long the list of a workspace's channels is used; a name that is not in it has it read again, at most once in:"""
 LIST_AGAIN_SECONDS = 30.0
@@ -93,6 +93,9 @@ class _Workspace:
     channels: dict[str, Channel] = field(default_factory=dict)
     """Name -> channel."""
     listed_at: float | None = None
+    listing: dict[str, Channel] = field(default_factory=dict)
+    """What a list that is not at its end has found so far: one that Slack made wait goes on where it was."""
+    cursor: str = ""
     unavailable: Problem | None = None
     """Why Slack could not be asked: until then all who share the token are told the same, and wait for no second time-out."""
     unavailable_until: float = 0.0
@@ -281,31 +284,34 @@ class SlackTargets:
         if not fresh or (
             not _is_usable(workspace.channels.get(name)) and listed is not None and now >= listed + LIST_AGAIN_SECONDS
         ):
-            workspace.channels = await self._list(client)
-            workspace.listed_at = self._clock()
+            await self._list(client, workspace)
         return workspace.channels.get(name)
 
-    async def _list(self, client: AsyncWebClient) -> dict[str, Channel]:
-        """All channels that the token sees, by name; of an archived and a living one of one name, the living one."""
-        found: dict[str, Channel] = {}
-        cursor = ""
+    async def _list(self, client: AsyncWebClient, workspace: _Workspace) -> None:
+        """Read all channels that the token sees; of an archived and a living one of one name, the living one counts."""
         types = "public_channel,private_channel"
         for _ in range(MAX_PAGES):
             try:
-                answer = await client.conversations_list(types=types, exclude_archived=False, limit=PAGE, cursor=cursor or None)
+                answer = await client.conversations_list(
+                    types=types, exclude_archived=False, limit=PAGE, cursor=workspace.cursor or None
+                )
             except Exception as error:
-                if _error_name(error) == "missing_scope" and types != "public_channel":
+                name = _error_name(error)
+                if name == "missing_scope" and types != "public_channel":
                     types = "public_channel"  # the app may see public ones only
                     continue
+                if name == "invalid_cursor":
+                    workspace.listing, workspace.cursor = {}, ""
                 raise problem_of(error, "spec.slack.channel") from None
             for one in answer.get("channels") or []:
                 channel = read_channel(one)
-                if channel.name not in found or found[channel.name].archived:
-                    found[channel.name] = channel
-            cursor = _text((answer.get("response_metadata") or {}).get("next_cursor"))
-            if not cursor:
+                if channel.name not in workspace.listing or workspace.listing[channel.name].archived:
+                    workspace.listing[channel.name] = channel
+            workspace.cursor = _text((answer.get("response_metadata") or {}).get("next_cursor"))
+            if not workspace.cursor:
                 break
-        return found
+        workspace.channels, workspace.listing, workspace.cursor = workspace.listing, {}, ""
+        workspace.listed_at = self._clock()
 
 
 PLATFORM_PATH = "spec.slack"

@@ -89,6 +89,29 @@ async def test_a_name_is_looked_for_on_all_pages_once(tmp_path: Path) -> None:
     assert len(workspace.slack.calls("auth.test")) == 1
 
 
+async def test_a_list_that_slack_makes_wait_goes_on_where_it_was(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(7)))
+    workspace.slack.script["conversations.list"] = [
+        workspace._list,
+        workspace._list,
+        refused("ratelimited", 429),
+        workspace._list,
+    ]
+    assert (await workspace.problem(channel="c6", **BY_TOKEN)).reason == "SlackUnavailable"
+    workspace.now += 60
+    assert (await workspace.target(channel="c6", **BY_TOKEN)).channel_id == "C00000006"
+    assert (await workspace.target(channel="c0", **BY_TOKEN)).channel_id == "C00000000"
+    assert [one.form.get("cursor") for one in workspace.slack.calls("conversations.list")] == [None, "2", "4", "4", "6"]
+
+
+async def test_a_cursor_that_slack_forgot_is_not_used_for_ever(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(4)))
+    workspace.slack.script["conversations.list"] = [workspace._list, refused("invalid_cursor"), workspace._list]
+    await workspace.problem(channel="c3", **BY_TOKEN)
+    workspace.now += 60
+    assert (await workspace.target(channel="c3", **BY_TOKEN)).channel_id == "C00000003"
+
+
 async def test_an_id_is_asked_for_directly(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     assert (await workspace.target(channel="C00000001", **BY_TOKEN)).channel_name == "general"

@@ -21,7 +21,10 @@ from eventsink.controller.slack_codes import (
 )
 from eventsink.controller.slack_tokens import StoredToken, TokenRecord, token_name
 from eventsink.kube.client import Conflict, Unavailable
+from eventsink.sinks.egress import EgressGuard, EgressSettings
+from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.slack_api import SlackSettings
+from tests.support.slack import Slack
 from tests.unit.sinks.slack_session import Request, ScriptedResponse, ScriptedSession, refused
 
 CODE = "canary-code-1"
@@ -284,3 +287,30 @@ def test_no_representation_of_a_record_shows_a_credential_and_no_name_tells_of_t
     record = TokenRecord(namespace_uid="n", tenant="t", claimed_at=0, token="canary", refresh_token="canary")
     assert "canary" not in repr(StoredToken("n", record, "1"))
     assert CODE not in token_name(CODE)
+
+
+async def test_codes_and_rotation_work_with_slack_as_it_answers_over_http(tmp_path: Path) -> None:
+    store, now = MemoryStore(), 1_800_000_000.0
+    (tmp_path / "secret").write_text("")
+    with Slack() as slack:
+        slack.add_workspace("T1")
+        (tmp_path / "secret").write_text(slack.client_secret)
+        code = slack.issue_code("T1", rotation=True, redirect_uri="https://example.com/done")
+        app = SlackAppSettings(
+            client_id=slack.client_id, client_secret_file=tmp_path / "secret", redirect_url="https://example.com/done"
+        )
+        async with guarded_session(EgressGuard(EgressSettings(allow=("127.0.0.0/8",))), timeout=10) as session:
+            codes = SlackCodes(app, SlackSettings(api_url=slack.api_url), store, session, now=lambda: now)
+            first = (await codes.token(code, namespace_uid="ns", tenant="acme")).record
+            now += 43200 - RENEW_AHEAD_SECONDS
+            await codes.look({token_name(code)})
+            second = (await codes.token(code, namespace_uid="ns", tenant="acme")).record
+            with pytest.raises(Problem, match="Slack refused the code"):
+                await SlackCodes(app, SlackSettings(api_url=slack.api_url), MemoryStore(), session).token(
+                    code, namespace_uid="ns", tenant="acme"
+                )
+        assert slack.calls("oauth.v2.access") == 3
+    assert first.token.startswith("xoxe.xoxb-")
+    assert second.token.startswith("xoxe.xoxb-")
+    assert (first.token, first.refresh_token) != (second.token, second.refresh_token)
+    assert second.expires_at == now + 43200

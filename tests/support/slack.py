@@ -7,9 +7,10 @@
 
 Where its rules come from (pages of https://docs.slack.dev unless a whole address is given):
 
-- answers are HTTP 200 with `ok` and `error`, tokens come in Authorization or in a form, never in JSON: apis/web-api
+- answers are HTTP 200 with `ok` and `error`, tokens come in Authorization or in a form, never in JSON: apis/web-api; nor in a URL:
+  changelog/2020-11-no-more-tokens-in-querystrings-for-newly-created-apps
 - one message a second and channel, conversations.list 20 times a minute (tier 2), 429 with Retry-After in whole seconds:
-  apis/web-api/rate-limits. The limit of a whole workspace has no number there and is not played. That messages by token and
+  apis/web-api/rate-limits. The limit of a whole workspace is not played. That messages by token and
   by webhook count together is the stricter reading of "per channel".
 - errors of each method: reference/methods/<method>. A revoked token answers token_revoked, an uninstalled app
   account_inactive, which that page says of bot tokens
@@ -18,11 +19,12 @@ Where its rules come from (pages of https://docs.slack.dev unless a whole addres
   characters on; here it comes where `tests.support.slack_limits` draws the line. That module also judges all else in a
   message, and minds what Slack merely recommends
 - pages hold 100 channels unless asked for, at most 999 ("an integer under 1000"): reference/methods/conversations.list
-- a code lives ten minutes and is used once: authentication/installing-with-oauth; its errors: reference/methods/oauth.v2.access
+- errors of a code: reference/methods/oauth.v2.access. That a code lives ten minutes and is used once is taken from the project's
+  notes, and so is code_already_used: lists of that page's errors name invalid_code alone. A code issued without redirect_uri
+  refuses one, which the page leaves open
 - a rotated token lives 43,200 s; a used refresh token is void: authentication/using-token-rotation
-- what incoming webhooks answer: messaging/sending-messages-using-incoming-webhooks and
-  https://api.slack.com/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks. A message with bad blocks answers
-  invalid_payload.
+- what incoming webhooks answer: https://api.slack.com/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks;
+  no_text and no_service, which came later, from the project's notes. A message with bad blocks answers invalid_payload
 
 As a program, `python -m tests.support.slack --port N`, it prints one JSON line for each message that it takes.
 """

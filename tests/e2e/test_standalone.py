@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,43 @@ def test_the_same_sink_in_two_files_is_an_error_that_names_both(standalone: Stan
     standalone.logged("a sink is in force", sink="acme/alerts", generation=2)
 
 
+def test_a_new_secret_signs_without_a_restart(standalone: Standalone, receiver: Receiver) -> None:
+    document = sink("alerts", receiver.url("/hook"))
+    document["spec"]["webhook"]["signingSecretRefs"] = [{"name": "hook", "key": "secret"}]
+    standalone.put("sinks.yaml", NAMESPACE, document)
+    standalone.start()
+    standalone.logged(
+        "a sink is not ready", sink="acme/alerts", reason="SecretNotFound", field="spec.webhook.signingSecretRefs[0]"
+    )
+    for number, signing in enumerate((SIGNING, f"whsec_{base64.b64encode(f'{CANARY}-new-one-here'.encode()).decode()}")):
+        standalone.put("secret.yaml", secret("hook", secret=signing))
+        wait_until("the sink", partial(was_in_force, standalone, number + 1))
+        standalone.tell(f"Alert{number}")
+        received = receiver.wait_for(number + 1)[-1]
+        standardwebhooks.Webhook(signing).verify(received.body, dict(received.headers))
+
+
+def was_in_force(standalone: Standalone, times: int) -> bool:
+    return [line["event"] for line in standalone.running.lines()].count("a sink is in force") == times
+
+
+def test_a_document_that_left_its_file_deletes_its_sink_and_one_that_moved_does_not(
+    standalone: Standalone, receiver: Receiver
+) -> None:
+    standalone.put("a.yaml", NAMESPACE, sink("moves", receiver.url("/moves")), sink("leaves", receiver.url("/leaves")))
+    standalone.start()
+    standalone.put("b.yaml", sink("moves", receiver.url("/moves")))
+    standalone.put("a.yaml", NAMESPACE)
+    line = standalone.logged("a compiled sink was removed")
+    assert line["sink"] == "acme/leaves"
+    standalone.tell("DiskFull")
+    receiver.wait_for(told("DiskFull"), path="/moves")
+    assert [line["sink"] for line in standalone.running.lines() if line["event"] == "a compiled sink was removed"] == [
+        "acme/leaves"
+    ]
+    assert not receiver.requests("/leaves")
+
+
 def test_a_mounted_configmap_changes_by_its_link(standalone: Standalone, receiver: Receiver) -> None:
     mount = standalone.documents
 
@@ -289,11 +327,11 @@ def test_a_folder_that_vanishes_deletes_nothing(standalone: Standalone, receiver
     standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/hook")))
     standalone.start()
     standalone.documents.rename(standalone.root / "elsewhere")
-    standalone.logged("the folder of documents is gone or was unmounted; what it held last stays")
+    standalone.logged("the folder of documents cannot be read or was unmounted; what it held last stays")
     standalone.documents.mkdir()
     standalone.running.kill9()
     standalone.start()
-    standalone.logged("the folder of documents is gone or was unmounted; what it held last stays")
+    standalone.logged("the folder of documents cannot be read or was unmounted; what it held last stays")
     standalone.tell("DiskFull")
     receiver.wait_for(told("DiskFull"))
 

@@ -157,7 +157,7 @@ class Following:
         self._tree = Tree()
         self._unsaved = False
         self._lost = False
-        self._trouble = Repeated(60.0)
+        self._troubles: dict[str, Repeated] = {}
 
     def missing(self) -> str | None:
         """For readiness."""
@@ -216,13 +216,17 @@ class Following:
 
     def _tell_lost(self, now: Look) -> None:
         lost = self._tree.lost(now)
-        if lost and self._trouble.due() is not None:
+        if lost and self._due("folder"):
             get_logger().error(
-                "the folder of documents is gone or was unmounted; what it held last stays", folder=str(self._folder)
+                "the folder of documents cannot be read or was unmounted; what it held last stays", folder=str(self._folder)
             )
         if self._lost and not lost:
             get_logger().info("the folder of documents is back", folder=str(self._folder))
         self._lost = lost
+
+    def _due(self, trouble: str) -> bool:
+        """Whether a trouble that may last is to be told now: once a minute."""
+        return self._troubles.setdefault(trouble, Repeated(60.0)).due() is not None
 
     def _read(self, file: str, now: Look) -> FileContent | None:
         """The content; None: it is being written at this moment, or cannot be read."""
@@ -231,7 +235,7 @@ class Following:
                 content = stream.read(MAX_FILE_BYTES + 1)
                 state = os.fstat(stream.fileno())
         except OSError as error:
-            if self._trouble.due() is not None:
+            if self._due(file):
                 get_logger().error("a file cannot be read; its last good version stays", file=file, reason=error.strerror)
             return None
         if (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size) != now.files[file]:
@@ -265,5 +269,5 @@ class Following:
             await asyncio.to_thread(write_private, self._data / ACCEPTED, json.dumps(kept))
             self._unsaved = False
         except OSError as error:
-            if self._trouble.due() is not None:
+            if self._due(ACCEPTED):
                 get_logger().error("the data folder cannot be written", folder=str(self._data), reason=error.strerror)

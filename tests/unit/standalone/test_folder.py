@@ -32,6 +32,7 @@ def at(place: Place | None = HERE, /, **files: Stamp) -> Look:
         ([at(a=OLD), at(OTHER), at(OTHER), at(OTHER)], [("a",), (), (), ()], [set()] * 4),
         ([at(a=OLD), at(OTHER), at(OTHER), at(OTHER, a=NEW), at(OTHER, a=NEW)], [("a",), (), (), (), ("a",)], [set()] * 5),
         ([at(a=OLD, b=OLD), at(None), at(b=OLD), at(b=OLD)], [("a", "b"), (), (), ()], [set(), set(), set(), {"a"}]),
+        ([at(a=OLD, b=OLD), at(OTHER), at(b=OLD), at(b=OLD)], [("a", "b"), (), (), ()], [set(), set(), set(), {"a"}]),
     ],
     ids=[
         "the first look counts at once",
@@ -45,6 +46,7 @@ def at(place: Place | None = HERE, /, **files: Stamp) -> Look:
         "the folder is unmounted",
         "another folder is mounted",
         "a file that is missing behind an outage is looked for twice",
+        "and behind an unmount, too",
     ],
 )
 def test_a_change_counts_when_two_looks_in_a_row_see_it(

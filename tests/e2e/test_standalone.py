@@ -23,6 +23,7 @@ from tests.support.parts import alert, merged, notification, request, write_sett
 from tests.support.ports import free_ports
 from tests.support.processes import RunningProcess, eventsink
 from tests.support.receiver import Answer, Received, Receiver
+from tests.support.slack import Slack
 from tests.support.waiting import wait_until
 
 POLL = "100ms"
@@ -368,6 +369,43 @@ def test_a_claim_of_another_tenant_is_refused_as_in_a_cluster(standalone: Standa
     assert line["line"] == 15
     standalone.tell("DiskFull")
     assert standalone.deliveries() == []
+
+
+def test_slack_sinks_by_code_and_by_token_and_the_code_is_exchanged_once_over_kills(standalone: Standalone) -> None:
+    with Slack(message_seconds=0) as slack:
+        slack.add_workspace("T1")
+        for channel in ("by-code", "by-token"):
+            slack.add_channel("T1", channel)
+        client_secret = standalone.root / "client-secret"
+        client_secret.write_text(slack.client_secret)
+        settings: dict[str, Any] = {
+            "slack": {"apiUrl": slack.api_url, "hookUrls": [slack.url]},
+            "slackApp": {"clientId": slack.client_id, "clientSecretFile": str(client_secret)},
+        }
+        values = {"code": slack.issue_code("T1"), "token": slack.issue_token("T1")}
+        standalone.put("secrets.yaml", NAMESPACE, secret("slack", **values))
+        standalone.put(
+            "sinks.yaml", *(slack_sink(*of) for of in (("code", "oauthCodeSecretRef"), ("token", "botTokenSecretRef")))
+        )
+        standalone.start(**settings)
+        standalone.tell("Before")
+        slack.wait_for(1, channel="by-code")
+        slack.wait_for(1, channel="by-token")
+        standalone.running.kill9()
+        standalone.start(**settings)
+        standalone.tell("After")
+        slack.wait_for(2, channel="by-code")
+        slack.wait_for(2, channel="by-token")
+        assert slack.calls("oauth.v2.access") == 1
+    log = standalone.running.log.read_text()
+    assert not [name for name, value in values.items() if value in log]
+
+
+def slack_sink(key: str, field: str) -> dict[str, Any]:
+    document = sink(f"by-{key}", "")
+    document["spec"]["slack"] = {"channel": f"#by-{key}", field: {"name": "slack", "key": key}}
+    del document["spec"]["webhook"]
+    return document
 
 
 @pytest.mark.parametrize(

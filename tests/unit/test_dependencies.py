@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OURS = {"eventsink", "tests"}
+OURS = {"eventsink", "tests", "demo"}
 COMES_WITH = {"pydantic-core": "pydantic"}
 """Packages that belong to another one's public face."""
 LINE = re.compile(r"^\| `([^`]+)` \| \S.*\|$", re.MULTILINE)
@@ -52,7 +52,11 @@ def test_the_program_imports_only_what_it_declares_and_all_of_it() -> None:
 
 
 def test_tests_import_only_what_is_declared() -> None:
-    undeclared = {name: file for name, file in imported(ROOT / "tests").items() if name not in {*RUNTIME, *DEVELOPMENT}}
+    undeclared = {
+        name: file
+        for name, file in (imported(ROOT / "tests") | imported(ROOT / "demo")).items()
+        if name not in {*RUNTIME, *DEVELOPMENT}
+    }
     assert not undeclared
 
 

@@ -112,8 +112,7 @@ def web_client(settings: SlackSettings, session: aiohttp.ClientSession, token: s
     client = AsyncWebClient(
         token=token,
         base_url=settings.api_url,
-        session=session,
-        timeout=int(settings.timeout) or 1,
+        session=session,  # its timeout counts; the client's own has no effect beside it
         retry_handlers=[],
         logger=_QUIET,
     )
@@ -164,7 +163,7 @@ def answered(name: str, status: int, wait: float | None, where: str) -> Failed:
         text = f"{where} answered {name}" + (f": {hint}" if hint else "")
         return Failed(failure, camel(name), text, status or None, wait if failure is TRANSIENT else None)
     if status == 429:
-        return Failed(TRANSIENT, "Ratelimited", f"{where} asks to wait", status, wait)
+        return Failed(TRANSIENT, "RateLimited", f"{where} asks to wait", status, wait)
     if status in (401, 403, 404, 410) or 300 <= status < 400:
         return Failed(SINK, f"HTTP{status}", f"{where} answered {status}", status)
     if status in (400, 413):
@@ -178,7 +177,8 @@ def answered(name: str, status: int, wait: float | None, where: str) -> Failed:
 
 
 def camel(name: str) -> str:
-    """`channel_not_found` -> `ChannelNotFound`."""
+    """`channel_not_found` -> `ChannelNotFound`; what Slack writes in two ways has one reason."""
+    name = "rate_limited" if name == "ratelimited" else name
     return "".join(part.capitalize() for part in name.split("_"))
 
 

@@ -311,7 +311,7 @@ async def test_sinks_that_share_a_channel_take_turns_and_another_channel_does_no
 
 async def test_when_a_channel_asks_to_wait_all_its_sinks_do(worlds: Make) -> None:
     world = worlds(slack_sink("a"), slack_sink("b"), slackInterval="1ms")
-    limited = Failed(FailureClass.TRANSIENT, "Ratelimited", "Slack asks to wait", 429, retry_after=0.5)
+    limited = Failed(FailureClass.TRANSIENT, "RateLimited", "Slack asks to wait", 429, retry_after=0.5)
     world.senders["a"].script = [limited]
     await world.start()
     await world.put("x", sinks=("a",))

@@ -114,8 +114,8 @@ async def test_each_documented_error_has_its_class_and_says_what_to_do(error: st
 @pytest.mark.parametrize(
     ("answer", "expected", "reason", "wait"),
     [
-        (refused("ratelimited", 429, retry_after="30"), TRANSIENT, "Ratelimited", 30.0),
-        (ScriptedResponse(429, {"Retry-After": "999999"}, ""), TRANSIENT, "Ratelimited", 3600.0),
+        (refused("ratelimited", 429, retry_after="30"), TRANSIENT, "RateLimited", 30.0),
+        (ScriptedResponse(429, {"Retry-After": "999999"}, ""), TRANSIENT, "RateLimited", 3600.0),
         (refused("internal_error", 500), TRANSIENT, "InternalError", None),
         (ScriptedResponse(503, {}, f"<html>{CANARY}"), TRANSIENT, "HTTP503", None),
         (ScriptedResponse(302, {}, ""), SINK, "HTTP302", None),
@@ -143,7 +143,7 @@ async def test_what_is_no_documented_error_is_judged_by_its_status_or_its_kind(
         (404, "channel_not_found", SINK, "ChannelNotFound"),
         (404, "no_service", SINK, "NoService"),
         (410, "channel_is_archived", SINK, "ChannelIsArchived"),
-        (429, "", TRANSIENT, "Ratelimited"),
+        (429, "", TRANSIENT, "RateLimited"),
         (500, "rollup_error", TRANSIENT, "RollupError"),
         (302, "", SINK, "HTTP302"),
         (413, CANARY, OF_MESSAGE, "HTTP413"),

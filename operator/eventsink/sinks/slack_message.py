@@ -133,8 +133,8 @@ def _digest(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tu
     by_name: dict[str, list[Alert]] = {}
     for alert in alerts:
         by_name.setdefault(alert.name, []).append(alert)
-    lines = [line for _, line in sorted(map(_name_line, by_name.values()))]
-    blocks = [_plain(_fitting(lines, "more names"))]
+    ordered = sorted((*_name_line(one), len(one)) for one in by_name.values())
+    blocks = [_plain(_fitting([line for _, line, _ in ordered], "more names", [count for _, _, count in ordered]))]
     earliest = min(alerts, key=lambda alert: alert.starts_at)
     blocks.append(_context(f"since {date(earliest.starts_at)}"))
     if lookup:
@@ -170,17 +170,18 @@ def _line(alert: Alert, *, summary: bool) -> str:
     return f"{sign} {text}"
 
 
-def _fitting(lines: Sequence[str], rest: str) -> str:
-    """As many lines as fit, and how many more there are."""
+def _fitting(lines: Sequence[str], rest: str, counts: Sequence[int] = ()) -> str:
+    """As many lines as fit, and how many more there are; with the counts of alerts behind the lines, also how many alerts those are."""
     taken: list[str] = []
     length = 0
     for line in lines:
-        if len(taken) == MAX_LINES or length + len(line) + 1 > MAX_LIST - len(rest) - 20:
+        if len(taken) == MAX_LINES or length + len(line) + 1 > MAX_LIST - len(rest) - 40:
             break
         taken.append(line)
         length += len(line) + 1
     if len(taken) < len(lines):
-        taken.append(f"and {len(lines) - len(taken):,} {rest}")
+        left = f"{len(lines) - len(taken):,} {rest}"
+        taken.append(f"and {left}, {sum(counts[len(taken) :]):,} alerts" if counts else f"and {left}")
     return cut("\n".join(taken), MAX_LIST)
 
 
@@ -213,7 +214,8 @@ def _labels(alerts: Sequence[Alert], where: str) -> str:
     common = dict(alerts[0].labels)
     for alert in alerts[1:]:
         common = {name: value for name, value in common.items() if alert.labels.get(name) == value}
-    shown = [f"{name}={value}" for name, value in sorted(common.items()) if name not in _NOISE and value and value not in where]
+    told = {where, *where.split("/", 1)}
+    shown = [f"{name}={value}" for name, value in sorted(common.items()) if name not in _NOISE and value and value not in told]
     return one_line("  ".join(shown), MAX_LABELS)
 
 

@@ -49,6 +49,9 @@ def inert(text: str) -> str:
 def date(moment: datetime) -> str:
     """A time that Slack shows in the reader's own zone; where it cannot, in UTC."""
     moment = moment.astimezone(UTC)
+    # Slack takes Unix timestamps and says nothing of negative ones; a source that knows no time writes the year 1.
+    if moment.timestamp() < 0:
+        return moment.replace(tzinfo=None).isoformat(" ", "minutes") + " UTC"
     return f"<!date^{int(moment.timestamp())}^{{date_short_pretty}} {{time}}|{moment:%Y-%m-%d %H:%M} UTC>"
 
 

@@ -191,7 +191,7 @@ def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_the_rest_is_
     lines = message.attachments[0]["blocks"][0]["text"]["text"].split("\n")
     assert len(lines) == MAX_LINES + 1
     assert lines[0].startswith("🚨 200 × Name")
-    assert lines[-1] == "and 25 more names"
+    assert lines[-1] == "and 25 more names, 5,000 alerts"
     signs = [line[0] for line in lines[:-1]]
     assert signs == sorted(signs, key="🚨🔴🟠🟡🔵⚪".index)
     assert LOOKUP in text_of(message)
@@ -200,6 +200,19 @@ def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_the_rest_is_
 def test_what_does_not_fit_of_a_group_is_counted_and_found_by_a_command() -> None:
     lines = made(pods(200)).attachments[0]["blocks"][0]["text"]["text"].split("\n")
     assert lines[-1] == f"and 175 more, found with: {LOOKUP}"
+
+
+def test_a_label_is_left_out_only_where_the_place_says_all_of_it() -> None:
+    text = text_of(made([alert(labels={"pod": "api-0", "shard": "0", "app": "api"})]))
+    assert "app=api shard=0" in text
+    assert "pod=api-0" not in text
+
+
+def test_a_time_before_1970_is_written_out() -> None:
+    message = made([alert(starts_at=datetime(1, 1, 1, tzinfo=UTC))])
+    assert problems(message.body()) == []
+    assert "since 0001-01-01 00:00 UTC" in text_of(message)
+    assert "<!date" not in text_of(message)
 
 
 def test_links_that_a_browser_opens_become_buttons_and_no_others() -> None:

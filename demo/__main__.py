@@ -33,6 +33,8 @@ from tests.support.waiting import wait_until
 PAYLOADS = Path(__file__).parent / "payloads"
 COUNTED = 200
 POSTERS = 8
+LOOK_SECONDS = 0.3
+"""Between two looks at what arrived, while it is kept running."""
 CRASHING = "KubePodCrashLooping"
 DISK = "NodeFilesystemSpaceFillingUp"
 
@@ -172,8 +174,8 @@ def _names(arrived: Sequence[Received]) -> list[str]:
     return [str(json.loads(one.body)["data"]["name"]) for one in arrived]
 
 
-def play(installation: Installation) -> None:
-    """What can be tried while it is kept running."""
+def play(installation: Installation, slack: Slack, receiver: Receiver) -> None:
+    """What can be tried while it is kept running, and what arrives meanwhile, until somebody ends it."""
     say()
     say(paint("It goes on running. Ctrl-C ends it. Try, in another terminal:", "bold"))
     say()
@@ -185,7 +187,17 @@ def play(installation: Installation) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    ended.wait()
+    told, arrived = len(slack.messages()), len(receiver.requests())
+    while not ended.wait(LOOK_SECONDS):
+        for posted in slack.messages()[told:]:
+            told += 1
+            message(posted.body, posted.channel_name)
+        for one in receiver.requests()[arrived:]:
+            arrived += 1
+            event = json.loads(one.body)
+            fact(
+                f"{one.path}: {event['type']} {event['data']['name']} of {event['tenant']}, webhook-id {one.headers['webhook-id']}"
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -213,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     )
                 )
             if given.keep:
-                play(installation)
+                play(installation, slack, receiver)
         finally:
             installation.close()
     return 1 if story.failed else 0

@@ -62,6 +62,7 @@ def settings(slack: Slack) -> dict[str, Any]:
     return {
         "egress": {"allow": ["127.0.0.0/8"]},
         "slack": {"apiUrl": slack.api_url, "hookUrls": [slack.url]},
+        "state": {"haWindow": "1s"},  # what is sent again by hand is no copy of a pair's other half
         "dispatch": {"retry": {"first": "500ms", "longest": "2s", "sinkLongest": "1s"}},
     }
 
@@ -107,6 +108,7 @@ class Standalone:
         self._process.kill9()
 
     def restart(self) -> None:
+        self.close()
         self._process = eventsink("run", self._documents, "--data", self._data, "--config", self._settings, folder=self._folder)
         self._process.wait_ready()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from demo import __main__ as demo
 from demo.draw import plain
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_SECONDS = 200
+TIMEOUT_SECONDS = 120
 
 
 @pytest.mark.parametrize("arguments", [[], ["--cluster"]], ids=["folder", "cluster"])
@@ -24,6 +27,30 @@ def test_everything_that_it_tells_of_happens(arguments: list[str]) -> None:
     for seen in ("KubePodCrashLooping", "set exactly one of slack and webhook", "[ Runbook ]", "✅"):
         assert seen in done.stdout
     assert "xoxb-" not in done.stdout
+
+
+def test_kept_running_it_shows_what_arrives_until_it_is_ended() -> None:
+    command = [sys.executable, "-m", "demo", "--keep"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+        deadline = threading.Timer(TIMEOUT_SECONDS, running.kill)
+        deadline.start()
+        try:
+            assert running.stdout is not None
+            shown: list[str] = []
+            for line in running.stdout:
+                shown.append(line)
+                if line.startswith("  curl") and "disk.json" in line and "wrong" not in line:
+                    asked = shlex.split(line)
+                    subprocess.run([*asked, "-sS", "--fail"], cwd=ROOT, check=True, capture_output=True, timeout=30)
+                if "/disks: dev.eventsink.alert.firing.v1 NodeFilesystemSpaceFillingUp of acme" in line:
+                    break
+            else:
+                raise AssertionError("".join(shown))
+            running.send_signal(signal.SIGINT)
+            assert running.wait(30) == 0
+        finally:
+            deadline.cancel()
+            running.kill()
 
 
 def test_its_exit_status_says_when_something_did_not_happen(

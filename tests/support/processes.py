@@ -93,7 +93,9 @@ class RunningProcess:
         return parsed
 
     def text(self) -> str:
-        """Everything that this process logged so far."""
+        """Everything that this process logged so far; nothing where the log is gone with its folder."""
+        if not self.log.exists():
+            return ""
         with self.log.open("rb") as file:
             file.seek(self._start_of_log)
             return file.read().decode(errors="replace")

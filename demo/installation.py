@@ -62,7 +62,7 @@ def settings(slack: Slack) -> dict[str, Any]:
     return {
         "egress": {"allow": ["127.0.0.0/8"]},
         "slack": {"apiUrl": slack.api_url, "hookUrls": [slack.url]},
-        "state": {"haWindow": "1s"},  # what is sent again by hand is no copy of a pair's other half
+        "state": {"haWindow": "10ms"},  # what is sent again by hand is no copy of a pair's other half
         "dispatch": {"retry": {"first": "500ms", "longest": "2s", "sinkLongest": "1s"}},
     }
 

@@ -18,13 +18,23 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from eventsink.controller.problems import Effect, Problem
 from eventsink.controller.secret_values import SecretValues, secret_text
+from eventsink.controller.slack_channels import (
+    ASK_AGAIN_SECONDS,
+    Channel,
+    Identity,
+    is_channel_id,
+    is_usable,
+    problem_of,
+    read_channel,
+    text_of,
+    usable,
+)
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.spec import Slack
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
-from eventsink.sinks.sender import FailureClass
 from eventsink.sinks.sink import SlackTarget
 from eventsink.sinks.slack import check_hook_url
-from eventsink.sinks.slack_api import SlackSettings, failed, web_client
+from eventsink.sinks.slack_api import SlackSettings, error_name, web_client
 
 PAGE = 999
 """Channels in one page, the most that Slack gives: it lets itself be asked about twenty times a minute."""
@@ -36,21 +46,8 @@ IDENTITY_KEPT_SECONDS = 600.0
 """How long is believed which workspace a token belongs to."""
 MAX_WORKSPACES = 1000
 """Tokens of which something is remembered."""
-ASK_AGAIN_SECONDS = 60.0
-"""After a problem that somebody mends in Slack, of which the cluster hears nothing."""
-_CHANNEL_ID = "CG"
-"""Ids of public and private channels begin with one of these, and hold upper-case letters and digits only."""
-_CREDENTIAL_ERRORS = frozenset(
-    {
-        "invalid_auth",
-        "not_authed",
-        "token_revoked",
-        "token_expired",
-        "account_inactive",
-        "not_allowed_token_type",
-        "no_permission",
-    }
-)
+PLATFORM_PATH = "spec.slack"
+"""The field that is named where the platform's own token is meant."""
 
 
 class SlackPlatform(SlackSettings):
@@ -60,27 +57,6 @@ class SlackPlatform(SlackSettings):
     """File with the bot token of the platform's own workspace, for sinks that name no credential; absent: each sink needs one."""
     channels: dict[str, tuple[str, ...]] = Field(default={})
     """Tenant -> channels (#name or id) of the platform's workspace that its sinks may use; empty: every tenant may use every channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """A channel as a token sees it."""
-
-    id: str
-    name: str
-    archived: bool
-    member: bool
-    private: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a token is."""
-
-    team_id: str
-    team_name: str
-    bot_name: str
-    scopes: frozenset[str]
 
 
 @dataclass(eq=False)
@@ -250,7 +226,7 @@ class SlackTargets:
         headers: Mapping[str, Any] = {str(name).lower(): value for name, value in answer.headers.items()}
         scopes = frozenset(scope.strip() for scope in str(headers.get("x-oauth-scopes", "")).split(","))
         workspace.identity = Identity(
-            _text(answer.get("team_id")), _text(answer.get("team")), _text(answer.get("user")) or "the app", scopes - {""}
+            text_of(answer.get("team_id")), text_of(answer.get("team")), text_of(answer.get("user")) or "the app", scopes - {""}
         )
         workspace.identity_at = self._clock()
         return workspace.identity
@@ -272,7 +248,7 @@ class SlackTargets:
         try:
             answer = await client.conversations_info(channel=identifier)
         except Exception as error:
-            if isinstance(error, SlackApiError) and _error_name(error) == "channel_not_found":
+            if isinstance(error, SlackApiError) and error_name(error) == "channel_not_found":
                 return None
             raise problem_of(error, "spec.slack.channel") from None
         return read_channel(answer.get("channel") or {})
@@ -282,7 +258,7 @@ class SlackTargets:
         now = self._clock()
         fresh = listed is not None and now < listed + CHANNELS_KEPT_SECONDS
         if not fresh or (
-            not _is_usable(workspace.channels.get(name)) and listed is not None and now >= listed + LIST_AGAIN_SECONDS
+            not is_usable(workspace.channels.get(name)) and listed is not None and now >= listed + LIST_AGAIN_SECONDS
         ):
             await self._list(client, workspace)
         return workspace.channels.get(name)
@@ -296,7 +272,7 @@ class SlackTargets:
                     types=types, exclude_archived=False, limit=PAGE, cursor=workspace.cursor or None
                 )
             except Exception as error:
-                name = _error_name(error)
+                name = error_name(error)
                 if name == "missing_scope" and types != "public_channel":
                     types = "public_channel"  # the app may see public ones only
                     continue
@@ -307,104 +283,8 @@ class SlackTargets:
                 channel = read_channel(one)
                 if channel.name not in workspace.listing or workspace.listing[channel.name].archived:
                     workspace.listing[channel.name] = channel
-            workspace.cursor = _text((answer.get("response_metadata") or {}).get("next_cursor"))
+            workspace.cursor = text_of((answer.get("response_metadata") or {}).get("next_cursor"))
             if not workspace.cursor:
                 break
         workspace.channels, workspace.listing, workspace.cursor = workspace.listing, {}, ""
         workspace.listed_at = self._clock()
-
-
-PLATFORM_PATH = "spec.slack"
-"""The field that is named where the platform's own token is meant."""
-
-
-def is_channel_id(text: str) -> bool:
-    """Whether a channel is given by its id (`C024BE91L`), which no name can be: names have no upper-case letters."""
-    return len(text) >= 9 and text[0] in _CHANNEL_ID and text.isascii() and text.isalnum() and text == text.upper()
-
-
-def read_channel(one: Mapping[str, Any]) -> Channel:
-    """A channel of conversations.list or conversations.info."""
-    return Channel(
-        id=_text(one.get("id")),
-        name=_text(one.get("name")),
-        archived=bool(one.get("is_archived")),
-        member=bool(one.get("is_member")),
-        private=bool(one.get("is_private")),
-    )
-
-
-def usable(channel: Channel | None, asked: str, identity: Identity) -> Channel:
-    """The channel, if the app can post in it.
-
-    Raises
-    ------
-    Problem
-        It is not there, archived, or the app is not in it; the message says what to do.
-    """
-    path = "spec.slack.channel"
-    if channel is None:
-        raise Problem(
-            "ChannelNotFound",
-            f"{path}: the workspace {identity.team_name} has no channel {asked} that the app sees; correct the name, or if it is a private "
-            f"channel, invite the app there with /invite @{identity.bot_name}",
-            again_after=ASK_AGAIN_SECONDS,
-        )
-    if channel.archived:
-        raise Problem(
-            "ChannelArchived",
-            f"{path}: the channel {asked} is archived; unarchive it, or name another one",
-            again_after=ASK_AGAIN_SECONDS,
-        )
-    if not channel.member and (channel.private or "chat:write.public" not in identity.scopes):
-        raise Problem(
-            "NotInChannel",
-            f"{path}: the app is not in the channel {asked}; invite the app with /invite @{identity.bot_name}",
-            again_after=ASK_AGAIN_SECONDS,
-        )
-    return channel
-
-
-def problem_of(error: Exception, path: str) -> Problem:
-    """What an error of a call means for the sink."""
-    name = _error_name(error)
-    if name in _CREDENTIAL_ERRORS:
-        return Problem(
-            "SlackTokenInvalid",
-            f"{path}: Slack refuses the token ({name}); put a valid one into the Secret",
-            again_after=ASK_AGAIN_SECONDS * 5,
-        )
-    if name == "missing_scope":
-        needed = _text(_data(error).get("needed"))
-        scopes = needed if needed and all(part.isalnum() or part in ":,._ " for part in needed) else "channels:read"
-        return Problem(
-            "SlackScopeMissing",
-            f"{path}: the Slack app lacks the scope {scopes[:200]}; add it to the app and install it again",
-            again_after=ASK_AGAIN_SECONDS * 5,
-        )
-    failure = failed(error, "Slack")
-    if failure.reason == "EgressRefused":
-        return Problem(
-            "SlackUnavailable", f"{path}: {failure.message} (operator setting egress.allow)", again_after=ASK_AGAIN_SECONDS
-        )
-    if failure.failure is FailureClass.TRANSIENT:
-        wait = failure.retry_after or ASK_AGAIN_SECONDS / 2
-        return Problem("SlackUnavailable", f"{path}: {failure.message}; it is asked again", may_pass=True, again_after=wait)
-    return Problem("SlackRefused", f"{path}: {failure.message}", again_after=ASK_AGAIN_SECONDS)
-
-
-def _error_name(error: Exception) -> str:
-    return _text(_data(error).get("error"))
-
-
-def _data(error: Exception) -> Mapping[str, Any]:
-    data = getattr(getattr(error, "response", None), "data", None)
-    return data if isinstance(data, dict) else {}
-
-
-def _is_usable(channel: Channel | None) -> bool:
-    return channel is not None and channel.member and not channel.archived
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -17,7 +17,7 @@ from eventsink.controller.slack_tokens import StoredToken, TokenRecord, TokenSto
 from eventsink.kube.client import ApiError
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import ConfigurationError, Seconds, Settings, read_secret_file
-from eventsink.sinks.slack_api import SlackSettings, failed, web_client
+from eventsink.sinks.slack_api import SlackSettings, error_name, failed, web_client
 
 PATH = "spec.slack.oauthCodeSecretRef"
 CLAIM_SECONDS = 60.0
@@ -300,10 +300,3 @@ def granted(record: TokenRecord, answer: dict[str, Any], now: float) -> TokenRec
             "error": "",
         }
     )
-
-
-def error_name(error: Exception) -> str:
-    """Slack's name of an error; empty where there is none that may be shown."""
-    data = getattr(getattr(error, "response", None), "data", None)
-    name = data.get("error") if isinstance(data, dict) else None
-    return name if isinstance(name, str) and name.isascii() and name.replace("_", "").isalnum() and len(name) <= 80 else ""

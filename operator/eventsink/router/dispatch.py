@@ -14,20 +14,15 @@ from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.pace import Pace
 from eventsink.router.queue import Arrival, Burial, Delivery, PayloadKind, Queue, QueueError, Retry
 from eventsink.router.station import DispatchSettings, Station
+from eventsink.router.window import LOOK_UP_AGAIN_SECONDS, Windows
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender
 from eventsink.sinks.senders import UnsupportedSink
 from eventsink.sinks.sink import Sink
 
-MIN_WINDOW = 16
-"""Deliveries of each sink that may be in memory, however many others are."""
 EXPIRED_AT_ONCE = 500
 SLACK_DIGEST_ALERTS = 1000
 """Most alerts that one Slack message tells of: everything that waits in the window."""
-COUNT_EVERY_SECONDS = 0.1
-"""How old the count of deliveries in memory may be."""
-LOOK_UP_AGAIN_SECONDS = 5.0
-"""After the queue could not be read."""
 
 OpenSender = Callable[[Sink], Sender]
 
@@ -75,8 +70,7 @@ class Dispatcher:
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._loaded = False
-        self._in_memory = 0
-        self._count_again_at = 0.0
+        self._windows = Windows(settings, queue, self._stations, self._spawn, self._pump)
         queue.subscribe(self._committed)
         directory.subscribe(self._changed)
 
@@ -153,7 +147,7 @@ class Dispatcher:
                 if station is None:
                     gone.add(delivery.sink)
                     continue
-                known = touched[delivery.sink] = (station, self._room(station.lane))
+                known = touched[delivery.sink] = (station, self._windows.room(station.lane))
             station, room = known
             lane = station.lane
             if delivery.seq <= lane.last_seq:
@@ -258,9 +252,13 @@ class Dispatcher:
             task.add_done_callback(station.tasks.discard)
         else:
             self._full[station.sink.uid] = None
-        if lane.lagging and len(lane) <= self._room(lane) // 2:
+        if lane.lagging and len(lane) <= self._windows.room(lane) // 2:
             self._refill(station)
         self._set_timer(station)
+
+    def _refill(self, station: Station) -> None:
+        if not self._stopping:
+            self._windows.refill(station)
 
     def _may_send(self, station: Station, now: float) -> bool:
         """Whether the sink has its turn at the place that it shares with others, if there is one."""
@@ -403,37 +401,6 @@ class Dispatcher:
             station = self._stations.get(uid)
             if station is not None:
                 self._pump(station)
-
-    # ---- the window
-
-    def _room(self, lane: Lane) -> int:
-        """How many deliveries the lane may hold in memory."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._count_again_at:
-            self._count_again_at = now + COUNT_EVERY_SECONDS
-            self._in_memory = sum(len(station.lane) for station in self._stations.values())
-        return max(MIN_WINDOW, min(self._settings.window, len(lane) + self._settings.max_in_memory - self._in_memory))
-
-    def _refill(self, station: Station) -> None:
-        if not station.refilling and not self._stopping:
-            station.refilling = True
-            self._spawn(self._refilled(station))
-
-    async def _refilled(self, station: Station) -> None:
-        lane = station.lane
-        try:
-            while lane.lagging and (limit := self._room(lane) - len(lane)) > 0:
-                station.missed = False
-                more = await self._queue.take(station.sink.uid, after=lane.last_seq, limit=limit)
-                lane.add(more)
-                # What is committed while this reads is not in it, and not in the window either: read again.
-                lane.lagging = len(more) == limit or station.missed
-        except QueueError as error:
-            get_logger().warning("waiting deliveries could not be read", reason=str(error), sink=station.sink.uid)
-            await asyncio.sleep(LOOK_UP_AGAIN_SECONDS)
-        finally:
-            station.refilling = False
-        self._pump(station)
 
     async def _expire(self) -> None:
         old = await self._queue.expired(limit=EXPIRED_AT_ONCE)

@@ -176,6 +176,13 @@ def answered(name: str, status: int, wait: float | None, where: str) -> Failed:
     )
 
 
+def error_name(error: Exception) -> str:
+    """Slack's name of an error; empty where there is none that may be shown."""
+    data = getattr(getattr(error, "response", None), "data", None)
+    name = data.get("error") if isinstance(data, dict) else None
+    return name if isinstance(name, str) and name.isascii() and name.replace("_", "").isalnum() and len(name) <= 80 else ""
+
+
 def camel(name: str) -> str:
     """`channel_not_found` -> `ChannelNotFound`; what Slack writes in two ways has one reason."""
     name = "rate_limited" if name == "ratelimited" else name

@@ -9,7 +9,8 @@ import pytest
 
 from eventsink.controller import slack
 from eventsink.controller.problems import Effect, Problem
-from eventsink.controller.slack import CHANNELS_KEPT_SECONDS, LIST_AGAIN_SECONDS, SlackPlatform, SlackTargets, is_channel_id
+from eventsink.controller.slack import CHANNELS_KEPT_SECONDS, LIST_AGAIN_SECONDS, SlackPlatform, SlackTargets
+from eventsink.controller.slack_channels import is_channel_id
 from eventsink.resources.eventsink import EventSink, read_eventsink
 from eventsink.sinks.sink import SlackTarget
 from tests.support.sinks import event_sink

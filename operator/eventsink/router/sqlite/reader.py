@@ -72,21 +72,29 @@ class Reader:
         )
         return [
             Record(
-                seq=row[0],
-                id=delivery_id(self._id, row[1] or row[0]),
-                sink=row[2],
-                tenant=row[3],
-                name=row[4],
-                status=row[5],
+                **self._shared(row),
                 state=DeliveryState.WAITING if row[10] is None else DeliveryState.DEAD,
-                created=row[6],
-                attempts=row[7],
                 reason=row[8],
                 detail=row[9],
                 died=row[10],
             )
             for row in rows
         ]
+
+    def _shared(self, row: Sequence[Any]) -> dict[str, Any]:
+        """What the first columns of both tables say."""
+        seq, origin, sink, tenant, name, status, created, attempts = row[:8]
+        identifier = delivery_id(self._id, origin or seq)
+        return {
+            "seq": seq,
+            "id": identifier,
+            "sink": sink,
+            "tenant": tenant,
+            "name": name,
+            "status": status,
+            "created": created,
+            "attempts": attempts,
+        }
 
     def _arrived(self, selection: Selection, after: int, limit: int) -> list[Record]:
         where, values = conditions(replace(selection, state=None), self._id)
@@ -98,15 +106,8 @@ class Reader:
         )
         return [
             Record(
-                seq=row[0],
-                id=delivery_id(self._id, row[1] or row[0]),
-                sink=row[2],
-                tenant=row[3],
-                name=row[4],
-                status=row[5],
+                **self._shared(row),
                 state=DeliveryState.ARRIVED,
-                created=row[6],
-                attempts=row[7],
                 reason="",
                 detail="",
                 died=None,

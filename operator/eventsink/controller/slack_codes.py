@@ -14,7 +14,7 @@ from slack_sdk.errors import SlackApiError
 
 from eventsink.controller.problems import Problem
 from eventsink.controller.slack_tokens import StoredToken, TokenRecord, TokenStore, token_name
-from eventsink.kube.client import ApiError
+from eventsink.kube.client import ApiError, Conflict
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import ConfigurationError, Seconds, Settings, read_secret_file
 from eventsink.sinks.slack_api import SlackSettings, error_name, failed, web_client
@@ -133,6 +133,8 @@ class SlackCodes:
         """One look at all tokens."""
         now = self._now()
         for stored in await self._store.list():
+            if stored.name in self._under_way:
+                continue
             record = stored.record
             if stored.name in used:
                 if record.unused_since is not None:
@@ -243,11 +245,20 @@ class SlackCodes:
                 return await self._store.replace(stored, record)
             except ApiError as error:
                 get_logger().warning("what Slack answered could not be stored; it is tried again", reason=str(error))
+                if isinstance(error, Conflict):
+                    stored = await self._as_it_is(stored)
                 if attempt == STORE_ATTEMPTS - 1:
                     raise
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 8.0)
         raise AssertionError("unreachable")
+
+    async def _as_it_is(self, stored: StoredToken) -> StoredToken:
+        """The record's version now; what Slack answered counts, whatever else was noted meanwhile."""
+        try:
+            return await self._store.read(stored.name) or stored
+        except ApiError:
+            return stored
 
     async def _renew(self, stored: StoredToken) -> None:
         record = stored.record

@@ -137,6 +137,19 @@ async def test_the_claim_is_stored_before_the_code_is_sent_and_the_answer_before
     assert world.record.token == "xoxb-canary"
 
 
+async def test_an_answer_is_stored_although_the_record_was_changed_meanwhile(world: World) -> None:
+    async def changed() -> dict[str, Any]:
+        [stored] = await world.store.list()
+        await world.codes.look(set())  # nobody is known to need it yet
+        assert (await world.store.list()) == [stored]
+        await world.store.replace(stored, stored.record.model_copy(update={"unused_since": world.now}))
+        return GRANTED
+
+    world.slack.script["oauth.v2.access"] = [lambda _: changed()]
+    assert await world.token() == "xoxb-canary"
+    assert world.record.token == "xoxb-canary"
+
+
 async def test_an_answer_that_comes_after_the_caller_has_gone_is_stored(world: World) -> None:
     asked, release = asyncio.Event(), asyncio.Event()
 

@@ -36,7 +36,6 @@ POSTERS = 8
 LOOK_SECONDS = 0.3
 """Between two looks at what arrived, while it is kept running."""
 CRASHING = "KubePodCrashLooping"
-DISK = "NodeFilesystemSpaceFillingUp"
 
 
 class Story:

@@ -17,7 +17,6 @@ from tests.support.parts import Router, cluster_router, merged, request, start_o
 from tests.support.ports import free_port
 from tests.support.processes import RunningProcess, eventsink
 from tests.support.slack import Slack
-from tests.support.waiting import wait_until
 
 SINKS = sorted((Path(__file__).parent / "sinks").glob("*.yaml"))
 REFUSED = Path(__file__).parent / "refused.yaml"
@@ -163,11 +162,7 @@ class Cluster:
         for one in self._kubectl.list("eventsink"):
             name, namespace = one["metadata"]["name"], one["metadata"]["namespace"]
             self._kubectl.wait_condition("eventsink", name, "Ready", "True", namespace=namespace)
-            sink = f"{namespace}/{name}"
-            wait_until(
-                f"{sink} at the router",
-                lambda sink=sink: sink in [known["sink"] for known in self._router.admin("/v1/sinks")[1]["sinks"]],  # type: ignore[misc]
-            )
+            self._router.wait_known(f"{namespace}/{name}")
 
     def refuse(self) -> str:
         aside("kubectl apply -f demo/refused.yaml")

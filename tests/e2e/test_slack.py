@@ -18,7 +18,7 @@ from tests.support.debian import MonitoringPrograms
 from tests.support.kubectl import Kubectl
 from tests.support.monitoring import Alertmanager, webhook_configuration
 from tests.support.monitoring import alert as raised
-from tests.support.parts import Router, alert, cluster_router, notification, start_operator
+from tests.support.parts import Router, alert, apply_in_force, cluster_router, notification, start_operator
 from tests.support.ports import free_port
 from tests.support.processes import RunningProcess
 from tests.support.router_process import start_router
@@ -55,15 +55,7 @@ class System:
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply, and wait until each EventSink is in force at the router."""
-        self.kubectl.apply(list(objects))
-        for one in objects:
-            if one["kind"] == "EventSink":
-                name, namespace = one["metadata"]["name"], one["metadata"]["namespace"]
-                self.kubectl.wait_condition("eventsink", name, "Ready", "True", namespace=namespace)
-                self.wait_known(f"{namespace}/{name}")
-
-    def wait_known(self, sink: str) -> None:
-        wait_until(f"{sink} at the router", lambda: sink in [one["sink"] for one in self.router.admin("/v1/sinks")[1]["sinks"]])
+        apply_in_force(self.kubectl, self.router, *objects)
 
     def wait_condition(self, namespace: str, reason: str, kind: str = "Ready") -> str:
         """Wait until a condition of the sink `alerts` has a reason; returns its message."""

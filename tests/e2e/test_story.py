@@ -17,7 +17,7 @@ from tests.support.cluster import Installed, MakeNamespace
 from tests.support.debian import MonitoringPrograms
 from tests.support.kubectl import Kubectl
 from tests.support.monitoring import Alertmanager, Prometheus, webhook_configuration
-from tests.support.parts import Router, alert, cluster_router, notification, start_operator
+from tests.support.parts import Router, alert, apply_in_force, cluster_router, notification, start_operator
 from tests.support.ports import free_port
 from tests.support.receiver import Answer, Received, Receiver
 from tests.support.sinks import SECRET, event_sink, secret, signed
@@ -36,16 +36,7 @@ class System:
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply EventSinks and what they need, and wait until they are in force at the router."""
-        self.kubectl.apply(list(objects))
-        for one in objects:
-            if one["kind"] == "EventSink":
-                name, namespace = one["metadata"]["name"], one["metadata"]["namespace"]
-                self.kubectl.wait_condition("eventsink", name, "Ready", "True", namespace=namespace)
-                self.wait_known(f"{namespace}/{name}")
-
-    def wait_known(self, sink: str) -> None:
-        """Wait until the router has the sink."""
-        wait_until(f"{sink} at the router", lambda: sink in [one["sink"] for one in self.router.admin("/v1/sinks")[1]["sinks"]])
+        apply_in_force(self.kubectl, self.router, *objects)
 
 
 @pytest.fixture

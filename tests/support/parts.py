@@ -14,7 +14,9 @@ from typing import Any
 import yaml
 
 from tests.support.cluster import Installed
+from tests.support.kubectl import Kubectl
 from tests.support.processes import RunningProcess, eventsink
+from tests.support.waiting import wait_until
 
 HTTP_TIMEOUT_SECONDS = 30.0
 
@@ -66,6 +68,10 @@ class Router:
         if ready:
             self.process.wait_ready()
         return self.process
+
+    def wait_known(self, sink: str) -> None:
+        """Wait until it has the sink `namespace/name`."""
+        wait_until(f"{sink} at the router", lambda: sink in [one["sink"] for one in self.admin("/v1/sinks")[1]["sinks"]])
 
     def configuration(self) -> dict[str, Any]:
         """What its configuration file says."""
@@ -120,6 +126,16 @@ class Router:
             f"http://127.0.0.1:{self.running.port_of('monitor')}/metrics", timeout=HTTP_TIMEOUT_SECONDS
         ) as answer:
             return str(answer.read().decode())
+
+
+def apply_in_force(kubectl: Kubectl, router: Router, *objects: Mapping[str, Any]) -> None:
+    """Apply EventSinks and what they need, and wait until they are Ready and the router has them."""
+    kubectl.apply([dict(one) for one in objects])
+    for one in objects:
+        if one["kind"] == "EventSink":
+            name, namespace = one["metadata"]["name"], one["metadata"]["namespace"]
+            kubectl.wait_condition("eventsink", name, "Ready", "True", namespace=namespace)
+            router.wait_known(f"{namespace}/{name}")
 
 
 def cluster_router(installed: Installed, folder: Path, **settings: Any) -> Router:

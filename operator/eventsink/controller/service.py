@@ -23,10 +23,10 @@ from eventsink.controller.slack_codes import SlackCodes
 from eventsink.controller.slack_tokens import SecretTokenStore
 from eventsink.controller.status import StatusWriter
 from eventsink.controller.store import CompiledStore
-from eventsink.controller.tenancy import tenancy_document
+from eventsink.controller.worker import TENANCY, Worker
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.controller.world import World
-from eventsink.kube.client import Api, ApiError, Conflict, Forbidden, NotFound, Object, connect
+from eventsink.kube.client import Api, ApiError, Forbidden, NotFound, Object, connect
 from eventsink.kube.objects import custom_path, secrets_path
 from eventsink.kube.reflector import PAGE, Key, Reflector, Selection
 from eventsink.resources.spec import GROUP, PLURAL, VERSION
@@ -39,8 +39,6 @@ from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
 
-TENANCY: Key = ("", "tenancy")
-"""Key of the tenancy document in the work queue: no EventSink has an empty namespace."""
 START_ATTEMPTS_SECONDS = 60.0
 """How long the start waits for an API server that is away."""
 FINISH_SECONDS = 15.0
@@ -135,7 +133,8 @@ class Operator:
             if self._settings.slack_app.client_id:
                 namespace = self._settings.slack_app.tokens_namespace
                 tasks.append(asyncio.create_task(self._codes.keep(lambda: self._world.used_in(namespace)), name="tokens"))
-            tasks += [asyncio.create_task(self._work(), name="worker") for _ in range(self._settings.workers)]
+            worker = Worker(self._queue, self._world, self._store, self._reconciler, self._metrics, failed=self._log_failure)
+            tasks += [asyncio.create_task(worker.run(), name="worker") for _ in range(self._settings.workers)]
             await stop_or_failure(stop, *tasks)
         finally:
             self._stopping = True
@@ -168,38 +167,7 @@ class Operator:
 
     # ---- work
 
-    async def _work(self) -> None:
-        while True:
-            key = await self._queue.get()
-            self._metrics.waiting.set(len(self._queue))
-            started = time.perf_counter()
-            try:
-                if key == TENANCY:
-                    await self._store.write_tenancy(tenancy_document(self._world.namespaces))
-                    outcome, again = "tenancy", None
-                else:
-                    result = await self._reconciler.reconcile(key)
-                    outcome, again = result.outcome, result.again_after
-            except (Conflict, NotFound):
-                # It was changed or deleted since it was seen: that will be, or was, told by the watch.
-                self._queue.failed(key)
-                outcome, again = "conflict", None
-            except ApiError as error:
-                self._queue.failed(key)
-                self._log_failure(key, error)
-                outcome, again = "error", None
-            except Exception:
-                self._queue.failed(key)
-                get_logger().exception("a reconcile failed", sink="/".join(key))
-                outcome, again = "failure", None
-            else:
-                self._queue.done(key)
-                if again is not None:
-                    self._queue.add_after(key, again)
-            self._metrics.reconciles.labels(outcome).inc()
-            self._metrics.duration.observe(time.perf_counter() - started)
-
-    def _log_failure(self, key: Key, error: ApiError) -> None:
+    def _log_failure(self, key: Key, error: ApiError, _: float) -> None:
         """One line a minute for each kind of failure, however many sinks it concerns."""
         more = self._failures.setdefault(error.reason, Repeated(60.0)).due()
         if more is not None:

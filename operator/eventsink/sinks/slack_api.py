@@ -132,12 +132,8 @@ def failed(error: Exception, where: str) -> Failed:
     """
     if isinstance(error, SlackApiError):
         response: Any = error.response
-        data = getattr(response, "data", None)
-        name = data.get("error") if isinstance(data, dict) else None
         status = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
-        return answered(
-            name if isinstance(name, str) else "", int(status), retry_after(getattr(response, "headers", None)), where
-        )
+        return answered(error_name(error), int(status), retry_after(getattr(response, "headers", None)), where)
     if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
         kind, detail = failure_kind(error)
         return Failed(SINK if kind in _SINK_KINDS else TRANSIENT, kind.value, f"{kind.value} at {where}: {detail}")

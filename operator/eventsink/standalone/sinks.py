@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import re
-import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -22,10 +21,10 @@ from eventsink.controller.slack_codes import SlackCodes
 from eventsink.controller.slack_tokens import SecretTokenStore
 from eventsink.controller.status import StatusWriter
 from eventsink.controller.store import CompiledStore
-from eventsink.controller.tenancy import tenancy_document
+from eventsink.controller.worker import TENANCY, Worker
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.controller.world import World
-from eventsink.kube.client import ApiError, Conflict, NotFound, Object
+from eventsink.kube.client import ApiError, Object
 from eventsink.kube.reflector import Key
 from eventsink.resources.eventsink import InvalidSpec, read_object, read_spec
 from eventsink.resources.spec import KIND
@@ -39,7 +38,6 @@ from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
 from eventsink.standalone.documents import Document, DocumentKey
 from eventsink.standalone.objects import LocalObjects
 
-TENANCY: Key = ("", "tenancy")
 WORKERS = 8
 FINISH_SECONDS = 15.0
 """How long the end waits for codes that are being exchanged."""
@@ -108,10 +106,19 @@ class DocumentSinks:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        worker = Worker(
+            self._queue,
+            self._world,
+            self._store,
+            self._reconciler,
+            self._metrics,
+            failed=self._failed,
+            finished=self._finished,
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(WORKERS):
-                    group.create_task(self._work(), name="worker")
+                    group.create_task(worker.run(), name="worker")
                 if self._settings.slack_app.client_id:
                     namespace = self._settings.slack_app.tokens_namespace
                     group.create_task(self._codes.keep(lambda: self._world.used_in(namespace)), name="tokens")
@@ -251,39 +258,14 @@ class DocumentSinks:
 
     # ---- work
 
-    async def _work(self) -> None:
-        while True:
-            key = await self._queue.get()
-            started = time.perf_counter()
-            self._metrics.waiting.set(len(self._queue))
-            try:
-                if key == TENANCY:
-                    await self._store.write_tenancy(tenancy_document(self._world.namespaces))
-                    outcome, again = "tenancy", None
-                else:
-                    result = await self._reconciler.reconcile(key)
-                    outcome, again = result.outcome, result.again_after
-            except (Conflict, NotFound):
-                self._queue.failed(key)
-                outcome, again = "conflict", None
-            except ApiError as error:
-                wait = self._queue.failed(key)
-                get_logger().warning(
-                    "a sink could not be reconciled; it is tried again", sink="/".join(key), reason=str(error), wait=wait
-                )
-                outcome, again = "error", None
-            except Exception:
-                self._queue.failed(key)
-                get_logger().exception("a reconcile failed", sink="/".join(key))
-                outcome, again = "failure", None
-            else:
-                self._queue.done(key)
-                if again is not None:
-                    self._queue.add_after(key, again)
-            self._metrics.reconciles.labels(outcome).inc()
-            self._metrics.duration.observe(time.perf_counter() - started)
-            if self._queue.idle:
-                self._settled.set()
+    def _failed(self, key: Key, error: ApiError, wait: float) -> None:
+        get_logger().warning(
+            "a sink could not be reconciled; it is tried again", sink="/".join(key), reason=str(error), wait=wait
+        )
+
+    def _finished(self) -> None:
+        if self._queue.idle:
+            self._settled.set()
 
 
 def spec_errors(document: Document) -> list[tuple[str, int, str]]:

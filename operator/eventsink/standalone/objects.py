@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from eventsink.kube.client import JSON, Api, ApiError, Conflict, Invalid, NotFound, Object, Unavailable
 from eventsink.kube.reflector import Key
 from eventsink.resources.spec import GROUP, PLURAL, VERSION
+from eventsink.runtime.files import write_private
 
 _SECRETS = re.compile(r"/api/v1/namespaces/([^/]+)/secrets(?:/([^/]+))?")
 _STATUS = re.compile(rf"/apis/{re.escape(GROUP)}/{VERSION}/namespaces/([^/]+)/{PLURAL}/([^/]+)/status")
@@ -182,26 +182,3 @@ class LocalObjects(Api):
             status |= part
         metadata = {**obj["metadata"], "resourceVersion": secrets.token_hex(8)}
         return {**obj, "metadata": metadata, "status": {**status, "conditions": conditions}}
-
-
-def write_private(file: Path, text: str) -> None:
-    """Put a text into a file that only its owner may read; whoever looks sees the old text or the new one, also after a crash.
-
-    Raises
-    ------
-    OSError
-        It could not be written.
-    """
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = file.with_name(f".{file.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

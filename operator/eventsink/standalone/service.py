@@ -16,6 +16,7 @@ import click
 from eventsink.router.reports import StatusReporter
 from eventsink.router.service import Router
 from eventsink.router.sources import NamespaceOwner, SourceSettings, TenantRule
+from eventsink.runtime.files import write_private
 from eventsink.runtime.logs import Repeated, configure_logs, get_logger
 from eventsink.runtime.process import ExitStatus, Stop, run
 from eventsink.runtime.settings import ConfigurationError, load_settings
@@ -23,7 +24,6 @@ from eventsink.standalone.config import StandaloneSettings
 from eventsink.standalone.documents import MAX_FILE_BYTES, FileContent, read_documents
 from eventsink.standalone.folder import Look, Tree, look
 from eventsink.standalone.inventory import Inventory, dump, load
-from eventsink.standalone.objects import write_private
 from eventsink.standalone.sinks import DocumentSinks, Generations, next_generations
 
 DEFAULT_TENANT = "default"

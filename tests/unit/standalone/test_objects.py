@@ -12,7 +12,8 @@ from eventsink.kube.client import ApiError, Conflict, Invalid, NotFound, Object,
 from eventsink.kube.objects import apply_secret, apply_status, custom_path, delete_object, get_secret, secret_data, secrets_path
 from eventsink.kube.reflector import Key
 from eventsink.resources.spec import GROUP, PLURAL, VERSION
-from eventsink.standalone.objects import LocalObjects, write_private
+from eventsink.runtime.files import write_private
+from eventsink.standalone.objects import LocalObjects
 
 
 class Told:

@@ -20,9 +20,10 @@ from eventsink.kube.client import Api, NotFound
 from eventsink.kube.objects import get_secret, secret_data
 from eventsink.kube.reflector import Key
 from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, read_eventsink, read_object
-from eventsink.resources.status import READY, SlackStatus, timestamp
+from eventsink.resources.status import READY, SlackStatus, WebhookStatus, timestamp
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sink import CompiledFrom, Sink, SlackTarget, Withdrawn
+from eventsink.sinks.transport import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +102,20 @@ class Reconciler:
         try:
             wanted = self._made_from(sink, compiled)
             if compiled is None or compiled.withdrawn or compiled.made_from != wanted:
-                channel = await self._compile(sink, wanted, compiled)
+                target = target_status(await self._compile(sink, wanted, compiled))
             else:
-                channel = await self._channel_in_force(living, compiled) if kind == "slack" else None
+                target = await self._target_in_force(living, compiled)
         except Problem as problem:
             return await self._react(living, compiled, problem, kind)
-        return Verdict(None, suspended=bool(sink.spec.suspend), type=kind, slack=channel), None
+        return Verdict(None, suspended=bool(sink.spec.suspend), type=kind, slack=target[0], webhook=target[1]), None
 
-    async def _channel_in_force(self, living: EventSinkObject, compiled: Compiled) -> SlackStatus | None:
+    async def _target_in_force(
+        self, living: EventSinkObject, compiled: Compiled
+    ) -> tuple[SlackStatus | None, WebhookStatus | None]:
         """As the status says already, or else as it was compiled."""
-        if living.status.slack is not None:
-            return living.status.slack
-        sink = await self._store.read(compiled.uid)
-        return slack_status(sink.slack) if sink is not None else None
+        if living.status.slack is not None or living.status.webhook is not None:
+            return living.status.slack, living.status.webhook
+        return target_status(await self._store.read(compiled.uid))
 
     def _accept(self, living: EventSinkObject) -> EventSink:
         """Validate the spec and the claim; note which Secrets matter."""
@@ -151,7 +153,7 @@ class Reconciler:
         policy = self._policy if sink.spec.slack is None else self._slack.policy_digest()
         return CompiledFrom(generation=sink.generation, secrets=versions, policy=policy)
 
-    async def _compile(self, sink: EventSink, wanted: CompiledFrom, before: Compiled | None) -> SlackStatus | None:
+    async def _compile(self, sink: EventSink, wanted: CompiledFrom, before: Compiled | None) -> Sink:
         """Read the Secrets, compile and store. The values live no longer than this call."""
         values: dict[str, Mapping[str, bytes]] = {}
         versions = {}
@@ -175,7 +177,7 @@ class Reconciler:
         get_logger().info(
             "a sink is in force", sink=f"{sink.namespace}/{sink.name}", tenant=sink.spec.tenant, generation=sink.generation
         )
-        return slack_status(target)
+        return new
 
     async def _granted(self, sink: EventSink, values: SecretValues, versions: dict[str, str]) -> str | None:
         """The token of the sink's OAuth code, if it has one; its version is noted in `versions`."""
@@ -211,8 +213,8 @@ class Reconciler:
             await self._withdraw(living, problem)
         withdrawn = effect is Effect.WITHDRAW or bool(compiled.withdrawn)
         kept = compiled.made_from.generation if compiled.made_from is not None and not withdrawn else None
-        channel = None if withdrawn else living.status.slack
-        return Verdict(problem, kept, withdrawn, type=kind, slack=channel), again
+        slack, webhook = (None, None) if withdrawn else (living.status.slack, living.status.webhook)
+        return Verdict(problem, kept, withdrawn, type=kind, slack=slack, webhook=webhook), again
 
     def _lost_credential(self, namespace: str, compiled: Compiled) -> bool:
         used = compiled.made_from.secrets if compiled.made_from is not None else {}
@@ -233,6 +235,14 @@ class Reconciler:
         sink = Sink.model_validate({**dict(before), "withdrawn": withdrawn, "webhook": None, "slack": None})
         self._world.compiled[living.uid] = await self._store.write(sink)
         get_logger().warning("a sink was withdrawn", sink=f"{living.namespace}/{living.name}", reason=problem.reason)
+
+
+def target_status(sink: Sink | None) -> tuple[SlackStatus | None, WebhookStatus | None]:
+    """What the status shows of a compiled sink's destination."""
+    if sink is None:
+        return None, None
+    webhook = WebhookStatus(origin=Endpoint.parse(sink.webhook.url).origin[:512]) if sink.webhook is not None else None
+    return slack_status(sink.slack), webhook
 
 
 def slack_status(target: SlackTarget | None) -> SlackStatus | None:

@@ -18,6 +18,7 @@ from eventsink.resources.status import (
     Condition,
     EventSinkStatus,
     SlackStatus,
+    WebhookStatus,
     ready,
     reconciling,
     stalled,
@@ -42,6 +43,8 @@ class Verdict:
     type: str | None = None
     slack: SlackStatus | None = None
     """The channel that is in force, if it is one."""
+    webhook: WebhookStatus | None = None
+    """The endpoint that is in force, if it is one."""
 
 
 def status_of(sink: EventSinkObject, verdict: Verdict, now: datetime) -> EventSinkStatus:
@@ -69,6 +72,7 @@ def status_of(sink: EventSinkObject, verdict: Verdict, now: datetime) -> EventSi
         type=verdict.type or before.type,
         spec_changed_time=changed or timestamp(now),
         slack=verdict.slack,
+        webhook=verdict.webhook,
     )
 
 
@@ -78,8 +82,8 @@ def is_written(sink: EventSinkObject, status: EventSinkStatus, *, details: bool)
     own = tuple(condition for condition in before.conditions if condition.type in OWN_CONDITIONS)
     if before.observed_generation != status.observed_generation or _sorted(own) != _sorted(status.conditions):
         return False
-    told = (status.type, status.spec_changed_time, status.slack)
-    return not details or (before.type, before.spec_changed_time, before.slack) == told
+    told = (status.type, status.spec_changed_time, status.slack, status.webhook)
+    return not details or (before.type, before.spec_changed_time, before.slack, before.webhook) == told
 
 
 def event_of(sink: EventSinkObject, status: EventSinkStatus) -> tuple[str, str, str] | None:

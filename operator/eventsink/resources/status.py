@@ -68,6 +68,14 @@ class SlackStatus(StatusModel):
     channel_name: str | None = Field(default=None, max_length=256, description="Name of the channel when it was resolved.")
 
 
+class WebhookStatus(StatusModel):
+    """The endpoint that the sink posts to."""
+
+    origin: str | None = Field(
+        default=None, max_length=512, description="Scheme and host, and an unusual port: the most of its URL that is shown."
+    )
+
+
 class DeliveryStatus(StatusModel):
     """How delivery goes, as the router told it last; it lags by up to five minutes."""
 
@@ -97,6 +105,7 @@ class EventSinkStatus(StatusModel):
     type: str | None = Field(default=None, max_length=32, description="The kind of destination: slack or webhook.")
     spec_changed_time: Timestamp | None = Field(default=None, description="When the operator saw the spec's last change.")
     slack: SlackStatus | None = Field(default=None, description="The Slack channel that the sink resolved to.")
+    webhook: WebhookStatus | None = Field(default=None, description="The endpoint that the sink posts to.")
     delivery: DeliveryStatus | None = Field(
         default=None, description="How delivery goes, as the router told it last; it lags by up to five minutes."
     )

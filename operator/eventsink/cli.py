@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,24 @@ CONFIG = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+GROUPS = {"keys": "eventsink.rest.keys_command"}
+"""Name of a command with commands of its own -> the module that has it under that name; imported when it is used."""
+
+
+class Commands(click.Group):
+    """The commands of this file, and those of GROUPS."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), *GROUPS])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in GROUPS:
+            found: click.Command = getattr(import_module(GROUPS[name]), name)
+            return found
+        return super().get_command(context, name)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(metadata.version("eventsink"), prog_name="eventsink")
 def main() -> None:
     """Deliver each tenant's alerts to its own Slack channels and webhooks."""
@@ -42,6 +59,15 @@ def operator(config: Path | None) -> None:
 def router(config: Path | None) -> None:
     """Take alerts and deliver them to the compiled sinks."""
     from eventsink.router import service
+
+    sys.exit(service.main(config))
+
+
+@main.command()
+@CONFIG
+def rest(config: Path | None) -> None:
+    """Serve the /v1/event_sink API for programs that do not speak Kubernetes."""
+    from eventsink.rest import service
 
     sys.exit(service.main(config))
 

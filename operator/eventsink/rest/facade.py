@@ -1,0 +1,544 @@
+"""What the facade does, without HTTP: each call reads and writes EventSinks, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from eventsink.kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object
+from eventsink.kube.objects import custom_path, secrets_path
+from eventsink.resources.eventsink import read_object
+from eventsink.resources.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from eventsink.rest.answers import answer_of, etag, judged, readiness, refused
+from eventsink.rest.callers import Caller, Verb
+from eventsink.rest.catalog import Catalog, order, tenant_of
+from eventsink.rest.changes import Change, changed_spec, kind_of, new_signing_secret, new_spec, rest_sentence, secrets_of
+from eventsink.rest.config import FacadeSettings
+from eventsink.rest.errors import (
+    Away,
+    Conflicting,
+    InvalidRequest,
+    NotPermitted,
+    PreconditionFailed,
+    Refused,
+    Unknown,
+)
+from eventsink.rest.managers import managed_by
+from eventsink.rest.models import (
+    ChangedSink,
+    CreateRequest,
+    DeletedSink,
+    DeliveryTest,
+    EventSinkAnswer,
+    EventSinkChanges,
+    ManySinks,
+    Pagination,
+    SlackCodeArgs,
+    UpdateRequest,
+)
+from eventsink.runtime.logs import get_logger
+
+FIELD_MANAGER = "eventsink-rest"
+SECRET_TYPE = "eventsink.dev/rest"
+"""Of the Secrets that the facade makes; an admission policy holds it to them. A Secret's type never changes."""
+REQUEST_ANNOTATION = "eventsink.dev/request"
+"""On an EventSink made with an Idempotency-Key: digest of the request."""
+MANAGED_LABEL = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
+NAME_PREFIX = "rest-"
+UPDATE_ATTEMPTS = 8
+"""Of one update, when others write the same sink meanwhile."""
+ATTEMPTS = 3
+"""Of a request that the API server did not answer, where it may be sent again."""
+PAUSE_SECONDS = 0.2
+GONE = "there is no sink with this id"
+
+_SINKS = (GROUP, VERSION, PLURAL)
+
+
+class Tester(Protocol):
+    """Sends a test alert through the router."""
+
+    async def test(self, uid: str, wait: float) -> DeliveryTest:
+        """Send it to that sink and wait for what becomes of it.
+
+        Raises
+        ------
+        Refused
+            It could not be sent.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """A sink that was made or changed."""
+
+    answer: ChangedSink = field(repr=False)
+    etag: str
+
+
+class Facade:
+    """The calls.
+
+    Parameters
+    ----------
+    api
+        Where EventSinks are written.
+    catalog
+        Where they are read; it is fed by somebody else.
+    away
+        Why nothing can be answered at present; None: all is well.
+    tester
+        None: test alerts are not served.
+    """
+
+    def __init__(
+        self, settings: FacadeSettings, api: Api, catalog: Catalog, *, away: Callable[[], str | None], tester: Tester | None
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._catalog = catalog
+        self._away = away
+        self._tester = tester
+
+    # ---- reading
+
+    async def list_sinks(self, caller: Caller, tenant: str, *, page_size: int | None = None, page_token: str = "") -> ManySinks:
+        """The tenant's sinks, oldest first; with `page_size` so many, and where to go on.
+
+        Raises
+        ------
+        Refused
+            The caller may not touch the tenant, or the token of the page is none.
+        """
+        self._check_here()
+        if not caller.may_touch(tenant):
+            raise NotPermitted("tenant_id: this key may not touch this tenant")
+        found = await self._permitted(caller, self._catalog.of_tenant(tenant))
+        if page_token:
+            after = _read_token(page_token, tenant)
+            found = [one for one in found if order(one) > after]
+        if page_size is None:
+            return ManySinks(event_sinks=[answer_of(one) for one in found])
+        page = found[:page_size]
+        token = _page_token(order(page[-1]), tenant) if len(found) > page_size else ""
+        return ManySinks(event_sinks=[answer_of(one) for one in page], pagination=Pagination(next_page_token=token))
+
+    async def _permitted(self, caller: Caller, sinks: Iterable[Object]) -> list[Object]:
+        verdicts: dict[str, bool] = {}
+        found = []
+        for one in sinks:
+            namespace = one["metadata"]["namespace"]
+            if namespace not in verdicts:
+                verdicts[namespace] = await caller.may("list", namespace)
+            if verdicts[namespace]:
+                found.append(one)
+        return found
+
+    async def get(self, caller: Caller, uid: str) -> tuple[EventSinkAnswer, str]:
+        """One sink and its ETag, as the API server has it now.
+
+        Raises
+        ------
+        Refused
+            There is none, as far as the caller may know.
+        """
+        obj = await self._read(caller, "get", uid)
+        return answer_of(obj), etag(obj)
+
+    async def _read(self, caller: Caller, verb: Verb, uid: str) -> Object:
+        """The EventSink, if the caller may do that to it."""
+        self._check_here()
+        known = await self._known(caller, verb, uid)
+        try:
+            obj = await self._again(lambda: self._api.request("GET", _path(known)))
+        except NotFound:
+            raise Unknown(GONE) from None
+        if obj["metadata"]["uid"] != uid or obj["metadata"].get("deletionTimestamp") or tenant_of(obj) != tenant_of(known):
+            raise Unknown(GONE)
+        return obj
+
+    async def _known(self, caller: Caller, verb: Verb, uid: str) -> Object:
+        known = self._catalog.get(uid)
+        if known is None or not caller.may_touch(tenant_of(known)):
+            raise Unknown(GONE)
+        place = (known["metadata"]["namespace"], known["metadata"]["name"])
+        if not await caller.may(verb, *place):
+            if verb != "get" and await caller.may("get", *place):
+                raise NotPermitted(f"this token may not {verb} the sink")
+            raise Unknown(GONE)
+        return known
+
+    def _check_here(self) -> None:
+        if (reason := self._away()) is not None:
+            raise Away(reason)
+
+    # ---- creating
+
+    async def create(self, caller: Caller, request: CreateRequest, idempotency_key: str = "") -> Written:
+        """Make a sink, and wait for the operator's first verdict.
+
+        Parameters
+        ----------
+        idempotency_key
+            The same key and request again answer the sink that was made.
+
+        Raises
+        ------
+        Refused
+            It was not made, or was taken back since it cannot be in force.
+        """
+        namespace = await self.check_create(caller, request)
+        tenant = request.tenant_id
+        name = NAME_PREFIX + (_digest(f"{tenant}\n{idempotency_key}")[:20] if idempotency_key else secrets.token_hex(10))
+        signing = new_signing_secret()
+        change = new_spec(request, f"{name}-rest-{secrets.token_hex(4)}", signing)
+        notes = {REQUEST_ANNOTATION: _digest_of(request, idempotency_key)} if idempotency_key else {}
+        obj, fresh = await self._make(namespace, name, change, notes)
+        if not fresh:
+            change = self._same(obj, request, notes)
+        try:
+            await self._keep_values(obj, change)
+        except Refused:
+            if fresh:
+                await self._remove(obj)
+            raise
+        self._catalog.put(obj)
+        latest = await self._catalog.until(obj["metadata"]["uid"], judged, self._settings.create_wait) or obj
+        if fresh and refused(latest):
+            await self._remove(latest)
+            _told("a sink was refused", caller, latest)
+            raise InvalidRequest(readiness(read_object(latest))[1].partition(": ")[2])
+        if fresh:
+            _told("a sink was made", caller, latest)
+        return _written(latest, signing if fresh and change.generates else None)
+
+    async def check_create(self, caller: Caller, request: CreateRequest) -> str:
+        """Whether the request could be carried out, as far as the facade can tell; returns the namespace that the sink will lie in.
+
+        Raises
+        ------
+        Refused
+            It could not.
+        """
+        self._check_here()
+        if not caller.may_touch(request.tenant_id):
+            raise NotPermitted("tenant_id: this key may not touch this tenant")
+        new_spec(request, "secret", "")
+        namespace = self._catalog.home(request.tenant_id, self._settings.default_namespace)
+        if not await caller.may("create", namespace):
+            raise NotPermitted("tenant_id: this token may not create sinks of this tenant")
+        return namespace
+
+    async def _make(self, namespace: str, name: str, change: Change, notes: dict[str, str]) -> tuple[Object, bool]:
+        """The EventSink, and whether it was made just now."""
+        body: Object = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": namespace, "labels": MANAGED_LABEL, "annotations": notes},
+            "spec": change.spec,
+        }
+        collection = custom_path(*_SINKS, namespace)
+        query = {"fieldManager": FIELD_MANAGER}
+        sent = False
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self._api.request("POST", collection, query=query, body=body), True
+            except Conflict:
+                made = await self._again(lambda: self._api.request("GET", f"{collection}/{name}"))
+                # After an attempt without an answer, what is there may be what this request made.
+                return made, sent and secrets_of(made.get("spec")) == secrets_of(change.spec)
+            except ApiError as error:
+                if error.status != 0 or attempt == ATTEMPTS - 1:
+                    raise _refusal(error, "tenant_id: the namespace of the tenant is gone") from None
+                sent = True
+                await asyncio.sleep(PAUSE_SECONDS * 2**attempt)
+        raise AssertionError
+
+    def _same(self, obj: Object, request: CreateRequest, notes: dict[str, str]) -> Change:
+        """What the request that made it wanted, if it was the same one."""
+        known = (obj["metadata"].get("annotations") or {}).get(REQUEST_ANNOTATION, "")
+        if not notes or not hmac.compare_digest(known, notes[REQUEST_ANNOTATION]):
+            raise Conflicting("Idempotency-Key: was used with another request; send a new key")
+        spec = obj.get("spec") or {}
+        names = sorted(_own(obj))
+        again = new_spec(request, names[0] if names else "", "")
+        # A signing secret that was made is not known any more, and a sink that was changed since has its Secrets.
+        return Change(spec, again.secret, again.values if len(names) == 1 and not again.generates else {})
+
+    async def _keep_values(self, obj: Object, change: Change) -> None:
+        """Make the Secret that the spec refers to, if there is one to be made."""
+        if not change.values:
+            return
+        metadata = obj["metadata"]
+        owner = {"apiVersion": API_VERSION, "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
+        body: Object = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": change.secret,
+                "namespace": metadata["namespace"],
+                "labels": MANAGED_LABEL,
+                "ownerReferences": [owner],
+            },
+            "type": SECRET_TYPE,
+            "immutable": True,
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in change.values.items()},
+        }
+        query = {"fieldManager": FIELD_MANAGER}
+        try:
+            await self._again(lambda: self._api.request("POST", secrets_path(metadata["namespace"]), query=query, body=body))
+        except Conflict:
+            pass  # made by the attempt before, or by the request before with the same Idempotency-Key
+        except ApiError as error:
+            raise _refusal(error, "the namespace of the sink is gone") from None
+
+    # ---- changing
+
+    async def update(self, caller: Caller, uid: str, request: UpdateRequest, if_match: str = "") -> Written:
+        """Change a sink, and wait for the operator's verdict. What is not in force stays as it is told: `ready` is false.
+
+        Raises
+        ------
+        Refused
+            Nothing was changed.
+        """
+        if request.id != uid:
+            raise InvalidRequest("id: differs from the id in the path; write the same")
+        signing, secret = new_signing_secret(), ""
+        for attempt in range(UPDATE_ATTEMPTS):
+            obj = await self._read(caller, "update", uid)
+            try:
+                if (sentence := managed_by(obj)) is not None:
+                    raise Conflicting(sentence)
+                if not matches(if_match, etag(obj)):
+                    raise PreconditionFailed("If-Match: the sink was changed since; read it again")
+                change = changed_spec(
+                    obj.get("spec") or {}, request, secret or f"{obj['metadata']['name']}-rest-{secrets.token_hex(4)}", signing
+                )
+                if change.spec == obj.get("spec"):
+                    return _written(obj, None)
+                if not secret:
+                    await self._keep_values(obj, change)
+                    secret = change.secret
+                new = {**obj, "spec": change.spec}
+                written = await self._api.request("PUT", _path(obj), query={"fieldManager": FIELD_MANAGER}, body=new)
+            except Conflict:
+                await asyncio.sleep(PAUSE_SECONDS * (attempt + 1) * secrets.randbelow(100) / 100)
+                continue
+            except Refused:
+                await self._drop_secrets(obj, {secret} - {""})
+                raise
+            except ApiError as error:
+                if error.status != 0:  # without an answer, the spec may refer to it by now
+                    await self._drop_secrets(obj, {secret} - {""})
+                raise _refusal(error, GONE, Unknown) from None
+            self._catalog.put(written)
+            await self._drop_secrets(obj, _own(obj) - secrets_of(change.spec))
+            latest = await self._catalog.until(uid, _observed(written), self._settings.create_wait) or written
+            _told("a sink was changed", caller, latest)
+            return _written(latest, signing if change.generates else None)
+        await self._drop_secrets(obj, {secret} - {""})
+        raise Conflicting("others change this sink at the same time; try again")
+
+    async def check_reconnect(self, caller: Caller, uid: str) -> Object:
+        """Whether a new code could be given to that sink; returns it.
+
+        Raises
+        ------
+        Refused
+            It could not.
+        """
+        obj = await self._read(caller, "update", uid)
+        if (sentence := managed_by(obj)) is not None:
+            raise Conflicting(sentence)
+        if kind_of(obj.get("spec") or {}) != "Slack":
+            raise InvalidRequest("id: this sink is no Slack sink")
+        return obj
+
+    async def reconnect(self, caller: Caller, uid: str, code: str, channel: str | None) -> Written:
+        """Give a Slack sink a new OAuth code.
+
+        Parameters
+        ----------
+        channel
+            None: that of before.
+
+        Raises
+        ------
+        Refused
+            Nothing was changed.
+        """
+        obj = await self.check_reconnect(caller, uid)
+        wanted = channel or (obj.get("spec") or {}).get("slack", {}).get("channel")
+        if not wanted:
+            raise InvalidRequest("channel: this field is required; the sink has none yet")
+        args = SlackCodeArgs(channel=wanted, slack_oauth_code=code)
+        return await self.update(caller, uid, UpdateRequest(id=uid, event_sink_args=EventSinkChanges(slack=args)))
+
+    # ---- deleting
+
+    async def delete(self, caller: Caller, uid: str) -> DeletedSink:
+        """Delete a sink, and the Secrets that were made for it.
+
+        Raises
+        ------
+        Refused
+            It is still there, or was not.
+        """
+        obj = await self._read(caller, "delete", uid)
+        if (sentence := managed_by(obj)) is not None:
+            raise Conflicting(sentence)
+        if not await self._remove(obj):
+            raise Unknown(GONE)
+        _told("a sink was deleted", caller, obj)
+        return DeletedSink(id=uid, tenant_id=tenant_of(obj))
+
+    async def _remove(self, obj: Object) -> bool:
+        """Delete the EventSink, if it is still the same, and its Secrets; whether it was there."""
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": obj["metadata"]["uid"]}}
+        there = True
+        try:
+            await self._again(lambda: self._api.request("DELETE", _path(obj), body=body))
+        except (NotFound, Conflict):
+            there = False
+        except ApiError as error:
+            raise _refusal(error, GONE, Unknown) from None
+        self._catalog.drop(obj)
+        await self._drop_secrets(obj, _own(obj))
+        return there
+
+    async def _drop_secrets(self, obj: Object, names: Iterable[str]) -> None:
+        """Delete Secrets of the sink; those that could not be deleted go with the sink, which owns them."""
+        for name in names:
+            try:
+                await self._api.request("DELETE", secrets_path(obj["metadata"]["namespace"], name))
+            except NotFound:
+                pass
+            except ApiError as error:
+                get_logger().warning(
+                    "a Secret of a sink could not be deleted; it goes when the sink goes", secret=name, reason=error.reason
+                )
+
+    # ---- testing
+
+    async def test(self, caller: Caller, uid: str) -> DeliveryTest:
+        """Send a test alert through the router.
+
+        Raises
+        ------
+        Refused
+            It could not be sent.
+        """
+        obj = await self._read(caller, "update", uid)
+        if self._tester is None:
+            raise Away("test alerts need the router: the platform team sets router.url and router.tokenFile")
+        result = await self._tester.test(uid, self._settings.test_wait)
+        _told("a test alert was sent", caller, obj, delivered=result.delivered)
+        return result
+
+    async def _again(self, ask: Callable[[], Awaitable[Object]]) -> Object:
+        """An answer to a request that may be sent again.
+
+        Raises
+        ------
+        Away
+            There is none.
+        ApiError
+            One of its classes but Unavailable.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                return await ask()
+            except ApiError as error:
+                if error.reason != "Unavailable" and error.status not in (0, 429) and error.status < 500:
+                    raise
+                if attempt == ATTEMPTS - 1:
+                    raise Away("the API server does not answer; try again") from None
+                await asyncio.sleep(PAUSE_SECONDS * 2**attempt)
+        raise AssertionError
+
+
+def matches(if_match: str, tag: str) -> bool:
+    """Whether an If-Match (RFC 9110 section 13.1.1) allows the change; an empty one does."""
+    wanted = [one.strip() for one in if_match.split(",") if one.strip()]
+    return not wanted or "*" in wanted or tag in wanted
+
+
+def _own(obj: Object) -> set[str]:
+    """The Secrets that the facade made for it, as far as the spec still refers to them."""
+    return {name for name in secrets_of(obj.get("spec")) if name.startswith(f"{obj['metadata']['name']}-rest-")}
+
+
+def _observed(written: Object) -> Callable[[Object], bool]:
+    """Whether the operator has given its verdict on what was written, or on something newer."""
+    generation = written["metadata"].get("generation", 0)
+
+    def holds(obj: Object) -> bool:
+        return bool(obj["metadata"].get("generation", 0) >= generation and judged(obj))
+
+    return holds
+
+
+def _written(obj: Object, signing: str | None) -> Written:
+    return Written(ChangedSink(event_sink=answer_of(obj), signing_secret=signing), etag(obj))
+
+
+def _path(obj: Object) -> str:
+    return custom_path(*_SINKS, obj["metadata"]["namespace"], obj["metadata"]["name"])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _digest_of(request: CreateRequest, key: str) -> str:
+    """Of the request, credentials included: only who knows the key could try to guess them."""
+    text = json.dumps(request.model_dump(by_alias=True, exclude_unset=True), sort_keys=True)
+    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _page_token(last: tuple[str, str], tenant: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([*last, _digest(tenant)[:8]]).encode()).decode()
+
+
+def _read_token(token: str, tenant: str) -> tuple[str, str]:
+    try:
+        created, uid, whose = json.loads(base64.urlsafe_b64decode(token.encode()))
+        if isinstance(created, str) and isinstance(uid, str) and whose == _digest(tenant)[:8]:
+            return created, uid
+    except (ValueError, TypeError, binascii.Error):
+        pass
+    raise InvalidRequest("pagination[page_token]: is none that was answered for this tenant; begin again without it")
+
+
+def _refusal(error: ApiError, gone: str, gone_class: type[Conflicting | Unknown] = Conflicting) -> Exception:
+    """What an answer of the API server means to the caller."""
+    if isinstance(error, NotFound):
+        return gone_class(gone)
+    if isinstance(error, Invalid):
+        return InvalidRequest(rest_sentence(str(error)))
+    if isinstance(error, Forbidden):
+        if "exceeded quota" in str(error):
+            return Conflicting("the quota of the tenant's namespace is used up; delete a sink, or ask the platform team")
+        if "being terminated" in str(error):
+            return Conflicting(gone)
+        get_logger().error("the facade lacks a right", reason=str(error))
+        return Away("the facade lacks a right in the cluster; the platform team finds it in its log")
+    if isinstance(error, Conflict):
+        return Conflicting("others change this sink at the same time; try again")
+    return Away("the API server does not answer; try again")
+
+
+def _told(event: str, caller: Caller, obj: Object, **more: object) -> None:
+    metadata = obj["metadata"]
+    place = f"{metadata['namespace']}/{metadata['name']}"
+    get_logger().info(event, caller=caller.name, tenant=tenant_of(obj), sink=place, uid=metadata["uid"], **more)

@@ -30,6 +30,7 @@ class Installed:
 
     operator: Path
     router: Path
+    rest: Path
     namespace: str = SYSTEM_NAMESPACE
     sinks_namespace: str = SINKS_NAMESPACE
 
@@ -62,7 +63,7 @@ def crd_installed(kubectl: Kubectl) -> None:
 
 @pytest.fixture(scope="session")
 def install_manifests(control_plane: ControlPlane, kubectl: Kubectl, crd_installed: None) -> Installed:
-    """What a person installs, and the two ServiceAccounts that the operator and the router run as."""
+    """What a person installs, and the ServiceAccounts that its parts run as."""
     return install(control_plane, kubectl)
 
 
@@ -96,4 +97,5 @@ def install(control_plane: ControlPlane, kubectl: Kubectl) -> Installed:
     return Installed(
         operator=control_plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-operator"),
         router=control_plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-router"),
+        rest=control_plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-rest"),
     )

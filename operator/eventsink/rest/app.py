@@ -28,7 +28,7 @@ from eventsink.rest.errors import (
 )
 from eventsink.rest.facade import Facade, Written
 from eventsink.rest.metrics import RestMetrics
-from eventsink.rest.models import UUID_PATTERN, CreateRequest, InstallRequest, NoContent, RestModel, UpdateRequest, read
+from eventsink.rest.models import UUID_PATTERN, CreateRequest, InstallRequest, NoContent, OneSink, RestModel, UpdateRequest, read
 from eventsink.rest.openapi import document
 from eventsink.rest.operations import IDEMPOTENCY_KEY_PATTERN, MAX_PAGE_SIZE, MAX_PAGE_TOKEN, OPERATIONS, Operation
 from eventsink.rest.page import SECURITY_POLICY, message_page, reference_page
@@ -249,7 +249,7 @@ class RestServer:
 
     async def _get(self, call: Call) -> Answer:
         answer, etag = await self._facade.get(call.caller, call.id)
-        return answer, {"ETag": etag}
+        return OneSink(event_sink=answer), {"ETag": etag}
 
     async def _update(self, call: Call) -> Answer:
         uid, wanted = call.id, read(UpdateRequest, call.body)

@@ -30,7 +30,7 @@ TenantId = Annotated[str, Field(min_length=1, max_length=63, json_schema_extra=_
 DisplayName = Annotated[str, Field(min_length=1, max_length=128, json_schema_extra=_shown(rules.TEXT_PATTERN))]
 Description = Annotated[str, Field(max_length=1024)]
 Duration = Annotated[str, Field(max_length=MAX_DURATION_LENGTH, json_schema_extra=_shown(DURATION_PATTERN))]
-Credential = Annotated[str, Field(min_length=1, max_length=MAX_CREDENTIAL, repr=False, json_schema_extra={"writeOnly": True})]
+Credential = Annotated[str, Field(min_length=1, max_length=MAX_CREDENTIAL, json_schema_extra={"writeOnly": True})]
 Id = Annotated[str, Field(json_schema_extra=_shown(UUID_PATTERN, format="uuid"))]
 Time = Annotated[str, Field(json_schema_extra=_shown(TIME_PATTERN, format="date-time"))]
 
@@ -74,19 +74,15 @@ class HeaderArgs(RestModel):
     """One request header. Its value is kept in a Secret and never shown again."""
 
     name: Annotated[str, Field(min_length=1, max_length=64, json_schema_extra=_shown(rules.HEADER_NAME_PATTERN))]
-    value: Annotated[
-        str, Field(max_length=4096, repr=False, json_schema_extra=_shown(rules.HEADER_VALUE_PATTERN, writeOnly=True))
-    ]
+    value: Annotated[str, Field(max_length=4096, json_schema_extra=_shown(rules.HEADER_VALUE_PATTERN, writeOnly=True))]
 
 
 class WebhookArgs(RestModel):
     """An HTTP endpoint that messages are posted to."""
 
-    url: Annotated[str, Field(min_length=1, max_length=2048, repr=False)] | None = None
+    url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
     """Where to post; stands in the EventSink for everybody who may read it."""
-    secret_url: Annotated[str, Field(min_length=1, max_length=2048, repr=False, json_schema_extra={"writeOnly": True})] | None = (
-        None
-    )
+    secret_url: Annotated[str, Field(min_length=1, max_length=2048, json_schema_extra={"writeOnly": True})] | None = None
     """Instead of `url`, where the URL itself is a credential: kept in a Secret, shown as scheme and host."""
     headers: Annotated[list[HeaderArgs], Field(max_length=32)] | None = None
     """Headers sent with each message; in an update they replace all that were there."""
@@ -100,7 +96,7 @@ class WebhookArgs(RestModel):
     """Most alerts in one message; for the format cloudevents only."""
     timeout: Duration | None = None
     """How long one attempt may take, 1s to 60s."""
-    ca_certificate: Annotated[str, Field(min_length=1, max_length=MAX_CERTIFICATES, repr=False)] | None = None
+    ca_certificate: Annotated[str, Field(min_length=1, max_length=MAX_CERTIFICATES)] | None = None
     """PEM certificates of the authority that the receiver's certificate is checked against, instead of the public ones."""
 
 

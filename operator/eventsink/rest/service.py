@@ -147,7 +147,9 @@ class _Cluster:
     async def run(self, stop: asyncio.Event) -> None:
         settings = self._settings
         session = aiohttp.ClientSession(trust_env=False)
-        monitor = Monitor("rest", settings.monitor, self._registry, ready={"synced": lambda: "stopping" if self._stopping else self._missing()})
+        monitor = Monitor(
+            "rest", settings.monitor, self._registry, ready={"synced": lambda: "stopping" if self._stopping else self._missing()}
+        )
         running: list[asyncio.Task[Any]] = []
         rest: RestApi | None = None
         try:

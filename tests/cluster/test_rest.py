@@ -1,0 +1,727 @@
+"""The facade on a real API server beside the operator, each with the rights that it is shipped with."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.controlplane import ControlPlane
+from tests.support.cluster import SYSTEM_NAMESPACE, Installed, MakeNamespace
+from tests.support.kubectl import Kubectl
+from tests.support.parts import start_operator
+from tests.support.processes import RunningProcess
+from tests.support.rest import SINKS, Answer, Rest, RestClient, eventsink_command
+from tests.support.sinks import compiled, event_sink, events_of, wait_compiled
+from tests.support.waiting import wait_until
+
+CANARY = f"canary-{secrets.token_hex(12)}"
+"""Part of every credential of these tests: found in no answer, log, Event, spec or status."""
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+HOOK = {"Webhook": {"url": "https://example.com/hook"}}
+SIGNING = "whsec_" + base64.b64encode(f"{CANARY}-signing".encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def operator(install_manifests: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProcess]:
+    folder = tmp_path_factory.mktemp("operator")
+    settings = {"webhooks": {"deniedHosts": ["denied.example.com"]}}
+    with start_operator(install_manifests, folder, **settings) as running:
+        running.wait_ready()
+        yield running
+        assert CANARY not in running.text()
+
+
+@pytest.fixture(scope="module")
+def rest(
+    control_plane: ControlPlane, install_manifests: Installed, operator: RunningProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rest]:
+    folder = tmp_path_factory.mktemp("rest")
+    one = Rest(install_manifests, folder, admin_kubeconfig=control_plane.admin_kubeconfig)
+    with one.start() as running:
+        yield one
+        assert CANARY not in running.text()
+        assert base64.b64encode(CANARY.encode()).decode()[:-3] not in running.text()
+
+
+@pytest.fixture
+def tenant() -> str:
+    return f"t-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
+    return make_namespace(tenant)
+
+
+@pytest.fixture
+def client(rest: Rest, tenant: str, namespace: str) -> RestClient:
+    """Has a key of the tenant, whose namespace the facade knows."""
+    made = rest.client(tenant)
+    wait_home(made, tenant)
+    return made
+
+
+def wait_home(client: RestClient, tenant: str) -> None:
+    """Wait until the facade knows a namespace of the tenant: then it gets as far as the destination."""
+    wait_until("the tenant's namespace at the facade", lambda: "namespace" not in client.create(tenant, {"Slack": {}}).error)
+
+
+def all_in(kubectl: Kubectl, kind: str, namespace: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = json.loads(kubectl.run("get", kind, f"--namespace={namespace}", "-o", "json").stdout)["items"]
+    return items
+
+
+def target_of(kubectl: Kubectl, uid: str) -> dict[str, Any]:
+    """The webhook that was compiled for a sink."""
+    sink = compiled(kubectl, uid)
+    assert sink is not None
+    webhook: dict[str, Any] = sink["webhook"]
+    return webhook
+
+
+def the_object(kubectl: Kubectl, namespace: str, uid: str) -> dict[str, Any]:
+    found = [one for one in all_in(kubectl, "eventsinks", namespace) if one["metadata"]["uid"] == uid]
+    assert found, f"no EventSink has the uid {uid}"
+    return dict(found[0])
+
+
+def left_in(kubectl: Kubectl, namespace: str) -> tuple[int, int]:
+    """How many EventSinks and Secrets of the facade there are."""
+    made = [one for one in all_in(kubectl, "secrets", namespace) if one["type"] == "eventsink.dev/rest"]
+    return len(all_in(kubectl, "eventsinks", namespace)), len(made)
+
+
+# ---- the life of a sink
+
+
+def test_a_webhook_sink_is_made_and_answered_with_everything_documented(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    answer = client.create(tenant, HOOK, name="Security alerts", description="Of the security team")
+    made = answer.sink
+    assert UUID.fullmatch(made["id"])
+    assert TIME.fullmatch(made["created_at"])
+    assert made == {
+        "id": made["id"],
+        "tenant_id": tenant,
+        "name": "Security alerts",
+        "description": "Of the security team",
+        "event_sink_type": "Webhook",
+        "configuration": {"Webhook": {"url": "https://example.com/hook"}},
+        "created_at": made["created_at"],
+        "updated_at": made["updated_at"],
+        "ready": True,
+        "reason": "",
+    }
+    assert made["created_at"] == made["updated_at"]
+    obj = the_object(kubectl, namespace, made["id"])
+    assert obj["spec"] == {
+        "tenant": tenant,
+        "name": "Security alerts",
+        "description": "Of the security team",
+        "webhook": {"url": "https://example.com/hook"},
+    }
+    assert target_of(kubectl, made["id"])["url"] == "https://example.com/hook"
+    again = client.get(made["id"])
+    assert again.sink == made
+    assert again.headers["etag"] == answer.headers["etag"]
+    assert again.headers["cache-control"] == "no-store"
+
+
+def test_a_sink_by_yaml_is_listed_oldest_first_beside_those_made_here(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    first = client.create(tenant, HOOK, name="first").sink
+    kubectl.apply(event_sink(namespace, name="by-yaml", tenant=tenant))
+    listed = wait_until("both", lambda: client.sinks(tenant) if len(client.sinks(tenant)) == 2 else None)
+    assert listed is not None
+    assert sorted(listed, key=lambda one: (one["created_at"], one["id"])) == listed
+    assert first["id"] in [one["id"] for one in listed]
+    assert listed[-1]["created_at"] >= listed[0]["created_at"]
+
+
+def test_an_update_changes_what_it_names_and_moves_updated_at_only_then(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    made = client.create(tenant, HOOK, description="before", match={"min_severity": "high"}, delivery={"max_age": "3d"}).sink
+    assert made["match"] == {"min_severity": "high"}
+    assert made["delivery"] == {"max_age": "3d"}
+    same = client.update(made["id"], name="Alerts", description="before")
+    assert same.sink == client.get(made["id"]).sink
+    assert same.sink["updated_at"] == made["updated_at"]
+    time.sleep(1.1)  # times have whole seconds
+    changed = client.update(made["id"], name="Other", event_sink_args={"Webhook": {"url": "https://example.com/other"}}).sink
+    assert changed["ready"] is True
+    assert changed["updated_at"] > made["updated_at"]
+    assert changed["created_at"] == made["created_at"]
+    expected = {"name": "Other", "configuration": {"Webhook": {"url": "https://example.com/other"}}}
+    assert changed == {**made, **expected, "updated_at": changed["updated_at"]}
+    assert target_of(kubectl, made["id"])["url"] == "https://example.com/other"
+    without = client.update(made["id"], match=None, delivery=None, description=None).sink
+    assert "match" not in without
+    assert "delivery" not in without
+    assert without["description"] == ""
+    assert "match" not in the_object(kubectl, namespace, made["id"])["spec"]
+
+
+def test_a_deleted_sink_is_gone_with_the_secrets_that_were_made_for_it(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    made = client.create(tenant, {"Webhook": {"url": "https://example.com/", "signing_secret": SIGNING}}).sink
+    assert left_in(kubectl, namespace) == (1, 1)
+    answer = client.delete(made["id"])
+    assert (answer.status, answer.json) == (200, {"id": made["id"], "tenant_id": tenant})
+    assert left_in(kubectl, namespace) == (0, 0)
+    assert client.get(made["id"]).status == 404
+    assert client.delete(made["id"]).status == 404
+    assert client.sinks(tenant) == []
+
+
+# ---- credentials
+
+
+def test_credentials_lie_in_secrets_and_are_never_shown(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl, operator: RunningProcess
+) -> None:
+    args = {
+        "Webhook": {
+            "secret_url": f"https://hooks.example.com:8443/{CANARY}/path?key={CANARY}",
+            "headers": [{"name": "Authorization", "value": f"Bearer {CANARY}"}, {"name": "X-Team", "value": "acme"}],
+            "signing_secret": SIGNING,
+            "format": "cloudevents",
+            "batch": 10,
+            "timeout": "5s",
+        }
+    }
+    answer = client.create(tenant, args)
+    made = answer.sink
+    assert made["ready"] is True, made
+    assert made["configuration"] == {
+        "Webhook": {
+            "url": "https://hooks.example.com:8443",
+            "headers": [{"name": "Authorization"}, {"name": "X-Team"}],
+            "format": "cloudevents",
+            "batch": 10,
+            "timeout": "5s",
+            "signed": True,
+        }
+    }
+    target = target_of(kubectl, made["id"])
+    assert target["url"].endswith(f"/{CANARY}/path?key={CANARY}")
+    assert [one["value"] for one in target["headers"]] == [f"Bearer {CANARY}", "acme"]
+    assert target["signingSecrets"] == [SIGNING]
+    seen = [answer, client.get(made["id"]), client.ask("GET", f"{SINKS}?tenant_id={tenant}")]
+    shown = b"".join(one.body for one in seen).decode()
+    shown += json.dumps(all_in(kubectl, "eventsinks", namespace)) + json.dumps(events_of(kubectl, made["id"]))
+    assert CANARY not in shown
+    assert base64.b64encode(f"{CANARY}-signing".encode()).decode() not in shown
+
+
+def test_a_generated_signing_secret_is_shown_once_and_the_one_before_goes_on_signing(
+    client: RestClient, tenant: str, kubectl: Kubectl, namespace: str
+) -> None:
+    answer = client.create(tenant, {"Webhook": {"url": "https://example.com/", "generate_signing_secret": True}})
+    first, uid = answer.json["signing_secret"], answer.sink["id"]
+    assert first.startswith("whsec_")
+    assert len(base64.b64decode(first.removeprefix("whsec_"))) == 32
+    assert "signing_secret" not in client.get(uid).json
+    again = client.update(uid, event_sink_args={"Webhook": {"generate_signing_secret": True}})
+    second = again.json["signing_secret"]
+    assert target_of(kubectl, uid)["signingSecrets"] == [second, first]
+    third = client.update(uid, event_sink_args={"Webhook": {"generate_signing_secret": True}}).json["signing_secret"]
+    assert target_of(kubectl, uid)["signingSecrets"] == [third, second]
+    assert left_in(kubectl, namespace) == (1, 2)
+    none = client.update(uid, event_sink_args={"Webhook": {"signing_secret": None}}).sink
+    assert none["configuration"]["Webhook"] == {"url": "https://example.com/"}
+    assert left_in(kubectl, namespace) == (1, 0)
+
+
+def test_kept_header_values_are_not_sent_to_another_host_than_they_were_given_for(client: RestClient, tenant: str) -> None:
+    headers = [{"name": "Authorization", "value": f"Bearer {CANARY}"}]
+    uid = client.create(tenant, {"Webhook": {"url": "https://example.com/", "headers": headers}}).sink["id"]
+    other = client.update(uid, event_sink_args={"Webhook": {"url": "https://evil.example.net/"}})
+    assert other.status == 400
+    assert other.error.startswith("event_sink_args.Webhook.headers: write them again")
+    assert client.update(uid, event_sink_args={"Webhook": {"url": "https://example.com/other"}}).status == 200
+    moved = client.update(uid, event_sink_args={"Webhook": {"url": "https://other.example.net/", "headers": headers}})
+    assert moved.sink["configuration"]["Webhook"]["url"] == "https://other.example.net/"
+
+
+def test_of_a_url_in_a_secret_by_yaml_scheme_and_host_are_shown(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    kubectl.apply(
+        [
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "hook", "namespace": namespace},
+                "stringData": {"url": f"https://yaml.example.com/{CANARY}"},
+            },
+            event_sink(namespace, name="by-yaml", tenant=tenant, webhook={"urlSecretRef": {"name": "hook", "key": "url"}}),
+        ]
+    )
+    listed = wait_until("the sink", lambda: [one for one in client.sinks(tenant) if one["ready"]])
+    assert listed[0]["configuration"]["Webhook"]["url"] == "https://yaml.example.com"
+
+
+# ---- refusals that leave nothing behind
+
+
+def test_a_url_that_policy_forbids_is_refused_with_the_reason_and_leaves_nothing(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    answer = client.create(tenant, {"Webhook": {"url": "https://denied.example.com/", "signing_secret": SIGNING}})
+    assert answer.status == 400
+    assert "event_sink_args.Webhook.url" in answer.error
+    assert "denied.example.com" in answer.error
+    assert left_in(kubectl, namespace) == (0, 0)
+    assert client.sinks(tenant) == []
+
+
+def test_without_an_operator_a_sink_stays_and_says_that_it_is_not_ready(
+    rest: Rest, client: RestClient, tenant: str, operator: RunningProcess, kubectl: Kubectl, namespace: str
+) -> None:
+    operator.pause()
+    try:
+        made = client.create(tenant, HOOK).sink
+        assert made["ready"] is False
+        assert made["reason"].startswith("Pending: ")
+    finally:
+        operator.resume()
+    wait_until("readiness", lambda: client.get(made["id"]).sink["ready"])
+    assert left_in(kubectl, namespace) == (1, 0)
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("no name", {"name": ""}, "name: write 1 characters or more"),
+    ("a name of two lines", {"name": "a\nb"}, "name: write one line of text that is not blank"),
+    ("no destination", {"event_sink_args": {}}, "event_sink_args: write exactly one of Slack and Webhook"),
+    ("an unknown field", {"colour": "red"}, "colour: there is no such field; remove it"),
+    (
+        "an unknown argument",
+        {"event_sink_args": {"Webhook": {"url": "https://example.com/", "headerz": []}}},
+        "event_sink_args.Webhook.headerz: there is no such field; remove it",
+    ),
+    (
+        "an unknown destination",
+        {"event_sink_args": {"Teams": {"url": "https://example.com/"}}},
+        "event_sink_args.Teams: there is no such field; remove it",
+    ),
+    (
+        "another scheme",
+        {"event_sink_args": {"Webhook": {"url": "ftp://example.com/"}}},
+        "event_sink_args.Webhook.url: the URL must begin with http:// or https://, in lower case",
+    ),
+    (
+        "another scheme in a Secret",
+        {"event_sink_args": {"Webhook": {"secret_url": "ftp://example.com/"}}},
+        "event_sink_args.Webhook.secret_url: the URL must begin with http:// or https://, in lower case",
+    ),
+    (
+        "two URLs",
+        {"event_sink_args": {"Webhook": {"url": "https://a.example/", "secret_url": "https://b.example/"}}},
+        "event_sink_args.Webhook: write exactly one of url and secret_url",
+    ),
+    (
+        "a header of the sender",
+        {"event_sink_args": {"Webhook": {"url": "https://a.example/", "headers": [{"name": "Host", "value": "b"}]}}},
+        "event_sink_args.Webhook.headers[0].name: remove this header",
+    ),
+    (
+        "a header of two lines",
+        {"event_sink_args": {"Webhook": {"url": "https://a.example/", "headers": [{"name": "X", "value": "a\nb"}]}}},
+        "event_sink_args.Webhook.headers[0].value: the value of a header must be one line",
+    ),
+    ("no channel", {"event_sink_args": {"Slack": {}}}, "event_sink_args.Slack.channel: set channel"),
+    (
+        "two credentials",
+        {"event_sink_args": {"Slack": {"channel": "#a", "bot_token": "x", "slack_oauth_code": "y"}}},
+        "event_sink_args.Slack: write at most one of slack_oauth_code and bot_token",
+    ),
+    ("a matcher that is none", {"match": {"matchers": ["="]}}, "match.matchers[0]: write one matcher"),
+    ("an age that is none", {"delivery": {"max_age": "soon"}}, "delivery.max_age: write a duration"),
+    ("an age beyond its bounds", {"delivery": {"max_age": "60d"}}, "delivery.max_age: maxAge must be from 1m to 30d"),
+    ("a number as a text", {"description": 5}, "description: write a text"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "sentence"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_an_invalid_request_is_refused_by_the_name_of_its_field(
+    rest: Rest, all_tenants: RestClient, wrong: dict[str, Any], sentence: str
+) -> None:
+    body = {"tenant_id": "nobody", "name": "Alerts", "event_sink_args": HOOK, **wrong}
+    answer = all_tenants.ask("POST", SINKS, body)
+    assert answer.status == 400
+    assert answer.error.startswith(sentence)
+
+
+@pytest.fixture(scope="module")
+def all_tenants(rest: Rest) -> RestClient:
+    return rest.client()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "raw", "status"),
+    [
+        ("GET", "/v1/nothing", {}, None, 404),
+        ("PATCH", SINKS, {}, b"{}", 405),
+        ("POST", SINKS, {"Content-Type": "text/plain"}, b"{}", 415),
+        ("POST", SINKS, {"Content-Type": "application/json; charset=latin-1"}, b"{}", 415),
+        ("POST", SINKS, {}, b"{" + b" " * 300_000, 413),
+        ("POST", SINKS, {}, b"{", 400),
+        ("POST", SINKS, {}, b"[]", 400),
+        ("POST", SINKS, {}, b'{"tenant_id": "\\ud800"}', 400),
+        ("GET", f"{SINKS}?tenant_id=a&colour=red", {}, None, 400),
+        ("GET", f"{SINKS}?tenant_id=a&tenant_id=b", {}, None, 400),
+        ("GET", SINKS, {}, None, 400),
+        ("GET", f"{SINKS}?tenant_id=a&pagination[page_size]=0", {}, None, 400),
+        ("GET", f"{SINKS}?tenant_id=a&pagination[page_size]=ten", {}, None, 400),
+        ("GET", f"{SINKS}?tenant_id=a&pagination[page_size]=1&pagination[page_token]=x", {}, None, 400),
+        ("GET", f"{SINKS}/6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11", {}, None, 404),
+        ("GET", f"{SINKS}/7", {}, None, 404),
+        ("POST", SINKS, {"Idempotency-Key": "a b"}, b"{}", 400),
+    ],
+)
+def test_a_request_that_is_none_is_refused_with_the_right_status_and_a_sentence(
+    all_tenants: RestClient, method: str, path: str, headers: dict[str, str], raw: bytes | None, status: int
+) -> None:
+    answer = all_tenants.ask(method, path, raw=raw, headers=headers)
+    assert answer.status == status
+    assert answer.error
+    if status == 405:
+        assert set(answer.headers["allow"].split(",")) == {"GET", "POST"}
+
+
+def test_the_type_of_a_sink_and_what_is_not_named_in_an_update_stay(client: RestClient, tenant: str) -> None:
+    uid = client.create(tenant, HOOK).sink["id"]
+    other = client.update(uid, event_sink_args={"Slack": {"channel": "#alerts"}})
+    assert other.status == 400
+    assert "the type cannot change, and this sink is a Webhook" in other.error
+    assert client.ask("PUT", f"{SINKS}/{uid}", {"id": "6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11", "name": "x"}).error.startswith(
+        "id: "
+    )
+    assert client.ask("PUT", f"{SINKS}/{uid}", {"name": "x"}).error == "id: this field is required; add it"
+    assert client.update(uid, tenant_id="other").error == "tenant_id: there is no such field; remove it"
+    assert client.get(uid).sink["name"] == "Alerts"
+
+
+# ---- keys and tenants
+
+
+def test_without_a_right_key_nothing_is_answered(rest: Rest, client: RestClient, tenant: str) -> None:
+    uid = client.create(tenant, HOOK).sink["id"]
+    wrong = client.key[:-1] + ("A" if client.key[-1] != "A" else "B")
+    for key in ("", "esk_x", wrong):
+        other = RestClient(rest.port, key)
+        for answer in (
+            other.create(tenant, HOOK),
+            other.get(uid),
+            other.delete(uid),
+            other.ask("GET", f"{SINKS}?tenant_id={tenant}"),
+        ):
+            assert answer.status in (401, 429)
+            assert answer.error
+    assert client.get(uid).status == 200, "who was let in before is not locked out by others' wrong keys"
+
+
+def test_a_revoked_key_ends_at_once_and_others_live_on(rest: Rest, client: RestClient, tenant: str) -> None:
+    second = rest.client(tenant)
+    ident = second.key.split("_")[1]
+    eventsink_command("keys", "revoke", ident, "--kubeconfig", str(rest.admin_kubeconfig))
+    wait_until("the end of the key", lambda: second.get("none").status in (401, 429))
+    assert client.get("none").status == 404
+    listed = eventsink_command("keys", "list", "-o", "json", "--kubeconfig", str(rest.admin_kubeconfig)).stdout
+    assert ident not in listed
+    assert client.key.split("_")[1] in listed
+    assert client.key.split("_")[2] not in listed
+
+
+def test_keys_are_kept_as_hashes_only(rest: Rest, client: RestClient, kubectl: Kubectl) -> None:
+    secret = kubectl.get("secret", "eventsink-rest-keys", namespace=SYSTEM_NAMESPACE)
+    _, ident, text = client.key.split("_", 2)
+    record = json.loads(base64.b64decode(secret["data"][ident]))
+    assert record["hash"].startswith("sha256:")
+    assert text not in json.dumps(record)
+
+
+def test_a_key_of_one_tenant_reaches_nothing_of_another_by_any_call(
+    rest: Rest, client: RestClient, tenant: str, namespace: str, make_namespace: MakeNamespace, kubectl: Kubectl
+) -> None:
+    other_tenant = f"t-{secrets.token_hex(4)}"
+    other_namespace = make_namespace(other_tenant)
+    other = rest.client(other_tenant)
+    wait_home(other, other_tenant)
+    made = [other.create(other_tenant, HOOK, name=f"sink {n}").sink for n in range(2)]
+    kubectl.apply(event_sink(other_namespace, name="by-yaml", tenant=other_tenant))
+    wait_until("all of them", lambda: len(other.sinks(other_tenant)) == 3)
+    ids = [one["id"] for one in other.sinks(other_tenant)]
+    before = json.dumps(all_in(kubectl, "eventsinks", other_namespace), sort_keys=True)
+    unknown = client.get("6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11")
+    for uid in ids:
+        calls = [
+            client.get(uid),
+            client.update(uid, name="mine"),
+            client.update(uid, name="mine", headers={"If-Match": "*"}),
+            client.delete(uid),
+            client.ask("POST", f"{SINKS}/{uid}/test", {}),
+            client.ask("POST", f"{SINKS}/{uid}/test"),
+            client.ask("POST", "/v1/slack/install", {"id": uid}),
+        ]
+        assert {one.status for one in calls[:-1]} == {404}
+        assert {one.error for one in calls[:-1]} == {unknown.error}, "a foreign id looks like one that is not there"
+        assert calls[-1].status in (404, 503)
+    for answer in (
+        client.create(other_tenant, HOOK),
+        client.ask("GET", f"{SINKS}?tenant_id={other_tenant}"),
+        client.ask(
+            "POST", SINKS, {"tenant_id": other_tenant, "name": "x", "event_sink_args": HOOK}, headers={"Idempotency-Key": "k"}
+        ),
+    ):
+        assert answer.status == 403
+        assert answer.error == "tenant_id: this key may not touch this tenant"
+    token = other.ask("GET", f"{SINKS}?tenant_id={other_tenant}&pagination[page_size]=1").json["pagination"]["next_page_token"]
+    assert client.ask("GET", f"{SINKS}?tenant_id={tenant}&pagination[page_size]=1&pagination[page_token]={token}").status == 400
+    after = json.dumps(all_in(kubectl, "eventsinks", other_namespace), sort_keys=True)
+    assert (before == after) or [one["id"] for one in other.sinks(other_tenant)] == ids
+    assert [one["name"] for one in other.sinks(other_tenant)].count("mine") == 0
+    assert made[0]["id"] in ids
+
+
+def test_a_sink_that_claims_a_tenant_from_a_foreign_namespace_is_not_the_tenants(
+    rest: Rest, client: RestClient, tenant: str, make_namespace: MakeNamespace, kubectl: Kubectl
+) -> None:
+    foreign = make_namespace(f"t-{secrets.token_hex(4)}")
+    kubectl.apply(event_sink(foreign, name="thief", tenant=tenant))
+    uid = kubectl.get("eventsink", "thief", namespace=foreign)["metadata"]["uid"]
+    own = client.create(tenant, HOOK).sink
+    assert [one["id"] for one in client.sinks(tenant)] == [own["id"]]
+    assert client.get(uid).status == 404
+    assert client.delete(uid).status == 404
+
+
+def test_with_several_namespaces_the_marked_one_is_the_home(
+    client: RestClient, tenant: str, namespace: str, make_namespace: MakeNamespace, kubectl: Kubectl
+) -> None:
+    second = make_namespace(tenant)
+    answer = wait_until("the second namespace", lambda: _when(client.create(tenant, HOOK), lambda one: one.status == 409))
+    assert answer is not None
+    assert "kubectl label namespace" in answer.error
+    kubectl.run("label", "namespace", second, "eventsink.dev/rest=true")
+    made = wait_until("the mark", lambda: _when(client.create(tenant, HOOK), lambda one: one.status == 200))
+    assert made is not None
+    assert the_object(kubectl, second, made.sink["id"])
+
+
+def _when(answer: Answer, holds: Callable[[Answer], bool]) -> Answer | None:
+    return answer if holds(answer) else None
+
+
+def test_a_tenant_without_a_namespace_is_refused_with_the_command_that_gives_one(all_tenants: RestClient) -> None:
+    answer = all_tenants.create("nobody", HOOK)
+    assert answer.status == 400
+    assert "kubectl label namespace <one> eventsink.dev/tenant=<tenant>" in answer.error
+
+
+# ---- other hands
+
+
+MANAGED: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "Helm",
+        {
+            "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "annotations": {"meta.helm.sh/release-name": "alerts", "meta.helm.sh/release-namespace": "acme"},
+        },
+        "this sink is managed by Helm (release alerts in the namespace acme): change it in the values of the release",
+    ),
+    (
+        "Argo CD",
+        {"annotations": {"argocd.argoproj.io/tracking-id": "shop:eventsink.dev/EventSink:acme/alerts"}},
+        "this sink is managed by Argo CD (Application shop): change it in the repository that it is made from",
+    ),
+    (
+        "Flux",
+        {"labels": {"kustomize.toolkit.fluxcd.io/name": "shop", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}},
+        "this sink is managed by Flux (Kustomization flux-system/shop): change it in the repository that it is made from",
+    ),
+]
+
+
+@pytest.mark.parametrize(("metadata", "sentence"), [case[1:] for case in MANAGED], ids=[case[0] for case in MANAGED])
+def test_a_sink_that_a_tool_manages_is_shown_and_not_changed(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl, metadata: dict[str, Any], sentence: str
+) -> None:
+    obj = event_sink(namespace, name="managed", tenant=tenant)
+    kubectl.apply({**obj, "metadata": {**obj["metadata"], **metadata}})
+    listed = wait_until("the sink", lambda: client.sinks(tenant))
+    uid = listed[0]["id"]
+    for answer in (client.update(uid, name="mine"), client.delete(uid)):
+        assert answer.status == 409
+        assert answer.error == sentence
+    assert client.get(uid).sink["name"] != "mine"
+
+
+def test_if_match_guards_an_update_against_a_change_between(client: RestClient, tenant: str, kubectl: Kubectl) -> None:
+    made = client.create(tenant, HOOK)
+    uid, tag = made.sink["id"], made.headers["etag"]
+    assert client.update(uid, name="one", headers={"If-Match": tag}).status == 200
+    late = client.update(uid, name="two", headers={"If-Match": tag})
+    assert late.status == 412
+    assert late.error.startswith("If-Match: ")
+    assert client.get(uid).sink["name"] == "one"
+    assert client.update(uid, name="three", headers={"If-Match": client.get(uid).headers["etag"]}).sink["name"] == "three"
+
+
+def test_an_idempotency_key_makes_one_sink_of_many_requests(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    args = {"Webhook": {"url": "https://example.com/", "signing_secret": SIGNING}}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.create(tenant, args, headers={"Idempotency-Key": "key-1"}), range(8)))
+    assert len({one.sink["id"] for one in answers}) == 1
+    assert left_in(kubectl, namespace) == (1, 1)
+    other = client.create(tenant, args, name="Another", headers={"Idempotency-Key": "key-1"})
+    assert other.status == 409
+    assert other.error.startswith("Idempotency-Key: ")
+    assert client.create(tenant, args, headers={"Idempotency-Key": "key-2"}).sink["id"] != answers[0].sink["id"]
+
+
+def test_a_create_that_was_cut_off_before_its_secret_is_completed_by_the_same_request(
+    client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    args = {"Webhook": {"url": "https://example.com/", "signing_secret": SIGNING}}
+    uid = client.create(tenant, args, headers={"Idempotency-Key": "cut"}).sink["id"]
+    name = the_object(kubectl, namespace, uid)["spec"]["webhook"]["signingSecretRefs"][0]["name"]
+    kubectl.run("delete", "secret", name, f"--namespace={namespace}")
+    wait_until("the loss", lambda: not client.get(uid).sink["ready"])
+    again = client.create(tenant, args, headers={"Idempotency-Key": "cut"}).sink
+    assert (again["id"], again["ready"]) == (uid, True)
+    assert left_in(kubectl, namespace) == (1, 1)
+
+
+def test_twenty_clients_at_once_end_in_the_state_of_the_resources(
+    rest: Rest, client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    shared = client.create(tenant, HOOK, name="shared").sink["id"]
+
+    def work(number: int) -> list[str]:
+        kept = []
+        for turn in range(4):
+            made = client.create(tenant, HOOK, name=f"{number}-{turn}").sink
+            changed = client.update(made["id"], name=f"{number}-{turn} changed", event_sink_args={"Webhook": {"batch": turn + 1}})
+            assert changed.status == 200, changed.body
+            assert client.update(shared, description=f"{number}-{turn}").status in (200, 409)
+            if turn % 2:
+                assert client.delete(made["id"]).status == 200
+            else:
+                kept.append(made["id"])
+        return kept
+
+    with ThreadPoolExecutor(20) as pool:
+        kept = [uid for uids in pool.map(work, range(20)) for uid in uids]
+    objects = {one["metadata"]["uid"]: one for one in all_in(kubectl, "eventsinks", namespace)}
+    assert set(objects) == {*kept, shared}
+    listed = client.sinks(tenant)
+    assert [one["id"] for one in listed] == [
+        one["metadata"]["uid"]
+        for one in sorted(objects.values(), key=lambda one: (one["metadata"]["creationTimestamp"], one["metadata"]["uid"]))
+    ]
+    for one in listed:
+        assert one["name"] == objects[one["id"]]["spec"]["name"]
+        assert one["description"] == objects[one["id"]]["spec"].get("description", "")
+    for one in listed:
+        if one["id"] != shared:
+            wait_compiled(kubectl, one["id"], lambda sink, one=one: sink["displayName"] == one["name"])
+    assert left_in(kubectl, namespace)[1] == 0
+
+
+def test_a_thousand_sinks_are_listed_by_pages_without_a_gap(
+    rest: Rest, client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
+) -> None:
+    kubectl.apply([event_sink(namespace, name=f"sink-{number:04}", tenant=tenant) for number in range(1000)], server_side=True)
+    wait_until("a thousand sinks", lambda: len(client.sinks(tenant)) == 1000)
+    started = time.monotonic()
+    found: list[str] = []
+    token = ""
+    while True:
+        path = f"{SINKS}?tenant_id={tenant}&pagination[page_size]=100" + (f"&pagination[page_token]={token}" if token else "")
+        page = client.ask("GET", path).json
+        found += [one["id"] for one in page["event_sinks"]]
+        token = page["pagination"]["next_page_token"]
+        if not token:
+            break
+    seconds = time.monotonic() - started
+    assert found == [one["id"] for one in client.sinks(tenant)]
+    assert len(set(found)) == 1000
+    print(f"1,000 sinks by pages of 100: {seconds:.2f} s")
+    assert seconds < 2.0, "what users were promised"
+
+
+# ---- rights
+
+
+def test_the_facade_may_touch_no_secret_that_it_did_not_make(
+    install_manifests: Installed, namespace: str, kubectl: Kubectl, crd_installed: None, rest: Rest
+) -> None:
+    facade = Kubectl(install_manifests.rest)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "theirs", "namespace": namespace},
+        "stringData": {"a": "b"},
+    }
+    kubectl.apply(secret)
+    for verb in ("get", "list", "watch", "update", "patch"):
+        assert facade.run("auth", "can-i", verb, "secrets", f"--namespace={namespace}", check=False).stdout.strip() == "no"
+    deleted = facade.run("delete", "secret", "theirs", f"--namespace={namespace}", check=False)
+    assert "the facade may make and delete Secrets of the type eventsink.dev/rest only" in deleted.stderr
+    body = json.dumps({**secret, "metadata": {"name": "mine", "namespace": namespace}})
+    made = facade.run("create", "-f", "-", input=body, check=False)
+    assert "the facade may make and delete Secrets of the type eventsink.dev/rest only" in made.stderr
+    sink = event_sink(namespace, name="thief", webhook={"urlSecretRef": {"name": "theirs", "key": "a"}})
+    refused = facade.run("create", "-f", "-", input=json.dumps(sink), check=False)
+    assert "the facade may refer to Secrets that it made only" in refused.stderr
+    assert kubectl.get("secret", "theirs", namespace=namespace)
+
+
+# ---- trouble
+
+
+def test_while_the_api_server_is_away_it_says_so_and_when_to_come_again(
+    fresh_control_plane: Callable[[], ControlPlane], tmp_path: Path
+) -> None:
+    from tests.support.cluster import install, install_crd
+
+    cluster = fresh_control_plane()
+    kubectl = Kubectl(cluster.admin_kubeconfig)
+    install_crd(kubectl)
+    installed = install(cluster, kubectl)
+    one = Rest(installed, tmp_path, {"createWait": 1}, admin_kubeconfig=cluster.admin_kubeconfig)
+    with one.start(), kubectl.namespace(tenant="acme"):
+        client = one.client("acme")
+        wait_home(client, "acme")
+        uid = client.create("acme", HOOK).sink["id"]
+        cluster.stop_api_server()
+        for ask in (
+            lambda: client.create("acme", HOOK),
+            lambda: client.get(uid),
+            lambda: client.delete(uid),
+            lambda: client.ask("GET", f"{SINKS}?tenant_id=acme"),
+        ):
+            answer = wait_until("503", lambda ask=ask: _when(ask(), lambda one: one.status == 503))
+            assert answer is not None
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "API server" in answer.error
+        cluster.start_api_server()
+        wait_until("its return", lambda: client.get(uid).status == 200)

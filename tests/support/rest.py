@@ -1,0 +1,152 @@
+"""The REST facade as a process of its own, with the rights that manifests/ gives it, and a plain client for it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.cluster import Installed
+from tests.support.parts import merged, write_settings
+from tests.support.processes import RunningProcess, eventsink
+from tests.support.waiting import wait_until
+
+SINKS = "/v1/event_sink"
+TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes = field(repr=False)
+
+    @property
+    def json(self) -> Any:
+        """The body, which must be JSON."""
+        assert self.headers["content-type"].startswith("application/json"), self.body
+        return json.loads(self.body)
+
+    @property
+    def sink(self) -> dict[str, Any]:
+        """The sink of a successful answer."""
+        assert self.status == 200, self.body
+        found: dict[str, Any] = self.json["event_sink"]
+        return found
+
+    @property
+    def error(self) -> str:
+        """The sentence of a refusal, which is all that it holds."""
+        assert self.status >= 400, self.body
+        assert list(self.json) == ["error"]
+        return str(self.json["error"])
+
+
+@dataclass(frozen=True)
+class RestClient:
+    """Asks the facade at a port of this machine, as one key."""
+
+    port: int
+    key: str = field(default="", repr=False)
+
+    def ask(
+        self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request; `body` is sent as JSON, `raw` as it is."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
+        sent = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        if body is not None or raw is not None:
+            sent["Content-Type"] = "application/json"
+        try:
+            content = raw if raw is not None else json.dumps(body).encode() if body is not None else None
+            connection.request(method, path, content, {**sent, **(headers or {})})
+            response = connection.getresponse()
+            named = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, named, response.read())
+        finally:
+            connection.close()
+
+    def create(self, tenant: str, args: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **more: Any) -> Answer:
+        """POST a sink."""
+        body = {"tenant_id": tenant, "name": "Alerts", "description": "", "event_sink_args": dict(args), **more}
+        return self.ask("POST", SINKS, body, headers=headers)
+
+    def get(self, uid: str) -> Answer:
+        """GET a sink."""
+        return self.ask("GET", f"{SINKS}/{uid}")
+
+    def update(self, uid: str, *, headers: Mapping[str, str] | None = None, **changes: Any) -> Answer:
+        """PUT changes."""
+        return self.ask("PUT", f"{SINKS}/{uid}", {"id": uid, **changes}, headers=headers)
+
+    def delete(self, uid: str) -> Answer:
+        """DELETE a sink."""
+        return self.ask("DELETE", f"{SINKS}/{uid}")
+
+    def sinks(self, tenant: str) -> list[dict[str, Any]]:
+        """All sinks of a tenant."""
+        answer = self.ask("GET", f"{SINKS}?tenant_id={tenant}")
+        assert answer.status == 200, answer.body
+        found: list[dict[str, Any]] = answer.json["event_sinks"]
+        return found
+
+
+@dataclass
+class Rest:
+    """`eventsink rest` on a cluster."""
+
+    installed: Installed
+    folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    admin_kubeconfig: Path | None = None
+    """Whose rights `eventsink keys` has."""
+    process: RunningProcess | None = field(default=None, repr=False)
+
+    def start(self) -> RunningProcess:
+        """Start it, and wait until it is ready."""
+        own = {
+            "address": "127.0.0.1:0",
+            "monitor": {"address": "127.0.0.1:0"},
+            "kubernetes": {"kubeconfig": str(self.installed.rest)},
+        }
+        file = write_settings(self.folder / "rest.yaml", merged(own, self.settings))
+        self.process = eventsink("rest", "--config", file, folder=self.folder)
+        self.process.wait_ready()
+        return self.process
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        assert self.process is not None
+        return self.process.port_of("rest")
+
+    def key(self, *tenants: str, wait: bool = True) -> str:
+        """A new key for these tenants, or for all; made by `eventsink keys`, and known to the facade."""
+        assert self.admin_kubeconfig is not None
+        flags = [f"--tenant={tenant}" for tenant in tenants] or ["--all-tenants"]
+        key = eventsink_command("keys", "create", "--name=test", *flags, "--kubeconfig", self.admin_kubeconfig).stdout.strip()
+        if wait:
+            client = RestClient(self.port, key)
+            wait_until("the facade to know the key", lambda: client.ask("GET", f"{SINKS}/none").status == 404)
+        return key
+
+    def client(self, *tenants: str) -> RestClient:
+        """A client with a new key for these tenants, or for all."""
+        return RestClient(self.port, self.key(*tenants))
+
+
+def eventsink_command(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line tool to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "eventsink", *arguments], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
+    assert done.returncode == status, done.stderr
+    return done

@@ -35,8 +35,8 @@ from eventsink.runtime.settings import ConfigurationError, read_secret_file
 CALLBACK_PATH = "/v1/slack/callback"
 OPEN_PATH = "/v1/slack/open"
 COOKIE_PATH = "/v1/slack"
-MAX_STATE = 8000
-"""Characters; names and descriptions have bounds of their own."""
+MAX_STATE = 4000
+"""Characters: it travels in addresses, which not every proxy takes at any length."""
 BROWSER_CHARACTERS = 200
 """By which the state grows when it is bound to a browser."""
 MAX_CODE = 1024

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -378,7 +379,7 @@ def all_tenants(rest: Rest) -> RestClient:
         ("PATCH", SINKS, {}, b"{}", 405),
         ("POST", SINKS, {"Content-Type": "text/plain"}, b"{}", 415),
         ("POST", SINKS, {"Content-Type": "application/json; charset=latin-1"}, b"{}", 415),
-        ("POST", SINKS, {}, b"{" + b" " * 300_000, 413),
+        ("POST", SINKS, {}, b"{" + b" " * 1_100_000, 413),
         ("POST", SINKS, {}, b"{", 400),
         ("POST", SINKS, {}, b"[]", 400),
         ("POST", SINKS, {}, b'{"tenant_id": "\\ud800"}', 400),
@@ -514,17 +515,23 @@ def test_with_several_namespaces_the_marked_one_is_the_home(
     client: RestClient, tenant: str, namespace: str, make_namespace: MakeNamespace, kubectl: Kubectl
 ) -> None:
     second = make_namespace(tenant)
-    answer = wait_until("the second namespace", lambda: _when(client.create(tenant, HOOK), lambda one: one.status == 409))
-    assert answer is not None
+    answer = answered(lambda: client.create(tenant, HOOK), 409)
     assert "kubectl label namespace" in answer.error
     kubectl.run("label", "namespace", second, "eventsink.dev/rest=true")
-    made = wait_until("the mark", lambda: _when(client.create(tenant, HOOK), lambda one: one.status == 200))
-    assert made is not None
+    made = answered(lambda: client.create(tenant, HOOK), 200)
     assert the_object(kubectl, second, made.sink["id"])
 
 
-def _when(answer: Answer, holds: Callable[[Answer], bool]) -> Answer | None:
-    return answer if holds(answer) else None
+def answered(ask: Callable[[], Answer], status: int) -> Answer:
+    """Ask until the answer has the status."""
+
+    def probe() -> Answer | None:
+        answer = ask()
+        return answer if answer.status == status else None
+
+    found = wait_until(f"an answer {status}", probe)
+    assert found is not None
+    return found
 
 
 def test_a_tenant_without_a_namespace_is_refused_with_the_command_that_gives_one(all_tenants: RestClient) -> None:
@@ -642,8 +649,12 @@ def test_twenty_clients_at_once_end_in_the_state_of_the_resources(
         assert one["description"] == objects[one["id"]]["spec"].get("description", "")
     for one in listed:
         if one["id"] != shared:
-            wait_compiled(kubectl, one["id"], lambda sink, one=one: sink["displayName"] == one["name"])
+            wait_compiled(kubectl, one["id"], partial(is_called, str(one["name"])))
     assert left_in(kubectl, namespace)[1] == 0
+
+
+def is_called(name: str, sink: dict[str, Any]) -> bool:
+    return bool(sink["displayName"] == name)
 
 
 def test_a_thousand_sinks_are_listed_by_pages_without_a_gap(
@@ -713,14 +724,14 @@ def test_while_the_api_server_is_away_it_says_so_and_when_to_come_again(
         wait_home(client, "acme")
         uid = client.create("acme", HOOK).sink["id"]
         cluster.stop_api_server()
-        for ask in (
+        calls: list[Callable[[], Answer]] = [
             lambda: client.create("acme", HOOK),
             lambda: client.get(uid),
             lambda: client.delete(uid),
             lambda: client.ask("GET", f"{SINKS}?tenant_id=acme"),
-        ):
-            answer = wait_until("503", lambda ask=ask: _when(ask(), lambda one: one.status == 503))
-            assert answer is not None
+        ]
+        for call in calls:
+            answer = answered(call, 503)
             assert int(answer.headers["retry-after"]) >= 1
             assert "API server" in answer.error
         cluster.start_api_server()

@@ -101,6 +101,7 @@ def test_the_five_minutes_on_a_cluster(fresh_control_plane: MakeControlPlane, re
         installed = Installed(
             operator=plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-operator"),
             router=plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-router"),
+            rest=plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-rest"),
         )
         tokens = kubectl.get("secret", "eventsink-source-tokens", namespace=SYSTEM_NAMESPACE)["data"]
         router = cluster_router(installed, tmp_path, intake={"address": f"127.0.0.1:{port}"})

@@ -118,7 +118,7 @@ class RestServer:
         OSError
             The address cannot be bound.
         """
-        app = web.Application(middlewares=[self._refusals], client_max_size=self._settings.limits.body)
+        app = web.Application(middlewares=[self._refusals], client_max_size=self._settings.limits.max_body_bytes)
         for one in OPERATIONS:
             app.router.add_route(one.method, one.path, self._serve(one))
         for path, handler in {
@@ -186,7 +186,7 @@ class RestServer:
     @contextmanager
     def _slot(self, caller: Caller) -> Iterator[None]:
         limits = self._settings.limits
-        if self._under_way.total() >= limits.requests or self._under_way[caller.name] >= limits.requests_per_key:
+        if self._under_way.total() >= limits.max_requests or self._under_way[caller.name] >= limits.max_requests_per_key:
             raise TooMany("too many requests are under way; wait for some of them to be answered")
         self._under_way[caller.name] += 1
         try:

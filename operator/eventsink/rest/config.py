@@ -24,12 +24,12 @@ Network = Annotated[str, AfterValidator(_network)]
 
 
 class FailureSettings(Settings):
-    """How many wrong keys are borne from one address."""
+    """How many wrong keys are borne."""
 
     allowed: int = Field(default=10, ge=1, le=10_000)
-    """Wrong keys in a row; each `every` forgives one. Beyond them, only callers that were let in lately from there are answered."""
+    """Wrong keys from one address; beyond them, only who was let in from there within the last hour is answered, all others 429."""
     every: Seconds = Field(default=6.0, gt=0)
-    """How long it takes to forgive one."""
+    """After so long, one of them is forgiven."""
     trusted_proxies: tuple[Network, ...] = ()
     """Networks of proxies whose X-Forwarded-For tells the address of the caller, such as those of the ingress."""
 
@@ -41,25 +41,25 @@ class FailureSettings(Settings):
 class LimitSettings(Settings):
     """What the facade bears."""
 
-    body: int = Field(default=256 * 1024, ge=1024, le=4 * 1024**2)
-    """Bytes of a request's body."""
-    requests: int = Field(default=256, ge=1, le=10_000)
-    """Under way at once; creates wait for the operator meanwhile."""
-    requests_per_key: int = Field(default=64, ge=1, le=10_000)
-    """Of one key under way at once, so that no tenant takes all."""
+    max_body_bytes: int = Field(default=1024**2, ge=1024, le=16 * 1024**2)
+    """Of one request; larger ones are answered 413."""
+    max_requests: int = Field(default=256, ge=1, le=10_000)
+    """Under way at once; more are answered 429. Creates and updates wait for the operator meanwhile."""
+    max_requests_per_key: int = Field(default=64, ge=1, le=10_000)
+    """Of one key under way at once, so that none takes all."""
     failures: FailureSettings = FailureSettings()
 
 
 class SlackInstallSettings(Settings):
-    """Slack's browser flow; served where clientId is set."""
+    """Slack's browser flow; served where clientId and redirectUrl are set."""
 
     client_id: str = Field(default="", max_length=64)
     """Of the Slack app: the same as the operator's slackApp.clientId."""
     redirect_url: str = Field(default="", max_length=2048, pattern=r"^(https?://[^\s?#]+/v1/slack/callback)?$")
-    """Where Slack sends the browser back to: the outer address of this facade and /v1/slack/callback. The same as the operator's
-    slackApp.redirectUrl, and listed in the app's settings at Slack."""
+    """The outer address of the facade and /v1/slack/callback, where Slack sends the browser back to. The same as the operator's
+    slackApp.redirectUrl, and named in the settings of the app at Slack."""
     scopes: tuple[str, ...] = ("chat:write", "chat:write.public", "channels:read", "groups:read")
-    """What the app asks for."""
+    """What the app asks for at Slack."""
     authorize_url: str = Field(default="https://slack.com/oauth/v2/authorize", pattern=r"^https?://[^\s?#]+$")
     """Slack's page."""
     lasts: Seconds = Field(default=600.0, ge=30, le=3600)
@@ -76,7 +76,7 @@ class FacadeSettings(Settings):
     default_namespace: str = Field(default="", max_length=63, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")
     """Where sinks of tenants are made that own no namespace; empty: they are refused."""
     create_wait: Seconds = Field(default=10.0, ge=0, le=60)
-    """How long a create or update waits for the operator's verdict."""
+    """How long a create or an update waits for the operator's verdict."""
     test_wait: Seconds = Field(default=10.0, ge=0, le=30)
     """How long a test alert is waited for."""
     limits: LimitSettings = LimitSettings()
@@ -87,16 +87,18 @@ class KeySettings(Settings):
     """Where the records of API keys lie."""
 
     namespace: str = Field(default="eventsink-system", min_length=1, max_length=63)
+    """The namespace of that Secret."""
     secret: str = Field(default="eventsink-rest-keys", min_length=1, max_length=253)
-    """Made by `eventsink keys create`."""
+    """Its name; made by `eventsink keys create`."""
 
 
 class KubernetesTokenSettings(Settings):
-    """Tokens of ServiceAccounts instead of API keys: judged by the API server, allowed what RBAC allows on EventSinks."""
+    """Tokens of ServiceAccounts beside API keys: judged by the API server, allowed what RBAC allows them on EventSinks."""
 
     enabled: bool = False
+    """Whether they count."""
     audiences: tuple[str, ...] = ("eventsink-rest",)
-    """One of them must be an audience of the token."""
+    """One of them has to be an audience of the token."""
     cache: Seconds = Field(default=10.0, ge=0, le=300)
     """How long a verdict counts."""
 
@@ -105,9 +107,9 @@ class RouterAccess(Settings):
     """The router's admin API, for test alerts."""
 
     url: str = Field(default="", max_length=2048, pattern=r"^(https?://[^\s?#]+)?$")
-    """Such as http://eventsink-router:8081; empty: test alerts are not served."""
+    """Such as http://eventsink-router:8081; absent: test alerts are not served."""
     token_file: Path | None = None
-    """File with its token."""
+    """File with its bearer token."""
 
 
 class RestSettings(ProcessSettings, FacadeSettings):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from eventsink.router.admin_client import AdminClient
 from tests.support.parts import Router, alert, notification, request
 from tests.support.receiver import Receiver
 from tests.support.router_process import start_router
@@ -100,6 +101,9 @@ def test_a_mistake_is_told_with_a_sentence_and_a_status(router: Router, argument
         ("/v1/deliveries/replay", {}, 400, "say which dead letters"),
         ("/v1/deliveries/replay", {"everything": True}, 400, "everything: Extra inputs"),
         ("/v1/deliveries/replay", {"ids": []}, 400, "ids: List should have at least 1 item"),
+        ("/v1/sinks/none/test", {}, 404, "there is no such sink; name one by the uid"),
+        ("/v1/sinks/none/test", {"wait": 31}, 400, "wait: Input should be less than or equal to 30"),
+        ("/v1/sinks/none/test", {"to": "x"}, 400, "to: Extra inputs"),
         ("/v1/none", None, 404, "Not Found"),
     ],
 )
@@ -115,3 +119,16 @@ def test_the_admin_api_needs_its_token(router: Router) -> None:
     for token in ("", "wrong", router.token):
         assert request(f"{router.admin_url}/v1/sinks", token)[0] == 401
     assert [one["sink"] for one in router.admin("/v1/sinks")[1]["sinks"]] == ["acme/alerts"]
+
+
+def test_a_test_alert_is_sent_to_one_sink_and_answered_with_what_became_of_it(router: Router, receiver: Receiver) -> None:
+    uid = router.admin("/v1/sinks")[1]["sinks"][0]["uid"]
+    client = AdminClient(router.admin_url, router.folder / "admin-token")
+    refused = client.test(uid)
+    assert (refused["delivered"], refused["status"], refused["reason"]) == (False, "4xx", "HTTP400")
+    assert refused["id"] in [one["id"] for one in client.deliveries({"state": "dead"}, limit=10)]
+    receiver.answer(200)
+    arrived = client.test(uid)
+    assert (arrived["delivered"], arrived["status"], arrived["message"]) == (True, "2xx", "the test alert arrived")
+    last = receiver.wait_for(5)[-1]
+    assert (last.headers["webhook-id"], last.json()["data"]["name"]) == (arrived["id"], "EventSinkTest")

@@ -261,3 +261,43 @@ def test_a_webhook_sink_is_told_of_alerts_by_its_rules(system: System, client: R
 
         standardwebhooks.Webhook(answer.json["signing_secret"]).verify(received.body, dict(received.headers))
     assert "canary-header" not in system.logs()
+
+
+def test_a_test_alert_goes_the_real_way_and_its_outcome_is_answered(
+    system: System, client: RestClient, tenant: str, namespace: str
+) -> None:
+    with Receiver() as receiver, Receiver() as other:
+        # No alert of a test would fulfil these rules: the test is about the destination.
+        rules = {"matchers": ['alertname="Wanted"']}
+        made = client.create(tenant, {"Webhook": {"url": receiver.url("/hook")}}, match=rules).sink
+        client.create(tenant, {"Webhook": {"url": other.url("/hook")}})
+        wait_until(
+            "the sink at the router", lambda: made["id"] in [one["uid"] for one in system.router.admin("/v1/sinks")[1]["sinks"]]
+        )
+        answer = client.ask("POST", f"{SINKS}/{made['id']}/test")
+        assert answer.status == 200, answer.body
+        told = answer.json
+        assert (told["delivered"], told["status"], told["reason"]) == (True, "2xx", "")
+        (received,) = receiver.wait_for(1)
+        assert received.json()["data"]["name"] == "EventSinkTest"
+        assert received.headers["webhook-id"] == told["delivery_id"]
+
+        receiver.answer(404)
+        told = client.ask("POST", f"{SINKS}/{made['id']}/test").json
+        assert (told["delivered"], told["status"], told["reason"]) == (False, "4xx", "HTTP404")
+        assert "/hook" not in told["message"]
+        # The sink is held now; once its receiver is mended, a test finds that out at once.
+        receiver.answer(200)
+        assert client.ask("POST", f"{SINKS}/{made['id']}/test").json["delivered"] is True
+        assert other.requests() == []
+
+    stranger = system.rest.client(f"t-{secrets.token_hex(4)}")
+    assert stranger.ask("POST", f"{SINKS}/{made['id']}/test").status == 404
+
+
+def test_a_test_of_a_slack_sink_is_a_message_in_its_channel(system: System, client: RestClient, tenant: str) -> None:
+    name = channel(system)
+    made = client.create(tenant, {"Slack": {"channel": f"#{name}", "bot_token": system.slack.issue_token(TEAM)}}).sink
+    wait_until("the test alert", lambda: client.ask("POST", f"{SINKS}/{made['id']}/test").status == 200)
+    (message,) = system.slack.messages(name)
+    assert "EventSinkTest" in json.dumps(message.body)

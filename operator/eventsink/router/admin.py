@@ -3,6 +3,7 @@
     GET  /v1/deliveries?state=&tenant=&sink=&reason=&message=&id=&after=&limit=     {"deliveries": [...], "next": seq | null}
     POST /v1/deliveries/replay  {"ids": [...], "tenant", "sink", "reason", "all": true, "limit"}     {"replayed": n}
     GET  /v1/sinks                                                         {"sinks": [...]}
+    POST /v1/sinks/{uid}/test  {"wait": seconds}     {"id", "delivered", "status", "reason", "message", "seconds"}
 
 Every request carries `Authorization: Bearer <token>`. Nothing here shows the content of an alert.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.health import SinkHealth
 from eventsink.router.queue import DeliveryState, Queue, QueueError, Record, Selection
+from eventsink.router.sink_tests import RETRY_AFTER_SECONDS, CannotTest, SinkTests, TooManyTests
 from eventsink.runtime.address import Address, bound_port, split_address
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import ConfigurationError, Settings, read_secret_file
@@ -33,7 +36,7 @@ _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
 class AdminSettings(Settings):
-    """The port for `eventsink deliveries` and `eventsink replay`."""
+    """The port for `eventsink deliveries`, `eventsink replay` and the test alerts of the facade."""
 
     address: Address = "127.0.0.1:8081"
     """`host:port`."""
@@ -55,6 +58,15 @@ class ReplayRequest(BaseModel):
     limit: int = Field(default=10_000, ge=1, le=100_000)
 
 
+class SinkTestRequest(BaseModel):
+    """How a test alert is sent."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    wait: float = Field(default=10.0, ge=0, le=30)
+    """Seconds to wait for what becomes of it."""
+
+
 class BadRequest(ValueError):
     """The request cannot be answered; the text says why."""
 
@@ -66,15 +78,23 @@ class Admin:
     ----------
     health
         How delivery to a sink goes, by uid.
+    tests
+        Sends test alerts.
     """
 
     def __init__(
-        self, settings: AdminSettings, queue: Queue, directory: SinkDirectory, health: Callable[[str], SinkHealth | None]
+        self,
+        settings: AdminSettings,
+        queue: Queue,
+        directory: SinkDirectory,
+        health: Callable[[str], SinkHealth | None],
+        tests: SinkTests,
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._directory = directory
         self._health = health
+        self._tests = tests
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> int | None:
@@ -86,6 +106,7 @@ class Admin:
         app.router.add_get("/v1/deliveries", self._deliveries)
         app.router.add_post("/v1/deliveries/replay", self._replay)
         app.router.add_get("/v1/sinks", self._sinks)
+        app.router.add_post("/v1/sinks/{uid}/test", self._test)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         site = web.TCPSite(self._runner, *split_address(self._settings.address))
@@ -150,8 +171,7 @@ class Admin:
         try:
             wanted = ReplayRequest.model_validate_json(await request.read())
         except ValidationError as error:
-            one = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            raise BadRequest(f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}") from None
+            raise _bad(error) from None
         conditions = (wanted.ids, wanted.tenant, wanted.sink, wanted.reason)
         if not wanted.all and all(condition is None for condition in conditions):
             raise BadRequest("say which dead letters: ids, tenant, sink or reason; or all: true")
@@ -191,6 +211,24 @@ class Admin:
                 }
             )
         return web.json_response({"sinks": shown})
+
+    async def _test(self, request: web.Request) -> web.Response:
+        try:
+            wanted = SinkTestRequest.model_validate_json(await request.read() or b"{}")
+        except ValidationError as error:
+            raise _bad(error) from None
+        sink = self._directory.sinks.get(request.match_info["uid"])
+        if sink is None:
+            return _error(404, "there is no such sink; name one by the uid of its EventSink")
+        try:
+            result = await self._tests.test(sink, wanted.wait)
+        except CannotTest as error:
+            return _error(409, str(error))
+        except TooManyTests as error:
+            answer = _error(429, str(error))
+            answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            return answer
+        return web.json_response(asdict(result))
 
     def _living(self, selection: Selection) -> list[Sink]:
         """The sinks that may be sent to again: a deleted one's dead letters stay where they are."""
@@ -238,6 +276,11 @@ def _number(text: str, name: str, lowest: int, highest: int) -> int:
     if not text.isascii() or not text.isdigit() or not lowest <= int(text) <= highest:
         raise BadRequest(f"{name} is a number from {lowest} to {highest}")
     return int(text)
+
+
+def _bad(error: ValidationError) -> BadRequest:
+    one = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return BadRequest(f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}")
 
 
 def _error(status: int, sentence: str) -> web.Response:

@@ -53,6 +53,10 @@ class AdminClient:
         body = {key: value for key, value in wanted.items() if value}
         return int(self._ask("/v1/deliveries/replay", body)["replayed"])
 
+    def test(self, uid: str, *, wait: float = 10.0) -> dict[str, Any]:
+        """Send a test alert to the sink of this uid and wait for what becomes of it, `wait` seconds at most."""
+        return self._ask(f"/v1/sinks/{urllib.parse.quote(uid, safe='')}/test", {"wait": wait})
+
     def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         request = urllib.request.Request(
             self._server + path,

@@ -25,6 +25,8 @@ SLACK_DIGEST_ALERTS = 1000
 """Most alerts that one Slack message tells of: everything that waits in the window."""
 
 OpenSender = Callable[[Sink], Sender]
+Attempted = Callable[[Sequence[str], Outcome], None]
+"""Hears of one attempt: the keys of the deliveries in the message, and what became of it."""
 
 
 class Dispatcher:
@@ -70,6 +72,7 @@ class Dispatcher:
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._loaded = False
+        self._watchers: dict[str, list[Attempted]] = {}
         self._windows = Windows(settings, queue, self._stations, self._spawn, self._pump)
         queue.subscribe(self._committed)
         directory.subscribe(self._changed)
@@ -93,6 +96,37 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         return self._in_flight
+
+    def blocked(self, uid: str) -> str:
+        """Why nothing may be sent to a sink, whatever waits; empty: it may."""
+        station = self._stations.get(uid)
+        if station is None:
+            return "the sink is gone"
+        return station.message if station.lane.blocked else ""
+
+    def last_error(self, uid: str) -> str:
+        """`<reason>: <message>` of the last failure that no success followed; empty: none."""
+        station = self._stations.get(uid)
+        return station.last_error if station is not None else ""
+
+    def watch(self, uid: str, attempted: Attempted) -> Callable[[], None]:
+        """Have `attempted` called after each attempt to send to a sink; returns what ends that."""
+        watchers = self._watchers.setdefault(uid, [])
+        watchers.append(attempted)
+
+        def end() -> None:
+            watchers.remove(attempted)
+            if not watchers and self._watchers.get(uid) is watchers:
+                del self._watchers[uid]
+
+        return end
+
+    def probe(self, uid: str) -> None:
+        """Try a held sink at once: somebody wants to know whether it is mended."""
+        station = self._stations.get(uid)
+        if station is not None and station.lane.held:
+            station.lane.not_before = self._queue.clock()
+            self._pump(station)
 
     # ---- life
 
@@ -288,6 +322,8 @@ class Dispatcher:
             outcome = await self._attempt(station, parcel)
             if outcome is not None:
                 await self._settle(station, parcel, outcome)
+                if watchers := self._watchers.get(station.sink.uid):
+                    self._tell_watchers(tuple(watchers), station, parcel, outcome)
         except QueueError as error:
             get_logger().error(
                 "what became of a message could not be noted; it is sent again", reason=str(error), sink=station.sink.uid
@@ -423,6 +459,14 @@ class Dispatcher:
         station.state, station.reason, station.message = state, reason, message
         if changed:
             self._health_changed(station.sink, station.health())
+
+    @staticmethod
+    def _tell_watchers(watchers: Iterable[Attempted], station: Station, parcel: Parcel, outcome: Outcome) -> None:
+        if isinstance(outcome, Failed) and outcome.failure is FailureClass.MESSAGE and len(parcel.items) > 1:
+            return  # it is taken apart: which of them was meant shows later
+        keys = [item.delivery.key for item in parcel.items]
+        for attempted in watchers:
+            attempted(keys, outcome)
 
     def _spawn(self, work: Awaitable[object]) -> None:
         async def guarded() -> None:

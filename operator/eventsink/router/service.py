@@ -25,6 +25,7 @@ from eventsink.router.metrics import DispatchMetrics, GaugeReader
 from eventsink.router.queue import Depth, QueueUnavailable
 from eventsink.router.reports import StatusReporter
 from eventsink.router.server import IntakeServer
+from eventsink.router.sink_tests import SinkTests
 from eventsink.router.sources import open_sources
 from eventsink.router.sqlite import SqliteQueue
 from eventsink.router.state import ToldState
@@ -90,6 +91,7 @@ class Router:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self.dispatcher: Dispatcher
+        self.tests: SinkTests
         self._ready = "starting"
 
     async def run(self, stop: asyncio.Event, tasks: Any) -> None:
@@ -135,7 +137,8 @@ class Router:
             sources, acceptor.accept, IntakeMetrics(self.registry), max_under_way=settings.intake.max_requests_under_way
         )
         server = IntakeServer(settings.intake, intake)
-        admin = Admin(settings.admin, queue, self.directory, dispatcher.health)
+        self.tests = SinkTests(queue, dispatcher)
+        admin = Admin(settings.admin, queue, self.directory, dispatcher.health, self.tests)
         GaugeReader(self.registry, lambda: _gauges(queue, dispatcher, state, self.directory))
 
         loaded = asyncio.Event()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 
 import pytest
 import uvloop
+
+from eventsink.sinks.sink import Sink
+from tests.unit.router.dispatching import World
+from tests.unit.router.sinks import sink
 
 LOOPS: Mapping[str, Callable[[], AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 ON_BOTH = ("test_server.py",)
@@ -15,3 +20,17 @@ ON_BOTH = ("test_server.py",)
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Function) -> Mapping[str, Callable[[], AbstractEventLoop]]:
     return LOOPS if item.path.name in ON_BOTH else {"asyncio": LOOPS["asyncio"]}
+
+
+@pytest.fixture
+async def worlds(tmp_path: Path) -> AsyncIterator[Callable[..., World]]:
+    made: list[World] = []
+
+    def make(*sinks: Sink, **settings: object) -> World:
+        made.append(World(tmp_path, *(sinks or (sink("s"),)), **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if hasattr(one, "dispatcher"):
+            await one.stop()

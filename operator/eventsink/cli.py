@@ -22,7 +22,7 @@ CONFIG = click.option(
 )
 
 
-GROUPS = {"keys": "eventsink.rest.keys_command"}
+GROUPS = {"keys": "eventsink.rest.keys_command", "sinks": "eventsink.sinks_command"}
 """Name of a command with commands of its own -> the module that has it under that name; imported when it is used."""
 
 

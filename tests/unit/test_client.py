@@ -1,0 +1,472 @@
+"""The client against a scripted server: what is sent, what is tried again and what is not, and what is said when it goes wrong."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from click.testing import CliRunner
+
+from eventsink import client as module
+from eventsink.cli import main
+from eventsink.client import (
+    Client,
+    Conflict,
+    Delivery,
+    EventSinkError,
+    Forbidden,
+    InvalidRequest,
+    Match,
+    NotFound,
+    PreconditionFailed,
+    RateLimited,
+    Slack,
+    Unauthorized,
+    Unavailable,
+    UnexpectedAnswer,
+    Webhook,
+)
+
+KEY = "esk_abc_canary-key"
+ID = "6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11"
+SINK = {
+    "id": ID,
+    "tenant_id": "acme",
+    "name": "Alerts",
+    "description": "",
+    "event_sink_type": "Webhook",
+    "configuration": {"Webhook": {"url": "https://example.com/hook"}},
+    "created_at": "2024-05-09T20:01:32Z",
+    "updated_at": "2024-05-10T20:01:32Z",
+    "ready": True,
+    "reason": "",
+    "unheard_of": 1,
+}
+ONE = {"event_sink": SINK}
+
+
+@dataclass
+class Step:
+    """One answer; `cut`: the connection is closed instead."""
+
+    status: int = 200
+    body: Any = field(default_factory=lambda: ONE)
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+
+
+CUT = Step(cut=True)
+
+
+class Server:
+    """Answers by its script, the last step for ever, and remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.script: list[Step] = []
+        self.asked: list[tuple[str, str, dict[str, str], Any]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one(self) -> None:
+                length = int(self.headers.get("Content-Length", 0))
+                content = self.rfile.read(length)
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                server.asked.append((self.command, self.path, headers, json.loads(content) if content else None))
+                step = server.script.pop(0) if len(server.script) > 1 else server.script[0]
+                if step.cut:
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                body = step.body if isinstance(step.body, bytes) else json.dumps(step.body).encode()
+                self.send_response(step.status)
+                for name, value in {"Content-Length": str(len(body)), **step.headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = do_PUT = do_DELETE = handle_one  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._thread.join(30)
+        self._http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that clients waited for; none is waited."""
+    waited: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
+def client(server: Server, waits: list[float]) -> Iterator[Client]:
+    with Client(server.url, KEY) as made:
+        yield made
+
+
+def test_a_sink_is_made_and_read_as_an_object(server: Server, client: Client) -> None:
+    server.script = [Step(body={**ONE, "signing_secret": "whsec_canary"}, headers={"ETag": '"u.1"'})]
+    destination = Webhook(
+        url="https://example.com/hook", headers={"X-Team": "canary-header"}, generate_signing_secret=True, batch=5
+    )
+    made = client.create("acme", "Alerts", destination, match=Match(matchers=('team="a"',)), delivery=Delivery(max_age="1h"))
+    assert (made.id, made.tenant_id, made.type, made.ready, made.etag) == (ID, "acme", "Webhook", True, '"u.1"')
+    assert made.configuration == {"url": "https://example.com/hook"}
+    assert made.created_at == datetime(2024, 5, 9, 20, 1, 32, tzinfo=UTC)
+    assert made.signing_secret == "whsec_canary"
+    assert made.raw["unheard_of"] == 1
+    assert "canary" not in repr(made) + repr(destination) + repr(client)
+    (method, path, headers, body) = server.asked[0]
+    assert (method, path, headers["authorization"]) == ("POST", "/v1/event_sink", f"Bearer {KEY}")
+    assert body == {
+        "tenant_id": "acme",
+        "name": "Alerts",
+        "event_sink_args": {
+            "Webhook": {
+                "url": "https://example.com/hook",
+                "headers": [{"name": "X-Team", "value": "canary-header"}],
+                "generate_signing_secret": True,
+                "batch": 5,
+            }
+        },
+        "match": {"matchers": ['team="a"']},
+        "delivery": {"max_age": "1h"},
+    }
+
+
+def test_an_update_says_only_what_is_given_and_none_takes_away(server: Server, client: Client) -> None:
+    server.script = [Step()]
+    client.update(ID, match=None, destination=Webhook(timeout=None), if_match='"u.1"')
+    client.update(ID, destination=Slack(channel="#a"), suspend=True)
+    (_, path, headers, body), (_, _, other_headers, other) = server.asked
+    assert path == f"/v1/event_sink/{ID}"
+    assert body == {"id": ID, "match": None, "event_sink_args": {"Webhook": {"timeout": None}}}
+    assert headers["if-match"] == '"u.1"'
+    assert other == {"id": ID, "suspend": True, "event_sink_args": {"Slack": {"channel": "#a"}}}
+    assert "if-match" not in other_headers
+
+
+def test_a_listing_is_read_page_by_page(server: Server, client: Client) -> None:
+    server.script = [
+        Step(body={"event_sinks": [SINK, SINK], "pagination": {"next_page_token": "t&1"}}),
+        Step(body={"event_sinks": [SINK], "pagination": {"next_page_token": ""}}),
+    ]
+    found = client.list("acme", page_size=2)
+    next(found)
+    assert len(server.asked) == 1
+    assert len(list(found)) == 2
+    assert "pagination%5Bpage_token%5D=t%261" in server.asked[1][1]
+
+
+def test_other_calls(server: Server, client: Client) -> None:
+    server.script = [
+        Step(body={"id": ID, "tenant_id": "acme"}),
+        Step(body={"delivered": False, "status": "4xx", "reason": "HTTP404", "message": "m", "seconds": 0.1, "delivery_id": "d"}),
+        Step(body={"url": "https://x/y?state=canary", "expires_at": "2024-05-09T20:01:32Z"}),
+    ]
+    assert client.delete(ID).tenant_id == "acme"
+    assert client.test(ID).reason == "HTTP404"
+    link = client.install_slack(tenant_id="acme", name="n", channel="#c")
+    assert "canary" not in repr(link)
+    assert server.asked[2][3] == {"tenant_id": "acme", "name": "n", "channel": "#c"}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, InvalidRequest),
+        (401, Unauthorized),
+        (403, Forbidden),
+        (404, NotFound),
+        (409, Conflict),
+        (412, PreconditionFailed),
+        (413, InvalidRequest),
+        (415, InvalidRequest),
+        (500, UnexpectedAnswer),
+    ],
+)
+def test_each_refusal_is_an_exception_of_its_own_with_the_servers_sentence_and_is_not_tried_again(
+    server: Server, client: Client, waits: list[float], status: int, kind: type[EventSinkError]
+) -> None:
+    server.script = [Step(status, {"error": "a sentence"})]
+    with pytest.raises(kind, match=r"^a sentence$") as caught:
+        client.get(ID)
+    assert type(caught.value) is kind
+    assert caught.value.status == status
+    assert (len(server.asked), waits) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "step", [Step(429, {"error": "s"}, {"Retry-After": "3"}), Step(503, {"error": "s"}, {"Retry-After": "3"})]
+)
+def test_what_asks_to_wait_is_tried_again_after_as_long_as_it_asks_for(
+    server: Server, client: Client, waits: list[float], step: Step
+) -> None:
+    server.script = [step, step, Step()]
+    assert client.get(ID).id == ID
+    assert waits == [3.0, 3.0]
+
+
+def test_tries_end_and_their_waits_grow(server: Server, client: Client, waits: list[float]) -> None:
+    server.script = [Step(503, {"error": "away"})]
+    with pytest.raises(Unavailable, match="away"):
+        client.get(ID)
+    assert len(server.asked) == 5
+    for number, wait in enumerate(waits):
+        assert 0.25 * 2**number <= wait <= 0.5 * 2**number
+
+
+def test_a_facade_that_asks_to_wait_for_long_is_not_waited_for(server: Server, client: Client, waits: list[float]) -> None:
+    server.script = [Step(429, {"error": "later"}, {"Retry-After": "3600"})]
+    with pytest.raises(RateLimited) as caught:
+        client.get(ID)
+    assert (caught.value.retry_after, len(server.asked), waits) == (3600.0, 1, [])
+
+
+def test_a_create_whose_answer_was_lost_is_tried_again_under_the_same_idempotency_key(server: Server, client: Client) -> None:
+    server.script = [CUT, Step()]
+    client.create("acme", "a", Slack(channel="#c"))
+    client.create("acme", "a", Slack(channel="#c"))
+    keys = [headers["idempotency-key"] for _, _, headers, _ in server.asked]
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("lost", [CUT, Step(502, b"<html>"), Step(504, b"")], ids=["cut", "502", "504"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.test(ID),
+        lambda client: client.update(ID, destination=Webhook(generate_signing_secret=True)),
+        lambda client: client.update(ID, destination=Webhook(signing_secret="x")),
+        lambda client: client.update(ID, name="a", if_match='"u.1"'),
+    ],
+    ids=["test", "generate", "secret", "if-match"],
+)
+def test_what_would_do_harm_twice_is_not_tried_again_after_a_lost_answer(
+    server: Server, client: Client, lost: Step, call: Callable[[Client], object]
+) -> None:
+    server.script = [Step(503, {"error": "away"}), lost, Step()]
+    with pytest.raises(Unavailable):
+        call(client)
+    assert len(server.asked) == 2
+
+
+def test_a_deletion_whose_answer_was_lost_is_done_when_the_sink_is_gone(server: Server, client: Client) -> None:
+    server.script = [CUT, Step(404, {"error": "gone"})]
+    assert client.delete(ID).id == ID
+    with pytest.raises(NotFound):
+        client.delete(ID)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Step(body=b"<html>"),
+        Step(body=[]),
+        Step(body={}),
+        Step(body={"event_sink": {}}),
+        Step(body={"event_sink": {**SINK, "created_at": 5}}),
+        Step(404, b"<html>"),
+        Step(302, b"", {"Location": "https://elsewhere.example.com/"}),
+    ],
+    ids=["html", "list", "empty", "no-sink", "time", "404", "redirect"],
+)
+def test_an_answer_that_is_not_the_facades_is_told_apart_and_no_redirect_is_followed(
+    server: Server, client: Client, step: Step
+) -> None:
+    server.script = [step]
+    with pytest.raises(UnexpectedAnswer, match="address"):
+        client.get(ID)
+    assert len(server.asked) == 1
+
+
+def test_no_answer_at_all_is_told_without_key_and_path(waits: list[float]) -> None:
+    with Client("http://127.0.0.1:1", KEY, retries=1) as client, pytest.raises(Unavailable) as caught:
+        client.get("canary-id")
+    assert str(caught.value) == "http://127.0.0.1:1 does not answer (ConnectionError)"
+    assert caught.value.__cause__ is None
+    assert len(waits) == 1
+
+
+@pytest.mark.parametrize(
+    ("server", "key", "field"),
+    [
+        ("example.com", KEY, "server"),
+        ("ftp://example.com", KEY, "server"),
+        ("http://user@example.com", KEY, "server"),
+        ("http://example.com", "canary\n", "key"),
+        ("http://example.com", "", "key"),
+    ],
+)
+def test_a_wrong_setting_is_named_without_its_value(server: str, key: str, field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: ") as caught:
+        Client(server, key)
+    assert "canary" not in str(caught.value)
+
+
+def test_no_netrc_takes_the_place_of_the_key(
+    server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert requests.utils.get_netrc_auth(server.url) == ("other", "other")
+    server.script = [Step()]
+    client.get(ID)
+    assert server.asked[0][2]["authorization"] == f"Bearer {KEY}"
+
+
+# ---- eventsink sinks
+
+
+@dataclass
+class Terminal:
+    """`eventsink sinks` with a key in a file."""
+
+    server: Server
+    folder: Path
+
+    def run(self, *arguments: str, status: int = 0, stdin: str | None = None) -> tuple[str, str]:
+        """Output and errors of `eventsink sinks ARGUMENTS`."""
+        environment = {"EVENTSINK_REST_SERVER": self.server.url, "EVENTSINK_REST_KEY_FILE": str(self.file("key", KEY + "\n"))}
+        done = CliRunner().invoke(main, ["sinks", *arguments], env=environment, input=stdin)
+        assert done.exit_code == status, done.output
+        return done.stdout, done.stderr
+
+    def file(self, name: str, content: str) -> Path:
+        """A file of the test."""
+        path = self.folder / name
+        path.write_text(content)
+        return path
+
+
+@pytest.fixture
+def terminal(server: Server, tmp_path: Path, waits: list[float]) -> Terminal:
+    return Terminal(server, tmp_path)
+
+
+def test_the_command_lists_a_tenants_sinks_as_a_table_json_or_yaml(server: Server, terminal: Terminal) -> None:
+    server.script = [Step(body={"event_sinks": [SINK, {**SINK, "name": "Other"}]})]
+    lines = terminal.run("list", "--tenant=acme")[0].splitlines()
+    assert lines[0].split() == ["ID", "NAME", "TYPE", "TO", "READY", "DELIVERING", "UPDATED"]
+    assert lines[1].split() == [ID, "Alerts", "Webhook", "https://example.com/hook", "True", "-", "2024-05-10T20:01:32Z"]
+    assert [one["name"] for one in json.loads(terminal.run("list", "--tenant=acme", "-o", "json")[0])] == ["Alerts", "Other"]
+    assert "name: Other" in terminal.run("list", "--tenant=acme", "-o", "yaml")[0]
+    server.script = [Step(body={"event_sinks": []})]
+    assert terminal.run("list", "--tenant=acme") == ("", "no sinks\n")
+
+
+def test_the_command_makes_a_sink_from_options_and_prints_a_made_secret_once(server: Server, terminal: Terminal) -> None:
+    server.script = [Step(body={**ONE, "signing_secret": "whsec_x"})]
+    header = terminal.file("header", "Bearer canary\n")
+    output, errors = terminal.run(
+        *("create", "--tenant=acme", "--name=Alerts", "--webhook-url=https://example.com/hook", "--matcher", 'team="a"'),
+        *("--header-file", f"Authorization={header}", "--generate-signing-secret", "--min-severity=high", "--batch=3"),
+    )
+    assert output.splitlines()[-1] == "whsec_x"
+    assert "shown this once" in errors
+    assert server.asked[0][3] == {
+        "tenant_id": "acme",
+        "name": "Alerts",
+        "match": {"min_severity": "high", "matchers": ['team="a"']},
+        "event_sink_args": {
+            "Webhook": {
+                "url": "https://example.com/hook",
+                "batch": 3,
+                "headers": [{"name": "Authorization", "value": "Bearer canary"}],
+                "generate_signing_secret": True,
+            }
+        },
+    }
+
+
+def test_the_command_makes_a_sink_from_a_file_with_options_over_it(server: Server, terminal: Terminal) -> None:
+    server.script = [Step(body={"event_sink": {**SINK, "ready": False, "reason": "Waiting: soon"}})]
+    document = "{tenant_id: acme, name: A, event_sink_args: {Slack: {channel: '#a'}}}"
+    code = terminal.file("code", "canary-code\n")
+    _, errors = terminal.run("create", "-f", "-", "--name=B", "--slack-code-file", str(code), stdin=document)
+    assert errors == "not ready: Waiting: soon\n"
+    assert server.asked[0][3] == {
+        "tenant_id": "acme",
+        "name": "B",
+        "event_sink_args": {"Slack": {"channel": "#a", "slack_oauth_code": "canary-code"}},
+    }
+
+
+def test_the_command_shows_changes_and_deletes(server: Server, terminal: Terminal) -> None:
+    server.script = [Step(headers={"ETag": '"u.1"'})]
+    assert json.loads(terminal.run("get", ID, "-o", "json")[0])["etag"] == '"u.1"'
+    terminal.run("update", ID, "--suspend", "--slack-channel=#b", "--if-match", '"u.1"')
+    assert server.asked[1][3] == {"id": ID, "suspend": True, "event_sink_args": {"Slack": {"channel": "#b"}}}
+    server.script = [Step(body={"id": ID, "tenant_id": "acme"})]
+    assert terminal.run("delete", ID)[0] == f"the sink {ID} is deleted\n"
+
+
+def test_the_command_tests_a_sink_and_its_status_says_whether_it_arrived(server: Server, terminal: Terminal) -> None:
+    told = {"delivered": True, "status": "2xx", "reason": "", "message": "", "seconds": 0.123, "delivery_id": "d"}
+    server.script = [Step(body=told)]
+    assert terminal.run("test", ID)[0] == "delivered in 0.12 s (2xx)\n"
+    server.script = [Step(body={**told, "delivered": False, "status": "4xx", "reason": "HTTP404", "message": "it answered 404"})]
+    assert terminal.run("test", ID, status=1)[1] == "not delivered: HTTP404: it answered 404\n"
+    assert json.loads(terminal.run("test", ID, "-o", "json", status=1)[0])["reason"] == "HTTP404"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["create", "--name=A", "--webhook-url=https://x"], "--tenant is missing, and so is tenant_id in a file (-f)"),
+        (["create", "--tenant=acme", "--webhook-url=https://x"], "--name is missing"),
+        (["create", "--tenant=acme", "--name=A"], "say where alerts go"),
+        (["create", "--tenant=acme", "--name=A", "--webhook-url=https://x", "--slack-channel=#a"], "of Slack or a webhook"),
+        (["update", ID], "say what changes"),
+        (["update", ID, "--header-file", "X"], "--header-file: write NAME=FILE"),
+        (["update", ID, "--signing-secret-file", "/none"], "/none: the secret cannot be read"),
+        (["get", ID, "--server", "x"], "--server: write an address"),
+        (["get", ID, "--key-file", "/none"], "/none: the secret cannot be read"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_on_the_command_line_is_told_before_anything_is_asked(
+    server: Server, terminal: Terminal, arguments: list[str], sentence: str
+) -> None:
+    output, errors = terminal.run(*arguments, status=2)
+    assert output == ""
+    assert sentence in errors
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("document", ["[]", "{", "a: b: c"])
+def test_a_file_that_holds_no_request_is_told(terminal: Terminal, document: str) -> None:
+    assert "the file of -f" in terminal.run("create", "-f", "-", stdin=document, status=2)[1]
+
+
+def test_a_refusal_is_the_servers_sentence_and_status_one(server: Server, terminal: Terminal) -> None:
+    server.script = [Step(409, {"error": "Helm is in charge of it"})]
+    assert terminal.run("delete", ID, status=1)[1] == "Error: Helm is in charge of it\n"

@@ -82,6 +82,7 @@ class Standalone:
             "folder": {"poll": "200ms"},
             "intake": {"address": f"127.0.0.1:{port}"},
             "admin": {"address": f"127.0.0.1:{self._admin}"},
+            "rest": {"address": "127.0.0.1:0"},
             "monitor": {"address": "127.0.0.1:0"},
             "shutdown": {"unready": "0s", "grace": "5s"},
         }

@@ -102,8 +102,8 @@ class RestApi:
         record: KeyRecord | None = self._records().get(name.removeprefix("key "))
         return KeyCaller(record) if record is not None else None
 
-    async def start(self) -> int:
-        """Listen; returns the port.
+    async def start(self, setting: str = "address") -> int:
+        """Listen; returns the port. `setting` names the address in the configuration.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class RestApi:
         try:
             return await self.server.start()
         except OSError as error:
-            raise Stop(ExitStatus.USAGE, f"address: cannot listen there: {error.strerror or error}") from None
+            raise Stop(ExitStatus.USAGE, f"{setting}: cannot listen there: {error.strerror or error}") from None
 
 
 class _Keys:

@@ -9,6 +9,7 @@ from pydantic import Field
 from eventsink.controller.config import OperatorSettings, TenancySettings, WebhookPolicy
 from eventsink.controller.slack import SlackPlatform
 from eventsink.controller.slack_codes import SlackAppSettings
+from eventsink.rest.config import FacadeSettings
 from eventsink.router.admin import AdminSettings
 from eventsink.router.config import RouterSettings, ShutdownSettings
 from eventsink.router.server import IntakeSettings
@@ -55,6 +56,13 @@ class QuickShutdownSettings(ShutdownSettings):
     """How long alerts are still taken after readiness went, until load balancers have noticed; here there is none by default."""
 
 
+class LocalFacadeSettings(FacadeSettings):
+    """The REST API."""
+
+    default_namespace: str = Field(default="default", max_length=63, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")
+    """Where sinks of tenants are made that own no namespace; empty: they are refused."""
+
+
 class StandaloneSettings(ProcessSettings):
     """All settings of `eventsink run`."""
 
@@ -74,6 +82,7 @@ class StandaloneSettings(ProcessSettings):
     dispatch: DispatchSettings = DispatchSettings()
     transport: TransportSettings = TransportSettings()
     admin: AdminSettings = AdminSettings()
+    rest: LocalFacadeSettings = LocalFacadeSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: TerminalLogSettings = TerminalLogSettings()
     shutdown: QuickShutdownSettings = QuickShutdownSettings()

@@ -7,7 +7,8 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from eventsink.standalone.config import StandaloneSettings
 from eventsink.standalone.documents import MAX_FILE_BYTES, FileContent, read_documents
 from eventsink.standalone.folder import Look, Tree, look
 from eventsink.standalone.inventory import Inventory, dump, load
-from eventsink.standalone.sinks import DocumentSinks, Generations, next_generations
+from eventsink.standalone.made import MadeSinks, rfc3339
+from eventsink.standalone.rest import KEYS, LocalRest, make_first_key
+from eventsink.standalone.sinks import DocumentSinks, Generation, Generations, next_generations
 
 DEFAULT_TENANT = "default"
 """Whose alerts those are that no namespace's owner claims, in the source that is there without any configuration."""
@@ -70,6 +73,7 @@ def _with_defaults(settings: StandaloneSettings, data: Path) -> StandaloneSettin
             changed["sources"] = (source,)
         if settings.admin.token_file is None:
             changed["admin"] = settings.admin.model_copy(update={"token_file": _token(data / "admin-token")})
+        make_first_key(data)
     except OSError as error:
         raise ConfigurationError(f"--data {data}: cannot be written: {error.strerror}") from None
     return settings.model_copy(update=changed)
@@ -105,11 +109,12 @@ async def serve(settings: StandaloneSettings, folder: Path, data: Path, stop: as
     try:
         router = Router(settings.router())
         following = Following(settings, folder, data, router)
+        rest = LocalRest(settings.rest, data / KEYS, following.sinks, router, away=following.missing)
 
         def tasks() -> dict[str, Coroutine[Any, Any, None]]:
             reporter = StatusReporter(following.sinks.objects, router.directory, router.dispatcher.health)
             router.on_health = reporter.changed
-            return {"sinks": following.sinks.run(), "folder": following.run(), "reports": reporter.run()}
+            return {"sinks": following.sinks.run(), "folder": following.run(), "reports": reporter.run(), "rest": rest.run()}
 
         router.readiness["sinks"] = following.missing
         for source in settings.sources:
@@ -151,7 +156,8 @@ class Following:
         self._folder = folder
         self._data = data
         self._directory = router.directory
-        self.sinks = DocumentSinks(settings.operator(), data / "objects", router.directory, router.registry)
+        made = MadeSinks(data / "made")
+        self.sinks = DocumentSinks(settings.operator(), data / "objects", made, router.directory, router.registry)
         self._inventory = Inventory()
         self._generations: Generations = {}
         self._tree = Tree()
@@ -177,7 +183,7 @@ class Following:
             await self._look()
             if first:
                 first = False
-                self.sinks.apply(self._inventory.documents(), self._generations)
+                self.sinks.begin(self._inventory.documents(), self._generations)
                 await self.sinks.first_round()
             await asyncio.sleep(self._poll)
 
@@ -187,7 +193,7 @@ class Following:
             kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
             accepted = load(json.dumps(kept.get("files", {})))
             self._inventory = Inventory(accepted)
-            self._generations = {sink: (int(one[0]), str(one[1])) for sink, one in kept.get("generations", {}).items()}
+            self._generations = {sink: _generation(one) for sink, one in kept.get("generations", {}).items()}
             place = kept.get("place")
             self._tree = Tree(accepted, (int(place[0]), int(place[1])) if place else None)
             self.sinks.objects.load()
@@ -257,7 +263,7 @@ class Following:
                 reason=fault.message,
             )
         documents = self._inventory.documents()
-        self._generations = next_generations(self._generations, documents)
+        self._generations = next_generations(self._generations, documents, datetime.now(UTC))
         self._unsaved = True
         if self._directory.loaded:
             self.sinks.apply(documents, self._generations)
@@ -271,3 +277,10 @@ class Following:
         except OSError as error:
             if self._due(ACCEPTED):
                 get_logger().error("the data folder cannot be written", folder=str(self._data), reason=error.strerror)
+
+
+def _generation(kept: Sequence[Any]) -> Generation:
+    """As it was saved; the version before kept no times."""
+    number, digest, *times = kept
+    created, changed = times or [rfc3339(datetime.now(UTC))] * 2
+    return Generation(int(number), str(digest), str(created), str(changed))

@@ -1,4 +1,4 @@
-"""Brings the EventSinks of documents into force: the operator's reconciler over documents instead of a cluster."""
+"""Brings EventSinks into force: the operator's reconciler over documents, and what programs make, instead of a cluster."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
@@ -29,6 +30,7 @@ from eventsink.kube.reflector import Key
 from eventsink.resources.eventsink import InvalidSpec, read_object, read_spec
 from eventsink.resources.spec import KIND
 from eventsink.resources.status import DELIVERING
+from eventsink.rest.managers import FILE_ANNOTATION
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.watch import SinkHandler, TenancyHandler
 from eventsink.runtime.logs import get_logger
@@ -36,7 +38,8 @@ from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
 from eventsink.standalone.documents import Document, DocumentKey
-from eventsink.standalone.objects import LocalObjects
+from eventsink.standalone.made import MadeSinks, rfc3339
+from eventsink.standalone.objects import Listener, LocalObjects
 
 WORKERS = 8
 FINISH_SECONDS = 15.0
@@ -47,8 +50,23 @@ _UIDS = uuid.UUID("5f4c1a8e-0d0e-5bd0-9f43-7f6a55f2f6a1")
 """Of the uids that are made from names, so that a sink keeps its queue over a restart."""
 _FIELD = re.compile(r"(spec(?:\.\w+|\[\d+\])*): ")
 
-Generations = dict[str, tuple[int, str]]
-"""`namespace/name` -> generation, and the digest of the spec that it stands for."""
+FILES = "eventsink-run"
+"""Field manager of the EventSinks that stand in files."""
+
+
+class Generation(NamedTuple):
+    """What a cluster would know of an EventSink that stands in a file. Times are RFC 3339 UTC with seconds."""
+
+    number: int
+    digest: str
+    """Of the spec that the number stands for."""
+    created: str
+    changed: str
+    """When the spec changed last."""
+
+
+Generations = dict[str, Generation]
+"""By `namespace/name`."""
 
 
 def uid_of(kind: str, namespace: str, name: str) -> str:
@@ -56,14 +74,14 @@ def uid_of(kind: str, namespace: str, name: str) -> str:
     return str(uuid.uuid5(_UIDS, f"{kind}/{namespace}/{name}"))
 
 
-def next_generations(before: Generations, documents: Mapping[DocumentKey, Document]) -> Generations:
+def next_generations(before: Generations, documents: Mapping[DocumentKey, Document], now: datetime) -> Generations:
     """As the API server counts them: one more for each change of a spec."""
     result: Generations = {}
     for (kind, namespace, name), one in documents.items():
         if kind == KIND:
-            sink, new = f"{namespace}/{name}", _digest(one.object.get("spec"))
-            generation, old = before.get(sink, (0, ""))
-            result[sink] = (generation if old == new else generation + 1, new)
+            sink, digest, time = f"{namespace}/{name}", _digest(one.object.get("spec")), rfc3339(now)
+            old = before.get(sink) or Generation(0, "", time, time)
+            result[sink] = old if old.digest == digest else Generation(old.number + 1, digest, old.created, time)
     return result
 
 
@@ -78,11 +96,15 @@ class DocumentSinks:
     ----------
     folder
         Where compiled sinks and tokens are kept.
+    made
+        EventSinks that programs make.
     directory
         Of the router: filled from what was compiled, as from a cluster's Secrets.
     """
 
-    def __init__(self, settings: OperatorSettings, folder: Path, directory: SinkDirectory, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, settings: OperatorSettings, folder: Path, made: MadeSinks, directory: SinkDirectory, registry: CollectorRegistry
+    ) -> None:
         self._settings = settings
         self._directory = directory
         self._metrics = OperatorMetrics(registry)
@@ -92,9 +114,19 @@ class DocumentSinks:
         self._sink_handler = SinkHandler(directory)
         self._tenancy_handler = TenancyHandler(directory)
         self.objects = LocalObjects(
-            folder, secret_changed=self._secret_changed, sink_changed=self._status_changed, told=self._told
+            folder,
+            made,
+            secret_changed=self._secret_changed,
+            sink_changed=self._status_changed,
+            sink_made=self._made,
+            told=self._told,
         )
+        self._given: tuple[Mapping[DocumentKey, Document], Generations] = ({}, {})
+        """What `apply` was called with last."""
         self._documents: dict[DocumentKey, Document] = {}
+        """Those of them that count."""
+        self._namespaces: dict[str, Object] = {}
+        self._namespace_listeners: list[Listener] = []
         self._delivering: dict[Key, tuple[str, str]] = {}
         self._session = guarded_session(EgressGuard(settings.egress), timeout=settings.slack.timeout)
         self._store = CompiledStore(self.objects, settings.sinks_namespace)
@@ -136,19 +168,27 @@ class DocumentSinks:
             get_logger().warning("not every sink could be brought into force yet; the others are")
         known = self._directory.sinks
         # They are there, and their deliveries wait for them: only the deliveries of deleted sinks become dead letters.
-        self._directory.withheld |= {uid for key in self.objects.sinks if (uid := uid_of(KIND, *key)) not in known}
+        self._directory.withheld |= {uid for obj in self.objects.sinks.values() if (uid := obj["metadata"]["uid"]) not in known}
         self._directory.mark_loaded()
         get_logger().info("loaded", sinks=len(known), not_ready=len(self._directory.withheld))
 
     # ---- documents
 
+    def begin(self, documents: Mapping[DocumentKey, Document], generations: Generations) -> None:
+        """What was made is loaded, and these are the documents that there are at the start."""
+        self.apply(documents, generations)
+        for key in self.objects.made.objects:
+            self._world.see(self.objects.sinks[key])
+
     def apply(self, documents: Mapping[DocumentKey, Document], generations: Generations) -> None:
         """These are all documents now."""
-        before, self._documents = self._documents, dict(documents)
-        self._namespaces(before, documents)
-        for key in before.keys() - documents.keys():
+        self._given = (documents, generations)
+        before, now = self._documents, self._those_that_count(documents)
+        self._documents = now
+        self._follow_namespaces()
+        for key in before.keys() - now.keys():
             self._drop(key)
-        for key, one in documents.items():
+        for key, one in now.items():
             old = before.get(key)
             place = (one.namespace, one.name)
             if one.kind == "Secret" and (old is None or old.object != one.object):
@@ -156,27 +196,53 @@ class DocumentSinks:
                 obj = {**one.object, "metadata": {**one.object["metadata"], "resourceVersion": version}}
                 self.objects.given[place] = obj
                 self._world.secret_handler.upsert(place, obj)
-            elif one.kind == KIND and (old is None or old.object != one.object):
-                uid = uid_of(KIND, *place)
-                metadata = {"uid": uid, "generation": generations["/".join(place)][0]}
-                self.objects.put_sink(place, {**one.object, "metadata": {**one.object["metadata"], **metadata}})
+            elif one.kind == KIND and (old is None or (old.file, old.object) != (one.file, one.object)):
+                self.objects.put_sink(place, eventsink_of(one, generations["/".join(place)]))
                 self._world.see(self.objects.sinks[place])
         for compiled in list(self._world.compiled.values()):
             if compiled.sink not in self.objects.sinks:
                 self._queue.add(compiled.sink)
         self._metrics.compiled.set(len(self._world.compiled))
 
-    def _namespaces(self, before: Mapping[DocumentKey, Document], now: Mapping[DocumentKey, Document]) -> None:
-        """Those of documents, and those that documents lie in: on a cluster these would have to be there, too."""
-        old = {one.namespace or one.name for one in before.values()}
-        new = {one.namespace or one.name for one in now.values()}
-        for name in sorted(old - new):
+    def _those_that_count(self, documents: Mapping[DocumentKey, Document]) -> dict[DocumentKey, Document]:
+        """All but EventSinks whose name one has that a program made."""
+        found = {}
+        for key, one in documents.items():
+            if one.kind == KIND and (one.namespace, one.name) in self.objects.made.objects:
+                get_logger().error(
+                    "a document does not count: a sink of this name was made by program; give it another name",
+                    file=one.file,
+                    line=one.line,
+                    sink=f"{one.namespace}/{one.name}",
+                )
+            else:
+                found[key] = one
+        return found
+
+    def watch_namespaces(self, listener: Listener) -> None:
+        """Have `listener` hear of all namespaces, those that are there first."""
+        self._namespace_listeners.append(listener)
+        for name, obj in self._namespaces.items():
+            listener(("", name), obj)
+
+    def _follow_namespaces(self) -> None:
+        """Those of documents, and those that anything lies in: on a cluster these would have to be there, too."""
+        names = {one.namespace or one.name for one in self._documents.values()}
+        names |= {namespace for namespace, _ in self.objects.made.objects}
+        for name in sorted(self._namespaces.keys() - names):
+            del self._namespaces[name]
             self._world.namespace_handler.delete(("", name))
-        for name in sorted(new):
-            said = now.get(("Namespace", "", name))
+            for listener in self._namespace_listeners:
+                listener(("", name), None)
+        for name in sorted(names):
+            said = self._documents.get(("Namespace", "", name))
             labels = said.object["metadata"]["labels"] if said is not None else {}
-            metadata = {"name": name, "uid": uid_of("Namespace", "", name), "labels": labels}
-            self._world.namespace_handler.upsert(("", name), {"metadata": metadata})
+            obj: Object = {"metadata": {"name": name, "uid": uid_of("Namespace", "", name), "labels": labels}}
+            if self._namespaces.get(name) != obj:
+                self._namespaces[name] = obj
+                self._world.namespace_handler.upsert(("", name), obj)
+                for listener in self._namespace_listeners:
+                    listener(("", name), obj)
 
     def _drop(self, key: DocumentKey) -> None:
         kind, *place = key
@@ -186,9 +252,25 @@ class DocumentSinks:
             self._world.secret_handler.delete(where)
         elif kind == KIND:
             self.objects.drop_sink(where)
-            self._delivering.pop(where, None)
-            self._directory.withheld.discard(uid_of(KIND, *where))
-            self._world.lose(where, uid_of(KIND, *where))
+            self._forget(where)
+
+    def _forget(self, where: Key) -> None:
+        """An EventSink is gone."""
+        self._delivering.pop(where, None)
+        known = self._world.eventsinks.get(where)
+        uid = known["metadata"]["uid"] if known is not None else uid_of(KIND, *where)
+        self._directory.withheld.discard(uid)
+        self._world.lose(where, uid)
+
+    # ---- what programs make
+
+    def _made(self, key: Key, obj: Object | None) -> None:
+        if obj is not None:
+            self._follow_namespaces()
+            self._world.see(obj)
+        else:
+            self._forget(key)
+            self.apply(*self._given)  # a document of the same name counts from now on
 
     # ---- what the objects tell
 
@@ -233,6 +315,7 @@ class DocumentSinks:
             return
         document = self._documents.get((KIND, *key))
         if document is None:
+            get_logger().warning("a sink is not ready", sink=sink, reason=event["reason"], message=event["message"])
             return
         field = _FIELD.match(event["message"])
         path = field[1] if field is not None else ""
@@ -266,6 +349,19 @@ class DocumentSinks:
     def _finished(self) -> None:
         if self._queue.idle:
             self._settled.set()
+
+
+def eventsink_of(one: Document, generation: Generation) -> Object:
+    """The EventSink of a document, as a cluster would have it."""
+    metadata = {
+        **one.object["metadata"],
+        "annotations": {**(one.object["metadata"].get("annotations") or {}), FILE_ANNOTATION: one.file},
+        "uid": uid_of(KIND, one.namespace, one.name),
+        "generation": generation.number,
+        "creationTimestamp": generation.created,
+        "managedFields": [{"manager": FILES, "operation": "Update", "time": generation.changed}],
+    }
+    return {**one.object, "metadata": metadata}
 
 
 def spec_errors(document: Document) -> list[tuple[str, int, str]]:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from eventsink.controller.slack_tokens import SecretTokenStore, TokenRecord
-from eventsink.kube.client import ApiError, Conflict, Invalid, NotFound, Object, Unavailable
+from eventsink.kube.client import ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Unavailable
 from eventsink.kube.objects import apply_secret, apply_status, custom_path, delete_object, get_secret, secret_data, secrets_path
 from eventsink.kube.reflector import Key
 from eventsink.resources.spec import GROUP, PLURAL, VERSION
 from eventsink.runtime.files import write_private
+from eventsink.standalone.made import MadeSinks
 from eventsink.standalone.objects import LocalObjects
 
 
@@ -22,12 +23,15 @@ class Told:
     def __init__(self) -> None:
         self.secrets: list[tuple[Key, bool]] = []
         self.sinks: list[Object] = []
+        self.made: list[tuple[Key, bool]] = []
 
     def objects(self, folder: Path) -> LocalObjects:
         one = LocalObjects(
             folder,
+            MadeSinks(folder.with_name(f"{folder.name}-made")),
             secret_changed=lambda key, obj: self.secrets.append((key, obj is not None)),
             sink_changed=self.sinks.append,
+            sink_made=lambda key, obj: self.made.append((key, obj is not None)),
             told=lambda event: None,
         )
         one.load()
@@ -131,3 +135,166 @@ def test_a_broken_object_counts_as_none(tmp_path: Path) -> None:
     told = Told()
     told.objects(tmp_path)
     assert told.secrets == []
+
+
+# ---- EventSinks that programs make
+
+SINKS = custom_path(GROUP, VERSION, PLURAL, "acme")
+ONE = f"{SINKS}/a"
+SPEC = {"tenant": "acme", "name": "A", "webhook": {"url": "https://example.com/"}}
+
+
+def body(name: str = "a", **spec: object) -> Object:
+    return {
+        "apiVersion": "eventsink.dev/v1alpha1",
+        "kind": "EventSink",
+        "metadata": {"name": name, "namespace": "acme", "labels": {"l": "1"}, "annotations": {"n": "1"}},
+        "spec": {**SPEC, **spec},
+    }
+
+
+async def make(objects: LocalObjects, name: str = "a") -> Object:
+    return await objects.request("POST", SINKS, query={"fieldManager": "m"}, body=body(name))
+
+
+async def test_a_made_sink_has_what_a_server_gives_it_and_outlives_the_process(tmp_path: Path) -> None:
+    told = Told()
+    objects = told.objects(tmp_path / "o")
+    made = await make(objects)
+    metadata = made["metadata"]
+    assert (metadata["generation"], metadata["labels"], metadata["annotations"]) == (1, {"l": "1"}, {"n": "1"})
+    assert metadata["managedFields"] == [{"manager": "m", "operation": "Update", "time": metadata["creationTimestamp"]}]
+    assert told.made == [(("acme", "a"), True)]
+    [file] = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert file.stat().st_mode & 0o777 == 0o600
+    again = await Told().objects(tmp_path / "o").request("GET", ONE)
+    kept = ("uid", "generation", "creationTimestamp", "managedFields", "labels", "annotations")
+    assert {name: again["metadata"][name] for name in kept} == {name: metadata[name] for name in kept}
+    assert again["spec"] == made["spec"]
+    with pytest.raises(Conflict):
+        await make(objects)
+
+
+async def test_a_change_of_a_spec_counts_and_what_changes_nothing_does_not(tmp_path: Path) -> None:
+    told = Told()
+    objects = told.objects(tmp_path / "o")
+    made = await make(objects)
+    same = await objects.request("PUT", ONE, body=made)
+    assert same == made
+    await apply_status(objects, ONE, {"metadata": {"name": "a"}, "status": {"conditions": []}}, manager="m")
+    with pytest.raises(Conflict):
+        await objects.request("PUT", ONE, body={**made, "spec": {**made["spec"], "name": "B"}})
+    known = await objects.request("GET", ONE)
+    changed = await objects.request(
+        "PUT", ONE, query={"fieldManager": "n"}, body={**known, "spec": {**made["spec"], "name": "B"}}
+    )
+    assert (changed["metadata"]["generation"], changed["metadata"]["uid"]) == (2, made["metadata"]["uid"])
+    assert changed["metadata"]["managedFields"][0]["manager"] == "n"
+    again = await Told().objects(tmp_path / "o").request("GET", ONE)
+    assert (again["spec"]["name"], again["metadata"]["generation"]) == ("B", 2)
+
+
+@pytest.mark.parametrize("spec", [{"tenant": "globex"}, {"webhook": {"url": "ftp://x"}}, {"unheard": 1}])
+async def test_what_no_server_would_take_changes_nothing(tmp_path: Path, spec: dict[str, object]) -> None:
+    objects = Told().objects(tmp_path / "o")
+    made = await make(objects)
+    with pytest.raises(Invalid):
+        await objects.request("PUT", ONE, body={**made, "spec": {**made["spec"], **spec}})
+    assert await objects.request("GET", ONE) == made
+
+
+@pytest.mark.parametrize("name", ["../a", ".", "A", "", "a" * 300])
+async def test_a_name_that_is_none_makes_no_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Invalid):
+        await make(Told().objects(tmp_path / "o"), name)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+async def test_a_deleted_sink_takes_the_secrets_with_it_that_it_owns(tmp_path: Path) -> None:
+    told = Told()
+    objects = told.objects(tmp_path / "o")
+    made, other = await make(objects), await make(objects, "b")
+    for name, uid in (("mine", made["metadata"]["uid"]), ("others", other["metadata"]["uid"])):
+        owner = {"metadata": {"name": name, "namespace": "acme", "ownerReferences": [{"uid": uid}]}, "type": "eventsink.dev/rest"}
+        await objects.request("POST", secrets_path("acme"), body=owner)
+    with pytest.raises(Conflict):
+        await objects.request("DELETE", ONE, body={"preconditions": {"uid": "another"}})
+    await objects.request("DELETE", ONE, body={"preconditions": {"uid": made["metadata"]["uid"]}})
+    assert told.made[-1] == (("acme", "a"), False)
+    assert told.secrets[-1] == (("acme", "mine"), False)
+    for path in (ONE, secrets_path("acme", "mine")):
+        with pytest.raises(NotFound):
+            await objects.request("GET", path)
+    assert await objects.request("GET", secrets_path("acme", "others"))
+    # As after an end between the two deletions.
+    (tmp_path / "o-made" / "acme" / "b.json").unlink()
+    again = Told()
+    with pytest.raises(NotFound):
+        await again.objects(tmp_path / "o").request("GET", secrets_path("acme", "others"))
+    assert again.secrets == []
+
+
+async def test_a_sink_of_a_document_is_read_here_and_changed_in_its_file(tmp_path: Path) -> None:
+    objects = Told().objects(tmp_path / "o")
+    document = body()
+    document["metadata"] |= {"uid": "u", "annotations": {"eventsink.dev/file": "team/a.yaml"}}
+    objects.put_sink(("acme", "a"), document)
+    known = await objects.request("GET", ONE)
+    for method, sent in (("PUT", known), ("DELETE", {})):
+        with pytest.raises(Forbidden, match="stands in the file team/a"):
+            await objects.request(method, ONE, body=sent)
+    with pytest.raises(Conflict):
+        await make(objects)
+
+
+async def test_who_listens_hears_of_every_sink_and_every_change_each_newer_than_the_one_before(tmp_path: Path) -> None:
+    objects = Told().objects(tmp_path / "o")
+    await make(objects)
+    heard: list[tuple[Key, Object | None]] = []
+    objects.watch_sinks(lambda key, obj: heard.append((key, obj)))
+    await apply_status(objects, ONE, {"metadata": {"name": "a"}, "status": {"conditions": []}}, manager="m")
+    objects.put_sink(("acme", "b"), body("b"))
+    objects.drop_sink(("acme", "b"))
+    await objects.request("DELETE", ONE)
+    assert [(key[1], obj is not None) for key, obj in heard] == [
+        ("a", True),
+        ("a", True),
+        ("b", True),
+        ("b", False),
+        ("a", False),
+    ]
+    versions = [int(obj["metadata"]["resourceVersion"]) for _, obj in heard if obj is not None]
+    assert versions == sorted(set(versions))
+
+
+async def test_a_write_that_fails_changes_nothing_and_half_a_file_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told()
+    objects = told.objects(tmp_path / "o")
+    made = await make(objects)
+
+    def full(file: Path, text: str) -> None:
+        file.with_name(f".{file.name}.new").write_text(text[:20])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("eventsink.standalone.made.write_private", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            await objects.request("PUT", ONE, body={**made, "spec": {**made["spec"], "name": "B"}})
+        with pytest.raises(Unavailable):
+            await make(objects, "b")
+    assert await objects.request("GET", ONE) == made
+    assert [one for one, _ in told.made] == [("acme", "a")]
+    again = Told().objects(tmp_path / "o")
+    assert list(again.sinks) == [("acme", "a")]
+    assert again.sinks["acme", "a"]["spec"]["name"] == "A"
+
+
+OTHER_NAME = '{"metadata": {"namespace": "acme", "name": "b", "uid": "u", "generation": 1}, "spec": {}}'
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", OTHER_NAME])
+def test_a_made_sink_whose_file_was_changed_by_hand_is_left_alone(tmp_path: Path, content: str) -> None:
+    write_private(tmp_path / "o-made" / "acme" / "a.json", content)
+    assert Told().objects(tmp_path / "o").sinks == {}

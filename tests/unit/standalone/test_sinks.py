@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from eventsink.standalone.config import StandaloneSettings
 from eventsink.standalone.documents import Document
-from eventsink.standalone.sinks import next_generations, uid_of
+from eventsink.standalone.sinks import Generation, eventsink_of, next_generations, uid_of
 
 
 def documents(**specs: Any) -> dict[tuple[str, str, str], Document]:
@@ -14,11 +15,24 @@ def documents(**specs: Any) -> dict[tuple[str, str, str], Document]:
     return {one.key: one for one in made}
 
 
-def test_a_generation_grows_with_each_change_of_a_spec() -> None:
-    first = next_generations({}, documents(a={"x": 1}, b={"x": 1}))
-    second = next_generations(first, documents(a={"x": 2}, b={"x": 1}))
-    assert {sink: number for sink, (number, _) in second.items()} == {"acme/a": 2, "acme/b": 1}
-    assert next_generations(second, documents(b={"x": 1})) == {"acme/b": second["acme/b"]}
+EARLY, LATE = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def test_a_generation_grows_and_its_time_moves_with_each_change_of_a_spec() -> None:
+    first = next_generations({}, documents(a={"x": 1}, b={"x": 1}), EARLY)
+    second = next_generations(first, documents(a={"x": 2}, b={"x": 1}), LATE)
+    assert {sink: one.number for sink, one in second.items()} == {"acme/a": 2, "acme/b": 1}
+    assert (second["acme/a"].created, second["acme/a"].changed) == ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
+    assert second["acme/b"] == first["acme/b"]
+    assert next_generations(second, documents(b={"x": 1}), LATE) == {"acme/b": second["acme/b"]}
+
+
+def test_a_sink_of_a_document_says_in_which_file_it_stands() -> None:
+    document = Document("team/a.yaml", 1, "EventSink", "acme", "a", {"metadata": {"name": "a"}, "spec": {}})
+    obj = eventsink_of(document, Generation(3, "", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"))
+    assert obj["metadata"]["annotations"] == {"eventsink.dev/file": "team/a.yaml"}
+    assert (obj["metadata"]["generation"], obj["metadata"]["creationTimestamp"]) == (3, "2026-01-01T00:00:00Z")
+    assert obj["metadata"]["managedFields"][0]["time"] == "2026-01-02T00:00:00Z"
 
 
 def test_a_uid_is_made_of_kind_namespace_and_name_and_stays() -> None:

@@ -1,0 +1,151 @@
+"""The REST facade of `eventsink run`: on the objects of this process, with keys in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from eventsink.rest.config import FacadeSettings
+from eventsink.rest.errors import Away, Conflicting, TooMany, Unknown
+from eventsink.rest.key_store import KeyStoreError, records_in
+from eventsink.rest.keys import KeyRecord, make_key
+from eventsink.rest.models import DeliveryTest
+from eventsink.rest.service import RestApi
+from eventsink.router.queue import QueueError
+from eventsink.router.service import Router
+from eventsink.router.sink_tests import RETRY_AFTER_SECONDS, CannotTest, TooManyTests
+from eventsink.runtime.files import write_private
+from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.process import ExitStatus, Stop
+from eventsink.runtime.settings import ConfigurationError
+from eventsink.standalone.sinks import DocumentSinks
+
+KEYS = "rest-keys.json"
+"""In the data folder: the records of the keys, which `eventsink keys --file` changes."""
+FIRST_KEY = "rest-key"
+"""In the data folder: the key that the first start makes."""
+
+
+class LocalRest:
+    """The facade over what this process keeps.
+
+    Parameters
+    ----------
+    keys
+        The file with the records of the keys.
+    away
+        Why nothing can be answered at present; None: all is well.
+    """
+
+    def __init__(
+        self, settings: FacadeSettings, keys: Path, sinks: DocumentSinks, router: Router, *, away: Callable[[], str | None]
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._sinks = sinks
+        self._router = router
+        self._away = away
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises
+        ------
+        Stop
+            It cannot start.
+        """
+        try:
+            api = RestApi(
+                self._settings,
+                self._sinks.objects,
+                self._router.registry,
+                records=FileKeys(self._keys).records,
+                away=self._away,
+                tester=RouterInProcess(self._router),
+            )
+        except ConfigurationError as error:
+            raise Stop(ExitStatus.USAGE, f"rest.{error}") from None
+        self._sinks.objects.watch_sinks(api.catalog.sinks.changed)
+        self._sinks.watch_namespaces(api.catalog.namespaces.changed)
+        await api.start("rest.address")
+        get_logger().info("sinks are managed by REST", path="/v1/event_sink", docs="/docs", keys=str(self._keys))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await api.server.stop()
+
+
+class FileKeys:
+    """The records in a file, as they are at each call."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._stamp: tuple[int, int, int] | None = None
+        self._records: Mapping[str, KeyRecord] = {}
+        self._trouble = Repeated(60.0)
+
+    def records(self) -> Mapping[str, KeyRecord]:
+        """By id; none while the file cannot be read: nobody is let in."""
+        try:
+            state = self._file.stat()
+            stamp = (state.st_ino, state.st_mtime_ns, state.st_size)
+        except OSError:
+            self._stamp, self._records = None, {}
+            return self._records
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._records = records_in(self._file)
+            except KeyStoreError as error:
+                self._records = {}
+                if self._trouble.due() is not None:
+                    get_logger().error("API keys cannot be read: nobody is let in", reason=str(error))
+        return self._records
+
+
+class RouterInProcess:
+    """Test alerts through the router of this process; see `rest.facade.Tester`."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def test(self, uid: str, wait: float) -> DeliveryTest:
+        """Send one and wait for what becomes of it."""
+        sink = self._router.directory.sinks.get(uid)
+        if sink is None:
+            raise Unknown("the router does not have this sink: it is not ready, or was made just now")
+        try:
+            told = await self._router.tests.test(sink, wait)
+        except CannotTest as error:
+            raise Conflicting(str(error)) from None
+        except TooManyTests as error:
+            raise TooMany(str(error), retry_after=RETRY_AFTER_SECONDS) from None
+        except QueueError as error:
+            raise Away(str(error)) from None
+        return DeliveryTest(
+            delivered=told.delivered,
+            status=told.status,  # type: ignore[arg-type]
+            reason=told.reason,
+            message=told.message,
+            seconds=told.seconds,
+            delivery_id=told.id,
+        )
+
+
+def make_first_key(data: Path) -> None:
+    """Make a key for all tenants, unless there were ever any keys.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    if (data / KEYS).exists():
+        return
+    key, record = make_key("first start", None, datetime.now(UTC))
+    # The key first: a record whose key nobody has would be of no use, and would not be made again.
+    write_private(data / FIRST_KEY, f"{key}\n")
+    write_private(data / KEYS, json.dumps({record.id: json.loads(record.model_dump_json())}, indent=1))

@@ -1,0 +1,177 @@
+"""The REST API of `eventsink run`: what programs make is in force at once, lives beside the documents, and survives kills."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventsink.client import Client, Conflict, InvalidRequest, NotFound, Slack, Unauthorized, Webhook
+from tests.support.receiver import Receiver
+from tests.support.rest import eventsink_command
+from tests.support.slack import Slack as SlackServer
+from tests.support.standalone import NAMESPACE, Standalone, secret, sink
+from tests.support.waiting import wait_until
+
+CANARY = "canary-of-standalone-rest"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def standalone(tmp_path: Path) -> Iterator[Standalone]:
+    one = Standalone(tmp_path)
+    yield one
+    if one.process is not None:
+        one.process.close()
+        assert CANARY not in one.process.log.read_text()
+
+
+def connect(standalone: Standalone) -> Client:
+    """A client with the key of the first start."""
+    key = (standalone.data / "rest-key").read_text().strip()
+    return Client(f"http://127.0.0.1:{standalone.running.port_of('rest')}", key)
+
+
+def test_a_first_start_makes_a_key_that_manages_sinks(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.start()
+    assert (standalone.data / "rest-key").stat().st_mode & 0o777 == 0o600
+    with connect(standalone) as client:
+        made = client.create("default", "Alerts", Webhook(secret_url=receiver.url(f"/{CANARY}"), generate_signing_secret=True))
+        assert (made.ready, made.reason) == (True, "")
+        assert CANARY not in json.dumps(made.raw)
+        standalone.tell("DiskFull", namespace="anything")
+        assert receiver.wait_for(1)[0].json()["data"]["name"] == "DiskFull"
+
+        assert client.test(made.id).delivered
+        assert receiver.wait_for(2)[1].json()["data"]["name"] == "EventSinkTest"
+
+        changed = client.update(made.id, destination=Webhook(secret_url=receiver.url("/elsewhere")))
+        assert changed.ready
+        standalone.tell("Again", namespace="anything")
+        receiver.wait_for(lambda seen: any(one.json()["data"]["name"] == "Again" for one in seen), path="/elsewhere")
+
+        client.delete(made.id)
+        with pytest.raises(NotFound):
+            client.get(made.id)
+        assert list(client.list("default")) == []
+        left = [file.name for folder in ("made", "objects") for file in (standalone.data / folder).rglob("*.json")]
+        assert [name for name in left if name.startswith("rest-")] == []
+
+
+def test_what_was_made_is_there_after_a_kill_as_it_was(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.start()
+    with connect(standalone) as client:
+        made = client.create("default", "Alerts", Webhook(secret_url=receiver.url("/hook"), signing_secret="whsec_" + "a" * 32))
+        client.update(made.id, name="Renamed")
+        before = client.get(made.id)
+    standalone.running.kill9()
+    standalone.start()
+    with connect(standalone) as client:
+        after = client.get(made.id)
+        assert (after.name, after.ready) == ("Renamed", True)
+        assert (after.id, after.created_at, after.updated_at, after.etag) == (
+            before.id,
+            before.created_at,
+            before.updated_at,
+            before.etag,
+        )
+        standalone.tell("DiskFull", namespace="anything")
+        assert "webhook-signature" in receiver.wait_for(1)[0].headers
+
+
+def test_sinks_of_documents_are_listed_and_changed_in_their_file(standalone: Standalone, receiver: Receiver) -> None:
+    document = sink("alerts", receiver.url("/hook"))
+    document["spec"]["webhook"]["signingSecretRefs"] = [{"name": "hook", "key": "secret"}]
+    standalone.put("team/sinks.yaml", NAMESPACE, document, secret("hook", secret=f"{CANARY}-{'a' * 32}"))
+    standalone.start()
+    with connect(standalone) as client:
+        (shown,) = client.list("acme")
+        assert (shown.name, shown.ready) == ("alerts", True)
+        for change in (lambda: client.update(shown.id, name="x"), lambda: client.delete(shown.id)):
+            with pytest.raises(Conflict, match=r"stands in the file team/sinks\.yaml: change it there"):
+                change()
+        made = client.create("acme", "By program", Webhook(url=receiver.url("/made")))
+        assert {one.id for one in client.list("acme")} == {shown.id, made.id}
+        standalone.tell("DiskFull")
+        receiver.wait_for(2)
+        # The document changes: the times of the sink do, too, and stay so.
+        document["spec"]["name"] = "Other"
+        standalone.put("team/sinks.yaml", NAMESPACE, document, secret("hook", secret=f"{CANARY}-{'a' * 32}"))
+        wait_until("the new name", lambda: client.get(shown.id).name == "Other")
+        changed = client.get(shown.id)
+        assert changed.created_at == shown.created_at
+    standalone.running.terminate()
+    standalone.start()
+    with connect(standalone) as client:
+        again = client.get(shown.id)
+        assert (again.created_at, again.updated_at) == (changed.created_at, changed.updated_at)
+        assert client.get(made.id).ready
+
+
+def test_a_document_does_not_take_the_name_of_what_a_program_made(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.start()
+    with connect(standalone) as client:
+        made = client.create("default", "Made", Webhook(url=receiver.url("/made")))
+        (file,) = (standalone.data / "made").rglob("*.json")
+        standalone.put("sinks.yaml", sink(file.stem, receiver.url("/document"), namespace="default", tenant="default"))
+        standalone.logged("a document does not count: a sink of this name was made by program; give it another name")
+        assert client.get(made.id).name == "Made"
+        client.delete(made.id)
+        wait_until("the document to count", lambda: [one.name for one in client.list("default")] == [file.stem])
+
+
+def test_what_cannot_be_in_force_is_refused_and_leaves_nothing(standalone: Standalone) -> None:
+    standalone.put("ns.yaml", {**NAMESPACE, "metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
+    standalone.start(webhooks={"deniedHosts": ["*.example.org"]})
+    with connect(standalone) as client:
+        with pytest.raises(InvalidRequest, match=r"event_sink_args\.Webhook\.url: "):
+            client.create("acme", "Alerts", Webhook(url="https://hooks.example.org/"))
+        with pytest.raises(InvalidRequest, match="tenant"):
+            client.create("globex", "Alerts", Webhook(url="https://example.com/"))
+        assert list(client.list("acme")) == []
+    assert list((standalone.data / "made").rglob("*.json")) == []
+
+
+def test_keys_are_made_and_revoked_beside_the_running_process(standalone: Standalone) -> None:
+    standalone.start()
+    records = standalone.data / "rest-keys.json"
+    key = eventsink_command("keys", "create", "--name=x", "--tenant=acme", "--file", records).stdout.strip()
+    server = f"http://127.0.0.1:{standalone.running.port_of('rest')}"
+    with Client(server, key) as client:
+        assert list(client.list("acme")) == []
+        assert "x" in eventsink_command("keys", "list", "--file", records).stdout
+        eventsink_command("keys", "revoke", key.split("_")[1], "--file", records)
+        with pytest.raises(Unauthorized):
+            list(client.list("acme"))
+    standalone.running.terminate()
+    first = (standalone.data / "rest-key").read_text()
+    standalone.start()
+    assert (standalone.data / "rest-key").read_text() == first
+    records.write_text("{")
+    with connect(standalone) as client, pytest.raises(Unauthorized):
+        list(client.list("acme"))
+    standalone.logged("API keys cannot be read: nobody is let in")
+
+
+def test_a_slack_code_makes_a_sink_here_too(standalone: Standalone) -> None:
+    with SlackServer(lists_per_minute=0) as slack:
+        slack.add_workspace("T1", "Acme")
+        slack.add_channel("T1", "security-alerts")
+        client_secret = standalone.root / "client-secret"
+        client_secret.write_text(slack.client_secret)
+        standalone.start(
+            slack={"apiUrl": slack.api_url, "hookUrls": [slack.url]},
+            slackApp={"clientId": slack.client_id, "clientSecretFile": str(client_secret)},
+        )
+        with connect(standalone) as client:
+            made = client.create("default", "Alerts", Slack(channel="#security-alerts", slack_oauth_code=slack.issue_code("T1")))
+            assert made.ready, made.reason
+            assert client.test(made.id).delivered
+        assert len(slack.messages("security-alerts")) == 1

@@ -30,7 +30,15 @@ from eventsink.rest.facade import Facade, Written
 from eventsink.rest.metrics import RestMetrics
 from eventsink.rest.models import UUID_PATTERN, CreateRequest, InstallRequest, NoContent, OneSink, RestModel, UpdateRequest, read
 from eventsink.rest.openapi import document
-from eventsink.rest.operations import IDEMPOTENCY_KEY_PATTERN, MAX_PAGE_SIZE, MAX_PAGE_TOKEN, OPERATIONS, Operation
+from eventsink.rest.operations import (
+    IDEMPOTENCY_KEY_PATTERN,
+    MAX_HEADER,
+    MAX_PAGE_SIZE,
+    MAX_PAGE_TOKEN,
+    MAX_TENANT_LENGTH,
+    OPERATIONS,
+    Operation,
+)
 from eventsink.rest.page import SECURITY_POLICY, message_page, reference_page
 from eventsink.rest.slack_install import CALLBACK_PATH, COOKIE_PATH, OPEN_PATH, SlackInstall
 from eventsink.runtime.address import bound_port, split_address
@@ -40,7 +48,6 @@ BODY_SECONDS = 30.0
 """How long a body may take to arrive."""
 STOP_SECONDS = 20.0
 """How long requests under way are waited for at the end: a create waits up to create_wait for its verdict."""
-MAX_HEADER = 8192
 _COMMON_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 Answer = tuple[RestModel, dict[str, str]]
@@ -71,8 +78,16 @@ class Call:
         return text
 
     def header(self, name: str) -> str:
-        """A header; empty where it is absent."""
+        """A header; empty where it is absent.
+
+        Raises
+        ------
+        InvalidRequest
+            It is empty, or too long.
+        """
         values = self._request.headers.getall(name, [])
+        if values and not "".join(values).strip():
+            raise InvalidRequest(f"{name}: is empty; write a value, or leave the header out")
         if sum(map(len, values)) > MAX_HEADER:
             raise InvalidRequest(f"{name}: is too long")
         return ", ".join(values)
@@ -238,6 +253,8 @@ class RestServer:
         tenant = call.query.get("tenant_id")
         if not tenant:
             raise InvalidRequest("tenant_id: this parameter is required; say whose sinks")
+        if len(tenant) > MAX_TENANT_LENGTH:
+            raise InvalidRequest(f"tenant_id: is longer than any tenant ({MAX_TENANT_LENGTH} characters)")
         size = call.query.get("pagination[page_size]")
         token = call.query.get("pagination[page_token]", "")
         if size is not None and (not re.fullmatch("[0-9]{1,4}", size) or not 1 <= int(size) <= MAX_PAGE_SIZE):

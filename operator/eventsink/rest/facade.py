@@ -319,11 +319,11 @@ class Facade:
             try:
                 if (sentence := managed_by(obj)) is not None:
                     raise Conflicting(sentence)
-                if not matches(if_match, etag(obj)):
-                    raise PreconditionFailed("If-Match: the sink was changed since; read it again")
                 change = changed_spec(
                     obj.get("spec") or {}, request, secret or f"{obj['metadata']['name']}-rest-{secrets.token_hex(4)}", signing
                 )
+                if not matches(if_match, etag(obj)):
+                    raise PreconditionFailed("If-Match: the sink was changed since; read it again")
                 if change.spec == obj.get("spec"):
                     return _written(obj, None)
                 if not secret:
@@ -440,7 +440,7 @@ class Facade:
         """
         obj = await self._read(caller, "update", uid)
         if self._tester is None:
-            raise Away("test alerts need the router: the platform team sets router.url and router.tokenFile")
+            raise Conflicting("test alerts are not set up here; the platform team sets router.url and router.tokenFile")
         result = await self._tester.test(uid, self._settings.test_wait)
         _told("a test alert was sent", caller, obj, delivered=result.delivered)
         return result

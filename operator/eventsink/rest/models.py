@@ -132,10 +132,14 @@ def _exactly_one(value: Any) -> Any:
     return value
 
 
+_EITHER: Any = [{"required": [name], "properties": {name: {"type": "object"}}} for name in ("Slack", "Webhook")]
+"""Of a JSON schema: one of the two is there, and is not null."""
+
+
 class EventSinkArgs(RestModel):
     """The destination: exactly one of the two."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["Slack"]}, {"required": ["Webhook"]}]})
+    model_config = ConfigDict(json_schema_extra={"oneOf": _EITHER})
 
     slack: SlackArgs | None = Field(default=None, alias="Slack")
     webhook: WebhookArgs | None = Field(default=None, alias="Webhook")
@@ -148,7 +152,7 @@ class EventSinkArgs(RestModel):
 class EventSinkChanges(RestModel):
     """What changes of the destination, whose type stays."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["Slack"]}, {"required": ["Webhook"]}]})
+    model_config = ConfigDict(json_schema_extra={"oneOf": _EITHER})
 
     slack: SlackChannelArgs | None = Field(default=None, alias="Slack")
     webhook: WebhookArgs | None = Field(default=None, alias="Webhook")

@@ -19,10 +19,12 @@ from eventsink.rest.models import (
     UpdateRequest,
 )
 
+MAX_TENANT_LENGTH = 63
 MAX_PAGE_SIZE = 500
 MAX_IDEMPOTENCY_KEY = 255
 IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"
 MAX_PAGE_TOKEN = 512
+MAX_HEADER = 512
 EXAMPLE_ID = "6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11"
 
 
@@ -66,7 +68,7 @@ IF_MATCH = Parameter(
     "If-Match",
     "header",
     "The ETag of an answer: refused with 412 if the sink was changed since.",
-    {"type": "string", "minLength": 1, "maxLength": 512},
+    {"type": "string", "minLength": 1, "maxLength": MAX_HEADER},
 )
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
@@ -122,7 +124,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 "tenant_id",
                 "query",
                 "Whose sinks.",
-                {"type": "string", "minLength": 1, "maxLength": 63},
+                {"type": "string", "minLength": 1, "maxLength": MAX_TENANT_LENGTH},
                 required=True,
                 example="acme",
             ),

@@ -38,7 +38,7 @@ class RouterTester:
     async def test(self, uid: str, wait: float) -> DeliveryTest:
         """See `facade.Tester`."""
         if self._access.token_file is None:
-            raise Away("test alerts need the router: the platform team sets router.tokenFile")
+            raise Conflicting("test alerts are not set up here; the platform team sets router.tokenFile")
         try:
             token = read_secret_file(self._access.token_file)
         except ConfigurationError:

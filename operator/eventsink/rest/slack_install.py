@@ -27,7 +27,7 @@ from urllib.parse import urlencode, urlsplit
 from eventsink.resources.status import timestamp
 from eventsink.rest.callers import Caller, KeyCaller
 from eventsink.rest.config import SlackInstallSettings
-from eventsink.rest.errors import Away, InvalidRequest, NotPermitted
+from eventsink.rest.errors import Away, Conflicting, InvalidRequest, NotPermitted
 from eventsink.rest.facade import Facade
 from eventsink.rest.models import CreateRequest, EventSinkArgs, InstallAnswer, InstallRequest, SlackArgs
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
@@ -101,7 +101,9 @@ class SlackInstall:
             It would lead nowhere.
         """
         if not self.offered:
-            raise Away("Slack's browser flow is not set up here; the platform team sets slackInstall.clientId and redirectUrl")
+            raise Conflicting(
+                "Slack's browser flow is not set up here; the platform team sets slackInstall.clientId and redirectUrl"
+            )
         if not isinstance(caller, KeyCaller):
             raise NotPermitted("links are given for API keys only, whose rights are looked at again when the browser comes back")
         if request.id is not None:

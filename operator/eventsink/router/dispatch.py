@@ -25,8 +25,8 @@ SLACK_DIGEST_ALERTS = 1000
 """Most alerts that one Slack message tells of: everything that waits in the window."""
 
 OpenSender = Callable[[Sink], Sender]
-Attempted = Callable[[Sequence[str], Outcome], None]
-"""Hears of one attempt: the keys of the deliveries in the message, and what became of it."""
+Attempted = Callable[[Sequence[str], Outcome, bool], None]
+"""Hears of one attempt: the keys of the deliveries in the message, what became of it, and whether everything to the sink fails."""
 
 
 class Dispatcher:
@@ -122,10 +122,10 @@ class Dispatcher:
         return end
 
     def probe(self, uid: str) -> None:
-        """Try a held sink at once: somebody wants to know whether it is mended."""
+        """Try a sink at once to which everything failed: somebody wants to know whether it is mended."""
         station = self._stations.get(uid)
-        if station is not None and station.lane.held:
-            station.lane.not_before = self._queue.clock()
+        if station is not None:
+            station.lane.probe(self._queue.clock())
             self._pump(station)
 
     # ---- life
@@ -466,7 +466,7 @@ class Dispatcher:
             return  # it is taken apart: which of them was meant shows later
         keys = [item.delivery.key for item in parcel.items]
         for attempted in watchers:
-            attempted(keys, outcome)
+            attempted(keys, outcome, station.lane.slow)
 
     def _spawn(self, work: Awaitable[object]) -> None:
         async def guarded() -> None:

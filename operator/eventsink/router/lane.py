@@ -73,6 +73,8 @@ class Lane:
     """Parcels in a row that failed transiently."""
     not_before: float = 0.0
     """Queue clock: nothing leaves before, because of failures."""
+    asked_until: float = 0.0
+    """Queue clock: until then the receiver asked not to be sent anything."""
     _probes: int = 0
     _items: dict[int, Item] = field(default_factory=dict)
     _keys: dict[str, list[Item]] = field(default_factory=dict)
@@ -147,7 +149,8 @@ class Lane:
         parcel.due = now + message_wait(parcel.attempts, failed, self.retry, self.random)
         self._defer(parcel)
         if failed.retry_after:
-            self.not_before = max(self.not_before, now + failed.retry_after)
+            self.asked_until = max(self.asked_until, now + failed.retry_after)
+            self.not_before = max(self.not_before, self.asked_until)
         if self.slow:
             wait = sink_wait(self.failures - FAILURES_UNTIL_SLOW + 1, failed, self.retry, self.random)
             self.not_before = max(self.not_before, now + wait)
@@ -191,6 +194,11 @@ class Lane:
         """The sink was compiled anew: try at once."""
         self.held, self.failures, self.not_before, self._probes = "", 0, 0.0, 0
         self._make_due()
+
+    def probe(self, now: float) -> None:
+        """Somebody wants to know how it is: try at once where everything failed, unless the receiver asked to wait."""
+        if self.slow:
+            self.not_before = max(min(self.not_before, now), self.asked_until)
 
     def expire(self, seq: int) -> tuple[Item | None, list[int]]:
         """Take out a delivery that is too old, unless it is on its way.

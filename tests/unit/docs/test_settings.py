@@ -1,4 +1,4 @@
-"""docs/router.md and docs/operator.md hold every setting and every metric, and no page names another."""
+"""docs/router.md, docs/operator.md and docs/rest.md hold every setting and every metric, and no page names another."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.metrics import OperatorMetrics
+from eventsink.rest.config import RestSettings
+from eventsink.rest.metrics import RestMetrics
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake import IntakeMetrics
 from eventsink.router.metrics import NAMESPACE, DispatchMetrics
@@ -81,7 +83,7 @@ def line_of(row: list[str]) -> str:
     return f"| {' | '.join(row)} |"
 
 
-PARTS: dict[str, type[Settings]] = {"router.md": RouterSettings, "operator.md": OperatorSettings}
+PARTS: dict[str, type[Settings]] = {"router.md": RouterSettings, "operator.md": OperatorSettings, "rest.md": RestSettings}
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -121,6 +123,8 @@ def metrics_of(name: str) -> list[list[str]]:
     registry = CollectorRegistry()
     if name == "operator.md":
         return metric_rows(OperatorMetrics(registry))
+    if name == "rest.md":
+        return metric_rows(RestMetrics(registry))
     late = [[f"`{gauge}`", "", text] for gauge, text in gauges_read_late()]
     return metric_rows(IntakeMetrics(registry), DispatchMetrics(registry)) + late
 
@@ -135,16 +139,16 @@ def test_every_metric_stands_in_the_reference(name: str) -> None:
         assert listed[metric][2].startswith(row[2])
 
 
-@pytest.mark.parametrize("name", ["status.md", "router.md", "operator.md", "sources.md", "queue.md", "webhooks.md"])
+@pytest.mark.parametrize("name", ["status.md", "router.md", "operator.md", "sources.md", "queue.md", "webhooks.md", "rest.md"])
 def test_pages_name_only_metrics_and_settings_that_there_are(name: str) -> None:
     text = page(name)
     known = {row[0].strip("`") for part in PARTS for row in metrics_of(part)}
-    shown = {re.sub("_(bucket|sum|count)$", "", metric) for metric in re.findall(r"eventsink_(?:router|operator)_[a-z_]+", text)}
+    shown = {re.sub("_(bucket|sum|count)$", "", metric) for metric in re.findall(r"eventsink_(?:router|operator|rest)_[a-z_]+", text)}
     assert shown <= known
     settings = {row[0].strip("`") for part in PARTS.values() for row in settings_rows(part)}
     settings |= {setting.rpartition(".")[0] for setting in settings}
     groups = {setting.split(".")[0] for setting in settings if "." in setting} - {"sources[]"}
-    for dotted in re.findall(r"`([a-z]\w*(?:\.\w+)+)`", text):
+    for dotted in re.findall(r"`([a-z]\w*(?:\.(?!yaml)\w+)+)`", text):
         assert dotted.split(".")[0] not in groups or dotted in settings, dotted
 
 
@@ -159,4 +163,4 @@ def test_the_words_to_look_for_in_a_log_are_those_of_the_program(name: str) -> N
 def test_the_exit_statuses_are_those_of_the_program() -> None:
     shown = {name: {int(row[0]) for row in rows(between(page(name), "## Exit status", "\n## "))} for name in PARTS}
     assert shown["operator.md"] == set(ExitStatus) - {ExitStatus.LEASE_LOST}  # no lease is taken yet
-    assert shown["router.md"] == shown["operator.md"] - {ExitStatus.CRD_ABSENT}
+    assert shown["router.md"] == shown["rest.md"] == shown["operator.md"] - {ExitStatus.CRD_ABSENT}

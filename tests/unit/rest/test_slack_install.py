@@ -13,7 +13,7 @@ import pytest
 
 from eventsink.rest.callers import Caller, KeyCaller
 from eventsink.rest.config import SlackInstallSettings
-from eventsink.rest.errors import Away, InvalidRequest, NotPermitted, Refused
+from eventsink.rest.errors import Conflicting, InvalidRequest, NotPermitted, Refused
 from eventsink.rest.facade import Written
 from eventsink.rest.keys import make_key
 from eventsink.rest.models import ChangedSink, CreateRequest, InstallRequest
@@ -197,7 +197,7 @@ async def test_a_link_that_would_lead_nowhere_is_not_given(request_: InstallRequ
 
 
 async def test_without_being_set_up_it_says_so() -> None:
-    with pytest.raises(Away, match=r"slackInstall\.clientId"):
+    with pytest.raises(Conflicting, match=r"slackInstall\.clientId"):
         await Flow(SlackInstallSettings()).link()
 
 

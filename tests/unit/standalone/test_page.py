@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from eventsink.controller.config import OperatorSettings
+from eventsink.rest.config import FacadeSettings
 from eventsink.router.config import RouterSettings
 from eventsink.runtime.process import ExitStatus
 from eventsink.standalone.config import StandaloneSettings
@@ -15,7 +16,7 @@ PAGE = page("standalone.md")
 
 
 def test_each_setting_that_is_not_the_routers_or_the_operators_stands_in_the_page() -> None:
-    elsewhere = settings_rows(RouterSettings) + settings_rows(OperatorSettings)
+    elsewhere = settings_rows(RouterSettings) + settings_rows(OperatorSettings) + settings_rows(FacadeSettings, "rest.")
     own = [row for row in settings_rows(StandaloneSettings) if row not in elsewhere]
     assert [line_of(row) for row in rows(between(PAGE, "## Settings", "\n## "))] == [line_of(row) for row in own]
 
@@ -42,7 +43,7 @@ def test_the_words_of_the_log_are_those_of_the_program() -> None:
 def test_the_files_of_the_data_folder_are_those_of_the_program() -> None:
     source = "".join(file.read_text() for file in sorted((PACKAGE / "standalone").rglob("*.py")))
     listed = rows(between(PAGE, "## The data folder", "Copy it as a whole"))
-    assert len(listed) == 6
+    assert len(listed) == 9
     for row in listed:
         assert f'"{names(row[0])[0].rstrip("/")}"' in source
 

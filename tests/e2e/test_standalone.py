@@ -337,12 +337,12 @@ def test_a_wrong_folder_stops_the_start_with_a_sentence(
 def test_the_commands_of_the_page_deliver_an_alert(receiver: Receiver, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "standalone.md").read_text()
     commands = re.findall(r"<!-- test: standalone -->\n```sh\n(.*?)```", text, re.DOTALL)
-    assert len(commands) == 4
-    intake, admin, monitor = free_ports(3)
-    script = (
-        "\n".join(commands).replace("127.0.0.1:8080", f"127.0.0.1:{intake}").replace("127.0.0.1:9090", f"127.0.0.1:{monitor}")
-    )
-    addresses = {"INTAKE": intake, "ADMIN": admin, "MONITOR": monitor}
+    assert len(commands) == 5
+    intake, admin, rest, monitor = free_ports(4)
+    script = "\n".join(commands)
+    for shown, port in (("8080", intake), ("8082", rest), ("9090", monitor)):
+        script = script.replace(f"127.0.0.1:{shown}", f"127.0.0.1:{port}")
+    addresses = {"INTAKE": intake, "ADMIN": admin, "REST": rest, "MONITOR": monitor}
     # A command that fails ends the script, and with it the process in its background.
     script = f"trap 'kill $(jobs -p)' EXIT\n{script}\ntrap - EXIT\nkill -TERM $!\nwait $!\n"
     ended = subprocess.run(
@@ -360,4 +360,5 @@ def test_the_commands_of_the_page_deliver_an_alert(receiver: Receiver, tmp_path:
         timeout=90,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert '"event_sink_type":"Webhook"' in ended.stdout
     receiver.wait_for(told("DiskFull"), path="/hook")

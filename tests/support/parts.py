@@ -122,10 +122,7 @@ class Router:
 
     def metrics(self) -> str:
         """What Prometheus would read."""
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.running.port_of('monitor')}/metrics", timeout=HTTP_TIMEOUT_SECONDS
-        ) as answer:
-            return str(answer.read().decode())
+        return self.running.metrics()
 
 
 def apply_in_force(kubectl: Kubectl, router: Router, *objects: Mapping[str, Any]) -> None:

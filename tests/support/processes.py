@@ -138,6 +138,12 @@ class RunningProcess:
         )
         return int(line["port"])
 
+    def metrics(self) -> str:
+        """What Prometheus would read."""
+        url = f"http://127.0.0.1:{self.port_of('monitor')}/metrics"
+        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_SECONDS) as answer:
+            return str(answer.read().decode())
+
     def wait_ready(self, url: str | None = None, *, deadline: float = DEADLINE_SECONDS) -> None:
         """Wait until `url` (absent: `/readyz` of the monitor's port) answers 200."""
         target = url or f"http://127.0.0.1:{self.port_of('monitor', deadline=deadline)}/readyz"

@@ -143,7 +143,9 @@ def test_every_metric_stands_in_the_reference(name: str) -> None:
 def test_pages_name_only_metrics_and_settings_that_there_are(name: str) -> None:
     text = page(name)
     known = {row[0].strip("`") for part in PARTS for row in metrics_of(part)}
-    shown = {re.sub("_(bucket|sum|count)$", "", metric) for metric in re.findall(r"eventsink_(?:router|operator|rest)_[a-z_]+", text)}
+    shown = {
+        re.sub("_(bucket|sum|count)$", "", metric) for metric in re.findall(r"eventsink_(?:router|operator|rest)_[a-z_]+", text)
+    }
     assert shown <= known
     settings = {row[0].strip("`") for part in PARTS.values() for row in settings_rows(part)}
     settings |= {setting.rpartition(".")[0] for setting in settings}

@@ -1,0 +1,214 @@
+"""Who is let in to the facade, and what becomes of requests when it ends: no operator runs here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from eventsink.client import Client, Forbidden, NotFound, Unauthorized, Webhook
+from tests.controlplane import ControlPlane
+from tests.support.cluster import Installed, MakeNamespace
+from tests.support.kubectl import Kubectl
+from tests.support.rest import SINKS, Rest, RestClient, eventsink_command
+from tests.support.waiting import wait_until
+
+HOOK = {"Webhook": {"url": "https://example.com/hook"}}
+ALLOWED = 3
+
+
+@pytest.fixture(scope="module")
+def rest(control_plane: ControlPlane, install_manifests: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
+    settings = {
+        "createWait": "100ms",
+        "kubernetesTokens": {"enabled": True, "cache": "0s"},
+        "limits": {"failures": {"allowed": ALLOWED, "every": "1h", "trustedProxies": ["127.0.0.0/8"]}},
+    }
+    one = Rest(install_manifests, tmp_path_factory.mktemp("rest"), settings, admin_kubeconfig=control_plane.admin_kubeconfig)
+    with one.start():
+        yield one
+
+
+@pytest.fixture
+def tenant() -> str:
+    return f"t-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
+    return make_namespace(tenant)
+
+
+def wait_home(client: RestClient, tenant: str) -> None:
+    wait_until("the tenant's namespace at the facade", lambda: "namespace" not in client.create(tenant, {"Slack": {}}).error)
+
+
+# ---- tokens of ServiceAccounts
+
+
+def service_account(kubectl: Kubectl, namespace: str, *verbs: str) -> None:
+    """A ServiceAccount `bot` with rights on the EventSinks of its namespace."""
+    kubectl.run("create", "serviceaccount", "bot", f"--namespace={namespace}")
+    role = ("--verb=" + ",".join(verbs), "--resource=eventsinks.eventsink.dev")
+    kubectl.run("create", "role", "bot", *role, f"--namespace={namespace}")
+    kubectl.run("create", "rolebinding", "bot", "--role=bot", f"--serviceaccount={namespace}:bot", f"--namespace={namespace}")
+
+
+def token(kubectl: Kubectl, namespace: str, audience: str = "eventsink-rest") -> str:
+    made: str = kubectl.run("create", "token", "bot", f"--audience={audience}", f"--namespace={namespace}").stdout.strip()
+    return made
+
+
+def test_a_service_account_may_what_rbac_allows_it_on_eventsinks(
+    rest: Rest, kubectl: Kubectl, tenant: str, namespace: str, make_namespace: MakeNamespace
+) -> None:
+    other = f"t-{secrets.token_hex(4)}"
+    make_namespace(other)
+    all_tenants = rest.client()
+    wait_home(all_tenants, tenant)
+    wait_home(all_tenants, other)
+    foreign = all_tenants.create(other, HOOK).sink["id"]
+    service_account(kubectl, namespace, "get", "list", "create")
+    with Client(f"http://127.0.0.1:{rest.port}", token(kubectl, namespace)) as client:
+        made = client.create(tenant, "By token", Webhook(url="https://example.com/hook"))
+        assert [one.id for one in client.list(tenant)] == [made.id]
+        assert client.get(made.id).name == "By token"
+        for change in (lambda: client.update(made.id, name="x"), lambda: client.delete(made.id), lambda: client.test(made.id)):
+            with pytest.raises(Forbidden, match="this token may not"):
+                change()
+        with pytest.raises(Forbidden):
+            client.create(other, "Elsewhere", Webhook(url="https://example.com/hook"))
+        assert list(client.list(other)) == []
+        for call in (client.get, client.delete):
+            with pytest.raises(NotFound):
+                call(foreign)
+        kubectl.run("delete", "rolebinding", "bot", f"--namespace={namespace}")
+        wait_until("the end of the right", lambda: list(client.list(tenant)) == [])
+    assert all_tenants.get(made.id).status == 200
+
+
+def test_a_token_for_somebody_else_or_of_somebody_gone_lets_nobody_in(rest: Rest, kubectl: Kubectl, namespace: str) -> None:
+    service_account(kubectl, namespace, "get")
+    for audience in ("https://kubernetes.default.svc", "another"):
+        given = token(kubectl, namespace, audience)
+        headers = {"X-Forwarded-For": f"2001:db8::{secrets.token_hex(2)}"}
+        assert RestClient(rest.port, given).ask("GET", f"{SINKS}/none", headers=headers).status == 401
+    good = RestClient(rest.port, token(kubectl, namespace))
+    assert good.get("none").status == 404
+    kubectl.run("delete", "serviceaccount", "bot", f"--namespace={namespace}")
+    headers = {"X-Forwarded-For": "2001:db8::77"}
+    wait_until("its end", lambda: good.ask("GET", f"{SINKS}/none", headers=headers).status in (401, 429))
+    assert rest.process is not None
+    assert good.key not in rest.process.text()
+
+
+def test_an_install_link_is_not_given_for_a_token(rest: Rest, kubectl: Kubectl, tenant: str, namespace: str) -> None:
+    service_account(kubectl, namespace, "create")
+    body = {"tenant_id": tenant, "name": "x", "channel": "#x"}
+    assert RestClient(rest.port, token(kubectl, namespace)).ask("POST", "/v1/slack/install", body).status in (403, 409)
+
+
+# ---- wrong keys
+
+
+def test_wrong_keys_are_counted_by_the_address_that_a_trusted_proxy_saw(rest: Rest) -> None:
+    right = rest.key()
+
+    def ask(key: str, *hops: str) -> int:
+        return RestClient(rest.port, key).ask("GET", f"{SINKS}/none", headers={"X-Forwarded-For": ", ".join(hops)}).status
+
+    assert [ask("esk_wrong", "203.0.113.9") for _ in range(ALLOWED + 1)] == [401] * ALLOWED + [429]
+    assert ask(right, "203.0.113.9") == 429, "nobody can try keys there"
+    assert ask("esk_wrong", "203.0.113.10") == 401
+    assert ask(right, "203.0.113.10") == 404
+    # What stands before the last hop was written by whoever sent it.
+    assert ask(right, "203.0.113.10", "203.0.113.9") == 429
+
+
+def test_who_may_not_be_let_in_is_not_told_what_there_is(rest: Rest) -> None:
+    headers = {"X-Forwarded-For": "198.51.100.1"}
+    for method, path in (("GET", f"{SINKS}/none"), ("DELETE", f"{SINKS}/none"), ("POST", SINKS)):
+        assert RestClient(rest.port).ask(method, path, headers=headers).status == 401
+    assert RestClient(rest.port).ask("GET", "/openapi.json", headers=headers).json["openapi"].startswith("3.1")
+
+
+# ---- its end
+
+
+def test_a_request_under_way_is_answered_before_the_end(
+    control_plane: ControlPlane, install_manifests: Installed, tmp_path: Path, tenant: str, namespace: str
+) -> None:
+    one = Rest(install_manifests, tmp_path, {"createWait": "3s"}, admin_kubeconfig=control_plane.admin_kubeconfig)
+    with one.start() as process, ThreadPoolExecutor(1) as pool:
+        client = one.client(tenant)
+        wait_home(client, tenant)
+        making = pool.submit(client.create, tenant, HOOK)
+        wait_until("the sink", lambda: client.sinks(tenant))
+        assert process.terminate() == 0
+        made = making.result(30).sink
+    assert made["ready"] is False
+
+
+def test_after_a_kill_everything_is_as_it_was(
+    control_plane: ControlPlane, install_manifests: Installed, tmp_path: Path, tenant: str, namespace: str
+) -> None:
+    one = Rest(install_manifests, tmp_path, {"createWait": "100ms"}, admin_kubeconfig=control_plane.admin_kubeconfig)
+    process = one.start()
+    key = one.key(tenant)
+    client = RestClient(one.port, key)
+    wait_home(client, tenant)
+    made = client.create(tenant, HOOK, headers={"Idempotency-Key": "one"}).sink
+    process.kill9()
+    process.close()
+    with one.start():
+        again = RestClient(one.port, key)
+        assert [sink["id"] for sink in again.sinks(tenant)] == [made["id"]]
+        assert again.create(tenant, HOOK, headers={"Idempotency-Key": "one"}).sink["id"] == made["id"]
+        assert again.get(made["id"]).sink["updated_at"] == made["updated_at"]
+
+
+# ---- for people
+
+
+def test_the_command_manages_sinks_of_a_cluster(rest: Rest, tenant: str, namespace: str, tmp_path: Path) -> None:
+    key = rest.key(tenant)
+    wait_home(RestClient(rest.port, key), tenant)
+    (tmp_path / "key").write_text(f"{key}\n")
+    where = ("--server", f"http://127.0.0.1:{rest.port}", "--key-file", tmp_path / "key")
+    created = eventsink_command(
+        *(
+            "sinks",
+            "create",
+            "--tenant",
+            tenant,
+            "--name=Alerts",
+            "--webhook-url=https://example.com/",
+            "--generate-signing-secret",
+        ),
+        *where,
+    )
+    ident = created.stdout.splitlines()[1].split()[0]
+    assert created.stdout.splitlines()[-1].startswith("whsec_")
+    assert "the operator has not looked at it yet" in created.stderr
+    eventsink_command("sinks", "update", ident, "--suspend", "--name=Other", *where)
+    listed = eventsink_command("sinks", "list", "--tenant", tenant, *where).stdout.splitlines()
+    assert [line.split()[:2] for line in listed[1:]] == [[ident, "Other"]]
+    assert "suspend: true" in eventsink_command("sinks", "get", ident, "-o", "yaml", *where).stdout
+    assert "router.url" in eventsink_command("sinks", "test", ident, *where, status=1).stderr
+    eventsink_command("sinks", "delete", ident, *where)
+    assert "there is no sink" in eventsink_command("sinks", "get", ident, *where, status=1).stderr
+
+
+def test_its_metrics_tell_calls_and_statuses_and_no_tenant(rest: Rest, tenant: str, namespace: str) -> None:
+    client = rest.client(tenant)
+    assert client.get("none").status == 404
+    with pytest.raises(Unauthorized), Client(f"http://127.0.0.1:{rest.port}", "esk_x") as stranger:
+        stranger.get("none")
+    assert rest.process is not None
+    text = rest.process.metrics()
+    assert 'eventsink_rest_requests_total{operation="get_event_sink",status="404"}' in text
+    assert 'eventsink_rest_request_seconds_count{operation="get_event_sink"}' in text
+    assert tenant not in text

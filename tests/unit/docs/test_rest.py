@@ -1,0 +1,46 @@
+"""docs/rest.md: its commands are understood, its statuses are those of the facade, and it names every argument."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import click
+import pytest
+
+from eventsink import cli
+from eventsink.rest import errors
+from eventsink.rest.models import DeliveryArgs, MatchArgs, SlackArgs, WebhookArgs
+from eventsink.rest.operations import OPERATIONS
+from tests.unit.docs.pages import between, page, rows
+
+REST = page("rest.md")
+LINES = re.findall(r"^ *(eventsink (?:keys|sinks) [^|>\n]*)", REST + page("standalone.md"), re.MULTILINE)
+LINES += re.findall(r"`(eventsink keys create [^`]+)`", page("standalone.md"))
+COMMANDS = [shlex.split(line, comments=True) for line in LINES]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_commands_are_understood(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTSINK_REST_KEY_FILE", "key")
+    group = cli.main.get_command(click.Context(cli.main), command[1])
+    assert isinstance(group, click.Group)
+    arguments = ["/dev/null" if one == "sink.json" else one for one in command[3:]]
+    with group.commands[command[2]].make_context(command[2], arguments):
+        pass
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 12
+
+
+def test_the_statuses_are_those_that_the_facade_answers() -> None:
+    listed = {int(status) for row in rows(between(REST, "## Errors", "\n## ")) for status in row[0].split(", ")}
+    assert listed == {kind.status for kind in errors.Refused.__subclasses__()}
+    assert listed - {405} == {status for one in OPERATIONS for status in one.refusals}
+
+
+def test_every_argument_is_named() -> None:
+    for model in (WebhookArgs, SlackArgs, MatchArgs, DeliveryArgs):
+        for name in model.model_fields:
+            assert re.search(rf"[`\"]{name}[`\"]", REST), name

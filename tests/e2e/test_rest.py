@@ -236,6 +236,8 @@ def test_a_person_connects_slack_in_the_browser(system: System, client: RestClie
     assert status == 200, page
     assert client.get(sink["id"]).sink["ready"] is True
     assert given not in system.logs()
+    stranger = system.rest.client(f"t-{secrets.token_hex(4)}")
+    assert stranger.ask("POST", "/v1/slack/install", {"id": sink["id"]}).status == 404
 
 
 def test_a_webhook_sink_is_told_of_alerts_by_its_rules(system: System, client: RestClient, tenant: str, namespace: str) -> None:

@@ -47,8 +47,8 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 """Between two tries; a facade that asks to wait for longer is not tried again."""
 MAX_ANSWER = 64 * 1024**2
-_LOST = (None, 502, 504)
-"""Statuses after which the request may have been carried out all the same: none, and those of a proxy that lost the answer."""
+_LOST = (None, 502, 503, 504)
+"""Statuses after which the request may have been carried out all the same: somebody on the way there lost the answer, or got none."""
 
 
 class EventSinkError(Exception):
@@ -327,9 +327,9 @@ class _Bearer(AuthBase):
 class Client:
     """Calls the facade; to be used by one thread at a time, and closed.
 
-    429, 502, 503 and 504 are tried again, after as long as the server asks for, else after a wait that doubles. A request that got
-    no answer at all is tried again only where twice does what once does: `create` sends an Idempotency-Key for that, while a test
-    alert, or an update with a signing secret or `if_match`, is left to the caller.
+    429 is tried again, after as long as the server asks for, else after a wait that doubles. So are 502, 503, 504 and what got no
+    answer at all, where twice does what once does: `create` sends an Idempotency-Key for that, while a test alert, or an update with
+    a signing secret or `if_match`, is left to the caller.
 
     Parameters
     ----------
@@ -450,8 +450,9 @@ class Client:
 
     def update_from(self, id: str, body: Mapping[str, Any], *, if_match: str | None = None) -> EventSink:
         """Change a sink by a body as the API takes it; its `id` may be left out."""
-        webhook = (body.get("event_sink_args") or {}).get("Webhook") or {}
-        rotates = bool(webhook.get("signing_secret") or webhook.get("generate_signing_secret"))
+        args = body.get("event_sink_args")
+        webhook = args.get("Webhook") if isinstance(args, Mapping) else None
+        rotates = isinstance(webhook, Mapping) and bool(webhook.get("signing_secret") or webhook.get("generate_signing_secret"))
         headers = {"If-Match": if_match} if if_match is not None else {}
         answer = self._ask("PUT", _path(id), {"id": id, **body}, headers=headers, once=rotates or if_match is not None)
         return _understood(_changed, answer)
@@ -505,7 +506,8 @@ class Client:
                 error.after_lost_answer = lost
                 wait = error.retry_after if error.retry_after is not None else _wait(attempt)
                 lost = lost or error.status in _LOST
-                again = isinstance(error, RateLimited | Unavailable) and not (once and lost)
+                # 503 may come of a write that was carried out and whose answer the facade did not get.
+                again = isinstance(error, RateLimited) or (isinstance(error, Unavailable) and not once)
                 if not again or attempt == self._retries or wait > LONGEST_WAIT_SECONDS:
                     raise
             self._sleep(wait)

@@ -206,8 +206,12 @@ def _body(document: Any) -> dict[str, Any]:
         body = yaml.safe_load(document.read())
     except (yaml.YAMLError, UnicodeDecodeError):
         raise click.UsageError("the file of -f is neither JSON nor YAML") from None
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or any(not isinstance(body.get(name), dict | None) for name in ("match", "event_sink_args")):
         raise click.UsageError("the file of -f has to hold one object, as the API takes it")
+    try:
+        json.dumps(body)
+    except (TypeError, ValueError):
+        raise click.UsageError("the file of -f holds a value that JSON does not have: put dates into quotes") from None
     return body
 
 
@@ -238,7 +242,7 @@ def _add(body: dict[str, Any], given: dict[str, Any], slack: dict[str, str]) -> 
     for kind, said in (("Slack", slack), ("Webhook", webhook)):
         if said:
             args = body.setdefault("event_sink_args", {})
-            if not isinstance(args, dict) or set(args) - {kind}:
+            if set(args) - {kind} or not isinstance(args.get(kind) or {}, dict):
                 raise click.UsageError(f"the file of -f is of another type than the options ({kind})")
             args[kind] = {**(args.get(kind) or {}), **said}
 

@@ -703,10 +703,53 @@ def test_the_facade_may_touch_no_secret_that_it_did_not_make(
     body = json.dumps({**secret, "metadata": {"name": "mine", "namespace": namespace}})
     made = facade.run("create", "-f", "-", input=body, check=False)
     assert "the facade may make and delete Secrets of the type eventsink.dev/rest only" in made.stderr
-    sink = event_sink(namespace, name="thief", webhook={"urlSecretRef": {"name": "theirs", "key": "a"}})
-    refused = facade.run("create", "-f", "-", input=json.dumps(sink), check=False)
-    assert "the facade may refer to Secrets that it made only" in refused.stderr
     assert kubectl.get("secret", "theirs", namespace=namespace)
+
+
+def written_as(facade: Kubectl, verb: str, sink: dict[str, Any]) -> str:
+    """What the API server says to the facade; empty where it agrees."""
+    return facade.run(verb, "-f", "-", input=json.dumps(sink), check=False).stderr
+
+
+def test_a_facade_that_was_taken_over_cannot_have_credentials_of_others_sent_anywhere(
+    install_manifests: Installed, namespace: str, tenant: str, kubectl: Kubectl, rest: Rest
+) -> None:
+    facade = Kubectl(install_manifests.rest)
+    theirs = {"name": "theirs", "key": "a"}
+    only_own = "the facade may refer to Secrets that it made only"
+    for webhook in (
+        {"urlSecretRef": theirs},
+        {"url": "https://thief.example.com/", "headers": [{"name": "X-A", "valueFrom": {"secretKeyRef": theirs}}]},
+        {
+            "url": "https://thief.example.com/",
+            "signingSecretRefs": [{"name": "eventsink-rest-other-0123abcd", "key": "signing-secret"}],
+        },
+        # Its own, for another use than it was made for: a signing secret as a header would be shown to the receiver.
+        {
+            "url": "https://thief.example.com/",
+            "headers": [
+                {"name": "X-A", "valueFrom": {"secretKeyRef": {"name": "eventsink-rest-thief-0123abcd", "key": "signing-secret"}}}
+            ],
+        },
+    ):
+        assert only_own in written_as(facade, "create", event_sink(namespace, name="thief", tenant=tenant, webhook=webhook))
+
+    header = {"name": "X-A", "valueFrom": {"secretKeyRef": theirs}}
+    mine = {"url": "https://example.com/a", "headers": [header], "signingSecretRefs": [{"name": "theirs", "key": "signing"}]}
+    kubectl.apply(event_sink(namespace, name="victim", tenant=tenant, webhook=mine))
+    known = kubectl.get("eventsink", "victim", namespace=namespace)
+
+    def changed(**webhook: Any) -> str:
+        return written_as(facade, "replace", {**known, "spec": {**known["spec"], "webhook": {**mine, **webhook}}})
+
+    stays = "values of headers stay with the host that they were written for"
+    assert stays in changed(url="https://thief.example.com/a")
+    assert stays in changed(url="http://example.com/a")
+    assert only_own in changed(headers=[{"name": "X-A", "valueFrom": {"secretKeyRef": {"name": "theirs", "key": "another"}}}])
+    assert only_own in changed(headers=[{"name": "X-A", "valueFrom": {"secretKeyRef": {"name": "theirs", "key": "signing"}}}])
+    assert changed(url="https://example.com/b") == "", "what the facade does for its callers it may"
+    known = kubectl.get("eventsink", "victim", namespace=namespace)
+    assert changed(url="https://elsewhere.example.com/", headers=[{"name": "X-A", "value": "new"}]) == ""
 
 
 # ---- trouble

@@ -81,6 +81,9 @@ def test_a_service_account_may_what_rbac_allows_it_on_eventsinks(
                 change()
         with pytest.raises(Forbidden):
             client.create(other, "Elsewhere", Webhook(url="https://example.com/hook"))
+        # Whether there is such a tenant is not told.
+        with pytest.raises(Forbidden):
+            client.create(f"t-{secrets.token_hex(4)}", "Nowhere", Webhook(url="https://example.com/hook"))
         assert list(client.list(other)) == []
         for call in (client.get, client.delete):
             with pytest.raises(NotFound):
@@ -124,6 +127,7 @@ def test_wrong_keys_are_counted_by_the_address_that_a_trusted_proxy_saw(rest: Re
     assert ask(right, "203.0.113.9") == 429, "nobody can try keys there"
     assert ask("esk_wrong", "203.0.113.10") == 401
     assert ask(right, "203.0.113.10") == 404
+    assert ask(right, "203.0.113.9:4711") == 429, "the port is none of an address"
     # What stands before the last hop was written by whoever sent it.
     assert ask(right, "203.0.113.10", "203.0.113.9") == 429
 

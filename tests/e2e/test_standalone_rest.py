@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,3 +177,32 @@ def test_a_slack_code_makes_a_sink_here_too(standalone: Standalone) -> None:
             assert made.ready, made.reason
             assert client.test(made.id).delivered
         assert len(slack.messages("security-alerts")) == 1
+
+
+def test_what_is_no_http_is_answered_400_and_shows_nothing_in_the_log(standalone: Standalone) -> None:
+    standalone.start(log={"format": "text"}, ready=False)
+    wait_until("its start", lambda: (standalone.data / "rest-key").exists() and "part=rest" in standalone.running.text())
+    port = int(re.findall(r"part=rest port=(\d+)", re.sub(r"\x1b\[[0-9;]*m", "", standalone.running.text()))[0])
+    key = (standalone.data / "rest-key").read_text().strip()
+    for request in (
+        f"GET /v1/event_sink/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\x01\r\n\r\n",
+        f"GET /v1/slack/callback?code={CANARY}&state=\x01x HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET /v1/event_sink/{CANARY * 1000} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"{CANARY}\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(request.encode("latin-1"))
+            assert b" 400 " in connection.recv(4096).split(b"\r\n")[0]
+    with Client(f"http://127.0.0.1:{port}", key) as client:
+        assert list(client.list("acme")) == []
+    assert key not in standalone.running.text()
+    assert "Traceback" not in standalone.running.text()
+
+
+def test_a_namespace_of_another_tenant_is_nobodys_home(standalone: Standalone, receiver: Receiver) -> None:
+    standalone.put("ns.yaml", {**NAMESPACE, "metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
+    standalone.start()
+    with connect(standalone) as client:
+        assert client.create("acme", "Alerts", Webhook(url=receiver.url("/hook"))).ready
+        with pytest.raises(InvalidRequest, match="no namespace belongs to this tenant"):
+            client.create("globex", "Alerts", Webhook(url=receiver.url("/hook")))

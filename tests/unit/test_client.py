@@ -259,7 +259,9 @@ def test_a_create_whose_answer_was_lost_is_tried_again_under_the_same_idempotenc
     assert keys[0] == keys[1] != keys[2]
 
 
-@pytest.mark.parametrize("lost", [CUT, Step(502, b"<html>"), Step(504, b"")], ids=["cut", "502", "504"])
+@pytest.mark.parametrize(
+    "lost", [CUT, Step(502, b"<html>"), Step(503, {"error": "away"}), Step(504, b"")], ids=["cut", "502", "503", "504"]
+)
 @pytest.mark.parametrize(
     "call",
     [
@@ -273,7 +275,7 @@ def test_a_create_whose_answer_was_lost_is_tried_again_under_the_same_idempotenc
 def test_what_would_do_harm_twice_is_not_tried_again_after_a_lost_answer(
     server: Server, client: Client, lost: Step, call: Callable[[Client], object]
 ) -> None:
-    server.script = [Step(503, {"error": "away"}), lost, Step()]
+    server.script = [Step(429, {"error": "wait"}, {"Retry-After": "1"}), lost, Step()]
     with pytest.raises(Unavailable):
         call(client)
     assert len(server.asked) == 2
@@ -462,7 +464,10 @@ def test_a_mistake_on_the_command_line_is_told_before_anything_is_asked(
     assert server.asked == []
 
 
-@pytest.mark.parametrize("document", ["[]", "{", "a: b: c"])
+@pytest.mark.parametrize(
+    "document",
+    ["[]", "{", "a: b: c", "event_sink_args: []\nx: y", "{match: [a]}", "{event_sink_args: x}", "{description: 2026-01-01}"],
+)
 def test_a_file_that_holds_no_request_is_told(terminal: Terminal, document: str) -> None:
     assert "the file of -f" in terminal.run("create", "-f", "-", stdin=document, status=2)[1]
 

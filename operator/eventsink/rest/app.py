@@ -153,6 +153,7 @@ class RestServer:
 
     async def stop(self) -> None:
         """Finish what is under way, and stop listening."""
+        self._facade.end_waits()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -231,7 +232,7 @@ class RestServer:
         address = request.remote or ""
         hops = [hop.strip() for value in request.headers.getall("X-Forwarded-For", []) for hop in value.split(",")]
         while hops and self._is_proxy(address):
-            address = hops.pop()
+            address = _without_port(hops.pop())
         return address[:64]
 
     def _is_proxy(self, address: str) -> bool:
@@ -317,6 +318,13 @@ class RestServer:
         except Refused as refused:
             return _page(message_page("Slack is not connected", refused.sentence).encode(), refused.status)
         return _page(message_page("Slack", sentence).encode())
+
+
+def _without_port(hop: str) -> str:
+    """An address as a proxy writes it: some add the port, which is another each time."""
+    if found := re.fullmatch(r"\[(.*)\](?::\d+)?|([\d.]+):\d+", hop):
+        return found[1] or found[2]
+    return hop
 
 
 def _written(written: Written) -> Answer:

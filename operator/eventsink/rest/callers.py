@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,9 @@ LET_IN_SECONDS = 3600.0
 """How long a caller that was let in is answered although others fail from the same address."""
 MAX_REVIEWS = 10_000
 """Verdicts of the API server that are remembered."""
+MAX_REVIEWS_UNDER_WAY = 16
+MAX_REVIEWS_OF_AN_ADDRESS = 4
+"""Tokens that the API server is asked about at once, for callers that nobody knows yet."""
 MAX_TOKEN = 8192
 
 
@@ -33,6 +37,11 @@ class Caller(Protocol):
     @property
     def name(self) -> str:
         """For the log."""
+        ...
+
+    @property
+    def knows_tenants(self) -> bool:
+        """Whether they may learn how a tenant that they may touch is set up."""
         ...
 
     def may_touch(self, tenant: str) -> bool:
@@ -54,6 +63,10 @@ class KeyCaller:
     def name(self) -> str:
         return f"key {self.record.id}"
 
+    @property
+    def knows_tenants(self) -> bool:
+        return True
+
     def may_touch(self, tenant: str) -> bool:
         return self.record.tenants is None or tenant in self.record.tenants
 
@@ -69,6 +82,10 @@ class KubernetesCaller:
     user: Mapping[str, object] = field(repr=False)
     """As TokenReview told it: username, uid, groups, extra."""
     reviews: KubernetesReviews = field(repr=False)
+
+    @property
+    def knows_tenants(self) -> bool:
+        return False
 
     def may_touch(self, tenant: str) -> bool:
         return True
@@ -114,7 +131,7 @@ class KubernetesReviews:
         Away
             The API server does not answer.
         """
-        question = ("access", caller.name, str(caller.user.get("uid")), verb, namespace, name)
+        question = ("access", json.dumps(caller.user, sort_keys=True), verb, namespace, name)
         known, allowed = self._remembered(question)
         if not known:
             attributes = {"verb": verb, "namespace": namespace, "name": name, "group": GROUP, "resource": PLURAL}
@@ -204,6 +221,7 @@ class Doorkeeper:
         self._failures = Failures(settings, clock=clock)
         self._records = records
         self._reviews = reviews
+        self._under_review: Counter[str] = Counter()
 
     async def let_in(self, header: str, address: str) -> Caller:
         """The caller of a request.
@@ -233,7 +251,7 @@ class Doorkeeper:
             if record is not None:
                 caller = KeyCaller(record)
             elif self._reviews is not None and not token.startswith(PREFIX) and not wait:
-                caller = await self._reviews.caller(token)
+                caller = await self._review(self._reviews, token, address)
         if caller is not None and (not wait or self._failures.knows(address, caller.name)):
             self._failures.let_in(address, caller.name)
             return caller
@@ -242,3 +260,15 @@ class Doorkeeper:
         if header:
             self._failures.failed(address)
         raise Unauthenticated
+
+    async def _review(self, reviews: KubernetesReviews, token: str, address: str) -> Caller | None:
+        under_way = self._under_review
+        if under_way[address] >= MAX_REVIEWS_OF_AN_ADDRESS or under_way.total() >= MAX_REVIEWS_UNDER_WAY:
+            raise TooMany("too many tokens are being looked at; try again in a moment")
+        under_way[address] += 1
+        try:
+            return await reviews.caller(token)
+        finally:
+            under_way[address] -= 1
+            if not under_way[address]:
+                del under_way[address]

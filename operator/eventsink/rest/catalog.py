@@ -28,12 +28,15 @@ class Catalog:
         self._uids: dict[Key, str] = {}
         self._tenants: dict[str, set[str]] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._left: OrderedDict[str, None] = OrderedDict()
+        """Those that the watch saw go: an answer that comes late must not bring one back, while the watch may."""
+        self._ending = False
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._owners: dict[str, str] = {}
         self._owned: Counter[str] = Counter()
         """Tenant -> how many namespaces belong to it."""
         self._homes: set[str] = set()
-        self.sinks = _Feed(self._upsert, self._delete)
+        self.sinks = _Feed(self._upsert, self._went)
         self.namespaces = _Feed(self._namespace, self._namespace_gone)
 
     # ---- sinks
@@ -50,14 +53,13 @@ class Catalog:
 
     def put(self, obj: Object) -> None:
         """What the API server just answered: known at once, before the watch tells it."""
-        self._upsert(_key(obj), obj)
+        if obj["metadata"]["uid"] not in self._left:
+            self._upsert(_key(obj), obj)
 
     def drop(self, obj: Object) -> None:
         """It was just deleted."""
         uid = obj["metadata"]["uid"]
-        self._gone[uid] = None
-        while len(self._gone) > MAX_GONE:
-            self._gone.popitem(last=False)
+        _remember(self._gone, uid)
         if self._uids.get(_key(obj)) == uid:
             self._delete(_key(obj))
 
@@ -73,12 +75,18 @@ class Catalog:
             if not self._waiting[uid]:
                 del self._waiting[uid]
 
+    def end_waits(self) -> None:
+        """Nothing is waited for any more: the process ends."""
+        self._ending = True
+        for uid in list(self._waiting):
+            self._tell(uid)
+
     async def until(self, uid: str, holds: Callable[[Object], bool], seconds: float) -> Object | None:
         """Wait until the EventSink is so, at most for `seconds`; returns it as it is then, or None where it is gone."""
         with self.watching(uid) as changed:
             try:
                 async with asyncio.timeout(seconds):
-                    while (obj := self._sinks.get(uid)) is not None and not holds(obj):
+                    while (obj := self._sinks.get(uid)) is not None and not holds(obj) and not self._ending:
                         changed.clear()
                         await changed.wait()
             except TimeoutError:
@@ -102,6 +110,11 @@ class Catalog:
         self._uids[key] = uid
         self._tenants.setdefault(tenant_of(obj), set()).add(uid)
         self._tell(uid)
+
+    def _went(self, key: Key) -> None:
+        if (uid := self._uids.get(key)) is not None:
+            _remember(self._left, uid)
+        self._delete(key)
 
     def _delete(self, key: Key) -> None:
         uid = self._uids.pop(key, None)
@@ -141,7 +154,7 @@ class Catalog:
         Conflicting
             Several namespaces belong to the tenant, and not exactly one is marked.
         InvalidRequest
-            Nobody owns the tenant, and there is no default.
+            Nobody owns the tenant, and there is no default, or it belongs to another tenant.
         """
         own = sorted(namespace for namespace, owner in self._owners.items() if owner == tenant)
         if len(own) > 1:
@@ -154,7 +167,7 @@ class Catalog:
             return marked[0]
         if own:
             return own[0]
-        if not default:
+        if not default or self._owners.get(default):
             raise InvalidRequest(
                 "tenant_id: no namespace belongs to this tenant; the platform team gives it one: "
                 f"kubectl label namespace <one> {TENANT_LABEL}=<tenant>"
@@ -191,6 +204,12 @@ class _Feed:
             self.delete(key)
         else:
             self.upsert(key, obj)
+
+
+def _remember(uids: OrderedDict[str, None], uid: str) -> None:
+    uids[uid] = None
+    while len(uids) > MAX_GONE:
+        uids.popitem(last=False)
 
 
 def order(obj: Object) -> tuple[str, str]:

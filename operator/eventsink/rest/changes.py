@@ -169,17 +169,19 @@ def _common(spec: dict[str, Any], request: CreateRequest | UpdateRequest) -> Non
     given = request.model_fields_set
     if "suspend" in given:
         _put(spec, "suspend", request.suspend)
-    if "match" in given:
-        _put(spec, "match", _camel(request.match))
-    if "delivery" in given:
-        _put(spec, "delivery", _camel(request.delivery))
+    for name in ("match", "delivery"):
+        if name in given:
+            _put(spec, name, _members(spec.get(name), getattr(request, name)))
 
 
-def _camel(model: RestModel | None) -> dict[str, Any] | None:
+def _members(before: Any, model: RestModel | None) -> dict[str, Any] | None:
+    """What was there with what is given over it; null takes away."""
     if model is None:
         return None
-    found = model.model_dump(exclude_none=True)
-    return {camel(name): value for name, value in found.items()} or None
+    after = dict(before) if isinstance(before, dict) else {}
+    for name in model.model_fields_set:
+        _put(after, camel(name), getattr(model, name))
+    return after or None
 
 
 def camel(name: str) -> str:
@@ -262,7 +264,7 @@ class _Making:
                 if before and name in args.model_fields_set:
                     raise InvalidRequest(f"event_sink_args.Webhook.{name}: cannot be taken away; write another url or secret_url")
             return
-        kept = _secret_headers(before) and "headers" not in args.model_fields_set
+        kept = before.get("headers") and "headers" not in args.model_fields_set
         if kept and (origin(before.get("url")) is None or origin(before.get("url")) != origin(url)):
             # Else whoever may change the sink could have a credential sent to a host of their own, and read it there.
             raise InvalidRequest(
@@ -317,10 +319,6 @@ class _Making:
                 path = path.replace("Webhook.url", "Webhook.secret_url")
             sentences.append(f"{path}: {error.message}")
         raise InvalidRequest("; ".join(sentences))
-
-
-def _secret_headers(webhook: Mapping[str, Any]) -> bool:
-    return any("valueFrom" in header for header in webhook.get("headers", ()))
 
 
 def origin(url: Any) -> tuple[str, str, int | None] | None:

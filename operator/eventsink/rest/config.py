@@ -43,7 +43,7 @@ class LimitSettings(Settings):
 
     max_body_bytes: int = Field(default=1024**2, ge=1024, le=16 * 1024**2)
     """Of one request; larger ones are answered 413."""
-    max_requests: int = Field(default=256, ge=1, le=10_000)
+    max_requests: int = Field(default=128, ge=1, le=10_000)
     """Under way at once; more are answered 429. Creates and updates wait for the operator meanwhile."""
     max_requests_per_key: int = Field(default=64, ge=1, le=10_000)
     """Of one key under way at once, so that none takes all."""

@@ -8,16 +8,18 @@ import binascii
 import hashlib
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from eventsink.kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object
 from eventsink.kube.objects import custom_path, secrets_path
 from eventsink.resources.eventsink import read_object
 from eventsink.resources.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
-from eventsink.rest.answers import answer_of, etag, judged, readiness, refused
+from eventsink.rest.answers import answer_of, created_at, etag, judged, readiness, refused
 from eventsink.rest.callers import Caller, Verb
 from eventsink.rest.catalog import Catalog, order, tenant_of
 from eventsink.rest.changes import Change, changed_spec, kind_of, new_signing_secret, new_spec, rest_sentence, secrets_of
@@ -47,12 +49,15 @@ from eventsink.rest.models import (
 from eventsink.runtime.logs import get_logger
 
 FIELD_MANAGER = "eventsink-rest"
+SECRET_PREFIX = "eventsink-rest-"
 SECRET_TYPE = "eventsink.dev/rest"
 """Of the Secrets that the facade makes; an admission policy holds it to them. A Secret's type never changes."""
 REQUEST_ANNOTATION = "eventsink.dev/request"
-"""On an EventSink made with an Idempotency-Key: digest of the request."""
+"""On an EventSink made with an Idempotency-Key: digest of the request, a dot, and what tells one call from another."""
 MANAGED_LABEL = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
 NAME_PREFIX = "rest-"
+YOUNG_SECONDS = 60.0
+"""So old at most is a sink that a call which ended before its verdict has left: the same request again decides about it."""
 UPDATE_ATTEMPTS = 8
 """Of one update, when others write the same sink meanwhile."""
 ATTEMPTS = 3
@@ -61,6 +66,8 @@ PAUSE_SECONDS = 0.2
 GONE = "there is no sink with this id"
 
 _SINKS = (GROUP, VERSION, PLURAL)
+_DENIED = re.compile(r"denied the request: (.*)", re.DOTALL)
+"""What an admission webhook of somebody else says."""
 
 
 class Tester(Protocol):
@@ -108,6 +115,10 @@ class Facade:
         self._catalog = catalog
         self._away = away
         self._tester = tester
+
+    def end_waits(self) -> None:
+        """Answer creates and updates under way with what is known: the process ends."""
+        self._catalog.end_waits()
 
     # ---- reading
 
@@ -160,8 +171,8 @@ class Facade:
         known = await self._known(caller, verb, uid)
         try:
             obj = await self._again(lambda: self._api.request("GET", _path(known)))
-        except NotFound:
-            raise Unknown(GONE) from None
+        except ApiError as error:
+            raise _refusal(error, GONE, Unknown) from None
         if obj["metadata"]["uid"] != uid or obj["metadata"].get("deletionTimestamp") or tenant_of(obj) != tenant_of(known):
             raise Unknown(GONE)
         return obj
@@ -197,29 +208,38 @@ class Facade:
             It was not made, or was taken back since it cannot be in force.
         """
         namespace = await self.check_create(caller, request)
-        tenant = request.tenant_id
-        name = NAME_PREFIX + (_digest(f"{tenant}\n{idempotency_key}")[:20] if idempotency_key else secrets.token_hex(10))
+        tenant, notes = request.tenant_id, {}
+        name = NAME_PREFIX + secrets.token_hex(10)
+        if idempotency_key:
+            name = NAME_PREFIX + _digest(f"{tenant}\n{idempotency_key}")[:20]
+            digest = await asyncio.to_thread(_digest_of, request, idempotency_key)
+            notes = {REQUEST_ANNOTATION: f"{digest}.{secrets.token_hex(8)}"}
+            # It may lie where the tenant's sinks were made before.
+            made = [one for one in self._catalog.of_tenant(tenant) if one["metadata"]["name"] == name]
+            namespace = made[0]["metadata"]["namespace"] if made else namespace
         signing = new_signing_secret()
-        change = new_spec(request, f"{name}-rest-{secrets.token_hex(4)}", signing)
-        notes = {REQUEST_ANNOTATION: _digest_of(request, idempotency_key)} if idempotency_key else {}
+        change = new_spec(request, secret_name(name), signing)
         obj, fresh = await self._make(namespace, name, change, notes)
         if not fresh:
-            change = self._same(obj, request, notes)
+            change = self._same(obj, request, notes, signing)
+        self._catalog.put(obj)
         try:
-            await self._keep_values(obj, change)
+            kept = await self._keep_values(obj, change)
         except Refused:
             if fresh:
                 await self._remove(obj)
             raise
-        self._catalog.put(obj)
-        latest = await self._catalog.until(obj["metadata"]["uid"], judged, self._settings.create_wait) or obj
-        if fresh and refused(latest):
+        uid = obj["metadata"]["uid"]
+        latest = await self._catalog.until(uid, judged, self._settings.create_wait)
+        if latest is None:
+            raise Conflicting("the sink was refused by another call, or deleted, at this moment; send the request again")
+        if refused(latest) and (fresh or _is_young(latest)):
             await self._remove(latest)
             _told("a sink was refused", caller, latest)
             raise InvalidRequest(readiness(read_object(latest))[1].partition(": ")[2])
         if fresh:
             _told("a sink was made", caller, latest)
-        return _written(latest, signing if fresh and change.generates else None)
+        return _written(latest, signing if change.generates and (fresh or kept) else None)
 
     async def check_create(self, caller: Caller, request: CreateRequest) -> str:
         """Whether the request could be carried out, as far as the facade can tell; returns the namespace that the sink will lie in.
@@ -233,9 +253,15 @@ class Facade:
         if not caller.may_touch(request.tenant_id):
             raise NotPermitted("tenant_id: this key may not touch this tenant")
         new_spec(request, "secret", "")
-        namespace = self._catalog.home(request.tenant_id, self._settings.default_namespace)
+        foreign = NotPermitted("tenant_id: this token may not create sinks of this tenant")
+        try:
+            namespace = self._catalog.home(request.tenant_id, self._settings.default_namespace)
+        except Refused:
+            if caller.knows_tenants:
+                raise
+            raise foreign from None
         if not await caller.may("create", namespace):
-            raise NotPermitted("tenant_id: this token may not create sinks of this tenant")
+            raise foreign
         return namespace
 
     async def _make(self, namespace: str, name: str, change: Change, notes: dict[str, str]) -> tuple[Object, bool]:
@@ -248,36 +274,45 @@ class Facade:
         }
         collection = custom_path(*_SINKS, namespace)
         query = {"fieldManager": FIELD_MANAGER}
-        sent = False
+        gone = "tenant_id: the namespace of the tenant is gone"
         for attempt in range(ATTEMPTS):
             try:
                 return await self._api.request("POST", collection, query=query, body=body), True
-            except Conflict:
-                made = await self._again(lambda: self._api.request("GET", f"{collection}/{name}"))
-                # After an attempt without an answer, what is there may be what this request made.
-                return made, sent and secrets_of(made.get("spec")) == secrets_of(change.spec)
             except ApiError as error:
-                if error.status != 0 or attempt == ATTEMPTS - 1:
-                    raise _refusal(error, "tenant_id: the namespace of the tenant is gone") from None
-                sent = True
-                await asyncio.sleep(PAUSE_SECONDS * 2**attempt)
-        raise AssertionError
+                failed = error
+            if isinstance(failed, Conflict):
+                try:
+                    made = await self._again(lambda: self._api.request("GET", f"{collection}/{name}"))
+                except NotFound:
+                    pass  # deleted meanwhile
+                except ApiError as error:
+                    raise _refusal(error, gone) from None
+                else:
+                    # After an attempt whose answer was lost, what is there may be what this call made.
+                    known = made["metadata"].get("annotations") or {}
+                    return made, not notes or known.get(REQUEST_ANNOTATION) == notes[REQUEST_ANNOTATION]
+            elif not _perhaps_done(failed) or attempt == ATTEMPTS - 1:
+                raise _refusal(failed, gone) from None
+            await asyncio.sleep(PAUSE_SECONDS * 2**attempt)
+        raise Conflicting("a sink of this name comes and goes; send the request again")
 
-    def _same(self, obj: Object, request: CreateRequest, notes: dict[str, str]) -> Change:
+    def _same(self, obj: Object, request: CreateRequest, notes: dict[str, str], signing: str) -> Change:
         """What the request that made it wanted, if it was the same one."""
-        known = (obj["metadata"].get("annotations") or {}).get(REQUEST_ANNOTATION, "")
-        if not notes or not hmac.compare_digest(known, notes[REQUEST_ANNOTATION]):
+        known = str((obj["metadata"].get("annotations") or {}).get(REQUEST_ANNOTATION, ""))
+        if not notes or not hmac.compare_digest(_of_request(known).encode(), _of_request(notes[REQUEST_ANNOTATION]).encode()):
             raise Conflicting("Idempotency-Key: was used with another request; send a new key")
-        spec = obj.get("spec") or {}
+        if obj["metadata"].get("deletionTimestamp"):
+            raise Conflicting("Idempotency-Key: the sink that it made is being deleted; send a new key")
         names = sorted(_own(obj))
-        again = new_spec(request, names[0] if names else "", "")
-        # A signing secret that was made is not known any more, and a sink that was changed since has its Secrets.
-        return Change(spec, again.secret, again.values if len(names) == 1 and not again.generates else {})
+        again = new_spec(request, names[0] if names else "", signing)
+        # A sink that was changed since has its Secrets.
+        whole = len(names) == 1 and obj["metadata"].get("generation") == 1
+        return Change(obj.get("spec") or {}, again.secret, again.values if whole else {}, again.generates)
 
-    async def _keep_values(self, obj: Object, change: Change) -> None:
-        """Make the Secret that the spec refers to, if there is one to be made."""
+    async def _keep_values(self, obj: Object, change: Change) -> bool:
+        """Make the Secret that the spec refers to, if there is one to be made; whether it was made now."""
         if not change.values:
-            return
+            return False
         metadata = obj["metadata"]
         owner = {"apiVersion": API_VERSION, "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
         body: Object = {
@@ -297,9 +332,10 @@ class Facade:
         try:
             await self._again(lambda: self._api.request("POST", secrets_path(metadata["namespace"]), query=query, body=body))
         except Conflict:
-            pass  # made by the attempt before, or by the request before with the same Idempotency-Key
+            return False  # made by the attempt before, or by the request before with the same Idempotency-Key
         except ApiError as error:
             raise _refusal(error, "the namespace of the sink is gone") from None
+        return True
 
     # ---- changing
 
@@ -314,14 +350,13 @@ class Facade:
         if request.id != uid:
             raise InvalidRequest("id: differs from the id in the path; write the same")
         signing, secret = new_signing_secret(), ""
+        obj: Object = {}
         for attempt in range(UPDATE_ATTEMPTS):
-            obj = await self._read(caller, "update", uid)
             try:
+                obj = await self._read(caller, "update", uid)
                 if (sentence := managed_by(obj)) is not None:
                     raise Conflicting(sentence)
-                change = changed_spec(
-                    obj.get("spec") or {}, request, secret or f"{obj['metadata']['name']}-rest-{secrets.token_hex(4)}", signing
-                )
+                change = changed_spec(obj.get("spec") or {}, request, secret or secret_name(obj["metadata"]["name"]), signing)
                 if not matches(if_match, etag(obj)):
                     raise PreconditionFailed("If-Match: the sink was changed since; read it again")
                 if change.spec == obj.get("spec"):
@@ -338,7 +373,7 @@ class Facade:
                 await self._drop_secrets(obj, {secret} - {""})
                 raise
             except ApiError as error:
-                if error.status != 0:  # without an answer, the spec may refer to it by now
+                if not _perhaps_done(error):  # else the spec may refer to it by now
                     await self._drop_secrets(obj, {secret} - {""})
                 raise _refusal(error, GONE, Unknown) from None
             self._catalog.put(written)
@@ -364,13 +399,15 @@ class Facade:
             raise InvalidRequest("id: this sink is no Slack sink")
         return obj
 
-    async def reconnect(self, caller: Caller, uid: str, code: str, channel: str | None) -> Written:
+    async def reconnect(self, caller: Caller, uid: str, code: str, channel: str | None, if_match: str) -> Written:
         """Give a Slack sink a new OAuth code.
 
         Parameters
         ----------
         channel
             None: that of before.
+        if_match
+            ETag of the sink that was meant.
 
         Raises
         ------
@@ -382,7 +419,7 @@ class Facade:
         if not wanted:
             raise InvalidRequest("channel: this field is required; the sink has none yet")
         args = SlackCodeArgs(channel=wanted, slack_oauth_code=code)
-        return await self.update(caller, uid, UpdateRequest(id=uid, event_sink_args=EventSinkChanges(slack=args)))
+        return await self.update(caller, uid, UpdateRequest(id=uid, event_sink_args=EventSinkChanges(slack=args)), if_match)
 
     # ---- deleting
 
@@ -405,11 +442,21 @@ class Facade:
     async def _remove(self, obj: Object) -> bool:
         """Delete the EventSink, if it is still the same, and its Secrets; whether it was there."""
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": obj["metadata"]["uid"]}}
+        lost = False
+
+        async def ask() -> Object:
+            nonlocal lost
+            try:
+                return await self._api.request("DELETE", _path(obj), body=body)
+            except ApiError as error:
+                lost = lost or _perhaps_done(error)
+                raise
+
         there = True
         try:
-            await self._again(lambda: self._api.request("DELETE", _path(obj), body=body))
+            await self._again(ask)
         except (NotFound, Conflict):
-            there = False
+            there = lost  # gone by an attempt whose answer was lost
         except ApiError as error:
             raise _refusal(error, GONE, Unknown) from None
         self._catalog.drop(obj)
@@ -473,9 +520,26 @@ def matches(if_match: str, tag: str) -> bool:
     return not wanted or "*" in wanted or tag in wanted
 
 
+def secret_name(sink: str) -> str:
+    """A new name for a Secret of the sink of that name; an admission policy holds the facade to such names."""
+    return f"{SECRET_PREFIX}{sink}-{secrets.token_hex(4)}"
+
+
 def _own(obj: Object) -> set[str]:
     """The Secrets that the facade made for it, as far as the spec still refers to them."""
-    return {name for name in secrets_of(obj.get("spec")) if name.startswith(f"{obj['metadata']['name']}-rest-")}
+    made = re.compile(rf"{SECRET_PREFIX}{re.escape(obj['metadata']['name'])}-[0-9a-f]{{8}}")
+    return {name for name in secrets_of(obj.get("spec")) if made.fullmatch(name)}
+
+
+def _perhaps_done(error: ApiError) -> bool:
+    """Whether the write may have been carried out although it failed: no answer, or one of a proxy or of an API server in trouble."""
+    return error.status == 0 or error.status >= 500
+
+
+def _is_young(obj: Object) -> bool:
+    """Whether the sink was made a moment ago and is as it was made."""
+    made = datetime.fromisoformat(created_at(obj))
+    return obj["metadata"].get("generation") == 1 and (datetime.now(UTC) - made).total_seconds() < YOUNG_SECONDS
 
 
 def _observed(written: Object) -> Callable[[Object], bool]:
@@ -501,9 +565,14 @@ def _digest(text: str) -> str:
 
 
 def _digest_of(request: CreateRequest, key: str) -> str:
-    """Of the request, credentials included: only who knows the key could try to guess them."""
+    """Of the request, credentials included. Everybody who may read the EventSink sees it: it is slow to make, so that none is guessed."""
     text = json.dumps(request.model_dump(by_alias=True, exclude_unset=True), sort_keys=True)
-    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+    return hashlib.scrypt(text.encode(), salt=key.encode(), n=2**14, r=8, p=1, dklen=32).hex()
+
+
+def _of_request(note: str) -> str:
+    """The part of REQUEST_ANNOTATION that is the same for the same request."""
+    return note.partition(".")[0]
 
 
 def _page_token(last: tuple[str, str], tenant: str) -> str:
@@ -527,6 +596,8 @@ def _refusal(error: ApiError, gone: str, gone_class: type[Conflicting | Unknown]
     if isinstance(error, Invalid):
         return InvalidRequest(rest_sentence(str(error)))
     if isinstance(error, Forbidden):
+        if (denied := _DENIED.search(str(error))) is not None:
+            return InvalidRequest(f"a policy of the cluster refuses it: {denied[1]}")
         if "exceeded quota" in str(error):
             return Conflicting("the quota of the tenant's namespace is used up; delete a sink, or ask the platform team")
         if "being terminated" in str(error):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +17,9 @@ from eventsink.kube.objects import get_secret, secret_data, secrets_path
 from eventsink.rest.keys import MAX_KEYS, KeyRecord, read_records
 from eventsink.runtime.files import write_private
 
+LOCK_SECONDS = 10.0
+"""How long a change waits for those of others, which take a few milliseconds."""
+LOCK_PAUSE_SECONDS = 0.02
 KEYS_SECRET_TYPE = "eventsink.dev/rest-keys"
 
 
@@ -103,17 +110,41 @@ class FileKeyStore:
         return records_in(self._file)
 
     async def add(self, record: KeyRecord) -> None:
-        records = records_in(self._file)
-        if len(records) >= MAX_KEYS:
-            raise KeyStoreError(f"there are {MAX_KEYS} keys already; revoke some first")
-        self._write({**records, record.id: record})
+        with self._alone():
+            records = records_in(self._file)
+            if len(records) >= MAX_KEYS:
+                raise KeyStoreError(f"there are {MAX_KEYS} keys already; revoke some first")
+            self._write({**records, record.id: record})
 
     async def remove(self, ident: str) -> bool:
-        records = records_in(self._file)
-        found = records.pop(ident, None)
-        if found is not None:
-            self._write(records)
+        with self._alone():
+            records = records_in(self._file)
+            found = records.pop(ident, None)
+            if found is not None:
+                self._write(records)
         return found is not None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While nobody else changes the file; waits for those that do."""
+        try:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(f"{self._file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise KeyStoreError(f"{self._file}: cannot be written: {error.strerror}") from None
+        try:
+            until = time.monotonic() + LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise KeyStoreError(f"{self._file}: another process changes it; try again") from None
+                    time.sleep(LOCK_PAUSE_SECONDS)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _write(self, records: Mapping[str, KeyRecord]) -> None:
         text = json.dumps({ident: json.loads(one.model_dump_json()) for ident, one in records.items()}, indent=1)

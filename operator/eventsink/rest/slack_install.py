@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from eventsink.resources.status import timestamp
+from eventsink.rest.answers import etag
 from eventsink.rest.callers import Caller, KeyCaller
 from eventsink.rest.config import SlackInstallSettings
 from eventsink.rest.errors import Away, Conflicting, InvalidRequest, NotPermitted
@@ -106,12 +107,13 @@ class SlackInstall:
             )
         if not isinstance(caller, KeyCaller):
             raise NotPermitted("links are given for API keys only, whose rights are looked at again when the browser comes back")
+        meant = ""
         if request.id is not None:
             if request.tenant_id is not None or request.name is not None or request.description is not None:
                 raise InvalidRequest(
                     "id: connects a sink anew, whose tenant and name stay; remove tenant_id, name and description"
                 )
-            await self._facade.check_reconnect(caller, request.id)
+            meant = etag(await self._facade.check_reconnect(caller, request.id))
         else:
             for name in ("tenant_id", "name", "channel"):
                 if getattr(request, name) is None:
@@ -124,6 +126,7 @@ class SlackInstall:
             "until": expires,
             "caller": caller.name,
             "request": request.model_dump(exclude_none=True),
+            "meant": meant,
         }
         state = self._sign(payload)
         if len(state) > MAX_STATE - BROWSER_CHARACTERS:
@@ -182,7 +185,8 @@ class SlackInstall:
         if caller is None:
             raise NotPermitted("the API key that asked for this link was revoked; nothing was changed")
         if request.id is not None:
-            written = await self._facade.reconnect(caller, request.id, code, request.channel)
+            # Another replica may have seen this link, too: it changes the sink only as it was then.
+            written = await self._facade.reconnect(caller, request.id, code, request.channel, str(payload["meant"]))
         else:
             written = await self._facade.create(caller, self._wanted(request, code), f"slack-install-{payload['nonce']}")
         sink = written.answer.event_sink

@@ -212,4 +212,4 @@ def _notification(alert: Alert, key: str) -> dict[str, Any]:
 
 
 def _class(status_code: int | None) -> str:
-    return f"{status_code // 100}xx" if status_code is not None else ""
+    return f"{status_code // 100}xx" if status_code is not None and status_code < 600 else ""

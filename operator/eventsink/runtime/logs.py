@@ -10,11 +10,13 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, Literal
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 
 from eventsink.runtime.settings import Settings
 
 _CREDENTIALS = re.compile(
-    r"(?i)(bearer\s+|basic\s+)[A-Za-z0-9._~+/=-]{4,}|whsec_[A-Za-z0-9+/=_-]+|xox[a-z]-[A-Za-z0-9-]+|(https?://)[^/\s@]+@"
+    r"(?i)(bearer\s+|basic\s+|[?&](?:code|state)=)[A-Za-z0-9._~+/=%-]{4,}|whsec_[A-Za-z0-9+/=_-]+|xox[a-z]-[A-Za-z0-9-]+"
+    r"|esk_[A-Za-z0-9_-]+|(https?://)[^/\s@]+@"
 )
 REDACTED = "[redacted]"
 
@@ -39,7 +41,11 @@ def configure_logs(settings: LogSettings) -> None:
     if settings.format == "json":
         final: list[Callable[..., Any]] = [_exception_to_text, redact, structlog.processors.JSONRenderer(default=str)]
     else:
-        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        final = [
+            _exception_to_text,
+            redact,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
+        ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -59,6 +65,13 @@ def configure_logs(settings: LogSettings) -> None:
     # Their lines of every request and every connection are for their developers.
     for chatty in ("aiohttp", "asyncio", "kopf", "kubernetes", "urllib3"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("aiohttp.server").addFilter(_is_about_us)
+
+
+def _is_about_us(record: logging.LogRecord) -> bool:
+    """Not that somebody sent what is no HTTP: the line would show it, credentials included, as often as they like."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 def get_logger(**context: object) -> structlog.stdlib.BoundLogger:

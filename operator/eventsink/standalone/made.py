@@ -14,8 +14,7 @@ from typing import Any
 from eventsink.kube.client import Invalid, Object, Unavailable
 from eventsink.kube.reflector import Key
 from eventsink.resources.eventsink import InvalidSpec, read_spec
-from eventsink.runtime.files import write_private
-from eventsink.runtime.logs import get_logger
+from eventsink.runtime.files import remove, remove_unfinished, write_private
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -41,8 +40,11 @@ class MadeSinks:
         ------
         OSError
             The folder cannot be made or read.
+        ValueError
+            A file is none that was written here: without its sink, alerts and credentials would be dropped that are not to be.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_unfinished(self._folder)
         for file in sorted(self._folder.glob("*/*.json")):
             try:
                 obj = json.loads(file.read_text(encoding="utf-8"))
@@ -54,8 +56,7 @@ class MadeSinks:
             except (ValueError, KeyError, TypeError):
                 known, key = False, ("", "")
             if not known or (key[0], f"{key[1]}.json") != (file.parent.name, file.name):
-                get_logger().error("a sink that was made by program cannot be read; its file was changed", file=str(file))
-                continue
+                raise ValueError(f"{file}: cannot be read; restore it, or remove it and with it the sink")
             self.objects[key] = obj
 
     async def create(self, key: Key, body: Object, manager: str) -> Object:
@@ -113,7 +114,7 @@ class MadeSinks:
             It is still there.
         """
         try:
-            await asyncio.to_thread(self._file(key).unlink, missing_ok=True)
+            await asyncio.to_thread(remove, self._file(key))
         except OSError as error:
             raise _unwritable(error) from None
         del self.objects[key]

@@ -20,7 +20,7 @@ from eventsink.kube.reflector import Key
 from eventsink.resources.spec import GROUP, PLURAL, VERSION
 from eventsink.rest.facade import SECRET_TYPE
 from eventsink.rest.managers import FILE_ANNOTATION
-from eventsink.runtime.files import write_private
+from eventsink.runtime.files import remove, remove_unfinished, write_private
 from eventsink.standalone.made import MadeSinks
 
 _SINKS = re.compile(rf"/apis/{re.escape(GROUP)}/{VERSION}/namespaces/([^/]+)/{PLURAL}(?:/([^/]+))?")
@@ -86,12 +86,15 @@ class LocalObjects(Api):
         ------
         OSError
             The folder cannot be made or read.
+        ValueError
+            An EventSink cannot be read.
         """
         self.made.load()
         for key, obj in self.made.objects.items():
             self.put_sink(key, obj)
         owners = {obj["metadata"]["uid"] for obj in self.made.objects.values()}
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_unfinished(self._folder)
         for file in sorted(self._folder.glob("*/*.json")):
             try:
                 obj = json.loads(file.read_text(encoding="utf-8"))
@@ -187,7 +190,7 @@ class LocalObjects(Api):
             file = self._folder / namespace / f"{name}.json"
             try:
                 if method == "DELETE":
-                    await asyncio.to_thread(file.unlink, missing_ok=True)
+                    await asyncio.to_thread(remove, file)
                     del self._own[key]
                     self._secret_changed(key, None)
                     return body
@@ -244,7 +247,7 @@ class LocalObjects(Api):
         """Drop the Secrets that an EventSink owned, as a cluster's garbage collection does."""
         for key in [key for key, obj in self._own.items() if uid in _owners(obj)]:
             try:
-                await asyncio.to_thread((self._folder / key[0] / f"{key[1]}.json").unlink, missing_ok=True)
+                await asyncio.to_thread(remove, self._folder / key[0] / f"{key[1]}.json")
             except OSError:
                 continue  # the next start finds it
             del self._own[key]

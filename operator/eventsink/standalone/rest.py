@@ -100,7 +100,7 @@ class FileKeys:
             try:
                 self._records = records_in(self._file)
             except KeyStoreError as error:
-                self._records = {}
+                self._stamp, self._records = None, {}  # looked at again the next time
                 if self._trouble.due() is not None:
                     get_logger().error("API keys cannot be read: nobody is let in", reason=str(error))
         return self._records

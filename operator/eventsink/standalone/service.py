@@ -73,7 +73,6 @@ def _with_defaults(settings: StandaloneSettings, data: Path) -> StandaloneSettin
             changed["sources"] = (source,)
         if settings.admin.token_file is None:
             changed["admin"] = settings.admin.model_copy(update={"token_file": _token(data / "admin-token")})
-        make_first_key(data)
     except OSError as error:
         raise ConfigurationError(f"--data {data}: cannot be written: {error.strerror}") from None
     return settings.model_copy(update=changed)
@@ -107,6 +106,10 @@ async def serve(settings: StandaloneSettings, folder: Path, data: Path, stop: as
     """
     lock = lock_folder(data)
     try:
+        try:
+            make_first_key(data)
+        except OSError as error:
+            raise Stop(ExitStatus.FAILED, f"{data}: the data folder cannot be written: {error.strerror}") from None
         router = Router(settings.router())
         following = Following(settings, folder, data, router)
         rest = LocalRest(settings.rest, data / KEYS, following.sinks, router, away=following.missing)
@@ -196,13 +199,18 @@ class Following:
             self._generations = {sink: _generation(one) for sink, one in kept.get("generations", {}).items()}
             place = kept.get("place")
             self._tree = Tree(accepted, (int(place[0]), int(place[1])) if place else None)
-            self.sinks.objects.load()
         except OSError as error:
             raise Stop(ExitStatus.FAILED, f"{self._data}: the data folder cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, LookupError, AttributeError):
             raise Stop(
                 ExitStatus.FAILED, f"{file}: cannot be read; restore it, or remove it if no file in {self._folder} is broken"
             ) from None
+        try:
+            self.sinks.objects.load()
+        except OSError as error:
+            raise Stop(ExitStatus.FAILED, f"{self._data}: the data folder cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise Stop(ExitStatus.FAILED, str(error)) from None
 
     async def _look(self) -> None:
         now = await asyncio.to_thread(look, self._folder)

@@ -142,3 +142,11 @@ async def test_a_wait_ends_with_what_it_waits_for_with_the_end_of_the_sink_or_wi
     assert late is not None
     assert late["metadata"]["resourceVersion"] == "1"
     assert catalog._waiting == {}
+
+
+def test_tenants_that_own_nothing_are_not_made_at_home_with_another_tenant() -> None:
+    catalog = Catalog()
+    catalog.namespaces.changed(("", "default"), {"metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
+    assert catalog.home("acme", "default") == "default"
+    with pytest.raises(InvalidRequest, match="no namespace belongs to this tenant"):
+        catalog.home("globex", "default")

@@ -29,6 +29,8 @@ LOST = "lost"
 """The request is carried out, and its answer does not come."""
 DOWN = Unavailable(0, "Unavailable", "no answer")
 CONFLICT = Conflict(409, "Conflict", "changed")
+TIMED_OUT = Unavailable(504, "Timeout", "request did not complete")
+DONE_AND_TIMED_OUT = "done, and answered 504"
 REQUEST = CreateRequest.model_validate(
     {
         "tenant_id": "acme",
@@ -64,11 +66,20 @@ class Troubled(Api):
                 if isinstance(trouble, ApiError):
                     raise trouble
                 await self._objects.request(method, path, query=query, body=body)
-                raise DOWN
+                raise TIMED_OUT if trouble == DONE_AND_TIMED_OUT else DOWN
         return await self._objects.request(method, path, query=query, body=body)
 
     async def close(self) -> None:
         pass
+
+
+READY = {"type": "Ready", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+
+
+def refusal(reason: str) -> list[dict[str, str]]:
+    """Conditions of a sink that cannot be in force."""
+    told = {**READY, "reason": reason, "message": "spec.webhook.url: no"}
+    return [{**told, "status": "False"}, {**told, "type": "Stalled"}]
 
 
 class World:
@@ -152,7 +163,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 SIGNED = {"Webhook": {"signing_secret": "whsec_" + "b" * 32}}
 
 
-@pytest.mark.parametrize("trouble", [LOST, DOWN], ids=["carried out", "not carried out"])
+@pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT, DOWN, TIMED_OUT])
 @pytest.mark.parametrize("where", ["eventsinks", "secrets"])
 async def test_a_create_whose_answer_is_lost_makes_one_sink_with_its_secret(
     world: World, trouble: str | ApiError, where: str
@@ -176,7 +187,12 @@ async def test_a_sink_whose_secret_cannot_be_made_is_taken_back(world: World) ->
         (Forbidden(403, "Forbidden", "exceeded quota: sinks"), Conflicting, "quota"),
         (Forbidden(403, "Forbidden", "because it is being terminated"), Conflicting, "the namespace of the"),
         (Forbidden(403, "Forbidden", "no right"), Away, "lacks a right"),
-        (ApiError(422, "Invalid", "x"), Away, "does not answer"),
+        (
+            Forbidden(403, "Forbidden", 'admission webhook "x" denied the request: no sinks on Fridays'),
+            InvalidRequest,
+            "on Fridays",
+        ),
+        (ApiError(418, "Teapot", "x"), Away, "does not answer"),
     ],
 )
 @pytest.mark.parametrize("where", ["eventsinks", "secrets"])
@@ -221,9 +237,10 @@ async def test_an_update_that_never_wins_is_told_and_leaves_no_secret(world: Wor
     assert world.left == (1, 1)
 
 
-async def test_an_update_without_an_answer_keeps_the_secret_that_the_spec_may_refer_to(world: World) -> None:
+@pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT])
+async def test_an_update_without_an_answer_keeps_the_secret_that_the_spec_may_refer_to(world: World, trouble: str) -> None:
     uid = await world.make()
-    world.api.troubles = [("PUT", "eventsinks", LOST)]
+    world.api.troubles = [("PUT", "eventsinks", trouble)]
     with pytest.raises(Away):
         await world.update(uid, event_sink_args=SIGNED)
     spec = next(iter(world.objects.sinks.values()))["spec"]
@@ -254,9 +271,10 @@ async def test_an_update_that_changes_nothing_writes_nothing(world: World) -> No
     assert world.api.asked[len(before) :] == ["GET eventsinks"]
 
 
-async def test_a_deletion_that_is_answered_late_is_a_deletion(world: World) -> None:
+@pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT, DOWN])
+async def test_a_deletion_that_is_answered_late_is_a_deletion(world: World, trouble: str | ApiError) -> None:
     uid = await world.make()
-    world.api.troubles = [("DELETE", "eventsinks", DOWN)]
+    world.api.troubles = [("DELETE", "eventsinks", trouble)]
     assert (await world.facade.delete(world.caller, uid)).id == uid
     assert world.left == (0, 0)
     with pytest.raises(Unknown):
@@ -310,3 +328,133 @@ async def test_a_key_of_another_tenant_finds_nothing(world: World) -> None:
         await world.facade.get(stranger, uid)
     with pytest.raises(NotPermitted):
         await world.facade.list_sinks(stranger, "acme")
+
+
+# ---- the same request again
+
+PLAIN = CreateRequest.model_validate(
+    {"tenant_id": "acme", "name": "A", "event_sink_args": {"Webhook": {"url": "https://example.com/"}}}
+)
+OTHER = PLAIN.model_copy(update={"name": "Another"})
+GENERATES = CreateRequest.model_validate(
+    {
+        "tenant_id": "acme",
+        "name": "A",
+        "event_sink_args": {"Webhook": {"url": "https://example.com/", "generate_signing_secret": True}},
+    }
+)
+
+
+async def test_another_request_with_the_key_is_refused_also_when_an_answer_is_lost(world: World) -> None:
+    await world.facade.create(world.caller, PLAIN, "k")
+    world.api.troubles = [("POST", "eventsinks", DOWN)]
+    with pytest.raises(Conflicting, match="another request"):
+        await world.facade.create(world.caller, OTHER, "k")
+    assert world.left == (1, 0)
+
+
+async def test_a_sink_of_before_is_not_taken_away_by_the_request_that_made_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await world.facade.create(world.caller, PLAIN, "k")
+    (key,) = world.objects.sinks
+    status = {"observedGeneration": 1, "conditions": refusal("HostDenied")}
+    await apply_status(
+        world.objects,
+        custom_path(GROUP, VERSION, PLURAL, *key),
+        {"metadata": {"name": key[1]}, "status": status},
+        manager="operator",
+    )
+    monkeypatch.setattr(module, "YOUNG_SECONDS", -1.0)  # it was made long ago
+    for trouble in (None, DOWN):
+        world.api.troubles = [("POST", "eventsinks", trouble)] if trouble else []
+        again = await world.facade.create(world.caller, PLAIN, "k")
+        assert (again.answer.event_sink.id, again.answer.event_sink.ready) == (made.answer.event_sink.id, False)
+    assert world.left == (1, 0)
+
+
+async def test_what_a_call_left_that_ended_before_its_verdict_is_decided_by_the_same_request(world: World) -> None:
+    world.verdict = None
+    await world.facade.create(world.caller, PLAIN, "k")
+    world.verdict = "HostDenied"
+    world._judge(*next(iter(world.objects.sinks.items())))
+    with pytest.raises(InvalidRequest):
+        await world.facade.create(world.caller, PLAIN, "k")
+    assert world.left == (0, 0)
+
+
+async def test_two_calls_at_once_that_are_refused_leave_nothing_and_answer_no_sink(world: World) -> None:
+    world.verdict = "HostDenied"
+    done = await asyncio.gather(*(world.facade.create(world.caller, PLAIN, "k") for _ in range(4)), return_exceptions=True)
+    assert {type(one) for one in done} <= {InvalidRequest, Conflicting}
+    assert world.left == (0, 0)
+
+
+async def test_a_generated_secret_that_a_kill_kept_from_being_made_is_made_and_shown_by_the_same_request(world: World) -> None:
+    first = await world.facade.create(world.caller, GENERATES, "k")
+    assert first.answer.signing_secret is not None
+    again = await world.facade.create(world.caller, GENERATES, "k")
+    assert again.answer.signing_secret is None, "it is shown once"
+    ((namespace, name),) = world.secrets
+    await world.objects.request("DELETE", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    healed = await world.facade.create(world.caller, GENERATES, "k")
+    assert healed.answer.event_sink.id == first.answer.event_sink.id
+    assert healed.answer.signing_secret not in (None, first.answer.signing_secret)
+    assert world.left == (1, 1)
+
+
+async def test_the_request_again_finds_its_sink_when_the_tenant_has_moved(world: World) -> None:
+    first = await world.facade.create(world.caller, PLAIN, "k")
+    world.catalog.namespaces.changed(
+        ("", "new"), {"metadata": {"name": "new", "labels": {"eventsink.dev/tenant": "acme", "eventsink.dev/rest": "true"}}}
+    )
+    again = await world.facade.create(world.caller, PLAIN, "k")
+    assert again.answer.event_sink.id == first.answer.event_sink.id
+    elsewhere = await world.facade.create(world.caller, PLAIN, "k2")
+    assert elsewhere.answer.event_sink.id != first.answer.event_sink.id
+    assert {namespace for namespace, _ in world.objects.sinks} == {"acme", "new"}
+
+
+async def test_a_sink_that_others_delete_at_this_moment_does_not_come_back(world: World) -> None:
+    world.verdict = None
+    making = asyncio.ensure_future(world.facade.create(world.caller, REQUEST))
+    while not world.objects.sinks:
+        await asyncio.sleep(0)
+    (key,) = world.objects.sinks
+    await world.objects.request("DELETE", custom_path(GROUP, VERSION, PLURAL, *key))
+    with pytest.raises(Conflicting, match="deleted"):
+        await making
+    assert (await world.facade.list_sinks(world.caller, "acme")).event_sinks == []
+
+
+async def test_at_the_end_of_the_process_nothing_is_waited_for(world: World) -> None:
+    world.verdict = None
+    making = asyncio.ensure_future(world.facade.create(world.caller, PLAIN))
+    while not world.catalog.of_tenant("acme"):
+        await asyncio.sleep(0)
+    world.facade.end_waits()
+    async with asyncio.timeout(0.5):
+        assert (await making).answer.event_sink.ready is False
+
+
+async def test_an_update_that_cannot_read_the_sink_again_leaves_no_secret(world: World) -> None:
+    uid = await world.make()
+    world.api.troubles = [("PUT", "eventsinks", CONFLICT)]
+    real = world.api.request
+
+    async def request(method: str, path: str, **more: Any) -> Object:
+        if method == "PUT":
+            world.api.troubles += [("GET", "eventsinks", DOWN)] * module.ATTEMPTS
+        return await real(method, path, **more)
+
+    world.api.request = request  # type: ignore[method-assign]
+    with pytest.raises(Away):
+        await world.update(uid, event_sink_args=SIGNED)
+    assert world.left == (1, 1)
+
+
+async def test_a_missing_right_is_told_as_one(world: World) -> None:
+    uid = await world.make()
+    world.api.troubles = [("GET", "eventsinks", Forbidden(403, "Forbidden", "cannot get"))]
+    with pytest.raises(Away, match="lacks a right"):
+        await world.facade.get(world.caller, uid)

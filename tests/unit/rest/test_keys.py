@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from eventsink.rest.callers import Doorkeeper, Failures
 from eventsink.rest.config import FailureSettings
 from eventsink.rest.errors import TooMany, Unauthenticated
-from eventsink.rest.key_store import FileKeyStore, KeyStoreError
+from eventsink.rest.key_store import FileKeyStore, KeyStoreError, records_in
 from eventsink.rest.keys import KeyRecord, find, make_key, read_records
 from tests.support.rest import eventsink_command
 
@@ -144,3 +146,17 @@ def test_the_command_makes_lists_and_revokes_keys_in_a_file(tmp_path: Path) -> N
     assert "no keys" in eventsink_command("keys", "list", "--file", file).stderr
     for wrong in (["--tenant=a", "--all-tenants"], [], ["--tenant=a b"], ["--all-tenants", "--expires=soon"]):
         eventsink_command("keys", "create", "--name=x", *wrong, "--file", file, status=2)
+
+
+def test_keys_that_are_made_and_revoked_at_once_are_all_kept_and_gone(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    made = [make_key(f"key {n}", None, NOW)[1] for n in range(40)]
+
+    def work(number: int) -> None:
+        asyncio.run(FileKeyStore(file).add(made[number]))
+        if number % 2:
+            asyncio.run(FileKeyStore(file).remove(made[number].id))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(40)))
+    assert set(records_in(file)) == {one.id for one in made[::2]}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from eventsink.kube.client import JSON, Api, Object, Unavailable
-from eventsink.rest.callers import KubernetesReviews
-from eventsink.rest.config import KubernetesTokenSettings
-from eventsink.rest.errors import Away
+from eventsink.rest.callers import MAX_REVIEWS_UNDER_WAY, Doorkeeper, KubernetesReviews
+from eventsink.rest.config import FailureSettings, KubernetesTokenSettings
+from eventsink.rest.errors import Away, TooMany, Unauthenticated
 
 USER = {"username": "system:serviceaccount:ci:bot", "uid": "u-1", "groups": ["system:authenticated"], "extra": {"pod": ["p"]}}
 KNOWN = {"authenticated": True, "user": USER, "audiences": ["eventsink-rest"]}
@@ -108,6 +109,37 @@ async def test_a_verdict_counts_for_a_while_and_not_for_another_question() -> No
     now[0] = 10.0
     await asked.caller("t")
     assert len(server.asked) == 6
+
+
+async def test_tokens_of_callers_that_nobody_knows_are_looked_at_a_few_at_a_time() -> None:
+    server = ApiServer({})
+    waiting, going_on = 0, asyncio.Event()
+    real = server.request
+
+    async def slow(method: str, path: str, **more: Any) -> Object:
+        nonlocal waiting
+        waiting += 1
+        await going_on.wait()
+        return await real(method, path, **more)
+
+    server.request = slow  # type: ignore[method-assign]
+    keeper = Doorkeeper(FailureSettings(), dict, reviews(server))
+
+    async def knock(number: int, address: str) -> str:
+        try:
+            await keeper.let_in(f"Bearer token-{number}", address)
+        except (Unauthenticated, TooMany) as refused:
+            return type(refused).__name__
+        return "in"
+
+    knocking = [asyncio.ensure_future(knock(n, f"203.0.113.{n % 10}")) for n in range(1000)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert 0 < waiting <= MAX_REVIEWS_UNDER_WAY
+    one = [asyncio.ensure_future(knock(n, "198.51.100.1")) for n in range(3)]
+    going_on.set()
+    assert set(await asyncio.gather(*knocking, *one)) == {"Unauthenticated", "TooMany"}
+    assert await knock(0, "198.51.100.2") == "Unauthenticated", "there is room again"
 
 
 async def test_without_the_api_server_nobody_can_be_told_apart() -> None:

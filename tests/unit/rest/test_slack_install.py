@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from eventsink.rest.answers import etag
 from eventsink.rest.callers import Caller, KeyCaller
 from eventsink.rest.config import SlackInstallSettings
 from eventsink.rest.errors import Conflicting, InvalidRequest, NotPermitted, Refused
@@ -31,7 +32,7 @@ class Made:
 
     def __init__(self) -> None:
         self.created: list[tuple[str, CreateRequest, str]] = []
-        self.reconnected: list[tuple[str, str, str | None]] = []
+        self.reconnected: list[tuple[str, str, str | None, str]] = []
 
     async def check_create(self, caller: Caller, request: CreateRequest) -> str:
         if not caller.may_touch(request.tenant_id):
@@ -45,8 +46,8 @@ class Made:
         self.created.append((caller.name, request, idempotency_key))
         return _written()
 
-    async def reconnect(self, caller: Caller, uid: str, code: str, channel: str | None) -> Written:
-        self.reconnected.append((uid, code, channel))
+    async def reconnect(self, caller: Caller, uid: str, code: str, channel: str | None, if_match: str) -> Written:
+        self.reconnected.append((uid, code, channel, if_match))
         return _written()
 
 
@@ -100,7 +101,7 @@ async def test_a_sink_is_connected_anew() -> None:
     flow = Flow()
     opened = flow.install.open(await flow.link(InstallRequest(id=UID, channel="#other")))
     await flow.finish(opened)
-    assert flow.facade.reconnected == [(UID, CODE, "#other")]
+    assert flow.facade.reconnected == [(UID, CODE, "#other", etag(obj()))]
 
 
 async def test_a_link_is_opened_once_and_finished_once() -> None:

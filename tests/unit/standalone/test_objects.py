@@ -295,6 +295,23 @@ OTHER_NAME = '{"metadata": {"namespace": "acme", "name": "b", "uid": "u", "gener
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", OTHER_NAME])
-def test_a_made_sink_whose_file_was_changed_by_hand_is_left_alone(tmp_path: Path, content: str) -> None:
-    write_private(tmp_path / "o-made" / "acme" / "a.json", content)
-    assert Told().objects(tmp_path / "o").sinks == {}
+async def test_a_made_sink_whose_file_was_changed_by_hand_stops_the_start_and_loses_nothing(tmp_path: Path, content: str) -> None:
+    objects = Told().objects(tmp_path / "o")
+    made = await make(objects)
+    owner = {"metadata": {"name": "mine", "namespace": "acme", "ownerReferences": [{"uid": made["metadata"]["uid"]}]}}
+    await objects.request("POST", secrets_path("acme"), body={**owner, "type": "eventsink.dev/rest"})
+    file = tmp_path / "o-made" / "acme" / "a.json"
+    good = file.read_text()
+    write_private(file, content)
+    with pytest.raises(ValueError, match="cannot be read; restore it"):
+        Told().objects(tmp_path / "o")
+    file.write_text(good)
+    assert await Told().objects(tmp_path / "o").request("GET", secrets_path("acme", "mine"))
+
+
+async def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    for name in ("o", "o-made"):
+        (tmp_path / name / "acme").mkdir(parents=True)
+        (tmp_path / name / "acme" / ".a.json.new").write_text('{"data": "canary')
+    Told().objects(tmp_path / "o")
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from eventsink.controller.handlers import KopfThread
+from eventsink.kube.client import Access, KubernetesSettings, connect
 from tests.controlplane import ControlPlane
 from tests.support.cluster import CRDS, MANIFESTS, SINKS_NAMESPACE, Installed, install, install_crd
 from tests.support.kubectl import Kubectl
@@ -219,3 +223,19 @@ def test_a_wrong_setting_ends_the_start_with_a_sentence_and_status_2(tmp_path: P
     with eventsink("operator", "--config", settings, folder=tmp_path) as process:
         assert process.wait() == 2
         assert "sweepIntervall: there is no such setting; did you mean sweepInterval?" in process.text()
+
+
+async def test_when_kopf_gives_up_the_operator_ends_instead_of_waiting_for_ever(installed: Installed) -> None:
+    class Refused:
+        """The API server takes this token from nobody."""
+
+        async def access(self) -> Access:
+            return replace(await api.access(), token="wrong")
+
+    api = await connect(KubernetesSettings(kubeconfig=installed.operator), "operator")
+    try:
+        async with asyncio.timeout(60):
+            with pytest.raises(RuntimeError, match="kopf ended: LoginError"):
+                await KopfThread(Refused(), lambda kind, obj: None).run()  # type: ignore[arg-type]
+    finally:
+        await api.close()

@@ -7,6 +7,7 @@ gets a thread and a loop of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,22 @@ RECONNECT_SECONDS = 1.0
 
 Seen = Callable[[str | None, Object], None]
 """Type of the event (None: listed, ADDED, MODIFIED, DELETED) and the object."""
+
+
+_TASKS = logging.getLogger("kopf._core.reactor.running")
+"""Where kopf logs that one of its tasks failed. It may wait for ever then (for another login, say) instead of ending."""
+
+
+class _Failures(logging.Handler):
+    """Hears of kopf's tasks that failed."""
+
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._failed = failed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self._failed(record.exc_info[1])
 
 
 class KopfThread:
@@ -38,9 +55,12 @@ class KopfThread:
     async def run(self) -> None:
         """Watch until cancelled; raises what ended kopf."""
         self._thread.start()
+        listening = _Failures(self._failed)
+        _TASKS.addHandler(listening)
         try:
             await asyncio.shield(self._ended)
         finally:
+            _TASKS.removeHandler(listening)
             self._stop.set()
             await self._loop.run_in_executor(None, self._thread.join, STOP_SECONDS)
 
@@ -59,6 +79,12 @@ class KopfThread:
             )
         except BaseException as caught:
             error = caught
+        try:
+            self._loop.call_soon_threadsafe(self._finish, error)
+        except RuntimeError:
+            pass  # the loop has ended before
+
+    def _failed(self, error: BaseException) -> None:
         try:
             self._loop.call_soon_threadsafe(self._finish, error)
         except RuntimeError:

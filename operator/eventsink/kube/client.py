@@ -110,13 +110,15 @@ class Api:
     async def access(self) -> Access:
         """Address and credentials as they are now (tokens are renewed)."""
         configuration = self._configuration
-        bearer = (await configuration.auth_settings()).get("BearerToken", {}).get("value") or ""
+        # "Bearer <token>" of a kubeconfig, "bearer <token>" of a pod.
+        authorization = (await configuration.auth_settings()).get("BearerToken", {}).get("value") or ""
+        token = authorization.partition(" ")[2].strip()
         return Access(
             server=configuration.host,
             ca=configuration.ssl_ca_cert,
             certificate=configuration.cert_file,
             key=configuration.key_file,
-            token=bearer.removeprefix("Bearer ") or None,
+            token=token or None,
             insecure=not configuration.verify_ssl,
         )
 

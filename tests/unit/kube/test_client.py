@@ -1,0 +1,47 @@
+"""Credentials, as they are handed to a client of another library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trustme
+import yaml
+from kubernetes.aio.config import incluster_config
+
+from eventsink.kube import client
+from eventsink.kube.client import KubernetesSettings, connect
+
+
+async def test_a_pods_token_is_handed_on_without_its_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("a.b.c")
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.setattr(client, "IN_CLUSTER_TOKEN", tmp_path / "token")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    api = await connect(KubernetesSettings(), "test")
+    try:
+        access = await api.access()
+    finally:
+        await api.close()
+    assert (access.server, access.token) == ("https://10.96.0.1:443", "a.b.c")
+
+
+async def test_a_kubeconfigs_token_is_handed_on_without_its_scheme(tmp_path: Path) -> None:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "a.b.c"}}],
+    }
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+    api = await connect(KubernetesSettings(kubeconfig=tmp_path / "config"), "test")
+    try:
+        access = await api.access()
+    finally:
+        await api.close()
+    assert (access.server, access.token) == ("https://127.0.0.1:1", "a.b.c")

@@ -115,6 +115,35 @@ def test_sinks_of_documents_are_listed_and_changed_in_their_file(standalone: Sta
         again = client.get(shown.id)
         assert (again.created_at, again.updated_at) == (changed.created_at, changed.updated_at)
         assert client.get(made.id).ready
+        (standalone.documents / "team" / "sinks.yaml").rename(standalone.documents / "moved.yaml")
+
+        def refusal() -> str:
+            with pytest.raises(Conflict) as caught:
+                client.update(shown.id, name="x")
+            return str(caught.value)
+
+        wait_until("the new file", lambda: "moved.yaml" in refusal())
+
+
+def test_what_waits_for_a_made_sink_that_is_not_ready_at_the_start_goes_on_waiting(
+    standalone: Standalone, receiver: Receiver
+) -> None:
+    receiver.answer(503)
+    standalone.start()
+    with connect(standalone) as client:
+        made = client.create("default", "Alerts", Webhook(url=receiver.url("/hook")))
+    standalone.tell("DiskFull", namespace="anything")
+    receiver.wait_for(1)
+    standalone.running.kill9()
+    # As when its compiled form was lost, and it cannot be compiled now.
+    (compiled,) = standalone.data.rglob(f"sink-{made.id}.json")
+    compiled.unlink()
+    standalone.start(webhooks={"deniedHosts": ["127.0.0.1"]})
+    assert [one["state"] for one in standalone.deliveries()] == ["waiting"]
+    receiver.answer(200)
+    standalone.running.terminate()
+    standalone.start()
+    wait_until("its arrival", lambda: standalone.deliveries() == [])
 
 
 def test_a_document_does_not_take_the_name_of_what_a_program_made(standalone: Standalone, receiver: Receiver) -> None:

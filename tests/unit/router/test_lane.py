@@ -163,6 +163,22 @@ def test_the_receivers_wish_to_wait_is_kept_for_the_whole_sink() -> None:
     assert all_picked(one, 90.0) == [[1], [2]]
 
 
+def test_who_asks_how_it_is_has_it_tried_at_once_unless_the_receiver_asked_to_wait() -> None:
+    one = lane(*(delivery(n) for n in range(10)), concurrency=1)
+    for now in range(FAILURES_UNTIL_SLOW):
+        one.failed_transiently(picked(one, float(now)), TRANSIENT, float(now))
+    assert one.pick(3.0) is None
+    one.probe(3.0)
+    one.failed_transiently(picked(one, 3.0), Failed(FailureClass.TRANSIENT, "HTTP503", "later", 503, retry_after=100.0), 3.0)
+    one.probe(4.0)
+    assert one.pick(102.9) is None
+    assert picked(one, 103.0)
+    well = lane(delivery(1))
+    well.not_before = 5.0
+    well.probe(1.0)
+    assert well.pick(1.0) is None, "a sink that is well waits for a reason of its own"
+
+
 @pytest.mark.parametrize("blocked", ["Suspended", "Withdrawn"])
 def test_of_a_blocked_sink_nothing_leaves(blocked: str) -> None:
     one = lane(delivery(1))

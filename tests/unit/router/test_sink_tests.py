@@ -89,9 +89,12 @@ async def test_a_batch_that_is_taken_apart_decides_nothing_about_the_test_in_it(
     world = worlds(sink("s", webhook={"batch": 10}))
     world.senders["s"].script = [SINK, *[refuse_bad] * 20]
     await world.start()
-    await world.put("bad", "good")
+    await world.put("first")
     await world.until(lambda: world.dispatcher.held_sinks() == 1)
+    await world.put("bad", "good")
     assert (await world.tests.test(the(world), LONG)).delivered
+    together = [alerts for _, alerts in world.senders["s"].sent if "bad" in alerts and len(alerts) == 3]
+    assert together, "the test alert was in the batch that was refused"
 
 
 async def test_when_nothing_comes_in_time_the_answer_says_so_and_the_alert_stays_on_its_way(worlds: Make) -> None:

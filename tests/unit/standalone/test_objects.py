@@ -234,6 +234,16 @@ async def test_a_deleted_sink_takes_the_secrets_with_it_that_it_owns(tmp_path: P
     assert again.secrets == []
 
 
+async def test_a_sink_that_is_made_anew_has_nothing_of_the_one_before(tmp_path: Path) -> None:
+    objects = Told().objects(tmp_path / "o")
+    first = await make(objects)
+    await apply_status(objects, ONE, {"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready"}]}}, manager="m")
+    await objects.request("DELETE", ONE)
+    second = await make(objects)
+    assert second["status"] == {"conditions": []}
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+
+
 async def test_a_sink_of_a_document_is_read_here_and_changed_in_its_file(tmp_path: Path) -> None:
     objects = Told().objects(tmp_path / "o")
     document = body()

@@ -72,6 +72,17 @@ def test_a_deleted_sink_stays_away_and_its_name_may_come_again() -> None:
     catalog.sinks.delete(("acme", "alerts"))
 
 
+def test_an_answer_that_comes_after_the_end_of_a_sink_does_not_bring_it_back_while_the_watch_may() -> None:
+    catalog = Catalog()
+    one = sink("a", name="alerts", version=5)
+    see(catalog, one)
+    catalog.sinks.delete(("acme", "alerts"))
+    catalog.put(one)
+    assert uids(catalog) == []
+    see(catalog, sink("a", name="alerts", version=6))
+    assert uids(catalog) == ["a"], "a document that was taken away and put back has the uid of before"
+
+
 CLAIMS: list[tuple[str, dict[str, str], bool]] = [
     ("the tenant's own namespace", {"acme": "acme"}, True),
     ("one of its several", {"acme": "acme", "other": "acme"}, True),

@@ -167,12 +167,12 @@ def test_who_asks_how_it_is_has_it_tried_at_once_unless_the_receiver_asked_to_wa
     one = lane(*(delivery(n) for n in range(10)), concurrency=1)
     for now in range(FAILURES_UNTIL_SLOW):
         one.failed_transiently(picked(one, float(now)), TRANSIENT, float(now))
-    assert one.pick(3.0) is None
-    one.probe(3.0)
-    one.failed_transiently(picked(one, 3.0), Failed(FailureClass.TRANSIENT, "HTTP503", "later", 503, retry_after=100.0), 3.0)
+    assert one.pick(2.5) is None
+    one.probe(2.5)
+    one.failed_transiently(picked(one, 2.5), Failed(FailureClass.TRANSIENT, "HTTP503", "later", 503, retry_after=100.0), 2.5)
     one.probe(4.0)
-    assert one.pick(102.9) is None
-    assert picked(one, 103.0)
+    assert one.pick(102.4) is None
+    assert picked(one, 102.5)
     well = lane(delivery(1))
     well.not_before = 5.0
     well.probe(1.0)

@@ -453,7 +453,10 @@ def test_a_revoked_key_ends_at_once_and_others_live_on(rest: Rest, client: RestC
     assert client.key.split("_", 2)[2] not in listed
 
 
-def test_keys_are_kept_as_hashes_only(rest: Rest, client: RestClient, kubectl: Kubectl) -> None:
+def test_keys_are_kept_as_hashes_only(rest: Rest, client: RestClient, tenant: str, kubectl: Kubectl) -> None:
+    made = eventsink_command("keys", "create", "--name=x", f"--tenant={tenant}", "--kubeconfig", str(rest.admin_kubeconfig))
+    client = RestClient(rest.port, made.stdout.strip())
+    wait_until("the facade to know the key", lambda: client.get("none").status == 404)
     secret = kubectl.get("secret", "eventsink-rest-keys", namespace=SYSTEM_NAMESPACE)
     _, ident, text = client.key.split("_", 2)
     record = json.loads(base64.b64decode(secret["data"][ident]))

@@ -231,6 +231,8 @@ def test_credentials_lie_in_secrets_and_are_never_shown(
     shown += json.dumps(all_in(kubectl, "eventsinks", namespace)) + json.dumps(events_of(kubectl, made["id"]))
     assert CANARY not in shown
     assert base64.b64encode(f"{CANARY}-signing".encode()).decode() not in shown
+    wait_until("its Event", lambda: events_of(kubectl, made["id"]))
+    assert {one["type"] for one in events_of(kubectl, made["id"])} == {"Normal"}, "no word of a Secret that was just being made"
 
 
 def test_a_generated_signing_secret_is_shown_once_and_the_one_before_goes_on_signing(

@@ -10,7 +10,7 @@ from eventsink.controller.problems import Problem
 from eventsink.kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Unavailable
 from eventsink.kube.objects import apply_status, custom_path
 from eventsink.resources.eventsink import EventSinkObject
-from eventsink.resources.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from eventsink.resources.spec import API_VERSION, GROUP, KIND, MANAGED_BY_LABEL, PLURAL, REST_MANAGER, VERSION
 from eventsink.resources.status import (
     READY,
     RECONCILING,
@@ -92,7 +92,15 @@ def event_of(sink: EventSinkObject, status: EventSinkStatus) -> tuple[str, str, 
     assert new is not None
     if old is not None and (old.status, old.reason, old.message) == (new.status, new.reason, new.message):
         return None
+    if old is None and new.reason == "SecretNotFound" and _is_being_made(sink):
+        return None
     return ("Normal" if new.status == "True" else "Warning", new.reason, new.message)
+
+
+def _is_being_made(sink: EventSinkObject) -> bool:
+    """By the REST facade, which makes a sink before the Secret that it owns."""
+    labels = sink.raw["metadata"].get("labels") or {}
+    return labels.get(MANAGED_BY_LABEL) == REST_MANAGER
 
 
 def _sorted(conditions: tuple[Condition, ...]) -> list[Condition]:

@@ -25,6 +25,9 @@ SINGULAR = "eventsink"
 SHORT_NAME = "esink"
 CATEGORY = "eventsink"
 TENANT_LABEL = "eventsink.dev/tenant"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+REST_MANAGER = "eventsink-rest"
+"""Of EventSinks and Secrets that the REST facade made."""
 
 SET = {"x-kubernetes-list-type": "set"}
 

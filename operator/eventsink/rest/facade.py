@@ -18,7 +18,7 @@ from typing import Protocol
 from eventsink.kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object
 from eventsink.kube.objects import custom_path, secrets_path
 from eventsink.resources.eventsink import read_object
-from eventsink.resources.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from eventsink.resources.spec import API_VERSION, GROUP, KIND, MANAGED_BY_LABEL, PLURAL, REST_MANAGER, VERSION
 from eventsink.rest.answers import answer_of, created_at, etag, judged, readiness, refused
 from eventsink.rest.callers import Caller, Verb
 from eventsink.rest.catalog import Catalog, order, tenant_of
@@ -48,13 +48,13 @@ from eventsink.rest.models import (
 )
 from eventsink.runtime.logs import get_logger
 
-FIELD_MANAGER = "eventsink-rest"
+FIELD_MANAGER = REST_MANAGER
 SECRET_PREFIX = "eventsink-rest-"
 SECRET_TYPE = "eventsink.dev/rest"
 """Of the Secrets that the facade makes; an admission policy holds it to them. A Secret's type never changes."""
 REQUEST_ANNOTATION = "eventsink.dev/request"
 """On an EventSink made with an Idempotency-Key: digest of the request, a dot, and what tells one call from another."""
-MANAGED_LABEL = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
+MANAGED_LABEL = {MANAGED_BY_LABEL: REST_MANAGER}
 NAME_PREFIX = "rest-"
 YOUNG_SECONDS = 60.0
 """So old at most is a sink that a call which ended before its verdict has left: the same request again decides about it."""

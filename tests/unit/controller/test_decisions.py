@@ -225,6 +225,27 @@ def told(
     return made, status_of(made, verdict, now)
 
 
+@pytest.mark.parametrize(
+    ("labels", "before", "reason", "is_told"),
+    [
+        ({}, False, "SecretNotFound", True),
+        ({"app.kubernetes.io/managed-by": "eventsink-rest"}, False, "SecretNotFound", False),
+        ({"app.kubernetes.io/managed-by": "eventsink-rest"}, True, "SecretNotFound", True),
+        ({"app.kubernetes.io/managed-by": "eventsink-rest"}, False, "InvalidMatcher", True),
+        ({"app.kubernetes.io/managed-by": "Helm"}, False, "SecretNotFound", True),
+    ],
+)
+def test_that_a_sink_by_rest_waits_for_its_secret_at_first_is_nothing_to_tell_people(
+    labels: dict[str, str], before: bool, reason: str, is_told: bool
+) -> None:
+    _, accepted = told(Verdict(None, type="webhook"))
+    raw = obj({"webhook": {"url": "https://hooks.example.com/x"}})
+    raw = {**raw, "metadata": {**raw["metadata"], "labels": labels}, "status": accepted.to_dict() if before else {}}
+    made = read_eventsink(raw)
+    status = status_of(made, Verdict(Problem(reason, "spec.webhook: x"), type="webhook"), NOW)
+    assert (event_of(made, status) is not None) is is_told
+
+
 def test_a_verdict_is_told_once_and_times_stay_while_nothing_changes() -> None:
     made, status = told(Verdict(None, type="webhook"))
     assert not is_written(made, status, details=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from eventsink.router.admin_client import AdminClient
+    from eventsink.router.admin.client import AdminClient
 
 CONFIG = click.option(
     "--config",
@@ -22,7 +22,7 @@ CONFIG = click.option(
 )
 
 
-GROUPS = {"keys": "eventsink.rest.keys_command", "sinks": "eventsink.sinks_command"}
+GROUPS = {"keys": "eventsink.rest.access.keys_command", "sinks": "eventsink.sinks_command"}
 """Name of a command with commands of its own -> the module that has it under that name; imported when it is used."""
 
 
@@ -49,7 +49,7 @@ def main() -> None:
 @CONFIG
 def operator(config: Path | None) -> None:
     """Validate EventSinks and compile them for the router."""
-    from eventsink.controller import service
+    from eventsink.controller import process as service
 
     sys.exit(service.main(config))
 
@@ -58,7 +58,7 @@ def operator(config: Path | None) -> None:
 @CONFIG
 def router(config: Path | None) -> None:
     """Take alerts and deliver them to the compiled sinks."""
-    from eventsink.router import service
+    from eventsink.router import process as service
 
     sys.exit(service.main(config))
 
@@ -67,7 +67,7 @@ def router(config: Path | None) -> None:
 @CONFIG
 def rest(config: Path | None) -> None:
     """Serve the /v1/event_sink API for programs that do not speak Kubernetes."""
-    from eventsink.rest import service
+    from eventsink.rest import process as service
 
     sys.exit(service.main(config))
 
@@ -85,7 +85,7 @@ def rest(config: Path | None) -> None:
 @CONFIG
 def run_folder(folder: Path, data: Path, config: Path | None) -> None:
     """Take and deliver alerts by the EventSink, Secret and Namespace documents below DIR, without a cluster."""
-    from eventsink.standalone import service
+    from eventsink.standalone import process as service
 
     sys.exit(service.main(folder, data, config))
 
@@ -151,7 +151,7 @@ def admin_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @admin_options
 def deliveries(output: str, limit: int, server: str, token_file: Path, **conditions: str | None) -> None:
     """Show what waits, what became a dead letter and why, and which Slack message told what, oldest first."""
-    from eventsink.router.admin_client import table
+    from eventsink.router.admin.client import table
 
     found = list(_ask(lambda: list(_admin(server, token_file).deliveries(conditions, limit=limit))))
     if output == "json":
@@ -185,7 +185,7 @@ def replay(
     token_file: Path,
 ) -> None:
     """Deliver dead letters again: those with these IDS, or those that fulfil the conditions."""
-    from eventsink.router.admin_client import table
+    from eventsink.router.admin.client import table
 
     if not (ids or tenant or sink or reason or everything):
         raise click.UsageError("say which dead letters: IDS, --tenant, --sink, --reason, or --all")
@@ -200,7 +200,7 @@ def replay(
 
 
 def _admin(server: str, token_file: Path) -> AdminClient:
-    from eventsink.router.admin_client import AdminClient
+    from eventsink.router.admin.client import AdminClient
     from eventsink.runtime.settings import ConfigurationError
 
     try:
@@ -211,7 +211,7 @@ def _admin(server: str, token_file: Path) -> AdminClient:
 
 def _ask(question: Callable[[], Any]) -> Any:
     """The answer, or the end with status 1 and a sentence."""
-    from eventsink.router.admin_client import AdminError
+    from eventsink.router.admin.client import AdminError
 
     try:
         return question()

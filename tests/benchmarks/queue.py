@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from eventsink.router.queue import Batch, Delivery, NewDelivery, Payload, PayloadKind
-from eventsink.router.sqlite import QueueSettings, SqliteQueue
+from eventsink.router.queue.protocol import Batch, Delivery, NewDelivery, Payload, PayloadKind
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 
 BODY = b'{"name":"' + b"x" * 700 + b'"}'
 BATCHES = (1, 8, 64)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.router.admin_client import AdminClient
+from eventsink.router.admin.client import AdminClient
 from tests.support.parts import Router, alert, notification, request
 from tests.support.receiver import Receiver
 from tests.support.router_process import start_router

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from eventsink.kube.client import KubernetesSettings, connect
+from eventsink.rest.access.key_store import SecretKeyStore
+from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.config import KeySettings
-from eventsink.rest.key_store import SecretKeyStore
-from eventsink.rest.keys import KeyRecord, make_key
 from tests.support.cluster import Installed
 from tests.support.parts import merged, write_settings
 from tests.support.processes import RunningProcess, eventsink

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from eventsink.router.config import RouterSettings
-from eventsink.router.service import Router
+from eventsink.router.process import Router
 from eventsink.runtime.logs import configure_logs
 from eventsink.runtime.process import run
 from eventsink.runtime.settings import load_settings

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
 from eventsink.controller.config import WebhookPolicy
-from eventsink.controller.problems import Effect, Problem
-from eventsink.controller.secret_values import SecretValues, secret_text
+from eventsink.destinations.credentials import SecretValues, secret_text
+from eventsink.destinations.problem import Effect, Problem
 from eventsink.resources.durations import parse_duration
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.spec import EventSinkSpec, SecretKeyRef, Webhook

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from eventsink.controller.slack import SlackPlatform
-from eventsink.controller.slack_codes import SlackAppSettings
+from eventsink.destinations.slack.codes import SlackAppSettings
+from eventsink.destinations.slack.resolve import SlackPlatform
 from eventsink.kube.client import KubernetesSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings

@@ -15,7 +15,7 @@ from typing import Any
 import kopf
 
 from eventsink.kube.client import Api, Object
-from eventsink.resources.spec import GROUP, PLURAL, VERSION
+from eventsink.resources.names import GROUP, PLURAL, VERSION
 
 STOP_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0

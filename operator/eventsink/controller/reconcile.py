@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from eventsink.controller.cluster_state import Compiled, World
 from eventsink.controller.compile import compile_sink, policy_digest, references
 from eventsink.controller.config import OperatorSettings
-from eventsink.controller.problems import Effect, Problem
-from eventsink.controller.secret_values import SecretValues, secret_missing, secret_text
-from eventsink.controller.slack import SlackTargets
-from eventsink.controller.slack_codes import SlackCodes
 from eventsink.controller.status import StatusWriter, Verdict
 from eventsink.controller.store import CompiledStore
 from eventsink.controller.tenancy import check_claim
-from eventsink.controller.world import Compiled, World
+from eventsink.destinations.credentials import SecretValues, secret_missing, secret_text
+from eventsink.destinations.problem import Effect, Problem
+from eventsink.destinations.slack.codes import SlackCodes
+from eventsink.destinations.slack.resolve import SlackTargets
 from eventsink.kube.client import Api, NotFound
 from eventsink.kube.objects import get_secret, secret_data
 from eventsink.kube.reflector import Key

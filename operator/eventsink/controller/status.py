@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from eventsink.controller.problems import Problem
+from eventsink.destinations.problem import Problem
 from eventsink.kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Unavailable
 from eventsink.kube.objects import apply_status, custom_path
 from eventsink.resources.eventsink import EventSinkObject
-from eventsink.resources.spec import API_VERSION, GROUP, KIND, MANAGED_BY_LABEL, PLURAL, REST_MANAGER, VERSION
+from eventsink.resources.names import API_VERSION, GROUP, KIND, MANAGED_BY_LABEL, OPERATOR_MANAGER, PLURAL, REST_MANAGER, VERSION
 from eventsink.resources.status import (
     READY,
     RECONCILING,
@@ -26,7 +26,6 @@ from eventsink.resources.status import (
 )
 from eventsink.runtime.logs import Repeated, get_logger
 
-FIELD_MANAGER = "eventsink-operator"
 OWN_CONDITIONS = (READY, RECONCILING, STALLED)
 
 
@@ -131,14 +130,14 @@ class StatusWriter:
             return False
         path = custom_path(GROUP, VERSION, PLURAL, sink.namespace, sink.name)
         try:
-            await apply_status(self._api, path, _body(sink, status, details=details), manager=FIELD_MANAGER)
+            await apply_status(self._api, path, _body(sink, status, details=details), manager=OPERATOR_MANAGER)
         except ApiError as error:
             if isinstance(error, NotFound | Conflict | Forbidden) or not details:
                 raise
             if not (error.status == 500 or isinstance(error, Invalid)):
                 raise
             # The API server answers 500 to a field that the CRD does not know (an older one): the conditions alone will do.
-            await apply_status(self._api, path, _body(sink, status, details=False), manager=FIELD_MANAGER)
+            await apply_status(self._api, path, _body(sink, status, details=False), manager=OPERATOR_MANAGER)
             if self._details:
                 self._details = False
                 get_logger().warning("the CRD lacks fields of the status: apply the CRD of this version", reason=str(error))
@@ -164,8 +163,8 @@ class StatusWriter:
             "type": kind,
             "reason": reason[:128],
             "message": message[:1000],
-            "source": {"component": FIELD_MANAGER},
-            "reportingComponent": FIELD_MANAGER,
+            "source": {"component": OPERATOR_MANAGER},
+            "reportingComponent": OPERATOR_MANAGER,
             "firstTimestamp": timestamp(now),
             "lastTimestamp": timestamp(now),
             "count": 1,

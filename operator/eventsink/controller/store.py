@@ -6,10 +6,10 @@ import json
 
 from pydantic import ValidationError
 
-from eventsink.controller.status import FIELD_MANAGER
-from eventsink.controller.world import FROM_ANNOTATION, SINK_ANNOTATION, WITHDRAWN_ANNOTATION, Compiled, read_compiled
+from eventsink.controller.cluster_state import FROM_ANNOTATION, SINK_ANNOTATION, WITHDRAWN_ANNOTATION, Compiled, read_compiled
 from eventsink.kube.client import Api, NotFound
 from eventsink.kube.objects import apply_secret, delete_object, get_secret, secret_data, secrets_path
+from eventsink.resources.names import OPERATOR_LABELS, OPERATOR_MANAGER
 from eventsink.sinks.sink import (
     COMPILED_LABEL,
     SINK_SECRET_KEY,
@@ -21,8 +21,6 @@ from eventsink.sinks.sink import (
     Tenancy,
     sink_secret_name,
 )
-
-LABELS = {"app.kubernetes.io/managed-by": FIELD_MANAGER, "app.kubernetes.io/part-of": "eventsink"}
 
 
 class CompiledStore:
@@ -47,9 +45,9 @@ class CompiledStore:
             sink_secret_name(sink.uid),
             kind=SINK_SECRET_TYPE,
             data={SINK_SECRET_KEY: sink.to_json()},
-            labels={**LABELS, COMPILED_LABEL: "sink"},
+            labels={**OPERATOR_LABELS, COMPILED_LABEL: "sink"},
             annotations=annotations,
-            manager=FIELD_MANAGER,
+            manager=OPERATOR_MANAGER,
         )
         return read_compiled(sink.uid, stored["metadata"])
 
@@ -77,9 +75,9 @@ class CompiledStore:
             TENANCY_SECRET_NAME,
             kind=TENANCY_SECRET_TYPE,
             data={TENANCY_SECRET_KEY: tenancy.to_json()},
-            labels={**LABELS, COMPILED_LABEL: "tenancy"},
+            labels={**OPERATOR_LABELS, COMPILED_LABEL: "tenancy"},
             annotations={},
-            manager=FIELD_MANAGER,
+            manager=OPERATOR_MANAGER,
         )
         self._tenancy = tenancy
         return True

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from eventsink.controller.problems import Effect, Problem
-from eventsink.resources.spec import TENANT_LABEL
+from eventsink.destinations.problem import Effect, Problem
+from eventsink.resources.names import TENANT_LABEL
 from eventsink.sinks.sink import Tenancy
 
 

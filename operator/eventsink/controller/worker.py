@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from eventsink.controller.cluster_state import World
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.controller.reconcile import Reconciler
 from eventsink.controller.store import CompiledStore
 from eventsink.controller.tenancy import tenancy_document
 from eventsink.controller.workqueue import WorkQueue
-from eventsink.controller.world import World
 from eventsink.kube.client import ApiError, Conflict, NotFound
 from eventsink.kube.reflector import Key
 from eventsink.runtime.logs import get_logger

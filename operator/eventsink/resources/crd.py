@@ -16,7 +16,8 @@ import click
 import yaml
 from pydantic import BaseModel
 
-from .spec import API_VERSION, CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, SINGULAR, VERSION, EventSinkSpec
+from .names import API_VERSION, CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, SINGULAR, VERSION
+from .spec import EventSinkSpec
 from .status import DELIVERING, READY, EventSinkStatus
 
 FILE_NAME = f"{GROUP}_{PLURAL}.yaml"

@@ -16,19 +16,6 @@ from . import rules
 from .durations import MAX_DURATION_LENGTH
 from .rule import Rule, check, with_validations
 
-GROUP = "eventsink.dev"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-KIND = "EventSink"
-PLURAL = "eventsinks"
-SINGULAR = "eventsink"
-SHORT_NAME = "esink"
-CATEGORY = "eventsink"
-TENANT_LABEL = "eventsink.dev/tenant"
-MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
-REST_MANAGER = "eventsink-rest"
-"""Of EventSinks and Secrets that the REST facade made."""
-
 SET = {"x-kubernetes-list-type": "set"}
 
 Duration = Annotated[str, Field(max_length=MAX_DURATION_LENGTH), rules.DURATION]

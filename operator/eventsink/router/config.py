@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from eventsink.destinations.slack.api import SlackSettings
 from eventsink.kube.client import KubernetesSettings
-from eventsink.router.admin import AdminSettings
-from eventsink.router.server import IntakeSettings
+from eventsink.router.admin.server import AdminSettings
+from eventsink.router.dispatch.worker import DispatchSettings
+from eventsink.router.intake.server import IntakeSettings
+from eventsink.router.planning.state import StateSettings
+from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.sources import SourceSettings
-from eventsink.router.sqlite import QueueSettings
-from eventsink.router.state import StateSettings
-from eventsink.router.station import DispatchSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
 from eventsink.sinks.egress import EgressSettings
 from eventsink.sinks.http1 import TransportSettings
-from eventsink.sinks.slack_api import SlackSettings
 
 
 class ShutdownSettings(Settings):

@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 
 from eventsink.kube.client import Api, ApiError, Conflict, Invalid, NotFound, Object
 from eventsink.kube.objects import apply_status, custom_path
-from eventsink.resources.spec import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from eventsink.resources.names import API_VERSION, GROUP, KIND, PLURAL, ROUTER_MANAGER, VERSION
 from eventsink.router.directory import SinkDirectory
-from eventsink.router.health import DeliveringState, SinkHealth
+from eventsink.router.dispatch.health import DeliveringState, SinkHealth
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.sinks.sink import Sink
 
-FIELD_MANAGER = "eventsink-router"
 EVERY_SECONDS = 300.0
 """Between two writes to one sink that tell of no change of `Delivering`."""
 PER_SECOND = 20
@@ -124,18 +123,18 @@ class StatusReporter:
         changed = written.changed if health.state.value == written.state else _time(self._wall())
         body = status_body(sink, health, changed, details=not self._without_details)
         try:
-            applied = await apply_status(self._api, path, body, manager=FIELD_MANAGER)
+            applied = await apply_status(self._api, path, body, manager=ROUTER_MANAGER)
         except ApiError as error:
             if self._without_details or not (error.status == 500 or isinstance(error, Invalid)):
                 raise
             # An older CRD does not know status.delivery: the condition alone can still be told.
             body = status_body(sink, health, changed, details=False)
-            applied = await apply_status(self._api, path, body, manager=FIELD_MANAGER)
+            applied = await apply_status(self._api, path, body, manager=ROUTER_MANAGER)
             self._without_details = True
             get_logger().warning("the CRD lacks status.delivery: apply the CRD of this version", reason=str(error))
         if applied["metadata"]["uid"] != sink.uid:
             # The sink was made anew since: server-side apply takes another uid without a word, so what was said is taken back.
-            await apply_status(self._api, path, status_body(sink, NOTHING_SENT, changed, details=False), manager=FIELD_MANAGER)
+            await apply_status(self._api, path, status_body(sink, NOTHING_SENT, changed, details=False), manager=ROUTER_MANAGER)
         written.changed = changed
         self._remember(written, health)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from eventsink.alerts.formats import FORMATS
+from eventsink.alerts.formats.registry import FORMATS
 from eventsink.resources.rules import TENANT_PATTERN
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import ConfigurationError, Settings, read_secret_file

@@ -7,16 +7,16 @@ from typing import Literal
 from pydantic import Field
 
 from eventsink.controller.config import OperatorSettings, TenancySettings, WebhookPolicy
-from eventsink.controller.slack import SlackPlatform
-from eventsink.controller.slack_codes import SlackAppSettings
+from eventsink.destinations.slack.codes import SlackAppSettings
+from eventsink.destinations.slack.resolve import SlackPlatform
 from eventsink.rest.config import FacadeSettings
-from eventsink.router.admin import AdminSettings
+from eventsink.router.admin.server import AdminSettings
 from eventsink.router.config import RouterSettings, ShutdownSettings
-from eventsink.router.server import IntakeSettings
+from eventsink.router.dispatch.worker import DispatchSettings
+from eventsink.router.intake.server import IntakeSettings
+from eventsink.router.planning.state import StateSettings
+from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.sources import SourceSettings
-from eventsink.router.sqlite import QueueSettings
-from eventsink.router.state import StateSettings
-from eventsink.router.station import DispatchSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from eventsink.kube.client import Object
-from eventsink.resources.spec import API_VERSION, KIND
+from eventsink.resources.names import API_VERSION, KIND
 
 SUFFIXES = (".yaml", ".yml", ".json")
 DEFAULT_NAMESPACE = "default"

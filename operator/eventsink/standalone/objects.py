@@ -17,9 +17,9 @@ from typing import Any
 
 from eventsink.kube.client import JSON, Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Unavailable
 from eventsink.kube.reflector import Key
-from eventsink.resources.spec import GROUP, PLURAL, VERSION
-from eventsink.rest.facade import SECRET_TYPE
-from eventsink.rest.managers import FILE_ANNOTATION
+from eventsink.resources.names import GROUP, PLURAL, VERSION
+from eventsink.rest.calls.facade import SECRET_TYPE
+from eventsink.rest.calls.managers import FILE_ANNOTATION
 from eventsink.runtime.files import remove, remove_unfinished, write_private
 from eventsink.standalone.made import MadeSinks
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from eventsink.rest.access.key_store import KeyStoreError, records_in
+from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import Away, Conflicting, TooMany, Unknown
-from eventsink.rest.key_store import KeyStoreError, records_in
-from eventsink.rest.keys import KeyRecord, make_key
 from eventsink.rest.models import DeliveryTest
-from eventsink.rest.service import RestApi
-from eventsink.router.queue import QueueError
-from eventsink.router.service import Router
-from eventsink.router.sink_tests import RETRY_AFTER_SECONDS, CannotTest, TooManyTests
+from eventsink.rest.process import RestApi
+from eventsink.router.dispatch.sink_tests import RETRY_AFTER_SECONDS, CannotTest, TooManyTests
+from eventsink.router.process import Router
+from eventsink.router.queue.protocol import QueueError
 from eventsink.runtime.files import write_private
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.process import ExitStatus, Stop

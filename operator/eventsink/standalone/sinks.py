@@ -14,23 +14,23 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
+from eventsink.controller.cluster_state import World
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.controller.reconcile import Reconciler
-from eventsink.controller.slack import SlackTargets
-from eventsink.controller.slack_codes import SlackCodes
-from eventsink.controller.slack_tokens import SecretTokenStore
 from eventsink.controller.status import StatusWriter
 from eventsink.controller.store import CompiledStore
 from eventsink.controller.worker import TENANCY, Worker
 from eventsink.controller.workqueue import WorkQueue
-from eventsink.controller.world import World
+from eventsink.destinations.slack.codes import SlackCodes
+from eventsink.destinations.slack.resolve import SlackTargets
+from eventsink.destinations.slack.tokens import SecretTokenStore
 from eventsink.kube.client import ApiError, Object
 from eventsink.kube.reflector import Key
 from eventsink.resources.eventsink import InvalidSpec, read_object, read_spec
-from eventsink.resources.spec import KIND
+from eventsink.resources.names import KIND
 from eventsink.resources.status import DELIVERING
-from eventsink.rest.managers import FILE_ANNOTATION
+from eventsink.rest.calls.managers import FILE_ANNOTATION
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.watch import SinkHandler, TenancyHandler
 from eventsink.runtime.logs import get_logger

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import trustme
 
+from eventsink.controller.cluster_state import World, read_compiled
 from eventsink.controller.compile import compile_sink, policy_digest, references
 from eventsink.controller.config import WebhookPolicy
-from eventsink.controller.problems import Effect, Problem
-from eventsink.controller.secret_values import SecretValues
 from eventsink.controller.status import Verdict, event_of, is_written, status_of
 from eventsink.controller.tenancy import Namespace, check_claim, tenancy_document
 from eventsink.controller.workqueue import WorkQueue
-from eventsink.controller.world import World, read_compiled
+from eventsink.destinations.credentials import SecretValues
+from eventsink.destinations.problem import Effect, Problem
 from eventsink.resources.eventsink import EventSink, read_eventsink
 from eventsink.sinks.sink import CompiledFrom, Sink
 

@@ -12,10 +12,10 @@ import click
 import pytest
 
 from eventsink import cli
-from eventsink.router.queue import Selection
-from eventsink.router.sqlite import QueueSettings, SqliteQueue
+from eventsink.router.queue.protocol import Selection
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.unit.docs.pages import PACKAGE, between, blocks, names, page, rows
-from tests.unit.router.queue_contract import alert
+from tests.unit.router.queue.queue_contract import alert
 
 QUEUE = page("queue.md")
 COMMANDS = [shlex.split(line, comments=True) for line in re.findall(r"^ *(eventsink .*)$", QUEUE, re.MULTILINE)]
@@ -50,7 +50,7 @@ def test_every_option_is_shown(name: str) -> None:
 
 def test_the_sentences_are_those_of_the_program() -> None:
     source = "".join(
-        (PACKAGE / "router" / "sqlite" / name).read_text(encoding="utf-8")
+        (PACKAGE / "router" / "queue" / "sqlite" / name).read_text(encoding="utf-8")
         for name in ("queue.py", "schema.py", "store.py", "reader.py", "writer.py")
     )
     tables = between(QUEUE, "## Full", "## Size") + QUEUE.split("## When the queue does not open", 1)[1]

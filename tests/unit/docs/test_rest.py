@@ -10,8 +10,8 @@ import pytest
 
 from eventsink import cli
 from eventsink.rest import errors
+from eventsink.rest.http.operations import OPERATIONS
 from eventsink.rest.models import DeliveryArgs, MatchArgs, SlackArgs, WebhookArgs
-from eventsink.rest.operations import OPERATIONS
 from tests.unit.docs.pages import between, page, rows
 
 REST = page("rest.md")

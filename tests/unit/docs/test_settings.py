@@ -16,9 +16,9 @@ from pydantic.fields import FieldInfo
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.rest.config import RestSettings
-from eventsink.rest.metrics import RestMetrics
+from eventsink.rest.http.metrics import RestMetrics
 from eventsink.router.config import RouterSettings
-from eventsink.router.intake import IntakeMetrics
+from eventsink.router.intake.requests import IntakeMetrics
 from eventsink.router.metrics import NAMESPACE, DispatchMetrics
 from eventsink.runtime.process import ExitStatus
 from eventsink.runtime.settings import Settings
@@ -100,7 +100,7 @@ def test_every_setting_stands_in_the_reference_with_its_default_and_its_meaning(
 
 def gauges_read_late() -> Iterator[tuple[str, str]]:
     """Name and meaning of the gauges that the router reads when it is asked for them."""
-    module = ast.parse((PACKAGE / "router" / "service.py").read_text(encoding="utf-8"))
+    module = ast.parse((PACKAGE / "router" / "process.py").read_text(encoding="utf-8"))
     function = next(node for node in ast.walk(module) if isinstance(node, ast.FunctionDef) and node.name == "_gauges")
     for node in ast.walk(function):
         if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import yaml
 
-from eventsink.controller.slack_codes import RENEW_AHEAD_SECONDS, SlackAppSettings
+from eventsink.destinations.slack.api import ERRORS
+from eventsink.destinations.slack.codes import RENEW_AHEAD_SECONDS, SlackAppSettings
 from eventsink.resources.eventsink import read_eventsink
 from eventsink.resources.spec import Slack
-from eventsink.sinks.slack_api import ERRORS
 from tests.unit.docs.pages import between, blocks, names, page, rows
 
 SLACK = page("slack.md")

@@ -8,12 +8,12 @@ import json
 import pytest
 import yaml
 
-from eventsink.alerts import alertmanager
 from eventsink.alerts.alert import Severity
+from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.severity import ALERTMANAGER
 from eventsink.router.config import RouterSettings
-from eventsink.router.server import IntakeSettings
-from eventsink.router.tenants import Refusal
+from eventsink.router.intake.server import IntakeSettings
+from eventsink.router.planning.tenants import Refusal
 from tests.unit.docs.pages import between, blocks, calls, names, page, rows
 
 SOURCES = page("sources.md")

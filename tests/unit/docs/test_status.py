@@ -7,9 +7,9 @@ import re
 
 import pytest
 
+from eventsink.destinations.webhook.sender import classify, classify_error
 from eventsink.sinks.sender import Failed, FailureClass
 from eventsink.sinks.transport import Response, TransportError, TransportErrorKind
-from eventsink.sinks.webhook import classify, classify_error
 from tests.unit.docs.pages import PACKAGE, between, calls, names, page, rows, strings
 
 STATUS = page("status.md")
@@ -19,7 +19,7 @@ EFFECTS = {"KEEP": "stays in force", "GRACE": "stays in force for", "WITHDRAW": 
 def problems() -> dict[str, tuple[str, str]]:
     """Reason -> what stands beside `Ready`, and what becomes of the sink that was accepted before."""
     found = {}
-    for call in calls("controller", "Problem"):
+    for call in [*calls("controller", "Problem"), *calls("destinations", "Problem")]:
         keywords = {keyword.arg: keyword.value for keyword in call.keywords}
         effect = keywords.get("effect")
         may_pass = keywords.get("may_pass")
@@ -41,7 +41,7 @@ def test_status_lists_each_reason_for_which_an_eventsink_is_not_ready() -> None:
 
 
 def test_status_lists_each_reason_of_delivering_that_is_no_failure() -> None:
-    told = {reason for call in calls("router/dispatch.py", "_tell") for reason in strings(call.args[2])}
+    told = {reason for call in calls("router/dispatch/dispatcher.py", "_tell") for reason in strings(call.args[2])}
     listed = {names(row[1])[0] for row in rows(between(STATUS, "## Delivering", "Failures are of three")) if names(row[1])}
     assert listed == told
 
@@ -83,7 +83,7 @@ def test_status_says_what_is_done_when_no_answer_comes(kind: TransportErrorKind)
 def failures_without_an_attempt() -> dict[str, str]:
     """Reason -> class of the failures that the sender of webhooks finds itself."""
     found: dict[str, str] = {}
-    for call in calls("sinks/webhook.py", "Failed"):
+    for call in calls("destinations/webhook/sender.py", "Failed"):
         if isinstance(call.args[0], ast.Attribute):
             found |= {reason: call.args[0].attr.lower() for reason in strings(call.args[1])}
     return found
@@ -96,8 +96,13 @@ def test_status_lists_nothing_that_does_not_happen() -> None:
 
 
 def test_status_lists_each_reason_of_a_dead_letter() -> None:
-    source = (PACKAGE / "router" / "dispatch.py").read_text(encoding="utf-8")
-    reasons = {reason for call in calls("router/dispatch.py", "_bury") if len(call.args) > 1 for reason in strings(call.args[1])}
+    source = (PACKAGE / "router" / "dispatch" / "dispatcher.py").read_text(encoding="utf-8")
+    reasons = {
+        reason
+        for call in calls("router/dispatch/dispatcher.py", "_bury")
+        if len(call.args) > 1
+        for reason in strings(call.args[1])
+    }
     reasons |= set(re.findall(r'bury_sink\([^)]*reason="(\w+)"', source))
     listed = {names(row[0])[0] for row in rows(between(STATUS, "## Dead letters", "## No alert"))}
     assert listed == reasons | {"HTTP400"}

@@ -12,20 +12,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventsink.alerts import alertmanager
 from eventsink.alerts.alert import Alert, Group, Links
+from eventsink.alerts.formats import alertmanager
 from eventsink.controller.compile import DEFAULT_MAX_AGE_SECONDS, DEFAULT_TIMEOUT_SECONDS
 from eventsink.controller.config import OperatorSettings
-from eventsink.router.lane import FAILURES_UNTIL_SLOW
-from eventsink.router.retry import RetrySettings
-from eventsink.router.station import DispatchSettings
-from eventsink.sinks import cloudevents
+from eventsink.destinations.webhook import cloudevents
+from eventsink.destinations.webhook.sender import MAX_RETRY_AFTER_SECONDS, WebhookSender, classify
+from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW
+from eventsink.router.dispatch.retry import RetrySettings
+from eventsink.router.dispatch.worker import DispatchSettings
 from eventsink.sinks.sender import Failed, Message
 from eventsink.sinks.sink import WebhookTarget
 from eventsink.sinks.transport import Response
-from eventsink.sinks.webhook import MAX_RETRY_AFTER_SECONDS, WebhookSender, classify
+from tests.unit.destinations.sender_contract import ScriptedTransport, answered
 from tests.unit.docs.pages import between, blocks, names, page, rows
-from tests.unit.sinks.sender_contract import ScriptedTransport, answered
 
 WEBHOOKS = page("webhooks.md")
 SECRET = "whsec_" + base64.b64encode(b"a secret of the tests alone").decode()

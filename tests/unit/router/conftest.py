@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from eventsink.sinks.sink import Sink
-from tests.unit.router.dispatching import World
+from tests.unit.router.dispatch.dispatching import World
 from tests.unit.router.sinks import sink
 
 LOOPS: Mapping[str, Callable[[], AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.controller.slack_tokens import SecretTokenStore, TokenRecord
+from eventsink.destinations.slack.tokens import SecretTokenStore, TokenRecord
 from eventsink.kube.client import ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Unavailable
 from eventsink.kube.objects import apply_secret, apply_status, custom_path, delete_object, get_secret, secret_data, secrets_path
 from eventsink.kube.reflector import Key
-from eventsink.resources.spec import GROUP, PLURAL, VERSION
+from eventsink.resources.names import GROUP, PLURAL, VERSION
 from eventsink.runtime.files import write_private
 from eventsink.standalone.made import MadeSinks
 from eventsink.standalone.objects import LocalObjects

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.rest.key_store import FileKeyStore, KeyStoreError
-from eventsink.rest.keys import make_key
+from eventsink.rest.access.key_store import FileKeyStore, KeyStoreError
+from eventsink.rest.access.keys import make_key
 from eventsink.standalone import rest
 from eventsink.standalone.rest import FIRST_KEY, KEYS, FileKeys, make_first_key
 

@@ -1,0 +1,1 @@
+"""Source formats: what each source posts, read into one model."""

@@ -1,0 +1,1 @@
+"""Destination types: one package each, and what they have in common."""

@@ -1,0 +1,56 @@
+"""Reads the values that an EventSink's references mean; no message shows one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from eventsink.destinations.problem import Effect, Problem
+from eventsink.resources.spec import SecretKeyRef
+
+MAX_VALUE_BYTES = 64 * 1024
+"""Of one key of a Secret that a sink uses."""
+
+SecretValues = Mapping[str, Mapping[str, bytes]]
+"""Name of a Secret -> its decoded data."""
+
+
+def secret_text(path: str, ref: SecretKeyRef, secrets: SecretValues, namespace: str) -> str:
+    """The text that a reference means, without one trailing newline.
+
+    Raises
+    ------
+    Problem
+        The Secret or the key is missing, or the value is no text, empty or too long.
+    """
+    data = secrets.get(ref.name)
+    if data is None:
+        raise secret_missing(path, ref, namespace)
+    value = data.get(ref.key)
+    if value is None:
+        raise Problem(
+            "SecretKeyNotFound",
+            f"{path}: the Secret {ref.name} has no key {ref.key}; add it to the Secret, or correct the reference",
+            effect=Effect.GRACE,
+            may_pass=True,
+        )
+    if len(value) > MAX_VALUE_BYTES:
+        raise Problem("InvalidSecretValue", f"{path}: the value has more than {MAX_VALUE_BYTES} bytes")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise Problem("InvalidSecretValue", f"{path}: the value is not UTF-8 text") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise Problem("InvalidSecretValue", f"{path}: the value of the key {ref.key} is empty")
+    return text
+
+
+def secret_missing(path: str, ref: SecretKeyRef, namespace: str) -> Problem:
+    """The problem of a reference to a Secret that is not there."""
+    return Problem(
+        "SecretNotFound",
+        f"{path}: there is no Secret {ref.name} in this namespace; make it with: "
+        f"kubectl -n {namespace} create secret generic {ref.name} --from-literal={ref.key}=...",
+        effect=Effect.GRACE,
+        may_pass=True,
+    )

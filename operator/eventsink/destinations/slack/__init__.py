@@ -1,0 +1,1 @@
+"""Slack channels, by bot token, OAuth code or incoming webhook."""

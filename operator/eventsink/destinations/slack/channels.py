@@ -1,0 +1,136 @@
+"""What Slack says of tokens and channels, read and judged: which of them can be used, and what somebody has to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eventsink.destinations.problem import Problem
+from eventsink.destinations.slack.api import error_name, failed
+from eventsink.sinks.sender import FailureClass
+
+ASK_AGAIN_SECONDS = 60.0
+"""After a problem that somebody mends in Slack, of which the cluster hears nothing."""
+_CHANNEL_ID = "CG"
+"""Ids of public and private channels begin with one of these, and hold upper-case letters and digits only."""
+_CREDENTIAL_ERRORS = frozenset(
+    {
+        "invalid_auth",
+        "not_authed",
+        "token_revoked",
+        "token_expired",
+        "account_inactive",
+        "not_allowed_token_type",
+        "no_permission",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel as a token sees it."""
+
+    id: str
+    name: str
+    archived: bool
+    member: bool
+    private: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a token is."""
+
+    team_id: str
+    team_name: str
+    bot_name: str
+    scopes: frozenset[str]
+
+
+def is_channel_id(text: str) -> bool:
+    """Whether a channel is given by its id (`C024BE91L`), which no name can be: names have no upper-case letters."""
+    return len(text) >= 9 and text[0] in _CHANNEL_ID and text.isascii() and text.isalnum() and text == text.upper()
+
+
+def read_channel(one: Mapping[str, Any]) -> Channel:
+    """A channel of conversations.list or conversations.info."""
+    return Channel(
+        id=text_of(one.get("id")),
+        name=text_of(one.get("name")),
+        archived=bool(one.get("is_archived")),
+        member=bool(one.get("is_member")),
+        private=bool(one.get("is_private")),
+    )
+
+
+def usable(channel: Channel | None, asked: str, identity: Identity) -> Channel:
+    """The channel, if the app can post in it.
+
+    Raises
+    ------
+    Problem
+        It is not there, archived, or the app is not in it; the message says what to do.
+    """
+    path = "spec.slack.channel"
+    if channel is None:
+        raise Problem(
+            "ChannelNotFound",
+            f"{path}: the workspace {identity.team_name} has no channel {asked} that the app sees; correct the name, or if it is a private "
+            f"channel, invite the app there with /invite @{identity.bot_name}",
+            again_after=ASK_AGAIN_SECONDS,
+        )
+    if channel.archived:
+        raise Problem(
+            "ChannelArchived",
+            f"{path}: the channel {asked} is archived; unarchive it, or name another one",
+            again_after=ASK_AGAIN_SECONDS,
+        )
+    if not channel.member and (channel.private or "chat:write.public" not in identity.scopes):
+        raise Problem(
+            "NotInChannel",
+            f"{path}: the app is not in the channel {asked}; invite the app with /invite @{identity.bot_name}",
+            again_after=ASK_AGAIN_SECONDS,
+        )
+    return channel
+
+
+def problem_of(error: Exception, path: str) -> Problem:
+    """What an error of a call means for the sink."""
+    name = error_name(error)
+    if name in _CREDENTIAL_ERRORS:
+        return Problem(
+            "SlackTokenInvalid",
+            f"{path}: Slack refuses the token ({name}); put a valid one into the Secret",
+            again_after=ASK_AGAIN_SECONDS * 5,
+        )
+    if name == "missing_scope":
+        needed = text_of(_data(error).get("needed"))
+        scopes = needed if needed and all(part.isalnum() or part in ":,._ " for part in needed) else "channels:read"
+        return Problem(
+            "SlackScopeMissing",
+            f"{path}: the Slack app lacks the scope {scopes[:200]}; add it to the app and install it again",
+            again_after=ASK_AGAIN_SECONDS * 5,
+        )
+    failure = failed(error, "Slack")
+    if failure.reason == "EgressRefused":
+        return Problem(
+            "SlackUnavailable", f"{path}: {failure.message} (operator setting egress.allow)", again_after=ASK_AGAIN_SECONDS
+        )
+    if failure.failure is FailureClass.TRANSIENT:
+        wait = failure.retry_after or ASK_AGAIN_SECONDS / 2
+        return Problem("SlackUnavailable", f"{path}: {failure.message}; it is asked again", may_pass=True, again_after=wait)
+    return Problem("SlackRefused", f"{path}: {failure.message}", again_after=ASK_AGAIN_SECONDS)
+
+
+def _data(error: Exception) -> Mapping[str, Any]:
+    data = getattr(getattr(error, "response", None), "data", None)
+    return data if isinstance(data, dict) else {}
+
+
+def is_usable(channel: Channel | None) -> bool:
+    return channel is not None and channel.member and not channel.archived
+
+
+def text_of(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,116 @@
+"""Sends messages to a Slack channel: by a bot token, or by an incoming webhook whose URL fixes the channel."""
+
+from __future__ import annotations
+
+import json
+
+import aiohttp
+import msgspec
+from slack_sdk.errors import SlackApiError
+
+from eventsink.alerts.alert import Alert
+from eventsink.destinations.slack.api import SlackSettings, answered, failed, retry_after, web_client
+from eventsink.destinations.slack.message import SlackMessage, render
+from eventsink.runtime.logs import get_logger
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
+from eventsink.sinks.sink import Sink, SlackTarget
+from eventsink.sinks.transport import Endpoint
+
+MAX_WEBHOOK_ANSWER_BYTES = 1024
+"""Slack's answers to incoming webhooks are single words."""
+_decoder = msgspec.json.Decoder(Alert)
+
+
+class SlackSender:
+    """A `Sender` for one channel.
+
+    Parameters
+    ----------
+    sink
+        The compiled sink; its `slack` is set.
+    settings
+        Where Slack is.
+    session
+        Outgoing HTTP behind the egress guard; the caller closes it.
+
+    Raises
+    ------
+    ValueError
+        The target cannot be used: it has neither a token nor a webhook, or the webhook is not Slack's.
+    """
+
+    def __init__(self, sink: Sink, settings: SlackSettings, session: aiohttp.ClientSession) -> None:
+        target = sink.slack
+        if target is None or (target.token is None) == (target.webhook_url is None):
+            raise ValueError("it has neither a token nor an incoming webhook")
+        self._sink = f"{sink.namespace}/{sink.name}"
+        self._tenant = sink.tenant
+        self._target: SlackTarget = target
+        self._session = session
+        self._settings = settings
+        if target.webhook_url is not None:
+            check_hook_url(target.webhook_url, settings)
+            self._where = Endpoint.parse(target.webhook_url).origin
+        else:
+            self._where = "Slack"
+            self._client = web_client(settings, session, target.token)
+
+    async def send(self, message: Message) -> Outcome:
+        try:
+            alerts = [_decoder.decode(alert) for alert in message.alerts]
+        except msgspec.MsgspecError:
+            text = "an alert of the message cannot be read; it was queued by another version or is damaged"
+            return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
+        if not alerts:
+            return Failed(FailureClass.MESSAGE, "InvalidMessage", "a group in Alertmanager's format cannot be sent to Slack")
+        rendered = render(alerts, sink=self._sink, tenant=self._tenant, lookup=f"eventsink deliveries --message {message.id}")
+        try:
+            if self._target.webhook_url is not None:
+                return await self._post_to_webhook(rendered)
+            answer = await self._client.chat_postMessage(channel=self._target.channel_id, **rendered.body())
+            return Delivered(200, f"{self._target.channel_id}/{answer.get('ts') or ''}")
+        except Exception as error:
+            if not isinstance(error, SlackApiError | aiohttp.ClientError | TimeoutError | OSError | ValueError):
+                get_logger().error("a Slack message could not be sent for a reason nobody thought of", error=type(error).__name__)
+            return failed(error, self._where)
+
+    async def _post_to_webhook(self, message: SlackMessage) -> Outcome:
+        # slack_sdk's webhook client offers no way to leave redirects alone: the URL is a credential, and must not be carried on.
+        assert self._target.webhook_url is not None
+        async with self._session.post(
+            self._target.webhook_url,
+            data=json.dumps(message.body()).encode(),
+            headers={"Content-Type": "application/json; charset=utf-8"},
+            allow_redirects=False,
+        ) as response:
+            body = await response.content.read(MAX_WEBHOOK_ANSWER_BYTES)
+            if response.status == 200:
+                return Delivered(200)
+            return answered(body.decode("ascii", "replace").strip(), response.status, retry_after(response.headers), self._where)
+
+    async def close(self) -> None:
+        """The session belongs to the process: nothing to give back."""
+
+    def __repr__(self) -> str:
+        return f"SlackSender({self._where})"
+
+
+def check_hook_url(url: str, settings: SlackSettings) -> None:
+    """Whether a URL can be that of an incoming webhook of Slack.
+
+    Raises
+    ------
+    ValueError
+        It cannot; the text does not repeat it.
+    """
+    Endpoint.parse(url)
+    if not url.startswith(settings.hook_urls):
+        wanted = " or ".join(settings.hook_urls)
+        raise ValueError(f"the URL is not one of an incoming webhook of Slack: it must begin with {wanted}")
+
+
+def pace_key(target: SlackTarget) -> str:
+    """What Slack counts its one message a second by: team and channel; a webhook's own URL where they are not known."""
+    if target.team_id and target.channel_id:
+        return f"{target.team_id}/{target.channel_id}"
+    return target.webhook_url or ""

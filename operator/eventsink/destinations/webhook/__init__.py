@@ -1,0 +1,1 @@
+"""Webhooks: HTTP endpoints that take CloudEvents or Alertmanager's own format."""

@@ -1,0 +1,163 @@
+"""Sends messages to a webhook: CloudEvents or Alertmanager's own format, signed as in Standard Webhooks."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib import metadata
+
+import msgspec
+
+from eventsink.destinations.webhook import cloudevents
+from eventsink.runtime.logs import get_logger
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
+from eventsink.sinks.signatures import signature, signing_key
+from eventsink.sinks.sink import WebhookTarget
+from eventsink.sinks.transport import Endpoint, Response, Transport, TransportError, TransportErrorKind
+
+USER_AGENT = f"EventSink/{metadata.version('eventsink')}"
+MAX_RETRY_AFTER_SECONDS = 3600.0
+"""A receiver may ask for so much patience at most."""
+
+_MESSAGE_STATUSES = frozenset({400, 405, 406, 411, 413, 414, 415, 422, 431})
+_SINK_STATUSES = frozenset({401, 402, 403, 404, 407, 410, 421, 451})
+_TRANSIENT_STATUSES = frozenset({408, 423, 424, 425, 429})
+_SINK_ERRORS = frozenset({TransportErrorKind.TLS, TransportErrorKind.EGRESS})
+_HINTS = {
+    401: "check the credentials in the sink's headers",
+    403: "check the credentials in the sink's headers, and that the receiver allows them",
+    404: "check the URL",
+    410: "the receiver says that it is gone for good: correct the URL or delete the sink",
+    413: "the receiver takes no message of this size",
+}
+_ERROR_HINTS = {
+    TransportErrorKind.TLS: "check the receiver's certificate, or name its authority in tls.caSecretRef",
+    TransportErrorKind.EGRESS: "the platform team can allow the address in the router's setting egress.allow",
+    TransportErrorKind.DNS: "check the host in the URL",
+}
+
+
+class WebhookSender:
+    """A `Sender` for one webhook.
+
+    Parameters
+    ----------
+    target
+        What was compiled; its secrets are known to be usable.
+    transport
+        Outgoing HTTP of the process.
+    now
+        Wall clock, seconds since the epoch, for signatures.
+    """
+
+    def __init__(self, target: WebhookTarget, transport: Transport, *, now: Callable[[], float] = time.time) -> None:
+        self._endpoint = Endpoint.parse(target.url)
+        self._transport = transport
+        self._now = now
+        self._timeout = target.timeout
+        self._ca = target.ca
+        self._keys = [signing_key(secret) for secret in target.signing_secrets]
+        given = {header.name.lower(): header for header in target.headers}
+        lines = [] if "user-agent" in given else [f"User-Agent: {USER_AGENT}"]
+        if self._endpoint.userinfo and "authorization" not in given:
+            lines.append(f"Authorization: Basic {base64.b64encode(self._endpoint.userinfo.encode()).decode()}")
+        lines += [f"{header.name}: {header.value}" for header in target.headers]
+        if any(character in line for line in lines for character in "\r\n\0"):
+            raise ValueError("the value of a header holds a line break")
+        self._fixed = ("\r\n".join(lines) + "\r\n").encode()
+
+    async def send(self, message: Message) -> Outcome:
+        try:
+            content_type, body = render(message)
+        except msgspec.MsgspecError:
+            text = "an alert of the message cannot be read; it was queued by another version or is damaged"
+            return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
+        headers = self._fixed + self._message_headers(message.id, content_type, body)
+        try:
+            response = await self._transport.post(self._endpoint, headers, body, timeout=self._timeout, ca=self._ca)
+        except TransportError as error:
+            return classify_error(error)
+        except Exception as error:  # whatever it is must not end this sink's deliveries; its text may hold anything
+            get_logger().error("a message could not be sent for a reason nobody thought of", error=type(error).__name__)
+            text = f"{self._endpoint.origin} was not reached: {type(error).__name__} in the router; see its log"
+            return Failed(FailureClass.TRANSIENT, "InternalError", text)
+        return classify(response, self._endpoint.origin, self._now())
+
+    async def close(self) -> None:
+        """Connections belong to the transport: nothing to give back."""
+
+    def _message_headers(self, message_id: str, content_type: bytes, body: bytes) -> bytes:
+        timestamp = int(self._now())
+        lines = b"Content-Type: %s\r\nwebhook-id: %s\r\nwebhook-timestamp: %d\r\n" % (
+            content_type,
+            message_id.encode(),
+            timestamp,
+        )
+        if self._keys:
+            lines += b"webhook-signature: %s\r\n" % signature(self._keys, message_id, timestamp, body).encode()
+        return lines
+
+    def __repr__(self) -> str:
+        return f"WebhookSender({self._endpoint.origin})"
+
+
+def render(message: Message) -> tuple[bytes, bytes]:
+    """(content type, body) of a message: the same each time."""
+    if message.group is not None:
+        return b"application/json", message.group
+    if len(message.alerts) == 1 and not message.batched:
+        return cloudevents.CONTENT_TYPE, cloudevents.event(message.alerts[0])
+    return cloudevents.BATCH_CONTENT_TYPE, cloudevents.batch(message.alerts)
+
+
+def classify(response: Response, origin: str, now: float) -> Outcome:
+    """What an answer means: a table over its status code, nothing else of it but Retry-After."""
+    status = response.status
+    if 200 <= status < 300:
+        return Delivered(status)
+    retry_after = None
+    text = f"{origin} answered {status}"
+    if 300 <= status < 400:
+        failure = FailureClass.SINK
+        text += ": redirects are not followed; write the final URL into the sink"
+    elif status in _MESSAGE_STATUSES:
+        failure = FailureClass.MESSAGE
+    elif status in _SINK_STATUSES:
+        failure = FailureClass.SINK
+    elif status in _TRANSIENT_STATUSES or status >= 500 or status < 200:
+        failure = FailureClass.TRANSIENT
+        retry_after = parse_retry_after(response.retry_after, now)
+    else:
+        failure = FailureClass.MESSAGE
+    if status in _HINTS:
+        text += f": {_HINTS[status]}"
+    return Failed(failure, f"HTTP{status}", text, status, retry_after)
+
+
+def classify_error(error: TransportError) -> Failed:
+    """What it means that no answer came."""
+    failure = FailureClass.SINK if error.kind in _SINK_ERRORS else FailureClass.TRANSIENT
+    text = str(error)
+    if error.kind in _ERROR_HINTS:
+        text += f": {_ERROR_HINTS[error.kind]}"
+    return Failed(failure, error.kind.value, text)
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait of a Retry-After header (RFC 9110 section 10.2.3: seconds or a date), bounded; None where there is none."""
+    if not value:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:12]), MAX_RETRY_AFTER_SECONDS)
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    wait = date.timestamp() - datetime.fromtimestamp(now, UTC).timestamp()
+    return min(max(wait, 0.0), MAX_RETRY_AFTER_SECONDS)

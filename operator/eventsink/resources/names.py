@@ -1,0 +1,21 @@
+"""Fixed names: of the resource, labels, and field managers."""
+
+from __future__ import annotations
+
+GROUP = "eventsink.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "EventSink"
+PLURAL = "eventsinks"
+SINGULAR = "eventsink"
+SHORT_NAME = "esink"
+CATEGORY = "eventsink"
+TENANT_LABEL = "eventsink.dev/tenant"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+REST_MANAGER = "eventsink-rest"
+"""Of EventSinks and Secrets that the REST facade made."""
+OPERATOR_MANAGER = "eventsink-operator"
+"""Field manager of what the operator writes."""
+ROUTER_MANAGER = "eventsink-router"
+OPERATOR_LABELS = {MANAGED_BY_LABEL: OPERATOR_MANAGER, "app.kubernetes.io/part-of": "eventsink"}
+"""Of Secrets that the operator makes."""

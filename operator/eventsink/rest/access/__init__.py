@@ -1,0 +1,1 @@
+"""Who may use the facade: API keys and ServiceAccount tokens."""

@@ -1,0 +1,184 @@
+"""Where the records of API keys are kept: a Secret in a cluster, a file in standalone. For `eventsink keys`, and for reading what it wrote."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from eventsink.kube.client import MERGE_PATCH, Api, ApiError, Conflict, NotFound, Object
+from eventsink.kube.objects import get_secret, secret_data, secrets_path
+from eventsink.rest.access.keys import MAX_KEYS, KeyRecord, read_records
+from eventsink.runtime.files import write_private
+
+LOCK_SECONDS = 10.0
+"""How long a change waits for those of others, which take a few milliseconds."""
+LOCK_PAUSE_SECONDS = 0.02
+KEYS_SECRET_TYPE = "eventsink.dev/rest-keys"
+
+
+class KeyStoreError(Exception):
+    """The records cannot be read or written; the text says what to do."""
+
+
+class KeyStore(Protocol):
+    """A place of records."""
+
+    async def records(self) -> dict[str, KeyRecord]:
+        """All records by id."""
+        ...
+
+    async def add(self, record: KeyRecord) -> None:
+        """Keep one more."""
+        ...
+
+    async def remove(self, ident: str) -> bool:
+        """Drop one; whether it was there."""
+        ...
+
+
+class SecretKeyStore:
+    """Records as the data of a Secret, one key each, so that two who write at once do not undo each other."""
+
+    def __init__(self, api: Api, namespace: str, name: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._name = name
+
+    async def records(self) -> dict[str, KeyRecord]:
+        try:
+            return records_of(await get_secret(self._api, self._namespace, self._name))
+        except NotFound:
+            return {}
+        except ApiError as error:
+            raise self._error(error) from None
+
+    async def add(self, record: KeyRecord) -> None:
+        if len(await self.records()) >= MAX_KEYS:
+            raise KeyStoreError(f"there are {MAX_KEYS} keys already; revoke some first")
+        data = {record.id: base64.b64encode(record.model_dump_json().encode()).decode()}
+        try:
+            if await self._patch(data):
+                return
+            body: Object = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": self._name, "namespace": self._namespace},
+                "type": KEYS_SECRET_TYPE,
+                "data": data,
+            }
+            try:
+                await self._api.request("POST", secrets_path(self._namespace), body=body)
+            except Conflict:
+                await self._patch(data)
+        except ApiError as error:
+            raise self._error(error) from None
+
+    async def remove(self, ident: str) -> bool:
+        if ident not in await self.records():
+            return False
+        try:
+            return await self._patch({ident: None})
+        except ApiError as error:
+            raise self._error(error) from None
+
+    async def _patch(self, data: Mapping[str, str | None]) -> bool:
+        path = secrets_path(self._namespace, self._name)
+        try:
+            await self._api.request("PATCH", path, body={"data": dict(data)}, content_type=MERGE_PATCH)
+        except NotFound:
+            return False
+        return True
+
+    def _error(self, error: ApiError) -> KeyStoreError:
+        return KeyStoreError(f"the Secret {self._namespace}/{self._name} cannot be used: {error}")
+
+
+class FileKeyStore:
+    """Records in a file that only its owner may read."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    async def records(self) -> dict[str, KeyRecord]:
+        return records_in(self._file)
+
+    async def add(self, record: KeyRecord) -> None:
+        with self._alone():
+            records = records_in(self._file)
+            if len(records) >= MAX_KEYS:
+                raise KeyStoreError(f"there are {MAX_KEYS} keys already; revoke some first")
+            self._write({**records, record.id: record})
+
+    async def remove(self, ident: str) -> bool:
+        with self._alone():
+            records = records_in(self._file)
+            found = records.pop(ident, None)
+            if found is not None:
+                self._write(records)
+        return found is not None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While nobody else changes the file; waits for those that do."""
+        try:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(f"{self._file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise KeyStoreError(f"{self._file}: cannot be written: {error.strerror}") from None
+        try:
+            until = time.monotonic() + LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise KeyStoreError(f"{self._file}: another process changes it; try again") from None
+                    time.sleep(LOCK_PAUSE_SECONDS)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write(self, records: Mapping[str, KeyRecord]) -> None:
+        text = json.dumps({ident: json.loads(one.model_dump_json()) for ident, one in records.items()}, indent=1)
+        try:
+            write_private(self._file, text)
+        except OSError as error:
+            raise KeyStoreError(f"{self._file}: cannot be written: {error.strerror}") from None
+
+
+def records_of(secret: Object) -> dict[str, KeyRecord]:
+    """The records in a Secret; those that cannot be read are passed over."""
+    texts = {name: value.decode("utf-8", "replace") for name, value in secret_data(secret).items()}
+    return read_records(texts)[0]
+
+
+def records_in(file: Path) -> dict[str, KeyRecord]:
+    """The records in a file; none where there is no file.
+
+    Raises
+    ------
+    KeyStoreError
+        It cannot be read, or is not what was written.
+    """
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise KeyStoreError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise KeyStoreError(f"{file}: is not a file of API keys") from None
+    if not isinstance(content, dict):
+        raise KeyStoreError(f"{file}: is not a file of API keys")
+    records, unreadable = read_records({str(name): json.dumps(value) for name, value in content.items()})
+    if unreadable:
+        raise KeyStoreError(f"{file}: holds what is no API key; it was changed by hand")
+    return records

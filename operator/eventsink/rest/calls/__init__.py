@@ -1,0 +1,1 @@
+"""What the facade does, without HTTP."""

@@ -1,0 +1,1 @@
+"""The facade's HTTP server and its OpenAPI document."""

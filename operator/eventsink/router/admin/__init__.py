@@ -1,0 +1,1 @@
+"""The router's admin API and its client."""

@@ -1,0 +1,1 @@
+"""Sends what waits: one worker for each sink."""

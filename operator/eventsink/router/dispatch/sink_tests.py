@@ -1,0 +1,215 @@
+"""Test alerts: one marked alert to one sink, through the queue and dispatch like any other, and what became of it.
+
+No matching rule is asked, since the test is about the destination, and nothing of it is kept in what the sink was told: each test is told.
+What cannot be delivered at once is tried again for a minute and is a dead letter then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from eventsink.alerts.alert import Alert, Links, Severity, Status, alert_id, fingerprint_of
+from eventsink.router.dispatch.dispatcher import Dispatcher
+from eventsink.router.queue.protocol import Batch, Delivery, NewDelivery, Payload, PayloadKind, Queue
+from eventsink.runtime.logs import get_logger
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Outcome
+from eventsink.sinks.sink import Sink
+
+ALERT_NAME = "EventSinkTest"
+SOURCE = "eventsink-test"
+MAX_AGE_SECONDS = 60.0
+"""How long a test alert is tried."""
+MAX_UNDER_WAY = 100
+"""Tests that are waited for at once, of all sinks."""
+MAX_UNDER_WAY_OF_A_SINK = 5
+RETRY_AFTER_SECONDS = 5
+SUMMARY = "This is a test alert. Nothing is wrong and there is nothing to do."
+
+_encoder = msgspec.json.Encoder()
+
+
+class CannotTest(Exception):
+    """The sink may not send at present; the text says why."""
+
+
+class TooManyTests(Exception):
+    """As many tests as allowed are under way; the text says of what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a test alert while it was waited for."""
+
+    id: str
+    """Of the delivery; with it, `eventsink deliveries --id` finds it as long as it is not delivered."""
+    delivered: bool
+    status: str
+    """Class of the receiver's HTTP answer, such as `4xx`; empty where there was none."""
+    reason: str
+    """CamelCase, as in `Failed.reason`; empty where it was delivered, `NoOutcome` where it still waits."""
+    message: str
+    """A sentence; shows of a URL its scheme and host only, and nothing of what the receiver answered."""
+    seconds: float
+    """From the call to the outcome."""
+
+
+class SinkTests:
+    """Sends test alerts and waits for what becomes of them.
+
+    Parameters
+    ----------
+    queue
+        Where they are put; its commits tell the deliveries' ids.
+    dispatcher
+        Tells of each attempt to a sink that is watched.
+    """
+
+    def __init__(self, queue: Queue, dispatcher: Dispatcher) -> None:
+        self._queue = queue
+        self._dispatcher = dispatcher
+        self._under_way: Counter[str] = Counter()
+        self._ids: dict[str, str] = {}
+        """Key of a test alert that is waited for -> id of its delivery; empty before it is committed."""
+        queue.subscribe(self._committed)
+
+    async def test(self, sink: Sink, wait: float) -> Verdict:
+        """Send a test alert to a sink and wait for what becomes of the first attempt, at most `wait` seconds.
+
+        The alert is on its way once this waits: who does not wait any longer takes nothing back.
+
+        Raises
+        ------
+        CannotTest
+            The sink is suspended or withdrawn.
+        TooManyTests
+            Too many are under way.
+        QueueError
+            It cannot be queued; nothing was sent.
+        """
+        if blocked := self._dispatcher.blocked(sink.uid):
+            raise CannotTest(f"no test alert is sent: {blocked}")
+        if self._under_way[sink.uid] >= MAX_UNDER_WAY_OF_A_SINK:
+            raise TooManyTests(f"{MAX_UNDER_WAY_OF_A_SINK} test alerts to this sink are under way")
+        if self._under_way.total() >= MAX_UNDER_WAY:
+            raise TooManyTests(f"{MAX_UNDER_WAY} test alerts are under way")
+        key = f"test:{secrets.token_hex(16)}"
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        outcome: asyncio.Future[Outcome] = loop.create_future()
+
+        def attempted(keys: Sequence[str], result: Outcome, slow: bool) -> None:
+            # While everything fails one message at a time is tried: its failure is everybody's.
+            of_the_sink = isinstance(result, Failed) and result.failure is not FailureClass.MESSAGE and slow
+            if (key in keys or of_the_sink) and not outcome.done():
+                outcome.set_result(result)
+
+        stop_watching: Callable[[], None] = self._dispatcher.watch(sink.uid, attempted)
+        self._under_way[sink.uid] += 1
+        self._ids[key] = ""
+        try:
+            self._dispatcher.probe(sink.uid)
+            await self._queue.put(batch_of(sink, key, datetime.now(UTC)))
+            get_logger().info("a test alert was queued", uid=sink.uid, sink=f"{sink.namespace}/{sink.name}", tenant=sink.tenant)
+            try:
+                async with asyncio.timeout(max(0.0, wait - (loop.time() - began))):
+                    result: Outcome | None = await outcome
+            except TimeoutError:
+                result = None
+            return verdict_of(self._ids[key], result, self._dispatcher.last_error(sink.uid), loop.time() - began, wait)
+        finally:
+            stop_watching()
+            del self._ids[key]
+            self._under_way[sink.uid] -= 1
+            if not self._under_way[sink.uid]:
+                del self._under_way[sink.uid]
+
+    def _committed(self, deliveries: Sequence[Delivery]) -> None:
+        if self._ids:
+            for delivery in deliveries:
+                if delivery.key in self._ids:
+                    self._ids[delivery.key] = delivery.id
+
+
+def verdict_of(identifier: str, outcome: Outcome | None, last_error: str, seconds: float, wait: float) -> Verdict:
+    """What is told of a test; `outcome` is None when none came in time."""
+    seconds = round(seconds, 3)
+    if isinstance(outcome, Delivered):
+        return Verdict(identifier, True, _class(outcome.status_code), "", "the test alert arrived", seconds)
+    if isinstance(outcome, Failed):
+        return Verdict(identifier, False, _class(outcome.status_code), outcome.reason, outcome.message, seconds)
+    text = f"the test alert was not delivered within {wait:g} s; it is tried for {MAX_AGE_SECONDS:g} s in all"
+    if last_error:
+        text += f"; the last error of the sink is {last_error}"
+    return Verdict(identifier, False, "", "NoOutcome", text, seconds)
+
+
+def batch_of(sink: Sink, key: str, now: datetime) -> Batch:
+    """The test alert for one sink, as it is queued: in the form that the sink is sent otherwise."""
+    alert = marked_alert(sink, key, now)
+    if sink.webhook is not None and sink.webhook.format == "alertmanager":
+        payload = Payload(PayloadKind.GROUP, _encoder.encode(_notification(alert, key)), alert.name)
+    else:
+        payload = Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name)
+    return Batch([payload], [NewDelivery(0, sink.uid, sink.tenant, key, alert.status.value, MAX_AGE_SECONDS)])
+
+
+def marked_alert(sink: Sink, key: str, now: datetime) -> Alert:
+    """A marked alert: one of its kind each time (`key`)."""
+    labels = {"alertname": ALERT_NAME, "severity": "info", "eventsink_test": key.removeprefix("test:")}
+    fingerprint = fingerprint_of(sink.tenant, SOURCE, labels)
+    return Alert(
+        id=alert_id(fingerprint, now, Status.EVENT),
+        fingerprint=fingerprint,
+        source=SOURCE,
+        tenant=sink.tenant,
+        status=Status.EVENT,
+        severity=Severity.INFORMATIONAL,
+        name=ALERT_NAME,
+        summary=SUMMARY,
+        description=f"Somebody asked for it, to see whether the EventSink {sink.namespace}/{sink.name} delivers.",
+        namespace="",
+        labels=labels,
+        annotations={"summary": SUMMARY},
+        starts_at=now,
+        ends_at=None,
+        links=Links(),
+    )
+
+
+def _notification(alert: Alert, key: str) -> dict[str, Any]:
+    """The alert as a group in Alertmanager's webhook format, version 4 (https://prometheus.io/docs/alerting/latest/configuration/)."""
+    shown = {name: value for name, value in alert.labels.items() if name != "eventsink_test"}
+    return {
+        "version": "4",
+        "groupKey": key,
+        "truncatedAlerts": 0,
+        "status": "firing",
+        "receiver": SOURCE,
+        "groupLabels": {"alertname": alert.name},
+        "commonLabels": shown,
+        "commonAnnotations": alert.annotations,
+        "externalURL": "",
+        "alerts": [
+            {
+                "status": "firing",
+                "labels": alert.labels,
+                "annotations": {**alert.annotations, "description": alert.description},
+                "startsAt": alert.starts_at,
+                "endsAt": "0001-01-01T00:00:00Z",
+                "generatorURL": "",
+                "fingerprint": alert.fingerprint[:16],
+            }
+        ],
+    }
+
+
+def _class(status_code: int | None) -> str:
+    return f"{status_code // 100}xx" if status_code is not None and status_code < 600 else ""

@@ -1,0 +1,58 @@
+"""What dispatch keeps of one sink at work, and the settings of dispatch."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic import Field
+
+from eventsink.router.dispatch.health import DeliveringState, SinkHealth
+from eventsink.router.dispatch.lane import Lane
+from eventsink.router.dispatch.retry import RetrySettings
+from eventsink.runtime.settings import Seconds, Settings
+from eventsink.sinks.sender import Sender
+from eventsink.sinks.sink import Sink
+
+
+class DispatchSettings(Settings):
+    """How much is on its way, and how much is kept in memory."""
+
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Messages on their way to one sink at once; those about one alert always leave one after the other."""
+    max_in_flight: int = Field(default=2048, ge=1)
+    """Messages on their way in all."""
+    window: int = Field(default=5000, ge=1000)
+    """Waiting deliveries of one sink that are kept in memory; the rest stays in the queue. Not below the largest batch."""
+    max_in_memory: int = Field(default=50_000, ge=1000)
+    """Waiting deliveries of all sinks that are kept in memory."""
+    expiry_interval: Seconds = Field(default=5.0, gt=0)
+    """Between two looks for deliveries that have reached their sink's maxAge."""
+    slack_interval: Seconds = Field(default=1.0, gt=0)
+    """Between two messages to one Slack channel, from all sinks that share it: Slack takes about one a second."""
+    retry: RetrySettings = RetrySettings()
+
+
+class Station:
+    """A sink at work: its lane, its sender, its health."""
+
+    def __init__(self, sink: Sink, lane: Lane) -> None:
+        self.sink = sink
+        self.lane = lane
+        self.sender: Sender | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.timer: asyncio.TimerHandle | None = None
+        self.place = ""
+        """Where messages are spaced out (see `router.pace`); empty: nowhere."""
+        self.turn_at = 0.0
+        """Queue clock: when to ask again for a turn there."""
+        self.refilling = False
+        self.missed = False
+        """Whether something was committed for it while the queue was read."""
+        self.last_delivered: float | None = None
+        self.last_error = ""
+        self.state = DeliveringState.UNKNOWN
+        self.reason = "NothingSent"
+        self.message = "nothing was sent yet"
+
+    def health(self) -> SinkHealth:
+        return SinkHealth(self.state, self.reason, self.message, self.last_delivered, self.last_error, len(self.lane))

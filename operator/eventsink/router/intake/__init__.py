@@ -1,0 +1,1 @@
+"""Takes alerts over HTTP: connections, authentication, responses."""

@@ -1,0 +1,263 @@
+"""The door for alerts: authenticates a request, has its body accepted, and answers when everything is on disk.
+
+    POST /v1/alerts/<source>            Authorization: Bearer <token>
+    POST /v1/alerts/<source>/<token>    where the source allows it; paths are never logged
+
+200 {"accepted": n, "rejected": [{"index", "reason"}]}; errors are {"error": "a sentence"}. What Alertmanager should send again is answered
+503 with Retry-After, never 429, which it takes for final.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
+from urllib.parse import unquote
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from eventsink.alerts.alert import Rejection, UnusablePayload
+from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
+from eventsink.router.planning.tenants import Refusal
+from eventsink.router.queue.protocol import QueueError, QueueFull
+from eventsink.router.sources import Source, authenticate
+from eventsink.runtime.logs import Repeated, get_logger
+
+PATH = "/v1/alerts/"
+UNUSABLE = "Unusable"
+"""Reason of alerts, and of whole requests, that cannot be read; the others are those of `Refusal`."""
+RETRY_SOON_SECONDS = 5
+RETRY_LATER_SECONDS = 30
+"""Asked of a source when the queue is full: it takes a while to drain."""
+_TOO_MANY = "too many requests are under way (intake.maxRequestsUnderWay)"
+_encoder = msgspec.json.Encoder()
+
+Accept = Callable[[Source, bytes], Awaitable[Accepted]]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a request before its body."""
+
+    method: str
+    path: str
+    """As it stands in the request line, without the query."""
+    authorization: str
+    content_encoding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status, a JSON body and extra header lines (each ended by CRLF)."""
+
+    status: int
+    body: bytes
+    headers: bytes = b""
+
+
+def error(status: int, sentence: str, headers: bytes = b"") -> Answer:
+    """An error as every client gets it."""
+    return Answer(status, _encoder.encode({"error": sentence}), headers)
+
+
+class IntakeMetrics:
+    """What is counted at the door."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "eventsink_router_intake_requests",
+            "Requests by source (empty: none was told) and status code.",
+            ["source", "code"],
+            registry=registry,
+        )
+        self.alerts = Counter("eventsink_router_alerts_accepted", "Alerts taken, by source.", ["source"], registry=registry)
+        self.rejected = Counter(
+            "eventsink_router_alerts_rejected", "Alerts not taken, by source and reason.", ["source", "reason"], registry=registry
+        )
+        self.deliveries = Counter(
+            "eventsink_router_deliveries_queued", "Deliveries queued, by source.", ["source"], registry=registry
+        )
+        # `labels` costs more than `inc`; sources and codes are few.
+        self.requests_of = cache(self.requests.labels)
+        self.alerts_of = cache(self.alerts.labels)
+        self.deliveries_of = cache(self.deliveries.labels)
+        self.under_way = Gauge("eventsink_router_intake_under_way", "Requests being accepted at this moment.", registry=registry)
+        self.duration = Histogram(
+            "eventsink_router_intake_duration_seconds",
+            "From the whole request to its answer, which waits for the disk.",
+            registry=registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+
+
+class Intake:
+    """Decides on requests; knows nothing of sockets.
+
+    Parameters
+    ----------
+    sources
+        By name.
+    accept
+        Takes a body and returns when it is stored (`Acceptor.accept`).
+    max_under_way
+        Requests accepted at once; more are answered 503.
+    """
+
+    def __init__(self, sources: dict[str, Source], accept: Accept, metrics: IntakeMetrics, *, max_under_way: int) -> None:
+        self._sources = sources
+        self._accept = accept
+        self._metrics = metrics
+        self._max_under_way = max_under_way
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._failed_logins = Repeated(60.0)
+        self._failures = Repeated(60.0)
+        self._refusals = Repeated(60.0)
+        self.stopping = False
+        """Set: every request is answered 503."""
+
+    async def until_idle(self, timeout: float) -> bool:
+        """Wait until no request is being accepted, at most `timeout` seconds; whether that came about."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def refusal(self, status: int, sentence: str, source: Source | None = None) -> Answer:
+        """The answer to a request that is given up while it is read, counted; it will not be taken when it comes again."""
+        self._metrics.requests.labels(source.name if source is not None else "", str(status)).inc()
+        if source is not None:
+            self._log_refusal(source, sentence)
+        return error(status, sentence)
+
+    def later(self, sentence: str, source: Source | None = None) -> Answer:
+        """The answer to what is too much at this moment, counted."""
+        self._metrics.requests.labels(source.name if source is not None else "", "503").inc()
+        return _later(sentence, RETRY_SOON_SECONDS)
+
+    def admit(self, head: Head) -> Source | Answer:
+        """Decide on a request before its body is read: the source that sends it, or the answer to give at once."""
+        answer = self._admit(head)
+        if isinstance(answer, Answer):
+            self._metrics.requests.labels("", str(answer.status)).inc()
+        return answer
+
+    def _admit(self, head: Head) -> Source | Answer:
+        if not head.path.startswith(PATH):
+            return error(404, "nothing is served here; alerts are posted to /v1/alerts/<source>")
+        if head.method != "POST":
+            return error(405, "alerts are posted: use POST", b"Allow: POST\r\n")
+        name, _, in_path = head.path[len(PATH) :].partition("/")
+        scheme, _, in_header = head.authorization.partition(" ")
+        token = in_header.strip() if scheme.lower() == "bearer" else ""
+        source = authenticate(self._sources, name, unquote(in_path) if in_path else token)
+        if source is None or (in_path and not source.settings.path_token):
+            self._log_failed_login(name)
+            return error(
+                401, "no such source, or not its token: send Authorization: Bearer <token>", b"WWW-Authenticate: Bearer\r\n"
+            )
+        if head.content_encoding not in ("", "identity"):
+            return error(415, "compressed bodies are not taken: leave out Content-Encoding")
+        if self.stopping:
+            return _later("the router is stopping", RETRY_SOON_SECONDS)
+        if self._under_way >= self._max_under_way:
+            return _later(_TOO_MANY, RETRY_SOON_SECONDS)
+        return source
+
+    async def handle(self, source: Source, body: bytes) -> Answer:
+        """Have a body accepted and say what became of it. Never raises but for cancellation."""
+        if self._under_way >= self._max_under_way:  # those that came in at once were all admitted
+            return self.later(_TOO_MANY, source)
+        started = time.perf_counter()
+        self._under_way += 1
+        self._idle.clear()
+        self._metrics.under_way.set(self._under_way)
+        try:
+            answer = await self._handle(source, body)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+            self._metrics.under_way.set(self._under_way)
+            self._metrics.duration.observe(time.perf_counter() - started)
+        self._metrics.requests_of(source.name, str(answer.status)).inc()
+        return answer
+
+    async def _handle(self, source: Source, body: bytes) -> Answer:
+        try:
+            accepted = await self._accept(source, body)
+        except UnusablePayload as unusable:
+            self._metrics.rejected.labels(source.name, UNUSABLE).inc()
+            self._log_refusal(source, str(unusable))
+            return error(400, str(unusable))
+        except NothingAccepted as nothing:
+            self._count_rejected(source, nothing.rejected, nothing.refusals)
+            return error(403, str(nothing))
+        except NotLoaded:
+            return _later("the router has not loaded all sinks yet", RETRY_SOON_SECONDS)
+        except QueueFull as full:
+            self._log_failure(str(full))
+            return _later(str(full), RETRY_LATER_SECONDS)
+        except QueueError as unavailable:
+            self._log_failure(str(unavailable))
+            return _later("the alerts could not be stored", RETRY_SOON_SECONDS)
+        except Exception:
+            get_logger().exception("a request failed", source=source.name)
+            return error(500, "the router failed; see its log")
+        self._metrics.alerts_of(source.name).inc(accepted.alerts)
+        self._metrics.deliveries_of(source.name).inc(accepted.deliveries)
+        self._count_rejected(source, accepted.rejected, accepted.refusals)
+        return Answer(200, _encoder.encode({"accepted": accepted.alerts, "rejected": [_shown(one) for one in accepted.rejected]}))
+
+    def _count_rejected(self, source: Source, rejected: Sequence[Rejection], refusals: Sequence[Refusal]) -> None:
+        for refusal in refusals:
+            self._metrics.rejected.labels(source.name, refusal.value).inc()
+        unusable = len(rejected) - len(refusals)
+        if unusable:
+            self._metrics.rejected.labels(source.name, UNUSABLE).inc(unusable)
+        if rejected:
+            # Few sources show anybody what they are answered.
+            self._log_refusal(source, f"alerts[{rejected[0].index}]: {rejected[0].reason}", alerts=len(rejected))
+
+    def _log_refusal(self, source: Source, reason: str, **facts: int) -> None:
+        more = self._refusals.due()
+        if more is not None:
+            get_logger().warning("alerts were refused", source=source.name, reason=reason, more=more, **facts)
+
+    def _log_failed_login(self, name: str) -> None:
+        more = self._failed_logins.due()
+        if more is not None:
+            # Another name may be a token in the wrong place.
+            get_logger().warning("a request had no valid token", source=name if name in self._sources else "", more=more)
+
+    def _log_failure(self, reason: str) -> None:
+        more = self._failures.due()
+        if more is not None:
+            get_logger().error("alerts could not be stored", reason=reason, more=more)
+
+
+def _later(sentence: str, seconds: int) -> Answer:
+    return error(503, f"{sentence}; send it again later", b"Retry-After: %d\r\n" % seconds)
+
+
+def _shown(rejection: Rejection) -> dict[str, object]:
+    return {"index": rejection.index, "reason": rejection.reason}
+
+
+def rendered(answer: Answer, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    """An answer as it goes over the wire; to HEAD without its body."""
+    return b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s%s\r\n%s" % (
+        answer.status,
+        HTTPStatus(answer.status).phrase.encode(),
+        len(answer.body),
+        answer.headers,
+        b"" if keep_alive else b"Connection: close\r\n",
+        b"" if head_only else answer.body,
+    )

@@ -1,0 +1,137 @@
+"""Listens for senders of alerts: address, certificate, bounds over all connections, and the end of taking alerts."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from eventsink.router.intake.connection import IntakeConnection
+from eventsink.router.intake.requests import Intake
+from eventsink.runtime.address import Address, split_address
+from eventsink.runtime.logs import get_logger
+from eventsink.runtime.settings import ConfigurationError, Seconds, Settings
+
+BACKLOG = 1024
+CERTIFICATE_REREAD_SECONDS = 60.0
+"""Certificate and key are read again after this, so that a renewed one counts without a restart."""
+
+
+class IntakeSettings(Settings):
+    """Where alerts are taken, and the bounds of what is taken at once."""
+
+    address: Address = "127.0.0.1:8080"
+    """`host:port`. In manifests/router: 0.0.0.0:8080."""
+    max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
+    """Of one request; larger ones are answered 413. Groups by namespace keep notifications small."""
+    max_held_bytes: int = Field(default=64 * 1024**2, ge=1024)
+    """Of all bodies that are in memory at once; more are answered 503. What is made of a body takes several times its size."""
+    max_connections: int = Field(default=2000, ge=1)
+    """Open at once; more are answered 503 and closed."""
+    max_requests_under_way: int = Field(default=512, ge=1)
+    """Accepted at once; more are answered 503."""
+    read_timeout: Seconds = 15.0
+    """From the first byte of a request to its last."""
+    idle_timeout: Seconds = 120.0
+    """How long a connection without a request is kept."""
+    tls_certificate_file: Path | None = None
+    """PEM; with tlsKeyFile, HTTPS is spoken."""
+    tls_key_file: Path | None = None
+    """PEM, of tlsCertificateFile."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> IntakeSettings:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("set both tlsCertificateFile and tlsKeyFile, or none")
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError("maxHeldBytes must be at least maxBodyBytes")
+        return self
+
+
+class IntakeServer:
+    """Listens, and hands requests to an `Intake`."""
+
+    def __init__(self, settings: IntakeSettings, intake: Intake) -> None:
+        self.settings = settings
+        self.intake = intake
+        self.connections: set[IntakeConnection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.held_bytes = 0
+        """Of all bodies that are in memory."""
+        self._server: asyncio.Server | None = None
+        self._context: ssl.SSLContext | None = None
+        self._rereading: asyncio.TimerHandle | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port.
+
+        Raises
+        ------
+        OSError
+            The address cannot be bound.
+        ConfigurationError
+            The certificate cannot be used.
+        """
+        host, port = split_address(self.settings.address)
+        loop = asyncio.get_running_loop()
+        self._context = _tls(self.settings)
+        self._server = await loop.create_server(
+            lambda: IntakeConnection(self), host, port, ssl=self._context, backlog=BACKLOG, reuse_address=True
+        )
+        if self._context is not None:
+            self._rereading = loop.call_later(CERTIFICATE_REREAD_SECONDS, self.reread_certificate)
+        bound = int(self._server.sockets[0].getsockname()[1])
+        get_logger().info("listening", part="intake", process="router", port=bound)
+        return bound
+
+    def reread_certificate(self) -> None:
+        """Use what is in the files now for new connections, and read again later; what cannot be used changes nothing."""
+        if self._context is None or self.intake.stopping:
+            return
+        try:
+            # A certificate without its key would spoil the context that is in use, so a fresh one is tried first.
+            _tls(self.settings)
+            _load_certificate(self._context, self.settings)
+        except ConfigurationError as error:
+            get_logger().warning("the certificate cannot be read again; the one read last stays", reason=str(error))
+        if self._rereading is not None:
+            self._rereading.cancel()
+        self._rereading = asyncio.get_running_loop().call_later(CERTIFICATE_REREAD_SECONDS, self.reread_certificate)
+
+    def stop_accepting(self) -> None:
+        """Take no new connections; answer 503 on those that are open, and end each after its answer."""
+        self.intake.stopping = True
+        if self._rereading is not None:
+            self._rereading.cancel()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.end_when_idle()
+
+    async def close(self) -> None:
+        """End what is still open."""
+        for connection in list(self.connections):
+            connection.abort()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+
+def _tls(settings: IntakeSettings) -> ssl.SSLContext | None:
+    if settings.tls_certificate_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load_certificate(context, settings)
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, settings: IntakeSettings) -> None:
+    assert settings.tls_certificate_file is not None
+    try:
+        context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError):
+        raise ConfigurationError(
+            "intake.tlsCertificateFile and intake.tlsKeyFile cannot be used together: check both files"
+        ) from None

@@ -1,0 +1,1 @@
+"""Decides what each sink is to be notified of: tenant, match, what is new."""

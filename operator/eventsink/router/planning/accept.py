@@ -1,0 +1,257 @@
+"""From the bytes of a request to a committed batch: parse, tenant, match, news, commit. Each step is a function with a name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from eventsink.alerts.alert import Alert, Payload, Rejection, Status
+from eventsink.router.directory import SinkDirectory
+from eventsink.router.planning.match import SinkIndex
+from eventsink.router.planning.state import StateSettings, ToldState, to_tell
+from eventsink.router.planning.tenants import Refusal, Refused, tenant_of
+from eventsink.router.queue import protocol as q
+from eventsink.router.queue.protocol import Batch, NewDelivery, PayloadKind, Queue, Told
+from eventsink.router.sources import Source
+from eventsink.sinks.sink import Sink
+
+_encoder = msgspec.json.Encoder()
+
+
+class NotLoaded(Exception):
+    """The router does not know all sinks yet: nothing may be accepted."""
+
+
+class NothingAccepted(ValueError):
+    """No alert of the payload was taken, since none that can be used has a tenant; the text is the first one's sentence."""
+
+    def __init__(self, sentence: str, rejected: Sequence[Rejection] = (), refusals: Sequence[Refusal] = ()) -> None:
+        super().__init__(sentence)
+        self.rejected = rejected
+        self.refusals = refusals
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a request: how many alerts were taken, which were not, how many deliveries were queued."""
+
+    alerts: int
+    rejected: Sequence[Rejection]
+    deliveries: int
+    refusals: Sequence[Refusal] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """An alert that has its tenant, with its place in the payload."""
+
+    index: int
+    alert: Alert
+
+
+class Acceptor:
+    """Takes payloads of sources into the queue."""
+
+    def __init__(
+        self, directory: SinkDirectory, index: SinkIndex, state: ToldState, queue: Queue, settings: StateSettings
+    ) -> None:
+        self._directory = directory
+        self._index = index
+        self._state = state
+        self._queue = queue
+        self._settings = settings
+
+    async def accept(self, source: Source, body: bytes) -> Accepted:
+        """Take one request; returns when everything is on disk.
+
+        Raises
+        ------
+        NotLoaded
+            Sinks or tenancy are not known yet.
+        UnusablePayload
+            Nothing in the body can be used.
+        NothingAccepted
+            No alert in it has a tenant that the source may name.
+        QueueFull, QueueUnavailable
+            It could not be stored; nothing was.
+        """
+        if not self._directory.loaded:
+            raise NotLoaded
+        payload = source.parse(body)
+        owned, refused = assign(source, payload, self._directory.tenancy.owners)
+        rejected = [*payload.rejected, *(Rejection(index, one.sentence) for index, one in refused)]
+        rejected.sort(key=_index)
+        refusals = [one.why for _, one in refused]
+        if not owned:
+            index, first = refused[0]
+            raise NothingAccepted(f"no alert was taken; alerts[{index}]: {first.sentence}", rejected, refusals)
+        batch, undo = self._plan(source, payload, body, owned, refused)
+        # An empty batch waits too: what it repeats may be in a commit that is still under way.
+        await self._queue.put(batch, undo)
+        return Accepted(len(owned), rejected, len(batch.deliveries), refusals)
+
+    def _plan(
+        self, source: Source, payload: Payload, body: bytes, owned: Sequence[Owned], refused: Sequence[tuple[int, Refused]]
+    ) -> tuple[Batch, Callable[[], None]]:
+        """What each sink is to be told, as a batch; the state in memory is stepped forward, `undo` steps it back."""
+        now = self._queue.clock()
+        builder = BatchBuilder(payload, body)
+        undos: list[Callable[[], None]] = []
+
+        def undo_all() -> None:
+            for undo in reversed(undos):
+                undo()
+
+        try:
+            repeat = True
+            if payload.group is not None:
+                ids = said(source, payload, owned, refused)
+                repeat, undo = self._state.hear(source.name, payload.group.key, ids, now)
+                undos.append(undo)
+            for sink, wanted in group_by_sink(owned, self._index).values():
+                self._tell(sink, wanted, builder, undos, now=now, repeat=repeat)
+        except BaseException:
+            undo_all()
+            raise
+        return builder.build(), undo_all
+
+    def _tell(
+        self,
+        sink: Sink,
+        wanted: Sequence[Owned],
+        builder: BatchBuilder,
+        undos: list[Callable[[], None]],
+        *,
+        now: float,
+        repeat: bool,
+    ) -> None:
+        """Add to the batch what one sink is to be told."""
+        alerts = [one.alert for one in wanted]
+        known = self._state.known(sink, alerts)
+        news = to_tell(alerts, known, now=now, ha_window=self._settings.ha_window, repeat=repeat)
+        undos.append(self._state.see(known, now))
+        chosen = [index for index in news if shown(sink, alerts[index])]
+        if chosen and builder.sends_groups(sink):
+            # The group goes as it came once anything in it is to be told.
+            chosen = [index for index, alert in enumerate(alerts) if shown(sink, alert)]
+            builder.add_group(sink, [wanted[index] for index in chosen])
+        else:
+            builder.add_alerts(sink, [wanted[index] for index in chosen])
+        # An end that the sink does not want is noted all the same: what fires again after it is news.
+        if noted := sorted({*news, *chosen}):
+            records, undo = self._state.tell(sink, [alerts[index] for index in noted], now)
+            builder.told += records
+            undos.append(undo)
+
+
+def assign(source: Source, payload: Payload, owners: Mapping[str, str]) -> tuple[list[Owned], list[tuple[int, Refused]]]:
+    """Give each alert its tenant, or say why it has none."""
+    owned, refused = [], []
+    for index, incoming in zip(payload.positions(), payload.alerts, strict=True):
+        tenant = tenant_of(source.settings, incoming.labels, owners)
+        if isinstance(tenant, Refused):
+            refused.append((index, tenant))
+        else:
+            alert = incoming.identify(source=source.name, tenant=tenant, dropped_labels=source.dropped_labels)
+            owned.append(Owned(index, alert))
+    return owned, refused
+
+
+def _index(rejection: Rejection) -> int:
+    return rejection.index
+
+
+def said(source: Source, payload: Payload, owned: Sequence[Owned], refused: Sequence[tuple[int, Refused]]) -> frozenset[str]:
+    """What a notification says, as the ids of its alerts; those that belong to nobody count too, for they may be why it came."""
+    ids = {one.alert.id for one in owned}
+    if refused:
+        unowned = {index for index, _ in refused}
+        for index, incoming in zip(payload.positions(), payload.alerts, strict=True):
+            if index in unowned:
+                ids.add(incoming.identify(source=source.name, tenant="", dropped_labels=source.dropped_labels).id)
+    return frozenset(ids)
+
+
+def group_by_sink(owned: Sequence[Owned], index: SinkIndex) -> dict[str, tuple[Sink, list[Owned]]]:
+    """uid -> the sink and the alerts that it wants; copies of one alert, which differ in dropped labels only, are one."""
+    wanted: dict[str, tuple[Sink, dict[str, Owned]]] = {}
+    for one in owned:
+        for sink in index.matching(one.alert):
+            alerts = wanted.setdefault(sink.uid, (sink, {}))[1]
+            other = alerts.get(one.alert.fingerprint)
+            alerts[one.alert.fingerprint] = one if other is None else merged(other, one)
+    return {uid: (sink, list(alerts.values())) for uid, (sink, alerts) in wanted.items()}
+
+
+def merged(one: Owned, other: Owned) -> Owned:
+    """Which of two copies of an alert stands for both, as Alertmanager merges them: it fires while one does, since the earlier time."""
+    if one.alert.status is not other.alert.status:
+        return one if one.alert.status is Status.FIRING else other
+    return other if other.alert.starts_at < one.alert.starts_at else one
+
+
+def shown(sink: Sink, alert: Alert) -> bool:
+    """Whether the sink wants to hear of an alert of this status."""
+    return sink.delivery.send_resolved or alert.status is not Status.RESOLVED
+
+
+class BatchBuilder:
+    """Collects the deliveries of one request; bytes that several sinks get are stored once."""
+
+    def __init__(self, payload: Payload, body: bytes) -> None:
+        self._payload = payload
+        self._body = body
+        self._payloads: list[q.Payload] = []
+        self._deliveries: list[NewDelivery] = []
+        self._stored: dict[object, int] = {}
+        self._raw = {index: incoming.raw for index, incoming in zip(payload.positions(), payload.alerts, strict=True)}
+        self.told: list[Told] = []
+
+    def sends_groups(self, sink: Sink) -> bool:
+        """Whether the sink gets groups as the source wrote them."""
+        return self._payload.envelope is not None and sink.webhook is not None and sink.webhook.format == "alertmanager"
+
+    def add_alerts(self, sink: Sink, chosen: Sequence[Owned]) -> None:
+        """One delivery for each alert; those of one alert leave in order."""
+        for one in chosen:
+            alert = one.alert
+            payload = self._store(one.index, lambda alert=alert: q.Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name))  # type: ignore[misc]
+            self._add(sink, payload, alert.fingerprint, alert.status)
+
+    def add_group(self, sink: Sink, chosen: Sequence[Owned]) -> None:
+        """One delivery for the group; those of one group leave in order."""
+        assert self._payload.group is not None
+        indices = tuple(one.index for one in chosen)
+        firing = any(one.alert.status is Status.FIRING for one in chosen)
+        group = self._payload.group
+        name = group.labels.get("alertname") or chosen[0].alert.name or group.receiver
+        payload = self._store(indices, lambda: q.Payload(PayloadKind.GROUP, self._render(indices, firing), name))
+        key = hashlib.blake2b(group.key.encode(), digest_size=16).hexdigest()
+        self._add(sink, payload, key, Status.FIRING if firing else Status.RESOLVED)
+
+    def build(self) -> Batch:
+        """The batch."""
+        return Batch(self._payloads, self._deliveries, self.told)
+
+    def _render(self, indices: tuple[int, ...], firing: bool) -> bytes:
+        """The notification with these alerts only; the very bytes where that is all of them."""
+        if len(indices) == len(self._payload.alerts) and not self._payload.rejected:
+            return self._body
+        assert self._payload.envelope is not None
+        members = dict(self._payload.envelope)
+        members["status"] = msgspec.Raw(b'"firing"' if firing else b'"resolved"')
+        members["alerts"] = msgspec.Raw(b"[" + b",".join(self._raw[index] for index in indices) + b"]")
+        return _encoder.encode(members)
+
+    def _store(self, key: object, make: Callable[[], q.Payload]) -> int:
+        number = self._stored.get(key)
+        if number is None:
+            number = self._stored[key] = len(self._payloads)
+            self._payloads.append(make())
+        return number
+
+    def _add(self, sink: Sink, payload: int, key: str, status: Status) -> None:
+        self._deliveries.append(NewDelivery(payload, sink.uid, sink.tenant, key, status.value, sink.delivery.max_age))

@@ -1,0 +1,1 @@
+"""The durable queue: its protocol, and one package for each engine."""

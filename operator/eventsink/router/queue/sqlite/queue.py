@@ -1,0 +1,365 @@
+"""The embedded queue: SQLite in one file, written by one thread that commits everything waiting at once."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import sqlite3
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field
+
+from eventsink.router.queue.protocol import (
+    Arrival,
+    Batch,
+    Burial,
+    Delivery,
+    Depth,
+    QueueFull,
+    QueueUnavailable,
+    Record,
+    Retry,
+    Selection,
+    Told,
+)
+from eventsink.router.queue.sqlite.reader import Reader
+from eventsink.router.queue.sqlite.schema import unusable
+from eventsink.router.queue.sqlite.store import Change, Store
+from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, Operation, Outcome, Put, Writer
+from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.settings import Seconds, Settings
+
+SETTLE_WITHIN_SECONDS = 0.05
+"""What arrived is noted with the next commit, at the latest after this: a crash in between sends it again."""
+HOUSEKEEPING_SECONDS = 5.0
+"""Between two looks at the disk and the dead letters, and two notes of the clock when nothing else is written."""
+
+T = TypeVar("T")
+
+
+class QueueSettings(Settings):
+    """Where the queue lies and how large it may get."""
+
+    path: Path = Path("/var/lib/eventsink/queue.db")
+    """The database file; its folder must exist and be writable."""
+    max_waiting: int = Field(default=1_000_000, ge=1)
+    """Deliveries that may wait; beyond it sources are answered 503. One takes about 1 kB on the disk and nothing in memory."""
+    max_bytes: int = Field(default=8 * 1024**3, ge=1024**2)
+    """What rows may take in the file; beyond it sources are answered 503."""
+    min_free_bytes: int = Field(default=256 * 1024**2, ge=0)
+    """Free space of the disk below which sources are answered 503, so that what arrives can still be noted."""
+    max_dead: int = Field(default=100_000, ge=0)
+    """Dead letters that are kept; the oldest make room (counted in a metric)."""
+    dead_letter_age: Seconds = 14 * 86400.0
+    """How long a dead letter is kept."""
+    max_arrived: int = Field(default=200_000, ge=0)
+    """Notes of which Slack message told which alert; the oldest make room."""
+    arrived_age: Seconds = 7 * 86400.0
+    """How long such a note is kept."""
+
+
+class SqliteQueue:
+    """A `Queue` in a file. Make it with `open`."""
+
+    def __init__(
+        self, settings: QueueSettings, store: Store, lock: int, monotonic: Callable[[], float], wall: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._lock = lock
+        self._monotonic = monotonic
+        self._wall = wall
+        self._clock_offset: float = store.clock - monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._listeners: list[Callable[[Sequence[Delivery]], None]] = []
+        self._pending: deque[Put] = deque()
+        self._pending_deliveries = 0
+        self._epoch = 0
+        self._settled: list[int] = []
+        self._settle_timer: asyncio.TimerHandle | None = None
+        self._reader = Reader(settings.path, store.id)
+        self._readers = ThreadPoolExecutor(1, "queue-reader")
+        self._waiting, self._dead = self._reader.counts()
+        self._used_bytes = store.used_bytes()
+        self._no_space = ""
+        self._closed = False
+        self._writer = Writer(store, self.clock, self._report)
+        self._writer.start()
+        self._failure_log = Repeated(60.0)
+        self.evicted = 0
+        """Dead letters dropped since the start: too many, or too old."""
+        self._check_disk()
+        self._housekeeper = self._loop.create_task(self._keep_house(), name="queue-housekeeping")
+
+    @classmethod
+    async def open(
+        cls,
+        settings: QueueSettings,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> SqliteQueue:
+        """Open the file, or make it.
+
+        Raises
+        ------
+        QueueUnavailable
+            Another process has it open, or it cannot be used; the text says what to do.
+        """
+        lock = _lock(settings.path)
+        try:
+            return cls(settings, Store(settings.path), lock, monotonic, wall)
+        except sqlite3.Error as error:
+            os.close(lock)
+            raise unusable(settings.path, error) from None
+        except BaseException:
+            os.close(lock)
+            raise
+
+    # ---- the contract: see router.queue
+
+    def clock(self) -> float:
+        return self._monotonic() + self._clock_offset
+
+    def subscribe(self, listener: Callable[[Sequence[Delivery]], None]) -> None:
+        self._listeners.append(listener)
+
+    async def put(self, batch: Batch, undo: Callable[[], None] | None = None) -> None:
+        try:
+            self._admit(batch)
+        except BaseException:
+            if undo is not None:
+                undo()
+            raise
+        self._hand_over_settled()
+        put = Put(batch, self._wall(), self.clock(), self._epoch, self._loop.create_future(), undo)
+        self._pending.append(put)
+        self._pending_deliveries += len(batch.deliveries)
+        self._writer.do(put)
+        # The commit goes on when the caller is cancelled.
+        await asyncio.shield(put.future)
+
+    async def take(self, sink: str, *, after: int, limit: int) -> list[Delivery]:
+        return await self._read(lambda reader: reader.take(sink, after, limit))
+
+    async def sinks_waiting(self) -> dict[str, int]:
+        return await self._read(Reader.sinks_waiting)
+
+    async def settle(self, delivered: Sequence[int], arrival: Arrival | None = None) -> None:
+        if arrival is not None:
+            now = self._wall()
+            await self._change(lambda store: store.arrive(delivered, arrival, now=now), keep=True)
+            return
+        self._settled.extend(delivered)
+        if self._settle_timer is None:
+            self._settle_timer = self._loop.call_later(SETTLE_WITHIN_SECONDS, self._hand_over_settled)
+
+    async def retry(self, retries: Sequence[Retry]) -> None:
+        await self._change(lambda store: store.retry(retries), keep=True)
+
+    async def bury(self, burials: Sequence[Burial]) -> None:
+        now = self._wall()
+        await self._change(lambda store: store.bury(burials, now=now), keep=True)
+
+    async def bury_sink(self, sink: str, *, reason: str, detail: str) -> int:
+        now = self._wall()
+        return -(await self._change(lambda store: store.bury_sink(sink, reason, detail, now=now), keep=True)).waiting
+
+    async def bind(self, seqs: Sequence[int], batch: str) -> None:
+        await self._change(lambda store: store.bind(seqs, batch))
+
+    async def expired(self, *, limit: int) -> list[Delivery]:
+        clock = self.clock()
+        return await self._read(lambda reader: reader.expired(clock, limit))
+
+    async def hold(self, sink: str, reason: str) -> None:
+        await self._change(lambda store: store.hold(sink, reason), keep=True)
+
+    async def held(self) -> dict[str, str]:
+        return await self._read(Reader.held)
+
+    async def replay(self, selection: Selection, *, max_age: float, limit: int) -> int:
+        expires = self.clock() + max_age
+        return len((await self._change(lambda store: store.replay(selection, expires=expires, limit=limit))).new)
+
+    async def look_up(self, selection: Selection, *, after: int = 0, limit: int) -> list[Record]:
+        return await self._read(lambda reader: reader.look_up(selection, after, limit))
+
+    async def depth(self) -> Depth:
+        return self.depth_now()
+
+    def depth_now(self) -> Depth:
+        """`depth` without waiting: it is counted in memory."""
+        return Depth(self._waiting, self._dead, self._used_bytes)
+
+    async def told(self) -> AsyncIterator[Told]:
+        position = 0
+        while True:
+            page, after = await self._read(lambda reader, position=position: reader.told(position))  # type: ignore[misc]
+            if not page:
+                return
+            position = after
+            for one in page:
+                yield one
+
+    async def forget(self, told: Sequence[Told]) -> None:
+        await self._change(lambda store: store.forget(told), keep=True)
+
+    async def flush(self) -> None:
+        self._hand_over_settled()
+        await self._change(lambda _: Change(), keep=True)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._housekeeper.cancel()
+        try:
+            async with asyncio.timeout(RETRY_WRITE_SECONDS * 5):
+                await self.flush()
+        except TimeoutError:
+            get_logger().error("the queue was closed with changes that could not be written; they will happen again")
+        self._closed = True
+        await self._loop.run_in_executor(None, self._writer.end)
+        await asyncio.sleep(0)
+        self._readers.shutdown(wait=True)
+        self._reader.close()
+        os.close(self._lock)
+
+    # ---- in the event loop
+
+    def _admit(self, batch: Batch) -> None:
+        if self._closed:
+            raise QueueUnavailable("the queue is closed")
+        if not batch.deliveries:
+            return
+        if self._waiting + self._pending_deliveries + len(batch.deliveries) > self._settings.max_waiting:
+            raise QueueFull(f"the queue is full: {self._settings.max_waiting} deliveries wait (queue.maxWaiting)")
+        if self._used_bytes > self._settings.max_bytes:
+            raise QueueFull(f"the queue is full: its file holds {self._settings.max_bytes} bytes (queue.maxBytes)")
+        if self._no_space:
+            raise QueueFull(self._no_space)
+
+    async def _change(self, apply: Callable[[Store], Change], *, keep: bool = False) -> Change:
+        if self._closed:
+            raise QueueUnavailable("the queue is closed")
+        operation = Operation(apply, self._loop.create_future(), keep)
+        self._writer.do(operation)
+        return await asyncio.shield(operation.future)
+
+    async def _read(self, read: Callable[[Reader], T]) -> T:
+        if self._closed:
+            raise QueueUnavailable("the queue is closed")
+        try:
+            return await self._loop.run_in_executor(self._readers, read, self._reader)
+        except sqlite3.Error as error:
+            raise QueueUnavailable(f"the queue cannot be read: {error}") from None
+
+    def _hand_over_settled(self) -> None:
+        if self._settle_timer is not None:
+            self._settle_timer.cancel()
+            self._settle_timer = None
+        if self._settled and not self._closed:
+            seqs, self._settled = self._settled, []
+            self._writer.do(Operation(lambda store: store.settle(seqs), self._loop.create_future(), keep=True))
+
+    def _finished(self, outcome: Outcome) -> None:
+        """The writer's report of one transaction: step the counts, tell the listeners, answer the callers."""
+        self._waiting += outcome.change.waiting
+        self._dead += outcome.change.dead
+        self.evicted += outcome.change.evicted
+        if outcome.used_bytes is not None:
+            self._used_bytes = outcome.used_bytes
+        committed = [self._pending.popleft() for _ in range(outcome.puts)]
+        self._pending_deliveries -= sum(len(put.batch.deliveries) for put in committed)
+        if outcome.change.new:
+            for listener in self._listeners:
+                listener(outcome.change.new)
+        for put in committed:
+            _resolve(put.future, None)
+        for future, change in outcome.done:
+            _resolve(future, change)
+        if outcome.error is not None:
+            self._fail(outcome.error, outcome.failed, puts=outcome.puts_failed)
+
+    def _fail(self, error: QueueUnavailable, operations: Iterable[asyncio.Future[Change]], *, puts: bool) -> None:
+        suppressed = self._failure_log.due()
+        if suppressed is not None:
+            get_logger().error("the queue cannot be written", reason=str(error), more=suppressed)
+        failed: list[Put] = []
+        if puts:
+            # All that are pending: the writer skips those of this epoch that it has not come to yet.
+            self._epoch += 1
+            failed = list(self._pending)
+            self._pending.clear()
+            self._pending_deliveries = 0
+        for put in reversed(failed):
+            if put.undo is not None:
+                put.undo()
+        futures: list[asyncio.Future[Any]] = [put.future for put in failed]
+        for future in [*futures, *operations]:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # seen: the caller may be gone
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            self._check_disk()
+            try:
+                change = await self._change(self._evict)
+            except QueueUnavailable:
+                continue
+            if change.evicted:
+                get_logger().warning("dead letters were dropped: too many or too old", count=change.evicted)
+
+    def _evict(self, store: Store) -> Change:
+        now, settings = self._wall(), self._settings
+        store.evict_arrived(keep=settings.max_arrived, before=now - settings.arrived_age)
+        return store.evict_dead(keep=settings.max_dead, born_before=now - settings.dead_letter_age)
+
+    def _check_disk(self) -> None:
+        # The file does not shrink: its free pages are room as well, or a queue that once filled the disk would stay full for ever.
+        reusable = max(0, self._settings.path.stat().st_size - self._used_bytes)
+        free = free_bytes(self._settings.path.parent) + reusable
+        wanted = self._settings.min_free_bytes
+        self._no_space = (
+            f"the disk of the queue is full: {free} bytes are free (queue.minFreeBytes: {wanted})" if free < wanted else ""
+        )
+
+    def _report(self, outcome: Outcome) -> None:
+        """In the writer's thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._finished, outcome)
+        except RuntimeError:
+            pass  # the loop has ended
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def _resolve(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _lock(path: Path) -> int:
+    """Hold `<path>.lock` for this process alone."""
+    try:
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise QueueUnavailable(f"{path}: the queue cannot be opened: {error.strerror}; check queue.path and its folder") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise QueueUnavailable(f"{path}: another process has this queue open; one router runs on one queue") from None
+    return descriptor

@@ -1,0 +1,162 @@
+"""What is read from the queue's file, on a connection of its own that never waits behind a commit."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eventsink.router.queue.protocol import Delivery, DeliveryState, PayloadKind, Record, Selection, Told
+from eventsink.router.queue.sqlite.schema import connect
+
+PAGE_ROWS = 1000
+_COLUMNS = "d.seq, d.origin, d.sink, d.tenant, d.key, d.status, p.kind, p.body, d.created, d.expires, d.due, d.attempts, d.batch"
+_ARRIVED_COLUMNS = "d.seq, d.origin, d.sink, d.tenant, d.name, d.status, d.created, d.attempts, d.arrived, d.message, d.reference"
+_FROM = "FROM deliveries d JOIN payloads p ON p.id = d.payload"
+
+
+class Reader:
+    """The reading half; one thread at a time."""
+
+    def __init__(self, path: Path, store_id: str) -> None:
+        self._id = store_id
+        self._connection = connect(path, read_only=True)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def counts(self) -> tuple[int, int]:
+        """(waiting, dead)."""
+        row = self._connection.execute("SELECT count(*) FILTER (WHERE died IS NULL), count(died) FROM deliveries").fetchone()
+        return int(row[0]), int(row[1])
+
+    def take(self, sink: str, after: int, limit: int) -> list[Delivery]:
+        where = "d.died IS NULL AND d.sink = ? AND d.seq > ?"
+        return select_deliveries(self._connection, self._id, where, (sink, after), limit=limit)
+
+    def expired(self, clock: float, limit: int) -> list[Delivery]:
+        return select_deliveries(self._connection, self._id, "d.died IS NULL AND d.expires <= ?", (clock,), limit=limit)
+
+    def sinks_waiting(self) -> dict[str, int]:
+        return dict(self._connection.execute("SELECT sink, count(*) FROM deliveries WHERE died IS NULL GROUP BY sink"))
+
+    def held(self) -> dict[str, str]:
+        return dict(self._connection.execute("SELECT sink, reason FROM holds"))
+
+    def told(self, after: int) -> tuple[list[Told], int]:
+        """A page of what was told, and the position to go on from."""
+        rows = self._connection.execute(
+            "SELECT rowid, sink, destination, fingerprint, status, starts_at, told_at FROM told WHERE rowid > ? ORDER BY rowid LIMIT ?",
+            (after, PAGE_ROWS),
+        ).fetchall()
+        return [Told(*row[1:]) for row in rows], rows[-1][0] if rows else after
+
+    def look_up(self, selection: Selection, after: int, limit: int) -> list[Record]:
+        found: list[Record] = []
+        if selection.state is not DeliveryState.ARRIVED and selection.message is None:
+            found += self._in_queue(selection, after, limit)
+        named = selection.state is None and (selection.ids is not None or selection.message is not None)
+        if (named or selection.state is DeliveryState.ARRIVED) and selection.reason is None:
+            found += self._arrived(selection, after, limit)
+        return sorted(found, key=lambda record: record.seq)[:limit]
+
+    def _in_queue(self, selection: Selection, after: int, limit: int) -> list[Record]:
+        where, values = conditions(selection, self._id)
+        rows = self._connection.execute(
+            "SELECT d.seq, d.origin, d.sink, d.tenant, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died "
+            f"{_FROM} WHERE {where} AND d.seq > ? ORDER BY d.seq LIMIT ?",
+            (*values, after, limit),
+        )
+        return [
+            Record(
+                **self._shared(row),
+                state=DeliveryState.WAITING if row[10] is None else DeliveryState.DEAD,
+                reason=row[8],
+                detail=row[9],
+                died=row[10],
+            )
+            for row in rows
+        ]
+
+    def _shared(self, row: Sequence[Any]) -> dict[str, Any]:
+        """What the first columns of both tables say."""
+        seq, origin, sink, tenant, name, status, created, attempts = row[:8]
+        identifier = delivery_id(self._id, origin or seq)
+        return {
+            "seq": seq,
+            "id": identifier,
+            "sink": sink,
+            "tenant": tenant,
+            "name": name,
+            "status": status,
+            "created": created,
+            "attempts": attempts,
+        }
+
+    def _arrived(self, selection: Selection, after: int, limit: int) -> list[Record]:
+        where, values = conditions(replace(selection, state=None), self._id)
+        if selection.message is not None:
+            where, values = f"{where} AND d.message = ?", [*values, selection.message]
+        rows = self._connection.execute(
+            f"SELECT {_ARRIVED_COLUMNS} FROM arrivals d WHERE {where} AND d.seq > ? ORDER BY d.seq LIMIT ?",  # noqa: S608 - fixed texts
+            (*values, after, limit),
+        )
+        return [
+            Record(
+                **self._shared(row),
+                state=DeliveryState.ARRIVED,
+                reason="",
+                detail="",
+                died=None,
+                arrived=row[8],
+                message=row[9],
+                reference=row[10],
+            )
+            for row in rows
+        ]
+
+
+def delivery_id(store: str, origin: int) -> str:
+    """The stable name of a delivery: of the file that it was first put into, and its number there."""
+    return f"{store}-{origin:x}"
+
+
+def select_deliveries(
+    connection: sqlite3.Connection, store: str, where: str, values: Sequence[Any], *, limit: int
+) -> list[Delivery]:
+    """Deliveries in order of seq; `where` is one of this module's own texts."""
+    rows: Iterator[Any] = connection.execute(
+        f"SELECT {_COLUMNS} {_FROM} WHERE {where} ORDER BY d.seq LIMIT ?",
+        (*values, limit),
+    )
+    return [
+        Delivery(row[0], delivery_id(store, row[1] or row[0]), *row[2:6], PayloadKind(row[6]), *row[7:])  # type: ignore[call-arg]
+        for row in rows
+    ]
+
+
+def conditions(selection: Selection, store: str) -> tuple[str, list[Any]]:
+    """The SQL condition of a selection, and its values; ids of another file than `store` select nothing."""
+    parts, values = ["1"], []
+    if selection.state is not None:
+        parts.append("d.died IS NULL" if selection.state is DeliveryState.WAITING else "d.died IS NOT NULL")
+    for column in ("tenant", "sink", "reason"):
+        value = getattr(selection, column)
+        if value is not None:
+            parts.append(f"d.{column} = ?")
+            values.append(value)
+    if selection.ids is not None:
+        origins = [origin for one in selection.ids if (origin := _origin(one, store)) is not None]
+        marks = ",".join("?" * len(origins))
+        parts.append(f"(d.seq IN ({marks}) AND d.origin IS NULL OR d.origin IN ({marks}))")
+        values += origins * 2
+    return " AND ".join(parts), values
+
+
+def _origin(identifier: str, store: str) -> int | None:
+    """The number in an id of this file."""
+    of_store, _, number = identifier.rpartition("-")
+    return int(number, 16) if of_store == store and re.fullmatch("[0-9a-f]{1,15}", number) else None

@@ -1,0 +1,110 @@
+"""The schema of the queue's file, and the opening of it.
+
+One table of payloads and one of deliveries suits fan-out: a payload is stored once, however many sinks want it. An alert's row is
+deleted when it arrived.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from eventsink.router.queue.protocol import QueueUnavailable
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_SECONDS = 10.0
+WAL_AUTOCHECKPOINT_PAGES = 2000
+"""8 MB: a checkpoint now and then instead of at every hundredth commit."""
+
+_SCHEMA = """
+CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), store TEXT NOT NULL, clock REAL NOT NULL, seq INTEGER NOT NULL);
+CREATE TABLE payloads (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE deliveries (
+    seq INTEGER PRIMARY KEY,
+    origin INTEGER,           -- seq of its first time, once it was replayed: the id stays
+    payload INTEGER NOT NULL,
+    sink TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    key TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created REAL NOT NULL,
+    expires REAL NOT NULL,
+    due REAL NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    batch TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '',
+    detail TEXT NOT NULL DEFAULT '',
+    died REAL                 -- NULL while it waits
+);
+CREATE INDEX waiting ON deliveries (sink, seq) WHERE died IS NULL;
+CREATE INDEX dead ON deliveries (died) WHERE died IS NOT NULL;
+CREATE INDEX replayed ON deliveries (origin) WHERE origin IS NOT NULL;
+CREATE TABLE arrivals (
+    seq INTEGER PRIMARY KEY, origin INTEGER, sink TEXT NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
+    status TEXT NOT NULL, created REAL NOT NULL, attempts INTEGER NOT NULL, arrived REAL NOT NULL, message TEXT NOT NULL,
+    reference TEXT NOT NULL
+);
+CREATE INDEX arrived_at ON arrivals (arrived);
+CREATE INDEX arrived_in ON arrivals (message);
+CREATE TABLE told (
+    sink TEXT NOT NULL, destination TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    status TEXT NOT NULL, starts_at INTEGER NOT NULL, told_at REAL NOT NULL,
+    UNIQUE (sink, destination, fingerprint)
+);
+CREATE TABLE holds (sink TEXT PRIMARY KEY, reason TEXT NOT NULL);
+"""
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the file.
+
+    Raises
+    ------
+    QueueUnavailable
+        It cannot be opened, or is not a queue of this program.
+    """
+    try:
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}{'?mode=ro' if read_only else ''}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA journal_mode = WAL" if not read_only else "PRAGMA query_only = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except sqlite3.OperationalError as error:
+        raise QueueUnavailable(f"{path}: the queue cannot be opened: {error}") from None
+    except sqlite3.Error as error:
+        raise unusable(path, error) from None
+    return connection
+
+
+def unusable(path: Path, error: sqlite3.Error) -> QueueUnavailable:
+    """The file is damaged, or not one of this program."""
+    return QueueUnavailable(f"{path}: is not a usable queue file ({error}); restore it or move it away (docs/queue.md)")
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of a new file, or check those of an old one.
+
+    Raises
+    ------
+    QueueUnavailable, sqlite3.Error
+        The file is newer than this program, or not one of it.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise QueueUnavailable(f"{path}: was written by a newer version of this program; run that one")
+    if version == 0:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise sqlite3.DatabaseError("it belongs to another program")
+        named = f"INSERT INTO meta VALUES (1, '{secrets.token_hex(6)}', 0, 0);"  # noqa: S608 - hexadecimal
+        # In one transaction: a file without its name would never open again.
+        connection.executescript(f"BEGIN; {_SCHEMA} {named} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    connection.execute("SELECT seq, origin, died FROM deliveries LIMIT 1").fetchall()
+    connection.execute("SELECT seq, message FROM arrivals LIMIT 1").fetchall()

@@ -1,0 +1,188 @@
+"""Alertmanager's notifications become alerts, and what cannot be used is told by index."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventsink.alerts.alert import Links, Severity, Status, UnusablePayload, epoch_micros, fingerprint_of
+from eventsink.alerts.formats.alertmanager import parse
+from eventsink.alerts.severity import alertmanager_severity
+
+RECORDED = (Path(__file__).parents[3] / "data" / "alertmanager" / "group.json").read_bytes()
+
+
+def notification(*alerts: object, **members: Any) -> bytes:
+    return json.dumps({"version": "4", "groupKey": "{}", "alerts": alerts, **members}).encode()
+
+
+def alert(**members: Any) -> dict[str, Any]:
+    return {"status": "firing", "labels": {"alertname": "A"}, "startsAt": "2026-01-01T00:00:00Z", **members}
+
+
+def test_a_recorded_notification_is_read_whole() -> None:
+    payload = parse(RECORDED)
+    firing, resolved = payload.alerts
+    assert payload.rejected == []
+    assert (firing.name, firing.namespace, firing.status) == ("KubePodCrashLooping", "payments", Status.FIRING)
+    assert (firing.severity, firing.summary) == (Severity.MEDIUM, "Pod is crash looping.")
+    assert firing.description.startswith("Pod payments/api")
+    assert firing.starts_at == datetime(2026, 11, 2, 8, 14, 31, 123457, UTC)  # nanoseconds are rounded
+    assert firing.ends_at is None
+    assert firing.links.runbook == "https://runbooks.example.com/KubePodCrashLooping"
+    assert firing.links.source.startswith("http://prometheus.example.com/graph")
+    assert firing.links.silence.startswith("http://alertmanager.example.com:9093/#/silences/new?filter=%7Balertname%3D%22Kube")
+    assert resolved.starts_at == datetime(2026, 11, 2, 8, 10, tzinfo=UTC)
+    assert resolved.ends_at == datetime(2026, 11, 2, 8, 20, tzinfo=UTC)
+    assert payload.group is not None
+    assert payload.group.labels == {"alertname": "KubePodCrashLooping"}
+    assert payload.group.key == '{}/{tenant="acme"}:{alertname="KubePodCrashLooping"}'
+
+
+def test_each_alert_keeps_its_own_bytes_and_the_notification_the_rest() -> None:
+    payload = parse(RECORDED)
+    whole = json.loads(RECORDED)
+    assert [json.loads(one.raw) for one in payload.alerts] == whole.pop("alerts")
+    assert payload.envelope is not None
+    assert {name: json.loads(bytes(raw)) for name, raw in payload.envelope.items()} == whole
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"", "the body is not JSON"),
+        (b"<html>", "the body is not JSON"),
+        (b"\xff\xfe", "the body is not JSON"),
+        (b"[" * 100_000, "must be a JSON object"),
+        (b"[]", "must be a JSON object"),
+        (b'"x"', "must be a JSON object"),
+        (b"{}", '"version" says another'),
+        (notification(alert(), version="3"), '"version" says another'),
+        (notification(alert(), version=4), '"version" says another'),
+        (notification(), '"alerts" is empty'),
+        (b'{"version": "4"}', "alerts"),
+        (b'{"version": "4", "alerts": {}}', "alerts"),
+        (notification(alert(), groupLabels=[1]), "groupLabels"),
+        (notification(*[alert()] * 10_001), "max_alerts"),
+        (notification(alert(labels={})), "none of the 1 alerts can be used; alerts[0]: an alert needs labels"),
+    ],
+)
+def test_a_payload_of_which_nothing_can_be_used_is_refused(body: bytes, sentence: str) -> None:
+    with pytest.raises(UnusablePayload) as error:
+        parse(body)
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (17, "object"),
+        (alert(status="event"), 'status must be "firing" or "resolved"'),
+        (alert(status="canary"), "status"),
+        (alert(labels=None), "labels"),
+        (alert(labels={"a": 1}), "labels"),
+        (alert(labels={"": "x"}), "a name has 1 to 256"),
+        (alert(labels={"x" * 300: "x"}), "a name has 1 to 256"),
+        (alert(labels={"a": "x" * 20_000}), "at most 16384"),
+        (alert(labels={str(n): "x" for n in range(129)}), "may have 128"),
+        (alert(startsAt="0001-01-01T00:00:00Z"), "startsAt must be a time"),
+        (alert(startsAt="2026-01-01T00:00:00"), "startsAt must be a time"),
+        (alert(startsAt="canary"), "startsAt"),
+        (alert(startsAt="9999-12-31T23:59:59-23:59"), "out of range"),
+        ({"status": "firing", "labels": {"a": "b"}}, "startsAt"),
+    ],
+)
+def test_an_unusable_alert_is_told_by_index_and_the_others_go_on(bad: object, reason: str) -> None:
+    payload = parse(notification(alert(), bad, alert(labels={"alertname": "B"})))
+    assert [one.name for one in payload.alerts] == ["A", "B"]
+    assert [one.index for one in payload.rejected] == [1]
+    assert reason in payload.rejected[0].reason
+    assert "canary" not in payload.rejected[0].reason
+
+
+def test_unknown_members_are_ignored() -> None:
+    payload = parse(notification(alert(new=1), newer={"x": []}))
+    assert len(payload.alerts) == 1
+
+
+def test_only_web_addresses_become_links() -> None:
+    annotations = {"runbook_url": "javascript:alert(1)", "dashboard_url": "https://x/ y"}
+    payload = parse(notification(alert(annotations=annotations, generatorURL="ftp://x"), externalURL="//x"))
+    assert payload.alerts[0].links == Links()
+
+
+@pytest.mark.parametrize(
+    ("label", "severity"),
+    [
+        ("critical", Severity.CRITICAL),
+        (" Warning", Severity.MEDIUM),
+        ("page", Severity.CRITICAL),
+        ("none", Severity.INFORMATIONAL),
+        ("", Severity.UNKNOWN),
+        ("severe-ish", Severity.UNKNOWN),
+        ("ERROR", Severity.HIGH),
+        ("fatal", Severity.FATAL),
+    ],
+)
+def test_words_for_severity_map_by_the_table(label: str, severity: Severity) -> None:
+    assert alertmanager_severity(label) is severity
+
+
+@pytest.mark.parametrize("severity", list(Severity))
+def test_an_unknown_severity_is_never_hidden_and_the_others_are_ordered(severity: Severity) -> None:
+    assert Severity.UNKNOWN.passes(severity)
+    assert severity.passes(None)
+    assert severity.passes(Severity.INFORMATIONAL)
+    assert severity.passes(Severity.FATAL) is (severity in (Severity.FATAL, Severity.UNKNOWN))
+
+
+def test_both_halves_of_a_pair_give_one_id_and_another_tenant_or_source_another() -> None:
+    one = parse(notification(alert(labels={"alertname": "A", "replica": "0"}))).alerts[0]
+    two = parse(notification(alert(labels={"alertname": "A", "replica": "1"}))).alerts[0]
+    drop = frozenset({"replica"})
+    first = one.identify(source="am", tenant="acme", dropped_labels=drop)
+    assert first.id == two.identify(source="am", tenant="acme", dropped_labels=drop).id
+    assert first.id != two.identify(source="am", tenant="acme").id
+    assert first.fingerprint != one.identify(source="am", tenant="other", dropped_labels=drop).fingerprint
+    assert first.fingerprint != one.identify(source="other", tenant="acme", dropped_labels=drop).fingerprint
+
+
+def test_a_fingerprint_does_not_depend_on_order_nor_mix_up_parts() -> None:
+    assert fingerprint_of("t", "s", {"a": "b", "c": "d"}) == fingerprint_of("t", "s", {"c": "d", "a": "b"})
+    assert fingerprint_of("t", "s", {"a": "bc"}) != fingerprint_of("t", "s", {"ab": "c"})
+    assert fingerprint_of("ts", "", {}) != fingerprint_of("t", "s", {})
+
+
+def test_times_count_microseconds() -> None:
+    assert epoch_micros(datetime(1970, 1, 1, 0, 0, 1, 5, UTC)) == 1_000_005
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=20,
+)
+members = st.sampled_from(["status", "labels", "annotations", "startsAt", "endsAt", "generatorURL"])
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    try:
+        parse(body)
+    except UnusablePayload:
+        pass
+
+
+@given(st.dictionaries(members, json_values), json_values)
+def test_any_json_is_read_or_refused(broken: dict[str, object], envelope: object) -> None:
+    for body in (notification({**alert(), **broken}), notification(alert(), groupLabels=envelope), json.dumps(envelope).encode()):
+        try:
+            parse(body)
+        except UnusablePayload:
+            pass

@@ -1,0 +1,249 @@
+"""Slack messages read well on a phone, keep every limit, and whatever an alert says is text.
+
+The golden files are written anew with EVENTSINK_WRITE_GOLDEN=1; look at the difference before it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventsink.alerts.alert import Alert, Group, Links, Severity, Status
+from eventsink.destinations.slack.message import MAX_LINES, SlackMessage, render
+from eventsink.destinations.slack.text import cut, inert, one_line, some_lines
+from tests.support.slack_limits import problems
+
+GOLDEN = Path(__file__).parent / "messages"
+BEGAN = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+LOOKUP = "eventsink deliveries --message 3f9c01aa2b4d-1f.40"
+LINKS = Links(
+    source="https://prometheus.example.com/graph?g0.expr=up",
+    runbook="https://runbooks.example.com/KubePodCrashLooping",
+    dashboard="https://grafana.example.com/d/pods",
+    silence="https://alertmanager.example.com/#/silences/new?filter=%7B%7D",
+)
+HOSTILE = (
+    "<!channel> @here @everyone <@U123> <!subteam^S1> *bold* _it_ ~no~ `code` > quote &amp; <https://evil.example.com|click> "
+    "https://evil.example.com www.evil.example.com :fire: \u202egnp.exe\u202c \x00\x07\x1b[31m"
+)
+
+
+def alert(name: str = "KubePodCrashLooping", **members: Any) -> Alert:
+    labels = {"alertname": name, "severity": "critical", **members.pop("labels", {"pod": "api-0", "cluster": "production"})}
+    values: dict[str, Any] = {
+        "id": "a",
+        "fingerprint": "f",
+        "source": "alertmanager",
+        "tenant": "acme",
+        "status": Status.FIRING,
+        "severity": Severity.CRITICAL,
+        "name": name,
+        "summary": "The pod is crash looping.",
+        "description": "Pod payments/api-0 was restarted 7 times in ten minutes.",
+        "namespace": "payments",
+        "labels": labels,
+        "annotations": {},
+        "starts_at": BEGAN,
+        "ends_at": None,
+        "links": LINKS,
+        "group": Group(key="{}:{}"),
+    }
+    return Alert(**(values | members))
+
+
+def resolved(**members: Any) -> Alert:
+    return alert(status=Status.RESOLVED, ends_at=BEGAN + timedelta(minutes=42), **members)
+
+
+def pods(count: int, **members: Any) -> list[Alert]:
+    return [alert(labels={"pod": f"api-{n}", "cluster": "production"}, **members) for n in range(count)]
+
+
+def storm() -> list[Alert]:
+    severities = [one for one in Severity if one is not Severity.UNKNOWN]
+    return [
+        alert(
+            f"Name{n % 50:02}", severity=severities[n % 50 % 6], namespace=f"ns-{n % 7}", starts_at=BEGAN + timedelta(seconds=n)
+        )
+        for n in range(10_000)
+    ]
+
+
+CASES: dict[str, Sequence[Alert]] = {
+    "one": [alert()],
+    "minimal": [
+        alert(
+            "Watchdog", summary="", description="", namespace="", labels={}, links=Links(), severity=Severity.UNKNOWN, group=None
+        )
+    ],
+    "event": [alert("Deployed", status=Status.EVENT, severity=Severity.INFORMATIONAL, summary="Version 7 is out", links=Links())],
+    "resolved": [resolved()],
+    "group": pods(5),
+    "group-mixed": [*pods(2), resolved(labels={"pod": "api-9", "cluster": "production"})],
+    "group-resolved": [resolved(labels={"pod": f"api-{n}"}) for n in range(3)],
+    "group-alike": [alert(labels={}) for _ in range(40)],
+    "group-large": pods(200),
+    "two-names": [alert(), alert("HighLatency", severity=Severity.MEDIUM, summary="p99 above 2 s")],
+    "storm": storm(),
+    "hostile": [
+        alert(
+            HOSTILE,
+            summary=HOSTILE,
+            description=f"{HOSTILE}\n\n\n\n> {HOSTILE}",
+            namespace=HOSTILE,
+            labels={"pod": HOSTILE, "a": HOSTILE},
+        )
+    ],
+    "long": [
+        alert(
+            "N" * 500,
+            summary="s" * 5000,
+            description="d " * 9000,
+            namespace="n" * 300,
+            labels={f"l{n}": "v" * 200 for n in range(60)},
+        )
+    ],
+    "long-group": [alert("N" * 500, summary=f"{n}" * 900, labels={"pod": "p" * 300 + str(n)}) for n in range(300)],
+}
+
+
+def made(alerts: Sequence[Alert]) -> SlackMessage:
+    return render(alerts, sink="acme/security-alerts", tenant="acme", lookup=LOOKUP)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_message_looks_like_its_golden_file(name: str) -> None:
+    body = made(CASES[name]).body()
+    file = GOLDEN / f"{name}.json"
+    if os.environ.get("EVENTSINK_WRITE_GOLDEN"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n")
+    assert body == json.loads(file.read_text()), "if it is meant: EVENTSINK_WRITE_GOLDEN=1"
+
+
+def test_there_is_no_golden_file_of_nothing() -> None:
+    assert {file.stem for file in GOLDEN.glob("*.json")} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("webhook", [False, True])
+def test_a_message_keeps_every_limit_and_is_the_same_each_time(name: str, webhook: bool) -> None:
+    body = made(CASES[name]).body()
+    assert problems(body, webhook=webhook) == []
+    assert made(CASES[name]).body() == body
+
+
+TEXTS = st.text(max_size=200) | st.sampled_from([HOSTILE, "", " ", "\n", "x" * 4000, "é" * 3000, "👩‍👩‍👧" * 500])
+ALERTS = st.builds(
+    alert,
+    TEXTS.filter(bool),
+    summary=TEXTS,
+    description=TEXTS,
+    namespace=TEXTS,
+    labels=st.dictionaries(TEXTS, TEXTS, max_size=5),
+    severity=st.sampled_from(Severity),
+    status=st.sampled_from(Status),
+    ends_at=st.none() | st.just(BEGAN),
+    links=st.builds(Links, source=TEXTS, runbook=st.sampled_from(["", "javascript:alert(1)", "https://x.example.com/"])),
+)
+
+
+@given(st.lists(ALERTS, min_size=1, max_size=40))
+def test_whatever_alerts_say_the_message_is_one_that_slack_takes(alerts: list[Alert]) -> None:
+    assert problems(made(alerts).body()) == []
+
+
+def text_of(message: SlackMessage) -> str:
+    return json.dumps(message.body(), ensure_ascii=False).replace("\u2060", "")
+
+
+def test_the_headline_tells_how_bad_what_and_where() -> None:
+    assert made(CASES["one"]).text == "🔴 Critical · KubePodCrashLooping · payments/api-0 · The pod is crash looping."
+
+
+@pytest.mark.parametrize(
+    ("name", "sign", "colour"),
+    [
+        ("one", "🔴", "#d32f2f"),
+        ("event", "⚪", "#90a4ae"),
+        ("resolved", "✅", "#2e7d32"),
+        ("group-mixed", "🔴", "#d32f2f"),
+        ("storm", "🚨", "#7b1fa2"),
+    ],
+)
+def test_sign_and_colour_are_those_of_the_worst_that_fires(name: str, sign: str, colour: str) -> None:
+    message = made(CASES[name])
+    assert message.text.startswith(f"{sign} ")
+    assert message.attachments[0]["color"] == colour
+
+
+def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_the_rest_is_found() -> None:
+    message = made(storm())
+    assert message.text.startswith("🚨 10,000 firing · 50 names")
+    lines = message.attachments[0]["blocks"][0]["text"]["text"].split("\n")
+    assert len(lines) == MAX_LINES + 1
+    assert lines[0].startswith("🚨 200 × Name")
+    assert lines[-1] == "and 25 more names, 5,000 alerts"
+    signs = [line[0] for line in lines[:-1]]
+    assert signs == sorted(signs, key="🚨🔴🟠🟡🔵⚪".index)
+    assert LOOKUP in text_of(message)
+
+
+def test_what_does_not_fit_of_a_group_is_counted_and_found_by_a_command() -> None:
+    lines = made(pods(200)).attachments[0]["blocks"][0]["text"]["text"].split("\n")
+    assert lines[-1] == f"and 175 more, found with: {LOOKUP}"
+
+
+def test_a_label_is_left_out_only_where_the_place_says_all_of_it() -> None:
+    text = text_of(made([alert(labels={"pod": "api-0", "shard": "0", "app": "api"})]))
+    assert "app=api shard=0" in text
+    assert "pod=api-0" not in text
+
+
+def test_a_time_before_1970_is_written_out() -> None:
+    message = made([alert(starts_at=datetime(1, 1, 1, tzinfo=UTC))])
+    assert problems(message.body()) == []
+    assert "since 0001-01-01 00:00 UTC" in text_of(message)
+    assert "<!date" not in text_of(message)
+
+
+def test_links_that_a_browser_opens_become_buttons_and_no_others() -> None:
+    links = Links(source="https://x.example.com/" + "a" * 3000, runbook="javascript:alert(1)", dashboard="https://g.example.com/")
+    [actions] = [block for block in made([alert(links=links)]).attachments[0]["blocks"] if block["type"] == "actions"]
+    assert [one["url"] for one in actions["elements"]] == ["https://g.example.com/"]
+
+
+def test_a_long_description_is_cut_with_the_source_a_button_away() -> None:
+    blocks = made([alert(description="d" * 9000)]).attachments[0]["blocks"]
+    assert blocks[0]["text"]["text"].endswith("d…")
+    assert len(blocks[0]["text"]["text"]) == 1200
+    assert "Source" in text_of(made([alert()]))
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "expected"),
+    [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("abe\u0301d", 4, "ab…"), ("👩‍👩‍👧x", 4, "…"), ("a b c", 4, "a b…")],
+)
+def test_what_is_cut_keeps_its_characters_whole(text: str, most: int, expected: str) -> None:
+    assert cut(text, most) == expected
+
+
+def test_lines_are_joined_and_what_is_not_seen_goes() -> None:
+    assert one_line(" a\n\tb\u202e\x00 c ", 100) == "a b c"
+    assert some_lines("a \n\n\n\nb\r\nc\x07", 100) == "a\n\nb\nc"
+
+
+@pytest.mark.parametrize(
+    "text", ["<!channel>", "@here", "@channel", "<https://x.example.com|y>", "*b*", "`c`", "https://x.example.com", "> q"]
+)
+def test_a_text_means_itself_where_slack_formats(text: str) -> None:
+    assert problems({"text": inert(text)}) == []
+    assert problems({"text": text}) != [] or text in ("*b*", "`c`")

@@ -1,0 +1,306 @@
+"""A Slack sink is resolved once: whose token it is, and which id its channel has; what cannot be used is told with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventsink.destinations.problem import Effect, Problem
+from eventsink.destinations.slack import resolve as slack
+from eventsink.destinations.slack.channels import is_channel_id
+from eventsink.destinations.slack.resolve import CHANNELS_KEPT_SECONDS, LIST_AGAIN_SECONDS, SlackPlatform, SlackTargets
+from eventsink.resources.eventsink import EventSink, read_eventsink
+from eventsink.sinks.sink import SlackTarget
+from tests.support.sinks import event_sink
+from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, refused
+
+TOKEN = "xoxb-canary"
+BY_TOKEN: dict[str, Any] = {"botTokenSecretRef": {"name": "slack", "key": "token"}}
+HOOK = "https://hooks.slack.com/services/T1/B1/canary"
+SCOPES = {"x-oauth-scopes": "chat:write, channels:read"}
+SECONDS_OF_AN_HOUR = 3600.0
+
+
+def channel(identifier: str, name: str, **members: Any) -> dict[str, Any]:
+    return {"id": identifier, "name": name, "is_member": True, "is_archived": False, "is_private": False, **members}
+
+
+class Workspace:
+    """A workspace, and an operator that asks about it."""
+
+    def __init__(self, folder: Path, *channels: dict[str, Any], scopes: dict[str, str] = SCOPES, **platform: Any) -> None:
+        self.channels = list(channels) or [channel("C00000001", "general"), channel("C00000002", "security")]
+        identity = {"ok": True, "team_id": "T1", "team": "Acme", "user": "eventsink"}
+        self.slack = ScriptedSession(
+            {
+                "auth.test": [ScriptedResponse(200, scopes, identity)],
+                "conversations.list": [self._list],
+                "conversations.info": [self._info],
+            }
+        )
+        self.now = 0.0
+        (folder / "token").write_text("xoxb-canary-platform\n")
+        settings = SlackPlatform.model_validate(platform)
+        self.targets = SlackTargets(settings, self.slack.session, clock=lambda: self.now)
+
+    def _list(self, request: Request) -> dict[str, Any]:
+        start, size = int(request.form.get("cursor") or 0), 2
+        more = str(start + size) if start + size < len(self.channels) else ""
+        return {"ok": True, "channels": self.channels[start : start + size], "response_metadata": {"next_cursor": more}}
+
+    def _info(self, request: Request) -> Any:
+        found = [one for one in self.channels if one["id"] == request.form["channel"]]
+        return {"ok": True, "channel": found[0]} if found else refused("channel_not_found")
+
+    async def target(
+        self,
+        *,
+        before: SlackTarget | None = None,
+        secret: str = TOKEN,
+        granted: str | None = None,
+        tenant: str = "acme",
+        **spec: Any,
+    ) -> SlackTarget:
+        sink = made(tenant, **(spec or {"channel": "#security", **BY_TOKEN}))
+        return await self.targets.target(sink, {"slack": {"token": secret.encode()}}, before, granted)
+
+    async def problem(self, **how: Any) -> Problem:
+        with pytest.raises(Problem) as raised:
+            await self.target(**how)
+        assert "canary" not in raised.value.message
+        return raised.value
+
+
+def made(tenant: str = "acme", **spec: Any) -> EventSink:
+    raw = event_sink("acme", tenant=tenant, slack=spec)
+    raw["metadata"] |= {"uid": "u", "generation": 1, "resourceVersion": "1"}
+    return read_eventsink(raw)
+
+
+async def test_a_name_is_looked_for_on_all_pages_once(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(5)))
+    target = await workspace.target(channel="#c4", **BY_TOKEN)
+    assert (target.token, target.team_id, target.team_name) == (TOKEN, "T1", "Acme")
+    assert (target.channel_id, target.channel_name, target.channel_asked) == ("C00000004", "c4", "#c4")
+    assert [one.form.get("cursor") for one in workspace.slack.calls("conversations.list")] == [None, "2", "4"]
+    await workspace.target(channel="c0", **BY_TOKEN)
+    assert len(workspace.slack.calls("conversations.list")) == 3
+    assert len(workspace.slack.calls("auth.test")) == 1
+
+
+async def test_a_list_that_slack_makes_wait_goes_on_where_it_was(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(7)))
+    workspace.slack.script["conversations.list"] = [
+        workspace._list,
+        workspace._list,
+        refused("ratelimited", 429),
+        workspace._list,
+    ]
+    assert (await workspace.problem(channel="c6", **BY_TOKEN)).reason == "SlackUnavailable"
+    workspace.now += 60
+    assert (await workspace.target(channel="c6", **BY_TOKEN)).channel_id == "C00000006"
+    assert (await workspace.target(channel="c0", **BY_TOKEN)).channel_id == "C00000000"
+    assert [one.form.get("cursor") for one in workspace.slack.calls("conversations.list")] == [None, "2", "4", "4", "6"]
+
+
+async def test_a_cursor_that_slack_forgot_is_not_used_for_ever(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(4)))
+    workspace.slack.script["conversations.list"] = [workspace._list, refused("invalid_cursor"), workspace._list]
+    await workspace.problem(channel="c3", **BY_TOKEN)
+    workspace.now += 60
+    assert (await workspace.target(channel="c3", **BY_TOKEN)).channel_id == "C00000003"
+
+
+async def test_an_id_is_asked_for_directly(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert (await workspace.target(channel="C00000001", **BY_TOKEN)).channel_name == "general"
+    assert not workspace.slack.calls("conversations.list")
+    assert (await workspace.problem(channel="C00000009", **BY_TOKEN)).reason == "ChannelNotFound"
+
+
+async def test_a_renamed_channel_is_followed_by_its_id_as_long_as_the_spec_names_it_as_before(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    before = await workspace.target()
+    workspace.channels[1]["name"] = "secops"
+    after = await workspace.target(before=before)
+    assert (after.channel_id, after.channel_name, after.channel_asked) == ("C00000002", "secops", "#security")
+    workspace.channels.append(channel("C00000003", "security"))
+    assert (await workspace.target(before=after)).channel_id == "C00000002"
+    workspace.now += CHANNELS_KEPT_SECONDS
+    elsewhere = after.model_copy(update={"team_id": "T2"})
+    assert (await workspace.target(before=elsewhere)).channel_id == "C00000003"
+    workspace.channels.pop(1)
+    assert (await workspace.target(before=after)).channel_id == "C00000003"
+
+
+@pytest.mark.parametrize(
+    ("members", "scopes", "reason", "says"),
+    [
+        ({"name": "other"}, "", "ChannelNotFound", "/invite @eventsink"),
+        ({"is_archived": True}, "", "ChannelArchived", "unarchive it"),
+        ({"is_member": False}, "", "NotInChannel", "/invite @eventsink"),
+        ({"is_member": False}, "chat:write.public", "", ""),
+        ({"is_member": False, "is_private": True}, "chat:write.public", "NotInChannel", "/invite @eventsink"),
+    ],
+)
+async def test_what_is_wrong_with_a_channel_is_told_apart(
+    tmp_path: Path, members: dict[str, Any], scopes: str, reason: str, says: str
+) -> None:
+    workspace = Workspace(
+        tmp_path, channel("C00000002", **{"name": "security", **members}), scopes={"X-OAuth-Scopes": f"chat:write,{scopes}"}
+    )
+    if not reason:
+        assert (await workspace.target()).channel_id == "C00000002"
+        return
+    problem = await workspace.problem()
+    assert (problem.reason, problem.may_pass, problem.effect) == (reason, False, Effect.KEEP)
+    assert problem.again_after is not None
+    assert says in problem.message
+
+
+async def test_of_an_archived_and_a_living_channel_of_one_name_the_living_one_is_meant(tmp_path: Path) -> None:
+    for order in (1, -1):
+        both = [channel("C00000001", "security", is_archived=True), channel("C00000002", "security")][::order]
+        assert (await Workspace(tmp_path, *both).target()).channel_id == "C00000002"
+
+
+async def test_an_invitation_is_seen_but_slack_is_not_asked_for_all_channels_each_time(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, channel("C00000002", "security", is_member=False))
+    await workspace.problem()
+    workspace.channels[0]["is_member"] = True
+    await workspace.problem()
+    assert len(workspace.slack.calls("conversations.list")) == 1
+    workspace.now += LIST_AGAIN_SECONDS
+    assert (await workspace.target()).channel_id == "C00000002"
+
+
+async def test_an_app_that_may_see_public_channels_only_is_asked_for_those(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    listed = workspace._list
+    workspace.slack.script["conversations.list"] = [
+        lambda request: refused("missing_scope") if "private" in request.form["types"] else listed(request)
+    ]
+    assert (await workspace.target()).channel_id == "C00000002"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "may_pass", "wait"),
+    [
+        (refused("invalid_auth"), "SlackTokenInvalid", False, 300.0),
+        (refused("token_revoked"), "SlackTokenInvalid", False, 300.0),
+        (refused("account_inactive"), "SlackTokenInvalid", False, 300.0),
+        (
+            ScriptedResponse(200, {}, {"ok": False, "error": "missing_scope", "needed": "channels:read"}),
+            "SlackScopeMissing",
+            False,
+            300.0,
+        ),
+        (refused("access_denied"), "SlackRefused", False, 60.0),
+        (refused("ratelimited", 429, retry_after="17"), "SlackUnavailable", True, 17.0),
+        (refused("service_unavailable", 503), "SlackUnavailable", True, 30.0),
+        (ScriptedResponse(200, {}, "<html>canary"), "SlackUnavailable", True, 30.0),
+        (TimeoutError(), "SlackUnavailable", True, 30.0),
+    ],
+)
+@pytest.mark.parametrize("method", ["auth.test", "conversations.list"])
+async def test_what_slack_refuses_is_told_with_what_to_do(
+    tmp_path: Path, method: str, answer: Any, reason: str, may_pass: bool, wait: float
+) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.slack.script[method] = [answer]
+    problem = await workspace.problem()
+    assert (problem.reason, problem.may_pass, problem.again_after) == (reason, may_pass, wait)
+
+
+async def test_while_slack_is_away_sinks_of_one_token_wait_for_no_second_time_out(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    answers = workspace.slack.script["auth.test"]
+    workspace.slack.script["auth.test"] = [TimeoutError()]
+    await workspace.problem()
+    await workspace.problem()
+    assert len(workspace.slack.calls("auth.test")) == 1
+    workspace.now += 30
+    workspace.slack.script["auth.test"] = answers
+    assert (await workspace.target()).team_id == "T1"
+
+
+async def test_an_incoming_webhook_needs_no_question_and_must_be_slacks(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    spec: dict[str, Any] = {"incomingWebhookSecretRef": {"name": "slack", "key": "token"}}
+    assert (await workspace.target(secret=f"{HOOK}\n", **spec)).webhook_url == HOOK
+    assert not workspace.slack.requests
+    problem = await workspace.problem(secret="https://example.com/canary", **spec)
+    assert problem.reason == "InvalidSecretValue"
+    assert "https://hooks.slack.com/" in problem.message
+
+
+@pytest.mark.parametrize("secret", ["canary", "xoxp-canary", "xoxb-canary\nx: y", "xoxb-canary two", "xoxb-cänary"])
+async def test_a_value_that_is_no_bot_token_is_not_sent(tmp_path: Path, secret: str) -> None:
+    workspace = Workspace(tmp_path)
+    assert (await workspace.problem(secret=secret)).reason == "InvalidSecretValue"
+    assert not workspace.slack.requests
+
+
+async def test_the_token_of_a_code_is_used_like_any_other(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    spec: dict[str, Any] = {"channel": "#security", "oauthCodeSecretRef": {"name": "slack", "key": "token"}}
+    assert (await workspace.target(granted="xoxb-granted", **spec)).token == "xoxb-granted"
+
+
+async def test_a_sink_without_a_credential_uses_the_platforms_workspace_if_there_is_one(tmp_path: Path) -> None:
+    assert (await Workspace(tmp_path).problem(channel="#security")).reason == "SlackNotConfigured"
+    workspace = Workspace(tmp_path, tokenFile=tmp_path / "token")
+    assert (await workspace.target(channel="#security")).token == "xoxb-canary-platform"
+    (tmp_path / "token").unlink()
+    assert (await workspace.problem(channel="#security")).reason == "SlackNotConfigured"
+
+
+@pytest.mark.parametrize(
+    ("channels", "fine"),
+    [
+        ({}, True),
+        ({"acme": ["#security"]}, True),
+        ({"acme": ["security"]}, True),
+        ({"acme": ["C00000002"]}, True),
+        ({"acme": ["#general"]}, False),
+        ({"acme": []}, False),
+        ({"other": ["#security"]}, False),
+    ],
+)
+async def test_the_platform_lists_the_channels_of_a_tenant(tmp_path: Path, channels: dict[str, list[str]], fine: bool) -> None:
+    workspace = Workspace(tmp_path, tokenFile=tmp_path / "token", channels=channels)
+    if fine:
+        assert (await workspace.target(channel="#security")).channel_id == "C00000002"
+        return
+    problem = await workspace.problem(channel="#security")
+    assert (problem.reason, problem.effect) == ("ChannelNotAllowed", Effect.WITHDRAW)
+    assert (
+        await workspace.target(channel="#security", **BY_TOKEN)
+    ).channel_id == "C00000002"  # a token of one's own is one's own
+
+
+def test_the_policy_changes_with_the_settings_and_with_the_platforms_token(tmp_path: Path) -> None:
+    one = Workspace(tmp_path, tokenFile=tmp_path / "token")
+    digests = {one.targets.policy_digest(), Workspace(tmp_path).targets.policy_digest()}
+    assert one.targets.policy_digest() in digests
+    (tmp_path / "token").write_text("xoxb-other")
+    digests.add(one.targets.policy_digest())
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "is_id"),
+    [("C024BE91L", True), ("G024BE91L", True), ("#C024BE91L", False), ("c024be91l", False), ("C024be91l", False), ("C02", False)],
+)
+def test_an_id_is_told_from_a_name(text: str, is_id: bool) -> None:
+    assert is_channel_id(text) is is_id
+
+
+async def test_tokens_of_which_something_is_remembered_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slack, "MAX_WORKSPACES", 3)
+    workspace = Workspace(tmp_path)
+    for number in range(5):
+        await workspace.target(secret=f"xoxb-{number}")
+    assert len(workspace.targets._workspaces) == 3

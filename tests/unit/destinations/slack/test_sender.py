@@ -1,0 +1,226 @@
+"""A Slack channel is told by token or by incoming webhook, and each of Slack's answers is told apart by a table."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import aiohttp
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from eventsink.alerts.alert import Alert, Links, Severity, Status
+from eventsink.destinations.slack.api import ERRORS, SlackSettings, camel, retry_after
+from eventsink.destinations.slack.sender import SlackSender, check_hook_url
+from eventsink.sinks.egress import EgressGuard, EgressSettings
+from eventsink.sinks.guarded import guarded_session
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
+from eventsink.sinks.sink import CompiledFrom, Sink, SlackTarget
+from tests.support.ports import free_port
+from tests.unit.destinations.sender_contract import CANARY
+from tests.unit.destinations.slack.slack_session import ScriptedResponse, ScriptedSession, refused
+
+ALERT = msgspec.json.encode(
+    Alert(
+        id="a1",
+        fingerprint="f1",
+        source="alertmanager",
+        tenant="acme",
+        status=Status.FIRING,
+        severity=Severity.HIGH,
+        name="Disk",
+        summary="The disk is full",
+        description="",
+        namespace="shop",
+        labels={"alertname": "Disk"},
+        annotations={},
+        starts_at=datetime(2026, 1, 1, tzinfo=UTC),
+        ends_at=None,
+        links=Links(),
+    )
+)
+MESSAGE = Message(id="m1", alerts=[ALERT])
+TOKEN = SlackTarget(token=f"xoxb-{CANARY}", team_id="T1", channel_id="C1")
+HOOK_URL = f"https://hooks.slack.com/services/T1/B1/{CANARY}"
+HOOK = SlackTarget(webhook_url=HOOK_URL)
+TRANSIENT, SINK, OF_MESSAGE = FailureClass.TRANSIENT, FailureClass.SINK, FailureClass.MESSAGE
+
+
+def compiled(target: SlackTarget) -> Sink:
+    return Sink(
+        uid="u",
+        namespace="acme",
+        name="alerts",
+        display_name="Alerts",
+        tenant="acme",
+        compiled_from=CompiledFrom(generation=1),
+        destination="d",
+        slack=target,
+    )
+
+
+async def sent(answer: Any, target: SlackTarget = TOKEN, message: Message = MESSAGE) -> tuple[Outcome, ScriptedSession]:
+    """What became of a message, and what Slack was asked."""
+    slack = ScriptedSession({"chat.postMessage": [answer], HOOK_URL: [answer]})
+    with capture_logs() as logs:
+        outcome = await SlackSender(compiled(target), SlackSettings(), slack.session).send(message)
+    assert CANARY not in repr(outcome) + json.dumps(logs)
+    return outcome, slack
+
+
+async def failure(answer: Any, target: SlackTarget = TOKEN) -> Failed:
+    outcome, _ = await sent(answer, target)
+    assert isinstance(outcome, Failed)
+    return outcome
+
+
+async def test_a_message_goes_to_the_channel_by_its_id_and_is_known_by_its_timestamp() -> None:
+    outcome, slack = await sent({"ok": True, "channel": "C1", "ts": "1700000000.000100"})
+    assert outcome == Delivered(200, "C1/1700000000.000100")
+    [request] = slack.requests
+    assert request.method == "chat.postMessage"
+    assert request.form["channel"] == "C1"
+    assert request.form["text"]
+    assert request.headers["Authorization"] == f"Bearer xoxb-{CANARY}"
+
+
+async def test_an_incoming_webhook_gets_the_message_and_names_no_channel() -> None:
+    outcome, slack = await sent(ScriptedResponse(200, {}, "ok"), HOOK)
+    assert outcome == Delivered(200)
+    [request] = slack.requests
+    assert request.method == HOOK_URL
+    assert request.form["text"]
+    assert "channel" not in request.form
+
+
+async def test_a_retry_is_the_same_message() -> None:
+    many = Message(id="m.3", alerts=[ALERT] * 3, batched=True)
+    bodies = [(await sent({"ok": True, "ts": "1"}, message=many))[1].requests[0].form for _ in range(2)]
+    assert bodies[0] == bodies[1]
+
+
+@pytest.mark.parametrize("error", sorted(ERRORS))
+async def test_each_documented_error_has_its_class_and_says_what_to_do(error: str) -> None:
+    expected, hint = ERRORS[error]
+    told = await failure(refused(error))
+    assert (told.failure, told.reason) == (expected, camel(error))
+    assert error in told.message
+    assert hint in told.message
+    assert hint or expected is not SINK
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "reason", "wait"),
+    [
+        (refused("ratelimited", 429, retry_after="30"), TRANSIENT, "RateLimited", 30.0),
+        (ScriptedResponse(429, {"Retry-After": "999999"}, ""), TRANSIENT, "RateLimited", 3600.0),
+        (refused("internal_error", 500), TRANSIENT, "InternalError", None),
+        (ScriptedResponse(503, {}, f"<html>{CANARY}"), TRANSIENT, "HTTP503", None),
+        (ScriptedResponse(302, {}, ""), SINK, "HTTP302", None),
+        (ScriptedResponse(404, {}, f"<html>{CANARY}"), SINK, "HTTP404", None),
+        (refused(f"error_of_{CANARY}"), TRANSIENT, "UnknownError", None),
+        (refused(""), TRANSIENT, "UnknownError", None),
+        ({"ok": False}, TRANSIENT, "UnknownError", None),
+        (TimeoutError(), TRANSIENT, "Timeout", None),
+        (aiohttp.ServerDisconnectedError(CANARY), TRANSIENT, "ConnectionLost", None),
+        (RuntimeError(CANARY), TRANSIENT, "InternalError", None),
+    ],
+)
+async def test_what_is_no_documented_error_is_judged_by_its_status_or_its_kind(
+    answer: Any, expected: FailureClass, reason: str, wait: float | None
+) -> None:
+    told = await failure(answer)
+    assert (told.failure, told.reason, told.retry_after) == (expected, reason, wait)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "expected", "reason"),
+    [
+        (400, "invalid_payload", OF_MESSAGE, "InvalidPayload"),
+        (403, "action_prohibited", SINK, "ActionProhibited"),
+        (404, "channel_not_found", SINK, "ChannelNotFound"),
+        (404, "no_service", SINK, "NoService"),
+        (410, "channel_is_archived", SINK, "ChannelIsArchived"),
+        (429, "", TRANSIENT, "RateLimited"),
+        (500, "rollup_error", TRANSIENT, "RollupError"),
+        (302, "", SINK, "HTTP302"),
+        (413, CANARY, OF_MESSAGE, "HTTP413"),
+        (200, "ok", None, ""),
+    ],
+)
+async def test_each_answer_to_an_incoming_webhook_has_its_class(
+    status: int, text: str, expected: FailureClass | None, reason: str
+) -> None:
+    outcome, _ = await sent(ScriptedResponse(status, {}, text), HOOK)
+    assert (outcome.failure, outcome.reason) == (expected, reason) if isinstance(outcome, Failed) else expected is None
+
+
+async def test_what_cannot_be_read_is_of_the_message() -> None:
+    for message in (Message(id="m", alerts=[b"{}"]), Message(id="m", group=b"{}")):
+        outcome, slack = await sent({"ok": True}, message=message)
+        assert isinstance(outcome, Failed)
+        assert (outcome.failure, outcome.reason) == (OF_MESSAGE, "InvalidMessage")
+        assert not slack.requests
+
+
+@pytest.mark.parametrize("target", [SlackTarget(), SlackTarget(token="x", webhook_url=HOOK_URL)])
+def test_a_target_without_one_credential_is_not_opened(target: SlackTarget) -> None:
+    with pytest.raises(ValueError, match="neither"):
+        SlackSender(compiled(target), SlackSettings(), cast(aiohttp.ClientSession, None))
+
+
+@pytest.mark.parametrize(
+    ("url", "fine"),
+    [
+        (HOOK_URL, True),
+        ("https://hooks.slack-gov.com/services/T/B/x", True),
+        ("http://hooks.slack.com/services/T/B/x", False),
+        (f"https://hooks.slack.com.example.com/{CANARY}", False),
+        (f"https://example.com/https://hooks.slack.com/{CANARY}", False),
+        (f"https://hooks.slack.com@example.com/{CANARY}", False),
+        (CANARY, False),
+    ],
+)
+def test_a_webhook_is_one_of_slacks(url: str, fine: bool) -> None:
+    if fine:
+        check_hook_url(url, SlackSettings())
+        return
+    with pytest.raises(ValueError) as raised:
+        check_hook_url(url, SlackSettings())
+    assert CANARY not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [({}, None), (None, None), ({"retry-after": " 12 "}, 12.0), ({"Retry-After": ["3"]}, 3.0), ({"Retry-After": "soon"}, None)],
+)
+def test_slack_asks_to_wait_in_whole_seconds(headers: Any, wait: float | None) -> None:
+    assert retry_after(headers) == wait
+
+
+async def through_the_guard(url: str, *, allow: tuple[str, ...] = ()) -> Failed:
+    """What becomes of a message to an address where nobody listens."""
+    settings = SlackSettings.model_validate({"apiUrl": url, "timeout": "5s"})
+    async with guarded_session(EgressGuard(EgressSettings(allow=allow)), timeout=5) as session:
+        outcome = await SlackSender(compiled(TOKEN), settings, session).send(MESSAGE)
+    assert isinstance(outcome, Failed)
+    return outcome
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1"])
+async def test_every_call_goes_through_the_egress_guard(host: str) -> None:
+    told = await through_the_guard(f"http://{host}:{free_port()}/api/")
+    assert (told.failure, told.reason) == (SINK, "EgressRefused")
+    assert "is not public" in told.message
+
+
+async def test_where_nobody_listens_it_is_tried_again() -> None:
+    told = await through_the_guard(f"http://127.0.0.1:{free_port()}/api/", allow=("127.0.0.0/8",))
+    assert (told.failure, told.reason) == (TRANSIENT, "ConnectionRefused")
+
+
+async def test_a_name_without_an_address_is_told() -> None:
+    told = await through_the_guard("http://nowhere.invalid/api/")
+    assert (told.failure, told.reason) == (TRANSIENT, "NameNotResolved")

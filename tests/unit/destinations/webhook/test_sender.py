@@ -1,0 +1,236 @@
+"""A webhook gets CloudEvents or Alertmanager's own format, signed, and its answers are told apart by a table."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import NoReturn, cast
+
+import cloudevents.core.formats.json as cloudevents_json
+import pytest
+import standardwebhooks
+import structlog.testing
+from aiohttp import ClientSession
+
+from eventsink.destinations.senders import UnsupportedSink, open_sender
+from eventsink.destinations.slack.api import SlackSettings
+from eventsink.destinations.slack.sender import SlackSender
+from eventsink.destinations.webhook import sender as webhook
+from eventsink.destinations.webhook.sender import WebhookSender, parse_retry_after
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Sender
+from eventsink.sinks.signatures import InvalidSigningSecret, signature, signing_key
+from eventsink.sinks.sink import CompiledFrom, Header, Sink, SlackTarget, WebhookTarget, destination_of
+from tests.unit.destinations.sender_contract import ALERT, CANARY, MESSAGE, ScriptedTransport, SenderContract, answered
+
+NOW = 1_800_000_000.0
+OLD = "whsec_" + base64.b64encode(b"canary-old-secret-0123456").decode()
+NEW = "whsec_" + base64.b64encode(b"canary-new-secret-0123456").decode()
+TARGET = WebhookTarget(
+    url=f"https://hooks.example.com/{CANARY}?token={CANARY}",
+    headers=(Header(name="X-Team", value="acme"), Header(name="Authorization", value=f"Bearer {CANARY}")),
+    signing_secrets=(OLD, NEW),
+)
+
+
+def sender(transport: ScriptedTransport, target: WebhookTarget = TARGET) -> WebhookSender:
+    return WebhookSender(target, transport, now=lambda: NOW)
+
+
+async def posted(message: Message = MESSAGE, target: WebhookTarget = TARGET) -> tuple[dict[str, str], bytes]:
+    """Headers (lower case) and body of what is sent."""
+    transport = ScriptedTransport(answered(200))
+    assert isinstance(await sender(transport, target).send(message), Delivered)
+    _, headers, body = transport.posted[0]
+    lines = headers.decode().removesuffix("\r\n").split("\r\n")
+    return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}, body
+
+
+class TestWebhookSender(SenderContract):
+    def open_sender(self, transport: ScriptedTransport) -> Sender:
+        return sender(transport)
+
+
+async def test_one_alert_is_one_cloudevent_with_the_alert_as_its_data() -> None:
+    headers, body = await posted()
+    assert headers["content-type"] == "application/cloudevents+json"
+    event = cloudevents_json.JSONFormat().read(None, body)
+    assert event.get_id() == "a1"
+    assert event.get_type() == "dev.eventsink.alert.firing.v1"
+    assert event.get_source() == "/eventsink/alertmanager"
+    assert event.get_subject() == "f1"
+    assert event.get_extension("tenant") == "acme"
+    assert event.get_data() == json.loads(ALERT)
+    assert ALERT in body
+
+
+async def test_several_alerts_are_a_batch_and_one_of_a_batching_sink_too() -> None:
+    for alerts in ([ALERT, ALERT], [ALERT]):
+        headers, body = await posted(Message(id="m1", alerts=alerts, batched=True))
+        assert headers["content-type"] == "application/cloudevents-batch+json"
+        assert [one["id"] for one in json.loads(body)] == ["a1"] * len(alerts)
+
+
+async def test_a_group_is_passed_on_to_the_byte() -> None:
+    group = b'{"version": "4",  "alerts": []}'
+    headers, body = await posted(Message(id="m1", group=group))
+    assert (headers["content-type"], body) == ("application/json", group)
+
+
+@pytest.mark.parametrize("secret", [OLD, NEW, NEW.rstrip("=")])
+async def test_a_receiver_that_knows_either_secret_verifies_the_signature(secret: str) -> None:
+    transport = ScriptedTransport(answered(200))
+    await WebhookSender(TARGET, transport).send(MESSAGE)
+    _, lines, body = transport.posted[0]
+    headers = dict(line.split(": ", 1) for line in lines.decode().split("\r\n") if line)
+    assert headers["webhook-id"] == "m1"
+    verifier = standardwebhooks.Webhook(secret)
+    verifier.verify(body, headers)
+    with pytest.raises(standardwebhooks.webhooks.WebhookVerificationError):
+        verifier.verify(body + b" ", headers)
+
+
+async def test_each_attempt_is_signed_afresh() -> None:
+    transport = ScriptedTransport(answered(503))
+    now = NOW
+    again = WebhookSender(TARGET, transport, now=lambda: now)
+    await again.send(MESSAGE)
+    now += 60
+    await again.send(MESSAGE)
+    first, second = (headers for _, headers, _ in transport.posted)
+    assert b"webhook-timestamp: %d" % NOW in first
+    assert b"webhook-timestamp: %d" % (NOW + 60) in second
+    assert first.split(b"webhook-signature")[1] != second.split(b"webhook-signature")[1]
+
+
+async def test_own_headers_are_sent_and_a_message_without_secrets_has_no_signature() -> None:
+    headers, _ = await posted(target=WebhookTarget(url="http://u:p@x/", headers=(Header(name="User-Agent", value="Mine"),)))
+    assert headers["user-agent"] == "Mine"
+    assert headers["authorization"] == "Basic " + base64.b64encode(b"u:p").decode()
+    assert "webhook-signature" not in headers
+    assert headers["webhook-id"] == "m1"
+    headers, _ = await posted()
+    assert headers["user-agent"] == webhook.USER_AGENT
+    assert (headers["x-team"], headers["authorization"]) == ("acme", f"Bearer {CANARY}")
+
+
+STATUSES = {
+    None: [200, 201, 202, 204, 299],
+    FailureClass.MESSAGE: [400, 405, 406, 411, 413, 414, 415, 418, 422, 431],
+    FailureClass.SINK: [300, 301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 407, 410, 421, 451],
+    FailureClass.TRANSIENT: [408, 423, 424, 425, 429, 500, 501, 502, 503, 504, 507, 520, 529, 599],
+}
+
+
+@pytest.mark.parametrize(("failure", "status"), [(kind, status) for kind, statuses in STATUSES.items() for status in statuses])
+async def test_each_status_is_of_one_class(failure: FailureClass | None, status: int) -> None:
+    outcome = await sender(ScriptedTransport(answered(status))).send(MESSAGE)
+    assert outcome.status_code == status
+    if failure is None:
+        assert isinstance(outcome, Delivered)
+    else:
+        assert isinstance(outcome, Failed)
+        assert (outcome.failure, outcome.reason) == (failure, f"HTTP{status}")
+        assert outcome.message.startswith(f"https://hooks.example.com answered {status}")
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("999999999999999999999", 3600.0),
+        ("Fri, 15 Jan 2027 08:01:00 GMT", 60.0),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
+        ("Fri, 15 Jan 2077 07:00:00 GMT", 3600.0),
+        ("soon", None),
+        ("-1", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_bounded(header: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(header, NOW) == seconds
+
+
+async def test_retry_after_counts_for_transient_failures_only() -> None:
+    for status, expected in ((503, 30.0), (429, 30.0), (400, None), (401, None)):
+        outcome = await sender(ScriptedTransport(answered(status, "30"))).send(MESSAGE)
+        assert isinstance(outcome, Failed)
+        assert outcome.retry_after == expected
+
+
+@pytest.mark.parametrize("secret", ["whsec_!!!", "whsec_", "short", "whsec_YWJj", "x" * 300])
+def test_an_unusable_signing_secret_is_refused_without_showing_it(secret: str) -> None:
+    with pytest.raises(InvalidSigningSecret) as error:
+        signing_key(secret)
+    assert secret.removeprefix("whsec_") == "" or secret not in str(error.value)
+
+
+async def test_an_alert_that_cannot_be_read_is_a_failure_of_its_message() -> None:
+    for damaged in (b'{"id": "canary"}', b"canary", b""):
+        transport = ScriptedTransport(answered(200))
+        outcome = await sender(transport).send(Message(id="m1", alerts=[damaged]))
+        assert isinstance(outcome, Failed)
+        assert (outcome.failure, outcome.reason) == (FailureClass.MESSAGE, "InvalidMessage")
+        assert CANARY not in repr(outcome)
+        assert transport.posted == []
+
+
+async def test_what_nobody_thought_of_is_a_failure_that_passes_and_shows_no_credential() -> None:
+    class Broken(ScriptedTransport):
+        async def post(self, *_: object, **__: object) -> NoReturn:
+            raise RuntimeError(f"{CANARY} in an error of a library")
+
+    with structlog.testing.capture_logs() as lines:
+        outcome = await sender(Broken()).send(MESSAGE)
+    assert isinstance(outcome, Failed)
+    assert (outcome.failure, outcome.reason) == (FailureClass.TRANSIENT, "InternalError")
+    assert [line["error"] for line in lines] == ["RuntimeError"]
+    assert CANARY not in f"{outcome}{lines}"
+
+
+def test_any_other_text_is_the_key_itself() -> None:
+    assert signing_key("a-plain-text-secret") == b"a-plain-text-secret"
+    assert signature([b"k"], "i", 1, b"{}").startswith("v1,")
+
+
+def compiled(**targets: object) -> Sink:
+    return Sink.model_validate(
+        {
+            "uid": "u",
+            "namespace": "acme",
+            "name": "n",
+            "display_name": "N",
+            "tenant": "acme",
+            "compiled_from": CompiledFrom(generation=1),
+            "destination": destination_of("webhook", "x"),
+            **targets,
+        }
+    )
+
+
+async def test_sinks_are_opened_by_kind_and_unknown_ones_refused() -> None:
+    def opened(sink: Sink) -> Sender:
+        return open_sender(sink, ScriptedTransport(), SlackSettings(), cast(ClientSession, None))
+
+    assert isinstance(opened(compiled(webhook=TARGET)), WebhookSender)
+    assert isinstance(opened(compiled(slack=SlackTarget(token=CANARY, channel_id="C1"))), SlackSender)
+    for unusable in (
+        compiled(),
+        compiled(slack=SlackTarget()),
+        compiled(slack=SlackTarget(token=CANARY, webhook_url=CANARY)),
+        compiled(slack=SlackTarget(webhook_url=f"https://hooks.slack.com.example.com/{CANARY}")),
+        compiled(webhook=WebhookTarget(url=f"{CANARY}:")),
+        compiled(webhook=WebhookTarget(url="http://x/", headers=(Header(name="A", value=f"{CANARY}\r\nB: c"),))),
+    ):
+        with pytest.raises(UnsupportedSink) as error:
+            opened(unusable)
+        assert CANARY not in str(error.value)
+
+
+def test_no_representation_of_a_compiled_sink_shows_a_credential_and_its_json_is_read_back() -> None:
+    sink = compiled(webhook=TARGET)
+    assert CANARY not in repr(sink)
+    assert OLD not in repr(sink)
+    assert CANARY in sink.to_json()
+    assert Sink.model_validate_json(sink.to_json()) == sink

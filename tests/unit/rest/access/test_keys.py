@@ -1,0 +1,162 @@
+"""API keys: made, kept as hashes, found, revoked; wrong ones are borne for a while only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from eventsink.rest.access.callers import Doorkeeper, Failures
+from eventsink.rest.access.key_store import FileKeyStore, KeyStoreError, records_in
+from eventsink.rest.access.keys import KeyRecord, find, make_key, read_records
+from eventsink.rest.config import FailureSettings
+from eventsink.rest.errors import TooMany, Unauthenticated
+from tests.support.rest import eventsink_command
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def made(*tenants: str, lasts: float | None = None) -> tuple[str, KeyRecord]:
+    return make_key("test", tenants or None, NOW, lasts=lasts)
+
+
+def test_a_key_is_found_by_its_text_alone() -> None:
+    keys = [made("acme") for _ in range(3)]
+    records = {record.id: record for _, record in keys}
+    for key, record in keys:
+        assert find(records, key, NOW) == record
+        assert key not in record.model_dump_json()
+        assert key.split("_", 2)[2] not in record.model_dump_json()
+    first, second = keys[0][0], keys[1][0]
+    crossed = "_".join(["esk", first.split("_")[1], second.split("_", 2)[2]])
+    for wrong in ("", "esk_", first[:-1], first + "x", crossed, first.upper(), "x" * 1_000_000, "esk_\udcff"):
+        assert find(records, wrong, NOW) is None
+
+
+def test_a_key_ends_when_its_time_is_over() -> None:
+    key, record = made(lasts=60)
+    assert find({record.id: record}, key, NOW + timedelta(seconds=59)) == record
+    assert find({record.id: record}, key, NOW + timedelta(seconds=60)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "tenants"), [("", None), ("a\nb", None), ("x" * 129, None), ("x", ()), ("x", ("a b",)), ("x", ("a" * 64,))]
+)
+def test_a_key_needs_a_name_and_tenants_that_can_be(name: str, tenants: tuple[str, ...] | None) -> None:
+    with pytest.raises(ValueError):
+        make_key(name, tenants, NOW)
+
+
+def test_a_record_that_cannot_be_read_lets_nobody_in() -> None:
+    key, record = made("acme")
+    text = record.model_dump_json()
+    assert read_records({record.id: text})[0] == {record.id: record}
+    for broken in ("", "{}", text.replace(record.id, "a" * 10), text.replace("sha256:", "md5:")):
+        records, unreadable = read_records({record.id: broken})
+        assert (records, unreadable) == ({}, [record.id])
+    assert key
+
+
+async def test_records_in_a_file_are_private_and_survive(tmp_path: Path) -> None:
+    store = FileKeyStore(tmp_path / "keys.json")
+    assert await store.records() == {}
+    (first, one), (_, other) = made("acme"), made(lasts=60)
+    await store.add(one)
+    await store.add(other)
+    assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
+    assert find(await FileKeyStore(tmp_path / "keys.json").records(), first, NOW) == one
+    assert await store.remove(one.id)
+    assert not await store.remove(one.id)
+    assert list(await store.records()) == [other.id]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"x": {}}', "\x00"])
+async def test_a_file_that_was_changed_by_hand_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "keys.json").write_text(content)
+    with pytest.raises(KeyStoreError, match=r"keys\.json"):
+        await FileKeyStore(tmp_path / "keys.json").records()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_wrong_keys_from_one_address_are_borne_for_a_while_and_nobody_else_suffers() -> None:
+    clock = Clock()
+    (key, record), (late, second) = made("acme"), made("acme")
+    records = {record.id: record, second.id: second}
+    door = Doorkeeper(FailureSettings(allowed=3, every=10), lambda: records, clock=clock)
+    assert (await door.let_in(f"Bearer {key}", "a")).name == f"key {record.id}"
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            await door.let_in("Bearer esk_wrong", "a")
+    with pytest.raises(TooMany) as limited:
+        await door.let_in("Bearer esk_wrong", "a")
+    assert limited.value.headers["Retry-After"] == "10"
+    assert (await door.let_in(f"bearer  {key}", "a")).name == f"key {record.id}", "was let in from there before"
+    with pytest.raises(TooMany):
+        await door.let_in(f"Bearer {late}", "a")  # as a guess that hits
+    assert await door.let_in(f"Bearer {late}", "b")
+    clock.now += 10
+    assert await door.let_in(f"Bearer {late}", "a")
+    del records[record.id]
+    clock.now += 60
+    with pytest.raises(Unauthenticated):
+        await door.let_in(f"Bearer {key}", "a")
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic esk_x", "esk_x", "Bearer " + "x" * 10_000])
+async def test_without_a_bearer_key_nobody_is_let_in(header: str) -> None:
+    door = Doorkeeper(FailureSettings(), dict)
+    with pytest.raises(Unauthenticated) as refused:
+        await door.let_in(header, "a")
+    assert refused.value.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_addresses_that_are_remembered_have_a_bound() -> None:
+    failures = Failures(FailureSettings(allowed=1, every=1000))
+    for number in range(10_001):
+        failures.failed(f"address-{number}")
+    assert failures.wait("address-0") == 0
+    assert failures.wait("address-10000") > 0
+
+
+def test_the_command_makes_lists_and_revokes_keys_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    key = eventsink_command("keys", "create", "--name=ci", "--tenant=acme", "--tenant=umbrella", "--expires=90d", "--file", file)
+    ident = key.stdout.strip().split("_")[1]
+    assert f"eventsink keys revoke {ident}" in key.stderr
+    assert key.stdout.strip() not in file.read_text()
+    table = eventsink_command("keys", "list", "--file", file).stdout
+    assert ident in table
+    assert "acme,umbrella" in table
+    listed = json.loads(eventsink_command("keys", "list", "-o", "json", "--file", file).stdout)
+    assert [one["tenants"] for one in listed] == [["acme", "umbrella"]]
+    assert "hash" not in listed[0]
+    assert "is revoked" in eventsink_command("keys", "revoke", ident, "--file", file).stdout
+    assert "there is no key" in eventsink_command("keys", "revoke", ident, "--file", file, status=1).stderr
+    assert "no keys" in eventsink_command("keys", "list", "--file", file).stderr
+    for wrong in (["--tenant=a", "--all-tenants"], [], ["--tenant=a b"], ["--all-tenants", "--expires=soon"]):
+        eventsink_command("keys", "create", "--name=x", *wrong, "--file", file, status=2)
+
+
+def test_keys_that_are_made_and_revoked_at_once_are_all_kept_and_gone(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    made = [make_key(f"key {n}", None, NOW)[1] for n in range(40)]
+
+    def work(number: int) -> None:
+        asyncio.run(FileKeyStore(file).add(made[number]))
+        if number % 2:
+            asyncio.run(FileKeyStore(file).remove(made[number].id))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(40)))
+    assert set(records_in(file)) == {one.id for one in made[::2]}

@@ -1,0 +1,163 @@
+"""The facade's view of the world: what was written is seen at once, what was deleted stays away, claims that cannot hold are not shown."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from eventsink.rest.calls.catalog import Catalog
+from eventsink.rest.errors import Conflicting, InvalidRequest
+
+
+def sink(
+    uid: str, *, tenant: str = "acme", namespace: str = "acme", name: str = "", version: int = 1, **metadata: Any
+) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "uid": uid,
+            "namespace": namespace,
+            "name": name or uid,
+            "resourceVersion": str(version),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            **metadata,
+        },
+        "spec": {"tenant": tenant},
+    }
+
+
+def namespace(catalog: Catalog, name: str, tenant: str | None = None, **metadata: Any) -> None:
+    labels = {"eventsink.dev/tenant": tenant} if tenant else {}
+    labels |= metadata.pop("labels", {})
+    catalog.namespaces.upsert(("", name), {"metadata": {"name": name, "labels": labels, **metadata}})
+
+
+def see(catalog: Catalog, obj: dict[str, Any]) -> None:
+    catalog.sinks.upsert((obj["metadata"]["namespace"], obj["metadata"]["name"]), obj)
+
+
+def uids(catalog: Catalog, tenant: str = "acme") -> list[str]:
+    return [one["metadata"]["uid"] for one in catalog.of_tenant(tenant)]
+
+
+def test_a_tenants_sinks_are_in_order_of_their_age() -> None:
+    catalog = Catalog()
+    for uid, created in (("b", "2026-01-02T00:00:00Z"), ("c", "2026-01-01T00:00:00Z"), ("a", "2026-01-02T00:00:00Z")):
+        see(catalog, sink(uid, creationTimestamp=created))
+    see(catalog, sink("x", tenant="other", namespace="other"))
+    assert uids(catalog) == ["c", "a", "b"]
+
+
+def test_an_older_word_of_the_watch_changes_nothing() -> None:
+    catalog = Catalog()
+    catalog.put(sink("a", version=10))
+    see(catalog, sink("a", version=9, tenant="umbrella"))
+    assert uids(catalog) == ["a"]
+    see(catalog, sink("a", version=11, deletionTimestamp="2026-01-01T00:00:00Z"))
+    assert uids(catalog) == []
+
+
+def test_a_deleted_sink_stays_away_and_its_name_may_come_again() -> None:
+    catalog = Catalog()
+    first = sink("a", name="alerts", version=5)
+    catalog.put(first)
+    catalog.drop(first)
+    see(catalog, sink("a", name="alerts", version=6))
+    assert catalog.get("a") is None
+    see(catalog, sink("b", name="alerts", version=7))
+    assert uids(catalog) == ["b"]
+    catalog.sinks.delete(("acme", "alerts"))
+    assert uids(catalog) == []
+    catalog.sinks.delete(("acme", "alerts"))
+
+
+def test_an_answer_that_comes_after_the_end_of_a_sink_does_not_bring_it_back_while_the_watch_may() -> None:
+    catalog = Catalog()
+    one = sink("a", name="alerts", version=5)
+    see(catalog, one)
+    catalog.sinks.delete(("acme", "alerts"))
+    catalog.put(one)
+    assert uids(catalog) == []
+    see(catalog, sink("a", name="alerts", version=6))
+    assert uids(catalog) == ["a"], "a document that was taken away and put back has the uid of before"
+
+
+CLAIMS: list[tuple[str, dict[str, str], bool]] = [
+    ("the tenant's own namespace", {"acme": "acme"}, True),
+    ("one of its several", {"acme": "acme", "other": "acme"}, True),
+    ("nobody's, of nobody's tenant", {}, True),
+    ("nobody's, of a tenant that has one", {"other": "acme"}, False),
+    ("another tenant's", {"acme": "umbrella"}, False),
+]
+
+
+@pytest.mark.parametrize(("owners", "shown"), [case[1:] for case in CLAIMS], ids=[case[0] for case in CLAIMS])
+def test_a_sink_is_its_tenants_only_where_the_claim_can_hold(owners: dict[str, str], shown: bool) -> None:
+    catalog = Catalog()
+    see(catalog, sink("a"))
+    for name, tenant in owners.items():
+        namespace(catalog, name, tenant)
+    assert (uids(catalog) == ["a"]) is shown
+    assert (catalog.get("a") is not None) is shown
+    for name in owners:
+        catalog.namespaces.delete(("", name))
+    assert uids(catalog) == ["a"]
+
+
+def test_a_namespace_that_changes_hands_counts_for_the_new_owner() -> None:
+    catalog = Catalog()
+    namespace(catalog, "acme", "acme")
+    namespace(catalog, "acme", "umbrella")
+    with pytest.raises(InvalidRequest):
+        catalog.home("acme", "")
+    assert catalog.home("umbrella", "") == "acme"
+    namespace(catalog, "acme", "umbrella", deletionTimestamp="2026-01-01T00:00:00Z")
+    assert catalog.home("umbrella", "default") == "default"
+
+
+def test_of_several_namespaces_exactly_one_is_marked() -> None:
+    catalog = Catalog()
+    namespace(catalog, "one", "acme")
+    namespace(catalog, "two", "acme")
+    with pytest.raises(Conflicting, match=r"eventsink\.dev/rest=true"):
+        catalog.home("acme", "default")
+    namespace(catalog, "two", "acme", labels={"eventsink.dev/rest": "true"})
+    assert catalog.home("acme", "default") == "two"
+    namespace(catalog, "one", "acme", labels={"eventsink.dev/rest": "true"})
+    with pytest.raises(Conflicting):
+        catalog.home("acme", "default")
+
+
+async def test_a_wait_ends_with_what_it_waits_for_with_the_end_of_the_sink_or_with_its_time() -> None:
+    catalog = Catalog()
+    catalog.put(sink("a", version=1))
+
+    def at(version: int) -> Any:
+        return lambda obj: int(obj["metadata"]["resourceVersion"]) >= version
+
+    waiting = asyncio.create_task(catalog.until("a", at(3), 30))
+    await asyncio.sleep(0)
+    see(catalog, sink("a", version=2))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    see(catalog, sink("a", version=3))
+    found = await asyncio.wait_for(waiting, 5)
+    assert found is not None
+    gone = asyncio.create_task(catalog.until("a", at(9), 30))
+    await asyncio.sleep(0)
+    catalog.sinks.delete(("acme", "a"))
+    assert await asyncio.wait_for(gone, 5) is None
+    catalog.put(sink("b", version=1))
+    late = await catalog.until("b", at(9), 0.01)
+    assert late is not None
+    assert late["metadata"]["resourceVersion"] == "1"
+    assert catalog._waiting == {}
+
+
+def test_tenants_that_own_nothing_are_not_made_at_home_with_another_tenant() -> None:
+    catalog = Catalog()
+    catalog.namespaces.changed(("", "default"), {"metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
+    assert catalog.home("acme", "default") == "default"
+    with pytest.raises(InvalidRequest, match="no namespace belongs to this tenant"):
+        catalog.home("globex", "default")

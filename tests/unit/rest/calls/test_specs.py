@@ -1,0 +1,340 @@
+"""Requests become specs: what is absent stays, credentials go into a Secret, and errors name the request's own fields."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from eventsink.rest.calls.specs import Change, changed_spec, new_signing_secret, new_spec, rest_path, rest_sentence, secrets_of
+from eventsink.rest.errors import Conflicting, InvalidRequest, Refused
+from eventsink.rest.models import CreateRequest, UpdateRequest, read
+
+UID = "6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11"
+URL = "https://example.com/hook"
+
+
+def new(args: dict[str, Any], **more: Any) -> Change:
+    body = {"tenant_id": "acme", "name": "Alerts", "event_sink_args": args, **more}
+    return new_spec(read(CreateRequest, json.dumps(body).encode()), "own", "whsec_made")
+
+
+def changed(before: dict[str, Any], **changes: Any) -> Change:
+    return changed_spec(before, read(UpdateRequest, json.dumps({"id": UID, **changes}).encode()), "new", "whsec_made")
+
+
+def ref(key: str, name: str = "own") -> dict[str, str]:
+    return {"name": name, "key": key}
+
+
+def webhook(**fields: Any) -> dict[str, Any]:
+    return {"tenant": "acme", "name": "Alerts", "webhook": {"url": URL, **fields}}
+
+
+NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
+    ("a URL stands in the spec", {"Webhook": {"url": URL}}, {"webhook": {"url": URL}}, {}),
+    (
+        "a secret URL does not",
+        {"Webhook": {"secret_url": URL}},
+        {"webhook": {"urlSecretRef": ref("url")}},
+        {"url": URL},
+    ),
+    (
+        "values of headers do not",
+        {"Webhook": {"url": URL, "headers": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]}},
+        {
+            "webhook": {
+                "url": URL,
+                "headers": [
+                    {"name": "A", "valueFrom": {"secretKeyRef": ref("header-0")}},
+                    {"name": "B", "valueFrom": {"secretKeyRef": ref("header-1")}},
+                ],
+            }
+        },
+        {"header-0": "1", "header-1": "2"},
+    ),
+    (
+        "a signing secret does not",
+        {"Webhook": {"url": URL, "signing_secret": "whsec_abc"}},
+        {"webhook": {"url": URL, "signingSecretRefs": [ref("signing-secret")]}},
+        {"signing-secret": "whsec_abc"},
+    ),
+    (
+        "a made one does not",
+        {"Webhook": {"url": URL, "generate_signing_secret": True}},
+        {"webhook": {"url": URL, "signingSecretRefs": [ref("signing-secret")]}},
+        {"signing-secret": "whsec_made"},
+    ),
+    (
+        "a certificate does not",
+        {"Webhook": {"url": URL, "ca_certificate": "pem"}},
+        {"webhook": {"url": URL, "tls": {"caSecretRef": ref("ca.crt")}}},
+        {"ca.crt": "pem"},
+    ),
+    (
+        "settings of a webhook",
+        {"Webhook": {"url": URL, "format": "cloudevents", "batch": 5, "timeout": "3s"}},
+        {"webhook": {"url": URL, "format": "cloudevents", "batch": 5, "timeout": "3s"}},
+        {},
+    ),
+    (
+        "a code",
+        {"Slack": {"channel": "#a", "slack_oauth_code": "c"}},
+        {"slack": {"channel": "#a", "oauthCodeSecretRef": ref("code")}},
+        {"code": "c"},
+    ),
+    (
+        "a token",
+        {"Slack": {"channel": "#a", "bot_token": "t"}},
+        {"slack": {"channel": "#a", "botTokenSecretRef": ref("token")}},
+        {"token": "t"},
+    ),
+    (
+        "an incoming webhook",
+        {"Slack": {"incoming_webhook_url": "https://hooks.slack.com/x"}},
+        {"slack": {"incomingWebhookSecretRef": ref("url")}},
+        {"url": "https://hooks.slack.com/x"},
+    ),
+    ("the platform's workspace", {"Slack": {"channel": "#a"}}, {"slack": {"channel": "#a"}}, {}),
+]
+
+
+@pytest.mark.parametrize(("args", "destination", "values"), [case[1:] for case in NEW], ids=[case[0] for case in NEW])
+def test_credentials_of_a_new_sink_go_into_its_secret(
+    args: dict[str, Any], destination: dict[str, Any], values: dict[str, str]
+) -> None:
+    change = new(args)
+    assert change.spec == {"tenant": "acme", "name": "Alerts", **destination}
+    assert change.values == values
+    assert change.generates == ("whsec_made" in values.values())
+    assert secrets_of(change.spec) == ({"own"} if values else set())
+
+
+def test_rules_and_delivery_are_written_as_the_resource_has_them() -> None:
+    change = new(
+        {"Webhook": {"url": URL}},
+        description="why",
+        suspend=True,
+        match={"min_severity": "high", "namespaces": ["shop-*"], "matchers": ['a="b"']},
+        delivery={"send_resolved": False, "repeat_interval": "4h", "max_age": "3d"},
+    )
+    assert change.spec["match"] == {"minSeverity": "high", "namespaces": ["shop-*"], "matchers": ['a="b"']}
+    assert change.spec["delivery"] == {"sendResolved": False, "repeatInterval": "4h", "maxAge": "3d"}
+    assert (change.spec["description"], change.spec["suspend"]) == ("why", True)
+
+
+def test_a_change_shows_no_credential() -> None:
+    change = new({"Webhook": {"url": URL, "signing_secret": "canary-value"}})
+    assert "canary-value" not in repr(change)
+    request = read(
+        CreateRequest, b'{"tenant_id":"a","name":"b","event_sink_args":{"Slack":{"channel":"#a","bot_token":"canary"}}}'
+    )
+    assert "canary" not in repr(request)
+
+
+FULL = webhook(
+    headers=[{"name": "A", "valueFrom": {"secretKeyRef": ref("header-0", "old")}}],
+    signingSecretRefs=[ref("signing-secret", "old")],
+    tls={"caSecretRef": ref("ca.crt", "old")},
+    batch=5,
+)
+CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    ("nothing", FULL, {}, FULL),
+    ("the same", FULL, {"name": "Alerts", "event_sink_args": {"Webhook": {"batch": 5}}}, FULL),
+    ("the name", FULL, {"name": "New"}, {**FULL, "name": "New"}),
+    ("a description", FULL, {"description": "d"}, {**FULL, "description": "d"}),
+    ("no description", {**FULL, "description": "d"}, {"description": None}, FULL),
+    ("an empty one", {**FULL, "description": "d"}, {"description": ""}, FULL),
+    ("match", FULL, {"match": {"sources": ["a"]}}, {**FULL, "match": {"sources": ["a"]}}),
+    ("no match", {**FULL, "match": {"sources": ["a"]}}, {"match": None}, FULL),
+    ("an empty match", {**FULL, "match": {"sources": ["a"]}}, {"match": {}}, {**FULL, "match": {"sources": ["a"]}}),
+    (
+        "one member of match",
+        {**FULL, "match": {"sources": ["a"], "minSeverity": "low"}},
+        {"match": {"min_severity": "high"}},
+        {**FULL, "match": {"sources": ["a"], "minSeverity": "high"}},
+    ),
+    (
+        "one member of match taken away",
+        {**FULL, "match": {"sources": ["a"], "minSeverity": "low"}},
+        {"match": {"sources": None}},
+        {**FULL, "match": {"minSeverity": "low"}},
+    ),
+    (
+        "one member of delivery",
+        {**FULL, "delivery": {"maxAge": "1h"}},
+        {"delivery": {"send_resolved": False}},
+        {**FULL, "delivery": {"maxAge": "1h", "sendResolved": False}},
+    ),
+    ("the last member of match", {**FULL, "match": {"sources": ["a"]}}, {"match": {"sources": None}}, FULL),
+    ("suspend", FULL, {"suspend": True}, {**FULL, "suspend": True}),
+    ("resume", {**FULL, "suspend": True}, {"suspend": None}, FULL),
+    (
+        "no batch",
+        FULL,
+        {"event_sink_args": {"Webhook": {"batch": None}}},
+        {**FULL, "webhook": {key: value for key, value in FULL["webhook"].items() if key != "batch"}},
+    ),
+    (
+        "no certificate",
+        FULL,
+        {"event_sink_args": {"Webhook": {"ca_certificate": None}}},
+        {**FULL, "webhook": {key: value for key, value in FULL["webhook"].items() if key != "tls"}},
+    ),
+    (
+        "no headers",
+        FULL,
+        {"event_sink_args": {"Webhook": {"headers": []}}},
+        {**FULL, "webhook": {key: value for key, value in FULL["webhook"].items() if key != "headers"}},
+    ),
+    (
+        "another path of the same host",
+        FULL,
+        {"event_sink_args": {"Webhook": {"url": "https://example.com/other"}}},
+        {**FULL, "webhook": {**FULL["webhook"], "url": "https://example.com/other"}},
+    ),
+    (
+        "another signing secret beside the one before",
+        FULL,
+        {"event_sink_args": {"Webhook": {"signing_secret": "s"}}},
+        {
+            **FULL,
+            "webhook": {**FULL["webhook"], "signingSecretRefs": [ref("signing-secret", "new"), ref("signing-secret", "old")]},
+        },
+    ),
+    (
+        "a secret URL instead",
+        webhook(),
+        {"event_sink_args": {"Webhook": {"secret_url": "https://other.example/"}}},
+        {"tenant": "acme", "name": "Alerts", "webhook": {"urlSecretRef": ref("url", "new")}},
+    ),
+    (
+        "a channel",
+        {"tenant": "acme", "name": "a", "slack": {"channel": "#a", "botTokenSecretRef": ref("token", "old")}},
+        {"event_sink_args": {"Slack": {"channel": "#b"}}},
+        {"tenant": "acme", "name": "a", "slack": {"channel": "#b", "botTokenSecretRef": ref("token", "old")}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "changes", "after"), [case[1:] for case in CHANGES], ids=[case[0] for case in CHANGES])
+def test_an_update_changes_what_it_names_and_nothing_else(
+    before: dict[str, Any], changes: dict[str, Any], after: dict[str, Any]
+) -> None:
+    copy = json.loads(json.dumps(before))
+    assert changed(before, **changes).spec == after
+    assert before == copy
+
+
+SECRET_HEADER = webhook(headers=[{"name": "A", "valueFrom": {"secretKeyRef": ref("header-0", "old")}}])
+OTHER_HOST = {"url": "https://other.example/"}
+REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("no name", FULL, {"name": None}, "name: cannot be taken away"),
+    ("no URL", FULL, {"event_sink_args": {"Webhook": {"url": None}}}, "event_sink_args.Webhook.url: cannot be taken away"),
+    ("another type", FULL, {"event_sink_args": {"Slack": {"channel": "#a"}}}, "event_sink_args: the type cannot change"),
+    (
+        "headers that were given for a host",
+        SECRET_HEADER,
+        {"event_sink_args": {"Webhook": OTHER_HOST}},
+        "event_sink_args.Webhook.headers",
+    ),
+    (
+        "headers behind a secret URL",
+        {**SECRET_HEADER, "webhook": {"urlSecretRef": ref("url", "old"), "headers": SECRET_HEADER["webhook"]["headers"]}},
+        {"event_sink_args": {"Webhook": {"url": URL}}},
+        "event_sink_args.Webhook.headers",
+    ),
+    (
+        "the same host by another scheme",
+        SECRET_HEADER,
+        {"event_sink_args": {"Webhook": {"url": "http://example.com/hook"}}},
+        "event_sink_args.Webhook.headers",
+    ),
+    ("a bad matcher", FULL, {"match": {"matchers": ["="]}}, "match.matchers[0]: "),
+    ("a bad batch", FULL, {"event_sink_args": {"Webhook": {"format": "alertmanager"}}}, "event_sink_args.Webhook.batch: "),
+]
+
+
+@pytest.mark.parametrize(("before", "changes", "sentence"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_an_update_that_could_not_be_in_force_is_refused(before: dict[str, Any], changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        changed(before, **changes)
+    assert refused.value.sentence.startswith(sentence)
+
+
+def test_plain_header_values_by_yaml_stay_with_their_host_too_for_answers_do_not_show_them() -> None:
+    before = webhook(headers=[{"name": "X-Team", "value": "acme"}])
+    with pytest.raises(InvalidRequest, match="headers: write them again"):
+        changed(before, event_sink_args={"Webhook": OTHER_HOST})
+
+
+def test_a_sink_of_a_newer_version_is_not_changed_here() -> None:
+    with pytest.raises(Conflicting, match="does not know"):
+        changed({**webhook(), "fromTheFuture": 1}, name="x")
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("spec.tenant", "tenant_id"),
+        ("spec.name", "name"),
+        ("spec.match.minSeverity", "match.min_severity"),
+        ("spec.match.matchers[1]", "match.matchers[1]"),
+        ("spec.delivery.maxAge", "delivery.max_age"),
+        ("spec.webhook.url", "event_sink_args.Webhook.url"),
+        ("spec.webhook.urlSecretRef", "event_sink_args.Webhook.secret_url"),
+        ("spec.webhook.headers[0].valueFrom.secretKeyRef", "event_sink_args.Webhook.headers[0].value"),
+        ("spec.webhook.signingSecretRefs[0]", "event_sink_args.Webhook.signing_secret"),
+        ("spec.webhook.tls.caSecretRef", "event_sink_args.Webhook.ca_certificate"),
+        ("spec.slack.channel", "event_sink_args.Slack.channel"),
+        ("spec.slack.oauthCodeSecretRef", "event_sink_args.Slack.slack_oauth_code"),
+        ("spec.slack.botTokenSecretRef", "event_sink_args.Slack.bot_token"),
+        ("spec.slack.incomingWebhookSecretRef", "event_sink_args.Slack.incoming_webhook_url"),
+    ],
+)
+def test_each_field_of_a_spec_is_told_by_the_field_of_the_request(path: str, field: str) -> None:
+    assert rest_path(path) == field
+    assert rest_sentence(f"{path}: is wrong") == f"{field}: is wrong"
+
+
+def test_signing_secrets_differ_and_are_what_standard_webhooks_takes() -> None:
+    import standardwebhooks
+
+    one, other = new_signing_secret(), new_signing_secret()
+    assert one != other
+    assert standardwebhooks.Webhook(one)
+
+
+BODIES: list[tuple[str, bytes, str]] = [
+    ("not JSON", b"{", "the body: is not JSON"),
+    ("not an object", b"[]", "the body: write an object"),
+    ("NaN", b'{"tenant_id": NaN}', "tenant_id: write a text"),
+    ("half of a character", b'{"tenant_id": "\\ud800"}', "the body: is not JSON"),
+    ("not UTF-8", b'{"tenant_id": "\xff"}', "the body: is not JSON"),
+    ("a number", b'{"tenant_id": 5, "name": "x", "event_sink_args": {"Slack": {}}}', "tenant_id: write a text"),
+    (
+        "a long name",
+        json.dumps({"tenant_id": "a", "name": "x" * 129, "event_sink_args": {"Slack": {}}}).encode(),
+        "name: write 128 char",
+    ),
+    ("nothing", b"{}", "tenant_id: this field is required; add it; name: this field is required; add it"),
+    (
+        "both",
+        b'{"tenant_id":"a","name":"x","event_sink_args":{"Slack":{},"Webhook":{}}}',
+        "event_sink_args: write exactly one of",
+    ),
+    (
+        "the python name",
+        b'{"tenant_id":"a","name":"x","event_sink_args":{"slack":{}}}',
+        "event_sink_args.slack: there is no such",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "sentence"), [case[1:] for case in BODIES], ids=[case[0] for case in BODIES])
+def test_a_body_that_is_none_is_refused_with_a_sentence(body: bytes, sentence: str) -> None:
+    with pytest.raises(Refused) as refused:
+        read(CreateRequest, body)
+    assert refused.value.sentence.startswith(sentence)
+    assert "\n" not in refused.value.sentence

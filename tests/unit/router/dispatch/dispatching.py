@@ -1,0 +1,124 @@
+"""A dispatcher over a real queue and scripted senders, for the tests of what sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from eventsink.router.directory import SinkDirectory
+from eventsink.router.dispatch.dispatcher import Dispatcher
+from eventsink.router.dispatch.health import SinkHealth
+from eventsink.router.dispatch.retry import RetrySettings
+from eventsink.router.dispatch.sink_tests import SinkTests
+from eventsink.router.dispatch.worker import DispatchSettings
+from eventsink.router.metrics import DispatchMetrics
+from eventsink.router.queue.protocol import Batch, DeliveryState, NewDelivery, Payload, PayloadKind, Record, Selection
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
+from eventsink.sinks.sink import Sink
+from tests.unit.router.sinks import directory, uid
+
+DEADLINE_SECONDS = 30.0
+FAST = RetrySettings.model_validate(
+    {"first": "1ms", "longest": "5ms", "sinkLongest": "5ms", "probeFirst": "1h", "probeLongest": "1h"}
+)
+TRANSIENT = Failed(FailureClass.TRANSIENT, "HTTP503", "https://x answered 503", 503)
+MESSAGE = Failed(FailureClass.MESSAGE, "HTTP400", "https://x answered 400", 400)
+SINK = Failed(FailureClass.SINK, "HTTP401", "https://x answered 401", 401)
+HANG = object()
+
+
+@dataclass
+class ScriptedSender:
+    """Answers as its script says, then that everything arrives."""
+
+    script: list[object] = field(default_factory=list)
+    sent: list[tuple[str, list[str]]] = field(default_factory=list)
+    """Message id and the alerts in it, of each attempt."""
+    times: list[float] = field(default_factory=list)
+    """Event loop's clock at each attempt."""
+    closed: bool = False
+
+    async def send(self, message: Message) -> Outcome:
+        bodies = [message.group] if message.group is not None else message.alerts
+        self.sent.append((message.id, [body.decode() for body in bodies]))
+        self.times.append(asyncio.get_running_loop().time())
+        step = self.script.pop(0) if self.script else Delivered(200)
+        if callable(step):
+            step = step(message)
+        if step is HANG:
+            await asyncio.Event().wait()
+        assert isinstance(step, Delivered | Failed)
+        return step
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class World:
+    """A dispatcher and what is around it; `restart` makes a new one over the same queue file."""
+
+    def __init__(self, folder: Path, *sinks: Sink, **settings: object) -> None:
+        self.folder = folder
+        self.sinks = sinks
+        self.settings = DispatchSettings.model_validate({"retry": FAST, "expiryInterval": "20ms", **settings})
+        self.senders: dict[str, ScriptedSender] = {one.name: ScriptedSender() for one in sinks}
+        self.health: list[tuple[str, SinkHealth]] = []
+        self.gone: list[str] = []
+        self.directory: SinkDirectory
+        self.queue: SqliteQueue
+        self.dispatcher: Dispatcher
+        self.tests: SinkTests
+
+    async def start(self) -> World:
+        self.queue = await SqliteQueue.open(QueueSettings(path=self.folder / "q.db", min_free_bytes=0))
+        self.directory = SinkDirectory()
+        self.dispatcher = Dispatcher(
+            self.settings,
+            self.queue,
+            self.directory,
+            lambda one: self.senders[one.name],
+            DispatchMetrics(CollectorRegistry()),
+            health_changed=lambda one, health: self.health.append((one.name, health)),
+            on_gone=self.gone.append,
+        )
+        self.tests = SinkTests(self.queue, self.dispatcher)
+        for one in directory(*self.sinks).sinks.values():
+            self.directory.put(one)
+        self.directory.mark_loaded()
+        await self.dispatcher.load()
+        return self
+
+    async def stop(self, grace: float = 0.0) -> None:
+        await self.dispatcher.stop(grace)
+        await self.queue.close()
+
+    async def put(
+        self, *names: str, sinks: tuple[str, ...] = ("s",), key: str = "", tenant: str = "acme", max_age: float = 1e6
+    ) -> None:
+        payloads = [Payload(PayloadKind.ALERT, name.encode(), name) for name in names]
+        deliveries = [
+            NewDelivery(n, uid(one), tenant, key or name, "firing", max_age) for n, name in enumerate(names) for one in sinks
+        ]
+        await self.queue.put(Batch(payloads, deliveries))
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def until_empty(self) -> None:
+        await self.until(lambda: self.queue.depth_now().waiting == 0)
+
+    def arrived(self, name: str = "s") -> list[str]:
+        return [alert for _, alerts in self.senders[name].sent for alert in alerts]
+
+    async def dead(self) -> list[Record]:
+        return await self.queue.look_up(Selection(state=DeliveryState.DEAD), limit=100)
+
+
+Make = Callable[..., World]

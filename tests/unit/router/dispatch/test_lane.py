@@ -1,0 +1,301 @@
+"""A lane decides what of one sink may leave: in order, in bounded numbers, slowly when everything fails."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW, Lane, Limits, Parcel
+from eventsink.router.dispatch.retry import RetrySettings, message_wait, probe_wait, sink_wait
+from eventsink.router.queue.protocol import Delivery, PayloadKind
+from eventsink.sinks.sender import Failed, FailureClass
+
+SETTINGS = RetrySettings()
+TRANSIENT = Failed(FailureClass.TRANSIENT, "HTTP503", "x answered 503", 503)
+REFUSED = Failed(FailureClass.SINK, "HTTP401", "x answered 401", 401)
+
+
+def delivery(seq: int, key: str = "", *, batch: str = "", kind: PayloadKind = PayloadKind.ALERT, due: float = 0.0) -> Delivery:
+    return Delivery(seq, f"d{seq}", "s", "acme", key or f"k{seq}", "firing", kind, b"{}", 0.0, 1e9, due, 1 if due else 0, batch)
+
+
+def lane(*deliveries: Delivery, concurrency: int = 8, batch: int = 1) -> Lane:
+    made = Lane(SETTINGS, lambda: 1.0, Limits(concurrency, batch))
+    made.add(deliveries)
+    return made
+
+
+def picked(one: Lane, now: float = 0.0) -> Parcel:
+    parcel = one.pick(now)
+    assert parcel is not None
+    return parcel
+
+
+def all_picked(one: Lane, now: float = 0.0) -> list[list[int]]:
+    found = []
+    while (parcel := one.pick(now)) is not None:
+        found.append(parcel.seqs)
+    return found
+
+
+def test_no_more_than_the_concurrency_leaves_at_once() -> None:
+    one = lane(*(delivery(n) for n in range(10)), concurrency=3)
+    assert all_picked(one) == [[0], [1], [2]]
+
+
+def test_those_of_one_key_leave_one_after_the_other() -> None:
+    one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "b"), delivery(4, "a"))
+    first, second = picked(one), picked(one)
+    assert (first.seqs, second.seqs, one.pick(0)) == ([1], [3], None)
+    one.delivered(first)
+    assert all_picked(one) == [[2]]
+
+
+def test_what_waits_for_its_retry_holds_back_what_follows_of_its_key_only() -> None:
+    one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "b"))
+    due = one.failed_transiently(picked(one), TRANSIENT, 0.0)
+    assert all_picked(one) == [[3]]
+    assert one.wake_at() == due
+    assert all_picked(one, due) == [[1]]
+
+
+def test_a_retry_is_the_same_parcel() -> None:
+    one = lane(delivery(1), delivery(2), delivery(3), batch=2)
+    first = picked(one)
+    assert (first.id, first.seqs) == ("d1.2", [1, 2])
+    one.add([delivery(4)])
+    due = one.failed_transiently(first, TRANSIENT, 0.0)
+    parcels = [picked(one, due), picked(one, due)]
+    assert [(parcel.id, parcel.seqs) for parcel in parcels] == [("d1.2", [1, 2]), ("d3.2", [3, 4])]
+
+
+def test_a_batch_takes_the_first_of_each_key_and_no_groups() -> None:
+    group = delivery(4, kind=PayloadKind.GROUP)
+    one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "b"), group, delivery(5, "c"), batch=10)
+    assert all_picked(one) == [[1, 3], [4], [5]]
+
+
+def test_a_stored_composition_leaves_as_it_was_after_a_restart() -> None:
+    one = lane(delivery(1, "a", batch="m"), delivery(2, "b", batch="m"), delivery(3, "a"), delivery(4, "c"), batch=10)
+    first, second = picked(one), picked(one)
+    assert (first.id, first.seqs, first.bound) == ("m", [1, 2], True)
+    assert second.seqs == [4]
+    one.delivered(first)
+    assert all_picked(one) == [[3]]
+
+
+def test_a_refused_batch_is_halved_until_the_one_that_is_meant_is_found() -> None:
+    one = lane(*(delivery(n) for n in range(1, 6)), batch=5)
+    assert one.failed_for_good(picked(one)) == []
+    first, second = picked(one), picked(one)
+    assert [(parcel.id, parcel.seqs) for parcel in (first, second)] == [("d1.3", [1, 2, 3]), ("d4.2", [4, 5])]
+    assert one.failed_for_good(second) == []
+    one.delivered(first)
+    parcels = [picked(one), picked(one)]
+    assert [(parcel.id, parcel.seqs) for parcel in parcels] == [("d4", [4]), ("d5", [5])]
+    assert [item.delivery.seq for item in one.failed_for_good(parcels[1])] == [5]
+    assert len(one) == 1
+
+
+def test_when_everything_fails_one_parcel_at_a_time_leaves_ever_more_slowly() -> None:
+    one = lane(*(delivery(n) for n in range(20)))
+    now, waits = 0.0, []
+    for parcel in [picked(one) for _ in range(FAILURES_UNTIL_SLOW)]:
+        one.failed_transiently(parcel, TRANSIENT, now)
+    for _ in range(12):
+        wake = one.wake_at()
+        assert wake is not None
+        assert one.pick(wake - 0.001) is None
+        waits.append(wake - now)
+        now = wake
+        parcel = picked(one, now)
+        assert one.pick(now) is None  # one at a time
+        one.failed_transiently(parcel, TRANSIENT, now)
+    assert waits == sorted(waits)
+    assert waits[-1] == SETTINGS.sink_longest
+    one.delivered(picked(one, now + 60))
+    assert len(all_picked(one, now + 60)) == 8  # it works again: everything at once
+
+
+def test_when_a_sink_that_failed_is_well_again_what_failed_is_tried_at_once() -> None:
+    one = lane(*(delivery(n) for n in range(5)))
+    for parcel in [picked(one) for _ in range(5)]:
+        one.failed_transiently(parcel, TRANSIENT, 0.0)
+    wake = one.wake_at()
+    assert wake is not None
+    one.delivered(picked(one, wake))
+    assert sorted(all_picked(one)) == [[1], [2], [3], [4]]
+
+
+def test_one_message_that_fails_alone_does_not_slow_the_others() -> None:
+    one = lane(*(delivery(n) for n in range(30)), concurrency=2)
+    now = 0.0
+    poison = picked(one)
+    for _ in range(20):
+        one.delivered(picked(one, now))
+        one.failed_transiently(poison, TRANSIENT, now)
+        assert not one.slow
+        now += 400
+        poison = picked(one, now)
+        assert poison.seqs == [0]
+
+
+def test_a_sink_that_refuses_is_held_probed_slowly_and_tried_at_once_when_it_is_mended() -> None:
+    one = lane(*(delivery(n) for n in range(5)))
+    now, waits = 0.0, []
+    for _ in range(6):
+        due = one.failed_for_the_sink(picked(one, now), REFUSED, now)
+        waits.append(due - now)
+        assert one.held == "HTTP401"
+        assert one.pick(due - 0.001) is None
+        now = due
+    assert waits == [30, 60, 120, 240, 300, 300]
+    one.mended()
+    assert not one.held
+    assert len(all_picked(one, now)) == 5
+
+
+def test_the_receivers_wish_to_wait_is_kept_for_the_whole_sink() -> None:
+    one = lane(delivery(1), delivery(2))
+    one.failed_transiently(picked(one), Failed(FailureClass.TRANSIENT, "HTTP429", "", 429, retry_after=90.0), 0.0)
+    assert one.pick(89.9) is None
+    assert all_picked(one, 90.0) == [[1], [2]]
+
+
+def test_who_asks_how_it_is_has_it_tried_at_once_unless_the_receiver_asked_to_wait() -> None:
+    one = lane(*(delivery(n) for n in range(10)), concurrency=1)
+    for now in range(FAILURES_UNTIL_SLOW):
+        one.failed_transiently(picked(one, float(now)), TRANSIENT, float(now))
+    assert one.pick(2.5) is None
+    one.probe(2.5)
+    one.failed_transiently(picked(one, 2.5), Failed(FailureClass.TRANSIENT, "HTTP503", "later", 503, retry_after=100.0), 2.5)
+    one.probe(4.0)
+    assert one.pick(102.4) is None
+    assert picked(one, 102.5)
+    well = lane(delivery(1))
+    well.not_before = 5.0
+    well.probe(1.0)
+    assert well.pick(1.0) is None, "a sink that is well waits for a reason of its own"
+
+
+@pytest.mark.parametrize("blocked", ["Suspended", "Withdrawn"])
+def test_of_a_blocked_sink_nothing_leaves(blocked: str) -> None:
+    one = lane(delivery(1))
+    one.blocked = blocked
+    assert one.pick(0) is None
+    assert one.wake_at() is None
+
+
+def test_what_is_too_old_is_taken_out_but_not_while_it_is_on_its_way() -> None:
+    one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "b"))
+    flying = picked(one)
+    assert one.expire(1) == (None, [])
+    item, void = one.expire(3)
+    assert item is not None
+    assert void == []
+    one.failed_transiently(flying, TRANSIENT, 0.0)
+    assert one.expire(1)[0] is not None
+    assert all_picked(one) == [[2]]
+
+
+def test_a_batch_that_lost_a_member_is_composed_anew() -> None:
+    one = lane(delivery(1), delivery(2), batch=2)
+    parcel = picked(one)
+    parcel.bound = True
+    one.failed_transiently(parcel, TRANSIENT, 0.0)
+    item, void = one.expire(1)
+    assert item is not None
+    assert void == [1, 2]
+    assert all_picked(one) == [[2]]
+
+
+def test_attempts_before_a_restart_count() -> None:
+    one = lane(delivery(1, due=50.0))
+    assert one.pick(49.0) is None
+    parcel = picked(one, 50.0)
+    assert parcel.attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("attempts", "retry_after", "longest"),
+    [
+        (1, None, 1),
+        (2, None, 2),
+        (5, None, 16),
+        (9, None, 256),
+        (10, None, 300),
+        (1000, None, 300),
+        (1, 30.0, 30),
+        (10, 30.0, 300),
+    ],
+)
+def test_waits_grow_and_are_bounded(attempts: int, retry_after: float | None, longest: float) -> None:
+    failed = Failed(FailureClass.TRANSIENT, "", "", retry_after=retry_after)
+    assert message_wait(attempts, failed, SETTINGS, lambda: 1.0) == longest
+    assert message_wait(attempts, failed, SETTINGS, lambda: 0.0) == (retry_after or 0)
+    assert sink_wait(attempts, failed, SETTINGS, lambda: 1.0) <= 60
+    assert probe_wait(attempts, SETTINGS) <= 300
+
+
+steps = st.lists(st.sampled_from(["pick", "deliver", "fail", "refuse", "hold", "mend", "return", "expire", "add"]), max_size=80)
+
+
+@given(steps, st.integers(1, 4), st.integers(1, 3), st.data())
+def test_whatever_happens_nothing_is_lost_or_sent_out_of_order(
+    history: list[str], concurrency: int, batch: int, data: st.DataObject
+) -> None:
+    one = lane(concurrency=concurrency, batch=batch)
+    waiting: dict[int, str] = {}
+    flying: list[Parcel] = []
+    seq, now = 0, 0.0
+
+    def gone(seqs: list[int]) -> None:
+        for number in seqs:
+            del waiting[number]
+
+    for step in history:
+        now += 1000
+        if step == "add":
+            more = [delivery(seq + n + 1, data.draw(st.sampled_from("abc"))) for n in range(3)]
+            seq += 3
+            waiting.update({each.seq: each.key for each in more})
+            one.add(more)
+        elif step == "pick":
+            parcel = one.pick(now)
+            if parcel is not None:
+                for item in parcel.items:
+                    earlier = [n for n, key in waiting.items() if key == item.delivery.key and n < item.delivery.seq]
+                    assert not earlier, "an earlier one of its key was still waiting"
+                flying.append(parcel)
+                assert len(flying) <= concurrency
+        elif step == "mend":
+            one.mended()
+        elif step == "expire" and waiting:
+            number = data.draw(st.sampled_from(sorted(waiting)))
+            if one.expire(number)[0] is not None:
+                gone([number])
+        elif flying:
+            parcel = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
+            if step == "deliver":
+                one.delivered(parcel)
+                gone(parcel.seqs)
+            elif step == "fail":
+                one.failed_transiently(parcel, TRANSIENT, now)
+            elif step == "refuse":
+                gone([item.delivery.seq for item in one.failed_for_good(parcel)])
+            elif step == "hold":
+                one.failed_for_the_sink(parcel, REFUSED, now)
+            else:
+                one.returned(parcel)
+    for parcel in flying:
+        one.delivered(parcel)
+        gone(parcel.seqs)
+    assert len(one) == len(waiting)
+    while waiting:  # in the end, everything can be delivered
+        now += 1000
+        parcel = one.pick(now)
+        assert parcel is not None
+        one.delivered(parcel)
+        gone(parcel.seqs)
+    assert len(one) == 0

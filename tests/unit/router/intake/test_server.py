@@ -1,0 +1,522 @@
+"""The door for alerts, over real sockets: what is taken, what is answered, and what a badly behaved client gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+from structlog.testing import capture_logs
+
+from eventsink.alerts.alert import Rejection, UnusablePayload
+from eventsink.router.intake.connection import MAX_HEAD_BYTES
+from eventsink.router.intake.requests import Intake, IntakeMetrics
+from eventsink.router.intake.server import IntakeServer, IntakeSettings
+from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
+from eventsink.router.planning.tenants import Refusal
+from eventsink.router.queue.protocol import QueueFull, QueueUnavailable
+from eventsink.router.sources import Source
+from tests.unit.router.sinks import TOKEN, source
+
+AUTH = f"Authorization: Bearer {TOKEN}\r\n"
+DEADLINE_SECONDS = 10.0
+Behaviour = Callable[[bytes], Awaitable[Accepted]]
+
+
+@dataclass
+class Door:
+    """A server whose acceptor does what the test says."""
+
+    port: int = 0
+    bodies: list[bytes] = field(default_factory=list)
+    behaviour: Behaviour | None = None
+    server: IntakeServer = field(init=False)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    async def accept(self, _: Source, body: bytes) -> Accepted:
+        self.bodies.append(body)
+        if self.behaviour is not None:
+            return await self.behaviour(body)
+        return Accepted(1, [], 1)
+
+    async def raw(self, data: bytes, *, end: bool = False) -> bytes:
+        """Send bytes and read until the server ends the connection or is silent after an answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(data)
+            if end:
+                writer.write_eof()
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                return await reader.read(-1)
+        finally:
+            writer.close()
+
+    async def ask(self, head: str, body: bytes = b"{}") -> tuple[int, dict[str, str], dict[str, Any]]:
+        """One request on a connection of its own: status, headers, JSON."""
+        request = f"{head}Host: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+        return parsed(await self.raw(request))
+
+    async def post(self, body: bytes = b"{}", extra: str = AUTH) -> tuple[int, dict[str, str], dict[str, Any]]:
+        return await self.ask(f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{extra}", body)
+
+
+def parsed(answer: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+    return int(lines[0].split()[1]), headers, json.loads(body[: int(headers["content-length"])])
+
+
+@pytest.fixture
+async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
+    settings: dict[str, Any] = dict(getattr(request, "param", {}))
+    made = Door()
+    sources = {"alertmanager": source(), "falco": source(name="falco", pathToken=True)}
+    intake = Intake(sources, made.accept, IntakeMetrics(made.registry), max_under_way=settings.pop("maxUnderWay", 100))
+    made.server = IntakeServer(
+        IntakeSettings.model_validate({"address": "127.0.0.1:0", "maxBodyBytes": 2000, **settings}), intake
+    )
+    made.port = await made.server.start()
+    yield made
+    made.server.stop_accepting()
+    await made.server.close()
+    await eventually(lambda: not made.server.tasks)
+    assert made.server.held_bytes == 0
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something that no event tells of has come about."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Hang up for good: an end alone leaves open whether the client still reads."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+class Held:
+    """An acceptor that hangs until it is let go."""
+
+    def __init__(self, door: Door) -> None:
+        self.begun = asyncio.Semaphore(0)
+        self.release = asyncio.Event()
+        door.behaviour = self.hang
+
+    async def hang(self, _: bytes) -> Accepted:
+        self.begun.release()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await self.release.wait()
+        return Accepted(1, [], 1)
+
+
+def request_head(length: int, *, path: str = "/v1/alerts/alertmanager", version: str = "1.1", extra: str = "") -> bytes:
+    return f"POST {path} HTTP/{version}\r\nHost: x\r\n{AUTH}Content-Length: {length}\r\n{extra}\r\n".encode()
+
+
+async def test_an_alert_is_taken_and_the_answer_says_how_many(door: Door) -> None:
+    async def some(_: bytes) -> Accepted:
+        return Accepted(2, [Rejection(1, "an alert needs labels")], 3)
+
+    door.behaviour = some
+    status, headers, body = await door.post(b'{"x":1}')
+    assert (status, body) == (200, {"accepted": 2, "rejected": [{"index": 1, "reason": "an alert needs labels"}]})
+    assert headers["content-type"] == "application/json"
+    assert door.bodies == [b'{"x":1}']
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "sentence"),
+    [
+        (f"POST / HTTP/1.1\r\n{AUTH}", 404, "/v1/alerts/<source>"),
+        (f"POST /v2/alerts/alertmanager HTTP/1.1\r\n{AUTH}", 404, "nothing is served here"),
+        (f"GET /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}", 405, "use POST"),
+        (f"PUT /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}", 405, "use POST"),
+        ("POST /v1/alerts/alertmanager HTTP/1.1\r\n", 401, "no such source, or not its token"),
+        ("POST /v1/alerts/alertmanager HTTP/1.1\r\nAuthorization: Bearer wrong\r\n", 401, "no such source, or not its token"),
+        (f"POST /v1/alerts/alertmanager HTTP/1.1\r\nAuthorization: Basic {TOKEN}\r\n", 401, "no such source, or not its token"),
+        (f"POST /v1/alerts/unknown HTTP/1.1\r\n{AUTH}", 401, "no such source, or not its token"),
+        (f"POST /v1/alerts/alertmanager/{TOKEN} HTTP/1.1\r\n", 401, "no such source, or not its token"),
+        ("POST /v1/alerts/falco/wrong HTTP/1.1\r\n", 401, "no such source, or not its token"),
+        (f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}Content-Encoding: gzip\r\n", 415, "compressed bodies are not taken"),
+    ],
+)
+async def test_what_cannot_be_taken_is_answered_with_a_sentence_and_changes_nothing(
+    door: Door, head: str, status: int, sentence: str
+) -> None:
+    answered, headers, body = await door.ask(head)
+    assert answered == status
+    assert sentence in body["error"]
+    assert TOKEN not in str(body)
+    assert ("allow" in headers) is (status == 405)
+    assert door.bodies == []
+
+
+async def test_a_token_may_stand_in_the_path_where_the_source_allows_it(door: Door) -> None:
+    assert (await door.ask(f"POST /v1/alerts/falco/{TOKEN}?x=y HTTP/1.1\r\n"))[0] == 200
+    assert (await door.ask(f"POST /v1/alerts/falco HTTP/1.1\r\n{AUTH}"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "retry", "sentence"),
+    [
+        (UnusablePayload("the body is not JSON"), 400, None, "the body is not JSON"),
+        (NothingAccepted("no alert was taken", [Rejection(0, "x")], [Refusal.NO_OWNER]), 403, None, "no alert was taken"),
+        (NotLoaded(), 503, "5", "not loaded all sinks"),
+        (QueueFull("the queue is full"), 503, "30", "the queue is full"),
+        (QueueUnavailable("disk I/O error at /var"), 503, "5", "could not be stored"),
+        (KeyError("a defect"), 500, None, "the router failed"),
+    ],
+)
+async def test_each_failure_has_its_status_and_what_may_come_again_its_retry_after(
+    door: Door, raised: Exception, status: int, retry: str | None, sentence: str
+) -> None:
+    async def fail(_: bytes) -> Accepted:
+        raise raised
+
+    door.behaviour = fail
+    answered, headers, body = await door.post()
+    assert (answered, headers.get("retry-after")) == (status, retry)
+    assert sentence in body["error"]
+    assert "/var" not in body["error"]
+
+
+async def test_a_body_over_the_limit_is_refused_before_it_is_read_whole(door: Door) -> None:
+    status, _, body = await door.post(b"x" * 2001)
+    assert status == 413
+    assert "at most 2000 bytes" in body["error"]
+    chunked = f"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode()
+    status, _, _ = parsed(await door.raw(chunked + b"7d1\r\n" + b"x" * 2001 + b"\r\n" + b"7d1\r\n" + b"x" * 2001))
+    assert status == 413
+    assert door.bodies == []
+
+
+async def test_chunked_bodies_and_leave_to_send_are_understood(door: Door) -> None:
+    head = f"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{AUTH}Connection: close\r\n"
+    chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".encode()
+    assert parsed(await door.raw(chunked))[0] == 200
+    answer = await door.raw(f"{head}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    refused = await door.raw(b"POST /v1/alerts/alertmanager HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+    assert parsed(refused)[0] == 401
+    assert door.bodies == [b"abcde", b"{}"]
+
+
+async def test_requests_on_one_connection_are_answered_in_their_order(door: Door) -> None:
+    async def slow_first(body: bytes) -> Accepted:
+        if body == b"0":
+            await asyncio.sleep(0.05)
+        return Accepted(int(body), [], 0)
+
+    door.behaviour = slow_first
+    one = "POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{}Content-Length: 1\r\n{}\r\n{}"
+    pipelined = "".join(one.format(AUTH, "Connection: close\r\n" if n == 4 else "", n) for n in range(5))
+    answers = (await door.raw(pipelined.encode())).split(b"HTTP/1.1 ")[1:]
+    assert [json.loads(answer.partition(b"\r\n\r\n")[2])["accepted"] for answer in answers] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"nonsense\r\n\r\n",
+        b"POST /v1/alerts/alertmanager HTTP/9.9\r\n\r\n",
+        b"POST /v1/alerts/alertmanager HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST /v1/alerts/alertmanager HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_gets_400_and_the_server_goes_on(door: Door, data: bytes) -> None:
+    assert (await door.raw(data, end=True))[9:12] in (b"400", b"404", b"")
+    assert (await door.post())[0] == 200
+
+
+async def test_a_broken_request_is_answered_after_the_good_one_before_it(door: Door) -> None:
+    held = Held(door)
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    writer.write(request_head(2) + b"{}" + b"nonsense\r\n\r\n")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await held.begun.acquire()
+        held.release.set()
+        answers = (await reader.read(-1)).split(b"HTTP/1.1 ")[1:]
+    writer.close()
+    assert [answer[:3] for answer in answers] == [b"200", b"400"]
+
+
+async def test_a_wish_for_another_protocol_is_passed_over(door: Door) -> None:
+    wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    status, headers, _ = parsed(await door.raw(request_head(2, extra=wish) + b"{}"))
+    assert (status, headers["connection"]) == (200, "close")
+
+
+async def test_old_clients_get_their_answer_and_the_end_of_the_connection(door: Door) -> None:
+    for wish in ("", "Connection: keep-alive\r\n"):
+        status, headers, _ = parsed(await door.raw(request_head(2, version="1.0", extra=wish) + b"{}"))
+        assert (status, headers["connection"]) == (200, "close")
+
+
+async def test_a_client_that_ends_its_half_is_answered_and_let_go(door: Door) -> None:
+    assert parsed(await door.raw(request_head(2) + b"{}", end=True))[0] == 200
+
+
+async def test_an_answer_to_head_has_no_body(door: Door) -> None:
+    answers = await door.raw(
+        b"HEAD /v1/alerts/alertmanager HTTP/1.1\r\n\r\nGET /v1/alerts/alertmanager HTTP/1.1\r\nConnection: close\r\n\r\n"
+    )
+    first, _, rest = answers.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 405")
+    assert rest.startswith(b"HTTP/1.1 405")
+
+
+async def test_endless_headers_are_cut_off(door: Door) -> None:
+    for data in (b"GET /" + b"a" * MAX_HEAD_BYTES * 3, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * MAX_HEAD_BYTES):
+        assert (await door.raw(data))[9:12] == b"431"
+
+
+@pytest.mark.parametrize("door", [{"readTimeout": "100ms", "idleTimeout": "100ms"}], indirect=True)
+async def test_a_request_that_does_not_come_and_an_idle_connection_are_ended(door: Door) -> None:
+    assert (await door.raw(b"POST /v1/alerts/alertmanager HTTP/1.1\r\n"))[9:12] == b"408"
+    assert await door.raw(b"") == b""
+
+
+async def test_a_client_that_hangs_up_does_not_cancel_what_was_begun(door: Door) -> None:
+    held, finished = Held(door), asyncio.Event()
+
+    async def until_the_end(body: bytes) -> Accepted:
+        accepted = await held.hang(body)
+        finished.set()
+        return accepted
+
+    door.behaviour = until_the_end
+    _, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    writer.write(request_head(2) + b"{}")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await held.begun.acquire()
+        reset(writer)
+        await eventually(lambda: not door.server.connections)
+        held.release.set()
+        await finished.wait()
+
+
+@pytest.mark.parametrize("door", [{"maxUnderWay": 2}], indirect=True)
+async def test_more_than_may_be_under_way_is_told_to_come_again(door: Door) -> None:
+    held = Held(door)
+    hanging = [asyncio.ensure_future(door.post()) for _ in range(2)]
+    for _ in hanging:
+        await held.begun.acquire()
+    status, headers, _ = await door.post()
+    assert (status, headers["retry-after"]) == (503, "5")
+    held.release.set()
+    assert [answer[0] for answer in await asyncio.gather(*hanging)] == [200, 200]
+
+
+@pytest.mark.parametrize("door", [{"maxUnderWay": 2}], indirect=True)
+async def test_the_bound_holds_for_requests_that_were_all_begun_before_any_was_whole(door: Door) -> None:
+    held = Held(door)
+    clients = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(3)]
+    for reader, writer in clients:
+        writer.write(request_head(2, extra="Connection: close\r\nExpect: 100-continue\r\n"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    for _, writer in clients[:2]:
+        writer.write(b"{}")
+        await held.begun.acquire()
+    clients[2][1].write(b"{}")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert parsed(await clients[2][0].read(-1))[0] == 503
+        held.release.set()
+        assert [parsed(await reader.read(-1))[0] for reader, _ in clients[:2]] == [200, 200]
+    for _, writer in clients:
+        writer.close()
+
+
+@pytest.mark.parametrize("door", [{"maxHeldBytes": 2000}], indirect=True)
+async def test_more_than_may_be_in_memory_is_told_to_come_again(door: Door) -> None:
+    held = Held(door)
+    first = asyncio.ensure_future(door.post(b"x" * 1500))
+    await held.begun.acquire()
+    status, headers, body = await door.post(b"x" * 1500)
+    assert (status, headers["retry-after"]) == (503, "5")
+    assert "intake.maxHeldBytes" in body["error"]
+    held.release.set()
+    assert (await first)[0] == 200
+    assert (await door.post(b"x" * 1500))[0] == 200
+
+
+async def test_what_was_held_for_a_client_that_went_away_is_let_go(door: Door) -> None:
+    held = Held(door)
+    _, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    writer.write(request_head(1000) + b"x" * 1000 + (request_head(1000) + b"x" * 1000) * 3 + request_head(1000) + b"x" * 500)
+    await held.begun.acquire()
+    await eventually(lambda: door.server.held_bytes == 4500)
+    reset(writer)
+    await eventually(lambda: door.server.held_bytes == 1000)
+    held.release.set()
+    await eventually(lambda: door.server.held_bytes == 0)
+
+
+async def test_a_client_that_does_not_take_its_answers_is_not_read(door: Door) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    await eventually(lambda: door.server.connections)
+    (connection,) = door.server.connections
+    assert connection._transport is not None
+    sent = 0
+    while connection._transport.is_reading():
+        writer.write(b"GET / HTTP/1.1\r\n\r\n" * 1000)
+        sent += 1000
+        assert sent < 3_000_000
+        await asyncio.sleep(0)
+    assert connection._transport.get_write_buffer_size() < 64 * 1024**2
+    writer.write(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        answers = await reader.read(-1)
+    writer.close()
+    answered = answers.count(b"HTTP/1.1 404")
+    assert answered == sent + 1
+
+
+async def test_when_stopping_what_is_in_is_answered_and_no_more_is_taken(door: Door) -> None:
+    release, begun = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: bytes) -> Accepted:
+        begun.set()
+        await release.wait()
+        return Accepted(1, [], 1)
+
+    door.behaviour = hang
+    idle, idle_writer = await asyncio.open_connection("127.0.0.1", door.port)
+    under_way = asyncio.ensure_future(door.post())
+    await begun.wait()
+    door.server.stop_accepting()
+    assert not await door.server.intake.until_idle(0.01)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert await idle.read() == b""
+    idle_writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await door.post()
+    release.set()
+    assert (await under_way)[0] == 200
+    assert await door.server.intake.until_idle(DEADLINE_SECONDS)
+
+
+@pytest.mark.parametrize("door", [{"maxConnections": 3}], indirect=True)
+async def test_surplus_connections_are_told_to_come_again(door: Door) -> None:
+    held = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(3)]
+    await eventually(lambda: len(door.server.connections) == 3)
+    status, headers, _ = parsed(await door.raw(b""))
+    assert (status, headers["retry-after"]) == (503, "5")
+    for _, writer in held:
+        writer.close()
+
+
+async def test_everything_is_counted(door: Door) -> None:
+    async def some(body: bytes) -> Accepted:
+        rejected = [Rejection(0, "an alert needs labels"), Rejection(1, "no owner"), Rejection(2, "no owner")]
+        if body == b"none":
+            raise NothingAccepted("no alert was taken", rejected, [Refusal.NO_OWNER] * 2)
+        return Accepted(4, rejected, 7, [Refusal.NO_OWNER] * 2)
+
+    door.behaviour = some
+    await door.post()
+    await door.post(b"none")
+    await door.post(b"x" * 3000)
+    await door.ask("POST /v1/alerts/unknown HTTP/1.1\r\n")
+    await door.raw(b"nonsense\r\n\r\n")
+    count = door.registry.get_sample_value
+    for source_name, code in (
+        ("alertmanager", "200"),
+        ("alertmanager", "403"),
+        ("alertmanager", "413"),
+        ("", "401"),
+        ("", "400"),
+    ):
+        assert count("eventsink_router_intake_requests_total", {"source": source_name, "code": code}) == 1, code
+    of_the_source = {"source": "alertmanager"}
+    assert count("eventsink_router_alerts_accepted_total", of_the_source) == 4
+    assert count("eventsink_router_deliveries_queued_total", of_the_source) == 7
+    assert count("eventsink_router_alerts_rejected_total", {**of_the_source, "reason": "NamespaceWithoutOwner"}) == 4
+    assert count("eventsink_router_alerts_rejected_total", {**of_the_source, "reason": "Unusable"}) == 2
+    assert count("eventsink_router_intake_under_way") == 0
+
+
+async def test_refusals_are_logged_once_in_a_while_and_without_tokens(door: Door) -> None:
+    async def refuse(_: bytes) -> Accepted:
+        return Accepted(1, [Rejection(3, "the alert has no label namespace")], 0, [Refusal.NO_NAMESPACE])
+
+    door.behaviour = refuse
+    with capture_logs() as lines:
+        for _ in range(3):
+            await door.post()
+            await door.ask("POST /v1/alerts/falco/canary-token HTTP/1.1\r\n")
+            await door.ask("POST /v1/alerts/canary-token HTTP/1.1\r\nAuthorization: Bearer canary-token\r\n")
+    assert [(line["event"], line["source"]) for line in lines] == [
+        ("alerts were refused", "alertmanager"),
+        ("a request had no valid token", "falco"),
+    ]
+    assert lines[0]["reason"] == "alerts[3]: the alert has no label namespace"
+    assert "canary" not in str(lines)
+
+
+def write_certificate(folder: Path, authority: trustme.CA) -> None:
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+
+
+async def test_https_is_spoken_and_a_renewed_certificate_counts_without_a_restart(tmp_path: Path, door: Door) -> None:
+    authority = trustme.CA()
+    write_certificate(tmp_path, authority)
+    files = {"tlsCertificateFile": str(tmp_path / "cert.pem"), "tlsKeyFile": str(tmp_path / "key.pem")}
+    server = IntakeServer(IntakeSettings.model_validate({"address": "127.0.0.1:0", **files}), door.server.intake)
+    port = await server.start()
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+
+    async def post() -> tuple[int, bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        writer.write(request_head(2, extra="Connection: close\r\n") + b"{}")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            status, _, _ = parsed(await reader.read(-1))
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return status, shown
+
+    try:
+        status, first = await post()
+        assert status == 200
+        (tmp_path / "key.pem").write_text("half written")
+        server.reread_certificate()
+        assert await post() == (200, first)
+        write_certificate(tmp_path, authority)
+        server.reread_certificate()
+        status, second = await post()
+        assert status == 200
+        assert second != first
+    finally:
+        server.stop_accepting()
+        await server.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"tlsKeyFile": "/k"}, "set both tlsCertificateFile and tlsKeyFile"),
+        ({"maxBodyBytes": 4000, "maxHeldBytes": 2000}, "maxHeldBytes must be at least maxBodyBytes"),
+        ({"maxConnections": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        IntakeSettings.model_validate(settings)

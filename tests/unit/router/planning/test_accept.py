@@ -1,0 +1,252 @@
+"""From the bytes of a request to a committed batch: each sink gets what is its own, once, in the form that it asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventsink.router.directory import SinkChange, SinkDirectory
+from eventsink.router.planning.accept import Acceptor, NothingAccepted, NotLoaded
+from eventsink.router.planning.match import SinkIndex
+from eventsink.router.planning.state import StateSettings, ToldState
+from eventsink.router.queue.protocol import Delivery, PayloadKind, QueueFull
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.sinks.sink import Sink
+from tests.support.parts import alert, notification
+from tests.unit.router.sinks import directory, sink, source, uid
+
+
+class System:
+    """An acceptor over a real queue."""
+
+    def __init__(self, queue: SqliteQueue, known: SinkDirectory) -> None:
+        self.queue = queue
+        self.now = 1000.0
+        self.index = SinkIndex()
+        for one in known.sinks.values():
+            self.index.change(SinkChange(None, one))
+        self.state = ToldState(queue, StateSettings())
+        self.acceptor = Acceptor(known, self.index, self.state, queue, StateSettings())
+        self.source = source()
+        self.heard: list[Delivery] = []
+        queue.subscribe(self.heard.extend)
+
+    async def post(self, *alerts: dict[str, Any], **members: Any) -> list[tuple[str, str]]:
+        """Post a notification: (sink, status) of the deliveries that came of it."""
+        self.heard.clear()
+        await self.acceptor.accept(self.source, json.dumps(notification(*alerts, **members)).encode())
+        names = {one.uid: one.name for one in self.acceptor._directory.sinks.values()}
+        return [(names[one.sink], one.status) for one in self.heard]
+
+    def later(self, seconds: float) -> None:
+        """Let the queue clock go on."""
+        self.queue._clock_offset += seconds
+
+
+@pytest.fixture
+async def queue(tmp_path: Path) -> AsyncIterator[SqliteQueue]:
+    opened = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0, max_waiting=50))
+    yield opened
+    await opened.close()
+
+
+def system(queue: SqliteQueue, *sinks: Sink) -> System:
+    return System(queue, directory(*sinks))
+
+
+async def test_a_sink_is_told_once_of_a_beginning_and_once_of_the_end(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"))
+    firing, resolved = alert("Disk", namespace="acme"), alert("Disk", status="resolved", namespace="acme")
+    assert await at.post(firing) == [("s", "firing")]
+    assert await at.post(firing) == []  # the other half's copy
+    at.later(4 * 3600)
+    assert await at.post(firing) == [("s", "firing")]  # Alertmanager's repeat
+    assert await at.post(resolved) == [("s", "resolved")]
+    assert await at.post(resolved) == []
+    assert at.heard == []
+
+
+async def test_each_tenant_gets_its_own_alerts_of_a_shared_notification(queue: SqliteQueue) -> None:
+    at = system(queue, sink("mine"), sink("theirs", tenant="globex"))
+    told = await at.post(alert("A", namespace="acme"), alert("B", namespace="globex"))
+    assert told == [("mine", "firing"), ("theirs", "firing")]
+    assert {one.sink: json.loads(one.body)["name"] for one in at.heard} == {uid("mine"): "A", uid("theirs"): "B"}
+    assert all(json.loads(one.body)["tenant"] == one.tenant for one in at.heard)
+
+
+async def test_a_group_goes_to_the_byte_where_all_of_it_is_the_sinks(queue: SqliteQueue) -> None:
+    at = system(queue, sink("g", webhook={"format": "alertmanager"}))
+    body = json.dumps(notification(alert("A", namespace="acme"), alert("B", namespace="acme")), indent=3).encode()
+    await at.acceptor.accept(at.source, body)
+    assert [(one.kind, one.body) for one in at.heard] == [(PayloadKind.GROUP, body)]
+
+
+async def test_of_a_shared_group_a_tenant_gets_its_own_part_only(queue: SqliteQueue) -> None:
+    at = system(
+        queue, sink("g", webhook={"format": "alertmanager"}), sink("h", tenant="globex", webhook={"format": "alertmanager"})
+    )
+    mine = alert("A", status="resolved", namespace="acme")
+    await at.post(alert("A", namespace="acme"))
+    await at.post(mine, alert("B", namespace="globex"), alert("C", namespace="nobody"), group="g", futureMember={"x": 1})
+    groups = {one.sink: json.loads(one.body) for one in at.heard}
+    assert [one["labels"]["alertname"] for one in groups[uid("g")]["alerts"]] == ["A"]
+    assert [one["labels"]["alertname"] for one in groups[uid("h")]["alerts"]] == ["B"]
+    assert (groups[uid("g")]["status"], groups[uid("h")]["status"]) == ("resolved", "firing")
+    assert groups[uid("g")]["alerts"][0] == mine
+    assert groups[uid("g")]["groupKey"] == "g"
+    assert groups[uid("g")]["futureMember"] == {"x": 1}
+
+
+async def test_a_group_is_sent_whole_once_anything_in_it_is_news(queue: SqliteQueue) -> None:
+    at = system(queue, sink("g", webhook={"format": "alertmanager"}), sink("e"))
+    old, new = alert("A", namespace="acme"), alert("B", namespace="acme")
+    await at.post(old)
+    await at.post(old, new)
+    bodies = {one.sink: json.loads(one.body) for one in at.heard}
+    assert len(bodies[uid("g")]["alerts"]) == 2
+    assert bodies[uid("e")]["name"] == "B"
+    assert await at.post(old, new) == []
+
+
+async def test_ends_are_left_out_for_a_sink_that_does_not_want_them(queue: SqliteQueue) -> None:
+    at = system(queue, sink("g", webhook={"format": "alertmanager"}, delivery={"send_resolved": False}))
+    await at.post(alert("A", namespace="acme"))
+    await at.post(alert("A", status="resolved", namespace="acme"), alert("B", namespace="acme"))
+    assert [one["labels"]["alertname"] for one in json.loads(at.heard[0].body)["alerts"]] == ["B"]
+    assert await at.post(alert("B", status="resolved", namespace="acme")) == []
+
+
+async def test_a_suspended_sink_queues_nothing_and_a_withdrawn_one_is_queued_for(queue: SqliteQueue) -> None:
+    withdrawn = sink("w").model_copy(update={"withdrawn": {"reason": "TenantNotOwned", "since": ""}, "webhook": None})
+    at = system(queue, sink("asleep", suspend=True), withdrawn)
+    assert await at.post(alert("A", namespace="acme")) == [("w", "firing")]
+
+
+async def test_the_same_alert_twice_in_one_request_is_one(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"))
+    at.source = source(dropLabels=["replica"])
+    one, two = alert("A", namespace="acme", replica="0"), alert("A", namespace="acme", replica="1")
+    assert await at.post(one, two) == [("s", "firing")]
+
+
+async def test_copies_that_differ_in_a_dropped_label_count_as_one_alert_that_fires_while_one_does(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"), sink("only-1", match={"matchers": ('replica="1"',)}))
+    at.source = source(dropLabels=["replica"])
+    zero = alert("A", namespace="acme", replica="0", starts_at="2026-01-01T12:00:07Z")
+    one = alert("A", namespace="acme", replica="1", starts_at="2026-01-01T12:00:01Z")
+    assert sorted(await at.post(zero, one)) == [("only-1", "firing"), ("s", "firing")]
+    assert {json.loads(d.body)["labels"]["replica"] for d in at.heard} == {"1"}
+    assert await at.post({**zero, "status": "resolved"}, one) == []
+    assert sorted(await at.post({**zero, "status": "resolved"}, {**one, "status": "resolved"})) == [
+        ("only-1", "resolved"),
+        ("s", "resolved"),
+    ]
+
+
+async def test_what_fires_is_told_again_when_alertmanager_repeats_and_not_when_others_change(queue: SqliteQueue) -> None:
+    at = system(queue, sink("mine"), sink("theirs", tenant="globex"))
+    mine, theirs = alert("A", namespace="acme"), alert("B", namespace="globex")
+    nobodys = alert("C", namespace="unowned")
+    await at.post(mine)
+    for change in ([theirs], [theirs, nobodys], [{**theirs, "status": "resolved"}, nobodys]):
+        at.later(300)
+        assert "mine" not in [name for name, _ in await at.post(mine, *change)]
+    at.later(4 * 3600)
+    assert await at.post(mine, nobodys) == [("mine", "firing")]
+
+
+async def test_the_other_halfs_copy_of_a_change_repeats_nothing(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"))
+    old, new = alert("A", namespace="acme"), alert("B", namespace="acme")
+    await at.post(old)
+    at.later(3600)
+    assert await at.post(old, new) == [("s", "firing")]
+    at.later(15)
+    assert await at.post(old, new) == []
+
+
+async def test_a_change_that_could_not_be_stored_is_a_change_when_it_comes_again(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"), sink("theirs", tenant="globex"))
+    mine = alert("A", namespace="acme")
+    await at.post(mine)
+    at.later(3600)
+    many = [alert(f"B{n}", namespace="globex") for n in range(50)]
+    with pytest.raises(QueueFull):
+        await at.post(mine, *many)
+    assert await at.post(mine, *many[:49]) == [("theirs", "firing")] * 49
+
+
+async def test_an_end_that_a_sink_does_not_want_is_noted_so_that_firing_again_is_news(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s", delivery={"send_resolved": False}))
+    firing = alert("A", namespace="acme")
+    assert await at.post(firing) == [("s", "firing")]
+    assert await at.post({**firing, "status": "resolved"}) == []
+    at.later(300)
+    assert await at.post(firing) == [("s", "firing")]
+
+
+async def test_a_defect_while_planning_leaves_no_trace(queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = system(queue, sink("a"), sink("b"))
+    tell, calls = at.state.tell, iter([True, False])
+
+    def fail_at_the_second(*given: Any) -> Any:
+        if next(calls):
+            return tell(*given)
+        raise KeyError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at.state, "tell", fail_at_the_second)
+        with pytest.raises(KeyError):
+            await at.post(alert("A", namespace="acme"))
+    assert sorted(await at.post(alert("A", namespace="acme"))) == [("a", "firing"), ("b", "firing")]
+
+
+async def test_a_repointed_sink_is_told_anew(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"))
+    await at.post(alert("A", namespace="acme"))
+    moved = sink("s", url="https://elsewhere.example.com/")
+    at.index.change(SinkChange(sink("s"), moved))
+    assert await at.post(alert("A", namespace="acme")) == [("s", "firing")]
+
+
+async def test_alerts_that_nobody_wants_are_accepted(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s", match={"matchers": ('alertname="Other"',)}))
+    assert await at.post(alert("A", namespace="acme")) == []
+
+
+async def test_refused_tenants_are_told_by_index(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"))
+    body = json.dumps(
+        notification(alert("A"), alert("B", namespace="acme"), alert("C", namespace="none"), {"status": "x"} | {})
+    ).encode()
+    accepted = await at.acceptor.accept(at.source, body)
+    assert accepted.alerts == 1
+    assert [one.index for one in accepted.rejected] == [0, 2, 3]
+    assert [one.value for one in accepted.refusals] == ["NoNamespace", "NamespaceWithoutOwner"]
+    with pytest.raises(NothingAccepted, match=r"alerts\[0\]: the alert has no label namespace"):
+        await at.post(alert("A"))
+
+
+async def test_nothing_is_accepted_before_all_sinks_are_known(queue: SqliteQueue) -> None:
+    known = SinkDirectory()
+    acceptor = Acceptor(known, SinkIndex(), ToldState(queue, StateSettings()), queue, StateSettings())
+    with pytest.raises(NotLoaded):
+        await acceptor.accept(source(), b"{}")
+
+
+async def test_what_could_not_be_stored_is_told_when_it_comes_again(queue: SqliteQueue) -> None:
+    at = system(queue, sink("s"))
+    many = [alert(f"A{n}", namespace="acme") for n in range(60)]
+    with pytest.raises(QueueFull):
+        await at.post(*many)
+    assert len(at.state) == 0
+    assert len(await at.post(*many[:50])) == 50
+    with pytest.raises(QueueFull):  # also an end is not remembered as told when it was not stored
+        await at.post(alert("A0", status="resolved", namespace="acme"))
+    await queue.settle([one.seq for one in await queue.take(uid("s"), after=0, limit=100)])
+    await queue.flush()
+    assert await at.post(alert("A0", status="resolved", namespace="acme")) == [("s", "resolved")]

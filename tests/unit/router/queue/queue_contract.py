@@ -1,0 +1,344 @@
+"""What every implementation of the queue must pass: subclass `QueueContract` and give it a way to open one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from eventsink.router.queue.protocol import (
+    Arrival,
+    Batch,
+    Burial,
+    Delivery,
+    DeliveryState,
+    NewDelivery,
+    Payload,
+    PayloadKind,
+    Queue,
+    QueueFull,
+    QueueUnavailable,
+    Retry,
+    Selection,
+    Told,
+)
+
+DAY = 86400.0
+
+
+class Clock:
+    """Two clocks that a test moves by hand."""
+
+    def __init__(self) -> None:
+        self.monotonic = 1000.0
+        self.wall = 1_800_000_000.0
+
+
+@dataclass
+class Open:
+    """A queue under test and what its listener was given."""
+
+    queue: Queue
+    heard: list[Delivery]
+    clock: Clock
+    reopen: Callable[[], Awaitable[Open]]
+
+
+def alert(name: str, sinks: Sequence[str] = ("s1",), *, status: str = "firing", key: str = "", max_age: float = DAY) -> Batch:
+    """One alert for some sinks."""
+    deliveries = [NewDelivery(0, sink, "acme", key or name, status, max_age) for sink in sinks]
+    return Batch([Payload(PayloadKind.ALERT, f'{{"name":"{name}"}}'.encode(), name)], deliveries)
+
+
+def told(fingerprint: str, sink: str = "s1", status: str = "firing", at: float = 1.0) -> Told:
+    return Told(sink, "d", fingerprint, status, 5, at)
+
+
+async def names(queue: Queue, sink: str = "s1") -> list[str]:
+    records = await queue.look_up(Selection(sink=sink, state=DeliveryState.WAITING), limit=1000)
+    return [record.name for record in records]
+
+
+class QueueContract:
+    """Subclasses give `open_queue`, which opens (again) the queue kept in a folder."""
+
+    async def open_queue(self, folder: Path, clock: Clock, *, max_waiting: int = 1000) -> Queue:
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def opened(self, tmp_path: Path) -> AsyncIterator[Open]:
+        clock = Clock()
+        queues: list[Queue] = []
+
+        async def open_once() -> Open:
+            for queue in queues:
+                await queue.close()
+            heard: list[Delivery] = []
+            queue = await self.open_queue(tmp_path, clock)
+            queue.subscribe(heard.extend)
+            queues.append(queue)
+            return Open(queue, heard, clock, open_once)
+
+        yield await open_once()
+        for queue in queues:
+            await queue.close()
+
+    async def test_what_was_put_is_heard_and_can_be_taken_in_order(self, opened: Open) -> None:
+        for name in "abc":
+            await opened.queue.put(alert(name))
+        assert [one.key for one in opened.heard] == ["a", "b", "c"]
+        assert await opened.queue.take("s1", after=0, limit=10) == opened.heard
+        assert await opened.queue.take("s1", after=opened.heard[0].seq, limit=1) == [opened.heard[1]]
+        assert await opened.queue.take("s2", after=0, limit=10) == []
+
+    async def test_what_was_put_is_there_after_a_restart_with_its_id(self, opened: Open) -> None:
+        await opened.queue.put(alert("a", ["s1", "s2"]))
+        before = opened.heard
+        opened = await opened.reopen()
+        assert await opened.queue.take("s1", after=0, limit=10) == before[:1]
+        assert await opened.queue.sinks_waiting() == {"s1": 1, "s2": 1}
+        await opened.queue.put(alert("b"))
+        assert opened.heard[0].seq > before[1].seq
+        assert len({one.id for one in [*before, *opened.heard]}) == 3
+
+    async def test_a_number_is_never_used_again(self, opened: Open) -> None:
+        await opened.queue.put(alert("a"))
+        first = opened.heard[0]
+        await opened.queue.settle([first.seq])
+        await opened.queue.flush()
+        opened = await opened.reopen()
+        await opened.queue.put(alert("b"))
+        assert opened.heard[0].seq > first.seq
+        assert opened.heard[0].id != first.id
+
+    async def test_what_arrived_is_gone_and_its_payload_stays_for_the_others(self, opened: Open) -> None:
+        await opened.queue.put(alert("a", ["s1", "s2"]))
+        await opened.queue.settle([opened.heard[0].seq, 999])
+        await opened.queue.flush()
+        assert (await opened.queue.depth()).waiting == 1
+        opened = await opened.reopen()
+        assert [one.body for one in await opened.queue.take("s2", after=0, limit=1)] == [b'{"name":"a"}']
+
+    async def test_calls_at_once_are_committed_in_the_order_of_the_calls(self, opened: Open) -> None:
+        await asyncio.gather(*(opened.queue.put(alert(f"{n:03}")) for n in range(300)))
+        assert [one.key for one in opened.heard] == [f"{n:03}" for n in range(300)]
+
+    async def test_a_caller_that_is_gone_changes_nothing(self, opened: Open) -> None:
+        task = asyncio.ensure_future(opened.queue.put(alert("a")))
+        await asyncio.sleep(0)
+        task.cancel()
+        await opened.queue.put(Batch())
+        assert [one.key for one in opened.heard] == ["a"]
+
+    async def test_an_empty_batch_waits_for_those_before_it(self, opened: Open) -> None:
+        puts = [asyncio.ensure_future(opened.queue.put(alert(str(n)))) for n in range(20)]
+        await asyncio.sleep(0)
+        await opened.queue.put(Batch())
+        assert len(opened.heard) == 20
+        await asyncio.gather(*puts)
+
+    async def test_what_sinks_were_told_is_kept_latest_only_and_forgotten_on_request(self, opened: Open) -> None:
+        await opened.queue.put(Batch(told=[told("f1"), told("f2"), told("f1", "s2")]))
+        await opened.queue.put(Batch(told=[told("f1", status="resolved", at=2.0)]))
+        await opened.queue.forget([told("f2")])
+        opened = await opened.reopen()
+        kept = {(one.sink, one.fingerprint): one async for one in opened.queue.told()}
+        assert kept == {("s1", "f1"): told("f1", status="resolved", at=2.0), ("s2", "f1"): told("f1", "s2")}
+
+    async def test_a_failed_attempt_is_noted(self, opened: Open) -> None:
+        await opened.queue.put(alert("a"))
+        seq = opened.heard[0].seq
+        await opened.queue.retry([Retry(seq, 12.5, "HTTP503")])
+        await opened.queue.retry([Retry(seq, 99.5, "Timeout")])
+        opened = await opened.reopen()
+        taken = (await opened.queue.take("s1", after=0, limit=1))[0]
+        assert (taken.attempts, taken.due) == (2, 99.5)
+        record = (await opened.queue.look_up(Selection(), limit=1))[0]
+        assert (record.reason, record.state, record.attempts) == ("Timeout", DeliveryState.WAITING, 2)
+
+    async def test_a_dead_letter_has_its_reason_and_can_be_replayed_under_its_id(self, opened: Open) -> None:
+        await opened.queue.put(alert("a", ["s1", "s2"]))
+        first, second = opened.heard
+        await opened.queue.bury([Burial(first.seq, "HTTP400", "refused by https://x")])
+        assert await opened.queue.take("s1", after=0, limit=1) == []
+        record = (await opened.queue.look_up(Selection(state=DeliveryState.DEAD), limit=5))[0]
+        assert (record.id, record.reason, record.detail, record.died) == (
+            first.id,
+            "HTTP400",
+            "refused by https://x",
+            opened.clock.wall,
+        )
+        assert (await opened.queue.depth()).dead == 1
+        opened.heard.clear()
+        assert await opened.queue.replay(Selection(ids=frozenset({first.id, second.id})), max_age=DAY, limit=10) == 1
+        replayed = opened.heard[0]
+        assert (replayed.id, replayed.body, replayed.attempts) == (first.id, first.body, 0)
+        assert replayed.seq > second.seq
+        depth = await opened.queue.depth()
+        assert (depth.waiting, depth.dead) == (2, 0)
+        opened = await opened.reopen()
+        assert [one.id for one in await opened.queue.take("s1", after=0, limit=5)] == [first.id]
+        assert [r.id for r in await opened.queue.look_up(Selection(ids=frozenset({first.id})), limit=5)] == [first.id]
+
+    async def test_a_dead_letter_keeps_its_id_however_often_it_is_replayed(self, opened: Open) -> None:
+        await opened.queue.put(alert("a"))
+        for _ in range(3):
+            await opened.queue.bury([Burial(opened.heard[-1].seq, "HTTP400", "")])
+            assert await opened.queue.replay(Selection(ids=frozenset({opened.heard[0].id})), max_age=DAY, limit=10) == 1
+        assert {one.id for one in opened.heard} == {opened.heard[0].id}
+
+    @pytest.mark.parametrize(
+        ("selection", "expected"),
+        [
+            (Selection(), ["a", "b", "c"]),
+            (Selection(state=DeliveryState.DEAD), ["a", "b"]),
+            (Selection(state=DeliveryState.WAITING), ["c"]),
+            (Selection(sink="s2"), ["b", "c"]),
+            (Selection(sink="s2", state=DeliveryState.DEAD), ["b"]),
+            (Selection(reason="MaxAge"), ["b"]),
+            (Selection(tenant="acme", reason="HTTP400"), ["a"]),
+            (Selection(tenant="other"), []),
+            (Selection(ids=frozenset({"nonsense", "", "-1", f"0-{'f' * 30}"})), []),
+        ],
+    )
+    async def test_deliveries_are_looked_up_by_what_is_known(
+        self, opened: Open, selection: Selection, expected: list[str]
+    ) -> None:
+        for name, sink in (("a", "s1"), ("b", "s2"), ("c", "s2")):
+            await opened.queue.put(alert(name, [sink]))
+        await opened.queue.bury([Burial(opened.heard[0].seq, "HTTP400", ""), Burial(opened.heard[1].seq, "MaxAge", "")])
+        assert [record.name for record in await opened.queue.look_up(selection, limit=10)] == expected
+        dead = [n for n in expected if n != "c"]
+        assert await opened.queue.replay(selection, max_age=DAY, limit=10) == len(dead)
+
+    async def test_what_arrived_in_a_message_is_found_by_it_and_by_its_id_for_a_while(self, opened: Open) -> None:
+        for name in "abcd":
+            await opened.queue.put(alert(name))
+        seqs = [one.seq for one in opened.heard]
+        await opened.queue.retry([Retry(seqs[0], 0.0, "HTTP503")])
+        await opened.queue.settle(seqs[:2], Arrival("m1", "C1/12.5"))
+        await opened.queue.settle(seqs[2:3], Arrival("m2", ""))
+        opened = await opened.reopen()
+        depth = await opened.queue.depth()
+        assert (depth.waiting, depth.dead) == (1, 0)
+        for selection in (Selection(message="m1"), Selection(message="m1", state=DeliveryState.ARRIVED)):
+            found = await opened.queue.look_up(selection, limit=10)
+            assert [(one.name, one.state, one.message, one.reference) for one in found] == [
+                ("a", DeliveryState.ARRIVED, "m1", "C1/12.5"),
+                ("b", DeliveryState.ARRIVED, "m1", "C1/12.5"),
+            ]
+            assert (found[0].attempts, found[0].arrived, found[0].reason) == (1, opened.clock.wall, "")
+        assert [one.name for one in await opened.queue.look_up(Selection(), limit=10)] == ["d"]
+        arrived = Selection(state=DeliveryState.ARRIVED)
+        everything = await opened.queue.look_up(arrived, limit=10)
+        assert [one.name for one in everything] == ["a", "b", "c"]
+        assert [one.name for one in await opened.queue.look_up(arrived, limit=2, after=everything[0].seq)] == ["b", "c"]
+        by_id = Selection(ids=frozenset({everything[1].id}))
+        assert [one.name for one in await opened.queue.look_up(by_id, limit=10)] == ["b"]
+        assert await opened.queue.look_up(Selection(message="m1", state=DeliveryState.DEAD), limit=10) == []
+        assert await opened.queue.look_up(Selection(message="m1", tenant="other"), limit=10) == []
+        for nothing in (Selection(message="m1"), Selection(state=DeliveryState.ARRIVED)):
+            assert await opened.queue.replay(nothing, max_age=DAY, limit=10) == 0
+
+    async def test_what_is_dead_or_unknown_does_not_arrive(self, opened: Open) -> None:
+        await opened.queue.put(alert("a"))
+        await opened.queue.bury([Burial(opened.heard[0].seq, "HTTP400", "")])
+        await opened.queue.settle([opened.heard[0].seq, 99], Arrival("m1", ""))
+        assert (await opened.queue.depth()).dead == 1
+        assert await opened.queue.look_up(Selection(message="m1"), limit=10) == []
+
+    async def test_an_id_of_another_queue_means_nothing(self, opened: Open, tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        other = await self.open_queue(tmp_path / "other", opened.clock)
+        heard: list[Delivery] = []
+        other.subscribe(heard.extend)
+        await other.put(alert("a"))
+        await other.close()
+        await opened.queue.put(alert("b"))
+        await opened.queue.bury([Burial(opened.heard[0].seq, "HTTP400", "")])
+        assert heard[0].id != opened.heard[0].id
+        foreign = Selection(ids=frozenset({heard[0].id}))
+        assert await opened.queue.look_up(foreign, limit=5) == []
+        assert await opened.queue.replay(foreign, max_age=DAY, limit=5) == 0
+
+    async def test_long_lists_come_in_pages(self, opened: Open) -> None:
+        await asyncio.gather(*(opened.queue.put(alert(str(n))) for n in range(25)))
+        found, after = [], 0
+        while page := await opened.queue.look_up(Selection(), after=after, limit=10):
+            found += [record.name for record in page]
+            after = page[-1].seq
+        assert found == [str(n) for n in range(25)]
+
+    async def test_the_composition_of_a_message_survives_a_restart(self, opened: Open) -> None:
+        for name in "abc":
+            await opened.queue.put(alert(name))
+        await opened.queue.bind([one.seq for one in opened.heard[:2]], "m1")
+        opened = await opened.reopen()
+        taken = await opened.queue.take("s1", after=0, limit=10)
+        assert [one.batch for one in taken] == ["m1", "m1", ""]
+        await opened.queue.bind([taken[0].seq], "")
+        assert [one.batch for one in await opened.queue.take("s1", after=0, limit=10)] == ["", "m1", ""]
+
+    async def test_age_counts_on_the_queue_clock_only(self, opened: Open) -> None:
+        await opened.queue.put(alert("a", max_age=100))
+        opened.clock.wall += 365 * DAY  # the wall clock jumps
+        assert await opened.queue.expired(limit=10) == []
+        opened.clock.monotonic += 60
+        opened = await opened.reopen()  # a restart: time passes that nobody saw
+        opened.clock.monotonic += 39
+        assert await opened.queue.expired(limit=10) == []
+        opened.clock.monotonic += 2
+        assert [one.key for one in await opened.queue.expired(limit=10)] == ["a"]
+
+    async def test_a_deleted_sink_leaves_dead_letters_and_no_memory(self, opened: Open) -> None:
+        await opened.queue.put(replace(alert("a", ["s1", "s2"]), told=[told("a"), told("a", "s2")]))
+        await opened.queue.hold("s1", "HTTP401")
+        assert await opened.queue.bury_sink("s1", reason="SinkDeleted", detail="the EventSink was deleted") == 1
+        assert await opened.queue.sinks_waiting() == {"s2": 1}
+        assert await opened.queue.held() == {}
+        assert [one.sink async for one in opened.queue.told()] == ["s2"]
+        assert [r.reason for r in await opened.queue.look_up(Selection(state=DeliveryState.DEAD), limit=5)] == ["SinkDeleted"]
+
+    async def test_why_a_sink_is_held_is_kept(self, opened: Open) -> None:
+        await opened.queue.hold("s1", "HTTP401")
+        await opened.queue.hold("s2", "HTTP404")
+        await opened.queue.hold("s2", "")
+        opened = await opened.reopen()
+        assert await opened.queue.held() == {"s1": "HTTP401"}
+
+    async def test_a_full_queue_takes_nothing_and_goes_on_when_there_is_room(self, opened: Open, tmp_path: Path) -> None:
+        await opened.queue.close()
+        queue = await self.open_queue(tmp_path, opened.clock, max_waiting=3)
+        heard: list[Delivery] = []
+        queue.subscribe(heard.extend)
+        try:
+            await queue.put(alert("a", ["s1", "s2"]))
+            undone: list[str] = []
+            with pytest.raises(QueueFull):
+                await queue.put(alert("b", ["s1", "s2"]), undo=lambda: undone.append("b"))
+            assert undone == ["b"]
+            await queue.put(alert("c"))
+            assert await names(queue) == ["a", "c"]
+            await queue.settle([heard[0].seq])
+            await queue.flush()
+            await queue.put(alert("d"))
+            assert await names(queue) == ["c", "d"]
+        finally:
+            await queue.close()
+
+    async def test_a_closed_queue_says_so(self, opened: Open) -> None:
+        await opened.queue.close()
+        await opened.queue.close()
+        with pytest.raises(QueueUnavailable, match="closed"):
+            await opened.queue.put(alert("a"))
+        with pytest.raises(QueueUnavailable, match="closed"):
+            await opened.queue.take("s1", after=0, limit=1)
+
+    async def test_closing_keeps_what_arrived_a_moment_ago(self, opened: Open) -> None:
+        await opened.queue.put(alert("a"))
+        await opened.queue.settle([opened.heard[0].seq])
+        opened = await opened.reopen()
+        assert (await opened.queue.depth()).waiting == 0

@@ -1,0 +1,297 @@
+"""The SQLite queue keeps the contract, and what is particular to a file: full disks, kill -9, a second process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from eventsink.router.queue.protocol import Arrival, Batch, DeliveryState, Queue, QueueFull, QueueUnavailable, Selection
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from tests.unit.router.queue.queue_contract import Clock, QueueContract, alert, names
+
+DEADLINE_SECONDS = 60
+
+
+class TestSqliteQueue(QueueContract):
+    async def open_queue(self, folder: Path, clock: Clock, *, max_waiting: int = 1000) -> Queue:
+        settings = QueueSettings(path=folder / "queue.db", max_waiting=max_waiting, min_free_bytes=0)
+        return await SqliteQueue.open(settings, monotonic=lambda: clock.monotonic, wall=lambda: clock.wall)
+
+
+def settings(folder: Path, **other: object) -> QueueSettings:
+    return QueueSettings.model_validate({"path": folder / "queue.db", "minFreeBytes": 0, **other})
+
+
+async def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    with pytest.raises(QueueUnavailable, match="another process has this queue open"):
+        await SqliteQueue.open(settings(tmp_path))
+    await queue.close()
+    await (await SqliteQueue.open(settings(tmp_path))).close()
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but longer than a header" * 50])
+async def test_a_broken_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "queue.db").write_bytes(content)
+    with pytest.raises(QueueUnavailable, match=r"is not a usable queue file .* move it away"):
+        await SqliteQueue.open(settings(tmp_path))
+    assert (tmp_path / "queue.db").read_bytes() == content
+
+
+async def test_a_file_with_damaged_pages_is_refused_in_words(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    for number in range(20):
+        await queue.put(alert(f"{number}" * 3000))
+    await queue.close()
+    with sqlite3.connect(tmp_path / "queue.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray((tmp_path / "queue.db").read_bytes())
+    content[4096:] = b"\xee" * (len(content) - 4096)
+    (tmp_path / "queue.db").write_bytes(content)
+    with pytest.raises(QueueUnavailable, match=r"is not a usable queue file .*malformed"):
+        await SqliteQueue.open(settings(tmp_path))
+
+
+async def test_a_file_of_another_program_or_a_newer_version_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "queue.db") as other:
+        other.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(QueueUnavailable, match="belongs to another program"):
+        await SqliteQueue.open(settings(tmp_path))
+    with sqlite3.connect(tmp_path / "queue.db") as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(QueueUnavailable, match="newer version"):
+        await SqliteQueue.open(settings(tmp_path))
+
+
+async def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "50% of #1?mode=memory"
+    folder.mkdir()
+    queue = await SqliteQueue.open(settings(folder))
+    await queue.put(alert("a"))
+    assert await names(queue) == ["a"]
+    await queue.close()
+    assert (folder / "queue.db").exists()
+
+
+async def test_an_end_while_the_file_is_made_leaves_one_that_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_: int) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(secrets, "token_hex", crash)
+        with pytest.raises(KeyboardInterrupt):
+            await SqliteQueue.open(settings(tmp_path))
+    await (await SqliteQueue.open(settings(tmp_path))).close()
+
+
+async def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(QueueUnavailable, match=r"check queue\.path"):
+        await SqliteQueue.open(settings(tmp_path / "none"))
+
+
+async def test_when_storage_fails_everything_before_it_was_noticed_steps_back_in_reverse(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    heard: list[str] = []
+    queue.subscribe(lambda new: heard.extend(one.key for one in new))
+    await queue.put(alert("before"))
+    limit_pages(queue, 0)
+    undone: list[int] = []
+    puts = [queue.put(alert(f"x{n}" * 50_000), undo=lambda n=n: undone.append(n)) for n in range(30)]  # type: ignore[misc]
+    results = await asyncio.gather(*puts, return_exceptions=True)
+    assert all(isinstance(result, QueueUnavailable) for result in results)
+    assert undone == sorted(undone, reverse=True)
+    assert sorted(undone) == list(range(30))
+    assert (await queue.depth()).waiting == 1
+    limit_pages(queue, 1_000_000)
+    await queue.put(alert("after"))
+    assert heard == ["before", "after"]
+    assert await names(queue) == ["before", "after"]
+    await queue.close()
+
+
+async def test_what_waits_behind_a_failed_commit_fails_with_it_and_is_never_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventsink.router.queue.sqlite.writer.MAX_COMMIT_ROWS", 1)
+    queue = await SqliteQueue.open(settings(tmp_path))
+    real = queue._store.begin
+    failures = iter(range(1))
+
+    def begin() -> None:
+        if next(failures, None) is not None:
+            raise sqlite3.OperationalError("disk I/O error")
+        real()
+
+    queue._store.begin = begin  # type: ignore[method-assign]
+    results = await asyncio.gather(*(queue.put(alert(f"{n}")) for n in range(5)), return_exceptions=True)
+    assert [type(result) for result in results] == [QueueUnavailable] * 5
+    await queue.put(alert("after"))
+    assert await names(queue) == ["after"]
+    await queue.close()
+
+
+async def test_what_arrived_while_storage_failed_is_noted_later(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    seqs: list[int] = []
+    queue.subscribe(lambda new: seqs.extend(one.seq for one in new))
+    await queue.put(alert("a"))
+    real = queue._store.begin
+    failures = iter(range(2))
+
+    def begin() -> None:
+        if next(failures, None) is not None:
+            raise sqlite3.OperationalError("disk I/O error")
+        real()
+
+    queue._store.begin = begin  # type: ignore[method-assign]
+    await queue.settle(seqs)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await queue.flush()
+    assert (await queue.depth()).waiting == 0
+    await queue.close()
+
+
+async def test_a_nearly_full_disk_takes_nothing_new(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1 << 60))
+    with pytest.raises(QueueFull, match=r"queue\.minFreeBytes"):
+        await queue.put(alert("a"))
+    await queue.put(Batch())
+    await queue.close()
+
+
+async def test_a_file_that_once_filled_the_disk_is_room_again_when_it_has_drained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1 << 20), monotonic=lambda: clock.monotonic)
+    for number in range(40):
+        await queue.put(alert(f"{number}" * 50_000))
+    with sqlite3.connect(tmp_path / "queue.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(FULL)")
+    monkeypatch.setattr("eventsink.router.queue.sqlite.queue.free_bytes", lambda _: 0)
+    queue._check_disk()
+    with pytest.raises(QueueFull, match=r"queue\.minFreeBytes"):
+        await queue.put(alert("one more"))
+    await queue.settle([one.seq for one in await queue.take("s1", after=0, limit=100)])
+    await queue.flush()
+    queue._check_disk()
+    await queue.put(alert("room again"))
+    await queue.close()
+
+
+async def test_of_what_arrived_the_oldest_and_the_old_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    queue = await SqliteQueue.open(settings(tmp_path, maxArrived=3, arrivedAge="1h"), wall=lambda: clock.wall)
+    heard: list[int] = []
+    queue.subscribe(lambda new: heard.extend(one.seq for one in new))
+
+    async def kept() -> list[str]:
+        await queue._change(queue._evict)
+        return [record.name for record in await queue.look_up(Selection(state=DeliveryState.ARRIVED), limit=100)]
+
+    for number in range(5):
+        await queue.put(alert(str(number)))
+        await queue.settle(heard[-1:], Arrival(f"m{number}", ""))
+        clock.wall += 600
+    assert await kept() == ["2", "3", "4"]
+    clock.wall += 3600 - 3 * 600 + 1
+    assert await kept() == ["3", "4"]
+    await queue.close()
+
+
+async def test_old_and_surplus_dead_letters_make_room(tmp_path: Path) -> None:
+    clock = Clock()
+    queue = await SqliteQueue.open(settings(tmp_path, maxDead=2), wall=lambda: clock.wall)
+    for name in "abcd":
+        await queue.put(alert(name, [f"s-{name}"]))
+        clock.wall += 1
+        await queue.bury_sink(f"s-{name}", reason="SinkDeleted", detail="")
+    await queue._change(lambda store: store.evict_dead(keep=2, born_before=0))
+    assert [r.name for r in await queue.look_up(Selection(state=DeliveryState.DEAD), limit=9)] == ["c", "d"]
+    await queue._change(lambda store: store.evict_dead(keep=2, born_before=clock.wall + 1))
+    assert (await queue.depth()).dead == 0
+    assert queue.evicted == 4
+    await queue.close()
+
+
+async def test_room_is_used_again(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    seqs: list[int] = []
+    queue.subscribe(lambda new: seqs.extend(one.seq for one in new))
+    sizes = []
+    for _ in range(3):
+        await asyncio.gather(*(queue.put(alert(f"{n}" * 2000, ["s1", "s2"])) for n in range(50)))
+        await queue.settle(seqs)
+        seqs.clear()
+        await queue.flush()
+        sizes.append((await queue.depth()).bytes)
+    assert sizes[0] == sizes[2]
+    await queue.close()
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from eventsink.router.queue.protocol import Batch
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from tests.unit.router.queue.queue_contract import alert, told
+from dataclasses import replace
+
+async def main():
+    queue = await SqliteQueue.open(QueueSettings(path=Path(sys.argv[1]), min_free_bytes=0))
+    start = int(sys.argv[2])
+    async def one(n):
+        batch = alert(f"{start}.{n}", ["s1", "s2", "s3"])
+        await queue.put(replace(batch, told=[told(f"{start}.{n}", s) for s in ("s1", "s2", "s3")]))
+        sys.stdout.write(f"{start}.{n}\\n")
+        sys.stdout.flush()
+    n = 0
+    while True:
+        await asyncio.gather(*(one(n + k) for k in range(40)))
+        n += 40
+
+asyncio.run(main())
+"""
+
+
+async def test_kill_9_loses_nothing_that_was_acknowledged_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    chance = random.Random(7)
+    acknowledged: set[str] = set()
+    for round_number in range(5):
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(WRITER), str(path), str(round_number)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        for _ in range(chance.randint(1, 400)):
+            acknowledged.add(child.stdout.readline().strip())
+        os.kill(child.pid, signal.SIGKILL)
+        acknowledged.update(line.strip() for line in child.stdout if line.endswith("\n"))
+        child.wait(DEADLINE_SECONDS)
+        child.stdout.close()
+    queue = await SqliteQueue.open(settings(tmp_path))
+    stored: dict[str, set[str]] = {}
+    for record in await queue.look_up(Selection(), limit=1_000_000):
+        stored.setdefault(record.name, set()).add(record.sink)
+    assert acknowledged - {""} <= stored.keys()
+    assert all(sinks == {"s1", "s2", "s3"} for sinks in stored.values())
+    assert {one.fingerprint async for one in queue.told()} == stored.keys()
+    await queue.close()
+
+
+def limit_pages(queue: SqliteQueue, more: int) -> None:
+    """Let the file grow by no more than so many pages: SQLite says 'database or disk is full' beyond."""
+    connection = sqlite3.connect(queue._settings.path)
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.close()
+    queue._store.connection.execute(f"PRAGMA max_page_count = {pages + more}")

@@ -1,0 +1,16 @@
+"""`crds/` can be applied as a folder of files and as a kustomization."""
+
+from __future__ import annotations
+
+from tests.support.cluster import CRD, CRDS, MakeControlPlane
+from tests.support.kubectl import Kubectl
+
+
+def test_the_crd_is_installed_from_its_folder_with_f_and_with_k(fresh_control_plane: MakeControlPlane) -> None:
+    kubectl = Kubectl(fresh_control_plane().admin_kubeconfig)
+    for option in ("-f", "-k"):
+        assert kubectl.find("crd", CRD) is None
+        printed = kubectl.run("apply", option, str(CRDS.parent)).stdout
+        assert printed.splitlines() == [f"customresourcedefinition.apiextensions.k8s.io/{CRD} created"]
+        kubectl.run("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
+        kubectl.delete("crd", CRD)

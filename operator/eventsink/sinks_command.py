@@ -13,6 +13,7 @@ import yaml
 
 from eventsink.client import Client, EventSink, EventSinkError
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
+from eventsink.runtime.times import format_time
 
 Result = TypeVar("Result")
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -312,6 +313,6 @@ def _table(found: list[EventSink]) -> str:
     for one in found:
         to = str(one.configuration.get("url") or one.configuration.get("channel") or one.configuration.get("channel_name") or "-")
         delivering = one.delivering.status if one.delivering is not None else "-"
-        rows.append([one.id, one.name, one.type, to, str(one.ready), delivering, one.updated_at.strftime("%Y-%m-%dT%H:%M:%SZ")])
+        rows.append([one.id, one.name, one.type, to, str(one.ready), delivering, format_time(one.updated_at)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from eventsink.resources.status import Condition, DeliveryStatus, EventSinkStatus, SlackStatus, ready, stalled, timestamp
+from eventsink.resources.status import Condition, DeliveryStatus, EventSinkStatus, SlackStatus, ready, stalled
+from eventsink.runtime.times import format_time
 from tests.cluster.manifests import accepted, eventsink
 from tests.support.kubectl import Kubectl
 
@@ -82,16 +83,16 @@ def operators(conditions: tuple[Condition, ...]) -> EventSinkStatus:
         observed_generation=1,
         conditions=conditions,
         type="webhook",
-        spec_changed_time=timestamp(NOW),
+        spec_changed_time=format_time(NOW),
         slack=SlackStatus(team_id="T1", team_name="Acme", channel_id="C1", channel_name="alerts"),
     )
 
 
 ROUTERS = EventSinkStatus(
     conditions=(
-        Condition(type="Delivering", status="True", reason="Delivered", message="", last_transition_time=timestamp(NOW)),
+        Condition(type="Delivering", status="True", reason="Delivered", message="", last_transition_time=format_time(NOW)),
     ),
-    delivery=DeliveryStatus(last_delivered_time=timestamp(NOW), last_error="HTTP503: not now"),
+    delivery=DeliveryStatus(last_delivered_time=format_time(NOW), last_error="HTTP503: not now"),
 )
 
 

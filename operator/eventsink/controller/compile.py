@@ -12,9 +12,9 @@ from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
 from eventsink.controller.config import WebhookPolicy
 from eventsink.destinations.credentials import SecretValues, secret_text
 from eventsink.destinations.problem import Effect, Problem
-from eventsink.resources.durations import parse_duration
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.spec import EventSinkSpec, SecretKeyRef, Webhook
+from eventsink.runtime.durations import parse_duration
 from eventsink.sinks.signatures import InvalidSigningSecret, signing_key
 from eventsink.sinks.sink import (
     CompiledFrom,

@@ -20,8 +20,9 @@ from eventsink.kube.client import Api, NotFound
 from eventsink.kube.objects import get_secret, secret_data
 from eventsink.kube.reflector import Key
 from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, read_eventsink, read_object
-from eventsink.resources.status import READY, SlackStatus, WebhookStatus, timestamp
+from eventsink.resources.status import READY, SlackStatus, WebhookStatus
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.times import format_time, parse_time
 from eventsink.sinks.sink import CompiledFrom, Sink, SlackTarget, Withdrawn
 from eventsink.sinks.transport import Endpoint
 
@@ -225,13 +226,13 @@ class Reconciler:
         told = living.status.condition(READY)
         if told is None or told.status != "False" or told.reason != problem.reason:
             return 0.0
-        return (self._now() - datetime.fromisoformat(told.last_transition_time)).total_seconds()
+        return (self._now() - parse_time(told.last_transition_time)).total_seconds()
 
     async def _withdraw(self, living: EventSinkObject, problem: Problem) -> None:
         before = await self._store.read(living.uid)
         if before is None:
             return
-        withdrawn = Withdrawn(reason=problem.reason, since=timestamp(self._now()))
+        withdrawn = Withdrawn(reason=problem.reason, since=format_time(self._now()))
         sink = Sink.model_validate({**dict(before), "withdrawn": withdrawn, "webhook": None, "slack": None})
         self._world.compiled[living.uid] = await self._store.write(sink)
         get_logger().warning("a sink was withdrawn", sink=f"{living.namespace}/{living.name}", reason=problem.reason)

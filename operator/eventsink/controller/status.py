@@ -22,9 +22,9 @@ from eventsink.resources.status import (
     ready,
     reconciling,
     stalled,
-    timestamp,
 )
 from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.times import format_time
 
 OWN_CONDITIONS = (READY, RECONCILING, STALLED)
 
@@ -69,7 +69,7 @@ def status_of(sink: EventSinkObject, verdict: Verdict, now: datetime) -> EventSi
         observed_generation=sink.generation,
         conditions=conditions,
         type=verdict.type or before.type,
-        spec_changed_time=changed or timestamp(now),
+        spec_changed_time=changed or format_time(now),
         slack=verdict.slack,
         webhook=verdict.webhook,
     )
@@ -165,8 +165,8 @@ class StatusWriter:
             "message": message[:1000],
             "source": {"component": OPERATOR_MANAGER},
             "reportingComponent": OPERATOR_MANAGER,
-            "firstTimestamp": timestamp(now),
-            "lastTimestamp": timestamp(now),
+            "firstTimestamp": format_time(now),
+            "lastTimestamp": format_time(now),
             "count": 1,
         }
         try:

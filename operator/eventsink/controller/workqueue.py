@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 300.0
+from eventsink.runtime.backoff import Backoff, Chance
+
+BACKOFF = Backoff(first=0.5, longest=300.0, jitter=0.5)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -17,7 +18,7 @@ K = TypeVar("K", bound=Hashable)
 class WorkQueue(Generic[K]):
     """Level-based: adding a key that waits changes nothing, adding one that is worked on has it worked on again."""
 
-    def __init__(self, *, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, *, chance: Chance = random.random) -> None:
         self._chance = chance
         self._waiting: deque[K] = deque()
         self._queued: set[K] = set()
@@ -72,7 +73,7 @@ class WorkQueue(Generic[K]):
     def failed(self, key: K) -> float:
         """The key could not be worked on: it comes again; returns after how many seconds."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        wait = min(FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 20), LONGEST_WAIT_SECONDS) * (0.5 + 0.5 * self._chance())
+        wait = BACKOFF.wait(failures, self._chance)
         self._active.discard(key)
         self._again.discard(key)
         self.add_after(key, wait)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eventsink.kube.client import JSON, METADATA, METADATA_LIST, Api, ApiError, Gone, Object, Unavailable
+from eventsink.runtime.backoff import Backoff, Chance
 from eventsink.runtime.logs import Repeated, get_logger
 
 PAGE = 500
@@ -22,8 +22,7 @@ WATCH_SECONDS = 300
 """How long the server keeps one watch; less a random part, so that many do not end at once."""
 SILENCE_SECONDS = 90.0
 """Without a byte for so long (bookmarks come each minute), a watch is taken for dead."""
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
+BACKOFF = Backoff(first=0.5, longest=30.0, jitter=0.5)
 SHORT_WATCH_SECONDS = 1.0
 """A watch that ends sooner counts as a failure."""
 
@@ -65,7 +64,7 @@ class Reflector:
         selection: Selection,
         handler: Handler,
         *,
-        chance: Callable[[], float] = random.random,
+        chance: Chance = random.random,
     ) -> None:
         self._api = api
         self._name = name
@@ -181,9 +180,8 @@ class Reflector:
             get_logger().warning(
                 "a watch does not work; it is tried again", watch=self._name, reason=str(error), status=error.status
             )
-        wait = min(FIRST_WAIT_SECONDS * 2**self._failures, LONGEST_WAIT_SECONDS)
-        self._failures = min(self._failures + 1, 10)
-        await asyncio.sleep(wait * (0.5 + 0.5 * self._chance()))
+        self._failures += 1
+        await asyncio.sleep(BACKOFF.wait(self._failures, self._chance))
 
 
 def _key(obj: Object) -> Key:

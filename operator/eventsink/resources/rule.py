@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from .durations import DURATION_PATTERN, UNITS_MS, parse_duration
+from eventsink.runtime.durations import DURATION_PATTERN, UNITS_MS, parse_duration
 
 BROKEN = "rules_broken"
 """Type of the pydantic error that carries broken rules, in its context under `rules`."""

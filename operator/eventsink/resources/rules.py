@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from .durations import DURATION_FORM, DURATION_PATTERN
+from eventsink.runtime.durations import DURATION_FORM, DURATION_PATTERN
+
 from .rule import Rule, cel_list, cel_text, form, unique, within
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"

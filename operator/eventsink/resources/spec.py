@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_v
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
+from eventsink.runtime.durations import MAX_DURATION_LENGTH
+
 from . import rules
-from .durations import MAX_DURATION_LENGTH
 from .rule import Rule, check, with_validations
 
 SET = {"x-kubernetes-list-type": "set"}

@@ -14,11 +14,13 @@ So `kubectl wait --for=condition=Ready` is what scripts wait for; nobody should 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from eventsink.runtime.times import format_time
 
 READY = "Ready"
 RECONCILING = "Reconciling"
@@ -115,19 +117,6 @@ class EventSinkStatus(StatusModel):
         return next((condition for condition in self.conditions if condition.type == kind), None)
 
 
-def timestamp(moment: datetime) -> str:
-    """A moment as the API server writes it: RFC 3339, UTC, whole seconds.
-
-    Raises
-    ------
-    ValueError
-        `moment` has no time zone.
-    """
-    if moment.tzinfo is None:
-        raise ValueError("a moment needs a time zone")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def ready(
     message: str, *, generation: int, now: datetime, previous: Iterable[Condition] = (), reason: str = "Accepted"
 ) -> tuple[Condition, ...]:
@@ -180,7 +169,7 @@ def _conditions(
             status=status,
             reason=reason,
             message=message,
-            last_transition_time=since.get((kind, status), timestamp(now)),
+            last_transition_time=since.get((kind, status), format_time(now)),
             observed_generation=generation,
         )
         for kind, status in states

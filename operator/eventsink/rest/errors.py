@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from eventsink.runtime.retry_after import format_retry_after
+
 RETRY_SECONDS = 5
 """When to come again, where nothing better is known."""
 
@@ -97,7 +99,7 @@ class TooMany(Refused):
     status = 429
 
     def __init__(self, sentence: str, *, retry_after: float = 1.0) -> None:
-        super().__init__(sentence, headers={"Retry-After": str(max(1, round(retry_after)))})
+        super().__init__(sentence, headers={"Retry-After": format_retry_after(retry_after)})
 
 
 class Away(Refused):
@@ -106,4 +108,4 @@ class Away(Refused):
     status = 503
 
     def __init__(self, sentence: str, *, retry_after: float = RETRY_SECONDS) -> None:
-        super().__init__(sentence, headers={"Retry-After": str(max(1, round(retry_after)))})
+        super().__init__(sentence, headers={"Retry-After": format_retry_after(retry_after)})

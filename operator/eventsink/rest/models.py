@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eventsink.resources import rules
-from eventsink.resources.durations import DURATION_PATTERN, MAX_DURATION_LENGTH
 from eventsink.resources.eventsink import SENTENCES
 from eventsink.rest.errors import InvalidRequest
+from eventsink.runtime.durations import DURATION_PATTERN, MAX_DURATION_LENGTH
 
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"

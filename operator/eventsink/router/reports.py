@@ -9,14 +9,15 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from eventsink.kube.client import Api, ApiError, Conflict, Invalid, NotFound, Object
 from eventsink.kube.objects import apply_status, custom_path
 from eventsink.resources.names import API_VERSION, GROUP, KIND, PLURAL, ROUTER_MANAGER, VERSION
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.health import DeliveringState, SinkHealth
+from eventsink.runtime.backoff import Backoff
 from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.times import format_time
 from eventsink.sinks.sink import Sink
 
 EVERY_SECONDS = 300.0
@@ -24,8 +25,7 @@ EVERY_SECONDS = 300.0
 PER_SECOND = 20
 """Writes in all."""
 LOOK_SECONDS = 1.0
-FIRST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 60.0
+BACKOFF = Backoff(first=1.0, longest=60.0)
 MAX_TEXT = 1024
 """Characters of a message; the CRD's bound is higher."""
 
@@ -120,7 +120,7 @@ class StatusReporter:
 
     async def _write(self, sink: Sink, health: SinkHealth, written: Written) -> None:
         path = custom_path(GROUP, VERSION, PLURAL, sink.namespace, sink.name)
-        changed = written.changed if health.state.value == written.state else _time(self._wall())
+        changed = written.changed if health.state.value == written.state else format_time(self._wall())
         body = status_body(sink, health, changed, details=not self._without_details)
         try:
             applied = await apply_status(self._api, path, body, manager=ROUTER_MANAGER)
@@ -147,9 +147,8 @@ class StatusReporter:
         more = self._log.due()
         if more is not None:
             get_logger().warning("statuses cannot be written; it is tried again", reason=str(error), more=more)
-        wait = min(FIRST_WAIT_SECONDS * 2.0**self._failures, LONGEST_WAIT_SECONDS)
-        self._failures = min(self._failures + 1, 10)
-        await asyncio.sleep(wait)
+        self._failures += 1
+        await asyncio.sleep(BACKOFF.wait(self._failures))
 
 
 def due(
@@ -184,7 +183,7 @@ def status_body(sink: Sink, health: SinkHealth, changed: str, *, details: bool) 
     }
     delivery: Object = {}
     if health.last_delivered is not None:
-        delivery["lastDeliveredTime"] = _time(health.last_delivered)
+        delivery["lastDeliveredTime"] = format_time(health.last_delivered)
     if health.last_error:
         delivery["lastError"] = health.last_error[:MAX_TEXT]
     if details and delivery:
@@ -195,7 +194,3 @@ def status_body(sink: Sink, health: SinkHealth, changed: str, *, details: bool) 
         "metadata": {"name": sink.name, "namespace": sink.namespace},
         "status": status,
     }
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,9 +14,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION = re.compile(r"(?:[0-9]+(?:ms|s|m|h|d|w))+")
-_DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h|d|w)")
+from eventsink.runtime.durations import parse_duration
+
 MAX_SECRET_FILE_BYTES = 64 * 1024
 
 
@@ -32,18 +31,13 @@ def seconds(value: object) -> float:
     ValueError
         Neither of them, or below zero.
     """
-    if isinstance(value, bool):
-        raise ValueError("write a duration such as 30s, 5m or 4h")
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         if value < 0 or not math.isfinite(value):
             raise ValueError("a duration cannot be below zero")
         return float(value)
-    if isinstance(value, str):
-        if _DURATION.fullmatch(value):
-            return sum(int(count) * _UNITS[unit] for count, unit in _DURATION_PART.findall(value))
-        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-            return float(value)
-    raise ValueError("write a duration such as 30s, 5m or 4h")
+    if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):  # from the environment, where all is text
+        return float(value)
+    return parse_duration(value if isinstance(value, str) else "")
 
 
 Seconds = Annotated[float, BeforeValidator(seconds)]

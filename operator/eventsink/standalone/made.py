@@ -15,6 +15,7 @@ from eventsink.kube.client import Invalid, Object, Unavailable
 from eventsink.kube.reflector import Key
 from eventsink.resources.eventsink import InvalidSpec, read_spec
 from eventsink.runtime.files import remove, remove_unfinished, write_private
+from eventsink.runtime.times import format_time
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -77,7 +78,7 @@ class MadeSinks:
             "annotations": dict(body["metadata"].get("annotations") or {}),
             "uid": str(uuid.uuid4()),
             "generation": 1,
-            "creationTimestamp": rfc3339(self._now()),
+            "creationTimestamp": format_time(self._now()),
             "managedFields": [written_by(manager, self._now())],
         }
         return await self._keep(key, {**body, "metadata": metadata})
@@ -132,14 +133,9 @@ class MadeSinks:
         return self._folder / key[0] / f"{key[1]}.json"
 
 
-def rfc3339(time: datetime) -> str:
-    """UTC with seconds, as the API server writes it."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def written_by(manager: str, time: datetime) -> dict[str, str]:
     """An entry of `metadata.managedFields`, as far as anybody here reads it."""
-    return {"manager": manager or "eventsink", "operation": "Update", "time": rfc3339(time)}
+    return {"manager": manager or "eventsink", "operation": "Update", "time": format_time(time)}
 
 
 def _check(spec: Any) -> None:

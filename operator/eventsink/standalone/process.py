@@ -21,11 +21,12 @@ from eventsink.runtime.files import write_private
 from eventsink.runtime.logs import Repeated, configure_logs, get_logger
 from eventsink.runtime.process import ExitStatus, Stop, run
 from eventsink.runtime.settings import ConfigurationError, load_settings
+from eventsink.runtime.times import format_time
 from eventsink.standalone.config import StandaloneSettings
 from eventsink.standalone.documents import MAX_FILE_BYTES, FileContent, read_documents
 from eventsink.standalone.folder import Look, Tree, look
 from eventsink.standalone.inventory import Inventory, dump, load
-from eventsink.standalone.made import MadeSinks, rfc3339
+from eventsink.standalone.made import MadeSinks
 from eventsink.standalone.rest import KEYS, LocalRest, make_first_key
 from eventsink.standalone.sinks import DocumentSinks, Generation, Generations, next_generations
 
@@ -290,5 +291,5 @@ class Following:
 def _generation(kept: Sequence[Any]) -> Generation:
     """As it was saved; the version before kept no times."""
     number, digest, *times = kept
-    created, changed = times or [rfc3339(datetime.now(UTC))] * 2
+    created, changed = times or [format_time(datetime.now(UTC))] * 2
     return Generation(int(number), str(digest), str(created), str(changed))

@@ -34,11 +34,12 @@ from eventsink.rest.calls.managers import FILE_ANNOTATION
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.watch import SinkHandler, TenancyHandler
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.times import format_time
 from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
 from eventsink.standalone.documents import Document, DocumentKey
-from eventsink.standalone.made import MadeSinks, rfc3339
+from eventsink.standalone.made import MadeSinks
 from eventsink.standalone.objects import Listener, LocalObjects
 
 WORKERS = 8
@@ -79,7 +80,7 @@ def next_generations(before: Generations, documents: Mapping[DocumentKey, Docume
     result: Generations = {}
     for (kind, namespace, name), one in documents.items():
         if kind == KIND:
-            sink, digest, time = f"{namespace}/{name}", _digest(one.object.get("spec")), rfc3339(now)
+            sink, digest, time = f"{namespace}/{name}", _digest(one.object.get("spec")), format_time(now)
             old = before.get(sink) or Generation(0, "", time, time)
             result[sink] = old if old.digest == digest else Generation(old.number + 1, digest, old.created, time)
     return result

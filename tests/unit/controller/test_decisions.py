@@ -353,16 +353,17 @@ async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> 
 
 async def test_a_key_that_fails_comes_again_ever_later() -> None:
     queue: WorkQueue[str] = WorkQueue(chance=lambda: 1.0)
-    waits = []
-    for _ in range(12):
-        queue._active.add("a")
-        waits.append(queue.failed("a"))
+
+    async def fail() -> float:
+        queue.add("a")
+        return queue.failed(await queue.get())
+
+    waits = [await fail() for _ in range(12)]
     assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
     assert waits[-1] == 300.0
-    queue._active.add("a")
-    queue.done("a")
-    queue._active.add("a")
-    assert queue.failed("a") == 0.5
+    queue.add("a")
+    queue.done(await queue.get())
+    assert await fail() == 0.5
 
 
 async def test_the_earlier_of_two_wishes_counts() -> None:

@@ -17,10 +17,11 @@ from eventsink.alerts.formats import alertmanager
 from eventsink.controller.compile import DEFAULT_MAX_AGE_SECONDS, DEFAULT_TIMEOUT_SECONDS
 from eventsink.controller.config import OperatorSettings
 from eventsink.destinations.webhook import cloudevents
-from eventsink.destinations.webhook.sender import MAX_RETRY_AFTER_SECONDS, WebhookSender, classify
+from eventsink.destinations.webhook.sender import WebhookSender, classify
 from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW
 from eventsink.router.dispatch.retry import RetrySettings
 from eventsink.router.dispatch.worker import DispatchSettings
+from eventsink.runtime.retry_after import MAX_RETRY_AFTER_SECONDS
 from eventsink.sinks.sender import Failed, Message
 from eventsink.sinks.sink import WebhookTarget
 from eventsink.sinks.transport import Response

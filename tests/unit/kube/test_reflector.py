@@ -12,6 +12,7 @@ import pytest
 from eventsink.kube import reflector as module
 from eventsink.kube.client import Forbidden, Gone, Invalid, NotFound, Object, Unavailable, api_error
 from eventsink.kube.reflector import Key, Reflector, Selection
+from eventsink.runtime.backoff import Backoff
 
 DEADLINE_SECONDS = 30.0
 
@@ -76,7 +77,7 @@ def page(*objects: Object, version: int = 10, more: str = "") -> Object:
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> ScriptedApi:
-    monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(module, "BACKOFF", Backoff(first=0.001, longest=0.01))
     return ScriptedApi()
 
 
@@ -153,12 +154,15 @@ async def test_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
+        if len(waits) == 10:
+            raise asyncio.CancelledError
 
     api = ScriptedApi()
+    api.lists = [Unavailable(0, "Unavailable", "away")] * 10
     reflector = Reflector(api, "things", Selection("/things"), Recorder(), chance=lambda: 1.0)  # type: ignore[arg-type]
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    for _ in range(10):
-        await reflector._wait(Unavailable(0, "Unavailable", "away"))
+    with pytest.raises(asyncio.CancelledError):
+        await reflector.run()
     assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import ValidationError
@@ -14,7 +14,6 @@ from eventsink.resources.status import (
     ready,
     reconciling,
     stalled,
-    timestamp,
 )
 
 EARLIER = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
@@ -76,12 +75,6 @@ def test_a_message_that_is_too_long_is_cut_and_stays_within_the_crds_bound() -> 
     (condition,) = ready("x" * 10_000, generation=1, now=NOW)
     assert len(condition.message) == MAX_MESSAGE_LENGTH
     assert condition.message.endswith("…")
-
-
-def test_a_moment_of_another_zone_is_told_in_utc() -> None:
-    assert timestamp(NOW.astimezone(timezone(timedelta(hours=2)))) == "2026-03-01T09:30:15Z"
-    with pytest.raises(ValueError, match="time zone"):
-        timestamp(datetime(2026, 1, 1))
 
 
 def test_a_status_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:

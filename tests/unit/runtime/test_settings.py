@@ -74,7 +74,10 @@ def test_the_environment_stands_over_the_file(tmp_path: Path, monkeypatch: pytes
         ("haWindw: 2m", "haWindw: there is no such setting; did you mean haWindow?"),
         ("intake: {readTimout: 2m}", "intake.readTimout: there is no such setting; did you mean readTimeout?"),
         ("zzz: 1", "zzz: there is no such setting; known here: intake, haWindow, names"),
-        ("haWindow: soon", "haWindow: write a duration such as 30s, 5m or 4h"),
+        (
+            "haWindow: soon",
+            "haWindow: write a duration as whole numbers with units (ms, s, m, h, d, w), such as 90s, 4h, 3d or 1h30m",
+        ),
         ("intake: {address: '8080'}", "intake.address: write an address as host:port, such as 127.0.0.1:8080"),
         ("intake: {address: 'x:70000'}", "intake.address: write an address as host:port"),
         ("names: a", "names: Input should be a valid tuple"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import Any
 
 import aiohttp
@@ -11,13 +12,12 @@ from pydantic import Field
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from eventsink.runtime.retry_after import parse_retry_after
 from eventsink.runtime.settings import Seconds, Settings
 from eventsink.sinks.guarded import failure_kind
 from eventsink.sinks.sender import Failed, FailureClass
 from eventsink.sinks.transport import TransportErrorKind
 
-MAX_RETRY_AFTER_SECONDS = 3600.0
-"""Slack may ask for so much patience at most."""
 _QUIET = logging.getLogger("eventsink.slack")
 _QUIET.setLevel(logging.WARNING)
 """The client logs whole requests, credentials among them, at the level DEBUG: it is never set to that."""
@@ -186,10 +186,8 @@ def camel(name: str) -> str:
 
 
 def retry_after(headers: Any) -> float | None:
-    """Seconds of the header Retry-After, which Slack gives as whole seconds."""
+    """Seconds of the header Retry-After; None where there is none that can be read."""
     for name, value in (headers or {}).items():
         if str(name).lower() == "retry-after":
-            text = str(value[0] if isinstance(value, list) else value).strip()
-            if text.isascii() and text.isdigit():
-                return min(float(text[:12]), MAX_RETRY_AFTER_SECONDS)
+            return parse_retry_after(str(value[0] if isinstance(value, list) else value), time.time())
     return None

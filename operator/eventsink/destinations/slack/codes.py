@@ -16,6 +16,7 @@ from eventsink.destinations.problem import Problem
 from eventsink.destinations.slack.api import SlackSettings, error_name, failed, web_client
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, TokenStore, token_name
 from eventsink.kube.client import ApiError, Conflict
+from eventsink.runtime.backoff import Backoff
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import ConfigurationError, Seconds, Settings, read_secret_file
 
@@ -24,7 +25,7 @@ CLAIM_SECONDS = 60.0
 """So long a claim without an answer may be one that is being exchanged; then the answer is taken to be lost."""
 ASK_AGAIN_SECONDS = 30.0
 STORE_ATTEMPTS = 10
-STORE_WAIT_SECONDS = 1.0
+STORE_BACKOFF = Backoff(first=1.0, longest=8.0)
 """After a failed attempt to store what Slack answered; it doubles, up to a minute in all."""
 RENEW_AHEAD_SECONDS = 7200.0
 """Tokens live for 12 hours: six chances an hour apart would be too few, this gives 120 a minute apart."""
@@ -239,7 +240,6 @@ class SlackCodes:
 
     async def _save(self, stored: StoredToken, record: TokenRecord) -> StoredToken:
         """Store what cannot be asked a second time; tries for about a minute."""
-        wait = STORE_WAIT_SECONDS
         for attempt in range(STORE_ATTEMPTS):
             try:
                 return await self._store.replace(stored, record)
@@ -249,8 +249,7 @@ class SlackCodes:
                     stored = await self._as_it_is(stored)
                 if attempt == STORE_ATTEMPTS - 1:
                     raise
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, 8.0)
+                await asyncio.sleep(STORE_BACKOFF.wait(attempt + 1))
         raise AssertionError("unreachable")
 
     async def _as_it_is(self, stored: StoredToken) -> StoredToken:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from importlib import metadata
 
 import msgspec
 
 from eventsink.destinations.webhook import cloudevents
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.retry_after import parse_retry_after
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.signatures import signature, signing_key
 from eventsink.sinks.sink import WebhookTarget
 from eventsink.sinks.transport import Endpoint, Response, Transport, TransportError, TransportErrorKind
 
 USER_AGENT = f"EventSink/{metadata.version('eventsink')}"
-MAX_RETRY_AFTER_SECONDS = 3600.0
-"""A receiver may ask for so much patience at most."""
 
 _MESSAGE_STATUSES = frozenset({400, 405, 406, 411, 413, 414, 415, 422, 431})
 _SINK_STATUSES = frozenset({401, 402, 403, 404, 407, 410, 421, 451})
@@ -144,20 +141,3 @@ def classify_error(error: TransportError) -> Failed:
     if error.kind in _ERROR_HINTS:
         text += f": {_ERROR_HINTS[error.kind]}"
     return Failed(failure, error.kind.value, text)
-
-
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait of a Retry-After header (RFC 9110 section 10.2.3: seconds or a date), bounded; None where there is none."""
-    if not value:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value[:12]), MAX_RETRY_AFTER_SECONDS)
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    wait = date.timestamp() - datetime.fromtimestamp(now, UTC).timestamp()
-    return min(max(wait, 0.0), MAX_RETRY_AFTER_SECONDS)

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eventsink.resources.rules import TENANT_PATTERN
-from eventsink.resources.status import timestamp
+from eventsink.runtime.times import format_time
 
 PREFIX = "esk_"
 MAX_KEYS = 1000
@@ -73,7 +73,7 @@ def make_key(name: str, tenants: tuple[str, ...] | None, now: datetime, *, lasts
         raise ValueError("the name of a key is one line of at most 128 characters")
     expires = (now + timedelta(seconds=lasts)).astimezone(UTC).replace(microsecond=0) if lasts is not None else None
     return key, KeyRecord(
-        id=ident, name=name, tenants=tenants, hash=f"sha256:{_digest(key)}", created=timestamp(now), expires=expires
+        id=ident, name=name, tenants=tenants, hash=f"sha256:{_digest(key)}", created=format_time(now), expires=expires
     )
 
 

@@ -16,6 +16,7 @@ from eventsink.rest.access.key_store import FileKeyStore, KeyStore, KeyStoreErro
 from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.config import KeySettings
 from eventsink.runtime.settings import ConfigurationError, seconds
+from eventsink.runtime.times import format_time
 
 Result = TypeVar("Result")
 _DEFAULTS = KeySettings()
@@ -94,7 +95,7 @@ def _shown(one: KeyRecord) -> dict[str, Any]:
         "name": one.name,
         "tenants": list(one.tenants) if one.tenants is not None else None,
         "created": one.created,
-        "expires": one.expires.strftime("%Y-%m-%dT%H:%M:%SZ") if one.expires is not None else None,
+        "expires": format_time(one.expires) if one.expires is not None else None,
         "expired": one.is_expired(datetime.now(UTC)),
     }
 

@@ -46,7 +46,9 @@ from eventsink.rest.models import (
     SlackCodeArgs,
     UpdateRequest,
 )
+from eventsink.runtime.backoff import Backoff
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.times import parse_time
 
 FIELD_MANAGER = REST_MANAGER
 SECRET_PREFIX = "eventsink-rest-"
@@ -62,7 +64,8 @@ UPDATE_ATTEMPTS = 8
 """Of one update, when others write the same sink meanwhile."""
 ATTEMPTS = 3
 """Of a request that the API server did not answer, where it may be sent again."""
-PAUSE_SECONDS = 0.2
+BACKOFF = Backoff(first=0.2, longest=1.0)
+UPDATE_BACKOFF = Backoff(first=0.2, longest=1.0, jitter=1.0)
 GONE = "there is no sink with this id"
 
 _SINKS = (GROUP, VERSION, PLURAL)
@@ -293,7 +296,7 @@ class Facade:
                     return made, not notes or known.get(REQUEST_ANNOTATION) == notes[REQUEST_ANNOTATION]
             elif not _perhaps_done(failed) or attempt == ATTEMPTS - 1:
                 raise _refusal(failed, gone) from None
-            await asyncio.sleep(PAUSE_SECONDS * 2**attempt)
+            await asyncio.sleep(BACKOFF.wait(attempt + 1))
         raise Conflicting("a sink of this name comes and goes; send the request again")
 
     def _same(self, obj: Object, request: CreateRequest, notes: dict[str, str], signing: str) -> Change:
@@ -367,7 +370,7 @@ class Facade:
                 new = {**obj, "spec": change.spec}
                 written = await self._api.request("PUT", _path(obj), query={"fieldManager": FIELD_MANAGER}, body=new)
             except Conflict:
-                await asyncio.sleep(PAUSE_SECONDS * (attempt + 1) * secrets.randbelow(100) / 100)
+                await asyncio.sleep(UPDATE_BACKOFF.wait(attempt + 1))
                 continue
             except Refused:
                 await self._drop_secrets(obj, {secret} - {""})
@@ -510,7 +513,7 @@ class Facade:
                     raise
                 if attempt == ATTEMPTS - 1:
                     raise Away("the API server does not answer; try again") from None
-                await asyncio.sleep(PAUSE_SECONDS * 2**attempt)
+                await asyncio.sleep(BACKOFF.wait(attempt + 1))
         raise AssertionError
 
 
@@ -538,7 +541,7 @@ def _perhaps_done(error: ApiError) -> bool:
 
 def _is_young(obj: Object) -> bool:
     """Whether the sink was made a moment ago and is as it was made."""
-    made = datetime.fromisoformat(created_at(obj))
+    made = parse_time(created_at(obj))
     return obj["metadata"].get("generation") == 1 and (datetime.now(UTC) - made).total_seconds() < YOUNG_SECONDS
 
 

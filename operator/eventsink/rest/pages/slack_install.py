@@ -20,11 +20,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from eventsink.resources.status import timestamp
 from eventsink.rest.access.callers import Caller, KeyCaller
 from eventsink.rest.calls.facade import Facade
 from eventsink.rest.calls.responses import etag
@@ -32,6 +30,7 @@ from eventsink.rest.config import SlackInstallSettings
 from eventsink.rest.errors import Away, Conflicting, InvalidRequest, NotPermitted
 from eventsink.rest.models import CreateRequest, EventSinkArgs, InstallAnswer, InstallRequest, SlackArgs
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
+from eventsink.runtime.times import format_time
 
 CALLBACK_PATH = "/v1/slack/callback"
 OPEN_PATH = "/v1/slack/open"
@@ -134,7 +133,7 @@ class SlackInstall:
         outer = self._settings.redirect_url.removesuffix(CALLBACK_PATH)
         return InstallAnswer(
             url=f"{outer}{OPEN_PATH}?{urlencode({'state': state})}",
-            expires_at=timestamp(datetime.fromtimestamp(expires, UTC)),
+            expires_at=format_time(expires),
         )
 
     def open(self, state: str) -> Opened:

@@ -7,11 +7,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from eventsink.runtime.settings import read_secret_file
+from eventsink.runtime.times import parse_time
 
 TIMEOUT_SECONDS = 30.0
 PAGE = 500
@@ -109,7 +110,7 @@ def table(deliveries: list[dict[str, Any]], *, wide: bool, now: datetime) -> str
 
 def age(created: str, now: datetime) -> str:
     """How long ago a time was, as kubectl writes it: 45s, 12m, 3h, 5d."""
-    seconds = max(0, int((now - datetime.fromisoformat(created).astimezone(UTC)).total_seconds()))
+    seconds = max(0, int((now - parse_time(created)).total_seconds()))
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"

@@ -14,7 +14,6 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import web
@@ -26,7 +25,9 @@ from eventsink.router.dispatch.sink_tests import RETRY_AFTER_SECONDS, CannotTest
 from eventsink.router.queue.protocol import DeliveryState, Queue, QueueError, Record, Selection
 from eventsink.runtime.address import Address, bound_port, split_address
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.retry_after import format_retry_after
 from eventsink.runtime.settings import ConfigurationError, Settings, read_secret_file
+from eventsink.runtime.times import format_time
 from eventsink.sinks.sink import Sink
 
 MAX_PAGE = 1000
@@ -226,7 +227,7 @@ class Admin:
             return _error(409, str(error))
         except TooManyTests as error:
             answer = _error(429, str(error))
-            answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            answer.headers["Retry-After"] = format_retry_after(RETRY_AFTER_SECONDS)
             return answer
         return web.json_response(asdict(result))
 
@@ -269,7 +270,7 @@ class Admin:
 
 
 def _time(seconds: float | None) -> str | None:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds is not None else None
+    return format_time(seconds) if seconds is not None else None
 
 
 def _number(text: str, name: str, lowest: int, highest: int) -> int:

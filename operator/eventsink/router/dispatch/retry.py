@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pydantic import Field, model_validator
 
+from eventsink.runtime.backoff import Backoff, Chance
 from eventsink.runtime.settings import Seconds, Settings
 from eventsink.sinks.sender import Failed
-
-MAX_DOUBLINGS = 30
-"""More of them overflow nothing and change nothing: the cap is reached long before."""
 
 
 class RetrySettings(Settings):
@@ -34,24 +30,17 @@ class RetrySettings(Settings):
         return self
 
 
-def message_wait(attempts: int, failed: Failed, settings: RetrySettings, random: Callable[[], float]) -> float:
-    """Seconds until a message is tried again after its `attempts`-th transient failure.
-
-    The receiver's Retry-After is a lower bound. `random` gives numbers from 0 to 1.
-    """
-    return max(_jittered(attempts, settings.first, settings.longest, random), failed.retry_after or 0.0)
+def message_wait(attempts: int, failed: Failed, settings: RetrySettings, chance: Chance) -> float:
+    """Seconds until a message is tried again after its `attempts`-th transient failure; Retry-After is a lower bound."""
+    # Full jitter, here and below: many messages that failed together do not come back together.
+    return max(Backoff(settings.first, settings.longest, 1.0).wait(attempts, chance), failed.retry_after or 0.0)
 
 
-def sink_wait(failures: int, failed: Failed, settings: RetrySettings, random: Callable[[], float]) -> float:
+def sink_wait(failures: int, failed: Failed, settings: RetrySettings, chance: Chance) -> float:
     """Seconds until anything is sent to a sink again of which the last `failures` attempts all failed transiently."""
-    return max(_jittered(failures, settings.first, settings.sink_longest, random), failed.retry_after or 0.0)
+    return max(Backoff(settings.first, settings.sink_longest, 1.0).wait(failures, chance), failed.retry_after or 0.0)
 
 
 def probe_wait(probes: int, settings: RetrySettings) -> float:
     """Seconds until a held sink is probed for the `probes`-th time, from 1."""
-    return min(settings.probe_first * 2.0 ** min(probes - 1, MAX_DOUBLINGS), settings.probe_longest)
-
-
-def _jittered(count: int, first: float, longest: float, random: Callable[[], float]) -> float:
-    # Full jitter: many messages that failed together do not come back together.
-    return random() * min(first * 2.0 ** min(max(count - 1, 0), MAX_DOUBLINGS), longest)
+    return Backoff(settings.probe_first, settings.probe_longest).wait(probes)

@@ -26,6 +26,7 @@ from eventsink.router.planning.tenants import Refusal
 from eventsink.router.queue.protocol import QueueError, QueueFull
 from eventsink.router.sources import Source, authenticate
 from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.retry_after import format_retry_after
 
 PATH = "/v1/alerts/"
 UNUSABLE = "Unusable"
@@ -244,7 +245,7 @@ class Intake:
 
 
 def _later(sentence: str, seconds: int) -> Answer:
-    return error(503, f"{sentence}; send it again later", b"Retry-After: %d\r\n" % seconds)
+    return error(503, f"{sentence}; send it again later", f"Retry-After: {format_retry_after(seconds)}\r\n".encode())
 
 
 def _shown(rejection: Rejection) -> dict[str, object]:

@@ -22,6 +22,7 @@ from eventsink.destinations.slack.codes import (
 )
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, token_name
 from eventsink.kube.client import Conflict, Unavailable
+from eventsink.runtime.backoff import Backoff
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.guarded import guarded_session
 from tests.support.slack import Slack
@@ -109,7 +110,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(slack_codes, "STORE_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(slack_codes, "STORE_BACKOFF", Backoff(first=0.001, longest=0.01))
     made = World(tmp_path)
     made.slack.script["oauth.v2.access"] = [GRANTED]
     return made

@@ -16,7 +16,7 @@ from eventsink.destinations.senders import UnsupportedSink, open_sender
 from eventsink.destinations.slack.api import SlackSettings
 from eventsink.destinations.slack.sender import SlackSender
 from eventsink.destinations.webhook import sender as webhook
-from eventsink.destinations.webhook.sender import WebhookSender, parse_retry_after
+from eventsink.destinations.webhook.sender import WebhookSender
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Sender
 from eventsink.sinks.signatures import InvalidSigningSecret, signature, signing_key
 from eventsink.sinks.sink import CompiledFrom, Header, Sink, SlackTarget, WebhookTarget, destination_of
@@ -131,25 +131,6 @@ async def test_each_status_is_of_one_class(failure: FailureClass | None, status:
         assert isinstance(outcome, Failed)
         assert (outcome.failure, outcome.reason) == (failure, f"HTTP{status}")
         assert outcome.message.startswith(f"https://hooks.example.com answered {status}")
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("120", 120.0),
-        (" 0 ", 0.0),
-        ("999999999999999999999", 3600.0),
-        ("Fri, 15 Jan 2027 08:01:00 GMT", 60.0),
-        ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
-        ("Fri, 15 Jan 2077 07:00:00 GMT", 3600.0),
-        ("soon", None),
-        ("-1", None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date_and_bounded(header: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(header, NOW) == seconds
 
 
 async def test_retry_after_counts_for_transient_failures_only() -> None:

@@ -22,6 +22,7 @@ from eventsink.rest.calls.facade import SECRET_TYPE, Facade
 from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import Away, Conflicting, InvalidRequest, NotPermitted, PreconditionFailed, Unknown
 from eventsink.rest.models import CreateRequest, UpdateRequest
+from eventsink.runtime.backoff import Backoff
 from eventsink.standalone.made import MadeSinks
 from eventsink.standalone.objects import LocalObjects
 
@@ -86,7 +87,8 @@ class World:
     """A facade, and an operator that says of every sink that it is in force (or `verdict`)."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "PAUSE_SECONDS", 0.001)
+        for name in ("BACKOFF", "UPDATE_BACKOFF"):
+            monkeypatch.setattr(module, name, Backoff(first=0.001, longest=0.01))
         self.secrets: dict[Key, Object] = {}
         self.verdict: str | None = "Ready"
         self.objects = LocalObjects(

@@ -1,4 +1,4 @@
-"""Durations are read and written as people write them in an EventSink."""
+"""Durations are read and written as people write them in an EventSink and in settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsink.resources.durations import InvalidDuration, format_duration, parse_duration
+from eventsink.runtime.durations import InvalidDuration, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

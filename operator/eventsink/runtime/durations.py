@@ -1,4 +1,4 @@
-"""Durations as people write them in an EventSink: `90s`, `4h`, `3d`, `1h30m`."""
+"""Durations as people write them, in an EventSink and in settings: `90s`, `4h`, `3d`, `1h30m`."""
 
 from __future__ import annotations
 

@@ -13,14 +13,16 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from eventsink.destinations.slack.target import SlackTarget
+from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.router.config import RouterSettings
 from eventsink.router.process import Router
 from eventsink.runtime.logs import configure_logs
 from eventsink.runtime.process import run
 from eventsink.runtime.settings import load_settings
-from eventsink.sinks.sink import CompiledFrom, Sink, SlackTarget, Tenancy, WebhookTarget, destination_of
+from eventsink.sinks.sink import CompiledFrom, Sink, Tenancy
+from eventsink.sinks.target import Target
 from tests.support import parts
 from tests.support.processes import RunningProcess
 
@@ -29,10 +31,10 @@ def sink(number: int, address: str) -> Sink:
     """The compiled sink of one URL."""
     url, _, batch = address.partition("#batch=")
     name = f"alerts-{number}" if number else "alerts"
-    target: dict[str, Any] = {"webhook": WebhookTarget(url=url, batch=int(batch or 1))}
+    target: Target = WebhookTarget(url=url, batch=int(batch or 1))
     if address.startswith("slack:"):
         team, channel, token = address.removeprefix("slack:").split("/")
-        target = {"slack": SlackTarget(token=token, team_id=team, channel_id=channel)}
+        target = SlackTarget(token=token, team_id=team, channel_id=channel)
     return Sink(
         uid=str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
         namespace="acme",
@@ -40,8 +42,9 @@ def sink(number: int, address: str) -> Sink:
         display_name=name,
         tenant="acme",
         compiled_from=CompiledFrom(generation=1),
-        destination=destination_of("webhook", url),
-        **target,
+        destination=target.destination(),
+        dispatch=target.dispatch_parameters(),
+        target=target,
     )
 
 

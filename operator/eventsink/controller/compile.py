@@ -12,20 +12,19 @@ from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
 from eventsink.controller.config import WebhookPolicy
 from eventsink.destinations.credentials import SecretValues, secret_text
 from eventsink.destinations.problem import Effect, Problem
+from eventsink.destinations.slack.target import SlackTarget
+from eventsink.destinations.webhook.target import Header, WebhookTarget
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.spec import EventSinkSpec, SecretKeyRef, Webhook
 from eventsink.runtime.durations import parse_duration
 from eventsink.sinks.signatures import InvalidSigningSecret, signing_key
 from eventsink.sinks.sink import (
     CompiledFrom,
-    Header,
     Sink,
     SinkDelivery,
     SinkMatch,
-    SlackTarget,
-    WebhookTarget,
-    destination_of,
 )
+from eventsink.sinks.target import Target
 from eventsink.sinks.transport import Endpoint
 
 DEFAULT_MAX_AGE_SECONDS = 72 * 3600.0
@@ -100,12 +99,12 @@ def compile_sink(
         A reference, a value or a rule that cannot be used. The message names the field and shows no value of a Secret.
     """
     spec = sink.spec
-    webhook = None
+    target: Target
     if slack is not None:
-        destination = slack_destination(slack)
+        target = slack
     else:
         assert spec.webhook is not None
-        webhook, destination = _webhook(spec.webhook, secrets, sink.namespace, policy)
+        target = _webhook(spec.webhook, secrets, sink.namespace, policy)
     return Sink(
         uid=sink.uid,
         namespace=sink.namespace,
@@ -114,19 +113,12 @@ def compile_sink(
         tenant=spec.tenant,
         compiled_from=compiled_from,
         suspend=bool(spec.suspend),
-        destination=destination,
+        destination=target.destination(),
         match=_match(spec),
         delivery=_delivery(spec),
-        webhook=webhook,
-        slack=slack,
+        dispatch=target.dispatch_parameters(),
+        target=target,
     )
-
-
-def slack_destination(target: SlackTarget) -> str:
-    """Digest of team and channel; of an incoming webhook, which hides them, of its URL."""
-    if target.webhook_url is not None:
-        return destination_of("slack", target.webhook_url)
-    return destination_of("slack", target.team_id, target.channel_id)
 
 
 def _match(spec: EventSinkSpec) -> SinkMatch:
@@ -157,7 +149,7 @@ def _delivery(spec: EventSinkSpec) -> SinkDelivery:
     )
 
 
-def _webhook(webhook: Webhook, secrets: SecretValues, namespace: str, policy: WebhookPolicy) -> tuple[WebhookTarget, str]:
+def _webhook(webhook: Webhook, secrets: SecretValues, namespace: str, policy: WebhookPolicy) -> WebhookTarget:
     def read(path: str, ref: SecretKeyRef) -> str:
         return secret_text(path, ref, secrets, namespace)
 
@@ -168,7 +160,7 @@ def _webhook(webhook: Webhook, secrets: SecretValues, namespace: str, policy: We
         path = "spec.webhook.urlSecretRef"
         url = read(path, webhook.url_secret_ref).strip()
     _check_url(path, url, policy)
-    target = WebhookTarget(
+    return WebhookTarget(
         url=url,
         headers=tuple(_headers(webhook, read)),
         signing_secrets=tuple(_signing_secrets(webhook, read)),
@@ -177,7 +169,6 @@ def _webhook(webhook: Webhook, secrets: SecretValues, namespace: str, policy: We
         timeout=parse_duration(webhook.timeout) if webhook.timeout is not None else DEFAULT_TIMEOUT_SECONDS,
         ca=_authority(webhook, read),
     )
-    return target, destination_of("webhook", url)
 
 
 def _headers(webhook: Webhook, read: ReadText) -> Iterator[Header]:

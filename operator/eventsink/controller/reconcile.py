@@ -16,6 +16,8 @@ from eventsink.destinations.credentials import SecretValues, secret_missing, sec
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.slack.codes import SlackCodes
 from eventsink.destinations.slack.resolve import SlackTargets
+from eventsink.destinations.slack.target import SlackTarget
+from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.kube.client import Api, NotFound
 from eventsink.kube.objects import get_secret, secret_data
 from eventsink.kube.reflector import Key
@@ -23,7 +25,7 @@ from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpe
 from eventsink.resources.status import READY, SlackStatus, WebhookStatus
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.times import format_time, parse_time
-from eventsink.sinks.sink import CompiledFrom, Sink, SlackTarget, Withdrawn
+from eventsink.sinks.sink import CompiledFrom, Sink, Withdrawn
 from eventsink.sinks.transport import Endpoint
 
 
@@ -171,7 +173,8 @@ class Reconciler:
         if sink.spec.slack is not None:
             granted = await self._granted(sink, values, versions)
             old = await self._store.read(sink.uid) if before is not None else None
-            target = await self._slack.target(sink, values, old.slack if old is not None else None, granted)
+            before_target = old.target if old is not None and isinstance(old.target, SlackTarget) else None
+            target = await self._slack.target(sink, values, before_target, granted)
         made_from = wanted.model_copy(update={"secrets": versions})
         new = compile_sink(sink, values, made_from, self._settings.webhooks, target)
         self._world.compiled[sink.uid] = await self._store.write(new)
@@ -233,7 +236,7 @@ class Reconciler:
         if before is None:
             return
         withdrawn = Withdrawn(reason=problem.reason, since=format_time(self._now()))
-        sink = Sink.model_validate({**dict(before), "withdrawn": withdrawn, "webhook": None, "slack": None})
+        sink = before.model_copy(update={"withdrawn": withdrawn, "target": None})
         self._world.compiled[living.uid] = await self._store.write(sink)
         get_logger().warning("a sink was withdrawn", sink=f"{living.namespace}/{living.name}", reason=problem.reason)
 
@@ -242,8 +245,10 @@ def target_status(sink: Sink | None) -> tuple[SlackStatus | None, WebhookStatus 
     """What the status shows of a compiled sink's destination."""
     if sink is None:
         return None, None
-    webhook = WebhookStatus(origin=Endpoint.parse(sink.webhook.url).origin[:512]) if sink.webhook is not None else None
-    return slack_status(sink.slack), webhook
+    target = sink.target
+    if isinstance(target, WebhookTarget):
+        return None, WebhookStatus(origin=Endpoint.parse(target.url).origin[:512])
+    return slack_status(target if isinstance(target, SlackTarget) else None), None
 
 
 def slack_status(target: SlackTarget | None) -> SlackStatus | None:

@@ -6,7 +6,9 @@ import aiohttp
 
 from eventsink.destinations.slack.api import SlackSettings
 from eventsink.destinations.slack.sender import SlackSender
+from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook.sender import WebhookSender
+from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.sinks.sender import Sender
 from eventsink.sinks.sink import Sink
 from eventsink.sinks.transport import Transport
@@ -34,9 +36,9 @@ def open_sender(sink: Sink, transport: Transport, slack: SlackSettings, session:
         A kind that this version does not know, or a target that it cannot use.
     """
     try:
-        if sink.webhook is not None:
-            return WebhookSender(sink.webhook, transport)
-        if sink.slack is not None:
+        if isinstance(sink.target, WebhookTarget):
+            return WebhookSender(sink.target, transport)
+        if isinstance(sink.target, SlackTarget):
             return SlackSender(sink, slack, session)
     except ValueError as error:
         raise UnsupportedSink(f"the compiled sink cannot be used: {error}") from None

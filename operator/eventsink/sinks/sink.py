@@ -7,11 +7,12 @@ version and the one before. No text of a validation error repeats a value, since
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
+from pydantic import Field, SerializeAsAny, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+
+from eventsink.destinations import registry
+from eventsink.sinks.target import DispatchParameters, Document, Target
 
 SINK_SECRET_TYPE = "eventsink.dev/sink"
 SINK_SECRET_KEY = "sink.json"
@@ -20,6 +21,7 @@ TENANCY_SECRET_NAME = "tenancy"
 TENANCY_SECRET_KEY = "tenancy.json"
 COMPILED_LABEL = "eventsink.dev/compiled"
 DOCUMENT_VERSION = 1
+"""Raised only when a reader of the version before would misread what is written; new members that it may ignore do not raise it."""
 
 
 def sink_secret_name(uid: str) -> str:
@@ -27,27 +29,17 @@ def sink_secret_name(uid: str) -> str:
     return f"sink-{uid}"
 
 
-class Document(BaseModel):
-    """Base of the documents: camelCase JSON, immutable, unknown members ignored (a newer writer adds some)."""
+class VersionedDocument(Document):
+    """A document that another version of the program may have written: the reader's own version and the one before are read."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-    )
+    version: int = DOCUMENT_VERSION
 
-    def to_json(self) -> str:
-        """The document as JSON text, with credentials; fit for a Secret only."""
-        return self.model_dump_json(by_alias=True, exclude_none=True)
-
-
-class SecretDocument(Document):
-    """A document that holds credentials: its representation shows nothing of it."""
-
-    def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        return []
+    @field_validator("version")
+    @classmethod
+    def _is_readable(cls, version: int) -> int:
+        if version not in (DOCUMENT_VERSION, max(1, DOCUMENT_VERSION - 1)):
+            raise ValueError(f"the document has version {version}, and this program reads version {DOCUMENT_VERSION}: upgrade it")
+        return version
 
 
 class CompiledFrom(Document):
@@ -55,7 +47,7 @@ class CompiledFrom(Document):
 
     generation: int
     """`metadata.generation` of the EventSink."""
-    secrets: dict[str, str] = {}
+    secrets: dict[str, str] = Field(default={})
     """Name of each Secret used -> its resourceVersion then."""
     policy: str = ""
     """Digest of the operator's settings and tenancy that the result depends on."""
@@ -89,45 +81,9 @@ class SinkDelivery(Document):
     max_age: float = 259200.0
 
 
-class Header(SecretDocument):
-    """One request header with its resolved value."""
-
-    name: str
-    value: str
-
-
-class WebhookTarget(SecretDocument):
-    """All that a POST to a webhook needs."""
-
-    url: str
-    headers: tuple[Header, ...] = ()
-    signing_secrets: tuple[str, ...] = ()
-    """As in Standard Webhooks: `whsec_` and base64, or the text itself as key."""
-    format: Literal["cloudevents", "alertmanager"] = "cloudevents"
-    batch: int = 1
-    """Most alerts in one message, 1-1000; the alertmanager format sends groups instead."""
-    timeout: float = 10.0
-    ca: str | None = None
-    """PEM certificates that the receiver's certificate must chain to; None: the system's."""
-
-
-class SlackTarget(SecretDocument):
-    """All that a message to a Slack channel needs. Exactly one of `token` and `webhook_url` is set."""
-
-    token: str | None = None
-    webhook_url: str | None = None
-    team_id: str = ""
-    team_name: str = ""
-    channel_id: str = ""
-    channel_name: str = ""
-    channel_asked: str = ""
-    """As the spec names it: while that stays the same, the id stays too, whatever the channel is called."""
-
-
-class Sink(Document):
+class Sink(VersionedDocument):
     """One accepted EventSink, compiled: all that delivery needs and nothing that has to be looked up."""
 
-    version: Literal[1] = 1
     uid: str
     """`metadata.uid` of the EventSink: a sink of the same name made anew is another sink."""
     namespace: str
@@ -137,34 +93,46 @@ class Sink(Document):
     compiled_from: CompiledFrom
     suspend: bool = False
     withdrawn: Withdrawn | None = None
-    """Set: hold everything and send nothing. The targets are absent then."""
+    """Set: hold everything and send nothing. The target is absent then."""
     destination: str
-    """Digest of what the sink points at (see `destination_of`); another value is another place, to which nothing was told yet."""
+    """Digest of what the sink points at (`Target.destination`); another value is another place, to which nothing was told yet."""
     match: SinkMatch = SinkMatch()
     delivery: SinkDelivery = SinkDelivery()
-    webhook: WebhookTarget | None = None
-    slack: SlackTarget | None = None
+    dispatch: DispatchParameters = DispatchParameters()
+    target: SerializeAsAny[Target] | None = None
+    """In JSON the member is called by its type, as in the spec: `"type": "webhook", "webhook": {...}`."""
 
     @property
-    def kind(self) -> str:
-        """`webhook` or `slack`; `withdrawn` where there is no target."""
-        if self.webhook is not None:
-            return "webhook"
-        return "slack" if self.slack is not None else "withdrawn"
+    def type(self) -> str:
+        """The destination type; `withdrawn` where there is no target."""
+        return self.target.type if self.target is not None else "withdrawn"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_target(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "target" in data:
+            return data
+        members = dict(data)
+        named = members.pop("type", None)
+        found = [name for name in registry.names() if members.get(name) is not None]
+        if not found:
+            return members if named is None else {**members, "target": Target(type=named)}
+        target: Target = registry.load(found[0], "target").TARGET.model_validate(members.pop(found[0]))
+        # Sinks that version 0.1 compiled have no dispatch parameters.
+        return {"dispatch": target.dispatch_parameters(), **members, "target": target}
+
+    @model_serializer(mode="wrap")
+    def _write_target(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        target = document.pop("target", None)
+        if self.target is not None and target is not None:
+            document["type"] = target.pop("type")
+            document[self.target.type] = target
+        return document
 
 
-class Tenancy(Document):
+class Tenancy(VersionedDocument):
     """Which tenant owns which namespace, for sources whose alerts belong to the owner of their namespace."""
 
-    version: Literal[1] = 1
-    owners: dict[str, str] = {}
+    owners: dict[str, str] = Field(default={})
     """Namespace -> tenant, for each namespace with the label `eventsink.dev/tenant`."""
-
-
-def destination_of(kind: str, *parts: str) -> str:
-    """Digest that identifies a destination without telling it: 32 hex digits of the kind and its parts (URL; team, channel)."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (kind, *parts):
-        digest.update(b"%d:" % len(part.encode()))
-        digest.update(part.encode())
-    return digest.hexdigest()

@@ -13,12 +13,12 @@ from eventsink.controller.config import WebhookPolicy
 from eventsink.controller.tenancy import Namespace, check_claim
 from eventsink.destinations.credentials import secret_text
 from eventsink.destinations.problem import Problem
-from eventsink.destinations.slack.api import SlackSettings
-from eventsink.destinations.slack.sender import check_hook_url
+from eventsink.destinations.slack.api import SlackSettings, check_hook_url
+from eventsink.destinations.slack.target import SlackTarget
 from eventsink.kube.objects import secret_data
 from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
 from eventsink.resources.names import KIND, TENANT_LABEL
-from eventsink.sinks.sink import CompiledFrom, SlackTarget
+from eventsink.sinks.sink import CompiledFrom
 from eventsink.standalone.documents import MAX_FILE_BYTES, Document, DocumentKey, Fault, FileContent, read_documents
 from eventsink.standalone.folder import look
 

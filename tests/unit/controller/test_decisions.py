@@ -17,6 +17,7 @@ from eventsink.controller.tenancy import Namespace, check_claim, tenancy_documen
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.credentials import SecretValues
 from eventsink.destinations.problem import Effect, Problem
+from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.resources.eventsink import EventSink, read_eventsink
 from eventsink.sinks.sink import CompiledFrom, Sink
 
@@ -93,8 +94,8 @@ def test_the_tenancy_names_owned_namespaces_only() -> None:
 
 def test_defaults_are_filled_in() -> None:
     made = compiled(sink())
-    assert made.webhook is not None
-    assert (made.webhook.format, made.webhook.batch, made.webhook.timeout, made.webhook.ca) == ("cloudevents", 1, 10.0, None)
+    assert isinstance(made.target, WebhookTarget)
+    assert (made.target.format, made.target.batch, made.target.timeout, made.target.ca) == ("cloudevents", 1, 10.0, None)
     assert (made.delivery.max_age, made.delivery.send_resolved, made.suspend) == (259200.0, True, False)
 
 
@@ -129,11 +130,11 @@ def test_everything_that_may_be_written_is_compiled() -> None:
         "spec.webhook.signingSecretRefs[0]",
         "spec.webhook.signingSecretRefs[1]",
     ]
-    assert result.webhook is not None
-    assert result.webhook.url == "https://h.example.com/p"
-    assert [(one.name, one.value) for one in result.webhook.headers] == [("X-A", "plain"), ("Authorization", "Bearer x")]
-    assert result.webhook.signing_secrets == ("old-old-old-old-old", "new-new-new-new-new")  # one trailing newline is dropped
-    assert (result.webhook.batch, result.webhook.timeout) == (10, 30.0)
+    assert isinstance(result.target, WebhookTarget)
+    assert result.target.url == "https://h.example.com/p"
+    assert [(one.name, one.value) for one in result.target.headers] == [("X-A", "plain"), ("Authorization", "Bearer x")]
+    assert result.target.signing_secrets == ("old-old-old-old-old", "new-new-new-new-new")  # one trailing newline is dropped
+    assert (result.target.batch, result.target.timeout) == (10, 30.0)
     assert (result.delivery.repeat_interval, result.delivery.max_age, result.delivery.send_resolved) == (14400.0, 259200.0, False)
     assert (result.suspend, result.match.matchers, result.match.min_severity) == (True, ('a="b"',), "high")
 
@@ -179,9 +180,9 @@ def test_what_cannot_be_compiled_is_told_by_field_and_without_its_value(
 
 def test_a_private_authority_is_taken_as_it_is() -> None:
     result = compiled(sink(tls={"caSecretRef": ref()}), {"c": {"k": PEM}})
-    assert result.webhook is not None
-    assert result.webhook.ca is not None
-    assert "BEGIN CERTIFICATE" in result.webhook.ca
+    assert isinstance(result.target, WebhookTarget)
+    assert result.target.ca is not None
+    assert "BEGIN CERTIFICATE" in result.target.ca
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ from eventsink.controller.compile import DEFAULT_MAX_AGE_SECONDS, DEFAULT_TIMEOU
 from eventsink.controller.config import OperatorSettings
 from eventsink.destinations.webhook import cloudevents
 from eventsink.destinations.webhook.sender import WebhookSender, classify
+from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW
 from eventsink.router.dispatch.retry import RetrySettings
 from eventsink.router.dispatch.worker import DispatchSettings
 from eventsink.runtime.retry_after import MAX_RETRY_AFTER_SECONDS
 from eventsink.sinks.sender import Failed, Message
-from eventsink.sinks.sink import WebhookTarget
 from eventsink.sinks.transport import Response
 from tests.unit.destinations.sender_contract import ScriptedTransport, answered
 from tests.unit.docs.pages import between, blocks, names, page, rows

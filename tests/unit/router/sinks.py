@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from eventsink.destinations.slack.target import SlackTarget
+from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.sources import Source, SourceSettings
-from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch, SlackTarget, Tenancy, WebhookTarget, destination_of
+from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch, Tenancy
 
 TOKEN = "token-of-the-source"
 
@@ -23,7 +25,7 @@ def sink(
     **members: Any,
 ) -> Sink:
     """A compiled webhook sink; its uid is made of its name."""
-    webhook = {"url": url, **members.pop("webhook", {})}
+    target = WebhookTarget(**{"url": url, **members.pop("webhook", {})})
     return Sink(
         uid=uid(name),
         namespace="acme",
@@ -31,10 +33,11 @@ def sink(
         display_name=name,
         tenant=tenant,
         compiled_from=CompiledFrom(generation=generation),
-        destination=destination_of("webhook", url),
+        destination=target.destination(),
         match=SinkMatch(**(match or {})),
         delivery=SinkDelivery(**(delivery or {})),
-        webhook=WebhookTarget(**webhook),
+        dispatch=target.dispatch_parameters(),
+        target=target,
         **members,
     )
 
@@ -58,8 +61,8 @@ def directory(*sinks: Sink, owners: dict[str, str] | None = None) -> SinkDirecto
 def slack_sink(name: str = "s", channel: str = "C1") -> Sink:
     """A compiled Slack sink."""
     target = SlackTarget(token="token", team_id="T1", channel_id=channel)
-    place = destination_of("slack", "T1", channel)
-    return sink(name).model_copy(update={"webhook": None, "slack": target, "destination": place})
+    changed = {"target": target, "destination": target.destination(), "dispatch": target.dispatch_parameters()}
+    return sink(name).model_copy(update=changed)
 
 
 def source_settings(**members: Any) -> SourceSettings:

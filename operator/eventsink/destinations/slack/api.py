@@ -16,7 +16,7 @@ from eventsink.runtime.retry_after import parse_retry_after
 from eventsink.runtime.settings import Seconds, Settings
 from eventsink.sinks.guarded import failure_kind
 from eventsink.sinks.sender import Failed, FailureClass
-from eventsink.sinks.transport import TransportErrorKind
+from eventsink.sinks.transport import Endpoint, TransportErrorKind
 
 _QUIET = logging.getLogger("eventsink.slack")
 _QUIET.setLevel(logging.WARNING)
@@ -191,3 +191,17 @@ def retry_after(headers: Any) -> float | None:
         if str(name).lower() == "retry-after":
             return parse_retry_after(str(value[0] if isinstance(value, list) else value), time.time())
     return None
+
+
+def check_hook_url(url: str, settings: SlackSettings) -> None:
+    """Whether a URL can be that of an incoming webhook of Slack.
+
+    Raises
+    ------
+    ValueError
+        It cannot; the text does not repeat it.
+    """
+    Endpoint.parse(url)
+    if not url.startswith(settings.hook_urls):
+        wanted = " or ".join(settings.hook_urls)
+        raise ValueError(f"the URL is not one of an incoming webhook of Slack: it must begin with {wanted}")

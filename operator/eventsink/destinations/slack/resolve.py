@@ -18,7 +18,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from eventsink.destinations.credentials import SecretValues, secret_text
 from eventsink.destinations.problem import Effect, Problem
-from eventsink.destinations.slack.api import SlackSettings, error_name, web_client
+from eventsink.destinations.slack.api import SlackSettings, check_hook_url, error_name, web_client
 from eventsink.destinations.slack.channels import (
     ASK_AGAIN_SECONDS,
     Channel,
@@ -30,11 +30,10 @@ from eventsink.destinations.slack.channels import (
     text_of,
     usable,
 )
-from eventsink.destinations.slack.sender import check_hook_url
+from eventsink.destinations.slack.target import SlackTarget
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.spec import Slack
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
-from eventsink.sinks.sink import SlackTarget
 
 PAGE = 999
 """Channels in one page, the most that Slack gives: it lets itself be asked about twenty times a minute."""

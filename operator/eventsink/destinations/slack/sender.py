@@ -9,11 +9,12 @@ import msgspec
 from slack_sdk.errors import SlackApiError
 
 from eventsink.alerts.alert import Alert
-from eventsink.destinations.slack.api import SlackSettings, answered, failed, retry_after, web_client
+from eventsink.destinations.slack.api import SlackSettings, answered, check_hook_url, failed, retry_after, web_client
 from eventsink.destinations.slack.message import SlackMessage, render
+from eventsink.destinations.slack.target import SlackTarget
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
-from eventsink.sinks.sink import Sink, SlackTarget
+from eventsink.sinks.sink import Sink
 from eventsink.sinks.transport import Endpoint
 
 MAX_WEBHOOK_ANSWER_BYTES = 1024
@@ -27,7 +28,7 @@ class SlackSender:
     Parameters
     ----------
     sink
-        The compiled sink; its `slack` is set.
+        The compiled sink; its target is a Slack channel.
     settings
         Where Slack is.
     session
@@ -40,8 +41,8 @@ class SlackSender:
     """
 
     def __init__(self, sink: Sink, settings: SlackSettings, session: aiohttp.ClientSession) -> None:
-        target = sink.slack
-        if target is None or (target.token is None) == (target.webhook_url is None):
+        target = sink.target
+        if not isinstance(target, SlackTarget) or (target.token is None) == (target.webhook_url is None):
             raise ValueError("it has neither a token nor an incoming webhook")
         self._sink = f"{sink.namespace}/{sink.name}"
         self._tenant = sink.tenant
@@ -93,24 +94,3 @@ class SlackSender:
 
     def __repr__(self) -> str:
         return f"SlackSender({self._where})"
-
-
-def check_hook_url(url: str, settings: SlackSettings) -> None:
-    """Whether a URL can be that of an incoming webhook of Slack.
-
-    Raises
-    ------
-    ValueError
-        It cannot; the text does not repeat it.
-    """
-    Endpoint.parse(url)
-    if not url.startswith(settings.hook_urls):
-        wanted = " or ".join(settings.hook_urls)
-        raise ValueError(f"the URL is not one of an incoming webhook of Slack: it must begin with {wanted}")
-
-
-def pace_key(target: SlackTarget) -> str:
-    """What Slack counts its one message a second by: team and channel; a webhook's own URL where they are not known."""
-    if target.team_id and target.channel_id:
-        return f"{target.team_id}/{target.channel_id}"
-    return target.webhook_url or ""

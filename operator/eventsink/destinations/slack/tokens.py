@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from eventsink.kube.client import Api, Conflict, NotFound, Object
 from eventsink.kube.objects import delete_object, get_secret, secret_data, secrets_path
 from eventsink.resources.names import OPERATOR_LABELS, OPERATOR_MANAGER
-from eventsink.sinks.sink import SecretDocument
+from eventsink.sinks.target import SecretDocument
 
 TOKEN_SECRET_TYPE = "eventsink.dev/slack-token"
 TOKEN_SECRET_KEY = "token.json"

@@ -10,11 +10,11 @@ from importlib import metadata
 import msgspec
 
 from eventsink.destinations.webhook import cloudevents
+from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.retry_after import parse_retry_after
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.signatures import signature, signing_key
-from eventsink.sinks.sink import WebhookTarget
 from eventsink.sinks.transport import Endpoint, Response, Transport, TransportError, TransportErrorKind
 
 USER_AGENT = f"EventSink/{metadata.version('eventsink')}"

@@ -202,7 +202,7 @@ class Admin:
                     "uid": sink.uid,
                     "sink": f"{sink.namespace}/{sink.name}",
                     "tenant": sink.tenant,
-                    "kind": sink.kind,
+                    "kind": sink.type,
                     "delivering": health.state.value if health is not None else "Unknown",
                     "reason": health.reason if health is not None else "",
                     "message": health.message if health is not None else "",

@@ -21,8 +21,6 @@ from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Out
 from eventsink.sinks.sink import Sink
 
 EXPIRED_AT_ONCE = 500
-SLACK_DIGEST_ALERTS = 1000
-"""Most alerts that one Slack message tells of: everything that waits in the window."""
 
 OpenSender = Callable[[Sink], Sender]
 Attempted = Callable[[Sequence[str], Outcome, bool], None]
@@ -219,11 +217,8 @@ class Dispatcher:
         lane = station.lane
         if station.place:
             self._pace.leave(station.place, sink.uid)
-        station.place = sink.destination if sink.slack is not None else ""
-        if sink.slack is not None:
-            lane.limits = Limits(1, SLACK_DIGEST_ALERTS)
-        else:
-            lane.limits = Limits(self._settings.concurrency, sink.webhook.batch if sink.webhook is not None else 1)
+        station.place = sink.dispatch.rate_limit_key if sink.target is not None else ""
+        lane.limits = Limits(sink.dispatch.concurrency or self._settings.concurrency, sink.dispatch.batch)
         lane.blocked = ""
         if sink.suspend:
             lane.blocked = "Suspended"
@@ -361,7 +356,7 @@ class Dispatcher:
         except BaseException:
             station.lane.returned(parcel)
             raise
-        self._metrics.attempt(sink.kind, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value).inc()
+        self._metrics.attempt(sink.type, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value).inc()
         return outcome
 
     @staticmethod
@@ -403,13 +398,13 @@ class Dispatcher:
         now = self._wall()
         for item in parcel.items:
             self._metrics.latency.observe(max(0.0, now - item.delivery.created))
-        self._metrics.delivered_of(station.sink.kind).inc(len(parcel.items))
+        self._metrics.delivered_of(station.sink.type).inc(len(parcel.items))
         station.last_delivered, station.last_error = now, ""
         self._tell(station, DeliveringState.TRUE, "Delivered", "the last message arrived")
         if was_held:
             get_logger().info("a sink is no longer held", **_names(station.sink))
             await self._queue.hold(station.sink.uid, "")
-        arrival = Arrival(parcel.id, delivered.reference) if station.sink.slack is not None else None
+        arrival = Arrival(parcel.id, delivered.reference) if station.sink.dispatch.keeps_receipts else None
         await self._queue.settle(parcel.seqs, arrival)
 
     async def _refused(self, station: Station, parcel: Parcel, failed: Failed) -> None:

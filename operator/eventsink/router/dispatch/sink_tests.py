@@ -154,7 +154,7 @@ def verdict_of(identifier: str, outcome: Outcome | None, last_error: str, second
 def batch_of(sink: Sink, key: str, now: datetime) -> Batch:
     """The test alert for one sink, as it is queued: in the form that the sink is sent otherwise."""
     alert = marked_alert(sink, key, now)
-    if sink.webhook is not None and sink.webhook.format == "alertmanager":
+    if sink.dispatch.payload is PayloadKind.GROUP:
         payload = Payload(PayloadKind.GROUP, _encoder.encode(_notification(alert, key)), alert.name)
     else:
         payload = Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name)

@@ -212,7 +212,7 @@ class BatchBuilder:
 
     def sends_groups(self, sink: Sink) -> bool:
         """Whether the sink gets groups as the source wrote them."""
-        return self._payload.envelope is not None and sink.webhook is not None and sink.webhook.format == "alertmanager"
+        return self._payload.envelope is not None and sink.dispatch.payload is PayloadKind.GROUP
 
     def add_alerts(self, sink: Sink, chosen: Sequence[Owned]) -> None:
         """One delivery for each alert; those of one alert leave in order."""

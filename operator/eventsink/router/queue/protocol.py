@@ -16,14 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-
-class PayloadKind(StrEnum):
-    """What the bytes of a delivery are."""
-
-    ALERT = "alert"
-    """JSON of one `Alert`."""
-    GROUP = "group"
-    """A notification in Alertmanager's webhook format."""
+from eventsink.sinks.target import PayloadKind as PayloadKind
 
 
 class DeliveryState(StrEnum):

@@ -11,8 +11,8 @@ from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.slack import resolve as slack
 from eventsink.destinations.slack.channels import is_channel_id
 from eventsink.destinations.slack.resolve import CHANNELS_KEPT_SECONDS, LIST_AGAIN_SECONDS, SlackPlatform, SlackTargets
+from eventsink.destinations.slack.target import SlackTarget
 from eventsink.resources.eventsink import EventSink, read_eventsink
-from eventsink.sinks.sink import SlackTarget
 from tests.support.sinks import event_sink
 from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, refused
 

@@ -12,12 +12,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status
-from eventsink.destinations.slack.api import ERRORS, SlackSettings, camel, retry_after
-from eventsink.destinations.slack.sender import SlackSender, check_hook_url
+from eventsink.destinations.slack.api import ERRORS, SlackSettings, camel, check_hook_url, retry_after
+from eventsink.destinations.slack.sender import SlackSender
+from eventsink.destinations.slack.target import SlackTarget
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
-from eventsink.sinks.sink import CompiledFrom, Sink, SlackTarget
+from eventsink.sinks.sink import CompiledFrom, Sink
 from tests.support.ports import free_port
 from tests.unit.destinations.sender_contract import CANARY
 from tests.unit.destinations.slack.slack_session import ScriptedResponse, ScriptedSession, refused
@@ -57,7 +58,7 @@ def compiled(target: SlackTarget) -> Sink:
         tenant="acme",
         compiled_from=CompiledFrom(generation=1),
         destination="d",
-        slack=target,
+        target=target,
     )
 
 

@@ -15,11 +15,14 @@ from aiohttp import ClientSession
 from eventsink.destinations.senders import UnsupportedSink, open_sender
 from eventsink.destinations.slack.api import SlackSettings
 from eventsink.destinations.slack.sender import SlackSender
+from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook import sender as webhook
 from eventsink.destinations.webhook.sender import WebhookSender
+from eventsink.destinations.webhook.target import Header, WebhookTarget
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Sender
 from eventsink.sinks.signatures import InvalidSigningSecret, signature, signing_key
-from eventsink.sinks.sink import CompiledFrom, Header, Sink, SlackTarget, WebhookTarget, destination_of
+from eventsink.sinks.sink import CompiledFrom, Sink
+from eventsink.sinks.target import destination_of
 from tests.unit.destinations.sender_contract import ALERT, CANARY, MESSAGE, ScriptedTransport, SenderContract, answered
 
 NOW = 1_800_000_000.0

@@ -1,0 +1,42 @@
+"""What a compiled sink of the type webhook holds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from eventsink.sinks.target import DispatchParameters, PayloadKind, SecretDocument, Target, destination_of
+
+
+class Header(SecretDocument):
+    """One request header with its resolved value."""
+
+    name: str
+    value: str
+
+
+class WebhookTarget(Target):
+    """All that a POST to a webhook needs."""
+
+    type: Literal["webhook"] = "webhook"
+    url: str
+    headers: tuple[Header, ...] = ()
+    signing_secrets: tuple[str, ...] = ()
+    """As in Standard Webhooks: `whsec_` and base64, or the text itself as key."""
+    format: Literal["cloudevents", "alertmanager"] = "cloudevents"
+    batch: int = 1
+    """Most alerts in one message, 1-1000; the alertmanager format sends groups instead."""
+    timeout: float = 10.0
+    ca: str | None = None
+    """PEM certificates that the receiver's certificate must chain to; None: the system's."""
+
+    def destination(self) -> str:
+        """Digest of the URL."""
+        return destination_of("webhook", self.url)
+
+    def dispatch_parameters(self) -> DispatchParameters:
+        """As the spec says; how many messages at once is the router's setting."""
+        groups = self.format == "alertmanager"
+        return DispatchParameters(batch=self.batch, payload=PayloadKind.GROUP if groups else PayloadKind.ALERT)
+
+
+TARGET = WebhookTarget

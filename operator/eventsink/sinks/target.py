@@ -1,0 +1,84 @@
+"""What a compiled sink points at: the base of every destination type's target, and how deliveries to it are dispatched."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Document(BaseModel):
+    """Base of the documents: camelCase JSON, immutable, unknown members ignored (a newer writer adds some)."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    def to_json(self) -> str:
+        """The document as JSON text, with credentials; fit for a Secret only."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+class SecretDocument(Document):
+    """A document that holds credentials: its representation shows nothing of it."""
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        return []
+
+
+class PayloadKind(StrEnum):
+    """What the bytes of a delivery are."""
+
+    ALERT = "alert"
+    """JSON of one `Alert`."""
+    GROUP = "group"
+    """A notification in Alertmanager's webhook format."""
+
+
+class DispatchParameters(Document):
+    """How deliveries to a destination leave, whatever its type."""
+
+    concurrency: int | None = None
+    """Most messages in flight at once; None: the router's setting."""
+    batch: int = 1
+    """Most alerts in one message."""
+    rate_limit_key: str = ""
+    """What the destination counts messages by: sinks with the same key share one rate; empty: no limit."""
+    keeps_receipts: bool = False
+    """Whether it is recorded in which message an alert was delivered, for a destination that shows messages to people."""
+    payload: PayloadKind = PayloadKind.ALERT
+    """Whether each alert is a delivery of its own, or the group as the source sent it."""
+
+
+class Target(SecretDocument):
+    """All that messages to one destination need, credentials included. Each destination type has a subclass (`target.TARGET`).
+
+    This class itself stands for a type that this version does not know.
+    """
+
+    type: str
+    """Name of the destination type, as in the spec."""
+
+    def destination(self) -> str:
+        """Digest that identifies the destination without showing it; another value means that nothing was sent there yet."""
+        return destination_of(self.type)
+
+    def dispatch_parameters(self) -> DispatchParameters:
+        """How deliveries to it leave."""
+        return DispatchParameters()
+
+
+def destination_of(kind: str, *parts: str) -> str:
+    """Digest that identifies a destination without telling it: 32 hex digits of the kind and its parts (URL; team, channel)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (kind, *parts):
+        digest.update(b"%d:" % len(part.encode()))
+        digest.update(part.encode())
+    return digest.hexdigest()

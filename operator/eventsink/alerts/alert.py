@@ -1,7 +1,7 @@
 """The Alert that every source's payload is turned into, and how alerts are told apart.
 
-A source format (one module each) parses bytes into a `Payload` of `Incoming` alerts. Once the tenant of each is known,
-`Incoming.identify` makes it an `Alert`, which has a fingerprint and an id and is what sinks match, store and send.
+A source format (one module each) parses bytes into a `IncomingNotification` of `IncomingAlert` alerts. Once the tenant of each is known,
+`IncomingAlert.identify` makes it an `Alert`, which has a fingerprint and an id and is what sinks match, store and send.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     group: Group | None = None
 
 
-class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
     """One alert as a source format read it, before its tenant is known. Times are UTC."""
 
     status: Status
@@ -157,10 +157,10 @@ class Rejection(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Payload(msgspec.Struct, frozen=True, kw_only=True):
+class IncomingNotification(msgspec.Struct, frozen=True, kw_only=True):
     """What one request of a source held: alerts, the group they came in, and what could not be used."""
 
-    alerts: list[Incoming]
+    alerts: list[IncomingAlert]
     rejected: list[Rejection]
     group: Group | None = None
     envelope: dict[str, msgspec.Raw] | None = None

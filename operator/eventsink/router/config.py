@@ -9,7 +9,7 @@ from eventsink.kube.client import KubernetesSettings
 from eventsink.router.admin.server import AdminSettings
 from eventsink.router.dispatch.worker import DispatchSettings
 from eventsink.router.intake.server import IntakeSettings
-from eventsink.router.planning.state import StateSettings
+from eventsink.router.planning.notification_log import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.sources import SourceSettings
 from eventsink.runtime.logs import LogSettings

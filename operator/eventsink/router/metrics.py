@@ -1,4 +1,4 @@
-"""What the router measures of deliveries and of itself; the intake measures its own door (`router.intake`)."""
+"""What the router measures of deliveries and of itself; the intake measures itself (`router.intake`)."""
 
 from __future__ import annotations
 

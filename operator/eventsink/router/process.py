@@ -25,8 +25,8 @@ from eventsink.router.intake.server import IntakeServer
 from eventsink.router.metrics import DispatchMetrics, GaugeReader
 from eventsink.router.planning.accept import Acceptor
 from eventsink.router.planning.match import SinkIndex
-from eventsink.router.planning.state import ToldState
-from eventsink.router.queue.protocol import Depth, QueueUnavailable
+from eventsink.router.planning.notification_log import NotificationLog
+from eventsink.router.queue.protocol import Queue, QueueUnavailable
 from eventsink.router.queue.sqlite import SqliteQueue
 from eventsink.router.reports import StatusReporter
 from eventsink.router.sources import open_sources
@@ -115,8 +115,8 @@ class Router:
         except QueueUnavailable as error:
             raise Stop(ExitStatus.FAILED, str(error)) from None
 
-        state = ToldState(queue, settings.state)
-        get_logger().info("the queue is open", told=await state.load(), waiting=(await queue.depth()).waiting)
+        log = NotificationLog(queue, settings.state)
+        get_logger().info("the queue is open", notified=await log.load(), waiting=queue.depth().waiting)
         index = SinkIndex()
         self.directory.subscribe(index.change)
         guard = EgressGuard(settings.egress)
@@ -129,17 +129,17 @@ class Router:
             lambda sink: open_sender(sink, transport, settings.slack, session),
             DispatchMetrics(self.registry),
             health_changed=lambda sink, health: self.on_health(sink, health),
-            on_gone=state.forget_sink,
+            on_gone=log.forget_sink,
         )
-        self.directory.subscribe(_forgetful(state))
-        acceptor = Acceptor(self.directory, index, state, queue, settings.state)
+        self.directory.subscribe(_forgetful(log))
+        acceptor = Acceptor(self.directory, index, log, queue, settings.state)
         intake = Intake(
             sources, acceptor.accept, IntakeMetrics(self.registry), max_under_way=settings.intake.max_requests_under_way
         )
         server = IntakeServer(settings.intake, intake)
         self.tests = SinkTests(queue, dispatcher)
         admin = Admin(settings.admin, queue, self.directory, dispatcher.health, self.tests)
-        GaugeReader(self.registry, lambda: _gauges(queue, dispatcher, state, self.directory))
+        GaugeReader(self.registry, lambda: _gauges(queue, dispatcher, log, self.directory))
 
         loaded = asyncio.Event()
         self.directory.when_loaded(loaded.set)
@@ -154,7 +154,7 @@ class Router:
                 self._ready = ""
                 await asyncio.Event().wait()
 
-            work = {"load": load(), "expiry": dispatcher.watch_expiry(), "prune": _prune(state), **tasks()}
+            work = {"load": load(), "expiry": dispatcher.watch_expiry(), "prune": _prune(log), **tasks()}
             running = [asyncio.create_task(one, name=name) for name, one in work.items()]
             await stop_or_failure(stop, *running)
         finally:
@@ -176,23 +176,23 @@ class Router:
             await monitor.stop()
 
 
-def _forgetful(state: ToldState) -> Any:
-    """A listener that drops at once what a deleted sink was told: one made anew inherits nothing."""
+def _forgetful(log: NotificationLog) -> Any:
+    """A listener that drops at once what a deleted sink was notified of: one that is re-created inherits nothing."""
 
     def changed(change: SinkChange) -> None:
         if change.after is None and change.before is not None:
-            state.forget_sink(change.before.uid)
+            log.forget_sink(change.before.uid)
 
     return changed
 
 
-async def _prune(state: ToldState) -> None:
+async def _prune(log: NotificationLog) -> None:
     while True:
         await asyncio.sleep(PRUNE_SECONDS)
         try:
-            await state.prune()
+            await log.prune()
         except QueueUnavailable as error:
-            get_logger().warning("old records could not be dropped", reason=str(error))
+            get_logger().warning("old entries of the notification log could not be dropped", reason=str(error))
 
 
 async def _listening(setting: str, start: Coroutine[Any, Any, Any]) -> None:
@@ -205,16 +205,16 @@ async def _listening(setting: str, start: Coroutine[Any, Any, Any]) -> None:
 
 
 def _gauges(
-    queue: SqliteQueue, dispatcher: Dispatcher, state: ToldState, directory: SinkDirectory
+    queue: Queue, dispatcher: Dispatcher, log: NotificationLog, directory: SinkDirectory
 ) -> Iterator[tuple[str, str, float]]:
-    depth: Depth = queue.depth_now()
+    depth = queue.depth()
     yield "deliveries_waiting", "Deliveries that wait.", depth.waiting
     yield "dead_letters", "Dead letters that are kept.", depth.dead
     yield "queue_bytes", "What the queue takes in its file.", depth.bytes
-    yield "dead_letters_evicted", "Dead letters dropped since the start: too many, or too old.", queue.evicted
+    yield "dead_letters_evicted", "Dead letters dropped since the start: too many, or too old.", depth.evicted
     yield "sinks_held", "Sinks whose queue is held because of a failure.", dispatcher.held_sinks()
     yield "messages_in_flight", "Messages on their way at this moment.", dispatcher.in_flight
     yield "oldest_waiting_seconds", "Age of the oldest waiting delivery.", dispatcher.oldest()
-    yield "told_alerts", "Alerts per sink of which the router remembers what it told.", len(state)
+    yield "notified_alerts", "Alerts in the notification log, each counted for every sink that was notified of it.", len(log)
     yield "sinks", "Compiled sinks that are known.", len(directory.sinks)
     yield "sinks_unreadable", "Compiled sinks that this version cannot read.", len(directory.withheld)

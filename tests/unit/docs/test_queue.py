@@ -12,7 +12,7 @@ import click
 import pytest
 
 from eventsink import cli
-from eventsink.router.queue.protocol import Selection
+from eventsink.router.queue.protocol import DeliveryFilter
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.unit.docs.pages import PACKAGE, between, blocks, names, page, rows
 from tests.unit.router.queue.queue_contract import alert
@@ -73,7 +73,7 @@ async def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> Non
     (tmp_path / "restored").mkdir()
     (tmp_path / "copy.db").rename(tmp_path / "restored" / "queue.db")
     restored = await open_queue(tmp_path / "restored")
-    assert len(await restored.look_up(Selection(), limit=100)) == 20
+    assert len(await restored.look_up(DeliveryFilter(), limit=100)) == 20
     await restored.close()
 
 
@@ -85,5 +85,5 @@ async def test_a_damaged_file_moved_away_lets_the_router_start_empty(tmp_path: P
     subprocess.run(["sh", "-eu", "-c", script], check=True, timeout=60)
     assert (tmp_path / "damaged-queue.db").exists()
     queue = await open_queue(tmp_path)
-    assert (await queue.depth()).waiting == 0
+    assert (queue.depth()).waiting == 0
     await queue.close()

@@ -13,7 +13,7 @@ from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.severity import ALERTMANAGER
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake.server import IntakeSettings
-from eventsink.router.planning.tenants import Refusal
+from eventsink.router.planning.tenants import NoTenantReason
 from tests.unit.docs.pages import between, blocks, calls, names, page, rows
 
 SOURCES = page("sources.md")
@@ -26,7 +26,7 @@ def test_the_severity_table_is_that_of_the_program() -> None:
 
 
 def test_every_answer_of_the_door_is_explained() -> None:
-    errors = [*calls("router", "error"), *calls("router", "refusal")]
+    errors = [*calls("router", "error"), *calls("router", "reject")]
     given = {str(call.args[0].value) for call in errors if call.args and isinstance(call.args[0], ast.Constant)}
     codes = {code for code in given if code.isdigit()} | {"200", "503"}
     assert [row[0] for row in rows(between(SOURCES, "## Answers", "Errors are"))] == sorted(codes)
@@ -34,7 +34,7 @@ def test_every_answer_of_the_door_is_explained() -> None:
 
 def test_every_reason_for_which_an_alert_is_not_taken_is_explained() -> None:
     listed = {names(row[0])[0] for row in rows(between(SOURCES, "## Refused alerts", "## Answers"))}
-    assert listed == {*Refusal, "Unusable"}
+    assert listed == {*NoTenantReason, "Unusable"}
 
 
 def test_the_example_of_a_source_is_accepted_by_the_router() -> None:

@@ -99,10 +99,10 @@ def test_status_lists_each_reason_of_a_dead_letter() -> None:
     source = (PACKAGE / "router" / "dispatch" / "dispatcher.py").read_text(encoding="utf-8")
     reasons = {
         reason
-        for call in calls("router/dispatch/dispatcher.py", "_bury")
+        for call in calls("router/dispatch/dispatcher.py", "_dead_letter")
         if len(call.args) > 1
         for reason in strings(call.args[1])
     }
-    reasons |= set(re.findall(r'bury_sink\([^)]*reason="(\w+)"', source))
+    reasons |= set(re.findall(r'dead_letter_sink\([^)]*reason="(\w+)"', source))
     listed = {names(row[0])[0] for row in rows(between(STATUS, "## Dead letters", "## No alert"))}
     assert listed == reasons | {"HTTP400"}

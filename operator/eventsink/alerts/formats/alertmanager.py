@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from eventsink.alerts.alert import Group, Incoming, Links, Payload, Rejection, Status, UnusablePayload
+from eventsink.alerts.alert import Group, IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
 from eventsink.alerts.severity import alertmanager_severity
 
 VERSION = "4"
@@ -64,7 +64,7 @@ _alert = msgspec.json.Decoder(_Alert)
 _envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def parse(body: bytes) -> Payload:
+def parse(body: bytes) -> IncomingNotification:
     """Read a notification.
 
     Raises
@@ -90,7 +90,7 @@ def parse(body: bytes) -> Payload:
         external_url=_web(notification.external_url),
         truncated=max(0, notification.truncated_alerts),
     )
-    alerts: list[Incoming] = []
+    alerts: list[IncomingAlert] = []
     rejected: list[Rejection] = []
     for index, raw in enumerate(notification.alerts):
         try:
@@ -101,10 +101,10 @@ def parse(body: bytes) -> Payload:
         raise UnusablePayload(f"none of the {len(rejected)} alerts can be used; alerts[0]: {rejected[0].reason}")
     envelope = _envelope.decode(body)
     envelope.pop("alerts", None)
-    return Payload(alerts=alerts, rejected=rejected, group=group, envelope=envelope)
+    return IncomingNotification(alerts=alerts, rejected=rejected, group=group, envelope=envelope)
 
 
-def _incoming(raw: bytes, group: Group) -> Incoming:
+def _incoming(raw: bytes, group: Group) -> IncomingAlert:
     alert = _alert.decode(raw)
     status = _STATUSES.get(alert.status)
     if status is None:
@@ -118,7 +118,7 @@ def _incoming(raw: bytes, group: Group) -> Incoming:
         raise ValueError("startsAt must be a time with a zone, such as 2026-01-01T12:00:00Z")
     labels, annotations = alert.labels, alert.annotations
     name = labels.get("alertname", "")
-    return Incoming(
+    return IncomingAlert(
         status=status,
         severity=alertmanager_severity(labels.get("severity", "")),
         name=name,

@@ -65,8 +65,8 @@ class AdminClient:
             headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-                result: dict[str, Any] = json.loads(answer.read())
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+                result: dict[str, Any] = json.loads(response.read())
                 return result
         except urllib.error.HTTPError as error:
             raise AdminError(_sentence(error)) from None

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.sink_tests import RETRY_AFTER_SECONDS, CannotTest, SinkTests, TooManyTests
-from eventsink.router.queue.protocol import DeliveryState, Queue, QueueError, Record, Selection
+from eventsink.router.queue.protocol import DeliveryFilter, DeliveryState, Queue, QueueError, Record
 from eventsink.runtime.address import Address, bound_port, split_address
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.retry_after import format_retry_after
@@ -153,7 +153,7 @@ class Admin:
             state = DeliveryState(query["state"]) if "state" in query else None
         except ValueError:
             raise BadRequest("state is waiting, dead or arrived") from None
-        selection = Selection(
+        chosen = DeliveryFilter(
             state=state,
             tenant=query.get("tenant"),
             sink=self._uid(query["sink"]) if "sink" in query else None,
@@ -163,7 +163,7 @@ class Admin:
         )
         limit = _number(query.get("limit", str(DEFAULT_PAGE)), "limit", 1, MAX_PAGE)
         after = _number(query.get("after", "0"), "after", 0, 1 << 62)
-        records = await self._queue.look_up(selection, after=after, limit=limit)
+        records = await self._queue.look_up(chosen, after=after, limit=limit)
         held = await self._queue.held()
         shown = [self._shown(record, held) for record in records]
         return web.json_response({"deliveries": shown, "next": records[-1].seq if len(records) == limit else None})
@@ -176,7 +176,7 @@ class Admin:
         conditions = (wanted.ids, wanted.tenant, wanted.sink, wanted.reason)
         if not wanted.all and all(condition is None for condition in conditions):
             raise BadRequest("say which dead letters: ids, tenant, sink or reason; or all: true")
-        selection = Selection(
+        chosen = DeliveryFilter(
             state=DeliveryState.DEAD,
             tenant=wanted.tenant,
             sink=self._uid(wanted.sink) if wanted.sink is not None else None,
@@ -184,8 +184,8 @@ class Admin:
             reason=wanted.reason,
         )
         replayed = 0
-        for sink in self._living(selection):
-            chosen = Selection(DeliveryState.DEAD, selection.tenant, sink.uid, selection.ids, selection.reason)
+        for sink in self._existing(chosen):
+            chosen = DeliveryFilter(DeliveryState.DEAD, chosen.tenant, sink.uid, chosen.ids, chosen.reason)
             replayed += await self._queue.replay(chosen, max_age=sink.delivery.max_age, limit=wanted.limit - replayed)
             if replayed >= wanted.limit:
                 break
@@ -226,17 +226,17 @@ class Admin:
         except CannotTest as error:
             return _error(409, str(error))
         except TooManyTests as error:
-            answer = _error(429, str(error))
-            answer.headers["Retry-After"] = format_retry_after(RETRY_AFTER_SECONDS)
-            return answer
+            response = _error(429, str(error))
+            response.headers["Retry-After"] = format_retry_after(RETRY_AFTER_SECONDS)
+            return response
         return web.json_response(asdict(result))
 
-    def _living(self, selection: Selection) -> list[Sink]:
+    def _existing(self, chosen: DeliveryFilter) -> list[Sink]:
         """The sinks that may be sent to again: a deleted one's dead letters stay where they are."""
         sinks = self._directory.sinks
-        if selection.sink is not None:
-            return [sinks[selection.sink]] if selection.sink in sinks else []
-        return [sink for sink in sinks.values() if selection.tenant is None or sink.tenant == selection.tenant]
+        if chosen.sink is not None:
+            return [sinks[chosen.sink]] if chosen.sink in sinks else []
+        return [sink for sink in sinks.values() if chosen.tenant is None or sink.tenant == chosen.tenant]
 
     def _uid(self, text: str) -> str:
         if _UID.fullmatch(text):

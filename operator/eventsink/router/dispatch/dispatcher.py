@@ -15,7 +15,7 @@ from eventsink.router.dispatch.rate_limiter import Pace
 from eventsink.router.dispatch.window import LOOK_UP_AGAIN_SECONDS, Windows
 from eventsink.router.dispatch.worker import DispatchSettings, Station
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue.protocol import Arrival, Burial, Delivery, PayloadKind, Queue, QueueError, Retry
+from eventsink.router.queue.protocol import Arrival, DeadLetter, Delivery, PayloadKind, Queue, QueueError, Retry
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender
 from eventsink.sinks.sink import Sink
@@ -37,7 +37,7 @@ class Dispatcher:
     health_changed
         Called with the sink when what is told of it changed.
     on_gone
-        Called with the uid of a sink that is gone, after its deliveries were buried.
+        Called with the uid of a sink that is gone, after its deliveries were dead-lettered.
     """
 
     def __init__(
@@ -137,13 +137,13 @@ class Dispatcher:
                 station.lane.lagging = True
                 self._refill(station)
             elif uid not in self._directory.withheld:
-                await self._bury_sink(uid)
+                await self._dead_letter_sink(uid)
         for uid in await self._queue.held():
             if uid not in self._stations:
                 await self._queue.hold(uid, "")
 
     async def watch_expiry(self) -> None:
-        """Bury what has become too old, for ever."""
+        """Dead-letter what has become too old, for ever."""
         while True:
             await asyncio.sleep(self._settings.expiry_interval)
             try:
@@ -189,7 +189,7 @@ class Dispatcher:
             else:
                 lane.add((delivery,))
         for uid in gone - self._directory.withheld:
-            self._spawn(self._bury_sink(uid))
+            self._spawn(self._dead_letter_sink(uid))
         for station, _ in touched.values():
             self._pump(station)
 
@@ -252,10 +252,10 @@ class Dispatcher:
         if station.sender is not None:
             self._spawn(_close_after(station.sender, set(station.tasks)))
         self._full.pop(uid, None)
-        self._spawn(self._bury_sink(uid))
+        self._spawn(self._dead_letter_sink(uid))
 
-    async def _bury_sink(self, uid: str) -> None:
-        count = await self._queue.bury_sink(
+    async def _dead_letter_sink(self, uid: str) -> None:
+        count = await self._queue.dead_letter_sink(
             uid, reason="SinkDeleted", detail="the EventSink was deleted before this was delivered"
         )
         self._on_gone(uid)
@@ -337,7 +337,7 @@ class Dispatcher:
         strangers = [item for item in parcel.items if (item.delivery.sink, item.delivery.tenant) != (sink.uid, sink.tenant)]
         if strangers:
             station.lane.drop(parcel)
-            await self._bury_strangers(parcel)
+            await self._dead_letter_strangers(parcel)
             return None
         try:
             if sender is None:
@@ -412,17 +412,17 @@ class Dispatcher:
         if not dead:
             await self._queue.bind(parcel.seqs, "")  # taken apart: each is sent alone
             return
-        await self._bury(dead, failed.reason, failed.message)
+        await self._dead_letter(dead, failed.reason, failed.message)
         get_logger().warning("a message became a dead letter", reason=failed.reason, delivery=parcel.id, **_names(station.sink))
 
-    async def _bury_strangers(self, parcel: Parcel) -> None:
+    async def _dead_letter_strangers(self, parcel: Parcel) -> None:
         get_logger().error("a delivery does not belong to its sink and was not sent", delivery=parcel.id)
-        await self._bury(parcel.items, "TenantMismatch", "the sink's tenant is not the one that this was queued for")
+        await self._dead_letter(parcel.items, "TenantMismatch", "the sink's tenant is not the one that this was queued for")
 
-    async def _bury(self, items: Iterable[Item], reason: str, detail: str) -> None:
-        burials = [Burial(item.delivery.seq, reason, detail) for item in items]
-        self._metrics.dead.labels(reason).inc(len(burials))
-        await self._queue.bury(burials)
+    async def _dead_letter(self, items: Iterable[Item], reason: str, detail: str) -> None:
+        dead_letters = [DeadLetter(item.delivery.seq, reason, detail) for item in items]
+        self._metrics.dead.labels(reason).inc(len(dead_letters))
+        await self._queue.dead_letter(dead_letters)
 
     def _pump_next(self) -> None:
         """A place became free: whoever waited longest for one gets it."""
@@ -443,7 +443,7 @@ class Dispatcher:
                     continue  # on its way
                 if void:
                     await self._queue.bind(void, "")
-            await self._bury([Item(delivery)], "MaxAge", "it could not be delivered within the sink's maxAge")
+            await self._dead_letter([Item(delivery)], "MaxAge", "it could not be delivered within the sink's maxAge")
             if station is not None:
                 self._pump(station)
 

@@ -157,7 +157,7 @@ class Lane:
         return parcel.due
 
     def failed_for_good(self, parcel: Parcel) -> list[Item]:
-        """The receiver refuses the message: the items to bury; none where a batch is halved to find out which of them it meant."""
+        """The receiver refuses the message: the items to dead-letter; none where a batch is halved to find out which of them it meant."""
         self._landed(parcel)
         self.failures = 0
         if len(parcel.items) == 1:

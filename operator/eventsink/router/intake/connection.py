@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from eventsink.router.intake.requests import Answer, Head, rendered
+from eventsink.router.intake.requests import IntakeResponse, RequestHead, rendered
 from eventsink.router.sources import Source
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 32 * 1024
 """Request line and headers."""
 MAX_PIPELINED = 16
-"""Requests of one connection that wait for the one before them; then it is not read for a while."""
+"""Requests of one connection that wait for the one before them; beyond it the connection is not read for a while."""
 LINGER_SECONDS = 2.0
-"""How long a connection that was told its end may take to take its answers and to close."""
+"""How long a connection that is being ended may take to read its responses and to close."""
 _HEADERS = frozenset({b"authorization", b"content-encoding", b"content-length", b"expect"})
 
 
 class _Request:
-    """A request while it is read, and until it is answered."""
+    """A request while it is read, and until its response is written."""
 
     def __init__(self) -> None:
         self.url = b""
@@ -32,19 +32,19 @@ class _Request:
         self.head_bytes = 0
         self.head_done = False
         self.head_only = False
-        """Whether the answer must have no body (HEAD)."""
+        """Whether the response must have no body (HEAD)."""
         self.body: list[bytes] = []
         self.body_bytes = 0
         self.held_bytes = 0
         """How much of `IntakeServer.held_bytes` is its own."""
         self.keep_alive = True
         self.source: Source | None = None
-        self.early: Answer | None = None
-        """Set: the answer is known before the body, which is thrown away."""
+        self.early: IntakeResponse | None = None
+        """Set: the response is known before the body, which is discarded."""
 
 
 class IntakeConnection(asyncio.Protocol):
-    """One client connection: requests are answered one at a time, in their order."""
+    """One client connection: requests are handled one at a time, in their order."""
 
     def __init__(self, server: IntakeServer) -> None:
         self._server = server
@@ -56,13 +56,13 @@ class IntakeConnection(asyncio.Protocol):
         self._waiting: deque[_Request] = deque()
         self._busy = False
         self._ending = False
-        """Nothing more that comes in is looked at."""
+        """Nothing more that comes in is read."""
         self._half_closed = False
-        self._unread_answers = False
-        """The client does not take its answers."""
+        self._unread_responses = False
+        """The client does not read its responses."""
 
     def end_when_idle(self) -> None:
-        """End the connection now, or after the answers that are owed."""
+        """End the connection now, or after the pending responses."""
         if not self._busy and self._reading is None and not self._waiting:
             self._close()
 
@@ -76,8 +76,8 @@ class IntakeConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if len(self._server.connections) >= self._settings.max_connections:
-            answer = self._server.intake.later("too many connections are open (intake.maxConnections)")
-            self._transport.write(rendered(answer, keep_alive=False))
+            response = self._server.intake.later("too many connections are open (intake.maxConnections)")
+            self._transport.write(rendered(response, keep_alive=False))
             self._close()
             return
         self._server.connections.add(self)
@@ -94,15 +94,15 @@ class IntakeConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._half_closed = True
-        # A client may end its half and still read the answer; TLS has no halves.
+        # A client may end its half and still read the response; TLS has no halves.
         return self._busy and self._transport is not None and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
-        self._unread_answers = True
+        self._unread_responses = True
         self._regulate()
 
     def resume_writing(self) -> None:
-        self._unread_answers = False
+        self._unread_responses = False
         self._regulate()
 
     def data_received(self, data: bytes) -> None:
@@ -118,13 +118,13 @@ class IntakeConnection(asyncio.Protocol):
         except httptools.HttpParserCallbackError:
             raise  # a defect: the event loop logs it and ends the connection
         except httptools.HttpParserError:
-            self._refuse(self._server.intake.refusal(400, "the request is not HTTP/1.1"))
+            self._reject(self._server.intake.reject(400, "the request is not HTTP/1.1"))
         request = self._reading
         if request is not None and not request.head_done and max(request.head_bytes, len(request.url)) > MAX_HEAD_BYTES:
-            self._refuse(self._server.intake.refusal(431, f"a request has at most {MAX_HEAD_BYTES} bytes of headers"))
+            self._reject(self._server.intake.reject(431, f"a request has at most {MAX_HEAD_BYTES} bytes of headers"))
         self._regulate()
 
-    # ---- httptools; after a refusal it goes on to the end of what it was fed
+    # ---- httptools; after a rejection it goes on to the end of what it was fed
 
     def on_message_begin(self) -> None:
         if self._ending:
@@ -149,9 +149,9 @@ class IntakeConnection(asyncio.Protocol):
         request.head_done = True
         method, version = self._parser.get_method(), self._parser.get_http_version()
         request.head_only = method == b"HEAD"
-        # HTTP/1.0 clients that keep a connection want to be told so; they get it closed, which all understand.
+        # HTTP/1.0 clients that keep a connection expect a header that says so; theirs are closed, which all understand.
         request.keep_alive = version == "1.1" and self._parser.should_keep_alive() and not self._parser.should_upgrade()
-        head = Head(
+        head = RequestHead(
             method=method.decode("latin-1"),
             path=request.url.partition(b"?")[0].decode("latin-1"),
             authorization=request.headers.get(b"authorization", b"").decode("latin-1"),
@@ -160,14 +160,14 @@ class IntakeConnection(asyncio.Protocol):
         admitted = self._server.intake.admit(head)
         length = request.headers.get(b"content-length", b"")
         expects = request.headers.get(b"expect", b"").lower() == b"100-continue" and version == "1.1"
-        if isinstance(admitted, Answer):
+        if isinstance(admitted, IntakeResponse):
             request.early = admitted
             if expects:
-                self._refuse(admitted)  # the client waits for leave to send: it gets the answer instead
+                self._reject(admitted)  # the client waits for permission to send: it gets the response instead
             return
         request.source = admitted
         if length.isdigit() and int(length) > self._settings.max_body_bytes:
-            self._refuse(self._too_large(admitted))
+            self._reject(self._too_large(admitted))
         elif expects and not self._busy and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -177,13 +177,15 @@ class IntakeConnection(asyncio.Protocol):
             return
         request.body_bytes += len(body)
         if request.body_bytes > self._settings.max_body_bytes:
-            self._refuse(request.early or self._too_large(request.source))
+            self._reject(request.early or self._too_large(request.source))
         elif request.early is None:
             self._server.held_bytes += len(body)
             request.held_bytes += len(body)
             request.body.append(body)
             if self._server.held_bytes > self._settings.max_held_bytes:
-                request.early = self._server.intake.later("too much is being taken at once (intake.maxHeldBytes)", request.source)
+                request.early = self._server.intake.later(
+                    "too much is being accepted at once (intake.maxHeldBytes)", request.source
+                )
                 self._release(request)
 
     def on_message_complete(self) -> None:
@@ -193,18 +195,18 @@ class IntakeConnection(asyncio.Protocol):
         self._reading = None
         self._next()
 
-    # ---- answers
+    # ---- responses
 
     def _next(self) -> None:
-        """Go on with the requests that are whole."""
+        """Go on with the requests that are complete."""
         while self._waiting and not self._busy:
             request = self._waiting.popleft()
             if request.early is not None:
-                self._answer(request.early, request)
+                self._respond(request.early, request)
                 continue
             self._busy = True
             self._limit(None)
-            # A task of its own: a client that hangs up does not cancel what was begun.
+            # A task of its own: a client that hangs up does not cancel what was started.
             task = asyncio.get_running_loop().create_task(self._accept(request))
             self._server.tasks.add(task)
             task.add_done_callback(self._server.tasks.discard)
@@ -212,43 +214,43 @@ class IntakeConnection(asyncio.Protocol):
     async def _accept(self, request: _Request) -> None:
         assert request.source is not None
         try:
-            answer = await self._server.intake.handle(request.source, b"".join(request.body))
+            response = await self._server.intake.handle(request.source, b"".join(request.body))
         finally:
             self._release(request)
             self._busy = False
-        self._answer(answer, request)
+        self._respond(response, request)
         self._next()
         self._regulate()
 
-    def _answer(self, answer: Answer, request: _Request) -> None:
+    def _respond(self, response: IntakeResponse, request: _Request) -> None:
         if self._transport is None or self._transport.is_closing():
             return
         keep_alive = request.keep_alive and not self._server.intake.stopping and not (self._half_closed and not self._waiting)
-        self._transport.write(rendered(answer, keep_alive=keep_alive, head_only=request.head_only))
+        self._transport.write(rendered(response, keep_alive=keep_alive, head_only=request.head_only))
         if keep_alive:
             self._limit(self._settings.idle_timeout if self._reading is None else self._settings.read_timeout)
         elif self._ending and self._transport.can_write_eof():
-            # What the client is still sending is taken off the wire for a moment: a reset would overtake the answer.
+            # What the client is still sending is taken off the wire for a moment: a reset would overtake the response.
             self._drop_waiting()
             self._transport.write_eof()
             self._limit(LINGER_SECONDS)
         else:
             self._close()
 
-    def _refuse(self, answer: Answer) -> None:
-        """Answer before the request is whole, after the answers that are owed; nothing more is read."""
+    def _reject(self, response: IntakeResponse) -> None:
+        """Respond before the request is complete, after the pending responses; nothing more is read."""
         if self._ending:
             return
         self._ending = True
         request = self._reading or _Request()
         self._release(request)
-        request.early, request.keep_alive, self._reading = answer, False, None
+        request.early, request.keep_alive, self._reading = response, False, None
         self._waiting.append(request)
         self._next()
 
-    def _too_large(self, source: Source | None) -> Answer:
+    def _too_large(self, source: Source | None) -> IntakeResponse:
         most = self._settings.max_body_bytes
-        return self._server.intake.refusal(
+        return self._server.intake.reject(
             413, f"a request has at most {most} bytes (intake.maxBodyBytes): let the source send smaller groups", source
         )
 
@@ -266,11 +268,11 @@ class IntakeConnection(asyncio.Protocol):
     # ---- bounds
 
     def _regulate(self) -> None:
-        """Read on only while the client takes its answers and not too many of its requests wait."""
+        """Read on only while the client reads its responses and not too many of its requests wait."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        wanted = not self._unread_answers and len(self._waiting) < MAX_PIPELINED
+        wanted = not self._unread_responses and len(self._waiting) < MAX_PIPELINED
         if wanted and not transport.is_reading():
             transport.resume_reading()
         elif not wanted and transport.is_reading():
@@ -288,14 +290,14 @@ class IntakeConnection(asyncio.Protocol):
         if self._ending:
             self.abort()
         elif self._reading is not None:
-            self._refuse(
-                self._server.intake.refusal(408, "the request did not come in time (intake.readTimeout)", self._reading.source)
+            self._reject(
+                self._server.intake.reject(408, "the request did not arrive in time (intake.readTimeout)", self._reading.source)
             )
         else:
             self._close()
 
     def _close(self) -> None:
-        """End the connection once its answers are out, or after a moment without them."""
+        """End the connection once its responses are out, or after a moment without them."""
         self._ending = True
         self._drop_waiting()
         if self._transport is not None:

@@ -1,10 +1,10 @@
-"""The door for alerts: authenticates a request, has its body accepted, and answers when everything is on disk.
+"""Intake over HTTP: authenticates a request, has its body accepted, and responds when everything is on disk.
 
     POST /v1/alerts/<source>            Authorization: Bearer <token>
     POST /v1/alerts/<source>/<token>    where the source allows it; paths are never logged
 
-200 {"accepted": n, "rejected": [{"index", "reason"}]}; errors are {"error": "a sentence"}. What Alertmanager should send again is answered
-503 with Retry-After, never 429, which it takes for final.
+200 {"accepted": n, "rejected": [{"index", "reason"}]}; errors are {"error": "a sentence"}. What Alertmanager should send again gets a
+503 with Retry-After, never 429, which it does not retry.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from eventsink.alerts.alert import Rejection, UnusablePayload
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
-from eventsink.router.planning.tenants import Refusal
+from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueError, QueueFull
 from eventsink.router.sources import Source, authenticate
 from eventsink.runtime.logs import Repeated, get_logger
@@ -30,10 +30,10 @@ from eventsink.runtime.retry_after import format_retry_after
 
 PATH = "/v1/alerts/"
 UNUSABLE = "Unusable"
-"""Reason of alerts, and of whole requests, that cannot be read; the others are those of `Refusal`."""
+"""Reason of alerts, and of whole requests, that cannot be read; the others are those of `NoTenantReason`."""
 RETRY_SOON_SECONDS = 5
 RETRY_LATER_SECONDS = 30
-"""Asked of a source when the queue is full: it takes a while to drain."""
+"""Asked of a source when the queue is full, which takes a while to drain."""
 _TOO_MANY = "too many requests are under way (intake.maxRequestsUnderWay)"
 _encoder = msgspec.json.Encoder()
 
@@ -41,18 +41,18 @@ Accept = Callable[[Source, bytes], Awaitable[Accepted]]
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class RequestHead:
     """What is known of a request before its body."""
 
     method: str
     path: str
-    """As it stands in the request line, without the query."""
+    """As in the request line, without the query."""
     authorization: str
     content_encoding: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class IntakeResponse:
     """A status, a JSON body and extra header lines (each ended by CRLF)."""
 
     status: int
@@ -60,24 +60,27 @@ class Answer:
     headers: bytes = b""
 
 
-def error(status: int, sentence: str, headers: bytes = b"") -> Answer:
+def error(status: int, sentence: str, headers: bytes = b"") -> IntakeResponse:
     """An error as every client gets it."""
-    return Answer(status, _encoder.encode({"error": sentence}), headers)
+    return IntakeResponse(status, _encoder.encode({"error": sentence}), headers)
 
 
 class IntakeMetrics:
-    """What is counted at the door."""
+    """What is counted at the intake."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "eventsink_router_intake_requests",
-            "Requests by source (empty: none was told) and status code.",
+            "Requests by source (empty: unauthenticated) and status code.",
             ["source", "code"],
             registry=registry,
         )
-        self.alerts = Counter("eventsink_router_alerts_accepted", "Alerts taken, by source.", ["source"], registry=registry)
+        self.alerts = Counter("eventsink_router_alerts_accepted", "Alerts accepted, by source.", ["source"], registry=registry)
         self.rejected = Counter(
-            "eventsink_router_alerts_rejected", "Alerts not taken, by source and reason.", ["source", "reason"], registry=registry
+            "eventsink_router_alerts_rejected",
+            "Alerts not accepted, by source and reason.",
+            ["source", "reason"],
+            registry=registry,
         )
         self.deliveries = Counter(
             "eventsink_router_deliveries_queued", "Deliveries queued, by source.", ["source"], registry=registry
@@ -89,7 +92,7 @@ class IntakeMetrics:
         self.under_way = Gauge("eventsink_router_intake_under_way", "Requests being accepted at this moment.", registry=registry)
         self.duration = Histogram(
             "eventsink_router_intake_duration_seconds",
-            "From the whole request to its answer, which waits for the disk.",
+            "From the whole request to its response, which waits for the disk.",
             registry=registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
         )
@@ -103,9 +106,9 @@ class Intake:
     sources
         By name.
     accept
-        Takes a body and returns when it is stored (`Acceptor.accept`).
+        Accepts a body and returns when it is stored (`Acceptor.accept`).
     max_under_way
-        Requests accepted at once; more are answered 503.
+        Requests accepted at once; more get a 503.
     """
 
     def __init__(self, sources: dict[str, Source], accept: Accept, metrics: IntakeMetrics, *, max_under_way: int) -> None:
@@ -118,9 +121,9 @@ class Intake:
         self._idle.set()
         self._failed_logins = Repeated(60.0)
         self._failures = Repeated(60.0)
-        self._refusals = Repeated(60.0)
+        self._rejections = Repeated(60.0)
         self.stopping = False
-        """Set: every request is answered 503."""
+        """Set: every request gets a 503."""
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait until no request is being accepted, at most `timeout` seconds; whether that came about."""
@@ -131,26 +134,26 @@ class Intake:
             return False
         return True
 
-    def refusal(self, status: int, sentence: str, source: Source | None = None) -> Answer:
-        """The answer to a request that is given up while it is read, counted; it will not be taken when it comes again."""
+    def reject(self, status: int, sentence: str, source: Source | None = None) -> IntakeResponse:
+        """The response to a request that is given up while it is read, counted; it would not be accepted later either."""
         self._metrics.requests.labels(source.name if source is not None else "", str(status)).inc()
         if source is not None:
-            self._log_refusal(source, sentence)
+            self._log_rejection(source, sentence)
         return error(status, sentence)
 
-    def later(self, sentence: str, source: Source | None = None) -> Answer:
-        """The answer to what is too much at this moment, counted."""
+    def later(self, sentence: str, source: Source | None = None) -> IntakeResponse:
+        """The response to what is too much at this moment, counted."""
         self._metrics.requests.labels(source.name if source is not None else "", "503").inc()
         return _later(sentence, RETRY_SOON_SECONDS)
 
-    def admit(self, head: Head) -> Source | Answer:
-        """Decide on a request before its body is read: the source that sends it, or the answer to give at once."""
-        answer = self._admit(head)
-        if isinstance(answer, Answer):
-            self._metrics.requests.labels("", str(answer.status)).inc()
-        return answer
+    def admit(self, head: RequestHead) -> Source | IntakeResponse:
+        """Decide on a request before its body is read: the source that sends it, or the response to give at once."""
+        response = self._admit(head)
+        if isinstance(response, IntakeResponse):
+            self._metrics.requests.labels("", str(response.status)).inc()
+        return response
 
-    def _admit(self, head: Head) -> Source | Answer:
+    def _admit(self, head: RequestHead) -> Source | IntakeResponse:
         if not head.path.startswith(PATH):
             return error(404, "nothing is served here; alerts are posted to /v1/alerts/<source>")
         if head.method != "POST":
@@ -162,44 +165,44 @@ class Intake:
         if source is None or (in_path and not source.settings.path_token):
             self._log_failed_login(name)
             return error(
-                401, "no such source, or not its token: send Authorization: Bearer <token>", b"WWW-Authenticate: Bearer\r\n"
+                401, "unknown source or invalid token: send Authorization: Bearer <token>", b"WWW-Authenticate: Bearer\r\n"
             )
         if head.content_encoding not in ("", "identity"):
-            return error(415, "compressed bodies are not taken: leave out Content-Encoding")
+            return error(415, "compressed bodies are not accepted: leave out Content-Encoding")
         if self.stopping:
             return _later("the router is stopping", RETRY_SOON_SECONDS)
         if self._under_way >= self._max_under_way:
             return _later(_TOO_MANY, RETRY_SOON_SECONDS)
         return source
 
-    async def handle(self, source: Source, body: bytes) -> Answer:
-        """Have a body accepted and say what became of it. Never raises but for cancellation."""
-        if self._under_way >= self._max_under_way:  # those that came in at once were all admitted
+    async def handle(self, source: Source, body: bytes) -> IntakeResponse:
+        """Have a body accepted and return the response. Raises nothing but cancellation."""
+        if self._under_way >= self._max_under_way:  # those that arrived at the same time were all admitted
             return self.later(_TOO_MANY, source)
         started = time.perf_counter()
         self._under_way += 1
         self._idle.clear()
         self._metrics.under_way.set(self._under_way)
         try:
-            answer = await self._handle(source, body)
+            response = await self._handle(source, body)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
             self._metrics.under_way.set(self._under_way)
             self._metrics.duration.observe(time.perf_counter() - started)
-        self._metrics.requests_of(source.name, str(answer.status)).inc()
-        return answer
+        self._metrics.requests_of(source.name, str(response.status)).inc()
+        return response
 
-    async def _handle(self, source: Source, body: bytes) -> Answer:
+    async def _handle(self, source: Source, body: bytes) -> IntakeResponse:
         try:
             accepted = await self._accept(source, body)
         except UnusablePayload as unusable:
             self._metrics.rejected.labels(source.name, UNUSABLE).inc()
-            self._log_refusal(source, str(unusable))
+            self._log_rejection(source, str(unusable))
             return error(400, str(unusable))
         except NothingAccepted as nothing:
-            self._count_rejected(source, nothing.rejected, nothing.refusals)
+            self._count_rejected(source, nothing.rejected, nothing.reasons)
             return error(403, str(nothing))
         except NotLoaded:
             return _later("the router has not loaded all sinks yet", RETRY_SOON_SECONDS)
@@ -214,29 +217,33 @@ class Intake:
             return error(500, "the router failed; see its log")
         self._metrics.alerts_of(source.name).inc(accepted.alerts)
         self._metrics.deliveries_of(source.name).inc(accepted.deliveries)
-        self._count_rejected(source, accepted.rejected, accepted.refusals)
-        return Answer(200, _encoder.encode({"accepted": accepted.alerts, "rejected": [_shown(one) for one in accepted.rejected]}))
+        self._count_rejected(source, accepted.rejected, accepted.reasons)
+        return IntakeResponse(
+            200, _encoder.encode({"accepted": accepted.alerts, "rejected": [_shown(one) for one in accepted.rejected]})
+        )
 
-    def _count_rejected(self, source: Source, rejected: Sequence[Rejection], refusals: Sequence[Refusal]) -> None:
-        for refusal in refusals:
-            self._metrics.rejected.labels(source.name, refusal.value).inc()
-        unusable = len(rejected) - len(refusals)
+    def _count_rejected(self, source: Source, rejected: Sequence[Rejection], reasons: Sequence[NoTenantReason]) -> None:
+        for reason in reasons:
+            self._metrics.rejected.labels(source.name, reason.value).inc()
+        unusable = len(rejected) - len(reasons)
         if unusable:
             self._metrics.rejected.labels(source.name, UNUSABLE).inc(unusable)
         if rejected:
-            # Few sources show anybody what they are answered.
-            self._log_refusal(source, f"alerts[{rejected[0].index}]: {rejected[0].reason}", alerts=len(rejected))
+            # Few sources show anybody the response that they get.
+            self._log_rejection(source, f"alerts[{rejected[0].index}]: {rejected[0].reason}", alerts=len(rejected))
 
-    def _log_refusal(self, source: Source, reason: str, **facts: int) -> None:
-        more = self._refusals.due()
+    def _log_rejection(self, source: Source, reason: str, **facts: int) -> None:
+        more = self._rejections.due()
         if more is not None:
-            get_logger().warning("alerts were refused", source=source.name, reason=reason, more=more, **facts)
+            get_logger().warning("alerts were rejected", source=source.name, reason=reason, more=more, **facts)
 
     def _log_failed_login(self, name: str) -> None:
         more = self._failed_logins.due()
         if more is not None:
             # Another name may be a token in the wrong place.
-            get_logger().warning("a request had no valid token", source=name if name in self._sources else "", more=more)
+            get_logger().warning(
+                "a request had an unknown source or an invalid token", source=name if name in self._sources else "", more=more
+            )
 
     def _log_failure(self, reason: str) -> None:
         more = self._failures.due()
@@ -244,7 +251,7 @@ class Intake:
             get_logger().error("alerts could not be stored", reason=reason, more=more)
 
 
-def _later(sentence: str, seconds: int) -> Answer:
+def _later(sentence: str, seconds: int) -> IntakeResponse:
     return error(503, f"{sentence}; send it again later", f"Retry-After: {format_retry_after(seconds)}\r\n".encode())
 
 
@@ -252,13 +259,13 @@ def _shown(rejection: Rejection) -> dict[str, object]:
     return {"index": rejection.index, "reason": rejection.reason}
 
 
-def rendered(answer: Answer, *, keep_alive: bool, head_only: bool = False) -> bytes:
-    """An answer as it goes over the wire; to HEAD without its body."""
+def rendered(response: IntakeResponse, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    """A response as it is sent over the wire; to HEAD without its body."""
     return b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s%s\r\n%s" % (
-        answer.status,
-        HTTPStatus(answer.status).phrase.encode(),
-        len(answer.body),
-        answer.headers,
+        response.status,
+        HTTPStatus(response.status).phrase.encode(),
+        len(response.body),
+        response.headers,
         b"" if keep_alive else b"Connection: close\r\n",
-        b"" if head_only else answer.body,
+        b"" if head_only else response.body,
     )

@@ -1,4 +1,4 @@
-"""Listens for senders of alerts: address, certificate, bounds over all connections, and the end of taking alerts."""
+"""Listens for senders of alerts: address, certificate, bounds over all connections, and the end of accepting alerts."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ CERTIFICATE_REREAD_SECONDS = 60.0
 
 
 class IntakeSettings(Settings):
-    """Where alerts are taken, and the bounds of what is taken at once."""
+    """Where alerts are accepted, and the bounds of what is accepted at once."""
 
     address: Address = "127.0.0.1:8080"
     """`host:port`. In manifests/router: 0.0.0.0:8080."""
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
-    """Of one request; larger ones are answered 413. Groups by namespace keep notifications small."""
+    """Of one request; larger ones get a 413. Groups by namespace keep notifications small."""
     max_held_bytes: int = Field(default=64 * 1024**2, ge=1024)
-    """Of all bodies that are in memory at once; more are answered 503. What is made of a body takes several times its size."""
+    """Of all bodies that are in memory at once; more get a 503. What is made of a body takes several times its size."""
     max_connections: int = Field(default=2000, ge=1)
-    """Open at once; more are answered 503 and closed."""
+    """Open at once; more get a 503 and closed."""
     max_requests_under_way: int = Field(default=512, ge=1)
-    """Accepted at once; more are answered 503."""
+    """Accepted at once; more get a 503."""
     read_timeout: Seconds = 15.0
     """From the first byte of a request to its last."""
     idle_timeout: Seconds = 120.0
@@ -95,13 +95,13 @@ class IntakeServer:
             _tls(self.settings)
             _load_certificate(self._context, self.settings)
         except ConfigurationError as error:
-            get_logger().warning("the certificate cannot be read again; the one read last stays", reason=str(error))
+            get_logger().warning("the certificate cannot be read again; the one read last stays in use", reason=str(error))
         if self._rereading is not None:
             self._rereading.cancel()
         self._rereading = asyncio.get_running_loop().call_later(CERTIFICATE_REREAD_SECONDS, self.reread_certificate)
 
     def stop_accepting(self) -> None:
-        """Take no new connections; answer 503 on those that are open, and end each after its answer."""
+        """Take no new connections; respond with 503 on those that are open, and end each after its response."""
         self.intake.stopping = True
         if self._rereading is not None:
             self._rereading.cancel()

@@ -1,4 +1,4 @@
-"""From the bytes of a request to a committed batch: parse, tenant, match, news, commit. Each step is a function with a name."""
+"""From the bytes of a request to a committed batch: parse, tenant, match, what is new, commit. Each step is one named function."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from eventsink.alerts.alert import Alert, Payload, Rejection, Status
+from eventsink.alerts.alert import Alert, IncomingNotification, Rejection, Status
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning.match import SinkIndex
-from eventsink.router.planning.state import StateSettings, ToldState, to_tell
-from eventsink.router.planning.tenants import Refusal, Refused, tenant_of
-from eventsink.router.queue import protocol as q
-from eventsink.router.queue.protocol import Batch, NewDelivery, PayloadKind, Queue, Told
+from eventsink.router.planning.notification_log import NotificationLog, StateSettings
+from eventsink.router.planning.notify import to_notify
+from eventsink.router.planning.tenants import NoTenant, NoTenantReason, tenant_of
+from eventsink.router.queue.protocol import Batch, DeliveryQueue, NewDelivery, NotificationLogEntry, Payload, PayloadKind
 from eventsink.router.sources import Source
 from eventsink.sinks.sink import Sink
 
@@ -26,41 +26,41 @@ class NotLoaded(Exception):
 
 
 class NothingAccepted(ValueError):
-    """No alert of the payload was taken, since none that can be used has a tenant; the text is the first one's sentence."""
+    """No alert of the request was accepted, since none that can be used has a tenant; the text is the first one's sentence."""
 
-    def __init__(self, sentence: str, rejected: Sequence[Rejection] = (), refusals: Sequence[Refusal] = ()) -> None:
+    def __init__(self, sentence: str, rejected: Sequence[Rejection] = (), reasons: Sequence[NoTenantReason] = ()) -> None:
         super().__init__(sentence)
         self.rejected = rejected
-        self.refusals = refusals
+        self.reasons = reasons
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of a request: how many alerts were taken, which were not, how many deliveries were queued."""
+    """The result of a request: how many alerts were accepted, which were not, how many deliveries were queued."""
 
     alerts: int
     rejected: Sequence[Rejection]
     deliveries: int
-    refusals: Sequence[Refusal] = ()
+    reasons: Sequence[NoTenantReason] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """An alert that has its tenant, with its place in the payload."""
+    """An alert that has its tenant, with its index in the request."""
 
     index: int
     alert: Alert
 
 
 class Acceptor:
-    """Takes payloads of sources into the queue."""
+    """Takes what sources send into the queue."""
 
     def __init__(
-        self, directory: SinkDirectory, index: SinkIndex, state: ToldState, queue: Queue, settings: StateSettings
+        self, directory: SinkDirectory, index: SinkIndex, log: NotificationLog, queue: DeliveryQueue, settings: StateSettings
     ) -> None:
         self._directory = directory
         self._index = index
-        self._state = state
+        self._log = log
         self._queue = queue
         self._settings = settings
 
@@ -81,22 +81,27 @@ class Acceptor:
         if not self._directory.loaded:
             raise NotLoaded
         payload = source.parse(body)
-        owned, refused = assign(source, payload, self._directory.tenancy.owners)
-        rejected = [*payload.rejected, *(Rejection(index, one.sentence) for index, one in refused)]
+        owned, unassigned = assign(source, payload, self._directory.tenancy.owners)
+        rejected = [*payload.rejected, *(Rejection(index, one.sentence) for index, one in unassigned)]
         rejected.sort(key=_index)
-        refusals = [one.why for _, one in refused]
+        reasons = [one.reason for _, one in unassigned]
         if not owned:
-            index, first = refused[0]
-            raise NothingAccepted(f"no alert was taken; alerts[{index}]: {first.sentence}", rejected, refusals)
-        batch, undo = self._plan(source, payload, body, owned, refused)
+            index, first = unassigned[0]
+            raise NothingAccepted(f"no alert was accepted; alerts[{index}]: {first.sentence}", rejected, reasons)
+        batch, undo = self._plan(source, payload, body, owned, unassigned)
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
         await self._queue.put(batch, undo)
-        return Accepted(len(owned), rejected, len(batch.deliveries), refusals)
+        return Accepted(len(owned), rejected, len(batch.deliveries), reasons)
 
     def _plan(
-        self, source: Source, payload: Payload, body: bytes, owned: Sequence[Owned], refused: Sequence[tuple[int, Refused]]
+        self,
+        source: Source,
+        payload: IncomingNotification,
+        body: bytes,
+        owned: Sequence[Owned],
+        unassigned: Sequence[tuple[int, NoTenant]],
     ) -> tuple[Batch, Callable[[], None]]:
-        """What each sink is to be told, as a batch; the state in memory is stepped forward, `undo` steps it back."""
+        """What each sink is notified of, as a batch; the notification log in memory is stepped forward, `undo` steps it back."""
         now = self._queue.clock()
         builder = BatchBuilder(payload, body)
         undos: list[Callable[[], None]] = []
@@ -108,17 +113,17 @@ class Acceptor:
         try:
             repeat = True
             if payload.group is not None:
-                ids = said(source, payload, owned, refused)
-                repeat, undo = self._state.hear(source.name, payload.group.key, ids, now)
+                ids = alert_ids(source, payload, owned, unassigned)
+                repeat, undo = self._log.record_group(source.name, payload.group.key, ids, now)
                 undos.append(undo)
             for sink, wanted in group_by_sink(owned, self._index).values():
-                self._tell(sink, wanted, builder, undos, now=now, repeat=repeat)
+                self._notify(sink, wanted, builder, undos, now=now, repeat=repeat)
         except BaseException:
             undo_all()
             raise
         return builder.build(), undo_all
 
-    def _tell(
+    def _notify(
         self,
         sink: Sink,
         wanted: Sequence[Owned],
@@ -128,47 +133,51 @@ class Acceptor:
         now: float,
         repeat: bool,
     ) -> None:
-        """Add to the batch what one sink is to be told."""
+        """Add to the batch what one sink is notified of."""
         alerts = [one.alert for one in wanted]
-        known = self._state.known(sink, alerts)
-        news = to_tell(alerts, known, now=now, ha_window=self._settings.ha_window, repeat=repeat)
-        undos.append(self._state.see(known, now))
-        chosen = [index for index in news if shown(sink, alerts[index])]
+        notified = self._log.notified(sink, alerts)
+        new = to_notify(alerts, notified, now=now, ha_window=self._settings.ha_window, repeat=repeat)
+        undos.append(self._log.mark_seen(notified, now))
+        chosen = [index for index in new if wants_status(sink, alerts[index])]
         if chosen and builder.sends_groups(sink):
-            # The group goes as it came once anything in it is to be told.
-            chosen = [index for index, alert in enumerate(alerts) if shown(sink, alert)]
+            # The group goes as it came once anything in it has to be sent.
+            chosen = [index for index, alert in enumerate(alerts) if wants_status(sink, alert)]
             builder.add_group(sink, [wanted[index] for index in chosen])
         else:
             builder.add_alerts(sink, [wanted[index] for index in chosen])
-        # An end that the sink does not want is noted all the same: what fires again after it is news.
-        if noted := sorted({*news, *chosen}):
-            records, undo = self._state.tell(sink, [alerts[index] for index in noted], now)
-            builder.told += records
+        # A resolution that the sink does not want is recorded all the same: what fires again after it is new.
+        if recorded := sorted({*new, *chosen}):
+            entries, undo = self._log.record(sink, [alerts[index] for index in recorded], now)
+            builder.log_entries += entries
             undos.append(undo)
 
 
-def assign(source: Source, payload: Payload, owners: Mapping[str, str]) -> tuple[list[Owned], list[tuple[int, Refused]]]:
+def assign(
+    source: Source, payload: IncomingNotification, owners: Mapping[str, str]
+) -> tuple[list[Owned], list[tuple[int, NoTenant]]]:
     """Give each alert its tenant, or say why it has none."""
-    owned, refused = [], []
+    owned, unassigned = [], []
     for index, incoming in zip(payload.positions(), payload.alerts, strict=True):
         tenant = tenant_of(source.settings, incoming.labels, owners)
-        if isinstance(tenant, Refused):
-            refused.append((index, tenant))
+        if isinstance(tenant, NoTenant):
+            unassigned.append((index, tenant))
         else:
             alert = incoming.identify(source=source.name, tenant=tenant, dropped_labels=source.dropped_labels)
             owned.append(Owned(index, alert))
-    return owned, refused
+    return owned, unassigned
 
 
 def _index(rejection: Rejection) -> int:
     return rejection.index
 
 
-def said(source: Source, payload: Payload, owned: Sequence[Owned], refused: Sequence[tuple[int, Refused]]) -> frozenset[str]:
-    """What a notification says, as the ids of its alerts; those that belong to nobody count too, for they may be why it came."""
+def alert_ids(
+    source: Source, payload: IncomingNotification, owned: Sequence[Owned], unassigned: Sequence[tuple[int, NoTenant]]
+) -> frozenset[str]:
+    """What a notification says, as the ids of its alerts; those without a tenant count too, for they may be why it was sent."""
     ids = {one.alert.id for one in owned}
-    if refused:
-        unowned = {index for index, _ in refused}
+    if unassigned:
+        unowned = {index for index, _ in unassigned}
         for index, incoming in zip(payload.positions(), payload.alerts, strict=True):
             if index in unowned:
                 ids.add(incoming.identify(source=source.name, tenant="", dropped_labels=source.dropped_labels).id)
@@ -176,7 +185,7 @@ def said(source: Source, payload: Payload, owned: Sequence[Owned], refused: Sequ
 
 
 def group_by_sink(owned: Sequence[Owned], index: SinkIndex) -> dict[str, tuple[Sink, list[Owned]]]:
-    """uid -> the sink and the alerts that it wants; copies of one alert, which differ in dropped labels only, are one."""
+    """uid -> the sink and the alerts that it wants; duplicates of one alert, which differ in dropped labels only, are one."""
     wanted: dict[str, tuple[Sink, dict[str, Owned]]] = {}
     for one in owned:
         for sink in index.matching(one.alert):
@@ -187,28 +196,28 @@ def group_by_sink(owned: Sequence[Owned], index: SinkIndex) -> dict[str, tuple[S
 
 
 def merged(one: Owned, other: Owned) -> Owned:
-    """Which of two copies of an alert stands for both, as Alertmanager merges them: it fires while one does, since the earlier time."""
+    """Which of two duplicates of an alert represents both, as Alertmanager merges them: it fires while one does, since the earlier time."""
     if one.alert.status is not other.alert.status:
         return one if one.alert.status is Status.FIRING else other
     return other if other.alert.starts_at < one.alert.starts_at else one
 
 
-def shown(sink: Sink, alert: Alert) -> bool:
-    """Whether the sink wants to hear of an alert of this status."""
+def wants_status(sink: Sink, alert: Alert) -> bool:
+    """Whether the sink wants alerts of this status."""
     return sink.delivery.send_resolved or alert.status is not Status.RESOLVED
 
 
 class BatchBuilder:
     """Collects the deliveries of one request; bytes that several sinks get are stored once."""
 
-    def __init__(self, payload: Payload, body: bytes) -> None:
+    def __init__(self, payload: IncomingNotification, body: bytes) -> None:
         self._payload = payload
         self._body = body
-        self._payloads: list[q.Payload] = []
+        self._payloads: list[Payload] = []
         self._deliveries: list[NewDelivery] = []
         self._stored: dict[object, int] = {}
         self._raw = {index: incoming.raw for index, incoming in zip(payload.positions(), payload.alerts, strict=True)}
-        self.told: list[Told] = []
+        self.log_entries: list[NotificationLogEntry] = []
 
     def sends_groups(self, sink: Sink) -> bool:
         """Whether the sink gets groups as the source wrote them."""
@@ -218,7 +227,7 @@ class BatchBuilder:
         """One delivery for each alert; those of one alert leave in order."""
         for one in chosen:
             alert = one.alert
-            payload = self._store(one.index, lambda alert=alert: q.Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name))  # type: ignore[misc]
+            payload = self._store(one.index, lambda alert=alert: Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name))  # type: ignore[misc]
             self._add(sink, payload, alert.fingerprint, alert.status)
 
     def add_group(self, sink: Sink, chosen: Sequence[Owned]) -> None:
@@ -228,13 +237,13 @@ class BatchBuilder:
         firing = any(one.alert.status is Status.FIRING for one in chosen)
         group = self._payload.group
         name = group.labels.get("alertname") or chosen[0].alert.name or group.receiver
-        payload = self._store(indices, lambda: q.Payload(PayloadKind.GROUP, self._render(indices, firing), name))
+        payload = self._store(indices, lambda: Payload(PayloadKind.GROUP, self._render(indices, firing), name))
         key = hashlib.blake2b(group.key.encode(), digest_size=16).hexdigest()
         self._add(sink, payload, key, Status.FIRING if firing else Status.RESOLVED)
 
     def build(self) -> Batch:
         """The batch."""
-        return Batch(self._payloads, self._deliveries, self.told)
+        return Batch(self._payloads, self._deliveries, self.log_entries)
 
     def _render(self, indices: tuple[int, ...], firing: bool) -> bytes:
         """The notification with these alerts only; the very bytes where that is all of them."""
@@ -246,7 +255,7 @@ class BatchBuilder:
         members["alerts"] = msgspec.Raw(b"[" + b",".join(self._raw[index] for index in indices) + b"]")
         return _encoder.encode(members)
 
-    def _store(self, key: object, make: Callable[[], q.Payload]) -> int:
+    def _store(self, key: object, make: Callable[[], Payload]) -> int:
         number = self._stored.get(key)
         if number is None:
             number = self._stored[key] = len(self._payloads)

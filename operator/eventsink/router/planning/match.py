@@ -1,6 +1,6 @@
 """Which sinks want an alert: an index over all sinks, kept up to date as they change.
 
-The first step is the tenant, and it is a wall: a sink is found under its own tenant only. Within a tenant, sinks with an equality matcher
+The first step is the tenant, and nothing crosses it: a sink is found under its own tenant only. Within a tenant, sinks with an equality matcher
 are found by that label's value, so that a thousand sinks for a thousand teams cost as much as one.
 """
 

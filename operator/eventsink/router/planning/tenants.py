@@ -9,8 +9,8 @@ from enum import StrEnum
 from eventsink.router.sources import SourceSettings
 
 
-class Refusal(StrEnum):
-    """Why an alert has no tenant here; the values are metric labels."""
+class NoTenantReason(StrEnum):
+    """Why an alert has no tenant; the values are metric labels."""
 
     NO_NAMESPACE = "NoNamespace"
     NO_OWNER = "NamespaceWithoutOwner"
@@ -19,14 +19,14 @@ class Refusal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """An alert that is nobody's: a metric label and a sentence for the source."""
+class NoTenant:
+    """Why an alert has no tenant: a metric label and a sentence for the source."""
 
-    why: Refusal
+    reason: NoTenantReason
     sentence: str
 
 
-def tenant_of(source: SourceSettings, labels: Mapping[str, str], owners: Mapping[str, str]) -> str | Refused:
+def tenant_of(source: SourceSettings, labels: Mapping[str, str], owners: Mapping[str, str]) -> str | NoTenant:
     """The tenant of an alert.
 
     Parameters
@@ -39,27 +39,27 @@ def tenant_of(source: SourceSettings, labels: Mapping[str, str], owners: Mapping
         Namespace -> tenant.
     """
     tenant = _by_rule(source, labels, owners)
-    if isinstance(tenant, Refused):
+    if isinstance(tenant, NoTenant):
         if source.default_tenant is None:
             return tenant
         tenant = source.default_tenant
     if source.allowed_tenants is not None and tenant not in source.allowed_tenants and tenant != source.default_tenant:
-        return Refused(Refusal.NOT_ALLOWED, "this source may not send alerts of that tenant (allowedTenants)")
+        return NoTenant(NoTenantReason.NOT_ALLOWED, "this source may not send alerts of that tenant (allowedTenants)")
     return tenant
 
 
-def _by_rule(source: SourceSettings, labels: Mapping[str, str], owners: Mapping[str, str]) -> str | Refused:
+def _by_rule(source: SourceSettings, labels: Mapping[str, str], owners: Mapping[str, str]) -> str | NoTenant:
     rule = source.tenant
     if rule.fixed is not None:
         return rule.fixed
     if rule.label is not None:
         value = labels.get(rule.label, "")
-        return value or Refused(Refusal.NO_LABEL, f"the alert has no label {rule.label}, which names its tenant")
+        return value or NoTenant(NoTenantReason.NO_LABEL, f"the alert has no label {rule.label}, which names its tenant")
     assert rule.namespace_owner is not None
     label = rule.namespace_owner.label
     namespace = labels.get(label, "")
     if not namespace:
-        return Refused(Refusal.NO_NAMESPACE, f"the alert has no label {label}, whose namespace's owner is its tenant")
-    return owners.get(namespace) or Refused(
-        Refusal.NO_OWNER, "no tenant owns the alert's namespace: label the Namespace with eventsink.dev/tenant"
+        return NoTenant(NoTenantReason.NO_NAMESPACE, f"the alert has no label {label}, whose namespace's owner is its tenant")
+    return owners.get(namespace) or NoTenant(
+        NoTenantReason.NO_OWNER, "no tenant owns the alert's namespace: label the Namespace with eventsink.dev/tenant"
     )

@@ -1,7 +1,10 @@
 """The contract of the durable queue: what is put stays until it is settled, through kill -9 and full disks.
 
-`router.sqlite.SqliteQueue` is the embedded implementation; tests/unit/router/queue_contract.py is what each must pass. Nothing
-outside an implementation may rest on how it stores.
+`router.queue.sqlite.SqliteQueue` is the embedded engine; tests/unit/router/queue/queue_contract.py is what each engine must pass. Nothing
+outside an engine may rely on how it stores.
+
+`Queue` is four protocols in one, since one transaction changes several of them: the delivery queue, the notification log, the dead letters
+and the delivery log. Who needs one of them only asks for that one.
 
 Time in the queue is the *queue clock*: seconds for which a process has had the queue open, kept across restarts. It moves with the
 monotonic clock only, so a jump of the wall clock expires nothing, and downtime of the router uses up nobody's `maxAge`.
@@ -20,12 +23,12 @@ from eventsink.sinks.target import PayloadKind as PayloadKind
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands. One that arrived is no longer in the queue, but where its message has a name at the receiver."""
+    """The state of a delivery. One that arrived leaves the queue, unless its message has a name at the receiver."""
 
     WAITING = "waiting"
     DEAD = "dead"
     ARRIVED = "arrived"
-    """Kept for a while without its content, so that an alert is found by the message that told it, and the message by the alert."""
+    """Kept for a while without its content, so that an alert is found by the message that carried it, and the message by the alert."""
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):
@@ -53,8 +56,8 @@ class NewDelivery(msgspec.Struct, frozen=True, gc=False):
     """Seconds on the queue clock until it becomes a dead letter."""
 
 
-class Told(msgspec.Struct, frozen=True, gc=False):
-    """What a sink was last told of one alert; recorded in the transaction that queues the delivery."""
+class NotificationLogEntry(msgspec.Struct, frozen=True, gc=False):
+    """What a sink was last notified of, of one alert; recorded in the transaction that queues the delivery."""
 
     sink: str
     destination: str
@@ -62,7 +65,7 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     status: str
     starts_at: int
     """Microseconds since the epoch, as the source says."""
-    told_at: float
+    notified_at: float
     """Queue clock."""
 
 
@@ -72,7 +75,7 @@ class Batch:
 
     payloads: Sequence[Payload] = ()
     deliveries: Sequence[NewDelivery] = ()
-    told: Sequence[Told] = ()
+    log_entries: Sequence[NotificationLogEntry] = ()
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -124,7 +127,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Burial:
+class DeadLetter:
     """A delivery that becomes a dead letter."""
 
     seq: int
@@ -162,7 +165,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class DeliveryFilter:
     """Which deliveries to look up or replay; every member that is set must be fulfilled."""
 
     state: DeliveryState | None = None
@@ -177,16 +180,18 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much lies in the queue."""
+    """How much is in the queue."""
 
     waiting: int
     dead: int
     bytes: int
     """What the storage takes on its disk."""
+    evicted: int
+    """Dead letters dropped since the start: too many, or too old."""
 
 
 class QueueError(Exception):
-    """Base of what the queue raises; its text is fit for a log and an answer."""
+    """Base of what the queue raises; its text is fit for a log and a response."""
 
 
 class QueueFull(QueueError):
@@ -197,17 +202,21 @@ class QueueUnavailable(QueueError):
     """The storage failed (disk full, I/O error) or is closed. Nothing of the batch was stored."""
 
 
-class Queue(Protocol):
-    """The durable queue. All calls are made from one event loop; each returns after its change is on disk."""
+class QueueClock(Protocol):
+    """The clock that every time in the queue is of, unless it says wall clock."""
 
     def clock(self) -> float:
         """Seconds on the queue clock."""
         ...
 
+
+class DeliveryQueue(QueueClock, Protocol):
+    """Deliveries from their commit to their arrival."""
+
     def subscribe(self, listener: Callable[[Sequence[Delivery]], None]) -> None:
         """Have `listener` called, in the event loop, with the deliveries of each commit of `put` and `replay`, in order of seq.
 
-        Dispatch hangs on this alone, never on the caller of `put`: that one may be gone by then.
+        Dispatch relies on this alone, never on the caller of `put`: that one may be gone by then.
         """
         ...
 
@@ -250,19 +259,11 @@ class Queue(Protocol):
         ...
 
     async def retry(self, retries: Sequence[Retry]) -> None:
-        """Note failed attempts: `attempts` rises by one, `due` and the reason are stored."""
-        ...
-
-    async def bury(self, burials: Sequence[Burial]) -> None:
-        """Turn deliveries into dead letters."""
-        ...
-
-    async def bury_sink(self, sink: str, *, reason: str, detail: str) -> int:
-        """Turn all waiting deliveries of a sink into dead letters; forget what it was told. Returns how many."""
+        """Record failed attempts: `attempts` rises by one, `due` and the reason are stored."""
         ...
 
     async def bind(self, seqs: Sequence[int], batch: str) -> None:
-        """Store the composition of a message of several deliveries before it is sent; an empty `batch` takes it back."""
+        """Store the composition of a message of several deliveries before it is sent; an empty `batch` reverts it."""
         ...
 
     async def expired(self, *, limit: int) -> list[Delivery]:
@@ -270,34 +271,15 @@ class Queue(Protocol):
         ...
 
     async def hold(self, sink: str, reason: str) -> None:
-        """Note for people why nothing leaves for a sink at present; an empty reason takes it back."""
+        """Record for people why nothing leaves for a sink at present; an empty reason ends it."""
         ...
 
     async def held(self) -> dict[str, str]:
         """uid -> reason, of each held sink."""
         ...
 
-    async def replay(self, selection: Selection, *, max_age: float, limit: int) -> int:
-        """Make dead letters wait again, oldest first, at most `limit`, with no attempts made and a new `max_age`.
-
-        They keep their ids and get new `seq`s (the listener is told as of any new delivery). Returns how many.
-        """
-        ...
-
-    async def look_up(self, selection: Selection, *, after: int = 0, limit: int) -> list[Record]:
-        """Deliveries with a `seq` above `after`, in order, at most `limit`."""
-        ...
-
-    async def depth(self) -> Depth:
-        """How much lies in it; cheap enough to be asked each second."""
-        ...
-
-    def told(self) -> AsyncIterator[Told]:
-        """All that sinks were told and that was not forgotten yet."""
-        ...
-
-    async def forget(self, told: Sequence[Told]) -> None:
-        """Drop records of `told` (by sink, destination and fingerprint)."""
+    def depth(self) -> Depth:
+        """How much is in the queue, as of the last commits; counted in memory, so that it can be asked at any time."""
         ...
 
     async def flush(self) -> None:
@@ -307,3 +289,46 @@ class Queue(Protocol):
     async def close(self) -> None:
         """Flush and release the storage. Later calls raise QueueUnavailable."""
         ...
+
+
+class NotificationLogStore(QueueClock, Protocol):
+    """The notification log on disk; its entries are written by `DeliveryQueue.put`, in the transaction that queues the deliveries."""
+
+    def log_entries(self) -> AsyncIterator[NotificationLogEntry]:
+        """All that were put and not forgotten yet; of each sink, destination and fingerprint the latest."""
+        ...
+
+    async def forget(self, entries: Sequence[NotificationLogEntry]) -> None:
+        """Drop entries (by sink, destination and fingerprint)."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """Deliveries that are not tried any more, and their replay."""
+
+    async def dead_letter(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Turn deliveries into dead letters."""
+        ...
+
+    async def dead_letter_sink(self, sink: str, *, reason: str, detail: str) -> int:
+        """Turn all waiting deliveries of a sink into dead letters; forget what it was notified of. Returns how many."""
+        ...
+
+    async def replay(self, wanted: DeliveryFilter, *, max_age: float, limit: int) -> int:
+        """Make dead letters wait again, oldest first, at most `limit`, with no attempts made and a new `max_age`.
+
+        They keep their ids and get new `seq`s (the listener gets them as any new delivery). Returns how many.
+        """
+        ...
+
+
+class DeliveryLog(Protocol):
+    """Deliveries as people look at them."""
+
+    async def look_up(self, wanted: DeliveryFilter, *, after: int = 0, limit: int) -> list[Record]:
+        """Deliveries with a `seq` above `after`, in order, at most `limit`."""
+        ...
+
+
+class Queue(DeliveryQueue, NotificationLogStore, DeadLetters, DeliveryLog, Protocol):
+    """The durable queue. All calls are made from one event loop; each returns after its change is on disk."""

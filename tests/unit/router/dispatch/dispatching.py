@@ -16,7 +16,7 @@ from eventsink.router.dispatch.retry import RetrySettings
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import DispatchSettings
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue.protocol import Batch, DeliveryState, NewDelivery, Payload, PayloadKind, Record, Selection
+from eventsink.router.queue.protocol import Batch, DeliveryFilter, DeliveryState, NewDelivery, Payload, PayloadKind, Record
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.sink import Sink
@@ -112,13 +112,13 @@ class World:
                 await asyncio.sleep(0.005)
 
     async def until_empty(self) -> None:
-        await self.until(lambda: self.queue.depth_now().waiting == 0)
+        await self.until(lambda: self.queue.depth().waiting == 0)
 
     def arrived(self, name: str = "s") -> list[str]:
         return [alert for _, alerts in self.senders[name].sent for alert in alerts]
 
     async def dead(self) -> list[Record]:
-        return await self.queue.look_up(Selection(state=DeliveryState.DEAD), limit=100)
+        return await self.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=100)
 
 
 Make = Callable[..., World]

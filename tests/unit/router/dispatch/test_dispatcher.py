@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue.protocol import Selection
+from eventsink.router.queue.protocol import DeliveryFilter
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.sink import Withdrawn
@@ -81,7 +81,7 @@ async def test_a_sink_that_refuses_is_held_with_everything_waiting_and_goes_on_w
     await world.until(lambda: ("s", "HTTP401") in [(name, health.reason) for name, health in world.health])
     await world.queue.flush()
     assert await world.queue.held() == {uid("s"): "HTTP401"}
-    assert world.queue.depth_now().waiting == 30
+    assert world.queue.depth().waiting == 30
     assert world.dispatcher.held_sinks() == 1
     assert len(world.senders["s"].sent) <= 8
     world.senders["s"].script = []
@@ -183,7 +183,7 @@ async def test_a_slack_message_tells_of_everything_that_waits_and_is_found_by_it
     await world.until_empty()
     messages = world.senders["s"].sent
     assert [len(alerts) for _, alerts in messages] == [1, 60]
-    found = await world.queue.look_up(Selection(message=messages[1][0]), limit=100)
+    found = await world.queue.look_up(DeliveryFilter(message=messages[1][0]), limit=100)
     assert [record.name for record in found] == [f"a{n}" for n in range(60)]
     assert {record.reference for record in found} == {"C1/2.5"}
 
@@ -237,7 +237,7 @@ async def test_the_deliveries_of_a_deleted_sink_become_dead_letters(worlds: Make
     assert len(await world.dead()) == 20
     assert world.gone == [uid("s")]
     await world.put("late")  # accepted a moment before the sink went
-    await world.until(lambda: world.queue.depth_now().dead == 21)
+    await world.until(lambda: world.queue.depth().dead == 21)
     assert world.senders["s"].closed
 
 
@@ -266,7 +266,7 @@ async def test_a_sink_that_cannot_be_read_is_not_taken_for_deleted(worlds: Make)
         other.settings, other.queue, other.directory, lambda one: other.senders[one.name], DispatchMetrics(CollectorRegistry())
     )
     await other.dispatcher.load()
-    assert other.queue.depth_now().waiting == 1
+    assert other.queue.depth().waiting == 1
     other.directory.withheld.clear()
     other.directory.put(sink("s"))
     await other.until_empty()
@@ -289,10 +289,10 @@ async def test_what_reaches_its_age_becomes_a_dead_letter_and_what_follows_goes_
     await world.put("old", max_age=0.0)
     await world.put("young")
     expiry = asyncio.ensure_future(world.dispatcher.watch_expiry())
-    await world.until(lambda: world.queue.depth_now().dead == 1)
+    await world.until(lambda: world.queue.depth().dead == 1)
     expiry.cancel()
     assert [(one.name, one.reason) for one in await world.dead()] == [("old", "MaxAge")]
-    assert world.queue.depth_now().waiting == 1
+    assert world.queue.depth().waiting == 1
 
 
 async def test_stopping_lets_what_is_on_its_way_finish_and_keeps_the_rest(worlds: Make) -> None:
@@ -314,4 +314,4 @@ async def test_stopping_lets_what_is_on_its_way_finish_and_keeps_the_rest(worlds
     await stopping
     await world.queue.flush()
     assert len(world.arrived()) == 8
-    assert world.queue.depth_now().waiting == 12
+    assert world.queue.depth().waiting == 12

@@ -157,7 +157,7 @@ async def test_nothing_is_sent_to_a_sink_that_may_not_send(worlds: Make) -> None
         await world.tests.test(the(world), LONG)
     with pytest.raises(CannotTest, match="TenantNotOwned"):
         await world.tests.test(the(world, "t"), LONG)
-    assert world.queue.depth_now().waiting == 0
+    assert world.queue.depth().waiting == 0
 
 
 async def test_a_slack_channel_is_told_like_any_other_sink(worlds: Make) -> None:

@@ -1,4 +1,4 @@
-"""The door for alerts, over real sockets: what is taken, what is answered, and what a badly behaved client gets."""
+"""The intake over real sockets: what is accepted, what the responses are, and what a badly behaved client gets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from eventsink.router.intake.connection import MAX_HEAD_BYTES
 from eventsink.router.intake.requests import Intake, IntakeMetrics
 from eventsink.router.intake.server import IntakeServer, IntakeSettings
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
-from eventsink.router.planning.tenants import Refusal
+from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueFull, QueueUnavailable
 from eventsink.router.sources import Source
 from tests.unit.router.sinks import TOKEN, source
@@ -144,13 +144,13 @@ async def test_an_alert_is_taken_and_the_answer_says_how_many(door: Door) -> Non
         (f"POST /v2/alerts/alertmanager HTTP/1.1\r\n{AUTH}", 404, "nothing is served here"),
         (f"GET /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}", 405, "use POST"),
         (f"PUT /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}", 405, "use POST"),
-        ("POST /v1/alerts/alertmanager HTTP/1.1\r\n", 401, "no such source, or not its token"),
-        ("POST /v1/alerts/alertmanager HTTP/1.1\r\nAuthorization: Bearer wrong\r\n", 401, "no such source, or not its token"),
-        (f"POST /v1/alerts/alertmanager HTTP/1.1\r\nAuthorization: Basic {TOKEN}\r\n", 401, "no such source, or not its token"),
-        (f"POST /v1/alerts/unknown HTTP/1.1\r\n{AUTH}", 401, "no such source, or not its token"),
-        (f"POST /v1/alerts/alertmanager/{TOKEN} HTTP/1.1\r\n", 401, "no such source, or not its token"),
-        ("POST /v1/alerts/falco/wrong HTTP/1.1\r\n", 401, "no such source, or not its token"),
-        (f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}Content-Encoding: gzip\r\n", 415, "compressed bodies are not taken"),
+        ("POST /v1/alerts/alertmanager HTTP/1.1\r\n", 401, "unknown source or invalid token"),
+        ("POST /v1/alerts/alertmanager HTTP/1.1\r\nAuthorization: Bearer wrong\r\n", 401, "unknown source or invalid token"),
+        (f"POST /v1/alerts/alertmanager HTTP/1.1\r\nAuthorization: Basic {TOKEN}\r\n", 401, "unknown source or invalid token"),
+        (f"POST /v1/alerts/unknown HTTP/1.1\r\n{AUTH}", 401, "unknown source or invalid token"),
+        (f"POST /v1/alerts/alertmanager/{TOKEN} HTTP/1.1\r\n", 401, "unknown source or invalid token"),
+        ("POST /v1/alerts/falco/wrong HTTP/1.1\r\n", 401, "unknown source or invalid token"),
+        (f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}Content-Encoding: gzip\r\n", 415, "compressed bodies are not accepted"),
     ],
 )
 async def test_what_cannot_be_taken_is_answered_with_a_sentence_and_changes_nothing(
@@ -173,7 +173,7 @@ async def test_a_token_may_stand_in_the_path_where_the_source_allows_it(door: Do
     ("raised", "status", "retry", "sentence"),
     [
         (UnusablePayload("the body is not JSON"), 400, None, "the body is not JSON"),
-        (NothingAccepted("no alert was taken", [Rejection(0, "x")], [Refusal.NO_OWNER]), 403, None, "no alert was taken"),
+        (NothingAccepted("no alert was taken", [Rejection(0, "x")], [NoTenantReason.NO_OWNER]), 403, None, "no alert was taken"),
         (NotLoaded(), 503, "5", "not loaded all sinks"),
         (QueueFull("the queue is full"), 503, "30", "the queue is full"),
         (QueueUnavailable("disk I/O error at /var"), 503, "5", "could not be stored"),
@@ -425,8 +425,8 @@ async def test_everything_is_counted(door: Door) -> None:
     async def some(body: bytes) -> Accepted:
         rejected = [Rejection(0, "an alert needs labels"), Rejection(1, "no owner"), Rejection(2, "no owner")]
         if body == b"none":
-            raise NothingAccepted("no alert was taken", rejected, [Refusal.NO_OWNER] * 2)
-        return Accepted(4, rejected, 7, [Refusal.NO_OWNER] * 2)
+            raise NothingAccepted("no alert was taken", rejected, [NoTenantReason.NO_OWNER] * 2)
+        return Accepted(4, rejected, 7, [NoTenantReason.NO_OWNER] * 2)
 
     door.behaviour = some
     await door.post()
@@ -453,7 +453,7 @@ async def test_everything_is_counted(door: Door) -> None:
 
 async def test_refusals_are_logged_once_in_a_while_and_without_tokens(door: Door) -> None:
     async def refuse(_: bytes) -> Accepted:
-        return Accepted(1, [Rejection(3, "the alert has no label namespace")], 0, [Refusal.NO_NAMESPACE])
+        return Accepted(1, [Rejection(3, "the alert has no label namespace")], 0, [NoTenantReason.NO_NAMESPACE])
 
     door.behaviour = refuse
     with capture_logs() as lines:
@@ -462,8 +462,8 @@ async def test_refusals_are_logged_once_in_a_while_and_without_tokens(door: Door
             await door.ask("POST /v1/alerts/falco/canary-token HTTP/1.1\r\n")
             await door.ask("POST /v1/alerts/canary-token HTTP/1.1\r\nAuthorization: Bearer canary-token\r\n")
     assert [(line["event"], line["source"]) for line in lines] == [
-        ("alerts were refused", "alertmanager"),
-        ("a request had no valid token", "falco"),
+        ("alerts were rejected", "alertmanager"),
+        ("a request had an unknown source or an invalid token", "falco"),
     ]
     assert lines[0]["reason"] == "alerts[3]: the alert has no label namespace"
     assert "canary" not in str(lines)

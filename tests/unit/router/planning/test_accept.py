@@ -1,4 +1,4 @@
-"""From the bytes of a request to a committed batch: each sink gets what is its own, once, in the form that it asked for."""
+"""From the bytes of a request to a committed batch: each sink gets its own alerts, once, in the form that it asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.planning.accept import Acceptor, NothingAccepted, NotLoaded
 from eventsink.router.planning.match import SinkIndex
-from eventsink.router.planning.state import StateSettings, ToldState
+from eventsink.router.planning.notification_log import NotificationLog, StateSettings
 from eventsink.router.queue.protocol import Delivery, PayloadKind, QueueFull
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.sinks.sink import Sink
@@ -29,8 +29,8 @@ class System:
         self.index = SinkIndex()
         for one in known.sinks.values():
             self.index.change(SinkChange(None, one))
-        self.state = ToldState(queue, StateSettings())
-        self.acceptor = Acceptor(known, self.index, self.state, queue, StateSettings())
+        self.log = NotificationLog(queue, StateSettings())
+        self.acceptor = Acceptor(known, self.index, self.log, queue, StateSettings())
         self.source = source()
         self.heard: list[Delivery] = []
         queue.subscribe(self.heard.extend)
@@ -58,11 +58,11 @@ def system(queue: SqliteQueue, *sinks: Sink) -> System:
     return System(queue, directory(*sinks))
 
 
-async def test_a_sink_is_told_once_of_a_beginning_and_once_of_the_end(queue: SqliteQueue) -> None:
+async def test_a_sink_is_notified_once_of_the_firing_and_once_of_the_resolution(queue: SqliteQueue) -> None:
     at = system(queue, sink("s"))
     firing, resolved = alert("Disk", namespace="acme"), alert("Disk", status="resolved", namespace="acme")
     assert await at.post(firing) == [("s", "firing")]
-    assert await at.post(firing) == []  # the other half's copy
+    assert await at.post(firing) == []  # a duplicate from the other half
     at.later(4 * 3600)
     assert await at.post(firing) == [("s", "firing")]  # Alertmanager's repeat
     assert await at.post(resolved) == [("s", "resolved")]
@@ -72,8 +72,8 @@ async def test_a_sink_is_told_once_of_a_beginning_and_once_of_the_end(queue: Sql
 
 async def test_each_tenant_gets_its_own_alerts_of_a_shared_notification(queue: SqliteQueue) -> None:
     at = system(queue, sink("mine"), sink("theirs", tenant="globex"))
-    told = await at.post(alert("A", namespace="acme"), alert("B", namespace="globex"))
-    assert told == [("mine", "firing"), ("theirs", "firing")]
+    queued = await at.post(alert("A", namespace="acme"), alert("B", namespace="globex"))
+    assert queued == [("mine", "firing"), ("theirs", "firing")]
     assert {one.sink: json.loads(one.body)["name"] for one in at.heard} == {uid("mine"): "A", uid("theirs"): "B"}
     assert all(json.loads(one.body)["tenant"] == one.tenant for one in at.heard)
 
@@ -101,7 +101,7 @@ async def test_of_a_shared_group_a_tenant_gets_its_own_part_only(queue: SqliteQu
     assert groups[uid("g")]["futureMember"] == {"x": 1}
 
 
-async def test_a_group_is_sent_whole_once_anything_in_it_is_news(queue: SqliteQueue) -> None:
+async def test_a_group_is_sent_whole_once_anything_in_it_is_new(queue: SqliteQueue) -> None:
     at = system(queue, sink("g", webhook={"format": "alertmanager"}), sink("e"))
     old, new = alert("A", namespace="acme"), alert("B", namespace="acme")
     await at.post(old)
@@ -112,7 +112,7 @@ async def test_a_group_is_sent_whole_once_anything_in_it_is_news(queue: SqliteQu
     assert await at.post(old, new) == []
 
 
-async def test_ends_are_left_out_for_a_sink_that_does_not_want_them(queue: SqliteQueue) -> None:
+async def test_resolutions_are_left_out_for_a_sink_that_does_not_want_them(queue: SqliteQueue) -> None:
     at = system(queue, sink("g", webhook={"format": "alertmanager"}, delivery={"send_resolved": False}))
     await at.post(alert("A", namespace="acme"))
     await at.post(alert("A", status="resolved", namespace="acme"), alert("B", namespace="acme"))
@@ -133,7 +133,7 @@ async def test_the_same_alert_twice_in_one_request_is_one(queue: SqliteQueue) ->
     assert await at.post(one, two) == [("s", "firing")]
 
 
-async def test_copies_that_differ_in_a_dropped_label_count_as_one_alert_that_fires_while_one_does(queue: SqliteQueue) -> None:
+async def test_alerts_that_differ_in_a_dropped_label_count_as_one_that_fires_while_any_does(queue: SqliteQueue) -> None:
     at = system(queue, sink("s"), sink("only-1", match={"matchers": ('replica="1"',)}))
     at.source = source(dropLabels=["replica"])
     zero = alert("A", namespace="acme", replica="0", starts_at="2026-01-01T12:00:07Z")
@@ -147,7 +147,7 @@ async def test_copies_that_differ_in_a_dropped_label_count_as_one_alert_that_fir
     ]
 
 
-async def test_what_fires_is_told_again_when_alertmanager_repeats_and_not_when_others_change(queue: SqliteQueue) -> None:
+async def test_a_firing_alert_is_repeated_when_alertmanager_repeats_it_and_not_when_others_change(queue: SqliteQueue) -> None:
     at = system(queue, sink("mine"), sink("theirs", tenant="globex"))
     mine, theirs = alert("A", namespace="acme"), alert("B", namespace="globex")
     nobodys = alert("C", namespace="unowned")
@@ -159,7 +159,7 @@ async def test_what_fires_is_told_again_when_alertmanager_repeats_and_not_when_o
     assert await at.post(mine, nobodys) == [("mine", "firing")]
 
 
-async def test_the_other_halfs_copy_of_a_change_repeats_nothing(queue: SqliteQueue) -> None:
+async def test_a_duplicate_of_a_change_from_the_other_half_repeats_nothing(queue: SqliteQueue) -> None:
     at = system(queue, sink("s"))
     old, new = alert("A", namespace="acme"), alert("B", namespace="acme")
     await at.post(old)
@@ -180,7 +180,7 @@ async def test_a_change_that_could_not_be_stored_is_a_change_when_it_comes_again
     assert await at.post(mine, *many[:49]) == [("theirs", "firing")] * 49
 
 
-async def test_an_end_that_a_sink_does_not_want_is_noted_so_that_firing_again_is_news(queue: SqliteQueue) -> None:
+async def test_a_resolution_that_a_sink_does_not_want_is_recorded_so_that_firing_again_is_new(queue: SqliteQueue) -> None:
     at = system(queue, sink("s", delivery={"send_resolved": False}))
     firing = alert("A", namespace="acme")
     assert await at.post(firing) == [("s", "firing")]
@@ -191,21 +191,21 @@ async def test_an_end_that_a_sink_does_not_want_is_noted_so_that_firing_again_is
 
 async def test_a_defect_while_planning_leaves_no_trace(queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     at = system(queue, sink("a"), sink("b"))
-    tell, calls = at.state.tell, iter([True, False])
+    record, calls = at.log.record, iter([True, False])
 
     def fail_at_the_second(*given: Any) -> Any:
         if next(calls):
-            return tell(*given)
+            return record(*given)
         raise KeyError("a defect")
 
     with monkeypatch.context() as patch:
-        patch.setattr(at.state, "tell", fail_at_the_second)
+        patch.setattr(at.log, "record", fail_at_the_second)
         with pytest.raises(KeyError):
             await at.post(alert("A", namespace="acme"))
     assert sorted(await at.post(alert("A", namespace="acme"))) == [("a", "firing"), ("b", "firing")]
 
 
-async def test_a_repointed_sink_is_told_anew(queue: SqliteQueue) -> None:
+async def test_a_sink_with_a_new_destination_is_notified_again(queue: SqliteQueue) -> None:
     at = system(queue, sink("s"))
     await at.post(alert("A", namespace="acme"))
     moved = sink("s", url="https://elsewhere.example.com/")
@@ -218,7 +218,7 @@ async def test_alerts_that_nobody_wants_are_accepted(queue: SqliteQueue) -> None
     assert await at.post(alert("A", namespace="acme")) == []
 
 
-async def test_refused_tenants_are_told_by_index(queue: SqliteQueue) -> None:
+async def test_alerts_without_a_tenant_are_reported_by_index(queue: SqliteQueue) -> None:
     at = system(queue, sink("s"))
     body = json.dumps(
         notification(alert("A"), alert("B", namespace="acme"), alert("C", namespace="none"), {"status": "x"} | {})
@@ -226,26 +226,26 @@ async def test_refused_tenants_are_told_by_index(queue: SqliteQueue) -> None:
     accepted = await at.acceptor.accept(at.source, body)
     assert accepted.alerts == 1
     assert [one.index for one in accepted.rejected] == [0, 2, 3]
-    assert [one.value for one in accepted.refusals] == ["NoNamespace", "NamespaceWithoutOwner"]
+    assert [one.value for one in accepted.reasons] == ["NoNamespace", "NamespaceWithoutOwner"]
     with pytest.raises(NothingAccepted, match=r"alerts\[0\]: the alert has no label namespace"):
         await at.post(alert("A"))
 
 
 async def test_nothing_is_accepted_before_all_sinks_are_known(queue: SqliteQueue) -> None:
     known = SinkDirectory()
-    acceptor = Acceptor(known, SinkIndex(), ToldState(queue, StateSettings()), queue, StateSettings())
+    acceptor = Acceptor(known, SinkIndex(), NotificationLog(queue, StateSettings()), queue, StateSettings())
     with pytest.raises(NotLoaded):
         await acceptor.accept(source(), b"{}")
 
 
-async def test_what_could_not_be_stored_is_told_when_it_comes_again(queue: SqliteQueue) -> None:
+async def test_what_could_not_be_stored_is_notified_when_it_is_sent_again(queue: SqliteQueue) -> None:
     at = system(queue, sink("s"))
     many = [alert(f"A{n}", namespace="acme") for n in range(60)]
     with pytest.raises(QueueFull):
         await at.post(*many)
-    assert len(at.state) == 0
+    assert len(at.log) == 0
     assert len(await at.post(*many[:50])) == 50
-    with pytest.raises(QueueFull):  # also an end is not remembered as told when it was not stored
+    with pytest.raises(QueueFull):  # nor is a resolution recorded that was not stored
         await at.post(alert("A0", status="resolved", namespace="acme"))
     await queue.settle([one.seq for one in await queue.take(uid("s"), after=0, limit=100)])
     await queue.flush()

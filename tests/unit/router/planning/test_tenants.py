@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eventsink.router.planning.tenants import Refused, tenant_of
+from eventsink.router.planning.tenants import NoTenant, tenant_of
 from tests.unit.router.sinks import source_settings
 
 OWNERS = {"shop": "acme", "bank": "globex"}
@@ -39,8 +39,8 @@ OWNERS = {"shop": "acme", "bank": "globex"}
 )
 def test_the_tenant_of_an_alert(settings: dict[str, Any], labels: dict[str, str], expected: str) -> None:
     result = tenant_of(source_settings(**settings), labels, OWNERS)
-    if isinstance(result, Refused):
-        assert result.why.value == expected
+    if isinstance(result, NoTenant):
+        assert result.reason.value == expected
         assert not any(value and value in result.sentence for value in labels.values())
     else:
         assert result == expected

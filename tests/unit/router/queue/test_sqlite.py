@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.router.queue.protocol import Arrival, Batch, DeliveryState, Queue, QueueFull, QueueUnavailable, Selection
+from eventsink.router.queue.protocol import Arrival, Batch, DeliveryFilter, DeliveryState, Queue, QueueFull, QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.unit.router.queue.queue_contract import Clock, QueueContract, alert, names
 
@@ -111,7 +111,7 @@ async def test_when_storage_fails_everything_before_it_was_noticed_steps_back_in
     assert all(isinstance(result, QueueUnavailable) for result in results)
     assert undone == sorted(undone, reverse=True)
     assert sorted(undone) == list(range(30))
-    assert (await queue.depth()).waiting == 1
+    assert (queue.depth()).waiting == 1
     limit_pages(queue, 1_000_000)
     await queue.put(alert("after"))
     assert heard == ["before", "after"]
@@ -157,7 +157,7 @@ async def test_what_arrived_while_storage_failed_is_noted_later(tmp_path: Path) 
     await queue.settle(seqs)
     async with asyncio.timeout(DEADLINE_SECONDS):
         await queue.flush()
-    assert (await queue.depth()).waiting == 0
+    assert (queue.depth()).waiting == 0
     await queue.close()
 
 
@@ -197,7 +197,7 @@ async def test_of_what_arrived_the_oldest_and_the_old_are_forgotten(tmp_path: Pa
 
     async def kept() -> list[str]:
         await queue._change(queue._evict)
-        return [record.name for record in await queue.look_up(Selection(state=DeliveryState.ARRIVED), limit=100)]
+        return [record.name for record in await queue.look_up(DeliveryFilter(state=DeliveryState.ARRIVED), limit=100)]
 
     for number in range(5):
         await queue.put(alert(str(number)))
@@ -215,12 +215,12 @@ async def test_old_and_surplus_dead_letters_make_room(tmp_path: Path) -> None:
     for name in "abcd":
         await queue.put(alert(name, [f"s-{name}"]))
         clock.wall += 1
-        await queue.bury_sink(f"s-{name}", reason="SinkDeleted", detail="")
+        await queue.dead_letter_sink(f"s-{name}", reason="SinkDeleted", detail="")
     await queue._change(lambda store: store.evict_dead(keep=2, born_before=0))
-    assert [r.name for r in await queue.look_up(Selection(state=DeliveryState.DEAD), limit=9)] == ["c", "d"]
+    assert [r.name for r in await queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=9)] == ["c", "d"]
     await queue._change(lambda store: store.evict_dead(keep=2, born_before=clock.wall + 1))
-    assert (await queue.depth()).dead == 0
-    assert queue.evicted == 4
+    assert (queue.depth()).dead == 0
+    assert queue.depth().evicted == 4
     await queue.close()
 
 
@@ -234,7 +234,7 @@ async def test_room_is_used_again(tmp_path: Path) -> None:
         await queue.settle(seqs)
         seqs.clear()
         await queue.flush()
-        sizes.append((await queue.depth()).bytes)
+        sizes.append((queue.depth()).bytes)
     assert sizes[0] == sizes[2]
     await queue.close()
 
@@ -252,7 +252,7 @@ async def main():
     start = int(sys.argv[2])
     async def one(n):
         batch = alert(f"{start}.{n}", ["s1", "s2", "s3"])
-        await queue.put(replace(batch, told=[told(f"{start}.{n}", s) for s in ("s1", "s2", "s3")]))
+        await queue.put(replace(batch, log_entries=[entry(f"{start}.{n}", s) for s in ("s1", "s2", "s3")]))
         sys.stdout.write(f"{start}.{n}\\n")
         sys.stdout.flush()
     n = 0
@@ -281,11 +281,11 @@ async def test_kill_9_loses_nothing_that_was_acknowledged_and_leaves_nothing_hal
         child.stdout.close()
     queue = await SqliteQueue.open(settings(tmp_path))
     stored: dict[str, set[str]] = {}
-    for record in await queue.look_up(Selection(), limit=1_000_000):
+    for record in await queue.look_up(DeliveryFilter(), limit=1_000_000):
         stored.setdefault(record.name, set()).add(record.sink)
     assert acknowledged - {""} <= stored.keys()
     assert all(sinks == {"s1", "s2", "s3"} for sinks in stored.values())
-    assert {one.fingerprint async for one in queue.told()} == stored.keys()
+    assert {one.fingerprint async for one in queue.log_entries()} == stored.keys()
     await queue.close()
 
 

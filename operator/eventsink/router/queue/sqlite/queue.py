@@ -19,50 +19,50 @@ from pydantic import Field
 from eventsink.router.queue.protocol import (
     Arrival,
     Batch,
-    Burial,
+    DeadLetter,
     Delivery,
+    DeliveryFilter,
     Depth,
+    NotificationLogEntry,
     QueueFull,
     QueueUnavailable,
     Record,
     Retry,
-    Selection,
-    Told,
 )
 from eventsink.router.queue.sqlite.reader import Reader
 from eventsink.router.queue.sqlite.schema import unusable
-from eventsink.router.queue.sqlite.store import Change, Store
-from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, Operation, Outcome, Put, Writer
+from eventsink.router.queue.sqlite.store import Store, StoreChange
+from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, Put, QueueWrite, TransactionResult, Writer
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.settings import Seconds, Settings
 
 SETTLE_WITHIN_SECONDS = 0.05
-"""What arrived is noted with the next commit, at the latest after this: a crash in between sends it again."""
+"""What arrived is recorded with the next commit, at the latest after this: a crash in between sends it again."""
 HOUSEKEEPING_SECONDS = 5.0
-"""Between two looks at the disk and the dead letters, and two notes of the clock when nothing else is written."""
+"""Between two looks at the disk and the dead letters, and two writes of the clock when nothing else is written."""
 
 T = TypeVar("T")
 
 
 class QueueSettings(Settings):
-    """Where the queue lies and how large it may get."""
+    """Where the queue is kept and how large it may get."""
 
     path: Path = Path("/var/lib/eventsink/queue.db")
     """The database file; its folder must exist and be writable."""
     max_waiting: int = Field(default=1_000_000, ge=1)
-    """Deliveries that may wait; beyond it sources are answered 503. One takes about 1 kB on the disk and nothing in memory."""
+    """Deliveries that may wait; beyond it sources get a 503. One takes about 1 kB on the disk and nothing in memory."""
     max_bytes: int = Field(default=8 * 1024**3, ge=1024**2)
-    """What rows may take in the file; beyond it sources are answered 503."""
+    """What rows may take in the file; beyond it sources get a 503."""
     min_free_bytes: int = Field(default=256 * 1024**2, ge=0)
-    """Free space of the disk below which sources are answered 503, so that what arrives can still be noted."""
+    """Free space of the disk below which sources get a 503, so that what arrives can still be recorded."""
     max_dead: int = Field(default=100_000, ge=0)
     """Dead letters that are kept; the oldest make room (counted in a metric)."""
     dead_letter_age: Seconds = 14 * 86400.0
     """How long a dead letter is kept."""
     max_arrived: int = Field(default=200_000, ge=0)
-    """Notes of which Slack message told which alert; the oldest make room."""
+    """Records of which Slack message carried which alert; the oldest make room."""
     arrived_age: Seconds = 7 * 86400.0
-    """How long such a note is kept."""
+    """How long such a record is kept."""
 
 
 class SqliteQueue:
@@ -93,8 +93,7 @@ class SqliteQueue:
         self._writer = Writer(store, self.clock, self._report)
         self._writer.start()
         self._failure_log = Repeated(60.0)
-        self.evicted = 0
-        """Dead letters dropped since the start: too many, or too old."""
+        self._evicted = 0
         self._check_disk()
         self._housekeeper = self._loop.create_task(self._keep_house(), name="queue-housekeeping")
 
@@ -123,7 +122,7 @@ class SqliteQueue:
             os.close(lock)
             raise
 
-    # ---- the contract: see router.queue
+    # ---- the contract: see router.queue.protocol
 
     def clock(self) -> float:
         return self._monotonic() + self._clock_offset
@@ -164,13 +163,13 @@ class SqliteQueue:
     async def retry(self, retries: Sequence[Retry]) -> None:
         await self._change(lambda store: store.retry(retries), keep=True)
 
-    async def bury(self, burials: Sequence[Burial]) -> None:
+    async def dead_letter(self, dead_letters: Sequence[DeadLetter]) -> None:
         now = self._wall()
-        await self._change(lambda store: store.bury(burials, now=now), keep=True)
+        await self._change(lambda store: store.dead_letter(dead_letters, now=now), keep=True)
 
-    async def bury_sink(self, sink: str, *, reason: str, detail: str) -> int:
+    async def dead_letter_sink(self, sink: str, *, reason: str, detail: str) -> int:
         now = self._wall()
-        return -(await self._change(lambda store: store.bury_sink(sink, reason, detail, now=now), keep=True)).waiting
+        return -(await self._change(lambda store: store.dead_letter_sink(sink, reason, detail, now=now), keep=True)).waiting
 
     async def bind(self, seqs: Sequence[int], batch: str) -> None:
         await self._change(lambda store: store.bind(seqs, batch))
@@ -185,36 +184,32 @@ class SqliteQueue:
     async def held(self) -> dict[str, str]:
         return await self._read(Reader.held)
 
-    async def replay(self, selection: Selection, *, max_age: float, limit: int) -> int:
+    async def replay(self, wanted: DeliveryFilter, *, max_age: float, limit: int) -> int:
         expires = self.clock() + max_age
-        return len((await self._change(lambda store: store.replay(selection, expires=expires, limit=limit))).new)
+        return len((await self._change(lambda store: store.replay(wanted, expires=expires, limit=limit))).new)
 
-    async def look_up(self, selection: Selection, *, after: int = 0, limit: int) -> list[Record]:
-        return await self._read(lambda reader: reader.look_up(selection, after, limit))
+    async def look_up(self, wanted: DeliveryFilter, *, after: int = 0, limit: int) -> list[Record]:
+        return await self._read(lambda reader: reader.look_up(wanted, after, limit))
 
-    async def depth(self) -> Depth:
-        return self.depth_now()
+    def depth(self) -> Depth:
+        return Depth(self._waiting, self._dead, self._used_bytes, self._evicted)
 
-    def depth_now(self) -> Depth:
-        """`depth` without waiting: it is counted in memory."""
-        return Depth(self._waiting, self._dead, self._used_bytes)
-
-    async def told(self) -> AsyncIterator[Told]:
+    async def log_entries(self) -> AsyncIterator[NotificationLogEntry]:
         position = 0
         while True:
-            page, after = await self._read(lambda reader, position=position: reader.told(position))  # type: ignore[misc]
+            page, after = await self._read(lambda reader, position=position: reader.log_entries(position))  # type: ignore[misc]
             if not page:
                 return
             position = after
             for one in page:
                 yield one
 
-    async def forget(self, told: Sequence[Told]) -> None:
-        await self._change(lambda store: store.forget(told), keep=True)
+    async def forget(self, entries: Sequence[NotificationLogEntry]) -> None:
+        await self._change(lambda store: store.forget(entries), keep=True)
 
     async def flush(self) -> None:
         self._hand_over_settled()
-        await self._change(lambda _: Change(), keep=True)
+        await self._change(lambda _: StoreChange(), keep=True)
 
     async def close(self) -> None:
         if self._closed:
@@ -246,10 +241,10 @@ class SqliteQueue:
         if self._no_space:
             raise QueueFull(self._no_space)
 
-    async def _change(self, apply: Callable[[Store], Change], *, keep: bool = False) -> Change:
+    async def _change(self, apply: Callable[[Store], StoreChange], *, keep: bool = False) -> StoreChange:
         if self._closed:
             raise QueueUnavailable("the queue is closed")
-        operation = Operation(apply, self._loop.create_future(), keep)
+        operation = QueueWrite(apply, self._loop.create_future(), keep)
         self._writer.do(operation)
         return await asyncio.shield(operation.future)
 
@@ -267,13 +262,13 @@ class SqliteQueue:
             self._settle_timer = None
         if self._settled and not self._closed:
             seqs, self._settled = self._settled, []
-            self._writer.do(Operation(lambda store: store.settle(seqs), self._loop.create_future(), keep=True))
+            self._writer.do(QueueWrite(lambda store: store.settle(seqs), self._loop.create_future(), keep=True))
 
-    def _finished(self, outcome: Outcome) -> None:
-        """The writer's report of one transaction: step the counts, tell the listeners, answer the callers."""
+    def _finished(self, outcome: TransactionResult) -> None:
+        """The writer's report of one transaction: step the counts, tell the listeners, resolve the callers' futures."""
         self._waiting += outcome.change.waiting
         self._dead += outcome.change.dead
-        self.evicted += outcome.change.evicted
+        self._evicted += outcome.change.evicted
         if outcome.used_bytes is not None:
             self._used_bytes = outcome.used_bytes
         committed = [self._pending.popleft() for _ in range(outcome.puts)]
@@ -288,7 +283,7 @@ class SqliteQueue:
         if outcome.error is not None:
             self._fail(outcome.error, outcome.failed, puts=outcome.puts_failed)
 
-    def _fail(self, error: QueueUnavailable, operations: Iterable[asyncio.Future[Change]], *, puts: bool) -> None:
+    def _fail(self, error: QueueUnavailable, operations: Iterable[asyncio.Future[StoreChange]], *, puts: bool) -> None:
         suppressed = self._failure_log.due()
         if suppressed is not None:
             get_logger().error("the queue cannot be written", reason=str(error), more=suppressed)
@@ -319,7 +314,7 @@ class SqliteQueue:
             if change.evicted:
                 get_logger().warning("dead letters were dropped: too many or too old", count=change.evicted)
 
-    def _evict(self, store: Store) -> Change:
+    def _evict(self, store: Store) -> StoreChange:
         now, settings = self._wall(), self._settings
         store.evict_arrived(keep=settings.max_arrived, before=now - settings.arrived_age)
         return store.evict_dead(keep=settings.max_dead, born_before=now - settings.dead_letter_age)
@@ -333,7 +328,7 @@ class SqliteQueue:
             f"the disk of the queue is full: {free} bytes are free (queue.minFreeBytes: {wanted})" if free < wanted else ""
         )
 
-    def _report(self, outcome: Outcome) -> None:
+    def _report(self, outcome: TransactionResult) -> None:
         """In the writer's thread."""
         try:
             self._loop.call_soon_threadsafe(self._finished, outcome)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eventsink.router.queue.protocol import Delivery, DeliveryState, PayloadKind, Record, Selection, Told
-from eventsink.router.queue.sqlite.schema import connect
+from eventsink.router.queue.protocol import Delivery, DeliveryFilter, DeliveryState, NotificationLogEntry, PayloadKind, Record
+from eventsink.router.queue.sqlite.schema import SELECT_LOG_PAGE, connect
 
 PAGE_ROWS = 1000
 _COLUMNS = "d.seq, d.origin, d.sink, d.tenant, d.key, d.status, p.kind, p.body, d.created, d.expires, d.due, d.attempts, d.batch"
@@ -46,25 +46,22 @@ class Reader:
     def held(self) -> dict[str, str]:
         return dict(self._connection.execute("SELECT sink, reason FROM holds"))
 
-    def told(self, after: int) -> tuple[list[Told], int]:
-        """A page of what was told, and the position to go on from."""
-        rows = self._connection.execute(
-            "SELECT rowid, sink, destination, fingerprint, status, starts_at, told_at FROM told WHERE rowid > ? ORDER BY rowid LIMIT ?",
-            (after, PAGE_ROWS),
-        ).fetchall()
-        return [Told(*row[1:]) for row in rows], rows[-1][0] if rows else after
+    def log_entries(self, after: int) -> tuple[list[NotificationLogEntry], int]:
+        """A page of the notification log, and the position to go on from."""
+        rows = self._connection.execute(SELECT_LOG_PAGE, (after, PAGE_ROWS)).fetchall()
+        return [NotificationLogEntry(*row[1:]) for row in rows], rows[-1][0] if rows else after
 
-    def look_up(self, selection: Selection, after: int, limit: int) -> list[Record]:
+    def look_up(self, wanted: DeliveryFilter, after: int, limit: int) -> list[Record]:
         found: list[Record] = []
-        if selection.state is not DeliveryState.ARRIVED and selection.message is None:
-            found += self._in_queue(selection, after, limit)
-        named = selection.state is None and (selection.ids is not None or selection.message is not None)
-        if (named or selection.state is DeliveryState.ARRIVED) and selection.reason is None:
-            found += self._arrived(selection, after, limit)
+        if wanted.state is not DeliveryState.ARRIVED and wanted.message is None:
+            found += self._in_queue(wanted, after, limit)
+        named = wanted.state is None and (wanted.ids is not None or wanted.message is not None)
+        if (named or wanted.state is DeliveryState.ARRIVED) and wanted.reason is None:
+            found += self._arrived(wanted, after, limit)
         return sorted(found, key=lambda record: record.seq)[:limit]
 
-    def _in_queue(self, selection: Selection, after: int, limit: int) -> list[Record]:
-        where, values = conditions(selection, self._id)
+    def _in_queue(self, wanted: DeliveryFilter, after: int, limit: int) -> list[Record]:
+        where, values = conditions(wanted, self._id)
         rows = self._connection.execute(
             "SELECT d.seq, d.origin, d.sink, d.tenant, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died "
             f"{_FROM} WHERE {where} AND d.seq > ? ORDER BY d.seq LIMIT ?",
@@ -96,10 +93,10 @@ class Reader:
             "attempts": attempts,
         }
 
-    def _arrived(self, selection: Selection, after: int, limit: int) -> list[Record]:
-        where, values = conditions(replace(selection, state=None), self._id)
-        if selection.message is not None:
-            where, values = f"{where} AND d.message = ?", [*values, selection.message]
+    def _arrived(self, wanted: DeliveryFilter, after: int, limit: int) -> list[Record]:
+        where, values = conditions(replace(wanted, state=None), self._id)
+        if wanted.message is not None:
+            where, values = f"{where} AND d.message = ?", [*values, wanted.message]
         rows = self._connection.execute(
             f"SELECT {_ARRIVED_COLUMNS} FROM arrivals d WHERE {where} AND d.seq > ? ORDER BY d.seq LIMIT ?",  # noqa: S608 - fixed texts
             (*values, after, limit),
@@ -138,18 +135,18 @@ def select_deliveries(
     ]
 
 
-def conditions(selection: Selection, store: str) -> tuple[str, list[Any]]:
-    """The SQL condition of a selection, and its values; ids of another file than `store` select nothing."""
+def conditions(wanted: DeliveryFilter, store: str) -> tuple[str, list[Any]]:
+    """The SQL condition of a wanted, and its values; ids of another file than `store` select nothing."""
     parts, values = ["1"], []
-    if selection.state is not None:
-        parts.append("d.died IS NULL" if selection.state is DeliveryState.WAITING else "d.died IS NOT NULL")
+    if wanted.state is not None:
+        parts.append("d.died IS NULL" if wanted.state is DeliveryState.WAITING else "d.died IS NOT NULL")
     for column in ("tenant", "sink", "reason"):
-        value = getattr(selection, column)
+        value = getattr(wanted, column)
         if value is not None:
             parts.append(f"d.{column} = ?")
             values.append(value)
-    if selection.ids is not None:
-        origins = [origin for one in selection.ids if (origin := _origin(one, store)) is not None]
+    if wanted.ids is not None:
+        origins = [origin for one in wanted.ids if (origin := _origin(one, store)) is not None]
         marks = ",".join("?" * len(origins))
         parts.append(f"(d.seq IN ({marks}) AND d.origin IS NULL OR d.origin IN ({marks}))")
         values += origins * 2

@@ -1,4 +1,4 @@
-"""The schema of the queue's file, and the opening of it.
+"""The schema of the queue's file, and the opening of it. What is called `told` there is the notification log, from before it had that name.
 
 One table of payloads and one of deliveries suits fan-out: a payload is stored once, however many sinks want it. An alert's row is
 deleted when it arrived.
@@ -55,6 +55,16 @@ CREATE TABLE told (
 );
 CREATE TABLE holds (sink TEXT PRIMARY KEY, reason TEXT NOT NULL);
 """
+
+SELECT_LOG_PAGE = """
+SELECT rowid, sink, destination, fingerprint, status, starts_at, told_at FROM told WHERE rowid > ? ORDER BY rowid LIMIT ?
+"""
+UPSERT_LOG_ENTRY = """
+INSERT INTO told VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (sink, destination, fingerprint)
+DO UPDATE SET status = excluded.status, starts_at = excluded.starts_at, told_at = excluded.told_at
+"""
+DELETE_LOG_ENTRY = "DELETE FROM told WHERE sink = ? AND destination = ? AND fingerprint = ?"
+DELETE_LOG_OF_SINK = "DELETE FROM told WHERE sink = ?"
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

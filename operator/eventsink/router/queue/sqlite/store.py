@@ -9,9 +9,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from eventsink.router.queue.protocol import Arrival, Batch, Burial, Delivery, DeliveryState, Retry, Selection, Told
+from eventsink.router.queue.protocol import (
+    Arrival,
+    Batch,
+    DeadLetter,
+    Delivery,
+    DeliveryFilter,
+    DeliveryState,
+    NotificationLogEntry,
+    Retry,
+)
 from eventsink.router.queue.sqlite.reader import conditions, delivery_id, select_deliveries
-from eventsink.router.queue.sqlite.schema import connect, prepare, unusable
+from eventsink.router.queue.sqlite.schema import (
+    DELETE_LOG_ENTRY,
+    DELETE_LOG_OF_SINK,
+    UPSERT_LOG_ENTRY,
+    connect,
+    prepare,
+    unusable,
+)
 
 EVICTED_AT_ONCE = 1000
 VARIABLES_PER_STATEMENT = 500
@@ -19,7 +35,7 @@ VARIABLES_PER_STATEMENT = 500
 
 
 @dataclass(slots=True)
-class Change:
+class StoreChange:
     """What one transaction changed in the counts."""
 
     waiting: int = 0
@@ -69,11 +85,11 @@ class Store:
             self._set_shared(payload, count)
         self._before.clear()
 
-    def put(self, batch: Batch, *, now: float, clock: float) -> Change:
+    def put(self, batch: Batch, *, now: float, clock: float) -> StoreChange:
         first = self._next_payload
         references = [0] * len(batch.payloads)
         rows = []
-        change = Change(waiting=len(batch.deliveries))
+        change = StoreChange(waiting=len(batch.deliveries))
         for new in batch.deliveries:
             self.seq += 1
             references[new.payload] += 1
@@ -106,17 +122,16 @@ class Store:
             rows,
         )
         execute(
-            "INSERT INTO told VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (sink, destination, fingerprint) "
-            "DO UPDATE SET status = excluded.status, starts_at = excluded.starts_at, told_at = excluded.told_at",
-            [(t.sink, t.destination, t.fingerprint, t.status, t.starts_at, t.told_at) for t in batch.told],
+            UPSERT_LOG_ENTRY,
+            [(e.sink, e.destination, e.fingerprint, e.status, e.starts_at, e.notified_at) for e in batch.log_entries],
         )
         return change
 
-    def settle(self, seqs: Sequence[int]) -> Change:
-        return self._remove(seqs, "died IS NULL", Change())
+    def settle(self, seqs: Sequence[int]) -> StoreChange:
+        return self._remove(seqs, "died IS NULL", StoreChange())
 
-    def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float) -> Change:
-        """`settle`, and note in which message they arrived."""
+    def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float) -> StoreChange:
+        """`settle`, and record in which message they arrived."""
         self.connection.executemany(
             "INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, d.sink, d.tenant, d.key, p.name, d.status, d.created, d.attempts, "
             "?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload WHERE d.seq = ? AND d.died IS NULL",
@@ -124,53 +139,50 @@ class Store:
         )
         return self.settle(seqs)
 
-    def retry(self, retries: Sequence[Retry]) -> Change:
+    def retry(self, retries: Sequence[Retry]) -> StoreChange:
         self.connection.executemany(
             "UPDATE deliveries SET attempts = attempts + 1, due = ?, reason = ? WHERE seq = ? AND died IS NULL",
             [(r.due, r.reason, r.seq) for r in retries],
         )
-        return Change()
+        return StoreChange()
 
-    def bury(self, burials: Sequence[Burial], *, now: float) -> Change:
+    def dead_letter(self, dead_letters: Sequence[DeadLetter], *, now: float) -> StoreChange:
         cursor = self.connection.executemany(
             "UPDATE deliveries SET died = ?, reason = ?, detail = ?, batch = '' WHERE seq = ? AND died IS NULL",
-            [(now, b.reason, b.detail, b.seq) for b in burials],
+            [(now, d.reason, d.detail, d.seq) for d in dead_letters],
         )
-        return Change(waiting=-cursor.rowcount, dead=cursor.rowcount)
+        return StoreChange(waiting=-cursor.rowcount, dead=cursor.rowcount)
 
-    def bury_sink(self, sink: str, reason: str, detail: str, *, now: float) -> Change:
+    def dead_letter_sink(self, sink: str, reason: str, detail: str, *, now: float) -> StoreChange:
         cursor = self.connection.execute(
             "UPDATE deliveries SET died = ?, reason = ?, detail = ?, batch = '' WHERE sink = ? AND died IS NULL",
             (now, reason, detail, sink),
         )
-        self.connection.execute("DELETE FROM told WHERE sink = ?", (sink,))
+        self.connection.execute(DELETE_LOG_OF_SINK, (sink,))
         self.connection.execute("DELETE FROM holds WHERE sink = ?", (sink,))
-        return Change(waiting=-cursor.rowcount, dead=cursor.rowcount)
+        return StoreChange(waiting=-cursor.rowcount, dead=cursor.rowcount)
 
-    def bind(self, seqs: Sequence[int], batch: str) -> Change:
+    def bind(self, seqs: Sequence[int], batch: str) -> StoreChange:
         self.connection.executemany("UPDATE deliveries SET batch = ? WHERE seq = ?", [(batch, seq) for seq in seqs])
-        return Change()
+        return StoreChange()
 
-    def hold(self, sink: str, reason: str) -> Change:
+    def hold(self, sink: str, reason: str) -> StoreChange:
         if reason:
             self.connection.execute("INSERT OR REPLACE INTO holds VALUES (?, ?)", (sink, reason))
         else:
             self.connection.execute("DELETE FROM holds WHERE sink = ?", (sink,))
-        return Change()
+        return StoreChange()
 
-    def forget(self, told: Sequence[Told]) -> Change:
-        self.connection.executemany(
-            "DELETE FROM told WHERE sink = ? AND destination = ? AND fingerprint = ?",
-            [(t.sink, t.destination, t.fingerprint) for t in told],
-        )
-        return Change()
+    def forget(self, entries: Sequence[NotificationLogEntry]) -> StoreChange:
+        self.connection.executemany(DELETE_LOG_ENTRY, [(e.sink, e.destination, e.fingerprint) for e in entries])
+        return StoreChange()
 
-    def replay(self, selection: Selection, *, expires: float, limit: int) -> Change:
-        if selection.state not in (None, DeliveryState.DEAD) or selection.message is not None:
-            return Change()
-        where, values = conditions(replace(selection, state=DeliveryState.DEAD), self.id)
+    def replay(self, wanted: DeliveryFilter, *, expires: float, limit: int) -> StoreChange:
+        if wanted.state not in (None, DeliveryState.DEAD) or wanted.message is not None:
+            return StoreChange()
+        where, values = conditions(replace(wanted, state=DeliveryState.DEAD), self.id)
         rows = self.connection.execute(f"SELECT d.seq FROM deliveries d WHERE {where} ORDER BY d.seq LIMIT ?", (*values, limit))  # noqa: S608 - fixed texts
-        change = Change()
+        change = StoreChange()
         for (seq,) in rows.fetchall():
             self.seq += 1
             self.connection.execute(
@@ -182,7 +194,7 @@ class Store:
         change.waiting, change.dead = len(change.new), -len(change.new)
         return change
 
-    def evict_dead(self, *, keep: int, born_before: float) -> Change:
+    def evict_dead(self, *, keep: int, born_before: float) -> StoreChange:
         """Drop dead letters that died before a time, and the oldest beyond `keep`; a bounded number at once."""
         count = self.connection.execute("SELECT count(*) FROM deliveries WHERE died IS NOT NULL").fetchone()[0]
         old = self.connection.execute(
@@ -192,12 +204,12 @@ class Store:
             old = self.connection.execute(
                 "SELECT seq FROM deliveries WHERE died IS NOT NULL ORDER BY died LIMIT ?", (min(count - keep, EVICTED_AT_ONCE),)
             ).fetchall()
-        change = self._remove((seq for (seq,) in old), "died IS NOT NULL", Change())
+        change = self._remove((seq for (seq,) in old), "died IS NOT NULL", StoreChange())
         change.evicted = len(old)
         return change
 
     def evict_arrived(self, *, keep: int, before: float) -> None:
-        """Drop notes of what arrived before a time, and the oldest beyond `keep`; a bounded number at once."""
+        """Drop records of what arrived before a time, and the oldest beyond `keep`; a bounded number at once."""
         count = self.connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
         self.connection.execute(
             "DELETE FROM arrivals WHERE seq IN (SELECT seq FROM arrivals WHERE arrived < ? ORDER BY arrived LIMIT ?)",
@@ -215,7 +227,7 @@ class Store:
         pages, free = one("PRAGMA page_count").fetchone()[0], one("PRAGMA freelist_count").fetchone()[0]
         return int((pages - free) * one("PRAGMA page_size").fetchone()[0])
 
-    def _remove(self, seqs: Iterable[int], condition: str, change: Change) -> Change:
+    def _remove(self, seqs: Iterable[int], condition: str, change: StoreChange) -> StoreChange:
         remaining = iter(seqs)
         while chunk := list(islice(remaining, VARIABLES_PER_STATEMENT)):
             marks = ",".join("?" * len(chunk))
@@ -239,7 +251,7 @@ class Store:
         return change
 
     def _count(self, payload: int, deliveries: int | None) -> None:
-        """Note how many deliveries share a payload; what is not noted belongs to one."""
+        """Record how many deliveries share a payload; what is not recorded belongs to one."""
         self._before.setdefault(payload, self._shared.get(payload))
         self._set_shared(payload, deliveries)
 

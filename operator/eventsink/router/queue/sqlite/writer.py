@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from eventsink.router.queue.protocol import Batch, QueueUnavailable
-from eventsink.router.queue.sqlite.store import Change, Store
+from eventsink.router.queue.sqlite.store import Store, StoreChange
 from eventsink.runtime.logs import get_logger
 
 MAX_COMMIT_ROWS = 2000
@@ -30,22 +30,22 @@ class Put:
 
 
 @dataclass(eq=False, slots=True)
-class Operation:
+class QueueWrite:
     """Any other change; `keep`: must be done once storage works again, since what it notes has happened already."""
 
-    apply: Callable[[Store], Change]
-    future: asyncio.Future[Change]
+    apply: Callable[[Store], StoreChange]
+    future: asyncio.Future[StoreChange]
     keep: bool
 
 
 @dataclass(slots=True)
-class Outcome:
+class TransactionResult:
     """What the writer tells the loop of one transaction."""
 
     puts: int = 0
-    change: Change = field(default_factory=Change)
-    done: list[tuple[asyncio.Future[Change], Change]] = field(default_factory=list)
-    failed: list[asyncio.Future[Change]] = field(default_factory=list)
+    change: StoreChange = field(default_factory=StoreChange)
+    done: list[tuple[asyncio.Future[StoreChange], StoreChange]] = field(default_factory=list)
+    failed: list[asyncio.Future[StoreChange]] = field(default_factory=list)
     error: QueueUnavailable | None = None
     puts_failed: bool = False
     used_bytes: int | None = None
@@ -62,18 +62,18 @@ class Writer:
         Called in the writer's thread with what became of each transaction.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float], report: Callable[[Outcome], None]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float], report: Callable[[TransactionResult], None]) -> None:
         self._store = store
         self._clock = clock
         self._report = report
         self._failed_epoch = -1
-        self._work: thread_queue.SimpleQueue[Put | Operation | None] = thread_queue.SimpleQueue()
+        self._work: thread_queue.SimpleQueue[Put | QueueWrite | None] = thread_queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="queue-writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def do(self, work: Put | Operation) -> None:
+    def do(self, work: Put | QueueWrite) -> None:
         """Hand over; from any thread."""
         self._work.put(work)
 
@@ -83,7 +83,7 @@ class Writer:
         self._thread.join()
 
     def _write(self) -> None:
-        kept: list[Operation] = []
+        kept: list[QueueWrite] = []
         while True:
             work, closing = self._gather(kept)
             kept = []
@@ -93,9 +93,9 @@ class Writer:
                 self._store.connection.close()
                 return
 
-    def _gather(self, kept: list[Operation]) -> tuple[list[Put | Operation], bool]:
+    def _gather(self, kept: list[QueueWrite]) -> tuple[list[Put | QueueWrite], bool]:
         """Everything that waits, up to a bound; blocks while there is nothing."""
-        work: list[Put | Operation] = list(kept)
+        work: list[Put | QueueWrite] = list(kept)
         try:
             one = self._work.get(timeout=RETRY_WRITE_SECONDS if kept else None)
         except thread_queue.Empty:
@@ -107,7 +107,7 @@ class Writer:
                 rows += 1
             elif one.epoch > self._failed_epoch:
                 work.append(one)
-                rows += len(one.batch.deliveries) + len(one.batch.told) + 1
+                rows += len(one.batch.deliveries) + len(one.batch.log_entries) + 1
             if rows >= MAX_COMMIT_ROWS:
                 return work, False
             try:
@@ -116,9 +116,9 @@ class Writer:
                 return work, False
         return work, True
 
-    def _transact(self, work: list[Put | Operation]) -> list[Operation]:
+    def _transact(self, work: list[Put | QueueWrite]) -> list[QueueWrite]:
         """Do it all in one transaction and report; returns what has to be tried again."""
-        outcome = Outcome()
+        outcome = TransactionResult()
         store = self._store
         try:
             store.begin()
@@ -140,21 +140,21 @@ class Writer:
         self._report(outcome)
         return []
 
-    def _roll_back(self, work: list[Put | Operation], error: QueueUnavailable, *, drop: bool = False) -> list[Operation]:
+    def _roll_back(self, work: list[Put | QueueWrite], error: QueueUnavailable, *, drop: bool = False) -> list[QueueWrite]:
         try:
             self._store.rollback()
         except sqlite3.Error:
             pass  # the connection has rolled back by itself, or will at the next begin
         epochs = [one.epoch for one in work if isinstance(one, Put)]
         self._failed_epoch = max(epochs, default=self._failed_epoch)
-        operations = [one for one in work if isinstance(one, Operation)]
+        operations = [one for one in work if isinstance(one, QueueWrite)]
         kept = [one for one in operations if one.keep and not drop]
         failed = [one.future for one in operations if one not in kept]
-        self._report(Outcome(error=error, failed=failed, puts_failed=bool(epochs)))
+        self._report(TransactionResult(error=error, failed=failed, puts_failed=bool(epochs)))
         return kept
 
 
-def _add(total: Change, change: Change) -> None:
+def _add(total: StoreChange, change: StoreChange) -> None:
     total.waiting += change.waiting
     total.dead += change.dead
     total.evicted += change.evicted

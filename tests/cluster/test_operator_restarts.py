@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from eventsink.controller.handlers import KopfThread
-from eventsink.kube.client import Access, KubernetesSettings, connect
+from eventsink.kube.http import Access, KubernetesSettings, connect
 from tests.controlplane import ControlPlane
 from tests.support.cluster import CRDS, MANIFESTS, SINKS_NAMESPACE, Installed, install, install_crd
 from tests.support.kubectl import Kubectl

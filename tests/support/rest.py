@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eventsink.kube.client import KubernetesSettings, connect
+from eventsink.kube.http import KubernetesSettings, connect
 from eventsink.rest.access.key_store import SecretKeyStore
 from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.config import KeySettings

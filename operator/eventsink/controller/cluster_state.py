@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from eventsink.controller.tenancy import Namespace
-from eventsink.kube.client import Object
-from eventsink.kube.reflector import Key
+from eventsink.kube.api import Key, Object
 from eventsink.resources.names import TENANT_LABEL
 from eventsink.sinks.sink import CompiledFrom
 

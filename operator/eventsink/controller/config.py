@@ -6,7 +6,7 @@ from pydantic import Field
 
 from eventsink.destinations.slack.codes import SlackAppSettings
 from eventsink.destinations.slack.resolve import SlackPlatform
-from eventsink.kube.client import KubernetesSettings
+from eventsink.kube.http import KubernetesSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings

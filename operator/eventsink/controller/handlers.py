@@ -14,7 +14,8 @@ from typing import Any
 
 import kopf
 
-from eventsink.kube.client import Api, Object
+from eventsink.kube.api import Object
+from eventsink.kube.http import HttpApi
 from eventsink.resources.names import GROUP, PLURAL, VERSION
 
 STOP_SECONDS = 5.0
@@ -43,7 +44,7 @@ class _Failures(logging.Handler):
 class KopfThread:
     """Watches EventSinks with kopf; `seen` is called in the loop that made this."""
 
-    def __init__(self, api: Api, seen: Seen) -> None:
+    def __init__(self, api: HttpApi, seen: Seen) -> None:
         self._api = api
         self._seen = seen
         self._loop = asyncio.get_running_loop()

@@ -26,10 +26,10 @@ from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.slack.codes import SlackCodes
 from eventsink.destinations.slack.resolve import SlackTargets
 from eventsink.destinations.slack.tokens import SecretTokenStore
-from eventsink.kube.client import Api, ApiError, Forbidden, NotFound, Object, connect
-from eventsink.kube.objects import custom_path, secrets_path
-from eventsink.kube.reflector import PAGE, Key, Reflector, Selection
-from eventsink.resources.names import GROUP, PLURAL, VERSION
+from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, Forbidden, Key, NotFound, Object, list_all
+from eventsink.kube.http import HttpApi, connect
+from eventsink.kube.reflector import Reflector
+from eventsink.resources.names import EVENTSINKS, GROUP, PLURAL
 from eventsink.resources.status import READY, EventSinkStatus
 from eventsink.runtime.logs import Repeated, configure_logs, get_logger
 from eventsink.runtime.monitor import Monitor
@@ -81,7 +81,7 @@ async def serve(settings: OperatorSettings, stop: asyncio.Event) -> None:
 class Operator:
     """The parts of the operator, put together."""
 
-    def __init__(self, settings: OperatorSettings, api: Api) -> None:
+    def __init__(self, settings: OperatorSettings, api: HttpApi) -> None:
         self._settings = settings
         self._api = api
         self._registry = CollectorRegistry()
@@ -100,12 +100,12 @@ class Operator:
         self._reconciler = Reconciler(settings, api, self._world, self._store, writer, slack, self._codes)
         own = f"type!={SINK_SECRET_TYPE},type!={TENANCY_SECRET_TYPE}"
         self._reflectors = [
-            Reflector(api, "secrets", Selection(secrets_path(), True, field_selector=own), self._world.secret_handler),
-            Reflector(api, "namespaces", Selection("/api/v1/namespaces", True), self._world.namespace_handler),
+            Reflector(api, "secrets", Collection(SECRETS, metadata_only=True, field_selector=own), self._world.secret_handler),
+            Reflector(api, "namespaces", Collection(NAMESPACES, metadata_only=True), self._world.namespace_handler),
             Reflector(
                 api,
                 "compiled",
-                Selection(secrets_path(settings.sinks_namespace), True, field_selector=f"type={SINK_SECRET_TYPE}"),
+                Collection(SECRETS, settings.sinks_namespace, metadata_only=True, field_selector=f"type={SINK_SECRET_TYPE}"),
                 self._world.compiled_handler,
             ),
         ]
@@ -196,7 +196,7 @@ class Operator:
             await asyncio.sleep(pause)
 
     async def _sweep(self) -> None:
-        listed = await list_all(self._api, custom_path(GROUP, VERSION, PLURAL))
+        listed = await list_all(self._api, Collection(EVENTSINKS))
         living = set()
         for obj in listed:
             metadata = obj["metadata"]
@@ -215,7 +215,7 @@ class Operator:
     async def _exists(self, key: Key) -> bool:
         """Whether an EventSink that was not listed is there: it may have been made while the list was read."""
         try:
-            await self._api.request("GET", custom_path(GROUP, VERSION, PLURAL, *key))
+            await self._api.get(EVENTSINKS, key)
         except NotFound:
             return False
         return True
@@ -244,7 +244,7 @@ async def check_crd(api: Api, stop: asyncio.Event) -> None:
     started = time.monotonic()
     while not stop.is_set():
         try:
-            await api.request("GET", custom_path(GROUP, VERSION, PLURAL), query={"limit": "1"})
+            await api.list(Collection(EVENTSINKS), limit=1)
         except NotFound:
             raise Stop(
                 ExitStatus.CRD_ABSENT,
@@ -259,19 +259,6 @@ async def check_crd(api: Api, stop: asyncio.Event) -> None:
         else:
             return
         await asyncio.sleep(1.0)
-
-
-async def list_all(api: Api, path: str) -> list[Object]:
-    """All objects of a collection, in pages."""
-    found: list[Object] = []
-    token = ""
-    while True:
-        query = {"limit": str(PAGE)} | ({"continue": token} if token else {})
-        page = await api.request("GET", path, query=query)
-        found += page.get("items") or []
-        token = page["metadata"].get("continue") or ""
-        if not token:
-            return found
 
 
 async def stop_or_failure_until(stop: asyncio.Event, done: Any, tasks: list[asyncio.Task[Any]]) -> None:

@@ -18,9 +18,8 @@ from eventsink.destinations.slack.codes import SlackCodes
 from eventsink.destinations.slack.resolve import SlackTargets
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook.target import WebhookTarget
-from eventsink.kube.client import Api, NotFound
-from eventsink.kube.objects import get_secret, secret_data
-from eventsink.kube.reflector import Key
+from eventsink.kube.api import SECRETS, Api, Key, NotFound
+from eventsink.kube.secrets import secret_data
 from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, read_eventsink, read_object
 from eventsink.resources.status import READY, SlackStatus, WebhookStatus
 from eventsink.runtime.logs import get_logger
@@ -164,7 +163,7 @@ class Reconciler:
             if "/" in name:
                 continue  # a token of the operator's own
             try:
-                secret = await get_secret(self._api, sink.namespace, name)
+                secret = await self._api.get(SECRETS, (sink.namespace, name))
             except NotFound:
                 continue
             values[name] = secret_data(secret)

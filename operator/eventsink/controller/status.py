@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from eventsink.destinations.problem import Problem
-from eventsink.kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Unavailable
-from eventsink.kube.objects import apply_status, custom_path
+from eventsink.kube.api import EVENTS, Api, Forbidden, Invalid, NotFound, Object, Unavailable
+from eventsink.kube.status import StatusApplier
 from eventsink.resources.eventsink import EventSinkObject
-from eventsink.resources.names import API_VERSION, GROUP, KIND, MANAGED_BY_LABEL, OPERATOR_MANAGER, PLURAL, REST_MANAGER, VERSION
+from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND, MANAGED_BY_LABEL, OPERATOR_MANAGER, REST_MANAGER
 from eventsink.resources.status import (
     READY,
     RECONCILING,
@@ -112,8 +112,7 @@ class StatusWriter:
     def __init__(self, api: Api, now: Callable[[], datetime]) -> None:
         self._api = api
         self._now = now
-        self._details = True
-        """Whether the CRD has the fields beside the conditions."""
+        self._statuses = StatusApplier(api, EVENTSINKS, OPERATOR_MANAGER)
         self._event_log = Repeated(60.0)
 
     async def write(self, sink: EventSinkObject, verdict: Verdict) -> bool:
@@ -125,22 +124,9 @@ class StatusWriter:
             It could not be written; a Conflict means that the object was changed since, and will be seen again.
         """
         status = status_of(sink, verdict, self._now())
-        details = self._details
-        if is_written(sink, status, details=details):
+        if is_written(sink, status, details=self._statuses.complete):
             return False
-        path = custom_path(GROUP, VERSION, PLURAL, sink.namespace, sink.name)
-        try:
-            await apply_status(self._api, path, _body(sink, status, details=details), manager=OPERATOR_MANAGER)
-        except ApiError as error:
-            if isinstance(error, NotFound | Conflict | Forbidden) or not details:
-                raise
-            if not (error.status == 500 or isinstance(error, Invalid)):
-                raise
-            # The API server answers 500 to a field that the CRD does not know (an older one): the conditions alone will do.
-            await apply_status(self._api, path, _body(sink, status, details=False), manager=OPERATOR_MANAGER)
-            if self._details:
-                self._details = False
-                get_logger().warning("the CRD lacks fields of the status: apply the CRD of this version", reason=str(error))
+        await self._statuses.apply(_body(sink, status))
         event = event_of(sink, status)
         if event is not None:
             await self._tell(sink, *event)
@@ -170,21 +156,18 @@ class StatusWriter:
             "count": 1,
         }
         try:
-            await self._api.request("POST", f"/api/v1/namespaces/{sink.namespace}/events", body=body)
+            await self._api.create(EVENTS, body)
         except (Unavailable, Forbidden, NotFound, Invalid) as error:
             # The status says the same; a namespace that is being deleted takes no Events.
             if self._event_log.due() is not None:
                 get_logger().warning("an Event could not be written", reason=str(error))
 
 
-def _body(sink: EventSinkObject, status: EventSinkStatus, *, details: bool) -> Object:
-    fields = status.to_dict()
-    if not details:
-        fields = {key: value for key, value in fields.items() if key in ("observedGeneration", "conditions")}
+def _body(sink: EventSinkObject, status: EventSinkStatus) -> Object:
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         # The resourceVersion makes a write to an object that was changed or made anew since fail (409).
         "metadata": {"name": sink.name, "namespace": sink.namespace, "resourceVersion": sink.resource_version},
-        "status": fields,
+        "status": status.to_dict(),
     }

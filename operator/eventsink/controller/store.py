@@ -7,8 +7,8 @@ import json
 from pydantic import ValidationError
 
 from eventsink.controller.cluster_state import FROM_ANNOTATION, SINK_ANNOTATION, WITHDRAWN_ANNOTATION, Compiled, read_compiled
-from eventsink.kube.client import Api, NotFound
-from eventsink.kube.objects import apply_secret, delete_object, get_secret, secret_data, secrets_path
+from eventsink.kube.api import SECRETS, Api, NotFound, delete_if_same
+from eventsink.kube.secrets import apply_secret, secret_data
 from eventsink.resources.names import OPERATOR_LABELS, OPERATOR_MANAGER
 from eventsink.sinks.sink import (
     COMPILED_LABEL,
@@ -54,14 +54,14 @@ class CompiledStore:
     async def read(self, uid: str) -> Sink | None:
         """The compiled sink as it is stored; None: there is none that can be read."""
         try:
-            secret = await get_secret(self._api, self._namespace, sink_secret_name(uid))
+            secret = await self._api.get(SECRETS, (self._namespace, sink_secret_name(uid)))
             return Sink.model_validate_json(secret_data(secret)[SINK_SECRET_KEY])
         except (NotFound, KeyError, ValueError, ValidationError):
             return None
 
     async def delete(self, compiled: Compiled) -> None:
         """Remove a compiled sink."""
-        await delete_object(self._api, secrets_path(self._namespace, sink_secret_name(compiled.uid)))
+        await delete_if_same(self._api, SECRETS, (self._namespace, sink_secret_name(compiled.uid)))
 
     async def write_tenancy(self, tenancy: Tenancy) -> bool:
         """Store the tenancy if it differs from what is stored; whether it was written."""
@@ -88,7 +88,7 @@ class CompiledStore:
 
     async def _read_tenancy(self) -> Tenancy | None:
         try:
-            secret = await get_secret(self._api, self._namespace, TENANCY_SECRET_NAME)
+            secret = await self._api.get(SECRETS, (self._namespace, TENANCY_SECRET_NAME))
             return Tenancy.model_validate_json(secret_data(secret)[TENANCY_SECRET_KEY])
         except (NotFound, KeyError, ValueError, ValidationError):
             return None

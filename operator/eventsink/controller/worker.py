@@ -11,8 +11,7 @@ from eventsink.controller.reconcile import Reconciler
 from eventsink.controller.store import CompiledStore
 from eventsink.controller.tenancy import tenancy_document
 from eventsink.controller.workqueue import WorkQueue
-from eventsink.kube.client import ApiError, Conflict, NotFound
-from eventsink.kube.reflector import Key
+from eventsink.kube.api import ApiError, Conflict, Key, NotFound
 from eventsink.runtime.logs import get_logger
 
 TENANCY: Key = ("", "tenancy")

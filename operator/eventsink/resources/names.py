@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from eventsink.kube.api import Resource
+
 GROUP = "eventsink.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -10,6 +12,7 @@ PLURAL = "eventsinks"
 SINGULAR = "eventsink"
 SHORT_NAME = "esink"
 CATEGORY = "eventsink"
+EVENTSINKS = Resource(GROUP, VERSION, PLURAL, KIND, status=True)
 TENANT_LABEL = "eventsink.dev/tenant"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 REST_MANAGER = "eventsink-rest"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from eventsink.kube.client import KubernetesSettings
+from eventsink.kube.http import KubernetesSettings
 from eventsink.runtime.address import Address
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings

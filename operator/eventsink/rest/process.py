@@ -14,10 +14,10 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from eventsink.kube.client import Api, Object, connect
-from eventsink.kube.objects import custom_path, secrets_path
-from eventsink.kube.reflector import Key, Reflector, Selection
-from eventsink.resources.names import GROUP, PLURAL, VERSION
+from eventsink.kube.api import NAMESPACES, SECRETS, Api, Collection, Key, Object
+from eventsink.kube.http import connect
+from eventsink.kube.reflector import Reflector
+from eventsink.resources.names import EVENTSINKS
 from eventsink.rest.access.callers import Caller, Doorkeeper, KeyCaller, KubernetesReviews
 from eventsink.rest.access.key_store import records_of
 from eventsink.rest.access.keys import KeyRecord
@@ -187,10 +187,10 @@ class _Cluster:
 
     def _follow(self, catalog: Catalog) -> list[Reflector]:
         keys = self._settings.keys
-        secret = Selection(secrets_path(keys.namespace), field_selector=f"metadata.name={keys.secret}")
+        secret = Collection(SECRETS, keys.namespace, field_selector=f"metadata.name={keys.secret}")
         return [
-            Reflector(self._api, "eventsinks", Selection(custom_path(GROUP, VERSION, PLURAL)), catalog.sinks),
-            Reflector(self._api, "namespaces", Selection("/api/v1/namespaces", True), catalog.namespaces),
+            Reflector(self._api, "eventsinks", Collection(EVENTSINKS), catalog.sinks),
+            Reflector(self._api, "namespaces", Collection(NAMESPACES, metadata_only=True), catalog.namespaces),
             Reflector(self._api, "keys", secret, self._keys),
         ]
 

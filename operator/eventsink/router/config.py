@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from eventsink.destinations.slack.api import SlackSettings
-from eventsink.kube.client import KubernetesSettings
+from eventsink.kube.http import KubernetesSettings
 from eventsink.router.admin.server import AdminSettings
 from eventsink.router.dispatch.worker import DispatchSettings
 from eventsink.router.intake.server import IntakeSettings

@@ -14,7 +14,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from eventsink.destinations.senders import open_sender
-from eventsink.kube.client import Api, connect
+from eventsink.kube.api import Api
+from eventsink.kube.http import connect
 from eventsink.router.admin.server import Admin
 from eventsink.router.config import RouterSettings
 from eventsink.router.directory import SinkChange, SinkDirectory

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from eventsink.kube.client import Api, ApiError, Conflict, Invalid, NotFound, Object
-from eventsink.kube.objects import apply_status, custom_path
-from eventsink.resources.names import API_VERSION, GROUP, KIND, PLURAL, ROUTER_MANAGER, VERSION
+from eventsink.kube.api import Api, ApiError, Conflict, NotFound, Object
+from eventsink.kube.status import StatusApplier
+from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND, ROUTER_MANAGER
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.health import DeliveringState, SinkHealth
 from eventsink.runtime.backoff import Backoff
@@ -73,7 +73,7 @@ class StatusReporter:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._api = api
+        self._statuses = StatusApplier(api, EVENTSINKS, ROUTER_MANAGER)
         self._directory = directory
         self._health = health
         self._clock = clock
@@ -82,7 +82,6 @@ class StatusReporter:
         self._changed = asyncio.Event()
         self._failures = 0
         self._log = Repeated(60.0)
-        self._without_details = False
 
     def changed(self, _sink: Sink, _health: SinkHealth) -> None:
         """Something is to be told soon."""
@@ -119,22 +118,11 @@ class StatusReporter:
             await asyncio.sleep(1 / PER_SECOND)
 
     async def _write(self, sink: Sink, health: SinkHealth, written: Written) -> None:
-        path = custom_path(GROUP, VERSION, PLURAL, sink.namespace, sink.name)
         changed = written.changed if health.state.value == written.state else format_time(self._wall())
-        body = status_body(sink, health, changed, details=not self._without_details)
-        try:
-            applied = await apply_status(self._api, path, body, manager=ROUTER_MANAGER)
-        except ApiError as error:
-            if self._without_details or not (error.status == 500 or isinstance(error, Invalid)):
-                raise
-            # An older CRD does not know status.delivery: the condition alone can still be told.
-            body = status_body(sink, health, changed, details=False)
-            applied = await apply_status(self._api, path, body, manager=ROUTER_MANAGER)
-            self._without_details = True
-            get_logger().warning("the CRD lacks status.delivery: apply the CRD of this version", reason=str(error))
+        applied = await self._statuses.apply(status_body(sink, health, changed))
         if applied["metadata"]["uid"] != sink.uid:
             # The sink was made anew since: server-side apply takes another uid without a word, so what was said is taken back.
-            await apply_status(self._api, path, status_body(sink, NOTHING_SENT, changed, details=False), manager=ROUTER_MANAGER)
+            await self._statuses.apply(status_body(sink, NOTHING_SENT, changed))
         written.changed = changed
         self._remember(written, health)
 
@@ -167,7 +155,7 @@ def due(
     return [(uid, current) for _, uid, current in found]
 
 
-def status_body(sink: Sink, health: SinkHealth, changed: str, *, details: bool) -> Object:
+def status_body(sink: Sink, health: SinkHealth, changed: str) -> Object:
     """What is applied: all fields of this manager, each time."""
     status: Object = {
         "conditions": [
@@ -186,7 +174,7 @@ def status_body(sink: Sink, health: SinkHealth, changed: str, *, details: bool) 
         delivery["lastDeliveredTime"] = format_time(health.last_delivered)
     if health.last_error:
         delivery["lastError"] = health.last_error[:MAX_TEXT]
-    if details and delivery:
+    if delivery:
         status["delivery"] = delivery
     return {
         "apiVersion": API_VERSION,

@@ -8,9 +8,8 @@ import binascii
 
 from pydantic import ValidationError
 
-from eventsink.kube.client import Api, Object
-from eventsink.kube.objects import secrets_path
-from eventsink.kube.reflector import Key, Reflector, Selection
+from eventsink.kube.api import SECRETS, Api, Collection, Key, Object
+from eventsink.kube.reflector import Reflector
 from eventsink.router.directory import SinkDirectory
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sink import (
@@ -88,9 +87,8 @@ class SinkWatch:
         self._directory = directory
         self.sinks = SinkHandler(directory)
         self._tenancy = TenancyHandler(directory)
-        path = secrets_path(namespace)
-        sinks = Selection(path, field_selector=f"type={SINK_SECRET_TYPE}")
-        tenancy = Selection(path, field_selector=f"type={TENANCY_SECRET_TYPE}")
+        sinks = Collection(SECRETS, namespace, field_selector=f"type={SINK_SECRET_TYPE}")
+        tenancy = Collection(SECRETS, namespace, field_selector=f"type={TENANCY_SECRET_TYPE}")
         self.reflectors = {
             "sinks": Reflector(api, "sinks", sinks, self.sinks),
             "tenancy": Reflector(api, "tenancy", tenancy, self._tenancy),

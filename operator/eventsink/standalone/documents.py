@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from eventsink.kube.client import Object
+from eventsink.kube.api import Object
 from eventsink.resources.names import API_VERSION, KIND
 
 SUFFIXES = (".yaml", ".yml", ".json")

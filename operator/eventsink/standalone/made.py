@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eventsink.kube.client import Invalid, Object, Unavailable
-from eventsink.kube.reflector import Key
+from eventsink.kube.api import Invalid, Key, Object, Unavailable
 from eventsink.resources.eventsink import InvalidSpec, read_spec
 from eventsink.runtime.files import remove, remove_unfinished, write_private
 from eventsink.runtime.times import format_time

@@ -9,24 +9,36 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from eventsink.kube.client import JSON, Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Unavailable
-from eventsink.kube.reflector import Key
-from eventsink.resources.names import GROUP, PLURAL, VERSION
+from eventsink.kube.api import (
+    EVENTS,
+    PAGE,
+    SECRETS,
+    Api,
+    ApiError,
+    Collection,
+    Conflict,
+    Forbidden,
+    Invalid,
+    Key,
+    NotFound,
+    Object,
+    ObjectList,
+    Resource,
+    Unavailable,
+    WatchEvent,
+    key_of,
+)
+from eventsink.resources.names import EVENTSINKS
 from eventsink.rest.calls.facade import SECRET_TYPE
 from eventsink.rest.calls.managers import FILE_ANNOTATION
 from eventsink.runtime.files import remove, remove_unfinished, write_private
 from eventsink.standalone.made import MadeSinks
-
-_SINKS = re.compile(rf"/apis/{re.escape(GROUP)}/{VERSION}/namespaces/([^/]+)/{PLURAL}(?:/([^/]+))?")
-_SECRETS = re.compile(r"/api/v1/namespaces/([^/]+)/secrets(?:/([^/]+))?")
-_STATUS = re.compile(rf"/apis/{re.escape(GROUP)}/{VERSION}/namespaces/([^/]+)/{PLURAL}/([^/]+)/status")
-_EVENTS = re.compile(r"/api/v1/namespaces/([^/]+)/events")
 
 Listener = Callable[[Key, Object | None], None]
 """Called with an object that appeared or changed; None: it is gone."""
@@ -135,108 +147,123 @@ class LocalObjects(Api):
             listener(key, changed)
         return changed
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-    ) -> Object:
-        """One of the requests that operator, router and facade make.
-
-        Raises
-        ------
-        ApiError
-            As the API server would answer.
-        """
-        if found := _SECRETS.fullmatch(path):
-            return await self._secret(method, found[1], found[2] or "", query or {}, body or {})
-        if found := _SINKS.fullmatch(path):
-            return await self._sink(method, found[1], found[2] or "", (query or {}).get("fieldManager", ""), body or {})
-        if found := _STATUS.fullmatch(path):
-            return self._status((found[1], found[2]), (query or {}).get("fieldManager", ""), body or {})
-        if _EVENTS.fullmatch(path):
-            self._told(body or {})
-            return body or {}
-        raise ApiError(405, "MethodNotAllowed", f"{method} {path}: there is no such thing without a cluster")
-
-    # ---- Secrets
-
-    async def _secret(self, method: str, namespace: str, name: str, query: Mapping[str, str], body: Object) -> Object:
-        if method == "GET" and not name:
-            kind = query.get("fieldSelector", "").removeprefix("type=")
-            return {"items": [obj for key, obj in self._own.items() if key[0] == namespace and obj.get("type") == kind]}
-        if method == "GET":
-            found = self._own.get((namespace, name)) or self.given.get((namespace, name))
-            if found is None:
-                raise NotFound(404, "NotFound", f"there is no Secret {name}")
-            return found
-        name = name or body["metadata"]["name"]
-        key = (namespace, name)
-        if key in self.given:
-            raise Invalid(422, "Invalid", f"the Secret {name} comes from a document")
-        async with self._writing:
-            before = self._own.get(key)
-            if method == "POST" and before is not None:
-                raise Conflict(409, "AlreadyExists", f"there is a Secret {name}")
-            if method in ("PUT", "DELETE") and before is None:
-                raise NotFound(404, "NotFound", f"there is no Secret {name}")
-            wanted = (body.get("preconditions") if method == "DELETE" else body.get("metadata")) or {}
-            if before is not None and wanted.get("resourceVersion") not in (None, before["metadata"]["resourceVersion"]):
-                raise Conflict(409, "Conflict", f"the Secret {name} was changed since")
-            file = self._folder / namespace / f"{name}.json"
-            try:
-                if method == "DELETE":
-                    await asyncio.to_thread(remove, file)
-                    del self._own[key]
-                    self._secret_changed(key, None)
-                    return body
-                stored = {**body, "metadata": {**body["metadata"], "resourceVersion": secrets.token_hex(8)}}
-                await asyncio.to_thread(write_private, file, json.dumps(stored))
-            except OSError as error:
-                raise Unavailable(0, "Unavailable", f"the data folder cannot be written: {error.strerror}") from None
-            self._own[key] = stored
-            self._secret_changed(key, stored)
-            return stored
-
-    # ---- EventSinks
-
-    async def _sink(self, method: str, namespace: str, name: str, manager: str, body: Object) -> Object:
-        key = (namespace, name or str(body.get("metadata", {}).get("name", "")))
-        if method == "GET" and name:
+    async def get(self, resource: Resource, key: Key) -> Object:
+        if resource == EVENTSINKS:
             return self._there(key)
+        found = self._own.get(key) or self.given.get(key) if resource == SECRETS else None
+        if found is None:
+            raise NotFound(404, "NotFound", f"there is no {resource.kind} {key[1]}")
+        return found
+
+    async def list(self, collection: Collection, *, limit: int = PAGE, continue_token: str = "") -> ObjectList:
+        if collection.resource != SECRETS:
+            raise _unsupported(collection.resource)
+        kind = collection.field_selector.removeprefix("type=")
+        found = [obj for key, obj in self._own.items() if key[0] == collection.namespace and obj.get("type") == kind]
+        return ObjectList(found, "", "")
+
+    def watch(
+        self, collection: Collection, *, resource_version: str, seconds: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[WatchEvent]]:
+        raise _unsupported(collection.resource)
+
+    async def create(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        if resource == EVENTS:
+            self._told(obj)
+            return obj
+        key = key_of(obj)
+        if resource == SECRETS:
+            async with self._writing:
+                if key in self._own:
+                    raise Conflict(409, "AlreadyExists", f"there is a Secret {key[1]}")
+                return await self._write_secret(key, obj)
+        if resource != EVENTSINKS:
+            raise _unsupported(resource)
         async with self._writing:
-            if method == "POST" and not name:
-                if key in self.sinks:
-                    raise Conflict(409, "AlreadyExists", f"there is an EventSink {key[1]}")
-                made = self._set(key, await self.made.create(key, body, manager))
-                self._sink_made(key, made)
-                return made
-            if method not in ("PUT", "DELETE") or not name:
-                raise ApiError(405, "MethodNotAllowed", f"{method} of EventSinks: there is no such thing without a cluster")
-            known = self._there(key)
-            if key not in self.made.objects:
-                file = (known["metadata"].get("annotations") or {}).get(FILE_ANNOTATION, "")
-                raise Forbidden(403, "Forbidden", f"the EventSink {name} stands in the file {file}: change it there")
-            wanted = (body.get("preconditions") if method == "DELETE" else body.get("metadata")) or {}
-            if any(wanted.get(one) not in (None, known["metadata"][one]) for one in ("uid", "resourceVersion")):
-                raise Conflict(409, "Conflict", f"the EventSink {name} was changed since")
-            if method == "PUT":
-                before = self.made.objects[key]
-                after = await self.made.replace(key, body, manager)
-                if after is before:
-                    return known
-                changed = self._set(key, after)
-                self._sink_made(key, changed)
-                return changed
+            if key in self.sinks:
+                raise Conflict(409, "AlreadyExists", f"there is an EventSink {key[1]}")
+            made = self._set(key, await self.made.create(key, obj, manager))
+            self._sink_made(key, made)
+            return made
+
+    async def replace(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        key, metadata = key_of(obj), obj["metadata"]
+        async with self._writing:
+            if resource == SECRETS:
+                self._check_secret(key, metadata.get("resourceVersion", ""))
+                return await self._write_secret(key, obj)
+            known = self._made_one(resource, key, metadata.get("uid", ""), metadata.get("resourceVersion", ""))
+            before = self.made.objects[key]
+            after = await self.made.replace(key, obj, manager)
+            if after is before:
+                return known
+            changed = self._set(key, after)
+            self._sink_made(key, changed)
+            return changed
+
+    async def apply(self, resource: Resource, obj: Object, *, manager: str, subresource: Literal["", "status"] = "") -> Object:
+        if resource == EVENTSINKS and subresource == "status":
+            return self._status(key_of(obj), manager, obj)
+        if resource != SECRETS:
+            raise _unsupported(resource)
+        async with self._writing:
+            return await self._write_secret(key_of(obj), obj)
+
+    async def delete(self, resource: Resource, key: Key, *, uid: str = "", resource_version: str = "") -> None:
+        async with self._writing:
+            if resource == SECRETS:
+                self._check_secret(key, resource_version)
+                try:
+                    await asyncio.to_thread(remove, self._file(key))
+                except OSError as error:
+                    raise _unwritable(error) from None
+                del self._own[key]
+                self._secret_changed(key, None)
+                return
+            known = self._made_one(resource, key, uid, resource_version)
             await self.made.delete(key)
             self.drop_sink(key)
             self._sink_made(key, None)
             await self._collect(known["metadata"]["uid"])
-            return known
+
+    # ---- Secrets
+
+    def _check_secret(self, key: Key, version: str) -> None:
+        if key in self.given:
+            raise Invalid(422, "Invalid", f"the Secret {key[1]} comes from a document")
+        if key not in self._own:
+            raise NotFound(404, "NotFound", f"there is no Secret {key[1]}")
+        if version and version != self._own[key]["metadata"]["resourceVersion"]:
+            raise Conflict(409, "Conflict", f"the Secret {key[1]} was changed since")
+
+    async def _write_secret(self, key: Key, obj: Object) -> Object:
+        if key in self.given:
+            raise Invalid(422, "Invalid", f"the Secret {key[1]} comes from a document")
+        stored = {**obj, "metadata": {**obj["metadata"], "resourceVersion": secrets.token_hex(8)}}
+        try:
+            await asyncio.to_thread(write_private, self._file(key), json.dumps(stored))
+        except OSError as error:
+            raise _unwritable(error) from None
+        self._own[key] = stored
+        self._secret_changed(key, stored)
+        return stored
+
+    def _file(self, key: Key) -> Path:
+        return self._folder / key[0] / f"{key[1]}.json"
+
+    # ---- EventSinks
+
+    def _made_one(self, resource: Resource, key: Key, uid: str, version: str) -> Object:
+        """An EventSink that a program made, if it is the one that is meant."""
+        if resource != EVENTSINKS:
+            raise _unsupported(resource)
+        known = self._there(key)
+        if key not in self.made.objects:
+            file = (known["metadata"].get("annotations") or {}).get(FILE_ANNOTATION, "")
+            raise Forbidden(403, "Forbidden", f"the EventSink {key[1]} stands in the file {file}: change it there")
+        if uid not in ("", known["metadata"]["uid"]) or version not in ("", known["metadata"]["resourceVersion"]):
+            raise Conflict(409, "Conflict", f"the EventSink {key[1]} was changed since")
+        return known
 
     def _there(self, key: Key) -> Object:
         if key not in self.sinks:
@@ -247,7 +274,7 @@ class LocalObjects(Api):
         """Drop the Secrets that an EventSink owned, as a cluster's garbage collection does."""
         for key in [key for key, obj in self._own.items() if uid in _owners(obj)]:
             try:
-                await asyncio.to_thread(remove, self._folder / key[0] / f"{key[1]}.json")
+                await asyncio.to_thread(remove, self._file(key))
             except OSError:
                 continue  # the next start finds it
             del self._own[key]
@@ -275,6 +302,14 @@ class LocalObjects(Api):
             status |= part
         metadata = {**obj["metadata"], "resourceVersion": str(next(self._versions))}
         return {**obj, "metadata": metadata, "status": {**status, "conditions": conditions}}
+
+
+def _unsupported(resource: Resource) -> ApiError:
+    return ApiError(405, "MethodNotAllowed", f"{resource.plural}: not supported without a cluster")
+
+
+def _unwritable(error: OSError) -> Unavailable:
+    return Unavailable(0, "Unavailable", f"the data folder cannot be written: {error.strerror}")
 
 
 def _owners(obj: Object) -> set[str]:

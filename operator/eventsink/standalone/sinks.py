@@ -25,8 +25,7 @@ from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.slack.codes import SlackCodes
 from eventsink.destinations.slack.resolve import SlackTargets
 from eventsink.destinations.slack.tokens import SecretTokenStore
-from eventsink.kube.client import ApiError, Object
-from eventsink.kube.reflector import Key
+from eventsink.kube.api import ApiError, Key, Object
 from eventsink.resources.eventsink import InvalidSpec, read_object, read_spec
 from eventsink.resources.names import KIND
 from eventsink.resources.status import DELIVERING

@@ -15,7 +15,7 @@ from eventsink.destinations.credentials import secret_text
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.slack.api import SlackSettings, check_hook_url
 from eventsink.destinations.slack.target import SlackTarget
-from eventsink.kube.objects import secret_data
+from eventsink.kube.secrets import secret_data
 from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
 from eventsink.resources.names import KIND, TENANT_LABEL
 from eventsink.sinks.sink import CompiledFrom

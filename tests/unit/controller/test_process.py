@@ -10,7 +10,7 @@ import pytest
 
 from eventsink.controller import process as service
 from eventsink.controller.process import check_crd
-from eventsink.kube.client import Api, ApiError, Forbidden, NotFound, Unavailable
+from eventsink.kube.api import Api, ApiError, Forbidden, NotFound, Unavailable
 from eventsink.runtime.process import ExitStatus, Stop
 
 FORBIDDEN = Forbidden(403, "Forbidden", "eventsinks.eventsink.dev is forbidden")
@@ -26,7 +26,7 @@ class Answers:
         self.left = times
         self.error = error
 
-    async def request(self, *_: Any, **__: Any) -> dict[str, Any]:
+    async def list(self, *_: Any, **__: Any) -> dict[str, Any]:
         self.left -= 1
         if self.left >= 0:
             raise self.error

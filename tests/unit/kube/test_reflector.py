@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from eventsink.kube import reflector as module
-from eventsink.kube.client import Forbidden, Gone, Invalid, NotFound, Object, Unavailable, api_error
-from eventsink.kube.reflector import Key, Reflector, Selection
+from eventsink.kube.api import (
+    SECRETS,
+    Collection,
+    Forbidden,
+    Gone,
+    Key,
+    Object,
+    ObjectList,
+    Unavailable,
+    WatchEvent,
+)
+from eventsink.kube.reflector import Reflector
 from eventsink.runtime.backoff import Backoff
 
 DEADLINE_SECONDS = 30.0
@@ -21,36 +31,37 @@ def obj(name: str, version: int) -> Object:
     return {"metadata": {"name": name, "namespace": "n", "resourceVersion": str(version)}}
 
 
-def event(kind: str, name: str, version: int) -> Object:
-    return {"type": kind, "object": obj(name, version)}
+def event(kind: Any, name: str, version: int) -> WatchEvent:
+    return WatchEvent(kind, obj(name, version))
 
 
 class ScriptedApi:
-    """Answers lists and watches from scripts; when they are used up, a watch stays open."""
+    """Responds to lists and watches from scripts; when they are used up, a watch stays open."""
 
     def __init__(self) -> None:
         self.lists: list[Any] = []
         self.watches: list[Any] = []
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.asked: list[tuple[str, str]] = []
+        """`list` and the token of the page, `watch` and the version that it starts from."""
 
-    async def request(self, method: str, path: str, *, query: Mapping[str, str], accept: str) -> Object:
-        self.asked.append(("list", dict(query)))
-        answer = self.lists.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        result: Object = answer
+    async def list(self, collection: Collection, *, continue_token: str) -> ObjectList:
+        self.asked.append(("list", continue_token))
+        response = self.lists.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        result: ObjectList = response
         return result
 
     @asynccontextmanager
-    async def stream(
-        self, path: str, *, query: Mapping[str, str], accept: str, silence: float
-    ) -> AsyncIterator[AsyncIterator[Object]]:
-        self.asked.append(("watch", dict(query)))
+    async def watch(
+        self, collection: Collection, *, resource_version: str, seconds: int
+    ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
+        self.asked.append(("watch", resource_version))
         script = self.watches.pop(0) if self.watches else []
         if isinstance(script, Exception):
             raise script
 
-        async def events() -> AsyncIterator[Object]:
+        async def events() -> AsyncIterator[WatchEvent]:
             for one in script:
                 if isinstance(one, Exception):
                     raise one
@@ -71,8 +82,8 @@ class Recorder:
         self.told.append((key[1], "delete"))
 
 
-def page(*objects: Object, version: int = 10, more: str = "") -> Object:
-    return {"items": list(objects) or None, "metadata": {"resourceVersion": str(version), "continue": more}}
+def page(*objects: Object, version: int = 10, more: str = "") -> ObjectList:
+    return ObjectList(list(objects), str(version), more)
 
 
 @pytest.fixture
@@ -84,7 +95,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> ScriptedApi:
 async def follow(api: ScriptedApi, expected: int) -> tuple[Recorder, Reflector]:
     """Follow until so many requests were made and all was read of the last."""
     recorder = Recorder()
-    reflector = Reflector(api, "things", Selection("/things"), recorder)  # type: ignore[arg-type]
+    reflector = Reflector(api, "things", Collection(SECRETS), recorder)  # type: ignore[arg-type]
     task = asyncio.ensure_future(reflector.run())
     async with asyncio.timeout(DEADLINE_SECONDS):
         while len(api.asked) < expected:
@@ -101,8 +112,7 @@ async def test_a_list_comes_in_pages_and_the_watch_goes_on_from_it(api: Scripted
     recorder, reflector = await follow(api, 3)
     assert recorder.told == [("a@1", "upsert"), ("b@2", "upsert"), ("a@11", "upsert"), ("b", "delete"), ("c@13", "upsert")]
     assert reflector.synced.is_set()
-    assert api.asked[1][1]["continue"] == "next"
-    assert api.asked[2][1]["resourceVersion"] == "10"
+    assert api.asked[1:] == [("list", "next"), ("watch", "10")]
 
 
 async def test_an_empty_list_is_a_list(api: ScriptedApi) -> None:
@@ -116,14 +126,14 @@ async def test_a_bookmark_moves_the_position_and_tells_nothing(api: ScriptedApi)
     api.watches = [[event("BOOKMARK", "", 50), Unavailable(0, "Unavailable", "cut")]]
     recorder, _ = await follow(api, 3)
     assert recorder.told == [("a@1", "upsert")]
-    assert api.asked[2] == ("watch", {**api.asked[2][1], "resourceVersion": "50"})
+    assert api.asked[2] == ("watch", "50")
 
 
 @pytest.mark.parametrize(
     "expiry",
     [
         Gone(410, "Expired", "too old"),
-        [{"type": "ERROR", "object": {"code": 410, "message": "too old"}}],
+        [Gone(410, "Expired", "too old")],
     ],
 )
 async def test_after_a_position_that_is_too_old_only_what_changed_is_told(api: ScriptedApi, expiry: Any) -> None:
@@ -159,28 +169,8 @@ async def test_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     api = ScriptedApi()
     api.lists = [Unavailable(0, "Unavailable", "away")] * 10
-    reflector = Reflector(api, "things", Selection("/things"), Recorder(), chance=lambda: 1.0)  # type: ignore[arg-type]
+    reflector = Reflector(api, "things", Collection(SECRETS), Recorder(), chance=lambda: 1.0)  # type: ignore[arg-type]
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
         await reflector.run()
     assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (404, NotFound),
-        (403, Forbidden),
-        (401, Forbidden),
-        (410, Gone),
-        (422, Invalid),
-        (429, Unavailable),
-        (500, Unavailable),
-        (503, Unavailable),
-    ],
-)
-def test_answers_become_errors_by_their_status(status: int, kind: type[Exception]) -> None:
-    for body in (b'{"reason":"R","message":"M"}', b"<html>", b"[]", b""):
-        error = api_error(status, body)
-        assert type(error) is kind
-        assert str(error)

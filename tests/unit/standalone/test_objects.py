@@ -8,10 +8,21 @@ from pathlib import Path
 import pytest
 
 from eventsink.destinations.slack.tokens import SecretTokenStore, TokenRecord
-from eventsink.kube.client import ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Unavailable
-from eventsink.kube.objects import apply_secret, apply_status, custom_path, delete_object, get_secret, secret_data, secrets_path
-from eventsink.kube.reflector import Key
-from eventsink.resources.names import GROUP, PLURAL, VERSION
+from eventsink.kube.api import (
+    SECRETS,
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    Key,
+    NotFound,
+    Object,
+    Resource,
+    Unavailable,
+    delete_if_same,
+)
+from eventsink.kube.secrets import apply_secret, secret_data
+from eventsink.resources.names import EVENTSINKS
 from eventsink.runtime.files import write_private
 from eventsink.standalone.made import MadeSinks
 from eventsink.standalone.objects import LocalObjects
@@ -51,7 +62,7 @@ async def test_a_secret_outlives_the_process_in_a_file_for_its_owner_only(tmp_pa
     assert file.stat().st_mode & 0o777 == 0o600
     assert {folder.stat().st_mode & 0o777 for folder in file.parents if folder.is_relative_to(tmp_path / "objects")} == {0o700}
     again = told.objects(tmp_path / "objects")
-    assert secret_data(await get_secret(again, "_sinks", "sink-1")) == {"a": b"x"}
+    assert secret_data(await again.get(SECRETS, ("_sinks", "sink-1"))) == {"a": b"x"}
     assert told.secrets == [(("_sinks", "sink-1"), True)] * 2
 
 
@@ -59,12 +70,12 @@ async def test_a_deleted_secret_is_gone_for_good(tmp_path: Path) -> None:
     told = Told()
     objects = told.objects(tmp_path)
     await write(objects, "x")
-    path = secrets_path("_sinks", "sink-1")
-    assert not await delete_object(objects, path, resource_version="another")
-    assert await delete_object(objects, path)
-    assert not await delete_object(objects, path)
+    key = ("_sinks", "sink-1")
+    assert not await delete_if_same(objects, SECRETS, key, resource_version="another")
+    assert await delete_if_same(objects, SECRETS, key)
+    assert not await delete_if_same(objects, SECRETS, key)
     with pytest.raises(NotFound):
-        await get_secret(told.objects(tmp_path), "_sinks", "sink-1")
+        await told.objects(tmp_path).get(SECRETS, ("_sinks", "sink-1"))
     assert told.secrets[-1] == (("_sinks", "sink-1"), False)
 
 
@@ -86,7 +97,7 @@ async def test_tokens_are_made_once_and_replaced_only_as_they_were_read(tmp_path
 async def test_a_secret_of_a_document_can_be_read_and_not_written(tmp_path: Path) -> None:
     objects = Told().objects(tmp_path)
     objects.given[("_sinks", "sink-1")] = {"metadata": {"name": "sink-1"}, "data": {}}
-    assert await get_secret(objects, "_sinks", "sink-1")
+    assert await objects.get(SECRETS, ("_sinks", "sink-1"))
     with pytest.raises(Invalid):
         await write(objects, "x")
 
@@ -104,13 +115,11 @@ async def test_each_side_writes_its_own_part_of_a_status(tmp_path: Path) -> None
     told = Told()
     objects = told.objects(tmp_path)
     objects.put_sink(("acme", "a"), {"metadata": {"name": "a", "namespace": "acme", "uid": "u"}, "spec": {}})
-    path = custom_path(GROUP, VERSION, PLURAL, "acme", "a")
 
     async def apply(manager: str, condition: str, version: str | None = None) -> Object:
-        metadata = {"name": "a", **({"resourceVersion": version} if version else {})}
-        return await apply_status(
-            objects, path, {"metadata": metadata, "status": {"conditions": [{"type": condition}]}}, manager=manager
-        )
+        metadata = {"namespace": "acme", "name": "a", **({"resourceVersion": version} if version else {})}
+        body = {"metadata": metadata, "status": {"conditions": [{"type": condition}]}}
+        return await objects.apply(EVENTSINKS, body, manager=manager, subresource="status")
 
     before = objects.sinks[("acme", "a")]["metadata"]["resourceVersion"]
     await apply("operator", "Ready", before)
@@ -127,7 +136,7 @@ async def test_each_side_writes_its_own_part_of_a_status(tmp_path: Path) -> None
 
 async def test_what_is_not_there_without_a_cluster_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ApiError):
-        await Told().objects(tmp_path).request("GET", "/api/v1/pods")
+        await Told().objects(tmp_path).get(Resource("", "v1", "pods", "Pod"), ("a", "b"))
 
 
 def test_a_broken_object_counts_as_none(tmp_path: Path) -> None:
@@ -139,8 +148,7 @@ def test_a_broken_object_counts_as_none(tmp_path: Path) -> None:
 
 # ---- EventSinks that programs make
 
-SINKS = custom_path(GROUP, VERSION, PLURAL, "acme")
-ONE = f"{SINKS}/a"
+ONE = ("acme", "a")
 SPEC = {"tenant": "acme", "name": "A", "webhook": {"url": "https://example.com/"}}
 
 
@@ -153,8 +161,13 @@ def body(name: str = "a", **spec: object) -> Object:
     }
 
 
+async def apply(objects: LocalObjects, conditions: list[Object]) -> Object:
+    body = {"metadata": {"namespace": "acme", "name": "a"}, "status": {"conditions": conditions}}
+    return await objects.apply(EVENTSINKS, body, manager="m", subresource="status")
+
+
 async def make(objects: LocalObjects, name: str = "a") -> Object:
-    return await objects.request("POST", SINKS, query={"fieldManager": "m"}, body=body(name))
+    return await objects.create(EVENTSINKS, body(name), manager="m")
 
 
 async def test_a_made_sink_has_what_a_server_gives_it_and_outlives_the_process(tmp_path: Path) -> None:
@@ -167,7 +180,7 @@ async def test_a_made_sink_has_what_a_server_gives_it_and_outlives_the_process(t
     assert told.made == [(("acme", "a"), True)]
     [file] = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert file.stat().st_mode & 0o777 == 0o600
-    again = await Told().objects(tmp_path / "o").request("GET", ONE)
+    again = await Told().objects(tmp_path / "o").get(EVENTSINKS, ONE)
     kept = ("uid", "generation", "creationTimestamp", "managedFields", "labels", "annotations")
     assert {name: again["metadata"][name] for name in kept} == {name: metadata[name] for name in kept}
     assert again["spec"] == made["spec"]
@@ -179,18 +192,16 @@ async def test_a_change_of_a_spec_counts_and_what_changes_nothing_does_not(tmp_p
     told = Told()
     objects = told.objects(tmp_path / "o")
     made = await make(objects)
-    same = await objects.request("PUT", ONE, body=made)
+    same = await objects.replace(EVENTSINKS, made)
     assert same == made
-    await apply_status(objects, ONE, {"metadata": {"name": "a"}, "status": {"conditions": []}}, manager="m")
+    await apply(objects, [])
     with pytest.raises(Conflict):
-        await objects.request("PUT", ONE, body={**made, "spec": {**made["spec"], "name": "B"}})
-    known = await objects.request("GET", ONE)
-    changed = await objects.request(
-        "PUT", ONE, query={"fieldManager": "n"}, body={**known, "spec": {**made["spec"], "name": "B"}}
-    )
+        await objects.replace(EVENTSINKS, {**made, "spec": {**made["spec"], "name": "B"}})
+    known = await objects.get(EVENTSINKS, ONE)
+    changed = await objects.replace(EVENTSINKS, {**known, "spec": {**made["spec"], "name": "B"}}, manager="n")
     assert (changed["metadata"]["generation"], changed["metadata"]["uid"]) == (2, made["metadata"]["uid"])
     assert changed["metadata"]["managedFields"][0]["manager"] == "n"
-    again = await Told().objects(tmp_path / "o").request("GET", ONE)
+    again = await Told().objects(tmp_path / "o").get(EVENTSINKS, ONE)
     assert (again["spec"]["name"], again["metadata"]["generation"]) == ("B", 2)
 
 
@@ -199,8 +210,8 @@ async def test_what_no_server_would_take_changes_nothing(tmp_path: Path, spec: d
     objects = Told().objects(tmp_path / "o")
     made = await make(objects)
     with pytest.raises(Invalid):
-        await objects.request("PUT", ONE, body={**made, "spec": {**made["spec"], **spec}})
-    assert await objects.request("GET", ONE) == made
+        await objects.replace(EVENTSINKS, {**made, "spec": {**made["spec"], **spec}})
+    assert await objects.get(EVENTSINKS, ONE) == made
 
 
 @pytest.mark.parametrize("name", ["../a", ".", "A", "", "a" * 300])
@@ -216,29 +227,29 @@ async def test_a_deleted_sink_takes_the_secrets_with_it_that_it_owns(tmp_path: P
     made, other = await make(objects), await make(objects, "b")
     for name, uid in (("mine", made["metadata"]["uid"]), ("others", other["metadata"]["uid"])):
         owner = {"metadata": {"name": name, "namespace": "acme", "ownerReferences": [{"uid": uid}]}, "type": "eventsink.dev/rest"}
-        await objects.request("POST", secrets_path("acme"), body=owner)
+        await objects.create(SECRETS, owner)
     with pytest.raises(Conflict):
-        await objects.request("DELETE", ONE, body={"preconditions": {"uid": "another"}})
-    await objects.request("DELETE", ONE, body={"preconditions": {"uid": made["metadata"]["uid"]}})
+        await objects.delete(EVENTSINKS, ONE, uid="another")
+    await objects.delete(EVENTSINKS, ONE, uid=made["metadata"]["uid"])
     assert told.made[-1] == (("acme", "a"), False)
     assert told.secrets[-1] == (("acme", "mine"), False)
-    for path in (ONE, secrets_path("acme", "mine")):
+    for resource, key in ((EVENTSINKS, ONE), (SECRETS, ("acme", "mine"))):
         with pytest.raises(NotFound):
-            await objects.request("GET", path)
-    assert await objects.request("GET", secrets_path("acme", "others"))
+            await objects.get(resource, key)
+    assert await objects.get(SECRETS, ("acme", "others"))
     # As after an end between the two deletions.
     (tmp_path / "o-made" / "acme" / "b.json").unlink()
     again = Told()
     with pytest.raises(NotFound):
-        await again.objects(tmp_path / "o").request("GET", secrets_path("acme", "others"))
+        await again.objects(tmp_path / "o").get(SECRETS, ("acme", "others"))
     assert again.secrets == []
 
 
 async def test_a_sink_that_is_made_anew_has_nothing_of_the_one_before(tmp_path: Path) -> None:
     objects = Told().objects(tmp_path / "o")
     first = await make(objects)
-    await apply_status(objects, ONE, {"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready"}]}}, manager="m")
-    await objects.request("DELETE", ONE)
+    await apply(objects, [{"type": "Ready"}])
+    await objects.delete(EVENTSINKS, ONE)
     second = await make(objects)
     assert second["status"] == {"conditions": []}
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
@@ -249,10 +260,10 @@ async def test_a_sink_of_a_document_is_read_here_and_changed_in_its_file(tmp_pat
     document = body()
     document["metadata"] |= {"uid": "u", "annotations": {"eventsink.dev/file": "team/a.yaml"}}
     objects.put_sink(("acme", "a"), document)
-    known = await objects.request("GET", ONE)
-    for method, sent in (("PUT", known), ("DELETE", {})):
+    known = await objects.get(EVENTSINKS, ONE)
+    for call in (objects.replace(EVENTSINKS, known), objects.delete(EVENTSINKS, ONE)):
         with pytest.raises(Forbidden, match="stands in the file team/a"):
-            await objects.request(method, ONE, body=sent)
+            await call
     with pytest.raises(Conflict):
         await make(objects)
 
@@ -262,10 +273,10 @@ async def test_who_listens_hears_of_every_sink_and_every_change_each_newer_than_
     await make(objects)
     heard: list[tuple[Key, Object | None]] = []
     objects.watch_sinks(lambda key, obj: heard.append((key, obj)))
-    await apply_status(objects, ONE, {"metadata": {"name": "a"}, "status": {"conditions": []}}, manager="m")
+    await apply(objects, [])
     objects.put_sink(("acme", "b"), body("b"))
     objects.drop_sink(("acme", "b"))
-    await objects.request("DELETE", ONE)
+    await objects.delete(EVENTSINKS, ONE)
     assert [(key[1], obj is not None) for key, obj in heard] == [
         ("a", True),
         ("a", True),
@@ -291,10 +302,10 @@ async def test_a_write_that_fails_changes_nothing_and_half_a_file_counts_as_none
     with monkeypatch.context() as patched:
         patched.setattr("eventsink.standalone.made.write_private", full)
         with pytest.raises(Unavailable, match="No space left"):
-            await objects.request("PUT", ONE, body={**made, "spec": {**made["spec"], "name": "B"}})
+            await objects.replace(EVENTSINKS, {**made, "spec": {**made["spec"], "name": "B"}})
         with pytest.raises(Unavailable):
             await make(objects, "b")
-    assert await objects.request("GET", ONE) == made
+    assert await objects.get(EVENTSINKS, ONE) == made
     assert [one for one, _ in told.made] == [("acme", "a")]
     again = Told().objects(tmp_path / "o")
     assert list(again.sinks) == [("acme", "a")]
@@ -309,14 +320,14 @@ async def test_a_made_sink_whose_file_was_changed_by_hand_stops_the_start_and_lo
     objects = Told().objects(tmp_path / "o")
     made = await make(objects)
     owner = {"metadata": {"name": "mine", "namespace": "acme", "ownerReferences": [{"uid": made["metadata"]["uid"]}]}}
-    await objects.request("POST", secrets_path("acme"), body={**owner, "type": "eventsink.dev/rest"})
+    await objects.create(SECRETS, {**owner, "type": "eventsink.dev/rest"})
     file = tmp_path / "o-made" / "acme" / "a.json"
     good = file.read_text()
     write_private(file, content)
     with pytest.raises(ValueError, match="cannot be read; restore it"):
         Told().objects(tmp_path / "o")
     file.write_text(good)
-    assert await Told().objects(tmp_path / "o").request("GET", secrets_path("acme", "mine"))
+    assert await Told().objects(tmp_path / "o").get(SECRETS, ("acme", "mine"))
 
 
 async def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from slack_sdk.errors import SlackApiError
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.slack.api import SlackSettings, error_name, failed, web_client
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, TokenStore, token_name
-from eventsink.kube.client import ApiError, Conflict
+from eventsink.kube.api import ApiError, Conflict
 from eventsink.runtime.backoff import Backoff
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import ConfigurationError, Seconds, Settings, read_secret_file

@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 
 from pydantic import ValidationError
 
-from eventsink.kube.client import Api, Conflict, NotFound, Object
-from eventsink.kube.objects import delete_object, get_secret, secret_data, secrets_path
+from eventsink.kube.api import SECRETS, Api, Collection, Conflict, NotFound, Object, delete_if_same, list_all
+from eventsink.kube.secrets import secret_data
 from eventsink.resources.names import OPERATOR_LABELS, OPERATOR_MANAGER
 from eventsink.sinks.target import SecretDocument
 
@@ -85,33 +85,29 @@ class SecretTokenStore:
 
     async def create(self, name: str, record: TokenRecord) -> StoredToken | None:
         try:
-            stored = await self._api.request(
-                "POST", secrets_path(self.namespace), query={"fieldManager": OPERATOR_MANAGER}, body=self._body(name, record)
-            )
+            stored = await self._api.create(SECRETS, self._body(name, record), manager=OPERATOR_MANAGER)
         except Conflict:
             return None
         return StoredToken(name, record, stored["metadata"]["resourceVersion"])
 
     async def read(self, name: str) -> StoredToken | None:
         try:
-            return _read(await get_secret(self._api, self.namespace, name))
+            return _read(await self._api.get(SECRETS, (self.namespace, name)))
         except NotFound:
             return None
 
     async def replace(self, stored: StoredToken, record: TokenRecord) -> StoredToken:
         body = self._body(stored.name, record)
         body["metadata"]["resourceVersion"] = stored.version
-        path = secrets_path(self.namespace, stored.name)
-        answer = await self._api.request("PUT", path, query={"fieldManager": OPERATOR_MANAGER}, body=body)
-        return StoredToken(stored.name, record, answer["metadata"]["resourceVersion"])
+        written = await self._api.replace(SECRETS, body, manager=OPERATOR_MANAGER)
+        return StoredToken(stored.name, record, written["metadata"]["resourceVersion"])
 
     async def delete(self, stored: StoredToken) -> None:
-        await delete_object(self._api, secrets_path(self.namespace, stored.name), resource_version=stored.version)
+        await delete_if_same(self._api, SECRETS, (self.namespace, stored.name), resource_version=stored.version)
 
     async def list(self) -> list[StoredToken]:
-        query = {"fieldSelector": f"type={TOKEN_SECRET_TYPE}"}
-        found = await self._api.request("GET", secrets_path(self.namespace), query=query)
-        return [one for secret in found.get("items") or [] if (one := _read(secret)) is not None]
+        found = await list_all(self._api, Collection(SECRETS, self.namespace, field_selector=f"type={TOKEN_SECRET_TYPE}"))
+        return [one for secret in found if (one := _read(secret)) is not None]
 
     def _body(self, name: str, record: TokenRecord) -> Object:
         return {

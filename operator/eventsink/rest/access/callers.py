@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
-from eventsink.kube.client import Api, ApiError, Object
+from eventsink.kube.api import Api, ApiError, Object, Resource
 from eventsink.resources.names import GROUP, PLURAL
 from eventsink.rest.access.keys import PREFIX, KeyRecord, find
 from eventsink.rest.config import FailureSettings, KubernetesTokenSettings
@@ -143,9 +143,11 @@ class KubernetesReviews:
         return bool(allowed)
 
     async def _ask(self, group: str, kind: str, spec: Object) -> Object:
-        path = f"/apis/{group}/v1/{kind.lower()}s"
+        resource = Resource(group, "v1", f"{kind.lower()}s", kind, namespaced=False)
         try:
-            answer = await self._api.request("POST", path, body={"apiVersion": f"{group}/v1", "kind": kind, "spec": spec})
+            answer = await self._api.create(
+                resource, {"apiVersion": resource.api_version, "kind": kind, "metadata": {}, "spec": spec}
+            )
         except ApiError:
             raise Away("the API server, which knows this token, cannot be asked") from None
         return answer.get("status") or {}

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from eventsink.kube.client import MERGE_PATCH, Api, ApiError, Conflict, NotFound, Object
-from eventsink.kube.objects import get_secret, secret_data, secrets_path
+from eventsink.kube.api import SECRETS, Api, ApiError, Conflict, NotFound, Object
+from eventsink.kube.secrets import secret_data
 from eventsink.rest.access.keys import MAX_KEYS, KeyRecord, read_records
 from eventsink.runtime.files import write_private
 
@@ -44,7 +44,7 @@ class KeyStore(Protocol):
 
 
 class SecretKeyStore:
-    """Records as the data of a Secret, one key each, so that two who write at once do not undo each other."""
+    """Records as the data of a Secret, one key each; two that write at once do not undo each other."""
 
     def __init__(self, api: Api, namespace: str, name: str) -> None:
         self._api = api
@@ -53,7 +53,7 @@ class SecretKeyStore:
 
     async def records(self) -> dict[str, KeyRecord]:
         try:
-            return records_of(await get_secret(self._api, self._namespace, self._name))
+            return records_of(await self._api.get(SECRETS, (self._namespace, self._name)))
         except NotFound:
             return {}
         except ApiError as error:
@@ -74,7 +74,7 @@ class SecretKeyStore:
                 "data": data,
             }
             try:
-                await self._api.request("POST", secrets_path(self._namespace), body=body)
+                await self._api.create(SECRETS, body)
             except Conflict:
                 await self._patch(data)
         except ApiError as error:
@@ -89,12 +89,17 @@ class SecretKeyStore:
             raise self._error(error) from None
 
     async def _patch(self, data: Mapping[str, str | None]) -> bool:
-        path = secrets_path(self._namespace, self._name)
-        try:
-            await self._api.request("PATCH", path, body={"data": dict(data)}, content_type=MERGE_PATCH)
-        except NotFound:
-            return False
-        return True
+        """Change some records (None: remove it); whether there is such a Secret."""
+        while True:
+            try:
+                secret = await self._api.get(SECRETS, (self._namespace, self._name))
+                new = {key: value for key, value in {**(secret.get("data") or {}), **data}.items() if value is not None}
+                await self._api.replace(SECRETS, {**secret, "data": new})
+            except NotFound:
+                return False
+            except Conflict:
+                continue  # somebody else changed it meanwhile, so that this ends
+            return True
 
     def _error(self, error: ApiError) -> KeyStoreError:
         return KeyStoreError(f"the Secret {self._namespace}/{self._name} cannot be used: {error}")

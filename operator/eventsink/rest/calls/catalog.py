@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from eventsink.kube.client import Object
-from eventsink.kube.reflector import Key
+from eventsink.kube.api import Key, Object
 from eventsink.resources.names import TENANT_LABEL
 from eventsink.rest.calls.responses import created_at
 from eventsink.rest.errors import Conflicting, InvalidRequest

@@ -13,12 +13,11 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from eventsink.kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object
-from eventsink.kube.objects import custom_path, secrets_path
+from eventsink.kube.api import SECRETS, Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, key_of
 from eventsink.resources.eventsink import read_object
-from eventsink.resources.names import API_VERSION, GROUP, KIND, MANAGED_BY_LABEL, PLURAL, REST_MANAGER, VERSION
+from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND, MANAGED_BY_LABEL, REST_MANAGER
 from eventsink.rest.access.callers import Caller, Verb
 from eventsink.rest.calls.catalog import Catalog, order, tenant_of
 from eventsink.rest.calls.managers import managed_by
@@ -68,7 +67,7 @@ BACKOFF = Backoff(first=0.2, longest=1.0)
 UPDATE_BACKOFF = Backoff(first=0.2, longest=1.0, jitter=1.0)
 GONE = "there is no sink with this id"
 
-_SINKS = (GROUP, VERSION, PLURAL)
+T = TypeVar("T")
 _DENIED = re.compile(r"denied the request: (.*)", re.DOTALL)
 """What an admission webhook of somebody else says."""
 
@@ -173,7 +172,7 @@ class Facade:
         self._check_here()
         known = await self._known(caller, verb, uid)
         try:
-            obj = await self._again(lambda: self._api.request("GET", _path(known)))
+            obj = await self._again(lambda: self._api.get(EVENTSINKS, key_of(known)))
         except ApiError as error:
             raise _refusal(error, GONE, Unknown) from None
         if obj["metadata"]["uid"] != uid or obj["metadata"].get("deletionTimestamp") or tenant_of(obj) != tenant_of(known):
@@ -275,17 +274,15 @@ class Facade:
             "metadata": {"name": name, "namespace": namespace, "labels": MANAGED_LABEL, "annotations": notes},
             "spec": change.spec,
         }
-        collection = custom_path(*_SINKS, namespace)
-        query = {"fieldManager": FIELD_MANAGER}
         gone = "tenant_id: the namespace of the tenant is gone"
         for attempt in range(ATTEMPTS):
             try:
-                return await self._api.request("POST", collection, query=query, body=body), True
+                return await self._api.create(EVENTSINKS, body, manager=FIELD_MANAGER), True
             except ApiError as error:
                 failed = error
             if isinstance(failed, Conflict):
                 try:
-                    made = await self._again(lambda: self._api.request("GET", f"{collection}/{name}"))
+                    made = await self._again(lambda: self._api.get(EVENTSINKS, (namespace, name)))
                 except NotFound:
                     pass  # deleted meanwhile
                 except ApiError as error:
@@ -331,9 +328,8 @@ class Facade:
             "immutable": True,
             "data": {key: base64.b64encode(value.encode()).decode() for key, value in change.values.items()},
         }
-        query = {"fieldManager": FIELD_MANAGER}
         try:
-            await self._again(lambda: self._api.request("POST", secrets_path(metadata["namespace"]), query=query, body=body))
+            await self._again(lambda: self._api.create(SECRETS, body, manager=FIELD_MANAGER))
         except Conflict:
             return False  # made by the attempt before, or by the request before with the same Idempotency-Key
         except ApiError as error:
@@ -368,7 +364,7 @@ class Facade:
                     await self._keep_values(obj, change)
                     secret = change.secret
                 new = {**obj, "spec": change.spec}
-                written = await self._api.request("PUT", _path(obj), query={"fieldManager": FIELD_MANAGER}, body=new)
+                written = await self._api.replace(EVENTSINKS, new, manager=FIELD_MANAGER)
             except Conflict:
                 await asyncio.sleep(UPDATE_BACKOFF.wait(attempt + 1))
                 continue
@@ -444,13 +440,12 @@ class Facade:
 
     async def _remove(self, obj: Object) -> bool:
         """Delete the EventSink, if it is still the same, and its Secrets; whether it was there."""
-        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": obj["metadata"]["uid"]}}
         lost = False
 
-        async def ask() -> Object:
+        async def ask() -> None:
             nonlocal lost
             try:
-                return await self._api.request("DELETE", _path(obj), body=body)
+                await self._api.delete(EVENTSINKS, key_of(obj), uid=obj["metadata"]["uid"])
             except ApiError as error:
                 lost = lost or _perhaps_done(error)
                 raise
@@ -470,7 +465,7 @@ class Facade:
         """Delete Secrets of the sink; those that could not be deleted go with the sink, which owns them."""
         for name in names:
             try:
-                await self._api.request("DELETE", secrets_path(obj["metadata"]["namespace"], name))
+                await self._api.delete(SECRETS, (obj["metadata"]["namespace"], name))
             except NotFound:
                 pass
             except ApiError as error:
@@ -495,7 +490,7 @@ class Facade:
         _told("a test alert was sent", caller, obj, delivered=result.delivered)
         return result
 
-    async def _again(self, ask: Callable[[], Awaitable[Object]]) -> Object:
+    async def _again(self, ask: Callable[[], Awaitable[T]]) -> T:
         """An answer to a request that may be sent again.
 
         Raises
@@ -557,10 +552,6 @@ def _observed(written: Object) -> Callable[[Object], bool]:
 
 def _written(obj: Object, signing: str | None) -> Written:
     return Written(ChangedSink(event_sink=answer_of(obj), signing_secret=signing), etag(obj))
-
-
-def _path(obj: Object) -> str:
-    return custom_path(*_SINKS, obj["metadata"]["namespace"], obj["metadata"]["name"])
 
 
 def _digest(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eventsink.kube.client import Object
+from eventsink.kube.api import Object
 
 FILE_ANNOTATION = "eventsink.dev/file"
 """Standalone: the file that the EventSink stands in."""

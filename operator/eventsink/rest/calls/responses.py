@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from eventsink.kube.client import Object
+from eventsink.kube.api import Object
 from eventsink.resources.eventsink import EventSinkObject, read_object
 from eventsink.resources.status import DELIVERING, READY, STALLED, EventSinkStatus
 from eventsink.rest.calls.specs import kind_of, rest_sentence, snake

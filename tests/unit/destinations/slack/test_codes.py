@@ -21,7 +21,7 @@ from eventsink.destinations.slack.codes import (
     renewal_due,
 )
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, token_name
-from eventsink.kube.client import Conflict, Unavailable
+from eventsink.kube.api import Conflict, Unavailable
 from eventsink.runtime.backoff import Backoff
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.guarded import guarded_session

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from eventsink.kube.client import JSON, Api, Object, Unavailable
+from eventsink.kube.api import Api, Object, Resource, Unavailable
 from eventsink.rest.access.callers import MAX_REVIEWS_UNDER_WAY, Doorkeeper, KubernetesReviews
 from eventsink.rest.config import FailureSettings, KubernetesTokenSettings
 from eventsink.rest.errors import Away, TooMany, Unauthenticated
@@ -17,37 +17,24 @@ USER = {"username": "system:serviceaccount:ci:bot", "uid": "u-1", "groups": ["sy
 KNOWN = {"authenticated": True, "user": USER, "audiences": ["eventsink-rest"]}
 
 
-class ApiServer(Api):
-    """Answers reviews."""
+class ApiServer:
+    """Responds to reviews."""
 
     def __init__(self, token_status: Mapping[str, Any] | None = None, allowed: bool = True) -> None:
         self.token_status = token_status
         self.allowed = allowed
         self.asked: list[Object] = []
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-    ) -> Object:
-        assert body is not None
-        assert (method, path.rsplit("/", 1)[-1]) == ("POST", f"{body['kind'].lower()}s")
-        self.asked.append(body)
+    async def create(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        assert (resource.plural, resource.kind) == (f"{obj['kind'].lower()}s", obj["kind"])
+        self.asked.append(obj)
         if self.token_status is None:
             raise Unavailable(0, "Unavailable", "no answer")
-        return {"status": self.token_status if body["kind"] == "TokenReview" else {"allowed": self.allowed}}
-
-    async def close(self) -> None:
-        pass
+        return {"status": self.token_status if obj["kind"] == "TokenReview" else {"allowed": self.allowed}}
 
 
 def reviews(server: ApiServer, **settings: Any) -> KubernetesReviews:
-    return KubernetesReviews(server, KubernetesTokenSettings(enabled=True, **settings))
+    return KubernetesReviews(cast(Api, server), KubernetesTokenSettings(enabled=True, **settings))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +82,7 @@ async def test_what_it_may_do_is_asked_with_all_that_is_known_of_the_user(allowe
 
 async def test_a_verdict_counts_for_a_while_and_not_for_another_question() -> None:
     server, now = ApiServer(KNOWN), [0.0]
-    asked = KubernetesReviews(server, KubernetesTokenSettings(enabled=True, cache=10.0), clock=lambda: now[0])
+    asked = KubernetesReviews(cast(Api, server), KubernetesTokenSettings(enabled=True, cache=10.0), clock=lambda: now[0])
     caller = await asked.caller("t")
     assert caller is not None
     for _ in range(3):
@@ -114,15 +101,15 @@ async def test_a_verdict_counts_for_a_while_and_not_for_another_question() -> No
 async def test_tokens_of_callers_that_nobody_knows_are_looked_at_a_few_at_a_time() -> None:
     server = ApiServer({})
     waiting, going_on = 0, asyncio.Event()
-    real = server.request
+    real = server.create
 
-    async def slow(method: str, path: str, **more: Any) -> Object:
+    async def slow(resource: Resource, obj: Object, *, manager: str = "") -> Object:
         nonlocal waiting
         waiting += 1
         await going_on.wait()
-        return await real(method, path, **more)
+        return await real(resource, obj)
 
-    server.request = slow  # type: ignore[method-assign]
+    server.create = slow  # type: ignore[method-assign]
     keeper = Doorkeeper(FailureSettings(), dict, reviews(server))
 
     async def knock(number: int, address: str) -> str:

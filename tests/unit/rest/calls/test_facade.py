@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytest
 
-from eventsink.kube.client import JSON, Api, ApiError, Conflict, Forbidden, Object, Unavailable
-from eventsink.kube.objects import apply_status, custom_path
-from eventsink.kube.reflector import Key
-from eventsink.resources.names import GROUP, PLURAL, VERSION
+from eventsink.kube.api import SECRETS, Api, ApiError, Conflict, Forbidden, Key, Object, Resource, Unavailable
+from eventsink.resources.names import EVENTSINKS
 from eventsink.rest.access.callers import KeyCaller
 from eventsink.rest.access.keys import make_key
 from eventsink.rest.calls import facade as module
@@ -26,6 +24,7 @@ from eventsink.runtime.backoff import Backoff
 from eventsink.standalone.made import MadeSinks
 from eventsink.standalone.objects import LocalObjects
 
+T = TypeVar("T")
 LOST = "lost"
 """The request is carried out, and its answer does not come."""
 DOWN = Unavailable(0, "Unavailable", "no answer")
@@ -41,37 +40,37 @@ REQUEST = CreateRequest.model_validate(
 )
 
 
-class Troubled(Api):
+class Troubled:
     """Plays troubles before it asks the objects of this process."""
 
     def __init__(self, objects: LocalObjects) -> None:
         self._objects = objects
         self.troubles: list[tuple[str, str, str | ApiError]] = []
-        """Method, part of the path, and what goes wrong: each once, in order."""
+        """Method, kind of objects, and what goes wrong: each once, in order."""
         self.asked: list[str] = []
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-    ) -> Object:
-        self.asked.append(f"{method} {path.rsplit('/', 2)[-2 if method != 'POST' else -1]}")
-        for index, (verb, part, trouble) in enumerate(self.troubles):
-            if verb == method and part in path:
+    async def get(self, resource: Resource, key: Key) -> Object:
+        return await self._trouble("GET", resource, lambda: self._objects.get(resource, key))
+
+    async def create(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        return await self._trouble("POST", resource, lambda: self._objects.create(resource, obj, manager=manager))
+
+    async def replace(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        return await self._trouble("PUT", resource, lambda: self._objects.replace(resource, obj, manager=manager))
+
+    async def delete(self, resource: Resource, key: Key, *, uid: str = "", resource_version: str = "") -> None:
+        await self._trouble("DELETE", resource, lambda: self._objects.delete(resource, key, uid=uid))
+
+    async def _trouble(self, method: str, resource: Resource, call: Callable[[], Awaitable[T]]) -> T:
+        self.asked.append(f"{method} {resource.plural}")
+        for index, (verb, plural, trouble) in enumerate(self.troubles):
+            if verb == method and plural == resource.plural:
                 del self.troubles[index]
                 if isinstance(trouble, ApiError):
                     raise trouble
-                await self._objects.request(method, path, query=query, body=body)
+                await call()
                 raise TIMED_OUT if trouble == DONE_AND_TIMED_OUT else DOWN
-        return await self._objects.request(method, path, query=query, body=body)
-
-    async def close(self) -> None:
-        pass
+        return await call()
 
 
 READY = {"type": "Ready", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
@@ -106,7 +105,7 @@ class World:
         self.objects.watch_sinks(self._judge)
         self.away: str | None = None
         settings = FacadeSettings(create_wait=1.0)
-        self.facade = Facade(settings, self.api, self.catalog, away=lambda: self.away, tester=None)
+        self.facade = Facade(settings, cast(Api, self.api), self.catalog, away=lambda: self.away, tester=None)
         self.caller = KeyCaller(make_key("test", ("acme",), datetime.now(UTC))[1])
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -132,11 +131,13 @@ class World:
         }
         stalled = {**ready, "type": "Stalled", "status": "False" if good else "True"}
         conditions = [{**one, "lastTransitionTime": "2026-01-01T00:00:00Z"} for one in (ready, stalled)]
-        body = {"metadata": {"name": key[1]}, "status": {"observedGeneration": generation, "conditions": conditions}}
+        body = {
+            "metadata": {"namespace": key[0], "name": key[1]},
+            "status": {"observedGeneration": generation, "conditions": conditions},
+        }
 
         async def tell() -> None:
-            path = custom_path(GROUP, VERSION, PLURAL, *key)
-            await apply_status(self.objects, path, body, manager="operator")
+            await self.objects.apply(EVENTSINKS, body, manager="operator", subresource="status")
 
         task = asyncio.get_running_loop().create_task(tell())
         self._tasks.add(task)
@@ -287,10 +288,9 @@ async def test_a_sink_that_was_made_anew_under_the_name_is_another_one(world: Wo
     uid = await world.make()
     (key,) = world.objects.sinks
     known = world.objects.sinks[key]
-    path = custom_path(GROUP, VERSION, PLURAL, *key)
     world.objects._listeners.clear()  # the watch is behind
-    await world.objects.request("DELETE", path)
-    await world.objects.request("POST", custom_path(GROUP, VERSION, PLURAL, "acme"), body={**known, "status": {}})
+    await world.objects.delete(EVENTSINKS, key)
+    await world.objects.create(EVENTSINKS, {**known, "status": {}})
     for call in (world.facade.get(world.caller, uid), world.facade.delete(world.caller, uid), world.update(uid, name="x")):
         with pytest.raises(Unknown):
             await call
@@ -359,12 +359,8 @@ async def test_a_sink_of_before_is_not_taken_away_by_the_request_that_made_it(
     made = await world.facade.create(world.caller, PLAIN, "k")
     (key,) = world.objects.sinks
     status = {"observedGeneration": 1, "conditions": refusal("HostDenied")}
-    await apply_status(
-        world.objects,
-        custom_path(GROUP, VERSION, PLURAL, *key),
-        {"metadata": {"name": key[1]}, "status": status},
-        manager="operator",
-    )
+    body = {"metadata": {"namespace": key[0], "name": key[1]}, "status": status}
+    await world.objects.apply(EVENTSINKS, body, manager="operator", subresource="status")
     monkeypatch.setattr(module, "YOUNG_SECONDS", -1.0)  # it was made long ago
     for trouble in (None, DOWN):
         world.api.troubles = [("POST", "eventsinks", trouble)] if trouble else []
@@ -395,8 +391,8 @@ async def test_a_generated_secret_that_a_kill_kept_from_being_made_is_made_and_s
     assert first.answer.signing_secret is not None
     again = await world.facade.create(world.caller, GENERATES, "k")
     assert again.answer.signing_secret is None, "it is shown once"
-    ((namespace, name),) = world.secrets
-    await world.objects.request("DELETE", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    (key,) = world.secrets
+    await world.objects.delete(SECRETS, key)
     healed = await world.facade.create(world.caller, GENERATES, "k")
     assert healed.answer.event_sink.id == first.answer.event_sink.id
     assert healed.answer.signing_secret not in (None, first.answer.signing_secret)
@@ -421,7 +417,7 @@ async def test_a_sink_that_others_delete_at_this_moment_does_not_come_back(world
     while not world.objects.sinks:
         await asyncio.sleep(0)
     (key,) = world.objects.sinks
-    await world.objects.request("DELETE", custom_path(GROUP, VERSION, PLURAL, *key))
+    await world.objects.delete(EVENTSINKS, key)
     with pytest.raises(Conflicting, match="deleted"):
         await making
     assert (await world.facade.list_sinks(world.caller, "acme")).event_sinks == []
@@ -440,14 +436,13 @@ async def test_at_the_end_of_the_process_nothing_is_waited_for(world: World) -> 
 async def test_an_update_that_cannot_read_the_sink_again_leaves_no_secret(world: World) -> None:
     uid = await world.make()
     world.api.troubles = [("PUT", "eventsinks", CONFLICT)]
-    real = world.api.request
+    real = world.api.replace
 
-    async def request(method: str, path: str, **more: Any) -> Object:
-        if method == "PUT":
-            world.api.troubles += [("GET", "eventsinks", DOWN)] * module.ATTEMPTS
-        return await real(method, path, **more)
+    async def replace(resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        world.api.troubles += [("GET", "eventsinks", DOWN)] * module.ATTEMPTS
+        return await real(resource, obj, manager=manager)
 
-    world.api.request = request  # type: ignore[method-assign]
+    world.api.replace = replace  # type: ignore[method-assign]
     with pytest.raises(Away):
         await world.update(uid, event_sink_args=SIGNED)
     assert world.left == (1, 1)

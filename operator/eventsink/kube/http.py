@@ -1,4 +1,4 @@
-"""Requests to the API server: raw objects as dicts, a timeout on each, errors as classes.
+"""An API server over HTTP: raw objects as dicts, a timeout on each request, errors as classes.
 
 The official client brings configuration, credentials and their renewal; its typed models stay unused, since a watch of thousands of
 Secrets in them takes three times the memory.
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import aiohttp
@@ -21,17 +21,33 @@ import kubernetes.aio.client
 import kubernetes.aio.config
 from pydantic import Field
 
+from eventsink.kube.api import (
+    PAGE,
+    Api,
+    ApiError,
+    Collection,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    Key,
+    NotFound,
+    Object,
+    ObjectList,
+    Resource,
+    Unavailable,
+    WatchEvent,
+    key_of,
+)
 from eventsink.runtime.settings import ConfigurationError, Seconds, Settings
 
 JSON = "application/json"
-MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+SILENCE_SECONDS = 90.0
+"""Without a byte for so long (bookmarks come each minute), a watch is considered dead."""
 IN_CLUSTER_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-
-Object = dict[str, Any]
-"""A Kubernetes object as the API server writes it."""
 
 
 class KubernetesSettings(Settings):
@@ -43,41 +59,6 @@ class KubernetesSettings(Settings):
     """For one request."""
     connections: int = Field(default=16, ge=4)
     """Open at once."""
-
-
-class ApiError(Exception):
-    """The API server refused a request, or could not be asked. The text holds no part of the object."""
-
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        """HTTP status; 0: no answer."""
-        self.reason = reason
-        """`metav1.Status` reason, such as NotFound; `Unavailable`: no answer, or one that says to come again."""
-
-
-class NotFound(ApiError):
-    """404: the object, or its whole kind, is not there."""
-
-
-class Conflict(ApiError):
-    """409: it exists already, or was changed since it was read."""
-
-
-class Forbidden(ApiError):
-    """401 or 403: this ServiceAccount lacks a right."""
-
-
-class Invalid(ApiError):
-    """422 or 400: the object is not valid there."""
-
-
-class Gone(ApiError):
-    """410: the resourceVersion is too old; list again."""
-
-
-class Unavailable(ApiError):
-    """No answer in time, or 429, 5xx: the same request may succeed later."""
 
 
 _BY_STATUS = {400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
@@ -95,8 +76,8 @@ class Access:
     insecure: bool = False
 
 
-class Api:
-    """The API server, as one part of the program sees it. Make it with `connect`."""
+class HttpApi(Api):
+    """An API server over HTTP. Make it with `connect`."""
 
     def __init__(self, configuration: Any, settings: KubernetesSettings, user_agent: str) -> None:
         self._configuration = configuration
@@ -122,7 +103,64 @@ class Api:
             insecure=not configuration.verify_ssl,
         )
 
-    async def request(
+    async def get(self, resource: Resource, key: Key) -> Object:
+        return await self._request("GET", _path(resource, *key))
+
+    async def list(self, collection: Collection, *, limit: int = PAGE, continue_token: str = "") -> ObjectList:
+        query = {**_selectors(collection), "limit": str(limit)}
+        if continue_token:
+            query["continue"] = continue_token
+        accept = METADATA_LIST if collection.metadata_only else JSON
+        page = await self._request("GET", _path(collection.resource, collection.namespace), query=query, accept=accept)
+        metadata = page["metadata"]
+        return ObjectList(page.get("items") or [], metadata["resourceVersion"], metadata.get("continue") or "")
+
+    @asynccontextmanager
+    async def watch(
+        self, collection: Collection, *, resource_version: str, seconds: int
+    ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
+        query = {
+            **_selectors(collection),
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(seconds),
+        }
+        accept = METADATA if collection.metadata_only else JSON
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.request_timeout, sock_read=SILENCE_SECONDS)
+        path = _path(collection.resource, collection.namespace)
+        try:
+            response = await self._send("GET", path, query, None, JSON, accept, timeout)
+            try:
+                if response.status >= 400:
+                    raise api_error(response.status, await response.read())
+                yield _events(response.response)
+            finally:
+                response.response.close()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unavailable(error) from None
+
+    async def create(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        return await self._request(
+            "POST", _path(resource, obj["metadata"].get("namespace", "")), query=_field_manager(manager), body=obj
+        )
+
+    async def replace(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        return await self._request("PUT", _path(resource, *key_of(obj)), query=_field_manager(manager), body=obj)
+
+    async def apply(self, resource: Resource, obj: Object, *, manager: str, subresource: Literal["", "status"] = "") -> Object:
+        path = _path(resource, *key_of(obj)) + (f"/{subresource}" if subresource else "")
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._request("PATCH", path, query=query, body=obj, content_type=APPLY_PATCH)
+
+    async def delete(self, resource: Resource, key: Key, *, uid: str = "", resource_version: str = "") -> None:
+        preconditions = {name: value for name, value in (("uid", uid), ("resourceVersion", resource_version)) if value}
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if preconditions:
+            body["preconditions"] = preconditions
+        await self._request("DELETE", _path(resource, *key), body=body)
+
+    async def _request(
         self,
         method: str,
         path: str,
@@ -132,13 +170,6 @@ class Api:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Object:
-        """One request and its answer.
-
-        Raises
-        ------
-        ApiError
-            One of its classes.
-        """
         timeout = aiohttp.ClientTimeout(total=self._settings.request_timeout)
         try:
             response = await self._send(method, path, query, body, content_type, accept, timeout)
@@ -149,23 +180,6 @@ class Api:
             raise api_error(response.status, data)
         result: Object = json.loads(data)
         return result
-
-    @asynccontextmanager
-    async def stream(
-        self, path: str, *, query: Mapping[str, str], accept: str, silence: float
-    ) -> AsyncIterator[AsyncIterator[Object]]:
-        """A watch: its events as they come. Ends with an `Unavailable` after `silence` seconds without any byte."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.request_timeout, sock_read=silence)
-        try:
-            response = await self._send("GET", path, query, None, JSON, accept, timeout)
-            try:
-                if response.status >= 400:
-                    raise api_error(response.status, await response.read())
-                yield _lines(response.response)
-            finally:
-                response.response.close()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise unavailable(error) from None
 
     async def _send(
         self,
@@ -183,7 +197,7 @@ class Api:
         return await self._client.call_api(method, url, header_params=headers, body=body, _request_timeout=timeout)
 
 
-async def connect(settings: KubernetesSettings, part: str) -> Api:
+async def connect(settings: KubernetesSettings, part: str) -> HttpApi:
     """Read the configuration; sends nothing yet.
 
     Raises
@@ -202,24 +216,49 @@ async def connect(settings: KubernetesSettings, part: str) -> Api:
         where = settings.kubeconfig or "the pod's ServiceAccount and the user's kubeconfig"
         raise ConfigurationError(f"kubernetes: no access to a cluster: {where} cannot be used ({type(error).__name__})") from None
     configuration.connection_pool_maxsize = settings.connections
-    return Api(configuration, settings, f"eventsink-{part}/{metadata.version('eventsink')}")
+    return HttpApi(configuration, settings, f"eventsink-{part}/{metadata.version('eventsink')}")
 
 
 def api_error(status: int, data: bytes) -> ApiError:
-    """The error that an answer tells."""
+    """The error that a response with that body means."""
     try:
-        told = json.loads(data)
-        reason, message = str(told.get("reason") or "Unknown"), str(told.get("message") or "")
+        said = json.loads(data)
+        reason, message = str(said.get("reason") or "Unknown"), str(said.get("message") or "")
     except (ValueError, AttributeError):
         reason, message = "Unknown", ""
     kind = _BY_STATUS.get(status, Unavailable if status == 429 or status >= 500 else ApiError)
-    return kind(status, reason, message or f"the API server answered {status}")
+    return kind(status, reason, message or f"the API server responded with {status}")
 
 
 def unavailable(error: BaseException) -> Unavailable:
-    """No answer came."""
-    what = "no answer in time" if isinstance(error, TimeoutError | asyncio.TimeoutError) else type(error).__name__
+    """No response came."""
+    what = "no response in time" if isinstance(error, TimeoutError | asyncio.TimeoutError) else type(error).__name__
     return Unavailable(0, "Unavailable", f"the API server cannot be reached: {what}")
+
+
+def _path(resource: Resource, namespace: str = "", name: str = "") -> str:
+    root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    return f"{root}{scope}/{resource.plural}" + (f"/{name}" if name else "")
+
+
+def _selectors(collection: Collection) -> dict[str, str]:
+    query = {"labelSelector": collection.label_selector, "fieldSelector": collection.field_selector}
+    return {name: value for name, value in query.items() if value}
+
+
+def _field_manager(manager: str) -> dict[str, str]:
+    return {"fieldManager": manager} if manager else {}
+
+
+async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[WatchEvent]:
+    async for line in _lines(response):
+        kind, obj = line["type"], line["object"]
+        if kind == "ERROR":
+            if obj.get("code") == 410:
+                raise Gone(410, "Expired", "the watch is too old")
+            raise Unavailable(int(obj.get("code") or 500), "Unavailable", "the watch ended with an error")
+        yield WatchEvent(kind, obj)
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[Object]:

@@ -1,4 +1,4 @@
-"""Credentials, as they are handed to a client of another library."""
+"""Credentials, as they are handed to a client of another library, and responses as errors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import trustme
 import yaml
 from kubernetes.aio.config import incluster_config
 
-from eventsink.kube import client
-from eventsink.kube.client import KubernetesSettings, connect
+from eventsink.kube import http
+from eventsink.kube.api import Forbidden, Gone, Invalid, NotFound, Unavailable
+from eventsink.kube.http import KubernetesSettings, api_error, connect
 
 
 async def test_a_pods_token_is_handed_on_without_its_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +19,7 @@ async def test_a_pods_token_is_handed_on_without_its_scheme(tmp_path: Path, monk
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.crt"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
-    monkeypatch.setattr(client, "IN_CLUSTER_TOKEN", tmp_path / "token")
+    monkeypatch.setattr(http, "IN_CLUSTER_TOKEN", tmp_path / "token")
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
     api = await connect(KubernetesSettings(), "test")
@@ -45,3 +46,23 @@ async def test_a_kubeconfigs_token_is_handed_on_without_its_scheme(tmp_path: Pat
     finally:
         await api.close()
     assert (access.server, access.token) == ("https://127.0.0.1:1", "a.b.c")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (404, NotFound),
+        (403, Forbidden),
+        (401, Forbidden),
+        (410, Gone),
+        (422, Invalid),
+        (429, Unavailable),
+        (500, Unavailable),
+        (503, Unavailable),
+    ],
+)
+def test_responses_become_errors_by_their_status(status: int, kind: type[Exception]) -> None:
+    for body in (b'{"reason":"R","message":"M"}', b"<html>", b"[]", b""):
+        error = api_error(status, body)
+        assert type(error) is kind
+        assert str(error)

@@ -1,0 +1,57 @@
+"""Applies statuses, also where an older CRD does not know all of their fields: the conditions are written all the same."""
+
+from __future__ import annotations
+
+from eventsink.kube.api import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Resource
+from eventsink.runtime.logs import get_logger
+
+CORE_FIELDS = ("observedGeneration", "conditions")
+"""Status fields that every version of the CRD has."""
+
+
+class StatusApplier:
+    """Writes the status of objects of one kind, as one field manager."""
+
+    def __init__(self, api: Api, resource: Resource, manager: str) -> None:
+        self._api = api
+        self._resource = resource
+        self._manager = manager
+        self.complete = True
+        """Whether the CRD has all fields; False: only the core fields are written."""
+
+    async def apply(self, obj: Object) -> Object:
+        """Make the fields of `obj["status"]` this manager's, and remove all others that were its own.
+
+        Parameters
+        ----------
+        obj
+            apiVersion, kind, metadata and status. With a metadata.resourceVersion that is not the current one it is a Conflict.
+
+        Raises
+        ------
+        ApiError
+            Nothing was written.
+        """
+        if not self.complete:
+            return await self._apply(_core(obj))
+        try:
+            return await self._apply(obj)
+        except (NotFound, Conflict, Forbidden):
+            raise
+        except ApiError as error:
+            # The API server responds with 500 to a field that the CRD does not know.
+            if error.status != 500 and not isinstance(error, Invalid):
+                raise
+            reason = str(error)
+        applied = await self._apply(_core(obj))
+        if self.complete:
+            self.complete = False
+            get_logger().warning("the CRD lacks fields of the status: apply the CRD of this version", reason=reason)
+        return applied
+
+    async def _apply(self, obj: Object) -> Object:
+        return await self._api.apply(self._resource, obj, manager=self._manager, subresource="status")
+
+
+def _core(obj: Object) -> Object:
+    return {**obj, "status": {name: value for name, value in obj["status"].items() if name in CORE_FIELDS}}

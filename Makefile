@@ -9,7 +9,7 @@ STAMP := $(VENV)/.made
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv lock lint format types crds test bench check controlplane
+.PHONY: help demo venv lock lint format types crds pictures test bench check controlplane
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -45,6 +45,10 @@ types: $(STAMP) ## mypy, strict
 
 crds: $(STAMP) ## the CRD, from the models
 	@$(BIN)/python -m eventsink.resources.crd crds
+
+pictures: $(STAMP) ## the pictures of the README; the recording is made by running the demo
+	@$(BIN)/python scripts/draw_alert_path.py
+	@$(BIN)/python scripts/record_demo.py
 
 controlplane: $(STAMP) ## the control plane of the tests: found, or built once (about six minutes)
 	@$(BIN)/python -m tests.controlplane build

@@ -1,8 +1,8 @@
-"""The story, told while it happens.
+"""EventSink at work, step by step; every statement with a mark in front is checked.
 
     python -m demo [--cluster] [--keep]
 
-Exit status 0 only if everything that it tells of really happened.
+Exit status 0 only if every check passed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import standardwebhooks
 
-from demo.draw import aside, fact, message, paint, say, step
+from demo.draw import aside, check, message, paint, say, step
 from demo.installation import Cluster, Installation, Standalone
 from tests.support.parts import alert, notification, request
 from tests.support.receiver import Received, Receiver
@@ -33,13 +33,13 @@ from tests.support.waiting import wait_until
 PAYLOADS = Path(__file__).parent / "payloads"
 COUNTED = 200
 POSTERS = 8
-LOOK_SECONDS = 0.3
-"""Between two looks at what arrived, while it is kept running."""
+POLL_SECONDS = 0.3
+"""Between two polls for new messages, while the demo is kept running."""
 CRASHING = "KubePodCrashLooping"
 
 
 class Story:
-    """What happens, step by step; `failed` holds what did not."""
+    """The steps; `failed` holds the checks that did not pass."""
 
     def __init__(self, installation: Installation, slack: Slack, receiver: Receiver) -> None:
         self._installation = installation
@@ -47,13 +47,13 @@ class Story:
         self._receiver = receiver
         self._signing = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
         self._steps = 0
-        self.facts = 0
+        self.checks = 0
         self.failed: list[str] = []
 
-    def tell(self) -> None:
-        """The whole story."""
+    def run(self) -> None:
+        """Every step, in order."""
         self.start()
-        self.refuse()
+        self.reject()
         self.fire()
         self.keep_tenants_apart()
         self.fail_twice()
@@ -71,54 +71,55 @@ class Story:
                 "SLACK_TOKEN": self._slack.issue_token("T0DEMO"),
             }
         )
-        self._fact("all sinks are ready", True)
+        self._check("all sinks are ready", True)
 
-    def refuse(self) -> None:
-        self._step("Somebody writes a manifest that cannot work")
-        sentence = self._installation.refuse()
-        say(f"   {paint(sentence or 'nothing was said', 'yellow')}")
-        self._fact("it is refused, with what to do", "set exactly one of slack and webhook" in sentence)
+    def reject(self) -> None:
+        self._step("Somebody writes a manifest with a mistake")
+        sentence = self._installation.reject()
+        aside(sentence or "(no error)", "yellow")
+        self._check("it is rejected, and the error says what to do", "set exactly one of slack and webhook" in sentence)
 
     def fire(self) -> None:
-        self._step("Alertmanager notifies: three pods of payments crash")
+        self._step("Alertmanager sends a notification: three pods in the namespace payments are crash-looping")
         self._send("crash-loop")
         [posted] = self._slack.wait_for(1, channel="incidents")
         message(posted.body, "incidents")
-        self._fact("one Slack message tells of all three", CRASHING in posted.text or CRASHING in json.dumps(posted.body))
+        self._check("one Slack message shows all three", CRASHING in posted.text or CRASHING in json.dumps(posted.body))
         arrived = self._receiver.wait_for(3, path="/incidents")
-        self._fact(f"the webhook got {len(arrived)} CloudEvents, each with a valid signature", all(map(self._verified, arrived)))
+        signed = all(map(self._verified, arrived))
+        self._check(f"the webhook received {len(arrived)} CloudEvents, each with a valid signature", signed)
         event = json.loads(arrived[0].body)
         aside(f"webhook-id: {arrived[0].headers['webhook-id']}   type: {event['type']}   severity: {event['severity']}")
 
     def keep_tenants_apart(self) -> None:
-        self._step("An alert of another tenant comes from the same Alertmanager")
+        self._step("The same Alertmanager sends an alert of another tenant")
         before = len(self._receiver.requests("/incidents")), len(self._slack.messages("incidents"))
         self._send("other-tenant")
         arrived = self._receiver.wait_for(1, path="/globex")
-        self._fact("globex got it", _names(arrived) == ["TargetDown"])
+        self._check("globex receives it", _names(arrived) == ["TargetDown"])
         after = len(self._receiver.requests("/incidents")), len(self._slack.messages("incidents"))
-        self._fact("acme, which asked for all that is critical, did not", before == after)
+        self._check("acme, which has a sink for everything critical, does not", before == after)
 
     def fail_twice(self) -> None:
-        self._step("A disk fills up, and the receiver is broken: 503, 503, then well again")
+        self._step("A disk fills up while the receiver is failing: 503, 503, then 200")
         self._receiver.answer(503, 503, 200, path="/disks")
         self._send("disk")
         arrived = self._receiver.wait_for(3, path="/disks")
         for number, one in enumerate(arrived, 1):
-            said = "200" if number == 3 else "503"
-            aside(f"attempt {number} after {one.time - arrived[0].time:4.1f} s: answered {said}")
+            status = "200" if number == 3 else "503"
+            aside(f"attempt {number} after {one.time - arrived[0].time:4.1f} s: {status}")
         ids = {one.headers["webhook-id"] for one in arrived}
-        self._fact("the third attempt arrived, under the same id as the first", len(ids) == 1 and len(arrived) == 3)
+        self._check("the third attempt is delivered, with the webhook-id of the first", len(ids) == 1 and len(arrived) == 3)
 
     def kill(self) -> None:
-        self._step(f"kill -9 while {COUNTED} alerts are on their way")
+        self._step(f"kill -9 while {COUNTED} alerts wait for delivery")
         self._receiver.answer(503, path="/counted")
         with ThreadPoolExecutor(POSTERS) as posters:
-            answers = list(posters.map(self._count, range(COUNTED)))
-        accepted = {number for number, status in enumerate(answers) if status == 200}
-        aside(f"{len(accepted)} were answered 200; the receiver answers 503 meanwhile")
+            statuses = list(posters.map(self._count, range(COUNTED)))
+        accepted = {number for number, status in enumerate(statuses) if status == 200}
+        aside(f"{len(accepted)} requests got a 200; the receiver responds 503 meanwhile")
         self._installation.kill()
-        aside("killed; started again on the same queue; the receiver is well")
+        aside("killed; restarted on the same queue; the receiver responds 200 again")
         self._receiver.answer(200, path="/counted")
         already = len(self._receiver.requests("/counted"))
         self._installation.restart()
@@ -128,18 +129,18 @@ class Story:
             return accepted - {int(json.loads(one.body)["data"]["labels"]["number"]) for one in seen}
 
         wait_until("all that was accepted", lambda: not missing(), deadline=60)
-        self._fact(f"all {len(accepted)} that were answered 200 arrived after the kill", len(accepted) == COUNTED)
-        self._fact("nothing became a dead letter", self._installation.deliveries("state=dead") == [])
+        self._check(f"all {len(accepted)} accepted alerts are delivered after the kill", len(accepted) == COUNTED)
+        self._check("there are no dead letters", self._installation.deliveries("state=dead") == [])
 
     def resolve(self) -> None:
-        self._step("The pods are well again")
+        self._step("The pods recover")
         before = len(self._slack.messages("incidents"))
         self._send("crash-loop-resolved")
         posted = self._slack.wait_for(before + 1, channel="incidents")[-1]
         message(posted.body, "incidents")
         arrived = self._receiver.wait_for(6, path="/incidents")[3:]
         types = {json.loads(one.body)["type"] for one in arrived}
-        self._fact("Slack and the webhook heard of the end, after the beginning", types == {"dev.eventsink.alert.resolved.v1"})
+        self._check("Slack and the webhook are notified that the alerts resolved", types == {"dev.eventsink.alert.resolved.v1"})
 
     def _count(self, number: int) -> int:
         one = notification(alert("Counted", namespace="shop", number=str(number)), group=f"counted-{number}")
@@ -148,8 +149,8 @@ class Story:
     def _send(self, name: str) -> None:
         body = (PAYLOADS / f"{name}.json").read_bytes()
         aside(f"POST {self._installation.url} < demo/payloads/{name}.json")
-        status, answer = request(self._installation.url, self._installation.token, body)
-        self._fact(f"answered {status} {json.dumps(answer)}: from now on it is in the queue on the disk", status == 200)
+        status, response = request(self._installation.url, self._installation.token, body)
+        self._check(f"{status} {json.dumps(response)}: it is in the queue on disk", status == 200)
 
     def _verified(self, one: Received) -> bool:
         try:
@@ -162,10 +163,10 @@ class Story:
         self._steps += 1
         step(self._steps, title)
 
-    def _fact(self, text: str, fine: bool) -> None:
-        self.facts += 1
-        fact(text, fine=fine)
-        if not fine:
+    def _check(self, text: str, passed: bool) -> None:
+        self.checks += 1
+        check(text, passed=passed)
+        if not passed:
             self.failed.append(text)
 
 
@@ -174,9 +175,9 @@ def _names(arrived: Sequence[Received]) -> list[str]:
 
 
 def play(installation: Installation, slack: Slack, receiver: Receiver) -> None:
-    """What can be tried while it is kept running, and what arrives meanwhile, until somebody ends it."""
+    """Commands to try while it is kept running, and what arrives meanwhile, until SIGINT or SIGTERM."""
     say()
-    say(paint("It goes on running. Ctrl-C ends it. Try, in another terminal:", "bold"))
+    say(paint("It keeps running until you press Ctrl-C. Try, in another terminal:", "bold"))
     say()
     say(f"  curl -H 'Authorization: Bearer {installation.token}' -d @demo/payloads/crash-loop.json {installation.url}")
     say(f"  curl -H 'Authorization: Bearer {installation.token}' -d @demo/payloads/disk.json {installation.url}")
@@ -186,24 +187,24 @@ def play(installation: Installation, slack: Slack, receiver: Receiver) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    told, arrived = len(slack.messages()), len(receiver.requests())
-    while not ended.wait(LOOK_SECONDS):
-        for posted in slack.messages()[told:]:
-            told += 1
+    shown, arrived = len(slack.messages()), len(receiver.requests())
+    while not ended.wait(POLL_SECONDS):
+        for posted in slack.messages()[shown:]:
+            shown += 1
             message(posted.body, posted.channel_name)
         for one in receiver.requests()[arrived:]:
             arrived += 1
             event = json.loads(one.body)
-            fact(
+            check(
                 f"{one.path}: {event['type']} {event['data']['name']} of {event['tenant']}, webhook-id {one.headers['webhook-id']}"
             )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Tell it; returns the exit status."""
+    """Run the demo; returns the exit status."""
     parser = argparse.ArgumentParser(prog="demo", description="Shows EventSink at work on this machine.")
     parser.add_argument("--cluster", action="store_true", help="on a real API server, with kubectl, instead of a folder")
-    parser.add_argument("--keep", action="store_true", help="leave it running at the end, to play with")
+    parser.add_argument("--keep", action="store_true", help="keep it running at the end, to play with")
     given: Any = parser.parse_args(arguments)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="eventsink-demo-") as name, Slack() as slack, Receiver() as receiver:
@@ -211,18 +212,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         installation: Installation = Cluster(folder, slack) if given.cluster else Standalone(folder, slack)
         story = Story(installation, slack, receiver)
         try:
-            story.tell()
+            story.run()
             say()
             if story.failed:
-                say(paint(f"{len(story.failed)} of {story.facts} did not happen:", "bold", "red"))
+                say(paint(f"{len(story.failed)} of {story.checks} checks failed:", "bold", "red"))
                 for text in story.failed:
                     say(f"   {text}")
             else:
-                say(
-                    paint(
-                        f"All {story.facts} happened, in {time.monotonic() - began:.0f} seconds. Next: README.md", "bold", "green"
-                    )
-                )
+                seconds = f"{time.monotonic() - began:.0f}"
+                say(paint(f"All {story.checks} checks passed in {seconds} seconds. Next: README.md", "bold", "green"))
             if given.keep:
                 play(installation, slack, receiver)
         finally:

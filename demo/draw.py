@@ -1,4 +1,4 @@
-"""Draws in a terminal what a person would see: the steps of the story, and Slack messages."""
+"""Prints the steps of the demo, and Slack messages as a person would see them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "
 
 
 def paint(text: str, *styles: str) -> str:
-    """The text in colour, where there is a terminal."""
+    """The text in colour, if standard output is a terminal."""
     return "".join(f"\033[{_CODES[style]}m" for style in styles) + text + "\033[0m" if _COLOUR else text
 
 
 def say(text: str = "") -> None:
-    """A line of the story."""
+    """One line of output."""
     print(text, flush=True)
 
 
@@ -31,15 +31,15 @@ def step(number: int, title: str) -> None:
     say(paint(f"{number}. {title}", "bold", "cyan"))
 
 
-def fact(text: str, *, fine: bool = True) -> None:
-    """Something that was checked."""
-    say(f"   {paint('✓', 'green') if fine else paint('✗', 'red')} {text}")
+def check(text: str, *, passed: bool = True) -> None:
+    """A statement that was checked, and whether it is true."""
+    say(f"   {paint('✓', 'green') if passed else paint('✗', 'red')} {text}")
 
 
-def aside(text: str) -> None:
-    """What explains."""
+def aside(text: str, style: str = "dim") -> None:
+    """An explanation, in as many lines as it needs."""
     for line in textwrap.wrap(text, WIDTH - 3):
-        say(paint(f"   {line}", "dim"))
+        say(paint(f"   {line}", style))
 
 
 def message(body: Mapping[str, Any], channel: str) -> None:

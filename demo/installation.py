@@ -19,7 +19,7 @@ from tests.support.processes import RunningProcess, eventsink
 from tests.support.slack import Slack
 
 SINKS = sorted((Path(__file__).parent / "sinks").glob("*.yaml"))
-REFUSED = Path(__file__).parent / "refused.yaml"
+INVALID = Path(__file__).parent / "invalid.yaml"
 VALIDATE_TIMEOUT_SECONDS = 60
 
 
@@ -27,16 +27,16 @@ class Installation(Protocol):
     """One way to run EventSink."""
 
     url: str
-    """Where alerts are sent."""
+    """Of the router's intake."""
     token: str
-    """Of the source, for the header Authorization."""
+    """Bearer token of the source."""
 
     def start(self, values: dict[str, str]) -> None:
         """Start, with the sample sinks, and return when all are ready."""
         ...
 
-    def refuse(self) -> str:
-        """What a person is told who applies a manifest that is wrong."""
+    def reject(self) -> str:
+        """The error for a manifest with a mistake; empty if it was accepted."""
         ...
 
     def kill(self) -> None:
@@ -48,20 +48,20 @@ class Installation(Protocol):
         ...
 
     def deliveries(self, query: str) -> list[dict[str, Any]]:
-        """What the admin API lists."""
+        """The deliveries that the admin API lists."""
         ...
 
     def close(self) -> None:
-        """End everything."""
+        """Stop everything."""
         ...
 
 
 def settings(slack: Slack) -> dict[str, Any]:
-    """What both ways need: loopback as a destination, the stand-in of Slack, and little patience."""
+    """Settings of both: loopback as a destination, the stand-in for Slack, and short waits."""
     return {
         "egress": {"allow": ["127.0.0.0/8"]},
         "slack": {"apiUrl": slack.api_url, "hookUrls": [slack.url]},
-        "state": {"haWindow": "10ms"},  # what is sent again by hand is no copy of a pair's other half
+        "state": {"haWindow": "10ms"},  # what is sent again by hand is no duplicate from the other half of a pair
         "dispatch": {"retry": {"first": "500ms", "longest": "2s", "sinkLongest": "1s"}},
     }
 
@@ -97,10 +97,11 @@ class Standalone:
         self.restart()
         self.token = (self._data / "alertmanager-token").read_text().strip()
 
-    def refuse(self) -> str:
-        aside(f"eventsink validate {REFUSED.relative_to(Path.cwd()) if REFUSED.is_relative_to(Path.cwd()) else REFUSED}")
-        command = [sys.executable, "-m", "eventsink", "validate", str(REFUSED)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_SECONDS)
+    def reject(self) -> str:
+        aside("eventsink validate demo/invalid.yaml")
+        command = [sys.executable, "-m", "eventsink", "validate", f"demo/{INVALID.name}"]
+        folder = INVALID.parents[1]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_SECONDS)
         return done.stdout.strip() if done.returncode == 1 else ""
 
     def kill(self) -> None:
@@ -135,7 +136,7 @@ class Cluster:
         self._router: Router
 
     def start(self, values: dict[str, str]) -> None:
-        aside("etcd, kube-apiserver and kube-controller-manager (built once, about six minutes, if they are not there yet)")
+        aside("etcd, kube-apiserver and kube-controller-manager (built once, if missing; that takes about six minutes)")
         plane = self._stack.enter_context(ControlPlane())
         self._kubectl = Kubectl(plane.admin_kubeconfig)
         aside("kubectl apply -k manifests/default")
@@ -165,9 +166,9 @@ class Cluster:
             self._kubectl.wait_condition("eventsink", name, "Ready", "True", namespace=namespace)
             self._router.wait_known(f"{namespace}/{name}")
 
-    def refuse(self) -> str:
-        aside("kubectl apply -f demo/refused.yaml")
-        return self._kubectl.apply(REFUSED, expect_failure=True).strip()
+    def reject(self) -> str:
+        aside("kubectl apply -f demo/invalid.yaml")
+        return self._kubectl.apply(INVALID, expect_failure=True).strip()
 
     def kill(self) -> None:
         self._router.running.kill9()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OURS = {"eventsink", "tests", "demo"}
+OURS = {"eventsink", "tests", "demo", "scripts"}
 COMES_WITH = {"pydantic-core": "pydantic"}
 """Packages that belong to another one's public face."""
 LINE = re.compile(r"^\| `([^`]+)` \| \S.*\|$", re.MULTILINE)
@@ -58,6 +58,10 @@ def test_tests_import_only_what_is_declared() -> None:
         if name not in {*RUNTIME, *DEVELOPMENT}
     }
     assert not undeclared
+
+
+def test_scripts_need_only_the_standard_library() -> None:
+    assert not imported(ROOT / "scripts")
 
 
 def test_every_pin_has_a_hash_and_no_lock_file_names_an_address() -> None:

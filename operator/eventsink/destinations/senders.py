@@ -1,45 +1,31 @@
-"""Opens the sender of a compiled sink: the one place that knows every kind."""
+"""Opens the sender of a compiled sink: the part `sender` of its destination type."""
 
 from __future__ import annotations
 
-import aiohttp
-
-from eventsink.destinations.slack.api import SlackSettings
-from eventsink.destinations.slack.sender import SlackSender
-from eventsink.destinations.slack.target import SlackTarget
-from eventsink.destinations.webhook.sender import WebhookSender
-from eventsink.destinations.webhook.target import WebhookTarget
-from eventsink.sinks.sender import Sender
+from eventsink.destinations import registry
+from eventsink.sinks.sender import Sender, SenderContext
 from eventsink.sinks.sink import Sink
-from eventsink.sinks.transport import Transport
 
 
 class UnsupportedSink(ValueError):
-    """This version cannot send to that kind of sink, or to one that was compiled like this."""
+    """This version cannot send to a sink of that type, or to one that was compiled like this."""
 
 
-def open_sender(sink: Sink, transport: Transport, slack: SlackSettings, session: aiohttp.ClientSession) -> Sender:
+def open_sender(sink: Sink, context: SenderContext) -> Sender:
     """The sender of a sink that is not withdrawn.
 
-    Parameters
-    ----------
-    sink
-        The compiled sink.
-    transport
-        For webhooks.
-    slack, session
-        Where Slack is, and the way there.
+    Each type's `open_sender(sink, target, context)` makes it, or raises ValueError with a text that shows no credential.
 
     Raises
     ------
     UnsupportedSink
-        A kind that this version does not know, or a target that it cannot use.
+        A type that this version does not know, or a target that it cannot use.
     """
+    target = sink.target
+    if target is None or target.type not in registry.names():
+        raise UnsupportedSink(f"this version does not know sinks of the type {sink.type}; upgrade the router")
     try:
-        if isinstance(sink.target, WebhookTarget):
-            return WebhookSender(sink.target, transport)
-        if isinstance(sink.target, SlackTarget):
-            return SlackSender(sink, slack, session)
+        sender: Sender = registry.load(target.type, "sender").open_sender(sink, target, context)
     except ValueError as error:
         raise UnsupportedSink(f"the compiled sink cannot be used: {error}") from None
-    raise UnsupportedSink("this version knows no such kind of sink; upgrade the router")
+    return sender

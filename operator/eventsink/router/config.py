@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from eventsink.destinations.slack.api import SlackSettings
+from eventsink.destinations.settings import with_destinations
 from eventsink.kube.http import KubernetesSettings
 from eventsink.router.admin.server import AdminSettings
 from eventsink.router.dispatch.worker import DispatchSettings
@@ -29,6 +29,7 @@ class ShutdownSettings(Settings):
     the pod's terminationGracePeriodSeconds."""
 
 
+@with_destinations("ROUTER_SETTINGS")
 class RouterSettings(ProcessSettings):
     """All settings of `eventsink router`."""
 
@@ -42,7 +43,6 @@ class RouterSettings(ProcessSettings):
     dispatch: DispatchSettings = DispatchSettings()
     transport: TransportSettings = TransportSettings()
     egress: EgressSettings = EgressSettings()
-    slack: SlackSettings = SlackSettings()
     admin: AdminSettings = AdminSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()

@@ -14,6 +14,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from eventsink.destinations.senders import open_sender
+from eventsink.destinations.settings import declared, sections_of
 from eventsink.kube.api import Api
 from eventsink.kube.http import connect
 from eventsink.router.admin.server import Admin
@@ -39,6 +40,7 @@ from eventsink.runtime.settings import ConfigurationError, load_settings
 from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.http1 import Http1Transport
+from eventsink.sinks.sender import MAX_SEND_SECONDS, SenderContext
 
 PRUNE_SECONDS = 60.0
 
@@ -122,12 +124,13 @@ class Router:
         self.directory.subscribe(index.change)
         guard = EgressGuard(settings.egress)
         transport = Http1Transport(settings.transport, guard)
-        session = guarded_session(guard, timeout=settings.slack.timeout)
+        session = guarded_session(guard, timeout=MAX_SEND_SECONDS)
+        context = SenderContext(transport, session, sections_of(settings, declared("ROUTER_SETTINGS")))
         self.dispatcher = dispatcher = Dispatcher(
             settings.dispatch,
             queue,
             self.directory,
-            lambda sink: open_sender(sink, transport, settings.slack, session),
+            lambda sink: open_sender(sink, context),
             DispatchMetrics(self.registry),
             health_changed=lambda sink, health: self.on_health(sink, health),
             on_gone=log.forget_sink,

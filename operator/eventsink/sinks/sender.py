@@ -1,7 +1,7 @@
-"""The contract of every kind of destination: a sender takes a message and says what became of it.
+"""The contract of every destination type: a sender takes a message and returns the outcome.
 
-One file per kind implements `Sender`; `senders.open_sender` picks it by the sink's kind. A sender holds no queue, makes no
-retries and keeps no state about messages: what to do after a failure is decided by the router from the failure's class.
+Each destination type's part `sender` has an `open_sender(sink, target, context)`, which `destinations.senders` finds by the sink's type. A
+sender holds no queue, makes no retries and keeps no state about messages: the router decides from the failure's class what to do next.
 """
 
 from __future__ import annotations
@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import aiohttp
+
+from eventsink.runtime.settings import Settings
+from eventsink.sinks.transport import Transport
+
+SettingsModel = TypeVar("SettingsModel", bound=Settings)
+
+MAX_SEND_SECONDS = 60.0
+"""A request of the session that the senders share is cut off after so long, whatever a sender's own timeout is."""
 
 
 class FailureClass(StrEnum):
@@ -65,11 +75,27 @@ class Message:
     """Sent as a list even where it is one alert: the sink asked for more than one in a message."""
 
 
+@dataclass(frozen=True, slots=True)
+class SenderContext:
+    """What all senders of a process share. They use it and close none of it."""
+
+    transport: Transport
+    """Outgoing HTTP for everything that is one POST."""
+    session: aiohttp.ClientSession
+    """Behind the same egress guard, for libraries that bring their own HTTP calls; whoever uses it bounds each call itself."""
+    settings: Sequence[Settings] = ()
+    """What the destination types declare as `ROUTER_SETTINGS`."""
+
+    def settings_of(self, model: type[SettingsModel]) -> SettingsModel:
+        """A type's own settings; its defaults where the process has none."""
+        return next((one for one in self.settings if isinstance(one, model)), model())
+
+
 class Sender(Protocol):
     """One open destination of one compiled sink."""
 
     async def send(self, message: Message) -> Outcome:
-        """Send once and tell what became of it.
+        """Send once and return the outcome.
 
         Never raises but `asyncio.CancelledError`: whatever goes wrong is a `Failed`. Bounded by the sink's own timeout.
         """

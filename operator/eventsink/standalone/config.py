@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from eventsink.controller.config import OperatorSettings, TenancySettings, WebhookPolicy
+from eventsink.destinations.settings import with_destinations
 from eventsink.destinations.slack.codes import SlackAppSettings
 from eventsink.destinations.slack.resolve import SlackPlatform
 from eventsink.rest.config import FacadeSettings
@@ -63,6 +64,7 @@ class LocalFacadeSettings(FacadeSettings):
     """Where sinks of tenants are made that own no namespace; empty: they are refused."""
 
 
+@with_destinations("ROUTER_SETTINGS")
 class StandaloneSettings(ProcessSettings):
     """All settings of `eventsink run`."""
 

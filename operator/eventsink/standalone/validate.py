@@ -13,7 +13,8 @@ from eventsink.controller.config import WebhookPolicy
 from eventsink.controller.tenancy import Namespace, check_claim
 from eventsink.destinations.credentials import secret_text
 from eventsink.destinations.problem import Problem
-from eventsink.destinations.slack.api import SlackSettings, check_hook_url
+from eventsink.destinations.slack.api import check_hook_url
+from eventsink.destinations.slack.config import SlackSettings
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.kube.secrets import secret_data
 from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink

@@ -8,12 +8,11 @@ import time
 from typing import Any
 
 import aiohttp
-from pydantic import Field
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from eventsink.destinations.slack.config import SlackSettings
 from eventsink.runtime.retry_after import parse_retry_after
-from eventsink.runtime.settings import Seconds, Settings
 from eventsink.sinks.guarded import failure_kind
 from eventsink.sinks.sender import Failed, FailureClass
 from eventsink.sinks.transport import Endpoint, TransportErrorKind
@@ -96,23 +95,12 @@ ERRORS: dict[str, tuple[FailureClass, str]] = {
 _SINK_KINDS = frozenset({TransportErrorKind.TLS, TransportErrorKind.EGRESS})
 
 
-class SlackSettings(Settings):
-    """Where Slack is: a setting of the platform, never of a sink."""
-
-    api_url: str = Field(default="https://slack.com/api/", pattern="^https?://.+/$")
-    """Base address of Slack's Web API, with the slash at its end."""
-    hook_urls: tuple[str, ...] = ("https://hooks.slack.com/", "https://hooks.slack-gov.com/")
-    """What the URL of an incoming webhook may begin with."""
-    timeout: Seconds = Field(default=10.0, gt=0, le=60)
-    """For one call."""
-
-
 def web_client(settings: SlackSettings, session: aiohttp.ClientSession, token: str | None) -> AsyncWebClient:
     """A client of the Web API that makes no retries of its own and uses no proxy from the environment."""
     client = AsyncWebClient(
         token=token,
         base_url=settings.api_url,
-        session=session,  # its timeout counts; the client's own has no effect beside it
+        session=session,  # the client's own timeout has no effect beside it: callers bound each call themselves
         retry_handlers=[],
         logger=_QUIET,
     )

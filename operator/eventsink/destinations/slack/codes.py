@@ -13,7 +13,8 @@ from pydantic import Field
 from slack_sdk.errors import SlackApiError
 
 from eventsink.destinations.problem import Problem
-from eventsink.destinations.slack.api import SlackSettings, error_name, failed, web_client
+from eventsink.destinations.slack.api import error_name, failed, web_client
+from eventsink.destinations.slack.config import SlackSettings
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, TokenStore, token_name
 from eventsink.kube.api import ApiError, Conflict
 from eventsink.runtime.backoff import Backoff

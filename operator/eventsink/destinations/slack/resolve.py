@@ -18,7 +18,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from eventsink.destinations.credentials import SecretValues, secret_text
 from eventsink.destinations.problem import Effect, Problem
-from eventsink.destinations.slack.api import SlackSettings, check_hook_url, error_name, web_client
+from eventsink.destinations.slack.api import check_hook_url, error_name, web_client
 from eventsink.destinations.slack.channels import (
     ASK_AGAIN_SECONDS,
     Channel,
@@ -30,6 +30,7 @@ from eventsink.destinations.slack.channels import (
     text_of,
     usable,
 )
+from eventsink.destinations.slack.config import SlackSettings
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.spec import Slack

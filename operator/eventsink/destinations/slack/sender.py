@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import aiohttp
@@ -9,11 +10,12 @@ import msgspec
 from slack_sdk.errors import SlackApiError
 
 from eventsink.alerts.alert import Alert
-from eventsink.destinations.slack.api import SlackSettings, answered, check_hook_url, failed, retry_after, web_client
+from eventsink.destinations.slack.api import answered, check_hook_url, failed, retry_after, web_client
+from eventsink.destinations.slack.config import SlackSettings
 from eventsink.destinations.slack.message import SlackMessage, render
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.runtime.logs import get_logger
-from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
 from eventsink.sinks.sink import Sink
 from eventsink.sinks.transport import Endpoint
 
@@ -28,7 +30,9 @@ class SlackSender:
     Parameters
     ----------
     sink
-        The compiled sink; its target is a Slack channel.
+        The compiled sink, which messages name.
+    target
+        The channel.
     settings
         Where Slack is.
     session
@@ -40,15 +44,14 @@ class SlackSender:
         The target cannot be used: it has neither a token nor a webhook, or the webhook is not Slack's.
     """
 
-    def __init__(self, sink: Sink, settings: SlackSettings, session: aiohttp.ClientSession) -> None:
-        target = sink.target
-        if not isinstance(target, SlackTarget) or (target.token is None) == (target.webhook_url is None):
+    def __init__(self, sink: Sink, target: SlackTarget, settings: SlackSettings, session: aiohttp.ClientSession) -> None:
+        if (target.token is None) == (target.webhook_url is None):
             raise ValueError("it has neither a token nor an incoming webhook")
         self._sink = f"{sink.namespace}/{sink.name}"
         self._tenant = sink.tenant
-        self._target: SlackTarget = target
+        self._target = target
         self._session = session
-        self._settings = settings
+        self._timeout = settings.timeout
         if target.webhook_url is not None:
             check_hook_url(target.webhook_url, settings)
             self._where = Endpoint.parse(target.webhook_url).origin
@@ -66,10 +69,11 @@ class SlackSender:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", "a group in Alertmanager's format cannot be sent to Slack")
         rendered = render(alerts, sink=self._sink, tenant=self._tenant, lookup=f"eventsink deliveries --message {message.id}")
         try:
-            if self._target.webhook_url is not None:
-                return await self._post_to_webhook(rendered)
-            answer = await self._client.chat_postMessage(channel=self._target.channel_id, **rendered.body())
-            return Delivered(200, f"{self._target.channel_id}/{answer.get('ts') or ''}")
+            async with asyncio.timeout(self._timeout):
+                if self._target.webhook_url is not None:
+                    return await self._post_to_webhook(rendered)
+                answer = await self._client.chat_postMessage(channel=self._target.channel_id, **rendered.body())
+                return Delivered(200, f"{self._target.channel_id}/{answer.get('ts') or ''}")
         except Exception as error:
             if not isinstance(error, SlackApiError | aiohttp.ClientError | TimeoutError | OSError | ValueError):
                 get_logger().error("a Slack message could not be sent for a reason nobody thought of", error=type(error).__name__)
@@ -94,3 +98,8 @@ class SlackSender:
 
     def __repr__(self) -> str:
         return f"SlackSender({self._where})"
+
+
+def open_sender(sink: Sink, target: SlackTarget, context: SenderContext) -> SlackSender:
+    """The sender of a channel; ValueError as `SlackSender`."""
+    return SlackSender(sink, target, context.settings_of(SlackSettings), context.session)

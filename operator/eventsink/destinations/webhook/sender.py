@@ -13,8 +13,9 @@ from eventsink.destinations.webhook import cloudevents
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.retry_after import parse_retry_after
-from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
 from eventsink.sinks.signatures import signature, signing_key
+from eventsink.sinks.sink import Sink
 from eventsink.sinks.transport import Endpoint, Response, Transport, TransportError, TransportErrorKind
 
 USER_AGENT = f"EventSink/{metadata.version('eventsink')}"
@@ -48,6 +49,11 @@ class WebhookSender:
         Outgoing HTTP of the process.
     now
         Wall clock, seconds since the epoch, for signatures.
+
+    Raises
+    ------
+    ValueError
+        The URL, a header or a signing secret cannot be used; the text does not repeat it.
     """
 
     def __init__(self, target: WebhookTarget, transport: Transport, *, now: Callable[[], float] = time.time) -> None:
@@ -99,6 +105,11 @@ class WebhookSender:
 
     def __repr__(self) -> str:
         return f"WebhookSender({self._endpoint.origin})"
+
+
+def open_sender(_sink: Sink, target: WebhookTarget, context: SenderContext) -> WebhookSender:
+    """The sender of a webhook; ValueError as `WebhookSender`."""
+    return WebhookSender(target, context.transport)
 
 
 def render(message: Message) -> tuple[bytes, bytes]:

@@ -66,7 +66,7 @@ class Dispatcher:
         self._in_flight = 0
         self._full: dict[str, None] = {}
         """Sinks that wait for a place among all messages on their way, in order."""
-        self._pace = Pace(settings.slack_interval)
+        self._pace = Pace(settings.rate_limit_interval)
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._loaded = False
@@ -316,9 +316,10 @@ class Dispatcher:
         try:
             outcome = await self._attempt(station, parcel)
             if outcome is not None:
+                # Who begins to watch while this is recorded means a later attempt.
+                watchers = tuple(self._watchers.get(station.sink.uid, ()))
                 await self._settle(station, parcel, outcome)
-                if watchers := self._watchers.get(station.sink.uid):
-                    self._tell_watchers(tuple(watchers), station, parcel, outcome)
+                self._tell_watchers(watchers, station, parcel, outcome)
         except QueueError as error:
             get_logger().error(
                 "what became of a message could not be noted; it is sent again", reason=str(error), sink=station.sink.uid
@@ -327,7 +328,7 @@ class Dispatcher:
             self._in_flight -= 1
             if station.place:
                 # Counted from the answer: however long the way there takes, two messages never arrive closer together.
-                self._pace.hold(station.place, self._queue.clock() + self._settings.slack_interval)
+                self._pace.hold(station.place, self._queue.clock() + self._settings.rate_limit_interval)
             self._pump(station)
             self._pump_next()
 

@@ -27,8 +27,8 @@ class DispatchSettings(Settings):
     """Waiting deliveries of all sinks that are kept in memory."""
     expiry_interval: Seconds = Field(default=5.0, gt=0)
     """Between two looks for deliveries that have reached their sink's maxAge."""
-    slack_interval: Seconds = Field(default=1.0, gt=0)
-    """Between two messages to one Slack channel, from all sinks that share it: Slack takes about one a second."""
+    rate_limit_interval: Seconds = Field(default=1.0, gt=0)
+    """Between two messages to one destination that limits their rate, from all sinks that share it: a Slack channel takes about one a second."""
     retry: RetrySettings = RetrySettings()
 
 

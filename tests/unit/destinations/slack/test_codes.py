@@ -12,7 +12,6 @@ import pytest
 
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.slack import codes as slack_codes
-from eventsink.destinations.slack.api import SlackSettings
 from eventsink.destinations.slack.codes import (
     CLAIM_SECONDS,
     RENEW_AHEAD_SECONDS,
@@ -20,6 +19,7 @@ from eventsink.destinations.slack.codes import (
     SlackCodes,
     renewal_due,
 )
+from eventsink.destinations.slack.config import SlackSettings
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, token_name
 from eventsink.kube.api import Conflict, Unavailable
 from eventsink.runtime.backoff import Backoff

@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status
-from eventsink.destinations.slack.api import ERRORS, SlackSettings, camel, check_hook_url, retry_after
+from eventsink.destinations.slack.api import ERRORS, camel, check_hook_url, retry_after
+from eventsink.destinations.slack.config import SlackSettings
 from eventsink.destinations.slack.sender import SlackSender
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.sinks.egress import EgressGuard, EgressSettings
@@ -66,7 +67,7 @@ async def sent(answer: Any, target: SlackTarget = TOKEN, message: Message = MESS
     """What became of a message, and what Slack was asked."""
     slack = ScriptedSession({"chat.postMessage": [answer], HOOK_URL: [answer]})
     with capture_logs() as logs:
-        outcome = await SlackSender(compiled(target), SlackSettings(), slack.session).send(message)
+        outcome = await SlackSender(compiled(target), target, SlackSettings(), slack.session).send(message)
     assert CANARY not in repr(outcome) + json.dumps(logs)
     return outcome, slack
 
@@ -169,7 +170,7 @@ async def test_what_cannot_be_read_is_of_the_message() -> None:
 @pytest.mark.parametrize("target", [SlackTarget(), SlackTarget(token="x", webhook_url=HOOK_URL)])
 def test_a_target_without_one_credential_is_not_opened(target: SlackTarget) -> None:
     with pytest.raises(ValueError, match="neither"):
-        SlackSender(compiled(target), SlackSettings(), cast(aiohttp.ClientSession, None))
+        SlackSender(compiled(target), target, SlackSettings(), cast(aiohttp.ClientSession, None))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ async def through_the_guard(url: str, *, allow: tuple[str, ...] = ()) -> Failed:
     """What becomes of a message to an address where nobody listens."""
     settings = SlackSettings.model_validate({"apiUrl": url, "timeout": "5s"})
     async with guarded_session(EgressGuard(EgressSettings(allow=allow)), timeout=5) as session:
-        outcome = await SlackSender(compiled(TOKEN), settings, session).send(MESSAGE)
+        outcome = await SlackSender(compiled(TOKEN), TOKEN, settings, session).send(MESSAGE)
     assert isinstance(outcome, Failed)
     return outcome
 

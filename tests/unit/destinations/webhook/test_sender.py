@@ -13,13 +13,12 @@ import structlog.testing
 from aiohttp import ClientSession
 
 from eventsink.destinations.senders import UnsupportedSink, open_sender
-from eventsink.destinations.slack.api import SlackSettings
 from eventsink.destinations.slack.sender import SlackSender
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook import sender as webhook
 from eventsink.destinations.webhook.sender import WebhookSender
 from eventsink.destinations.webhook.target import Header, WebhookTarget
-from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Sender
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Sender, SenderContext
 from eventsink.sinks.signatures import InvalidSigningSecret, signature, signing_key
 from eventsink.sinks.sink import CompiledFrom, Sink
 from eventsink.sinks.target import destination_of
@@ -193,14 +192,15 @@ def compiled(**targets: object) -> Sink:
     )
 
 
-async def test_sinks_are_opened_by_kind_and_unknown_ones_refused() -> None:
+async def test_sinks_are_opened_by_type_and_those_of_unknown_types_are_unsupported() -> None:
     def opened(sink: Sink) -> Sender:
-        return open_sender(sink, ScriptedTransport(), SlackSettings(), cast(ClientSession, None))
+        return open_sender(sink, SenderContext(ScriptedTransport(), cast(ClientSession, None)))
 
     assert isinstance(opened(compiled(webhook=TARGET)), WebhookSender)
     assert isinstance(opened(compiled(slack=SlackTarget(token=CANARY, channel_id="C1"))), SlackSender)
     for unusable in (
         compiled(),
+        compiled(type="pager"),
         compiled(slack=SlackTarget()),
         compiled(slack=SlackTarget(token=CANARY, webhook_url=CANARY)),
         compiled(slack=SlackTarget(webhook_url=f"https://hooks.slack.com.example.com/{CANARY}")),

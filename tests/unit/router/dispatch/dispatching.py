@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,8 @@ class ScriptedSender:
         step = self.script.pop(0) if self.script else Delivered(200)
         if callable(step):
             step = step(message)
+        if inspect.isawaitable(step):
+            step = await step
         if step is HANG:
             await asyncio.Event().wait()
         assert isinstance(step, Delivered | Failed)

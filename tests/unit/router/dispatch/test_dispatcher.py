@@ -174,7 +174,7 @@ async def test_a_refused_batch_is_taken_apart_and_only_the_bad_one_dies(worlds: 
 
 
 async def test_a_slack_message_tells_of_everything_that_waits_and_is_found_by_its_id(worlds: Make) -> None:
-    world = worlds(slack_sink(), slackInterval="300ms")
+    world = worlds(slack_sink(), rateLimitInterval="300ms")
     world.senders["s"].script = [Delivered(200, "C1/1.5"), Delivered(200, "C1/2.5")]
     await world.start()
     await world.put("first")
@@ -189,7 +189,7 @@ async def test_a_slack_message_tells_of_everything_that_waits_and_is_found_by_it
 
 
 async def test_sinks_that_share_a_channel_take_turns_and_another_channel_does_not_wait(worlds: Make) -> None:
-    world = await worlds(slack_sink("a"), slack_sink("b"), slack_sink("c", "C2"), slackInterval="200ms").start()
+    world = await worlds(slack_sink("a"), slack_sink("b"), slack_sink("c", "C2"), rateLimitInterval="200ms").start()
     started = asyncio.get_running_loop().time()
     for number in range(3):
         await world.put(f"x{number}", sinks=("a", "b", "c"))
@@ -200,7 +200,7 @@ async def test_sinks_that_share_a_channel_take_turns_and_another_channel_does_no
 
 
 async def test_when_a_channel_asks_to_wait_all_its_sinks_do(worlds: Make) -> None:
-    world = worlds(slack_sink("a"), slack_sink("b"), slackInterval="1ms")
+    world = worlds(slack_sink("a"), slack_sink("b"), rateLimitInterval="1ms")
     limited = Failed(FailureClass.TRANSIENT, "RateLimited", "Slack asks to wait", 429, retry_after=0.5)
     world.senders["a"].script = [limited]
     await world.start()

@@ -16,6 +16,7 @@ from eventsink.router.dispatch.sink_tests import (
     Verdict,
     verdict_of,
 )
+from eventsink.router.queue.protocol import Delivery
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.sink import Withdrawn
 from tests.unit.router.dispatch.dispatching import HANG, MESSAGE, SINK, TRANSIENT, Make, World
@@ -93,9 +94,16 @@ async def test_a_batch_that_is_taken_apart_decides_nothing_about_the_test_in_it(
     def refuse_bad(message: Message) -> Outcome:
         return MESSAGE if b"bad" in message.alerts else Delivered(200)
 
+    queued: list[Delivery] = []
+
+    async def deliver_once_the_test_is_queued(_: Message) -> Outcome:
+        await world.until(lambda: len(queued) == 4)
+        return Delivered(200)
+
     world = worlds(sink("s", webhook={"batch": 10}))
-    world.senders["s"].script = [SINK, *[refuse_bad] * 20]
+    world.senders["s"].script = [SINK, deliver_once_the_test_is_queued, *[refuse_bad] * 20]
     await world.start()
+    world.queue.subscribe(queued.extend)
     await world.put("first")
     await world.until(lambda: world.dispatcher.held_sinks() == 1)
     await world.put("bad", "good")
@@ -161,7 +169,7 @@ async def test_nothing_is_sent_to_a_sink_that_may_not_send(worlds: Make) -> None
 
 
 async def test_a_slack_channel_is_told_like_any_other_sink(worlds: Make) -> None:
-    world = await worlds(slack_sink(), slackInterval="10ms").start()
+    world = await worlds(slack_sink(), rateLimitInterval="10ms").start()
     assert (await world.tests.test(the(world), LONG)).delivered
 
 

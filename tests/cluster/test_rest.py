@@ -315,16 +315,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("no name", {"name": ""}, "name: write 1 characters or more"),
     ("a name of two lines", {"name": "a\nb"}, "name: write one line of text that is not blank"),
     ("no destination", {"event_sink_args": {}}, "event_sink_args: write exactly one of Slack and Webhook"),
-    ("an unknown field", {"colour": "red"}, "colour: there is no such field; remove it"),
+    ("an unknown field", {"colour": "red"}, "colour: unknown field, remove it"),
     (
         "an unknown argument",
         {"event_sink_args": {"Webhook": {"url": "https://example.com/", "headerz": []}}},
-        "event_sink_args.Webhook.headerz: there is no such field; remove it",
+        "event_sink_args.Webhook.headerz: unknown field, remove it",
     ),
     (
         "an unknown destination",
         {"event_sink_args": {"Teams": {"url": "https://example.com/"}}},
-        "event_sink_args.Teams: there is no such field; remove it",
+        "event_sink_args.Teams: unknown field, remove it",
     ),
     (
         "another scheme",
@@ -420,7 +420,7 @@ def test_the_type_of_a_sink_and_what_is_not_named_in_an_update_stay(client: Rest
         "id: "
     )
     assert client.ask("PUT", f"{SINKS}/{uid}", {"name": "x"}).error == "id: this field is required; add it"
-    assert client.update(uid, tenant_id="other").error == "tenant_id: there is no such field; remove it"
+    assert client.update(uid, tenant_id="other").error == "tenant_id: unknown field, remove it"
     assert client.get(uid).sink["name"] == "Alerts"
 
 
@@ -500,7 +500,7 @@ def test_a_key_of_one_tenant_reaches_nothing_of_another_by_any_call(
         ),
     ):
         assert answer.status == 403
-        assert answer.error == "tenant_id: this key may not touch this tenant"
+        assert answer.error == "tenant_id: this key has no access to this tenant"
     token = other.ask("GET", f"{SINKS}?tenant_id={other_tenant}&pagination[page_size]=1").json["pagination"]["next_page_token"]
     assert client.ask("GET", f"{SINKS}?tenant_id={tenant}&pagination[page_size]=1&pagination[page_token]={token}").status == 400
     assert specs_in(kubectl, other_namespace) == before
@@ -563,12 +563,12 @@ MANAGED: list[tuple[str, dict[str, Any], str]] = [
     (
         "Argo CD",
         {"annotations": {"argocd.argoproj.io/tracking-id": "shop:eventsink.dev/EventSink:acme/alerts"}},
-        "this sink is managed by Argo CD (Application shop): change it in the repository that it is made from",
+        "this sink is managed by Argo CD (Application shop): change it in the repository that it comes from",
     ),
     (
         "Flux",
         {"labels": {"kustomize.toolkit.fluxcd.io/name": "shop", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}},
-        "this sink is managed by Flux (Kustomization flux-system/shop): change it in the repository that it is made from",
+        "this sink is managed by Flux (Kustomization flux-system/shop): change it in the repository that it comes from",
     ),
 ]
 

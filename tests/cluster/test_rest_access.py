@@ -196,7 +196,7 @@ def test_the_command_manages_sinks_of_a_cluster(rest: Rest, tenant: str, namespa
     )
     ident = created.stdout.splitlines()[1].split()[0]
     assert created.stdout.splitlines()[-1].startswith("whsec_")
-    assert "the operator has not looked at it yet" in created.stderr
+    assert "the operator has not processed it yet" in created.stderr
     eventsink_command("sinks", "update", ident, "--suspend", "--name=Other", *where)
     listed = eventsink_command("sinks", "list", "--tenant", tenant, *where).stdout.splitlines()
     assert [line.split()[:2] for line in listed[1:]] == [[ident, "Other"]]

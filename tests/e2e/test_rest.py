@@ -136,7 +136,7 @@ def test_a_slack_sink_is_made_by_a_code_told_of_alerts_and_keeps_its_credential_
     assert changed["configuration"]["Slack"]["channel_name"] == second
     for refused in ({"bot_token": "xoxb-1"}, {"slack_oauth_code": "x"}):
         answer = client.update(made["id"], event_sink_args={"Slack": {"channel": f"#{second}", **refused}})
-        assert answer.error == f"event_sink_args.Slack.{next(iter(refused))}: there is no such field; remove it"
+        assert answer.error == f"event_sink_args.Slack.{next(iter(refused))}: unknown field, remove it"
     everything = client.get(made["id"]).body + client.ask("GET", f"{SINKS}?tenant_id={tenant}").body
     events = json.dumps(events_of(system.kubectl, made["id"]))
     for canary in (given, system.slack.client_secret):

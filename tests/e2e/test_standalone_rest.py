@@ -97,7 +97,7 @@ def test_sinks_of_documents_are_listed_and_changed_in_their_file(standalone: Sta
         (shown,) = client.list("acme")
         assert (shown.name, shown.ready) == ("alerts", True)
         for change in (lambda: client.update(shown.id, name="x"), lambda: client.delete(shown.id)):
-            with pytest.raises(Conflict, match=r"stands in the file team/sinks\.yaml: change it there"):
+            with pytest.raises(Conflict, match=r"is defined in the file team/sinks\.yaml: change it there"):
                 change()
         made = client.create("acme", "By program", Webhook(url=receiver.url("/made")))
         assert {one.id for one in client.list("acme")} == {shown.id, made.id}

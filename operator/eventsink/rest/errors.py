@@ -1,17 +1,17 @@
-"""Why a request is refused. Each class is one HTTP status; the text is a sentence for whoever sent it, and repeats no value.
+"""Errors of the REST API. Each class is one HTTP status; the text is a sentence for the client and repeats no value.
 
-Refused
+RestError
   InvalidRequest           400
-  Unauthenticated          401
-  NotPermitted             403
-  Unknown                  404
-  WrongMethod              405
-  Conflicting              409
+  Unauthorized             401
+  Forbidden                403
+  NotFound                 404
+  MethodNotAllowed         405
+  Conflict                 409
   PreconditionFailed       412
-  TooLarge                 413
-  UnsupportedType          415
-  TooMany                  429
-  Away                     503
+  ContentTooLarge          413
+  UnsupportedMediaType     415
+  TooManyRequests          429
+  ServiceUnavailable       503
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import ClassVar
 from eventsink.runtime.retry_after import format_retry_after
 
 RETRY_SECONDS = 5
-"""When to come again, where nothing better is known."""
+"""Retry-After of a response, where nothing better is known."""
 
 
-class Refused(Exception):
-    """The request is not carried out."""
+class RestError(Exception):
+    """The request was not carried out."""
 
     status: ClassVar[int] = 500
 
@@ -33,68 +33,68 @@ class Refused(Exception):
         super().__init__(sentence)
         self.sentence = sentence
         self.headers = headers or {}
-        """Of the answer."""
+        """Of the response."""
 
 
-class InvalidRequest(Refused):
-    """It cannot be carried out as it stands."""
+class InvalidRequest(RestError):
+    """The request is invalid; the sentence names the field."""
 
     status = 400
 
 
-class Unauthenticated(Refused):
-    """No key, or a wrong one."""
+class Unauthorized(RestError):
+    """The API key is missing or invalid."""
 
     status = 401
 
-    def __init__(self, sentence: str = "no API key, or a wrong one: send Authorization: Bearer <key>") -> None:
+    def __init__(self, sentence: str = "missing or invalid API key: send Authorization: Bearer <key>") -> None:
         super().__init__(sentence, headers={"WWW-Authenticate": 'Bearer realm="eventsink"'})
 
 
-class NotPermitted(Refused):
-    """The key may not touch this tenant."""
+class Forbidden(RestError):
+    """The caller has no access to this tenant, or no permission for this call."""
 
     status = 403
 
 
-class Unknown(Refused):
-    """There is no such thing, as far as this key may know."""
+class NotFound(RestError):
+    """Not found, or not visible to this caller."""
 
     status = 404
 
 
-class WrongMethod(Refused):
-    """The path is there; the method is not."""
+class MethodNotAllowed(RestError):
+    """The path does not support the method."""
 
     status = 405
 
 
-class Conflicting(Refused):
-    """Somebody else changed it, or is in charge of it."""
+class Conflict(RestError):
+    """Somebody else changed the sink, or something else manages it."""
 
     status = 409
 
 
-class PreconditionFailed(Refused):
-    """It is not as If-Match says."""
+class PreconditionFailed(RestError):
+    """The sink does not match If-Match."""
 
     status = 412
 
 
-class TooLarge(Refused):
+class ContentTooLarge(RestError):
     """The body is too large."""
 
     status = 413
 
 
-class UnsupportedType(Refused):
-    """The body is not JSON by its Content-Type."""
+class UnsupportedMediaType(RestError):
+    """By its Content-Type the body is not JSON."""
 
     status = 415
 
 
-class TooMany(Refused):
-    """Too many requests, or failures, from there."""
+class TooManyRequests(RestError):
+    """Too many requests, or too many invalid keys from one address."""
 
     status = 429
 
@@ -102,8 +102,8 @@ class TooMany(Refused):
         super().__init__(sentence, headers={"Retry-After": format_retry_after(retry_after)})
 
 
-class Away(Refused):
-    """What is needed to answer does not answer itself."""
+class ServiceUnavailable(RestError):
+    """Something that the call needs is not available, such as the API server."""
 
     status = 503
 

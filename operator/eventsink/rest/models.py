@@ -1,7 +1,7 @@
-"""What requests and answers of the facade look like: snake_case JSON, from which the OpenAPI document is made.
+"""Requests and responses of the REST API: snake_case JSON, and the source of the OpenAPI document.
 
-Requests are read without conversion of types, unknown fields are refused by name. The rules about values are the EventSink's own
-(`resources/rules.py`); where the schema can say them, it does so for readers, and `changes.py` has them checked.
+Requests are read without conversion of types, and unknown fields are rejected by name. The rules about values are the EventSink's own
+(`resources/rules.py`); the schema states those that it can for readers, and `calls/specs.py` checks all.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Time = Annotated[str, Field(json_schema_extra=_shown(TIME_PATTERN, format="date-
 
 
 class RestModel(BaseModel):
-    """Base of requests and answers."""
+    """Base of requests and responses."""
 
     model_config = ConfigDict(
         strict=True, frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True, populate_by_name=True
@@ -81,32 +81,32 @@ class WebhookArgs(RestModel):
     """An HTTP endpoint that messages are posted to."""
 
     url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
-    """Where to post; stands in the EventSink for everybody who may read it."""
+    """Where to post; readable by everybody who may read the EventSink."""
     secret_url: Annotated[str, Field(min_length=1, max_length=2048, json_schema_extra={"writeOnly": True})] | None = None
-    """Instead of `url`, where the URL itself is a credential: kept in a Secret, shown as scheme and host."""
+    """Instead of `url`, if the URL itself is a credential: kept in a Secret, shown as scheme and host."""
     headers: Annotated[list[HeaderArgs], Field(max_length=32)] | None = None
-    """Headers sent with each message; in an update they replace all that were there."""
+    """Headers sent with each message; in an update they replace all existing ones."""
     signing_secret: Credential | None = None
-    """Signs messages (Standard Webhooks); in an update the one before goes on signing beside it."""
+    """Signs messages (Standard Webhooks); after an update the previous one keeps signing beside it."""
     generate_signing_secret: bool | None = None
-    """Have a signing secret made; the answer shows it, once."""
+    """Generate a signing secret; this response alone shows it."""
     format: Literal["cloudevents", "alertmanager"] | None = None
-    """cloudevents (absent: this one), or a group as Alertmanager's own webhook sends it."""
+    """cloudevents (default), or alertmanager: the group as Alertmanager's own webhook sends it."""
     batch: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Most alerts in one message; for the format cloudevents only."""
     timeout: Duration | None = None
     """How long one attempt may take, 1s to 60s."""
     ca_certificate: Annotated[str, Field(min_length=1, max_length=MAX_CERTIFICATES)] | None = None
-    """PEM certificates of the authority that the receiver's certificate is checked against, instead of the public ones."""
+    """PEM certificates of the authority that signed the receiver's certificate, trusted instead of the public ones."""
 
 
 class SlackArgs(RestModel):
-    """A Slack channel, and at most one credential; without any, the workspace that the platform configured is used."""
+    """A Slack channel, and at most one credential; without one, the workspace that the platform configured is used."""
 
     channel: Annotated[str, Field(min_length=1, max_length=81)] | None = None
-    """Name (#security-alerts) or id; absent with an incoming webhook, whose URL fixes it."""
+    """Name (#security-alerts) or id; omitted with an incoming webhook, whose URL determines it."""
     slack_oauth_code: Credential | None = None
-    """An OAuth code, which is exchanged once for a token."""
+    """An OAuth code, exchanged once for a token."""
     bot_token: Credential | None = None
     """A bot token (xoxb-...)."""
     incoming_webhook_url: Credential | None = None
@@ -114,14 +114,14 @@ class SlackArgs(RestModel):
 
 
 class SlackChannelArgs(RestModel):
-    """All that can be changed of a Slack sink: the credential stays."""
+    """What can be changed of a Slack sink: the credential stays."""
 
     channel: Annotated[str, Field(min_length=1, max_length=81)]
     """Name (#security-alerts) or id."""
 
 
 class SlackCodeArgs(SlackChannelArgs):
-    """What the browser flow brings to a sink that is connected anew."""
+    """How the browser flow reconnects a sink."""
 
     slack_oauth_code: Credential
 
@@ -133,7 +133,7 @@ def _exactly_one(value: Any) -> Any:
 
 
 _EITHER: Any = [{"required": [name], "properties": {name: {"type": "object"}}} for name in ("Slack", "Webhook")]
-"""Of a JSON schema: one of the two is there, and is not null."""
+"""For the JSON schema: one of the two is present, and is not null."""
 
 
 class EventSinkArgs(RestModel):
@@ -168,21 +168,21 @@ class CreateRequest(RestModel):
     tenant_id: TenantId
     """Whose alerts are delivered."""
     name: DisplayName
-    """What people see."""
+    """Display name."""
     description: Description | None = None
     """What it is for."""
     event_sink_args: EventSinkArgs
     suspend: bool | None = None
-    """True: nothing is queued and nothing sent."""
+    """Pause this sink: while true, alerts are neither queued nor sent."""
     match: MatchArgs | None = None
     delivery: DeliveryArgs | None = None
 
 
 class UpdateRequest(RestModel):
-    """What changes: absent stays, null takes away."""
+    """What changes: omitted fields stay, null clears an optional field."""
 
     id: Id
-    """That of the path."""
+    """The same as in the path."""
     name: DisplayName | None = None
     description: Description | None = None
     event_sink_args: EventSinkChanges | None = None
@@ -195,7 +195,7 @@ class NoContent(RestModel):
     """An empty object."""
 
 
-class Header(RestModel):
+class ShownHeader(RestModel):
     """A header, without its value."""
 
     name: str
@@ -205,8 +205,8 @@ class WebhookConfiguration(RestModel):
     """Where a webhook sink posts."""
 
     url: str
-    """In full, or scheme and host of one that lies in a Secret; empty: not known yet."""
-    headers: list[Header] | None = None
+    """In full, or scheme and host if it is kept in a Secret; empty: not known yet."""
+    headers: list[ShownHeader] | None = None
     format: str | None = None
     batch: int | None = None
     timeout: str | None = None
@@ -218,7 +218,7 @@ class SlackConfiguration(RestModel):
     """Where a Slack sink posts."""
 
     channel: str
-    """As it was asked for; of an incoming webhook: empty."""
+    """As requested; empty for an incoming webhook."""
     channel_id: str | None = None
     channel_name: str | None = None
     team_id: str | None = None
@@ -233,7 +233,7 @@ class Configuration(RestModel):
 
 
 class Delivering(RestModel):
-    """Whether messages arrive, as the router told it last."""
+    """Whether messages arrive, as the router last reported it."""
 
     status: Literal["True", "False", "Unknown"]
     reason: str
@@ -242,7 +242,7 @@ class Delivering(RestModel):
     last_error: str | None = None
 
 
-class EventSinkAnswer(RestModel):
+class EventSinkResponse(RestModel):
     """A sink."""
 
     id: Id
@@ -253,9 +253,9 @@ class EventSinkAnswer(RestModel):
     configuration: Configuration
     created_at: Time
     updated_at: Time
-    """When something of it was changed last."""
+    """When it was changed last."""
     ready: bool
-    """Whether it is in force as it is shown here."""
+    """Whether the configuration shown here is accepted and active."""
     reason: str
     """Why it is not ready; empty when it is."""
     suspend: bool | None = None
@@ -267,27 +267,27 @@ class EventSinkAnswer(RestModel):
 class OneSink(RestModel):
     """One sink."""
 
-    event_sink: EventSinkAnswer
+    event_sink: EventSinkResponse
 
 
 class ChangedSink(OneSink):
-    """A sink as it is now."""
+    """The sink after the change."""
 
     signing_secret: str | None = None
-    """The one that was made; shown in this answer only."""
+    """The one that was generated; shown in this response only."""
 
 
 class Pagination(RestModel):
-    """Where to go on."""
+    """Where the list continues."""
 
     next_page_token: str
-    """For `pagination[page_token]`; empty: that was all."""
+    """For `pagination[page_token]`; empty: this is the last page."""
 
 
 class ManySinks(RestModel):
     """The sinks of a tenant, oldest first."""
 
-    event_sinks: list[EventSinkAnswer]
+    event_sinks: list[EventSinkResponse]
     pagination: Pagination | None = None
 
 
@@ -299,29 +299,29 @@ class DeletedSink(RestModel):
 
 
 class DeliveryTest(RestModel):
-    """What became of a test alert."""
+    """The outcome of a test alert."""
 
     delivered: bool
     status: Literal["", "1xx", "2xx", "3xx", "4xx", "5xx"]
-    """Class of the receiver's HTTP status, where it answered."""
+    """Class of the receiver's HTTP status, if it responded."""
     reason: str
     """Why it was not delivered, such as HTTP404; empty when it was."""
     message: str
     seconds: float
     """From the request to the outcome."""
     delivery_id: str
-    """As in the admin API and in the message's webhook-id."""
+    """The same as in the admin API and in the message's webhook-id."""
 
 
-class ErrorAnswer(RestModel):
-    """A refusal."""
+class ErrorResponse(RestModel):
+    """An error."""
 
     error: str
     """A sentence."""
 
 
 class InstallRequest(RestModel):
-    """A Slack sink that a person completes in the browser: a new one (tenant_id, name, channel), or `id` of one to connect anew."""
+    """A Slack sink that a person connects in the browser: a new one (tenant_id, name, channel), or `id` of one to reconnect."""
 
     tenant_id: TenantId | None = None
     name: DisplayName | None = None
@@ -330,29 +330,29 @@ class InstallRequest(RestModel):
     id: Id | None = None
 
 
-class InstallAnswer(RestModel):
-    """Where the person goes."""
+class InstallResponse(RestModel):
+    """The link for the person."""
 
     url: str
-    """To be opened once, in the browser that finishes what it begins."""
+    """Works once, in the browser that opens it."""
     expires_at: Time
 
 
 Model = TypeVar("Model", bound=RestModel)
 
 _OWN = SENTENCES | {
-    "extra_forbidden": "there is no such field; remove it",
+    "extra_forbidden": "unknown field, remove it",
     "string_type": "write a text",
     "bool_type": "write true or false",
     "int_type": "write a whole number",
     "list_type": "write a list",
     "model_type": "write an object",
-    "json_invalid": "is not JSON",
+    "json_invalid": "invalid JSON",
 }
 
 
 def describe(error: ValidationError) -> str:
-    """One sentence for each thing that is wrong: field by field, without a value."""
+    """One sentence for each error, field by field, without a value."""
     found: dict[str, str] = {}
     for one in error.errors(include_url=False, include_input=False):
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in one["loc"]).lstrip(".") or "the body"
@@ -368,7 +368,7 @@ def read(model: type[Model], body: bytes) -> Model:
     Raises
     ------
     InvalidRequest
-        It is not JSON, or of another form.
+        It is not JSON, or not of this form.
     """
     try:
         return model.model_validate_json(body, by_alias=True, by_name=False)

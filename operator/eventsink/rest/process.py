@@ -1,9 +1,9 @@
-"""The facade as a process of its own."""
+"""The REST API as a process."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from eventsink.kube.api import NAMESPACES, SECRETS, Api, Collection, Key, Object
 from eventsink.kube.http import connect
 from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS
-from eventsink.rest.access.callers import Caller, Doorkeeper, KeyCaller, KubernetesReviews
+from eventsink.rest.access.authenticator import Authenticator
+from eventsink.rest.access.callers import Caller, KeyCaller
 from eventsink.rest.access.key_store import records_of
 from eventsink.rest.access.keys import KeyRecord
+from eventsink.rest.access.reviews import KubernetesReviews
 from eventsink.rest.calls.catalog import Catalog
 from eventsink.rest.calls.facade import Facade, Tester
 from eventsink.rest.calls.router_tests import RouterTester
@@ -35,7 +37,7 @@ from eventsink.runtime.settings import ConfigurationError, load_settings
 
 
 def main(config: Path | None) -> int:
-    """Run the facade until it is told to stop; returns the exit status."""
+    """Run the REST API until a signal stops it; returns the exit status."""
     try:
         settings = load_settings(RestSettings, part="rest", path=config)
     except ConfigurationError as error:
@@ -46,12 +48,12 @@ def main(config: Path | None) -> int:
 
 
 async def serve(settings: RestSettings, stop: asyncio.Event) -> None:
-    """Run the facade until `stop` is set.
+    """Run the REST API until `stop` is set.
 
     Raises
     ------
     Stop
-        It cannot start, or a part of it ended.
+        It cannot start, or a part of it failed.
     """
     try:
         api = await connect(settings.kubernetes, "rest")
@@ -64,19 +66,19 @@ async def serve(settings: RestSettings, stop: asyncio.Event) -> None:
 
 
 class RestApi:
-    """The facade put together, without what follows EventSinks: somebody else fills its `catalog`.
+    """The parts of the REST API, without watches: somebody else feeds its `catalog`.
 
     Parameters
     ----------
     records
-        The records of API keys as they are now.
-    away
+        Returns the current records of API keys.
+    unavailable
         See `Facade`.
 
     Raises
     ------
     ConfigurationError
-        A setting cannot be used.
+        A setting is invalid.
     """
 
     def __init__(
@@ -85,20 +87,20 @@ class RestApi:
         api: Api,
         registry: CollectorRegistry,
         *,
-        records: Any,
-        away: Any,
+        records: Callable[[], Mapping[str, KeyRecord]],
+        unavailable: Callable[[], str | None],
         tester: Tester | None,
         reviews: KubernetesReviews | None = None,
     ) -> None:
         self.catalog = Catalog()
         self._records = records
-        facade = Facade(settings, api, self.catalog, away=away, tester=tester)
-        doorkeeper = Doorkeeper(settings.limits.failures, records, reviews)
+        facade = Facade(settings, api, self.catalog, unavailable=unavailable, tester=tester)
+        authenticator = Authenticator(settings.limits.failures, records, reviews)
         install = SlackInstall(settings.slack_install, facade, self._caller)
-        self.server = RestServer(settings, facade, doorkeeper, install, RestMetrics(registry))
+        self.server = RestServer(settings, facade, authenticator, install, RestMetrics(registry))
 
     def _caller(self, name: str) -> Caller | None:
-        """The caller with a key of that name, if the key still counts."""
+        """The caller with the key of that name, if there is still such a key."""
         record: KeyRecord | None = self._records().get(name.removeprefix("key "))
         return KeyCaller(record) if record is not None else None
 
@@ -124,15 +126,15 @@ class _Keys:
 
     def upsert(self, _: Key, obj: Object) -> None:
         self.records = records_of(obj)
-        get_logger().info("API keys were read", count=len(self.records))
+        get_logger().info("API keys loaded", count=len(self.records))
 
     def delete(self, _: Key) -> None:
         self.records = {}
-        get_logger().warning("the Secret of API keys is gone: nobody is let in")
+        get_logger().warning("the Secret of API keys is gone: every key is rejected")
 
 
 class _Cluster:
-    """The facade of a cluster."""
+    """The REST API of a cluster."""
 
     def __init__(self, settings: RestSettings, api: Api) -> None:
         self._settings = settings
@@ -159,7 +161,7 @@ class _Cluster:
                     self._api,
                     self._registry,
                     records=lambda: self._keys.records,
-                    away=self._missing,
+                    unavailable=self._missing,
                     tester=RouterTester(settings.router, session) if settings.router.url else None,
                     reviews=KubernetesReviews(self._api, settings.kubernetes_tokens)
                     if settings.kubernetes_tokens.enabled
@@ -167,7 +169,7 @@ class _Cluster:
                 )
             except ConfigurationError as error:
                 raise Stop(ExitStatus.USAGE, str(error)) from None
-            self._reflectors = self._follow(rest.catalog)
+            self._reflectors = self._watches(rest.catalog)
             try:
                 await monitor.start()
             except OSError as error:
@@ -185,7 +187,7 @@ class _Cluster:
             await session.close()
             await monitor.stop()
 
-    def _follow(self, catalog: Catalog) -> list[Reflector]:
+    def _watches(self, catalog: Catalog) -> list[Reflector]:
         keys = self._settings.keys
         secret = Collection(SECRETS, keys.namespace, field_selector=f"metadata.name={keys.secret}")
         return [
@@ -197,7 +199,7 @@ class _Cluster:
     def _missing(self) -> str | None:
         for one in self._reflectors:
             if not one.synced.is_set():
-                return "not everything was read from the API server yet; try again"
+                return "not everything has been read from the API server yet; try again"
             if not one.connected:
-                return "the API server does not answer; try again"
+                return "the API server does not respond; try again"
         return None

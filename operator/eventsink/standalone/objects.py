@@ -35,8 +35,8 @@ from eventsink.kube.api import (
     key_of,
 )
 from eventsink.resources.names import EVENTSINKS
-from eventsink.rest.calls.facade import SECRET_TYPE
 from eventsink.rest.calls.managers import FILE_ANNOTATION
+from eventsink.rest.calls.secrets import SECRET_TYPE
 from eventsink.runtime.files import remove, remove_unfinished, write_private
 from eventsink.standalone.made import MadeSinks
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from eventsink.rest.access.key_store import KeyStoreError, records_in
 from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.config import FacadeSettings
-from eventsink.rest.errors import Away, Conflicting, TooMany, Unknown
+from eventsink.rest.errors import Conflict, NotFound, ServiceUnavailable, TooManyRequests
 from eventsink.rest.models import DeliveryTest
 from eventsink.rest.process import RestApi
 from eventsink.router.dispatch.sink_tests import RETRY_AFTER_SECONDS, CannotTest, TooManyTests
@@ -63,7 +63,7 @@ class LocalRest:
                 self._sinks.objects,
                 self._router.registry,
                 records=FileKeys(self._keys).records,
-                away=self._away,
+                unavailable=self._away,
                 tester=RouterInProcess(self._router),
             )
         except ConfigurationError as error:
@@ -116,15 +116,15 @@ class RouterInProcess:
         """Send one and wait for what becomes of it."""
         sink = self._router.directory.sinks.get(uid)
         if sink is None:
-            raise Unknown("the router does not have this sink: it is not ready, or was made just now")
+            raise NotFound("the router does not have this sink: it is not ready, or was made just now")
         try:
             told = await self._router.tests.test(sink, wait)
         except CannotTest as error:
-            raise Conflicting(str(error)) from None
+            raise Conflict(str(error)) from None
         except TooManyTests as error:
-            raise TooMany(str(error), retry_after=RETRY_AFTER_SECONDS) from None
+            raise TooManyRequests(str(error), retry_after=RETRY_AFTER_SECONDS) from None
         except QueueError as error:
-            raise Away(str(error)) from None
+            raise ServiceUnavailable(str(error)) from None
         return DeliveryTest(
             delivered=told.delivered,
             status=told.status,  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""docs/rest.md: its commands are understood, its statuses are those of the facade, and it names every argument."""
+"""docs/rest.md: its commands parse, its statuses are those of the API, and it names every argument."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMANDS = [shlex.split(line, comments=True) for line in LINES]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_the_commands_are_understood(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_parse(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTSINK_REST_KEY_FILE", "key")
     group = cli.main.get_command(click.Context(cli.main), command[1])
     assert isinstance(group, click.Group)
@@ -34,10 +34,10 @@ def test_there_are_commands() -> None:
     assert len(COMMANDS) >= 12
 
 
-def test_the_statuses_are_those_that_the_facade_answers() -> None:
+def test_the_statuses_are_those_of_the_api() -> None:
     listed = {int(status) for row in rows(between(REST, "## Errors", "\n## ")) for status in row[0].split(", ")}
-    assert listed == {kind.status for kind in errors.Refused.__subclasses__()}
-    assert listed - {405} == {status for one in OPERATIONS for status in one.refusals}
+    assert listed == {kind.status for kind in errors.RestError.__subclasses__()}
+    assert listed - {405} == {status for one in OPERATIONS for status in one.errors}
 
 
 def test_every_argument_is_named() -> None:

@@ -1,4 +1,4 @@
-"""What the facade knows of the world: EventSinks by uid and by tenant, and which namespace owns which tenant. Fed by watches."""
+"""What the REST API knows of the cluster: EventSinks by uid and by tenant, and which namespace owns which tenant. Fed by watches."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from eventsink.kube.api import Key, Object
 from eventsink.resources.names import TENANT_LABEL
 from eventsink.rest.calls.responses import created_at
-from eventsink.rest.errors import Conflicting, InvalidRequest
+from eventsink.rest.errors import Conflict, InvalidRequest
 
 HOME_LABEL = "eventsink.dev/rest"
-"""On a Namespace: `true` marks the one of its tenant that sinks are made in, where several belong to it."""
+"""On a Namespace: `true` marks the one of its tenant that sinks are created in, where several belong to it."""
 MAX_GONE = 10_000
-"""Deleted sinks that are remembered, so that a late word of the watch does not bring one back."""
+"""Deleted sinks that are remembered, so that a late event of the watch does not bring one back."""
 
 
 class Catalog:
-    """All EventSinks and namespaces. Give `sinks` and `namespaces` to whatever follows them."""
+    """All EventSinks and namespaces. Give `sinks` and `namespaces` to what watches them."""
 
     def __init__(self) -> None:
         self._sinks: dict[str, Object] = {}
@@ -28,7 +28,7 @@ class Catalog:
         self._tenants: dict[str, set[str]] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._left: OrderedDict[str, None] = OrderedDict()
-        """Those that the watch saw go: an answer that comes late must not bring one back, while the watch may."""
+        """Those whose deletion the watch saw: a late response must not bring one back, while the watch may."""
         self._ending = False
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._owners: dict[str, str] = {}
@@ -41,22 +41,22 @@ class Catalog:
     # ---- sinks
 
     def get(self, uid: str) -> Object | None:
-        """The EventSink with that uid, if its claim to the tenant can hold."""
+        """The EventSink with that uid, if its claim to the tenant is valid."""
         obj = self._sinks.get(uid)
-        return obj if obj is not None and self.is_claimed_well(obj) else None
+        return obj if obj is not None and self.is_valid_claim(obj) else None
 
     def of_tenant(self, tenant: str) -> list[Object]:
         """The tenant's EventSinks, oldest first."""
         found = (self._sinks[uid] for uid in self._tenants.get(tenant, ()))
-        return sorted((one for one in found if self.is_claimed_well(one)), key=order)
+        return sorted((one for one in found if self.is_valid_claim(one)), key=order)
 
     def put(self, obj: Object) -> None:
-        """What the API server just answered: known at once, before the watch tells it."""
+        """Add what the API server just returned, before the watch reports it."""
         if obj["metadata"]["uid"] not in self._left:
             self._upsert(_key(obj), obj)
 
     def drop(self, obj: Object) -> None:
-        """It was just deleted."""
+        """Remove what was just deleted."""
         uid = obj["metadata"]["uid"]
         _remember(self._gone, uid)
         if self._uids.get(_key(obj)) == uid:
@@ -74,14 +74,19 @@ class Catalog:
             if not self._waiting[uid]:
                 del self._waiting[uid]
 
+    @property
+    def has_waits(self) -> bool:
+        """Whether anything waits for a change."""
+        return bool(self._waiting)
+
     def end_waits(self) -> None:
-        """Nothing is waited for any more: the process ends."""
+        """End all waits: the process is stopping."""
         self._ending = True
         for uid in list(self._waiting):
-            self._tell(uid)
+            self._notify(uid)
 
     async def until(self, uid: str, holds: Callable[[Object], bool], seconds: float) -> Object | None:
-        """Wait until the EventSink is so, at most for `seconds`; returns it as it is then, or None where it is gone."""
+        """Wait until that holds for the EventSink, at most for `seconds`; returns it as it is then, or None if it is gone."""
         with self.watching(uid) as changed:
             try:
                 async with asyncio.timeout(seconds):
@@ -98,7 +103,7 @@ class Catalog:
         if uid in self._gone:
             return
         if metadata.get("deletionTimestamp"):
-            self._delete(key)  # a finalizer of somebody else may hold it for long
+            self._delete(key)  # somebody's finalizer may keep it for long
             return
         before = self._sinks.get(self._uids.get(key, ""))
         if before is not None:
@@ -108,7 +113,7 @@ class Catalog:
         self._sinks[uid] = obj
         self._uids[key] = uid
         self._tenants.setdefault(tenant_of(obj), set()).add(uid)
-        self._tell(uid)
+        self._notify(uid)
 
     def _went(self, key: Key) -> None:
         if (uid := self._uids.get(key)) is not None:
@@ -123,43 +128,43 @@ class Catalog:
         self._tenants[tenant].discard(uid)
         if not self._tenants[tenant]:
             del self._tenants[tenant]
-        self._tell(uid)
+        self._notify(uid)
 
-    def _tell(self, uid: str) -> None:
+    def _notify(self, uid: str) -> None:
         for changed in self._waiting.get(uid, ()):
             changed.set()
 
     # ---- tenants
 
-    def is_claimed_well(self, obj: Object) -> bool:
-        """Whether the EventSink may be its tenant's: it lies in a namespace of the tenant, or both belong to nobody.
+    def is_valid_claim(self, obj: Object) -> bool:
+        """Whether the EventSink can belong to its tenant: it is in a namespace of the tenant, or neither has an owner.
 
-        One in another tenant's namespace is that tenant's business, whatever it claims; the operator refuses it.
+        One in another tenant's namespace is that tenant's business, whatever it claims; the operator rejects it.
         """
         tenant, namespace = tenant_of(obj), obj["metadata"]["namespace"]
         owner = self._owners.get(namespace, "")
         return owner == tenant or (not owner and not self._owned[tenant])
 
     def home(self, tenant: str, default: str) -> str:
-        """The namespace that new sinks of the tenant are made in.
+        """The namespace that new sinks of the tenant are created in.
 
         Parameters
         ----------
         default
-            For tenants that own none; empty: there is no such namespace.
+            For tenants without a namespace; empty: there is none.
 
         Raises
         ------
-        Conflicting
-            Several namespaces belong to the tenant, and not exactly one is marked.
+        Conflict
+            The tenant has several namespaces, and not exactly one is marked.
         InvalidRequest
-            Nobody owns the tenant, and there is no default, or it belongs to another tenant.
+            The tenant has no namespace, and there is no default, or that belongs to another tenant.
         """
         own = sorted(namespace for namespace, owner in self._owners.items() if owner == tenant)
         if len(own) > 1:
             marked = [namespace for namespace in own if namespace in self._homes]
             if len(marked) != 1:
-                raise Conflicting(
+                raise Conflict(
                     "tenant_id: the tenant has several namespaces; the platform team marks the one for sinks: "
                     f"kubectl label namespace <one> {HOME_LABEL}=true"
                 )
@@ -198,7 +203,7 @@ class _Feed:
         self.delete = delete
 
     def changed(self, key: Key, obj: Object | None) -> None:
-        """Both in one, as `LocalObjects` tells it."""
+        """Both in one, for `LocalObjects`."""
         if obj is None:
             self.delete(key)
         else:
@@ -212,12 +217,12 @@ def _remember(uids: OrderedDict[str, None], uid: str) -> None:
 
 
 def order(obj: Object) -> tuple[str, str]:
-    """Oldest first; the uid decides among those of one second."""
+    """Sorts the oldest first; the uid decides among those of one second."""
     return created_at(obj), str(obj["metadata"]["uid"])
 
 
 def tenant_of(obj: Object) -> str:
-    """The tenant that it claims; empty: none that could be."""
+    """The tenant that it claims; empty: none."""
     spec: Any = obj.get("spec")
     tenant = spec.get("tenant") if isinstance(spec, dict) else None
     return tenant if isinstance(tenant, str) else ""
@@ -228,6 +233,6 @@ def _key(obj: Object) -> Key:
 
 
 def _newer(obj: Object, than: Object) -> bool:
-    """By resourceVersion, which the API server counts up (Kubernetes 1.35, KEP-5504); others are taken as they come."""
+    """By resourceVersion, which the API server increases (Kubernetes 1.35, KEP-5504); others count as newer when they differ."""
     new, old = str(obj["metadata"].get("resourceVersion")), str(than["metadata"].get("resourceVersion"))
     return int(new) > int(old) if new.isdigit() and old.isdigit() else new != old

@@ -1,6 +1,6 @@
-"""Turns an EventSink into the answer of the facade. Pure; shows no code, token, header value or signing secret.
+"""Turns an EventSink into a response. Pure; shows no code, token, header value or signing secret.
 
-Sinks by YAML are shown, too, those included that no rule would accept: nothing here expects more of a spec than the types of its values.
+Sinks created with YAML are shown, too, even those that break every rule: nothing here relies on the form of a spec.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from eventsink.rest.models import (
     Configuration,
     Delivering,
     DeliveryArgs,
-    EventSinkAnswer,
-    Header,
+    EventSinkResponse,
     MatchArgs,
     RestModel,
+    ShownHeader,
     SlackConfiguration,
     WebhookConfiguration,
 )
 
-UNOBSERVED = "Pending: the operator has not looked at it yet; is it running?"
+UNOBSERVED = "Pending: the operator has not processed it yet; is it running?"
 
 
-def answer_of(obj: Object) -> EventSinkAnswer:
-    """What the facade shows of an EventSink."""
+def response_of(obj: Object) -> EventSinkResponse:
+    """The response that describes an EventSink."""
     sink = read_object(obj)
     spec = _mapping(obj.get("spec"))
     kind = kind_of(spec)
@@ -39,7 +39,7 @@ def answer_of(obj: Object) -> EventSinkAnswer:
     else:
         configuration = Configuration(webhook=_webhook(_mapping(spec.get("webhook")), sink.status))
     ready, reason = readiness(sink)
-    return EventSinkAnswer(
+    return EventSinkResponse(
         id=sink.uid,
         tenant_id=_text(spec, "tenant"),
         name=_text(spec, "name"),
@@ -58,7 +58,7 @@ def answer_of(obj: Object) -> EventSinkAnswer:
 
 
 def readiness(sink: EventSinkObject) -> tuple[bool, str]:
-    """Whether it is in force as it stands now, and why not."""
+    """Whether its current spec is accepted and active, and why not."""
     condition = sink.status.condition(READY)
     if condition is None or (sink.status.observed_generation or 0) < sink.generation:
         return False, UNOBSERVED
@@ -67,16 +67,16 @@ def readiness(sink: EventSinkObject) -> tuple[bool, str]:
     return False, f"{condition.reason}: {rest_sentence(condition.message)}"
 
 
-def judged(obj: Object) -> bool:
-    """Whether the operator has said its last word on the sink as it stands now: nothing changes before a person acts."""
+def is_decided(obj: Object) -> bool:
+    """Whether the operator has accepted or rejected the current spec: nothing changes before a person acts."""
     sink = read_object(obj)
     if (sink.status.observed_generation or 0) < sink.generation:
         return False
-    return readiness(sink)[0] or refused(obj)
+    return readiness(sink)[0] or is_rejected(obj)
 
 
-def refused(obj: Object) -> bool:
-    """Whether the sink as it stands now cannot be in force."""
+def is_rejected(obj: Object) -> bool:
+    """Whether the operator has rejected the current spec."""
     sink = read_object(obj)
     stalled = sink.status.condition(STALLED)
     observed = (sink.status.observed_generation or 0) >= sink.generation
@@ -89,7 +89,7 @@ def created_at(obj: Object) -> str:
 
 
 def updated_at(obj: Object) -> str:
-    """When the sink, not its status, was changed last: the API server notes it with each field manager."""
+    """When the sink, not its status, was changed last: the API server records it for each field manager."""
     times = [
         str(entry.get("time"))
         for entry in obj["metadata"].get("managedFields") or ()
@@ -99,7 +99,7 @@ def updated_at(obj: Object) -> str:
 
 
 def etag(obj: Object) -> str:
-    """Of the sink, not of its status: it stays while the spec does."""
+    """Of the sink, not of its status: it changes when the spec does."""
     metadata = obj["metadata"]
     return f'"{metadata["uid"]}.{metadata.get("generation", 0)}"'
 
@@ -119,7 +119,7 @@ def _webhook(webhook: Mapping[str, Any], status: EventSinkStatus) -> WebhookConf
     url = _text(webhook, "url")
     if "urlSecretRef" in webhook:
         url = status.webhook.origin or "" if status.webhook else ""
-    headers = [Header(name=_text(one, "name")) for one in _list(webhook.get("headers")) if isinstance(one, Mapping)]
+    headers = [ShownHeader(name=_text(one, "name")) for one in _list(webhook.get("headers")) if isinstance(one, Mapping)]
     batch = webhook.get("batch")
     return WebhookConfiguration(
         url=url,

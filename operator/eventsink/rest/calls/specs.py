@@ -1,8 +1,4 @@
-"""Turns requests into EventSink specs, and the credentials in them into the values of one Secret. Pure.
-
-Each write that brings credentials makes a Secret of its own, which is never changed: the EventSink's spec says which count, so a write
-of the spec changes everything at once or nothing.
-"""
+"""Turns requests into EventSink specs, and the credentials in them into the values of one Secret. Pure."""
 
 from __future__ import annotations
 
@@ -10,19 +6,19 @@ import base64
 import copy
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from eventsink.resources import rules
 from eventsink.resources.eventsink import InvalidSpec, read_spec
-from eventsink.rest.errors import Conflicting, InvalidRequest
+from eventsink.rest.errors import Conflict, InvalidRequest
 from eventsink.rest.models import CreateRequest, RestModel, SlackArgs, SlackChannelArgs, SlackCodeArgs, UpdateRequest, WebhookArgs
 
 SIGNING_BYTES = 32
 MAX_SIGNING_SECRETS = 2
-"""The one that was given last, and the one before it, by which receivers verify until they know the new one."""
+"""The latest one, and the one before, with which receivers verify until they know the new one."""
 
 _PATHS = (
     (r"^spec\.tenant\b", "tenant_id"),
@@ -37,19 +33,19 @@ _PATHS = (
     (r"\.botTokenSecretRef(\.\w+)?", ".bot_token"),
     (r"\.incomingWebhookSecretRef(\.\w+)?", ".incoming_webhook_url"),
 )
-"""Where a field of the spec comes from in a request."""
+"""The field of a request that a field of the spec comes from, as replacements in its path."""
 _SPEC_PATH = re.compile(r"spec(?:\.\w+|\[\d+\])+")
 
 
 @dataclass(frozen=True)
-class Change:
-    """A spec as it is to be, and what belongs to it."""
+class SpecChange:
+    """The spec to write, and the credentials that belong to it."""
 
     spec: dict[str, Any]
     secret: str
-    """Name of the Secret that the spec refers to, where there are values."""
+    """Name of the Secret that the spec refers to, if there are values."""
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Key -> credential; none: there is nothing to keep."""
+    """Key -> credential; empty: there is no Secret to create."""
     generates: bool = False
     """Whether the signing secret that was offered is used."""
 
@@ -67,24 +63,24 @@ def rest_path(path: str) -> str:
 
 
 def rest_sentence(message: str) -> str:
-    """What the operator says of a spec, in the words of a request."""
+    """A message of the operator about a spec, with the paths of a request."""
     return _SPEC_PATH.sub(lambda found: rest_path(found[0]), message)
 
 
-def new_spec(request: CreateRequest, secret: str, signing: str) -> Change:
+def new_spec(request: CreateRequest, secret: str, signing: str) -> SpecChange:
     """The spec of a new sink.
 
     Parameters
     ----------
     secret
-        Name of the Secret that its credentials will lie in.
+        Name of the Secret for its credentials.
     signing
-        The signing secret, if one is to be made.
+        The signing secret to use if one is to be generated.
 
     Raises
     ------
     InvalidRequest
-        It is not one that could be in force.
+        The spec would be rejected.
     """
     made = _Making(secret, signing)
     spec: dict[str, Any] = {"tenant": request.tenant_id, "name": request.name}
@@ -101,22 +97,22 @@ def new_spec(request: CreateRequest, secret: str, signing: str) -> Change:
     return made.change(spec)
 
 
-def changed_spec(before: Mapping[str, Any], request: UpdateRequest, secret: str, signing: str) -> Change:
-    """The spec as the update wants it. Parameters as of `new_spec`.
+def changed_spec(before: Mapping[str, Any], request: UpdateRequest, secret: str, signing: str) -> SpecChange:
+    """The spec after an update. Parameters as of `new_spec`.
 
     Raises
     ------
     InvalidRequest
-        It is not one that could be in force, or would send credentials to another host than the one they were given for.
-    Conflicting
-        The sink was written for a newer version of this program.
+        The spec would be rejected, or would send credentials to another host than the one they were given for.
+    Conflict
+        The sink was written for a newer version of EventSink.
     """
     made = _Making(secret, signing)
     spec = copy.deepcopy(dict(before))
     if request.name is not None:
         spec["name"] = request.name
     elif "name" in request.model_fields_set:
-        raise InvalidRequest("name: cannot be taken away; write a text")
+        raise InvalidRequest("name: required; write a text")
     if "description" in request.model_fields_set:
         _put(spec, "description", request.description or None)
     _common(spec, request)
@@ -135,27 +131,6 @@ def changed_spec(before: Mapping[str, Any], request: UpdateRequest, secret: str,
 def kind_of(spec: Mapping[str, Any]) -> str:
     """`Slack` or `Webhook`."""
     return "Slack" if isinstance(spec.get("slack"), dict) else "Webhook"
-
-
-def secrets_of(spec: Any) -> set[str]:
-    """Names of the Secrets that a spec refers to."""
-    return {ref["name"] for ref in _refs(spec) if isinstance(ref.get("name"), str)}
-
-
-def _refs(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Every SecretKeyRef below; as a table of places it would have to follow each change of the spec."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            if name.endswith(("SecretRef", "secretKeyRef")) and isinstance(inner, Mapping):
-                yield inner
-            else:
-                yield from _refs(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            if isinstance(inner, Mapping) and set(inner) == {"name", "key"}:
-                yield inner
-            else:
-                yield from _refs(inner)
 
 
 def _put(target: dict[str, Any], name: str, value: Any) -> None:
@@ -205,9 +180,9 @@ class _Making:
         self._generates = False
         self._url = ""
 
-    def change(self, spec: dict[str, Any]) -> Change:
+    def change(self, spec: dict[str, Any]) -> SpecChange:
         self._check(spec)
-        return Change(spec, self._secret, self._values, self._generates)
+        return SpecChange(spec, self._secret, self._values, self._generates)
 
     def _keep(self, key: str, value: str) -> dict[str, str]:
         self._values[key] = value
@@ -262,7 +237,7 @@ class _Making:
         if url is None:
             for name in ("url", "secret_url"):
                 if before and name in args.model_fields_set:
-                    raise InvalidRequest(f"event_sink_args.Webhook.{name}: cannot be taken away; write another url or secret_url")
+                    raise InvalidRequest(f"event_sink_args.Webhook.{name}: required; write another url or secret_url")
             return
         kept = before.get("headers") and "headers" not in args.model_fields_set
         if kept and (origin(before.get("url")) is None or origin(before.get("url")) != origin(url)):
@@ -299,7 +274,7 @@ class _Making:
             webhook.pop("signingSecretRefs", None)
 
     def _check(self, spec: dict[str, Any]) -> None:
-        """Whether the spec is in order; a URL that lies in the Secret is held to the rules for one that stands there."""
+        """Check the spec; a URL that goes into the Secret must keep the rules for one in the spec."""
         looked = spec
         if self._url:
             webhook = {**spec["webhook"], "url": self._url}
@@ -311,7 +286,7 @@ class _Making:
         except InvalidSpec as invalid:
             errors = invalid.errors
         if any(error.unknown_field for error in errors):
-            raise Conflicting("the sink has fields that this version of EventSink does not know; change it where it was made")
+            raise Conflict("the sink has fields that this version of EventSink does not know; change it with a newer version")
         sentences = []
         for error in errors:
             path = rest_path(error.path)

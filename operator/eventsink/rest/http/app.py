@@ -1,4 +1,4 @@
-"""HTTP of the facade: paths, keys, bodies and errors. What a call does stands in `facade.py`."""
+"""The HTTP server: paths, keys, bodies and errors. What a call does is in `calls/facade.py`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from eventsink.rest.access.callers import Caller, Doorkeeper
-from eventsink.rest.calls.facade import Facade, Written
+from eventsink.rest.access.authenticator import Authenticator
+from eventsink.rest.access.callers import Caller
+from eventsink.rest.calls.facade import ChangeResult, Facade
 from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import (
+    ContentTooLarge,
     InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
     PreconditionFailed,
-    Refused,
-    TooLarge,
-    TooMany,
-    Unknown,
-    UnsupportedType,
-    WrongMethod,
+    RestError,
+    TooManyRequests,
+    UnsupportedMediaType,
 )
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.rest.http.openapi import document
@@ -36,7 +37,7 @@ from eventsink.rest.http.operations import (
     MAX_PAGE_TOKEN,
     MAX_TENANT_LENGTH,
     OPERATIONS,
-    Operation,
+    Endpoint,
 )
 from eventsink.rest.models import UUID_PATTERN, CreateRequest, InstallRequest, NoContent, OneSink, RestModel, UpdateRequest, read
 from eventsink.rest.pages.docs import SECURITY_POLICY, message_page, reference_page
@@ -47,15 +48,15 @@ from eventsink.runtime.logs import get_logger
 BODY_SECONDS = 30.0
 """How long a body may take to arrive."""
 STOP_SECONDS = 20.0
-"""How long requests under way are waited for at the end: a create waits up to create_wait for its verdict."""
+"""How long stopping waits for requests under way: a create waits up to create_wait for its verdict."""
 _COMMON_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-Answer = tuple[RestModel, dict[str, str]]
-"""The body and the headers of the answer."""
+Response = tuple[RestModel, dict[str, str]]
+"""The body and the headers of a response."""
 
 
 class Call:
-    """One request of somebody who was let in."""
+    """One request of an authenticated caller."""
 
     def __init__(self, caller: Caller, request: web.Request, query: dict[str, str], body: bytes) -> None:
         self.caller = caller
@@ -69,12 +70,12 @@ class Call:
 
         Raises
         ------
-        Unknown
-            It is none.
+        NotFound
+            It is not an id.
         """
         text = self._request.match_info["id"].lower()
         if not re.fullmatch(UUID_PATTERN, text):
-            raise Unknown("there is no sink with this id; ids are UUIDs")
+            raise NotFound("no sink has this id; ids are UUIDs")
         return text
 
     def header(self, name: str) -> str:
@@ -87,14 +88,14 @@ class Call:
         """
         values = self._request.headers.getall(name, [])
         if values and not "".join(values).strip():
-            raise InvalidRequest(f"{name}: is empty; write a value, or leave the header out")
+            raise InvalidRequest(f"{name}: empty; write a value, or omit the header")
         if sum(map(len, values)) > MAX_HEADER:
-            raise InvalidRequest(f"{name}: is too long")
+            raise InvalidRequest(f"{name}: too long; {MAX_HEADER} characters at most")
         return ", ".join(values)
 
 
 class RestServer:
-    """Serves the facade.
+    """Serves the calls.
 
     Parameters
     ----------
@@ -103,11 +104,11 @@ class RestServer:
     """
 
     def __init__(
-        self, settings: FacadeSettings, facade: Facade, doorkeeper: Doorkeeper, install: SlackInstall, metrics: RestMetrics
+        self, settings: FacadeSettings, facade: Facade, authenticator: Authenticator, install: SlackInstall, metrics: RestMetrics
     ) -> None:
         self._settings = settings
         self._facade = facade
-        self._doorkeeper = doorkeeper
+        self._authenticator = authenticator
         self._install = install
         self._metrics = metrics
         self._proxies = settings.limits.failures.networks()
@@ -115,7 +116,7 @@ class RestServer:
         self._runner: web.AppRunner | None = None
         self._document = json.dumps(document()).encode()
         self._reference = reference_page(document()).encode()
-        self._calls: dict[str, Callable[[Call], Awaitable[Answer]]] = {
+        self._calls: dict[str, Callable[[Call], Awaitable[Response]]] = {
             "create_event_sink": self._create,
             "list_event_sinks": self._list,
             "get_event_sink": self._get,
@@ -133,7 +134,7 @@ class RestServer:
         OSError
             The address cannot be bound.
         """
-        app = web.Application(middlewares=[self._refusals], client_max_size=self._settings.limits.max_body_bytes)
+        app = web.Application(middlewares=[self._errors], client_max_size=self._settings.limits.max_body_bytes)
         for one in OPERATIONS:
             app.router.add_route(one.method, one.path, self._serve(one))
         for path, handler in {
@@ -160,10 +161,10 @@ class RestServer:
     # ---- what all calls share
 
     @web.middleware
-    async def _refusals(
+    async def _errors(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Errors as JSON, and no surprise in the answer."""
+        """Turn errors into JSON; count the response and add the headers that all have."""
         started = time.monotonic()
         name = "other"
         for one in OPERATIONS:
@@ -172,29 +173,29 @@ class RestServer:
                 name = one.name
         try:
             response = await handler(request)
-        except Refused as refused:
-            response = _refusal(refused)
+        except RestError as error:
+            response = _error(error)
         except web.HTTPException as error:
-            response = _refusal(_translated(error))
+            response = _error(_translated(error))
         except Exception:
-            get_logger().exception("a request failed", operation=name)
-            response = _json({"error": "something went wrong here; the log of the facade says what"}, 500)
+            get_logger().exception("request failed", operation=name)
+            response = _json({"error": "internal error; the log of the REST API has the details"}, 500)
         self._metrics.requests.labels(name, str(response.status)).inc()
         self._metrics.seconds.labels(name).observe(time.monotonic() - started)
         for header, value in _COMMON_HEADERS.items():
             response.headers.setdefault(header, value)
         return response
 
-    def _serve(self, one: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _serve(self, one: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         call = self._calls[one.name]
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            caller = await self._doorkeeper.let_in(request.headers.get("Authorization", ""), self._address_of(request))
+            caller = await self._authenticator.authenticate(request.headers.get("Authorization", ""), self._address_of(request))
             with self._slot(caller):
                 query = _query(request, one.query_names())
                 body = await self._body(request) if one.request is not None else b""
-                answer, headers = await call(Call(caller, request, query, body))
-            text = answer.model_dump_json(by_alias=True, exclude_none=True)
+                response, headers = await call(Call(caller, request, query, body))
+            text = response.model_dump_json(by_alias=True, exclude_none=True)
             return web.Response(text=text, content_type="application/json", headers=headers)
 
         return handle
@@ -203,7 +204,7 @@ class RestServer:
     def _slot(self, caller: Caller) -> Iterator[None]:
         limits = self._settings.limits
         if self._under_way.total() >= limits.max_requests or self._under_way[caller.name] >= limits.max_requests_per_key:
-            raise TooMany("too many requests are under way; wait for some of them to be answered")
+            raise TooManyRequests("too many requests at once; wait for the responses to some of them")
         self._under_way[caller.name] += 1
         try:
             yield
@@ -216,19 +217,19 @@ class RestServer:
         if not request.can_read_body and request.method == "POST" and request.path.endswith("/test"):
             return b"{}"
         if request.content_type.lower() != "application/json":
-            raise UnsupportedType("the body has to be JSON: send Content-Type: application/json")
+            raise UnsupportedMediaType("the body must be JSON: send Content-Type: application/json")
         if request.charset is not None and request.charset.lower() not in ("utf-8", "utf8"):
-            raise UnsupportedType("the body has to be UTF-8")
+            raise UnsupportedMediaType("the body must be UTF-8")
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await request.read()
         except TimeoutError:
             raise InvalidRequest(f"the body did not arrive within {BODY_SECONDS:.0f} seconds") from None
         except (web.RequestPayloadError, ConnectionError):
-            raise InvalidRequest("the body is not whole") from None
+            raise InvalidRequest("the body is incomplete") from None
 
     def _address_of(self, request: web.Request) -> str:
-        """Where the request comes from: behind trusted proxies, as the last one that is not trusted was seen."""
+        """Where the request comes from: the last address that is not a trusted proxy."""
         address = request.remote or ""
         hops = [hop.strip() for value in request.headers.getall("X-Forwarded-For", []) for hop in value.split(",")]
         while hops and self._is_proxy(address):
@@ -244,44 +245,44 @@ class RestServer:
 
     # ---- calls
 
-    async def _create(self, call: Call) -> Answer:
+    async def _create(self, call: Call) -> Response:
         key = call.header("Idempotency-Key")
         if key and not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key):
             raise InvalidRequest("Idempotency-Key: write 1 to 255 visible ASCII characters")
-        return _written(await self._facade.create(call.caller, read(CreateRequest, call.body), key))
+        return _changed(await self._facade.create(call.caller, read(CreateRequest, call.body), key))
 
-    async def _list(self, call: Call) -> Answer:
+    async def _list(self, call: Call) -> Response:
         tenant = call.query.get("tenant_id")
         if not tenant:
-            raise InvalidRequest("tenant_id: this parameter is required; say whose sinks")
+            raise InvalidRequest("tenant_id: this parameter is required; add it")
         if len(tenant) > MAX_TENANT_LENGTH:
-            raise InvalidRequest(f"tenant_id: is longer than any tenant ({MAX_TENANT_LENGTH} characters)")
+            raise InvalidRequest(f"tenant_id: write {MAX_TENANT_LENGTH} characters or fewer")
         size = call.query.get("pagination[page_size]")
         token = call.query.get("pagination[page_token]", "")
         if size is not None and (not re.fullmatch("[0-9]{1,4}", size) or not 1 <= int(size) <= MAX_PAGE_SIZE):
             raise InvalidRequest(f"pagination[page_size]: write a number from 1 to {MAX_PAGE_SIZE}")
         if len(token) > MAX_PAGE_TOKEN:
-            raise InvalidRequest("pagination[page_token]: is none that was answered; begin again without it")
+            raise InvalidRequest("pagination[page_token]: invalid; start again without it")
         page_size = int(size) if size is not None else None
         return await self._facade.list_sinks(call.caller, tenant, page_size=page_size, page_token=token), {}
 
-    async def _get(self, call: Call) -> Answer:
-        answer, etag = await self._facade.get(call.caller, call.id)
-        return OneSink(event_sink=answer), {"ETag": etag}
+    async def _get(self, call: Call) -> Response:
+        sink, etag = await self._facade.get(call.caller, call.id)
+        return OneSink(event_sink=sink), {"ETag": etag}
 
-    async def _update(self, call: Call) -> Answer:
+    async def _update(self, call: Call) -> Response:
         uid, wanted = call.id, read(UpdateRequest, call.body)
-        return _written(await self._facade.update(call.caller, uid, wanted, call.header("If-Match")))
+        return _changed(await self._facade.update(call.caller, uid, wanted, call.header("If-Match")))
 
-    async def _delete(self, call: Call) -> Answer:
+    async def _delete(self, call: Call) -> Response:
         return await self._facade.delete(call.caller, call.id), {}
 
-    async def _test(self, call: Call) -> Answer:
+    async def _test(self, call: Call) -> Response:
         uid = call.id
         read(NoContent, call.body)
         return await self._facade.test(call.caller, uid), {}
 
-    async def _begin_install(self, call: Call) -> Answer:
+    async def _begin_install(self, call: Call) -> Response:
         return await self._install.begin(call.caller, read(InstallRequest, call.body)), {}
 
     # ---- for browsers
@@ -295,8 +296,8 @@ class RestServer:
     async def _open(self, request: web.Request) -> web.Response:
         try:
             opened = self._install.open(request.query.get("state", ""))
-        except Refused as refused:
-            return _page(message_page("Slack is not connected", refused.sentence).encode(), refused.status)
+        except RestError as error:
+            return _page(message_page("Slack is not connected", error.sentence).encode(), error.status)
         response = web.Response(status=303, headers={"Location": opened.location, "Referrer-Policy": "no-referrer"})
         response.set_cookie(
             opened.cookie,
@@ -315,20 +316,20 @@ class RestServer:
             sentence = await self._install.finish(
                 query.get("state", ""), query.get("code", ""), query.get("error", ""), dict(request.cookies)
             )
-        except Refused as refused:
-            return _page(message_page("Slack is not connected", refused.sentence).encode(), refused.status)
+        except RestError as error:
+            return _page(message_page("Slack is not connected", error.sentence).encode(), error.status)
         return _page(message_page("Slack", sentence).encode())
 
 
 def _without_port(hop: str) -> str:
-    """An address as a proxy writes it: some add the port, which is another each time."""
+    """An address as a proxy writes it: some add the port, which differs each time."""
     if found := re.fullmatch(r"\[(.*)\](?::\d+)?|([\d.]+):\d+", hop):
         return found[1] or found[2]
     return hop
 
 
-def _written(written: Written) -> Answer:
-    return written.answer, {"ETag": written.etag}
+def _changed(result: ChangeResult) -> Response:
+    return result.response, {"ETag": result.etag}
 
 
 def _query(request: web.Request, known: set[str]) -> dict[str, str]:
@@ -337,41 +338,40 @@ def _query(request: web.Request, known: set[str]) -> dict[str, str]:
     Raises
     ------
     InvalidRequest
-        One that there is not, one twice, or one that is no text.
+        A parameter is unknown, duplicate, or not text.
     """
     found: dict[str, str] = {}
     try:
         pairs = parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError:
-        raise InvalidRequest("the query of the address cannot be read") from None
+        raise InvalidRequest("invalid query string") from None
     for name, value in pairs:
         if name not in known:
-            hint = f"known: {', '.join(sorted(known))}" if known else "there are none here"
-            raise InvalidRequest(f"{name[:100]}: there is no such parameter; {hint}")
+            hint = f"known: {', '.join(sorted(known))}" if known else "this call has none"
+            raise InvalidRequest(f"{name[:100]}: unknown parameter; {hint}")
         if name in found:
-            raise InvalidRequest(f"{name}: stands there twice; remove one of them")
+            raise InvalidRequest(f"{name}: duplicate parameter, remove one")
         found[name] = value
     return found
 
 
-def _translated(error: web.HTTPException) -> Refused:
-    """aiohttp's own errors, as ours."""
+def _translated(error: web.HTTPException) -> RestError:
+    """The error of the REST API for one of aiohttp."""
     if error.status == 404:
-        return Unknown("there is nothing at this path; the API is described at /docs")
+        return NotFound("unknown path; /docs describes the API")
     if error.status == 405:
-        refused = WrongMethod("this path does not know this method; the API is described at /docs")
-        refused.headers = {"Allow": error.headers.get("Allow", "")}
-        return refused
+        headers = {"Allow": error.headers.get("Allow", "")}
+        return MethodNotAllowed("this path does not support this method; /docs describes the API", headers=headers)
     if error.status == 413:
-        return TooLarge("the body is too large")
+        return ContentTooLarge("the body is too large")
     if error.status == 412:
-        return PreconditionFailed("a condition of the request does not hold")
-    return InvalidRequest("the request cannot be read")
+        return PreconditionFailed("a precondition of the request does not hold")
+    return InvalidRequest("malformed request")
 
 
-def _refusal(refused: Refused) -> web.Response:
-    response = _json({"error": refused.sentence}, refused.status)
-    response.headers.update(refused.headers)
+def _error(error: RestError) -> web.Response:
+    response = _json({"error": error.sentence}, error.status)
+    response.headers.update(error.headers)
     return response
 
 

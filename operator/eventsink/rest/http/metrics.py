@@ -1,4 +1,4 @@
-"""Metrics of the facade."""
+"""Metrics of the REST API."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 
 class RestMetrics:
-    """What Prometheus reads; no tenant stands in a label."""
+    """Read by Prometheus; no label names a tenant."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
-            "eventsink_rest_requests", "Requests that were answered.", ["operation", "status"], registry=registry
-        )
+        self.requests = Counter("eventsink_rest_requests", "Responses sent.", ["operation", "status"], registry=registry)
         self.seconds = Histogram(
             "eventsink_rest_request_seconds",
-            "Time to the answer; creates and updates wait for the operator's verdict.",
+            "Time to the response; creates and updates wait for the operator's verdict.",
             ["operation"],
             buckets=(0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 20),
             registry=registry,

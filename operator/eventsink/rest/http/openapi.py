@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the facade, from the table of operations and the models."""
+"""The OpenAPI 3.1 document, from the table of operations and the models."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from eventsink.rest.http.operations import OPERATIONS, Operation
-from eventsink.rest.models import ErrorAnswer, RestModel
+from eventsink.rest.http.operations import OPERATIONS, Endpoint
+from eventsink.rest.models import ErrorResponse, RestModel
 
-REFUSALS = {
-    400: "The request is invalid; the sentence names the field.",
-    401: "No API key, or a wrong one.",
-    403: "The key may not touch this tenant.",
-    404: "There is no such sink, or it is another tenant's.",
-    409: "Somebody else changed it, or Helm, Argo CD, Flux or a file is in charge of it.",
-    412: "The sink is not as If-Match says.",
+ERRORS = {
+    400: "The request is invalid; the error names the field.",
+    401: "Missing or invalid API key.",
+    403: "The key has no access to this tenant.",
+    404: "No such sink, or it is another tenant's.",
+    409: "Others change the sink at the same time, or Helm, Argo CD, Flux or a file manages it.",
+    412: "The sink does not match If-Match.",
     413: "The body is too large.",
     415: "The body is not application/json.",
-    429: "Too many requests or wrong keys; Retry-After says when to come again.",
-    503: "The API server or the router is away; Retry-After says when to come again.",
+    429: "Too many requests or invalid keys; Retry-After says when to try again.",
+    503: "The API server or the router is unavailable; Retry-After says when to try again.",
 }
 _HEADERS = {
-    "ETag": {"description": "Of the sink's configuration, for If-Match.", "schema": {"type": "string"}},
+    "ETag": {"description": "Version of the sink's configuration, for If-Match.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
 }
 
@@ -31,8 +31,8 @@ _HEADERS = {
 def document() -> dict[str, Any]:
     """The document."""
     models: set[type[RestModel]] = {
-        ErrorAnswer,
-        *(one.answer for one in OPERATIONS),
+        ErrorResponse,
+        *(one.response for one in OPERATIONS),
         *(one.request for one in OPERATIONS if one.request is not None),
     }
     ordered = sorted(models, key=lambda model: model.__name__)
@@ -47,7 +47,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "EventSink",
             "version": metadata.version("eventsink"),
-            "description": "Manages where the alerts of tenants go: EventSinks, for programs that do not speak Kubernetes.",
+            "description": "Manages EventSinks, which say where the alerts of tenants go, without the Kubernetes API.",
         },
         "paths": paths,
         "components": {
@@ -60,18 +60,18 @@ def document() -> dict[str, Any]:
     }
 
 
-def _operation(one: Operation) -> dict[str, Any]:
+def _operation(one: Endpoint) -> dict[str, Any]:
     result: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
         "description": one.description,
-        "responses": {"200": _answer(one), **{str(status): _refusal(status) for status in one.refusals}},
+        "responses": {"200": _response(one), **{str(status): _error(status) for status in one.errors}},
     }
     if one.parameters:
         result["parameters"] = [
             {
                 "name": parameter.name,
-                "in": parameter.place,
+                "in": parameter.location,
                 "required": parameter.required,
                 "description": parameter.description,
                 "schema": parameter.schema,
@@ -87,19 +87,19 @@ def _operation(one: Operation) -> dict[str, Any]:
     return result
 
 
-def _answer(one: Operation) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": _reference(one.answer.__name__)}
-    if one.answer_example is not None:
-        content["example"] = one.answer_example
-    result: dict[str, Any] = {"description": "Done.", "content": {"application/json": content}}
-    if one.answer_headers:
-        result["headers"] = {name: _HEADERS[name] for name in one.answer_headers}
+def _response(one: Endpoint) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": _reference(one.response.__name__)}
+    if one.response_example is not None:
+        content["example"] = one.response_example
+    result: dict[str, Any] = {"description": "Success.", "content": {"application/json": content}}
+    if one.response_headers:
+        result["headers"] = {name: _HEADERS[name] for name in one.response_headers}
     return result
 
 
-def _refusal(status: int) -> dict[str, Any]:
-    content = {"schema": _reference("ErrorAnswer"), "example": {"error": REFUSALS[status]}}
-    result: dict[str, Any] = {"description": REFUSALS[status], "content": {"application/json": content}}
+def _error(status: int) -> dict[str, Any]:
+    content = {"schema": _reference("ErrorResponse"), "example": {"error": ERRORS[status]}}
+    result: dict[str, Any] = {"description": ERRORS[status], "content": {"application/json": content}}
     if status in (429, 503):
         result["headers"] = {"Retry-After": _HEADERS["Retry-After"]}
     return result

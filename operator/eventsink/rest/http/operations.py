@@ -1,4 +1,4 @@
-"""The table of the facade's calls: what `app.py` serves and what the OpenAPI document says, from one place."""
+"""The table of calls: what `app.py` serves and what the OpenAPI document says, from one source."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from eventsink.rest.models import (
     CreateRequest,
     DeletedSink,
     DeliveryTest,
-    InstallAnswer,
     InstallRequest,
+    InstallResponse,
     ManySinks,
     NoContent,
     OneSink,
@@ -33,7 +33,7 @@ class Parameter:
     """A parameter beside the body."""
 
     name: str
-    place: Literal["path", "query", "header"]
+    location: Literal["path", "query", "header"]
     description: str
     schema: dict[str, Any]
     required: bool = False
@@ -41,7 +41,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Operation:
+class Endpoint:
     """One call."""
 
     name: str
@@ -49,31 +49,31 @@ class Operation:
     path: str
     summary: str
     description: str
-    answer: type[RestModel]
-    refusals: tuple[int, ...]
+    response: type[RestModel]
+    errors: tuple[int, ...]
     request: type[RestModel] | None = None
     body_required: bool = True
     parameters: tuple[Parameter, ...] = ()
     example: Any = None
-    answer_example: Any = None
-    answer_headers: tuple[str, ...] = ()
+    response_example: Any = None
+    response_headers: tuple[str, ...] = ()
 
     def query_names(self) -> set[str]:
         """The parameters of its query."""
-        return {one.name for one in self.parameters if one.place == "query"}
+        return {one.name for one in self.parameters if one.location == "query"}
 
 
 ID = Parameter("id", "path", "The id of the sink.", {"type": "string", "format": "uuid"}, required=True, example=EXAMPLE_ID)
 IF_MATCH = Parameter(
     "If-Match",
     "header",
-    "The ETag of an answer: refused with 412 if the sink was changed since.",
+    "The ETag of a response: 412 if the sink was changed since.",
     {"type": "string", "minLength": 1, "maxLength": MAX_HEADER},
 )
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
-    "Any text of your own: the same request with the same key again makes nothing new and answers the sink that was made.",
+    "A text of your choice: the same request with the same key again creates nothing and returns the sink that was created.",
     {"type": "string", "pattern": IDEMPOTENCY_KEY_PATTERN, "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY},
 )
 
@@ -90,17 +90,17 @@ _WEBHOOK = {
     "reason": "",
 }
 
-OPERATIONS: tuple[Operation, ...] = (
-    Operation(
+OPERATIONS: tuple[Endpoint, ...] = (
+    Endpoint(
         name="create_event_sink",
         method="POST",
         path="/v1/event_sink",
-        summary="Make a sink",
-        description="Waits about 10 seconds for the first verdict. What cannot be in force is refused and leaves nothing behind; "
-        "where there is no verdict yet, the sink stays and the answer says `ready: false`.",
+        summary="Create a sink",
+        description="Waits about 10 seconds for the first verdict. A sink that is rejected gets a 400 and leaves nothing behind; "
+        "without a verdict by then, the sink stays and the response says `ready: false`.",
         request=CreateRequest,
-        answer=ChangedSink,
-        refusals=(400, 401, 403, 409, 413, 415, 429, 503),
+        response=ChangedSink,
+        errors=(400, 401, 403, 409, 413, 415, 429, 503),
         parameters=(IDEMPOTENCY_KEY,),
         example={
             "tenant_id": "acme",
@@ -108,22 +108,22 @@ OPERATIONS: tuple[Operation, ...] = (
             "description": "Detections of the security team",
             "event_sink_args": {"Webhook": {"url": "https://example.com/hook"}},
         },
-        answer_example={"event_sink": _WEBHOOK},
-        answer_headers=("ETag",),
+        response_example={"event_sink": _WEBHOOK},
+        response_headers=("ETag",),
     ),
-    Operation(
+    Endpoint(
         name="list_event_sinks",
         method="GET",
         path="/v1/event_sink",
         summary="List a tenant's sinks",
-        description="All of them, oldest first, those made by YAML included. With `pagination[page_size]`, page by page.",
-        answer=ManySinks,
-        refusals=(400, 401, 403, 429, 503),
+        description="All of them, oldest first, including those created with YAML. With `pagination[page_size]`, page by page.",
+        response=ManySinks,
+        errors=(400, 401, 403, 429, 503),
         parameters=(
             Parameter(
                 "tenant_id",
                 "query",
-                "Whose sinks.",
+                "The tenant whose sinks to list.",
                 {"type": "string", "minLength": 1, "maxLength": MAX_TENANT_LENGTH},
                 required=True,
                 example="acme",
@@ -131,69 +131,71 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter(
                 "pagination[page_size]",
                 "query",
-                "At most so many.",
+                "Sinks in one page, at most.",
                 {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
             ),
             Parameter(
                 "pagination[page_token]",
                 "query",
-                "`pagination.next_page_token` of the answer before.",
+                "`pagination.next_page_token` of the previous response.",
                 {"type": "string", "maxLength": MAX_PAGE_TOKEN},
             ),
         ),
-        answer_example={"event_sinks": [_WEBHOOK]},
+        response_example={"event_sinks": [_WEBHOOK]},
     ),
-    Operation(
+    Endpoint(
         name="get_event_sink",
         method="GET",
         path="/v1/event_sink/{id}",
         summary="Read a sink",
-        description="As it is now.",
-        answer=OneSink,
-        refusals=(400, 401, 404, 429, 503),
+        description="Its current state.",
+        response=OneSink,
+        errors=(400, 401, 404, 429, 503),
         parameters=(ID,),
-        answer_example={"event_sink": _WEBHOOK},
-        answer_headers=("ETag",),
+        response_example={"event_sink": _WEBHOOK},
+        response_headers=("ETag",),
     ),
-    Operation(
+    Endpoint(
         name="update_event_sink",
         method="PUT",
         path="/v1/event_sink/{id}",
         summary="Change a sink",
-        description="What the body does not name stays; null takes away what is optional. Of a Slack sink's destination only the "
-        "channel can change. The type never does.",
+        description="Fields that the body omits stay; null clears an optional field. Of a Slack sink's destination only the "
+        "channel can change. The type never changes.",
         request=UpdateRequest,
-        answer=ChangedSink,
-        refusals=(400, 401, 403, 404, 409, 412, 413, 415, 429, 503),
+        response=ChangedSink,
+        errors=(400, 401, 403, 404, 409, 412, 413, 415, 429, 503),
         parameters=(ID, IF_MATCH),
         example={"id": EXAMPLE_ID, "name": "Security alerts, all of them"},
-        answer_example={"event_sink": _WEBHOOK | {"name": "Security alerts, all of them", "updated_at": "2024-05-10T07:30:00Z"}},
-        answer_headers=("ETag",),
+        response_example={
+            "event_sink": _WEBHOOK | {"name": "Security alerts, all of them", "updated_at": "2024-05-10T07:30:00Z"}
+        },
+        response_headers=("ETag",),
     ),
-    Operation(
+    Endpoint(
         name="delete_event_sink",
         method="DELETE",
         path="/v1/event_sink/{id}",
         summary="Delete a sink",
-        description="What still waits for it is not delivered any more.",
-        answer=DeletedSink,
-        refusals=(400, 401, 403, 404, 409, 429, 503),
+        description="Its queued deliveries are not sent any more.",
+        response=DeletedSink,
+        errors=(400, 401, 403, 404, 409, 429, 503),
         parameters=(ID,),
-        answer_example={"id": EXAMPLE_ID, "tenant_id": "acme"},
+        response_example={"id": EXAMPLE_ID, "tenant_id": "acme"},
     ),
-    Operation(
+    Endpoint(
         name="test_event_sink",
         method="POST",
         path="/v1/event_sink/{id}/test",
         summary="Send a test alert",
-        description="A marked alert goes through the router to this sink alone; the answer says what became of it.",
+        description="Sends an alert that is marked as a test through the router to this sink alone; the response has the outcome.",
         request=NoContent,
         body_required=False,
-        answer=DeliveryTest,
-        refusals=(400, 401, 403, 404, 409, 413, 415, 429, 503),
+        response=DeliveryTest,
+        errors=(400, 401, 403, 404, 409, 413, 415, 429, 503),
         parameters=(ID,),
         example={},
-        answer_example={
+        response_example={
             "delivered": True,
             "status": "2xx",
             "reason": "",
@@ -202,17 +204,17 @@ OPERATIONS: tuple[Operation, ...] = (
             "delivery_id": "01J0000000000000000000000",
         },
     ),
-    Operation(
+    Endpoint(
         name="install_slack",
         method="POST",
         path="/v1/slack/install",
-        summary="Have a person connect Slack",
-        description="Answers with a link for that person's browser: Slack asks them, and the sink is made, or connected anew. "
-        "Where the platform has set it up.",
+        summary="Let a person connect Slack",
+        description="Returns a link for that person's browser: Slack asks for consent, then the sink is created, or reconnected. "
+        "Only where the platform has configured it.",
         request=InstallRequest,
-        answer=InstallAnswer,
-        refusals=(400, 401, 403, 404, 409, 413, 415, 429, 503),
+        response=InstallResponse,
+        errors=(400, 401, 403, 404, 409, 413, 415, 429, 503),
         example={"tenant_id": "acme", "name": "Security alerts", "channel": "#security-alerts"},
-        answer_example={"url": "https://sinks.example.com/v1/slack/open?state=...", "expires_at": "2024-05-09T20:11:32Z"},
+        response_example={"url": "https://sinks.example.com/v1/slack/open?state=...", "expires_at": "2024-05-09T20:11:32Z"},
     ),
 )

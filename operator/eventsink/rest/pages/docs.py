@@ -1,4 +1,4 @@
-"""Pages for people: the reference of the API, made from the OpenAPI document, and short messages. No script, nothing from elsewhere."""
+"""Pages for people: the reference of the API, from the OpenAPI document, and short messages. No script, no external resource."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ h2{border-color:#30363d}a,h2 b{color:#6cb6ff}.small{color:#9da7b3}}
 
 
 def page(title: str, body: str) -> str:
-    """A whole page; `body` is HTML."""
+    """A complete page; `body` is HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -33,7 +33,7 @@ def page(title: str, body: str) -> str:
 
 
 def message_page(title: str, sentence: str) -> str:
-    """A page that says one thing."""
+    """A page with one message."""
     return page(title, f"<h1>{escape(title)}</h1><p>{escape(sentence)}</p>")
 
 
@@ -53,7 +53,7 @@ def _reference(document: Mapping[str, Any]) -> Iterator[str]:
     yield f'<h1>{escape(info["title"])} API <span class="small">{escape(info["version"])}</span></h1>'
     yield f"<p>{_prose(info['description'])}</p>"
     yield "<p>Each call carries <code>Authorization: Bearer &lt;key&gt;</code>; JSON in and out; times are RFC 3339, UTC. "
-    yield 'The same for programs: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1).</p>'
+    yield 'For generators: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1).</p>'
     schemas = document["components"]["schemas"]
     for path, operations in document["paths"].items():
         for method, one in operations.items():
@@ -77,9 +77,11 @@ def _operation(method: str, path: str, one: Mapping[str, Any]) -> Iterator[str]:
         content = one["requestBody"]["content"]["application/json"]
         yield f"<p>Body: {_type(content['schema'])}</p>{_example(content)}"
     content = one["responses"]["200"]["content"]["application/json"]
-    yield f"<p>Answer: {_type(content['schema'])}</p>{_example(content)}"
-    yield '<p class="small">Refusals: '
-    yield ", ".join(f"{status} {escape(answer['description'])}" for status, answer in one["responses"].items() if status != "200")
+    yield f"<p>Response: {_type(content['schema'])}</p>{_example(content)}"
+    yield '<p class="small">Errors: '
+    yield ", ".join(
+        f"{status} {escape(response['description'])}" for status, response in one["responses"].items() if status != "200"
+    )
     yield "</p>"
 
 

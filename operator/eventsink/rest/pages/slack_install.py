@@ -1,11 +1,11 @@
-"""Slack's browser flow: a program asks for a link, a person opens it, Slack asks them, and the sink is made.
+"""Slack's browser flow: a program asks for a link, a person opens it, Slack asks for consent, and the sink is created.
 
     POST /v1/slack/install   with a key        -> link to /v1/slack/open
-    GET  /v1/slack/open      in the browser    -> sets a cookie, goes on to Slack's authorize page
-    GET  /v1/slack/callback  Slack sends the browser back with a code -> makes the sink, says what happened
+    GET  /v1/slack/open      in the browser    -> sets a cookie, redirects to Slack's authorize page
+    GET  /v1/slack/callback  Slack sends the browser back with a code -> creates the sink, shows the outcome
 
-All that is to be known stands in the state, signed; the state that Slack gets holds a digest of the cookie, so that the callback counts
-only in the browser that opened the link. Who opened a link or came back is remembered until the state is over: each counts once.
+Everything is in the state, which is signed; the state that Slack gets holds a digest of the cookie, so that the callback works only in
+the browser that opened the link. Used links are remembered until they expire: each step works once.
 """
 
 from __future__ import annotations
@@ -23,12 +23,23 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from eventsink.kube.api import Object
 from eventsink.rest.access.callers import Caller, KeyCaller
-from eventsink.rest.calls.facade import Facade
+from eventsink.rest.calls.facade import ChangeResult, Facade
 from eventsink.rest.calls.responses import etag
+from eventsink.rest.calls.specs import kind_of
 from eventsink.rest.config import SlackInstallSettings
-from eventsink.rest.errors import Away, Conflicting, InvalidRequest, NotPermitted
-from eventsink.rest.models import CreateRequest, EventSinkArgs, InstallAnswer, InstallRequest, SlackArgs
+from eventsink.rest.errors import Conflict, Forbidden, InvalidRequest, ServiceUnavailable
+from eventsink.rest.models import (
+    CreateRequest,
+    EventSinkArgs,
+    EventSinkChanges,
+    InstallRequest,
+    InstallResponse,
+    SlackArgs,
+    SlackCodeArgs,
+    UpdateRequest,
+)
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
 from eventsink.runtime.times import format_time
 
@@ -36,19 +47,19 @@ CALLBACK_PATH = "/v1/slack/callback"
 OPEN_PATH = "/v1/slack/open"
 COOKIE_PATH = "/v1/slack"
 MAX_STATE = 4000
-"""Characters: it travels in addresses, which not every proxy takes at any length."""
+"""Characters: it is part of URLs, whose length proxies limit."""
 BROWSER_CHARACTERS = 200
-"""By which the state grows when it is bound to a browser."""
+"""Characters that the state grows by when it is bound to a browser."""
 MAX_CODE = 1024
 MAX_USED = 100_000
 MIN_KEY = 32
 FindCaller = Callable[[str], Caller | None]
-"""The caller of that name, if they would still be let in."""
+"""Returns the caller of that name, if they are still valid."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What the browser gets."""
+    """The redirect for the browser."""
 
     location: str
     cookie: str
@@ -64,12 +75,12 @@ class SlackInstall:
     Parameters
     ----------
     find_caller
-        Who asked for a link may have lost the key since.
+        The key that asked for a link may have been revoked since.
 
     Raises
     ------
     ConfigurationError
-        The file of the key cannot be used.
+        The file of the state key is not usable.
     """
 
     def __init__(
@@ -89,30 +100,26 @@ class SlackInstall:
 
     @property
     def offered(self) -> bool:
-        """Whether the platform has set it up."""
+        """Whether the platform has configured it."""
         return bool(self._settings.client_id and self._settings.redirect_url)
 
-    async def begin(self, caller: Caller, request: InstallRequest) -> InstallAnswer:
+    async def begin(self, caller: Caller, request: InstallRequest) -> InstallResponse:
         """A link for a person's browser.
 
         Raises
         ------
-        Refused
-            It would lead nowhere.
+        RestError
+            The link could not work.
         """
         if not self.offered:
-            raise Conflicting(
-                "Slack's browser flow is not set up here; the platform team sets slackInstall.clientId and redirectUrl"
-            )
+            raise Conflict("Slack's browser flow is not configured; the platform team sets slackInstall.clientId and redirectUrl")
         if not isinstance(caller, KeyCaller):
-            raise NotPermitted("links are given for API keys only, whose rights are looked at again when the browser comes back")
-        meant = ""
+            raise Forbidden("only API keys can request a link: their access is checked again when the browser comes back")
+        version = ""
         if request.id is not None:
             if request.tenant_id is not None or request.name is not None or request.description is not None:
-                raise InvalidRequest(
-                    "id: connects a sink anew, whose tenant and name stay; remove tenant_id, name and description"
-                )
-            meant = etag(await self._facade.check_reconnect(caller, request.id))
+                raise InvalidRequest("id: reconnects a sink, whose tenant and name stay; remove tenant_id, name and description")
+            version = etag(await self._slack_sink(caller, request.id))
         else:
             for name in ("tenant_id", "name", "channel"):
                 if getattr(request, name) is None:
@@ -125,24 +132,24 @@ class SlackInstall:
             "until": expires,
             "caller": caller.name,
             "request": request.model_dump(exclude_none=True),
-            "meant": meant,
+            "version": version,
         }
         state = self._sign(payload)
         if len(state) > MAX_STATE - BROWSER_CHARACTERS:
-            raise InvalidRequest("description: is too long for a link; shorten it, and change it later")
+            raise InvalidRequest("description: too long for a link; shorten it, and change it later")
         outer = self._settings.redirect_url.removesuffix(CALLBACK_PATH)
-        return InstallAnswer(
+        return InstallResponse(
             url=f"{outer}{OPEN_PATH}?{urlencode({'state': state})}",
             expires_at=format_time(expires),
         )
 
     def open(self, state: str) -> Opened:
-        """The link was opened: bind it to this browser, and send it on.
+        """Bind an opened link to this browser, and redirect it to Slack.
 
         Raises
         ------
-        Refused
-            The link is none, is over, or was opened before.
+        RestError
+            The link is invalid, has expired, or was opened before.
         """
         payload = self._read(state, "open")
         self._use(payload, "open")
@@ -163,37 +170,57 @@ class SlackInstall:
         )
 
     async def finish(self, state: str, code: str, error: str, cookies: dict[str, str]) -> str:
-        """Slack sent the browser back; returns a sentence on what happened.
+        """Handle the browser that Slack sent back; returns a sentence on the outcome.
 
         Raises
         ------
-        Refused
-            Nothing was made or changed.
+        RestError
+            Nothing was created or changed.
         """
         payload = self._read(state, "callback")
         value = cookies.get(cookie_name(payload), "")
         if not hmac.compare_digest(hashlib.sha256(value.encode("utf-8", "replace")).hexdigest(), str(payload.get("browser"))):
-            raise NotPermitted("this link was opened in another browser; ask for a new one, and open and finish it in the same")
+            raise Forbidden(
+                "this link was opened in another browser; ask for a new one, and open and finish it in the same browser"
+            )
         self._use(payload, "callback")
         if error:
-            raise InvalidRequest("Slack was not allowed to connect: nothing was changed. Ask for a new link to try again")
+            raise InvalidRequest("access was denied at Slack; nothing was changed. Ask for a new link to try again")
         if not code or len(code) > MAX_CODE:
             raise InvalidRequest("Slack sent no code; ask for a new link")
         caller = self._find_caller(payload["caller"])
         request = InstallRequest.model_validate(payload["request"])
         if caller is None:
-            raise NotPermitted("the API key that asked for this link was revoked; nothing was changed")
+            raise Forbidden("the API key that asked for this link was revoked; nothing was changed")
         if request.id is not None:
-            # Another replica may have seen this link, too: it changes the sink only as it was then.
-            written = await self._facade.reconnect(caller, request.id, code, request.channel, str(payload["meant"]))
+            # Another replica may have served this link, too: it changes the sink only if it is as it was then.
+            result = await self._reconnect(caller, request.id, code, request.channel, str(payload["version"]))
         else:
-            written = await self._facade.create(caller, self._wanted(request, code), f"slack-install-{payload['nonce']}")
-        sink = written.answer.event_sink
+            result = await self._facade.create(caller, self._wanted(request, code), f"slack-install-{payload['nonce']}")
+        sink = result.response.event_sink
         slack = sink.configuration.slack
         channel = (slack.channel_name or slack.channel) if slack is not None else ""
         if not sink.ready:
-            return f"The sink {sink.name} is there, but not ready yet. {sink.reason}"
-        return f"Connected: alerts of {sink.tenant_id} go to {channel} by the sink {sink.name}. You can close this page."
+            return f"The sink {sink.name} was saved, but is not ready yet. {sink.reason}"
+        return f"Connected: the sink {sink.name} sends alerts of {sink.tenant_id} to {channel}. You can close this page."
+
+    async def _slack_sink(self, caller: Caller, uid: str) -> Object:
+        """The EventSink that a new code is for."""
+        obj = await self._facade.read_for_update(caller, uid)
+        if kind_of(obj.get("spec") or {}) != "Slack":
+            raise InvalidRequest("id: not a Slack sink")
+        return obj
+
+    async def _reconnect(self, caller: Caller, uid: str, code: str, channel: str | None, if_match: str) -> ChangeResult:
+        """Give a Slack sink a new OAuth code, and a channel unless it keeps its own."""
+        obj = await self._slack_sink(caller, uid)
+        wanted = channel or (obj.get("spec") or {}).get("slack", {}).get("channel")
+        if not wanted:
+            raise InvalidRequest("channel: this field is required; the sink has none yet")
+        args = SlackCodeArgs(channel=wanted, slack_oauth_code=code)
+        return await self._facade.update(
+            caller, uid, UpdateRequest(id=uid, event_sink_args=EventSinkChanges(slack=args)), if_match
+        )
 
     @staticmethod
     def _wanted(request: InstallRequest, code: str) -> CreateRequest:
@@ -221,36 +248,36 @@ class SlackInstall:
     def _read(self, state: str, purpose: str) -> dict[str, Any]:
         body, _, mac = state.partition(".")
         if len(state) > MAX_STATE or not hmac.compare_digest(self._mac(body), mac.encode("ascii", "replace").decode()):
-            raise InvalidRequest("this link was not made here, or is not whole; ask for a new one")
+            raise InvalidRequest("this link is invalid or incomplete; ask for a new one")
         try:
             payload: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         except (ValueError, binascii.Error):
-            raise InvalidRequest("this link is not whole; ask for a new one") from None
+            raise InvalidRequest("this link is incomplete; ask for a new one") from None
         if payload.get("for") != purpose:
             raise InvalidRequest("this link is for another step; ask for a new one")
         if self._clock() >= payload["until"]:
-            raise InvalidRequest("this link is over; ask for a new one")
+            raise InvalidRequest("this link has expired; ask for a new one")
         return payload
 
     def _use(self, payload: dict[str, Any], step: str) -> None:
-        """Count this step as done.
+        """Mark this step as used.
 
         Raises
         ------
-        Refused
-            It was done before, or too many links are open to remember another.
+        RestError
+            It was used before, or too many links are open to remember another.
         """
         now = self._clock()
         while self._used and next(iter(self._used.values())) < now:
             self._used.popitem(last=False)
         mark = f"{payload['nonce']} {step}"
         if mark in self._used:
-            raise InvalidRequest("this link was used already; ask for a new one")
+            raise InvalidRequest("this link was already used; ask for a new one")
         if len(self._used) >= MAX_USED:
-            raise Away("too many links are open; try again in some minutes", retry_after=60)
+            raise ServiceUnavailable("too many links are open; try again in a few minutes", retry_after=60)
         self._used[mark] = payload["until"]
 
 
 def cookie_name(payload: dict[str, Any]) -> str:
-    """Of the cookie that binds a link: its own, so that several can be open in one browser."""
+    """Name of the cookie that binds a link: each has its own, so that several can be open in one browser."""
     return f"eventsink_install_{hashlib.sha256(payload['nonce'].encode()).hexdigest()[:12]}"

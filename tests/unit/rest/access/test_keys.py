@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.rest.access.callers import Doorkeeper, Failures
+from eventsink.rest.access.authenticator import Authenticator, Failures
 from eventsink.rest.access.key_store import FileKeyStore, KeyStoreError, records_in
 from eventsink.rest.access.keys import KeyRecord, find, make_key, read_records
 from eventsink.rest.config import FailureSettings
-from eventsink.rest.errors import TooMany, Unauthenticated
+from eventsink.rest.errors import TooManyRequests, Unauthorized
 from tests.support.rest import eventsink_command
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,7 +75,7 @@ async def test_records_in_a_file_are_private_and_survive(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"x": {}}', "\x00"])
-async def test_a_file_that_was_changed_by_hand_is_told(tmp_path: Path, content: str) -> None:
+async def test_a_file_that_was_edited_by_hand_is_an_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "keys.json").write_text(content)
     with pytest.raises(KeyStoreError, match=r"keys\.json"):
         await FileKeyStore(tmp_path / "keys.json").records()
@@ -89,39 +89,41 @@ class Clock:
         return self.now
 
 
-async def test_wrong_keys_from_one_address_are_borne_for_a_while_and_nobody_else_suffers() -> None:
+async def test_invalid_keys_are_limited_by_address_and_nobody_else_is_affected() -> None:
     clock = Clock()
     (key, record), (late, second) = made("acme"), made("acme")
     records = {record.id: record, second.id: second}
-    door = Doorkeeper(FailureSettings(allowed=3, every=10), lambda: records, clock=clock)
-    assert (await door.let_in(f"Bearer {key}", "a")).name == f"key {record.id}"
+    authenticator = Authenticator(FailureSettings(allowed=3, every=10), lambda: records, clock=clock)
+    assert (await authenticator.authenticate(f"Bearer {key}", "a")).name == f"key {record.id}"
     for _ in range(3):
-        with pytest.raises(Unauthenticated):
-            await door.let_in("Bearer esk_wrong", "a")
-    with pytest.raises(TooMany) as limited:
-        await door.let_in("Bearer esk_wrong", "a")
+        with pytest.raises(Unauthorized):
+            await authenticator.authenticate("Bearer esk_wrong", "a")
+    with pytest.raises(TooManyRequests) as limited:
+        await authenticator.authenticate("Bearer esk_wrong", "a")
     assert limited.value.headers["Retry-After"] == "10"
-    assert (await door.let_in(f"bearer  {key}", "a")).name == f"key {record.id}", "was let in from there before"
-    with pytest.raises(TooMany):
-        await door.let_in(f"Bearer {late}", "a")  # as a guess that hits
-    assert await door.let_in(f"Bearer {late}", "b")
+    assert (await authenticator.authenticate(f"bearer  {key}", "a")).name == f"key {record.id}", (
+        "it was authenticated from there before"
+    )
+    with pytest.raises(TooManyRequests):
+        await authenticator.authenticate(f"Bearer {late}", "a")  # as a guess that hits
+    assert await authenticator.authenticate(f"Bearer {late}", "b")
     clock.now += 10
-    assert await door.let_in(f"Bearer {late}", "a")
+    assert await authenticator.authenticate(f"Bearer {late}", "a")
     del records[record.id]
     clock.now += 60
-    with pytest.raises(Unauthenticated):
-        await door.let_in(f"Bearer {key}", "a")
+    with pytest.raises(Unauthorized):
+        await authenticator.authenticate(f"Bearer {key}", "a")
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic esk_x", "esk_x", "Bearer " + "x" * 10_000])
-async def test_without_a_bearer_key_nobody_is_let_in(header: str) -> None:
-    door = Doorkeeper(FailureSettings(), dict)
-    with pytest.raises(Unauthenticated) as refused:
-        await door.let_in(header, "a")
-    assert refused.value.headers["WWW-Authenticate"].startswith("Bearer")
+async def test_without_a_bearer_key_nobody_is_authenticated(header: str) -> None:
+    authenticator = Authenticator(FailureSettings(), dict)
+    with pytest.raises(Unauthorized) as error:
+        await authenticator.authenticate(header, "a")
+    assert error.value.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_addresses_that_are_remembered_have_a_bound() -> None:
+def test_addresses_with_failures_are_bounded() -> None:
     failures = Failures(FailureSettings(allowed=1, every=1000))
     for number in range(10_001):
         failures.failed(f"address-{number}")

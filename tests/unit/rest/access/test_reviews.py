@@ -1,4 +1,4 @@
-"""Tokens of ServiceAccounts: whose they are and what they may do is the API server's word."""
+"""Tokens of ServiceAccounts: the API server authenticates and authorizes them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 
 from eventsink.kube.api import Api, Object, Resource, Unavailable
-from eventsink.rest.access.callers import MAX_REVIEWS_UNDER_WAY, Doorkeeper, KubernetesReviews
+from eventsink.rest.access.authenticator import MAX_REVIEWS_UNDER_WAY, Authenticator
+from eventsink.rest.access.reviews import KubernetesReviews
 from eventsink.rest.config import FailureSettings, KubernetesTokenSettings
-from eventsink.rest.errors import Away, TooMany, Unauthenticated
+from eventsink.rest.errors import ServiceUnavailable, TooManyRequests, Unauthorized
 
 USER = {"username": "system:serviceaccount:ci:bot", "uid": "u-1", "groups": ["system:authenticated"], "extra": {"pod": ["p"]}}
 KNOWN = {"authenticated": True, "user": USER, "audiences": ["eventsink-rest"]}
@@ -50,7 +51,7 @@ def reviews(server: ApiServer, **settings: Any) -> KubernetesReviews:
     ],
     ids=["known", "several", "not authenticated", "another audience", "no audience", "error", "empty"],
 )
-async def test_a_token_counts_if_it_is_authentic_and_meant_for_the_facade(status: dict[str, Any], known: bool) -> None:
+async def test_a_token_is_accepted_if_it_is_authentic_and_has_the_audience(status: dict[str, Any], known: bool) -> None:
     server = ApiServer(status)
     caller = await reviews(server).caller("canary-token")
     assert (caller is not None) is known
@@ -59,7 +60,7 @@ async def test_a_token_counts_if_it_is_authentic_and_meant_for_the_facade(status
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-async def test_what_it_may_do_is_asked_with_all_that_is_known_of_the_user(allowed: bool) -> None:
+async def test_an_access_review_carries_the_whole_user(allowed: bool) -> None:
     server = ApiServer(KNOWN, allowed)
     caller = await reviews(server).caller("t")
     assert caller is not None
@@ -80,7 +81,7 @@ async def test_what_it_may_do_is_asked_with_all_that_is_known_of_the_user(allowe
     }
 
 
-async def test_a_verdict_counts_for_a_while_and_not_for_another_question() -> None:
+async def test_a_result_is_cached_for_its_question_only_and_expires() -> None:
     server, now = ApiServer(KNOWN), [0.0]
     asked = KubernetesReviews(cast(Api, server), KubernetesTokenSettings(enabled=True, cache=10.0), clock=lambda: now[0])
     caller = await asked.caller("t")
@@ -98,7 +99,7 @@ async def test_a_verdict_counts_for_a_while_and_not_for_another_question() -> No
     assert len(server.asked) == 6
 
 
-async def test_tokens_of_callers_that_nobody_knows_are_looked_at_a_few_at_a_time() -> None:
+async def test_reviews_of_unknown_tokens_are_bounded_per_address_and_in_total() -> None:
     server = ApiServer({})
     waiting, going_on = 0, asyncio.Event()
     real = server.create
@@ -110,25 +111,25 @@ async def test_tokens_of_callers_that_nobody_knows_are_looked_at_a_few_at_a_time
         return await real(resource, obj)
 
     server.create = slow  # type: ignore[method-assign]
-    keeper = Doorkeeper(FailureSettings(), dict, reviews(server))
+    authenticator = Authenticator(FailureSettings(), dict, reviews(server))
 
-    async def knock(number: int, address: str) -> str:
+    async def attempt(number: int, address: str) -> str:
         try:
-            await keeper.let_in(f"Bearer token-{number}", address)
-        except (Unauthenticated, TooMany) as refused:
-            return type(refused).__name__
+            await authenticator.authenticate(f"Bearer token-{number}", address)
+        except (Unauthorized, TooManyRequests) as error:
+            return type(error).__name__
         return "in"
 
-    knocking = [asyncio.ensure_future(knock(n, f"203.0.113.{n % 10}")) for n in range(1000)]
+    attempts = [asyncio.ensure_future(attempt(n, f"203.0.113.{n % 10}")) for n in range(1000)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert 0 < waiting <= MAX_REVIEWS_UNDER_WAY
-    one = [asyncio.ensure_future(knock(n, "198.51.100.1")) for n in range(3)]
+    one = [asyncio.ensure_future(attempt(n, "198.51.100.1")) for n in range(3)]
     going_on.set()
-    assert set(await asyncio.gather(*knocking, *one)) == {"Unauthenticated", "TooMany"}
-    assert await knock(0, "198.51.100.2") == "Unauthenticated", "there is room again"
+    assert set(await asyncio.gather(*attempts, *one)) == {"Unauthorized", "TooManyRequests"}
+    assert await attempt(0, "198.51.100.2") == "Unauthorized", "there is room again"
 
 
-async def test_without_the_api_server_nobody_can_be_told_apart() -> None:
-    with pytest.raises(Away):
+async def test_without_the_api_server_no_token_can_be_checked() -> None:
+    with pytest.raises(ServiceUnavailable):
         await reviews(ApiServer(None)).caller("t")

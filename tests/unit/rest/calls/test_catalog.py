@@ -1,4 +1,4 @@
-"""The facade's view of the world: what was written is seen at once, what was deleted stays away, claims that cannot hold are not shown."""
+"""The catalog: writes are seen at once, deleted sinks do not come back, sinks with invalid claims are hidden."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventsink.rest.calls.catalog import Catalog
-from eventsink.rest.errors import Conflicting, InvalidRequest
+from eventsink.rest.errors import Conflict, InvalidRequest
 
 
 def sink(
@@ -41,7 +41,7 @@ def uids(catalog: Catalog, tenant: str = "acme") -> list[str]:
     return [one["metadata"]["uid"] for one in catalog.of_tenant(tenant)]
 
 
-def test_a_tenants_sinks_are_in_order_of_their_age() -> None:
+def test_a_tenants_sinks_are_sorted_by_age() -> None:
     catalog = Catalog()
     for uid, created in (("b", "2026-01-02T00:00:00Z"), ("c", "2026-01-01T00:00:00Z"), ("a", "2026-01-02T00:00:00Z")):
         see(catalog, sink(uid, creationTimestamp=created))
@@ -49,7 +49,7 @@ def test_a_tenants_sinks_are_in_order_of_their_age() -> None:
     assert uids(catalog) == ["c", "a", "b"]
 
 
-def test_an_older_word_of_the_watch_changes_nothing() -> None:
+def test_an_older_event_of_the_watch_changes_nothing() -> None:
     catalog = Catalog()
     catalog.put(sink("a", version=10))
     see(catalog, sink("a", version=9, tenant="umbrella"))
@@ -58,7 +58,7 @@ def test_an_older_word_of_the_watch_changes_nothing() -> None:
     assert uids(catalog) == []
 
 
-def test_a_deleted_sink_stays_away_and_its_name_may_come_again() -> None:
+def test_a_deleted_sink_does_not_come_back_and_its_name_can_be_reused() -> None:
     catalog = Catalog()
     first = sink("a", name="alerts", version=5)
     catalog.put(first)
@@ -72,7 +72,7 @@ def test_a_deleted_sink_stays_away_and_its_name_may_come_again() -> None:
     catalog.sinks.delete(("acme", "alerts"))
 
 
-def test_an_answer_that_comes_after_the_end_of_a_sink_does_not_bring_it_back_while_the_watch_may() -> None:
+def test_a_late_response_does_not_bring_a_deleted_sink_back_while_the_watch_may() -> None:
     catalog = Catalog()
     one = sink("a", name="alerts", version=5)
     see(catalog, one)
@@ -80,7 +80,7 @@ def test_an_answer_that_comes_after_the_end_of_a_sink_does_not_bring_it_back_whi
     catalog.put(one)
     assert uids(catalog) == []
     see(catalog, sink("a", name="alerts", version=6))
-    assert uids(catalog) == ["a"], "a document that was taken away and put back has the uid of before"
+    assert uids(catalog) == ["a"], "a document that was removed and put back keeps its uid"
 
 
 CLAIMS: list[tuple[str, dict[str, str], bool]] = [
@@ -93,7 +93,7 @@ CLAIMS: list[tuple[str, dict[str, str], bool]] = [
 
 
 @pytest.mark.parametrize(("owners", "shown"), [case[1:] for case in CLAIMS], ids=[case[0] for case in CLAIMS])
-def test_a_sink_is_its_tenants_only_where_the_claim_can_hold(owners: dict[str, str], shown: bool) -> None:
+def test_a_sink_belongs_to_its_tenant_only_if_the_claim_is_valid(owners: dict[str, str], shown: bool) -> None:
     catalog = Catalog()
     see(catalog, sink("a"))
     for name, tenant in owners.items():
@@ -105,7 +105,7 @@ def test_a_sink_is_its_tenants_only_where_the_claim_can_hold(owners: dict[str, s
     assert uids(catalog) == ["a"]
 
 
-def test_a_namespace_that_changes_hands_counts_for_the_new_owner() -> None:
+def test_a_namespace_with_another_label_belongs_to_the_new_tenant() -> None:
     catalog = Catalog()
     namespace(catalog, "acme", "acme")
     namespace(catalog, "acme", "umbrella")
@@ -116,20 +116,20 @@ def test_a_namespace_that_changes_hands_counts_for_the_new_owner() -> None:
     assert catalog.home("umbrella", "default") == "default"
 
 
-def test_of_several_namespaces_exactly_one_is_marked() -> None:
+def test_of_several_namespaces_exactly_one_must_be_marked() -> None:
     catalog = Catalog()
     namespace(catalog, "one", "acme")
     namespace(catalog, "two", "acme")
-    with pytest.raises(Conflicting, match=r"eventsink\.dev/rest=true"):
+    with pytest.raises(Conflict, match=r"eventsink\.dev/rest=true"):
         catalog.home("acme", "default")
     namespace(catalog, "two", "acme", labels={"eventsink.dev/rest": "true"})
     assert catalog.home("acme", "default") == "two"
     namespace(catalog, "one", "acme", labels={"eventsink.dev/rest": "true"})
-    with pytest.raises(Conflicting):
+    with pytest.raises(Conflict):
         catalog.home("acme", "default")
 
 
-async def test_a_wait_ends_with_what_it_waits_for_with_the_end_of_the_sink_or_with_its_time() -> None:
+async def test_a_wait_ends_when_its_condition_holds_when_the_sink_is_deleted_or_after_its_time() -> None:
     catalog = Catalog()
     catalog.put(sink("a", version=1))
 
@@ -152,10 +152,10 @@ async def test_a_wait_ends_with_what_it_waits_for_with_the_end_of_the_sink_or_wi
     late = await catalog.until("b", at(9), 0.01)
     assert late is not None
     assert late["metadata"]["resourceVersion"] == "1"
-    assert catalog._waiting == {}
+    assert not catalog.has_waits
 
 
-def test_tenants_that_own_nothing_are_not_made_at_home_with_another_tenant() -> None:
+def test_a_tenant_without_a_namespace_does_not_use_that_of_another() -> None:
     catalog = Catalog()
     catalog.namespaces.changed(("", "default"), {"metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
     assert catalog.home("acme", "default") == "default"

@@ -1,4 +1,4 @@
-"""The facade over an API server that loses answers, refuses and conflicts: nothing is made twice, and nothing is left half done."""
+"""The calls over an API server that loses responses, rejects and conflicts: nothing is created twice, and nothing is left half done."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from eventsink.kube.api import SECRETS, Api, ApiError, Conflict, Forbidden, Key, Object, Resource, Unavailable
+from eventsink.kube import api as kube
+from eventsink.kube.api import SECRETS, Api, ApiError, Key, Object, Resource, Unavailable
 from eventsink.resources.names import EVENTSINKS
 from eventsink.rest.access.callers import KeyCaller
 from eventsink.rest.access.keys import make_key
 from eventsink.rest.calls import facade as module
+from eventsink.rest.calls import idempotency, repository
 from eventsink.rest.calls.catalog import Catalog
-from eventsink.rest.calls.facade import SECRET_TYPE, Facade
+from eventsink.rest.calls.facade import Facade
+from eventsink.rest.calls.secrets import SECRET_TYPE
 from eventsink.rest.config import FacadeSettings
-from eventsink.rest.errors import Away, Conflicting, InvalidRequest, NotPermitted, PreconditionFailed, Unknown
+from eventsink.rest.errors import Conflict, Forbidden, InvalidRequest, NotFound, PreconditionFailed, ServiceUnavailable
 from eventsink.rest.models import CreateRequest, UpdateRequest
 from eventsink.runtime.backoff import Backoff
 from eventsink.standalone.made import MadeSinks
@@ -26,11 +29,11 @@ from eventsink.standalone.objects import LocalObjects
 
 T = TypeVar("T")
 LOST = "lost"
-"""The request is carried out, and its answer does not come."""
+"""The request is carried out, and its response is lost."""
 DOWN = Unavailable(0, "Unavailable", "no answer")
-CONFLICT = Conflict(409, "Conflict", "changed")
+CONFLICT = kube.Conflict(409, "Conflict", "changed")
 TIMED_OUT = Unavailable(504, "Timeout", "request did not complete")
-DONE_AND_TIMED_OUT = "done, and answered 504"
+DONE_AND_TIMED_OUT = "carried out, with the response 504"
 REQUEST = CreateRequest.model_validate(
     {
         "tenant_id": "acme",
@@ -41,7 +44,7 @@ REQUEST = CreateRequest.model_validate(
 
 
 class Troubled:
-    """Plays troubles before it asks the objects of this process."""
+    """Plays troubles before it passes requests on."""
 
     def __init__(self, objects: LocalObjects) -> None:
         self._objects = objects
@@ -76,18 +79,18 @@ class Troubled:
 READY = {"type": "Ready", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
 
 
-def refusal(reason: str) -> list[dict[str, str]]:
-    """Conditions of a sink that cannot be in force."""
-    told = {**READY, "reason": reason, "message": "spec.webhook.url: no"}
-    return [{**told, "status": "False"}, {**told, "type": "Stalled"}]
+def rejected(reason: str) -> list[dict[str, str]]:
+    """Conditions of a rejected sink."""
+    ready = {**READY, "reason": reason, "message": "spec.webhook.url: no"}
+    return [{**ready, "status": "False"}, {**ready, "type": "Stalled"}]
 
 
-class World:
-    """A facade, and an operator that says of every sink that it is in force (or `verdict`)."""
+class System:
+    """The calls, and an operator that accepts every sink (or says `verdict`)."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("BACKOFF", "UPDATE_BACKOFF"):
-            monkeypatch.setattr(module, name, Backoff(first=0.001, longest=0.01))
+        for where, name in ((repository, "BACKOFF"), (module, "UPDATE_BACKOFF")):
+            monkeypatch.setattr(where, name, Backoff(first=0.001, longest=0.01))
         self.secrets: dict[Key, Object] = {}
         self.verdict: str | None = "Ready"
         self.objects = LocalObjects(
@@ -103,9 +106,9 @@ class World:
         self.catalog.namespaces.changed(("", "acme"), {"metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}})
         self.objects.watch_sinks(self.catalog.sinks.changed)
         self.objects.watch_sinks(self._judge)
-        self.away: str | None = None
+        self.unavailable: str | None = None
         settings = FacadeSettings(create_wait=1.0)
-        self.facade = Facade(settings, cast(Api, self.api), self.catalog, away=lambda: self.away, tester=None)
+        self.facade = Facade(settings, cast(Api, self.api), self.catalog, unavailable=lambda: self.unavailable, tester=None)
         self.caller = KeyCaller(make_key("test", ("acme",), datetime.now(UTC))[1])
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -149,16 +152,16 @@ class World:
         return len(self.objects.sinks), len(self.secrets)
 
     async def make(self) -> str:
-        """A sink that is in force; its id."""
-        return (await self.facade.create(self.caller, REQUEST)).answer.event_sink.id
+        """Create a sink that is accepted; returns its id."""
+        return (await self.facade.create(self.caller, REQUEST)).response.event_sink.id
 
     async def update(self, uid: str, if_match: str = "", **changes: Any) -> Any:
         return await self.facade.update(self.caller, uid, UpdateRequest.model_validate({"id": uid, **changes}), if_match)
 
 
 @pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    one = World(tmp_path, monkeypatch)
+async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    one = System(tmp_path, monkeypatch)
     one.objects.load()
     return one
 
@@ -168,166 +171,166 @@ SIGNED = {"Webhook": {"signing_secret": "whsec_" + "b" * 32}}
 
 @pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT, DOWN, TIMED_OUT])
 @pytest.mark.parametrize("where", ["eventsinks", "secrets"])
-async def test_a_create_whose_answer_is_lost_makes_one_sink_with_its_secret(
-    world: World, trouble: str | ApiError, where: str
+async def test_a_create_whose_response_is_lost_creates_one_sink_with_its_secret(
+    system: System, trouble: str | ApiError, where: str
 ) -> None:
-    world.api.troubles = [("POST", where, trouble)]
-    made = await world.facade.create(world.caller, REQUEST)
-    assert (made.answer.event_sink.ready, made.answer.event_sink.reason) == (True, "")
-    assert world.left == (1, 1)
+    system.api.troubles = [("POST", where, trouble)]
+    made = await system.facade.create(system.caller, REQUEST)
+    assert (made.response.event_sink.ready, made.response.event_sink.reason) == (True, "")
+    assert system.left == (1, 1)
 
 
-async def test_a_sink_whose_secret_cannot_be_made_is_taken_back(world: World) -> None:
-    world.api.troubles = [("POST", "secrets", DOWN)] * module.ATTEMPTS
-    with pytest.raises(Away):
-        await world.facade.create(world.caller, REQUEST)
-    assert world.left == (0, 0)
+async def test_a_sink_whose_secret_cannot_be_created_is_deleted_again(system: System) -> None:
+    system.api.troubles = [("POST", "secrets", DOWN)] * repository.ATTEMPTS
+    with pytest.raises(ServiceUnavailable):
+        await system.facade.create(system.caller, REQUEST)
+    assert system.left == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "sentence"),
     [
-        (Forbidden(403, "Forbidden", "exceeded quota: sinks"), Conflicting, "quota"),
-        (Forbidden(403, "Forbidden", "because it is being terminated"), Conflicting, "the namespace of the"),
-        (Forbidden(403, "Forbidden", "no right"), Away, "lacks a right"),
+        (kube.Forbidden(403, "Forbidden", "exceeded quota: sinks"), Conflict, "quota"),
+        (kube.Forbidden(403, "Forbidden", "because it is being terminated"), Conflict, "the namespace of the"),
+        (kube.Forbidden(403, "Forbidden", "no right"), ServiceUnavailable, "lacks a permission"),
         (
-            Forbidden(403, "Forbidden", 'admission webhook "x" denied the request: no sinks on Fridays'),
+            kube.Forbidden(403, "Forbidden", 'admission webhook "x" denied the request: no sinks on Fridays'),
             InvalidRequest,
             "on Fridays",
         ),
-        (ApiError(418, "Teapot", "x"), Away, "does not answer"),
+        (ApiError(418, "Teapot", "x"), ServiceUnavailable, "does not respond"),
     ],
 )
 @pytest.mark.parametrize("where", ["eventsinks", "secrets"])
-async def test_what_the_api_server_refuses_is_told_and_leaves_nothing(
-    world: World, error: ApiError, kind: type[Exception], sentence: str, where: str
+async def test_a_rejection_of_the_api_server_is_explained_and_leaves_nothing(
+    system: System, error: ApiError, kind: type[Exception], sentence: str, where: str
 ) -> None:
-    world.api.troubles = [("POST", where, error)]
+    system.api.troubles = [("POST", where, error)]
     with pytest.raises(kind, match=sentence):
-        await world.facade.create(world.caller, REQUEST)
-    assert world.left == (0, 0)
+        await system.facade.create(system.caller, REQUEST)
+    assert system.left == (0, 0)
 
 
-async def test_what_the_operator_refuses_leaves_nothing_and_says_why(world: World) -> None:
-    world.verdict = "HostDenied"
+async def test_a_rejection_of_the_operator_is_explained_and_leaves_nothing(system: System) -> None:
+    system.verdict = "HostDenied"
     with pytest.raises(InvalidRequest, match=r"event_sink_args\.Webhook\.url: no"):
-        await world.facade.create(world.caller, REQUEST)
-    assert world.left == (0, 0)
+        await system.facade.create(system.caller, REQUEST)
+    assert system.left == (0, 0)
 
 
-async def test_without_a_verdict_the_sink_stays_and_says_so(world: World) -> None:
-    world.verdict = None
-    made = await world.facade.create(world.caller, REQUEST)
-    assert made.answer.event_sink.ready is False
-    assert "the operator has not looked at it yet" in made.answer.event_sink.reason
-    assert world.left == (1, 1)
+async def test_without_a_verdict_the_sink_stays_and_is_not_ready(system: System) -> None:
+    system.verdict = None
+    made = await system.facade.create(system.caller, REQUEST)
+    assert made.response.event_sink.ready is False
+    assert "the operator has not processed it yet" in made.response.event_sink.reason
+    assert system.left == (1, 1)
 
 
-async def test_an_update_wins_over_others_that_change_the_sink_meanwhile(world: World) -> None:
-    uid = await world.make()
-    world.api.troubles = [("PUT", "eventsinks", CONFLICT)] * (module.UPDATE_ATTEMPTS - 1)
-    changed = await world.update(uid, name="New", event_sink_args=SIGNED)
-    assert changed.answer.event_sink.name == "New"
-    assert world.left == (1, 2), "the old signing secret goes on signing"
-    assert world.api.asked.count("POST secrets") == 2, "one for the sink, one for the change"
+async def test_an_update_is_repeated_when_others_change_the_sink_meanwhile(system: System) -> None:
+    uid = await system.make()
+    system.api.troubles = [("PUT", "eventsinks", CONFLICT)] * (module.UPDATE_ATTEMPTS - 1)
+    changed = await system.update(uid, name="New", event_sink_args=SIGNED)
+    assert changed.response.event_sink.name == "New"
+    assert system.left == (1, 2), "the old signing secret goes on signing"
+    assert system.api.asked.count("POST secrets") == 2, "one for the sink, one for the change"
 
 
-async def test_an_update_that_never_wins_is_told_and_leaves_no_secret(world: World) -> None:
-    uid = await world.make()
-    world.api.troubles = [("PUT", "eventsinks", CONFLICT)] * module.UPDATE_ATTEMPTS
-    with pytest.raises(Conflicting, match="at the same time"):
-        await world.update(uid, event_sink_args=SIGNED)
-    assert world.left == (1, 1)
+async def test_an_update_that_always_conflicts_fails_and_leaves_no_secret(system: System) -> None:
+    uid = await system.make()
+    system.api.troubles = [("PUT", "eventsinks", CONFLICT)] * module.UPDATE_ATTEMPTS
+    with pytest.raises(Conflict, match="at the same time"):
+        await system.update(uid, event_sink_args=SIGNED)
+    assert system.left == (1, 1)
 
 
 @pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT])
-async def test_an_update_without_an_answer_keeps_the_secret_that_the_spec_may_refer_to(world: World, trouble: str) -> None:
-    uid = await world.make()
-    world.api.troubles = [("PUT", "eventsinks", trouble)]
-    with pytest.raises(Away):
-        await world.update(uid, event_sink_args=SIGNED)
-    spec = next(iter(world.objects.sinks.values()))["spec"]
-    assert {("acme", one["name"]) for one in spec["webhook"]["signingSecretRefs"]} <= set(world.secrets)
+async def test_an_update_without_a_response_keeps_the_secret_that_the_spec_may_refer_to(system: System, trouble: str) -> None:
+    uid = await system.make()
+    system.api.troubles = [("PUT", "eventsinks", trouble)]
+    with pytest.raises(ServiceUnavailable):
+        await system.update(uid, event_sink_args=SIGNED)
+    spec = next(iter(system.objects.sinks.values()))["spec"]
+    assert {("acme", one["name"]) for one in spec["webhook"]["signingSecretRefs"]} <= set(system.secrets)
 
 
-async def test_an_update_that_is_refused_leaves_no_secret(world: World) -> None:
-    uid = await world.make()
-    world.api.troubles = [("PUT", "eventsinks", Forbidden(403, "Forbidden", "no right"))]
-    with pytest.raises(Away):
-        await world.update(uid, event_sink_args=SIGNED)
+async def test_an_update_that_fails_leaves_no_secret(system: System) -> None:
+    uid = await system.make()
+    system.api.troubles = [("PUT", "eventsinks", kube.Forbidden(403, "Forbidden", "no right"))]
+    with pytest.raises(ServiceUnavailable):
+        await system.update(uid, event_sink_args=SIGNED)
     with pytest.raises(PreconditionFailed):
-        await world.update(uid, if_match='"another"', event_sink_args=SIGNED)
-    assert world.left == (1, 1)
+        await system.update(uid, if_match='"another"', event_sink_args=SIGNED)
+    assert system.left == (1, 1)
 
 
-async def test_an_update_that_is_not_in_force_is_kept_and_told(world: World) -> None:
-    uid = await world.make()
-    world.verdict = "HostDenied"
-    changed = await world.update(uid, name="New")
-    assert (changed.answer.event_sink.name, changed.answer.event_sink.ready) == ("New", False)
+async def test_a_rejected_update_is_kept_and_not_ready(system: System) -> None:
+    uid = await system.make()
+    system.verdict = "HostDenied"
+    changed = await system.update(uid, name="New")
+    assert (changed.response.event_sink.name, changed.response.event_sink.ready) == ("New", False)
 
 
-async def test_an_update_that_changes_nothing_writes_nothing(world: World) -> None:
-    uid = await world.make()
-    before = list(world.api.asked)
-    await world.update(uid, name="Alerts")
-    assert world.api.asked[len(before) :] == ["GET eventsinks"]
+async def test_an_update_that_changes_nothing_writes_nothing(system: System) -> None:
+    uid = await system.make()
+    before = list(system.api.asked)
+    await system.update(uid, name="Alerts")
+    assert system.api.asked[len(before) :] == ["GET eventsinks"]
 
 
 @pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT, DOWN])
-async def test_a_deletion_that_is_answered_late_is_a_deletion(world: World, trouble: str | ApiError) -> None:
-    uid = await world.make()
-    world.api.troubles = [("DELETE", "eventsinks", trouble)]
-    assert (await world.facade.delete(world.caller, uid)).id == uid
-    assert world.left == (0, 0)
-    with pytest.raises(Unknown):
-        await world.facade.delete(world.caller, uid)
+async def test_a_deletion_whose_response_is_lost_is_a_deletion(system: System, trouble: str | ApiError) -> None:
+    uid = await system.make()
+    system.api.troubles = [("DELETE", "eventsinks", trouble)]
+    assert (await system.facade.delete(system.caller, uid)).id == uid
+    assert system.left == (0, 0)
+    with pytest.raises(NotFound):
+        await system.facade.delete(system.caller, uid)
 
 
-async def test_a_sink_that_was_made_anew_under_the_name_is_another_one(world: World) -> None:
-    uid = await world.make()
-    (key,) = world.objects.sinks
-    known = world.objects.sinks[key]
-    world.objects._listeners.clear()  # the watch is behind
-    await world.objects.delete(EVENTSINKS, key)
-    await world.objects.create(EVENTSINKS, {**known, "status": {}})
-    for call in (world.facade.get(world.caller, uid), world.facade.delete(world.caller, uid), world.update(uid, name="x")):
-        with pytest.raises(Unknown):
+async def test_a_sink_that_was_re_created_under_the_same_name_is_another_one(system: System) -> None:
+    uid = await system.make()
+    (key,) = system.objects.sinks
+    known = system.objects.sinks[key]
+    system.objects._listeners.clear()  # the watch is behind
+    await system.objects.delete(EVENTSINKS, key)
+    await system.objects.create(EVENTSINKS, {**known, "status": {}})
+    for call in (system.facade.get(system.caller, uid), system.facade.delete(system.caller, uid), system.update(uid, name="x")):
+        with pytest.raises(NotFound):
             await call
-    assert len(world.objects.sinks) == 1
+    assert len(system.objects.sinks) == 1
 
 
-async def test_while_it_does_not_know_what_there_is_it_answers_nothing(world: World) -> None:
-    uid = await world.make()
-    world.away = "not everything was read"
+async def test_before_everything_has_been_read_no_call_is_served(system: System) -> None:
+    uid = await system.make()
+    system.unavailable = "not everything was read"
     for call in (
-        world.facade.list_sinks(world.caller, "acme"),
-        world.facade.get(world.caller, uid),
-        world.facade.create(world.caller, REQUEST),
-        world.facade.delete(world.caller, uid),
-        world.update(uid, name="x"),
-        world.facade.test(world.caller, uid),
+        system.facade.list_sinks(system.caller, "acme"),
+        system.facade.get(system.caller, uid),
+        system.facade.create(system.caller, REQUEST),
+        system.facade.delete(system.caller, uid),
+        system.update(uid, name="x"),
+        system.facade.test(system.caller, uid),
     ):
-        with pytest.raises(Away, match="not everything was read"):
+        with pytest.raises(ServiceUnavailable, match="not everything was read"):
             await call
-    world.away = None
-    world.api.troubles = [("GET", "eventsinks", DOWN)] * module.ATTEMPTS
-    with pytest.raises(Away, match="the API server does not answer"):
-        await world.facade.get(world.caller, uid)
+    system.unavailable = None
+    system.api.troubles = [("GET", "eventsinks", DOWN)] * repository.ATTEMPTS
+    with pytest.raises(ServiceUnavailable, match="the API server does not respond"):
+        await system.facade.get(system.caller, uid)
 
 
-async def test_a_test_alert_where_no_router_is_set_up_is_refused(world: World) -> None:
-    with pytest.raises(Conflicting, match=r"router\.url"):
-        await world.facade.test(world.caller, await world.make())
+async def test_a_test_alert_without_a_configured_router_is_an_error(system: System) -> None:
+    with pytest.raises(Conflict, match=r"router\.url"):
+        await system.facade.test(system.caller, await system.make())
 
 
-async def test_a_key_of_another_tenant_finds_nothing(world: World) -> None:
-    uid = await world.make()
+async def test_a_key_of_another_tenant_finds_nothing(system: System) -> None:
+    uid = await system.make()
     stranger = KeyCaller(make_key("stranger", ("globex",), datetime.now(UTC))[1])
-    with pytest.raises(Unknown):
-        await world.facade.get(stranger, uid)
-    with pytest.raises(NotPermitted):
-        await world.facade.list_sinks(stranger, "acme")
+    with pytest.raises(NotFound):
+        await system.facade.get(stranger, uid)
+    with pytest.raises(Forbidden):
+        await system.facade.list_sinks(stranger, "acme")
 
 
 # ---- the same request again
@@ -345,111 +348,111 @@ GENERATES = CreateRequest.model_validate(
 )
 
 
-async def test_another_request_with_the_key_is_refused_also_when_an_answer_is_lost(world: World) -> None:
-    await world.facade.create(world.caller, PLAIN, "k")
-    world.api.troubles = [("POST", "eventsinks", DOWN)]
-    with pytest.raises(Conflicting, match="another request"):
-        await world.facade.create(world.caller, OTHER, "k")
-    assert world.left == (1, 0)
+async def test_another_request_with_the_same_idempotency_key_is_rejected_also_when_a_response_is_lost(system: System) -> None:
+    await system.facade.create(system.caller, PLAIN, "k")
+    system.api.troubles = [("POST", "eventsinks", DOWN)]
+    with pytest.raises(Conflict, match="another request"):
+        await system.facade.create(system.caller, OTHER, "k")
+    assert system.left == (1, 0)
 
 
-async def test_a_sink_of_before_is_not_taken_away_by_the_request_that_made_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
+async def test_an_older_sink_is_not_deleted_by_a_repetition_of_its_request(
+    system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = await world.facade.create(world.caller, PLAIN, "k")
-    (key,) = world.objects.sinks
-    status = {"observedGeneration": 1, "conditions": refusal("HostDenied")}
+    made = await system.facade.create(system.caller, PLAIN, "k")
+    (key,) = system.objects.sinks
+    status = {"observedGeneration": 1, "conditions": rejected("HostDenied")}
     body = {"metadata": {"namespace": key[0], "name": key[1]}, "status": status}
-    await world.objects.apply(EVENTSINKS, body, manager="operator", subresource="status")
-    monkeypatch.setattr(module, "YOUNG_SECONDS", -1.0)  # it was made long ago
+    await system.objects.apply(EVENTSINKS, body, manager="operator", subresource="status")
+    monkeypatch.setattr(idempotency, "YOUNG_SECONDS", -1.0)  # it was made long ago
     for trouble in (None, DOWN):
-        world.api.troubles = [("POST", "eventsinks", trouble)] if trouble else []
-        again = await world.facade.create(world.caller, PLAIN, "k")
-        assert (again.answer.event_sink.id, again.answer.event_sink.ready) == (made.answer.event_sink.id, False)
-    assert world.left == (1, 0)
+        system.api.troubles = [("POST", "eventsinks", trouble)] if trouble else []
+        again = await system.facade.create(system.caller, PLAIN, "k")
+        assert (again.response.event_sink.id, again.response.event_sink.ready) == (made.response.event_sink.id, False)
+    assert system.left == (1, 0)
 
 
-async def test_what_a_call_left_that_ended_before_its_verdict_is_decided_by_the_same_request(world: World) -> None:
-    world.verdict = None
-    await world.facade.create(world.caller, PLAIN, "k")
-    world.verdict = "HostDenied"
-    world._judge(*next(iter(world.objects.sinks.items())))
+async def test_a_sink_that_an_interrupted_call_left_is_decided_by_the_same_request(system: System) -> None:
+    system.verdict = None
+    await system.facade.create(system.caller, PLAIN, "k")
+    system.verdict = "HostDenied"
+    system._judge(*next(iter(system.objects.sinks.items())))
     with pytest.raises(InvalidRequest):
-        await world.facade.create(world.caller, PLAIN, "k")
-    assert world.left == (0, 0)
+        await system.facade.create(system.caller, PLAIN, "k")
+    assert system.left == (0, 0)
 
 
-async def test_two_calls_at_once_that_are_refused_leave_nothing_and_answer_no_sink(world: World) -> None:
-    world.verdict = "HostDenied"
-    done = await asyncio.gather(*(world.facade.create(world.caller, PLAIN, "k") for _ in range(4)), return_exceptions=True)
-    assert {type(one) for one in done} <= {InvalidRequest, Conflicting}
-    assert world.left == (0, 0)
+async def test_concurrent_calls_that_are_rejected_leave_nothing_and_return_no_sink(system: System) -> None:
+    system.verdict = "HostDenied"
+    done = await asyncio.gather(*(system.facade.create(system.caller, PLAIN, "k") for _ in range(4)), return_exceptions=True)
+    assert {type(one) for one in done} <= {InvalidRequest, Conflict}
+    assert system.left == (0, 0)
 
 
-async def test_a_generated_secret_that_a_kill_kept_from_being_made_is_made_and_shown_by_the_same_request(world: World) -> None:
-    first = await world.facade.create(world.caller, GENERATES, "k")
-    assert first.answer.signing_secret is not None
-    again = await world.facade.create(world.caller, GENERATES, "k")
-    assert again.answer.signing_secret is None, "it is shown once"
-    (key,) = world.secrets
-    await world.objects.delete(SECRETS, key)
-    healed = await world.facade.create(world.caller, GENERATES, "k")
-    assert healed.answer.event_sink.id == first.answer.event_sink.id
-    assert healed.answer.signing_secret not in (None, first.answer.signing_secret)
-    assert world.left == (1, 1)
+async def test_a_generated_secret_that_a_kill_prevented_is_created_and_shown_by_the_same_request(system: System) -> None:
+    first = await system.facade.create(system.caller, GENERATES, "k")
+    assert first.response.signing_secret is not None
+    again = await system.facade.create(system.caller, GENERATES, "k")
+    assert again.response.signing_secret is None, "it is shown once"
+    (key,) = system.secrets
+    await system.objects.delete(SECRETS, key)
+    healed = await system.facade.create(system.caller, GENERATES, "k")
+    assert healed.response.event_sink.id == first.response.event_sink.id
+    assert healed.response.signing_secret not in (None, first.response.signing_secret)
+    assert system.left == (1, 1)
 
 
-async def test_the_request_again_finds_its_sink_when_the_tenant_has_moved(world: World) -> None:
-    first = await world.facade.create(world.caller, PLAIN, "k")
-    world.catalog.namespaces.changed(
+async def test_a_repeated_request_finds_its_sink_when_the_tenant_has_another_namespace(system: System) -> None:
+    first = await system.facade.create(system.caller, PLAIN, "k")
+    system.catalog.namespaces.changed(
         ("", "new"), {"metadata": {"name": "new", "labels": {"eventsink.dev/tenant": "acme", "eventsink.dev/rest": "true"}}}
     )
-    again = await world.facade.create(world.caller, PLAIN, "k")
-    assert again.answer.event_sink.id == first.answer.event_sink.id
-    elsewhere = await world.facade.create(world.caller, PLAIN, "k2")
-    assert elsewhere.answer.event_sink.id != first.answer.event_sink.id
-    assert {namespace for namespace, _ in world.objects.sinks} == {"acme", "new"}
+    again = await system.facade.create(system.caller, PLAIN, "k")
+    assert again.response.event_sink.id == first.response.event_sink.id
+    elsewhere = await system.facade.create(system.caller, PLAIN, "k2")
+    assert elsewhere.response.event_sink.id != first.response.event_sink.id
+    assert {namespace for namespace, _ in system.objects.sinks} == {"acme", "new"}
 
 
-async def test_a_sink_that_others_delete_at_this_moment_does_not_come_back(world: World) -> None:
-    world.verdict = None
-    making = asyncio.ensure_future(world.facade.create(world.caller, REQUEST))
-    while not world.objects.sinks:
+async def test_a_sink_that_others_delete_meanwhile_does_not_come_back(system: System) -> None:
+    system.verdict = None
+    making = asyncio.ensure_future(system.facade.create(system.caller, REQUEST))
+    while not system.objects.sinks:
         await asyncio.sleep(0)
-    (key,) = world.objects.sinks
-    await world.objects.delete(EVENTSINKS, key)
-    with pytest.raises(Conflicting, match="deleted"):
+    (key,) = system.objects.sinks
+    await system.objects.delete(EVENTSINKS, key)
+    with pytest.raises(Conflict, match="deleted"):
         await making
-    assert (await world.facade.list_sinks(world.caller, "acme")).event_sinks == []
+    assert (await system.facade.list_sinks(system.caller, "acme")).event_sinks == []
 
 
-async def test_at_the_end_of_the_process_nothing_is_waited_for(world: World) -> None:
-    world.verdict = None
-    making = asyncio.ensure_future(world.facade.create(world.caller, PLAIN))
-    while not world.catalog.of_tenant("acme"):
+async def test_when_the_process_stops_no_call_keeps_waiting(system: System) -> None:
+    system.verdict = None
+    making = asyncio.ensure_future(system.facade.create(system.caller, PLAIN))
+    while not system.catalog.of_tenant("acme"):
         await asyncio.sleep(0)
-    world.facade.end_waits()
+    system.facade.end_waits()
     async with asyncio.timeout(0.5):
-        assert (await making).answer.event_sink.ready is False
+        assert (await making).response.event_sink.ready is False
 
 
-async def test_an_update_that_cannot_read_the_sink_again_leaves_no_secret(world: World) -> None:
-    uid = await world.make()
-    world.api.troubles = [("PUT", "eventsinks", CONFLICT)]
-    real = world.api.replace
+async def test_an_update_that_cannot_read_the_sink_again_leaves_no_secret(system: System) -> None:
+    uid = await system.make()
+    system.api.troubles = [("PUT", "eventsinks", CONFLICT)]
+    real = system.api.replace
 
     async def replace(resource: Resource, obj: Object, *, manager: str = "") -> Object:
-        world.api.troubles += [("GET", "eventsinks", DOWN)] * module.ATTEMPTS
+        system.api.troubles += [("GET", "eventsinks", DOWN)] * repository.ATTEMPTS
         return await real(resource, obj, manager=manager)
 
-    world.api.replace = replace  # type: ignore[method-assign]
-    with pytest.raises(Away):
-        await world.update(uid, event_sink_args=SIGNED)
-    assert world.left == (1, 1)
+    system.api.replace = replace  # type: ignore[method-assign]
+    with pytest.raises(ServiceUnavailable):
+        await system.update(uid, event_sink_args=SIGNED)
+    assert system.left == (1, 1)
 
 
-async def test_a_missing_right_is_told_as_one(world: World) -> None:
-    uid = await world.make()
-    world.api.troubles = [("GET", "eventsinks", Forbidden(403, "Forbidden", "cannot get"))]
-    with pytest.raises(Away, match="lacks a right"):
-        await world.facade.get(world.caller, uid)
+async def test_a_missing_permission_is_named(system: System) -> None:
+    uid = await system.make()
+    system.api.troubles = [("GET", "eventsinks", kube.Forbidden(403, "Forbidden", "cannot get"))]
+    with pytest.raises(ServiceUnavailable, match="lacks a permission"):
+        await system.facade.get(system.caller, uid)

@@ -1,4 +1,4 @@
-"""EventSinks become answers, whatever stands in them, and show no credential."""
+"""EventSinks become responses, whatever is in them, and show no credential."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eventsink.rest.calls.managers import managed_by
-from eventsink.rest.calls.responses import answer_of, etag, judged, refused, updated_at
+from eventsink.rest.calls.responses import etag, is_decided, is_rejected, response_of, updated_at
 
 UID = "6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11"
 
@@ -36,27 +36,25 @@ def obj(spec: Any = None, *, generation: int = 1, observed: int = 1, conditions:
 STALLED = [condition("Ready", "False", "InvalidURL", "spec.webhook.url: is wrong"), condition("Stalled", "True", "InvalidURL")]
 WAITING = [condition("Ready", "False", "SecretNotFound", "m"), condition("Reconciling", "True", "SecretNotFound")]
 STATES: list[tuple[str, dict[str, Any], bool, str, bool, bool]] = [
-    ("in force", obj(), True, "", True, False),
-    ("never looked at", obj(conditions=[], observed=0), False, "Pending: ", False, False),
+    ("accepted", obj(), True, "", True, False),
+    ("never processed", obj(conditions=[], observed=0), False, "Pending: ", False, False),
     ("changed since", obj(generation=2), False, "Pending: ", False, False),
-    ("refused", obj(conditions=STALLED), False, "InvalidURL: event_sink_args.Webhook.url: is wrong", True, True),
-    ("refused before it was changed", obj(conditions=STALLED, generation=2), False, "Pending: ", False, False),
+    ("rejected", obj(conditions=STALLED), False, "InvalidURL: event_sink_args.Webhook.url: is wrong", True, True),
+    ("rejected before it was changed", obj(conditions=STALLED, generation=2), False, "Pending: ", False, False),
     ("waiting", obj(conditions=WAITING), False, "SecretNotFound: m", False, False),
 ]
 
 
 @pytest.mark.parametrize(
-    ("sink", "ready", "reason", "told", "bad"), [case[1:] for case in STATES], ids=[case[0] for case in STATES]
+    ("sink", "ready", "reason", "decided", "rejected"), [case[1:] for case in STATES], ids=[case[0] for case in STATES]
 )
-def test_ready_is_said_of_the_sink_as_it_stands_now(
-    sink: dict[str, Any], ready: bool, reason: str, told: bool, bad: bool
-) -> None:
-    answer = answer_of(sink)
-    assert answer.ready is ready
-    assert answer.reason.startswith(reason)
-    assert bool(answer.reason) is not ready
-    assert judged(sink) is told
-    assert refused(sink) is bad
+def test_ready_is_about_the_current_spec(sink: dict[str, Any], ready: bool, reason: str, decided: bool, rejected: bool) -> None:
+    response = response_of(sink)
+    assert response.ready is ready
+    assert response.reason.startswith(reason)
+    assert bool(response.reason) is not ready
+    assert is_decided(sink) is decided
+    assert is_rejected(sink) is rejected
 
 
 def test_updated_at_counts_changes_of_the_sink_and_not_of_its_status() -> None:
@@ -75,15 +73,15 @@ def test_an_etag_stays_while_only_the_status_changes() -> None:
     assert etag(obj()).startswith('"')
 
 
-def test_delivery_is_told_as_the_router_told_it() -> None:
+def test_delivering_is_shown_as_the_router_reported_it() -> None:
     delivering = condition("Delivering", "False", "HTTP404", "gone")
     one = obj(
         conditions=[condition("Ready", "True"), delivering],
         delivery={"lastDeliveredTime": "2026-01-05T00:00:00Z", "lastError": "e"},
     )
-    answer = answer_of(one).delivering
-    assert answer is not None
-    assert answer.model_dump() == {
+    response = response_of(one).delivering
+    assert response is not None
+    assert response.model_dump() == {
         "status": "False",
         "reason": "HTTP404",
         "message": "gone",
@@ -106,7 +104,7 @@ def test_no_credential_and_no_value_of_a_header_is_shown() -> None:
             "tls": {"caSecretRef": {"name": "canary", "key": "canary"}},
         },
     }
-    shown = answer_of(obj(spec, webhook={"origin": "https://example.com"}))
+    shown = response_of(obj(spec, webhook={"origin": "https://example.com"}))
     assert "canary" not in shown.model_dump_json()
     assert shown.configuration.webhook is not None
     assert shown.configuration.webhook.url == "https://example.com"
@@ -126,8 +124,8 @@ def test_no_credential_and_no_value_of_a_header_is_shown() -> None:
         {"tenant": "acme", "name": "a", "slack": {"channel": None}, "suspend": "yes"},
     ],
 )
-def test_a_sink_that_no_rule_would_accept_is_still_shown(spec: Any) -> None:
-    assert answer_of(obj(spec)).id == UID
+def test_a_sink_that_breaks_every_rule_is_still_shown(spec: Any) -> None:
+    assert response_of(obj(spec)).id == UID
 
 
 MANAGED: list[tuple[str, dict[str, Any], str | None]] = [
@@ -152,7 +150,7 @@ MANAGED: list[tuple[str, dict[str, Any], str | None]] = [
 
 
 @pytest.mark.parametrize(("metadata", "who"), [case[1:] for case in MANAGED], ids=[case[0] for case in MANAGED])
-def test_who_is_in_charge_of_a_sink_is_told_with_the_place_to_change_it(metadata: dict[str, Any], who: str | None) -> None:
+def test_what_manages_a_sink_is_named_with_where_to_change_it(metadata: dict[str, Any], who: str | None) -> None:
     sentence = managed_by(obj(metadata=metadata))
     if who is None:
         assert sentence is None

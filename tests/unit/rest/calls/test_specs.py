@@ -1,4 +1,4 @@
-"""Requests become specs: what is absent stays, credentials go into a Secret, and errors name the request's own fields."""
+"""Requests become specs: omitted fields stay, credentials go into a Secret, and errors name the fields of the request."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-from eventsink.rest.calls.specs import Change, changed_spec, new_signing_secret, new_spec, rest_path, rest_sentence, secrets_of
-from eventsink.rest.errors import Conflicting, InvalidRequest, Refused
+from eventsink.rest.calls.secrets import referenced_secrets
+from eventsink.rest.calls.specs import SpecChange, changed_spec, new_signing_secret, new_spec, rest_path, rest_sentence
+from eventsink.rest.errors import Conflict, InvalidRequest, RestError
 from eventsink.rest.models import CreateRequest, UpdateRequest, read
 
 UID = "6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11"
 URL = "https://example.com/hook"
 
 
-def new(args: dict[str, Any], **more: Any) -> Change:
+def new(args: dict[str, Any], **more: Any) -> SpecChange:
     body = {"tenant_id": "acme", "name": "Alerts", "event_sink_args": args, **more}
     return new_spec(read(CreateRequest, json.dumps(body).encode()), "own", "whsec_made")
 
 
-def changed(before: dict[str, Any], **changes: Any) -> Change:
+def changed(before: dict[str, Any], **changes: Any) -> SpecChange:
     return changed_spec(before, read(UpdateRequest, json.dumps({"id": UID, **changes}).encode()), "new", "whsec_made")
 
 
@@ -33,7 +34,7 @@ def webhook(**fields: Any) -> dict[str, Any]:
 
 
 NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
-    ("a URL stands in the spec", {"Webhook": {"url": URL}}, {"webhook": {"url": URL}}, {}),
+    ("a URL goes into the spec", {"Webhook": {"url": URL}}, {"webhook": {"url": URL}}, {}),
     (
         "a secret URL does not",
         {"Webhook": {"secret_url": URL}},
@@ -61,7 +62,7 @@ NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
         {"signing-secret": "whsec_abc"},
     ),
     (
-        "a made one does not",
+        "a generated one does not",
         {"Webhook": {"url": URL, "generate_signing_secret": True}},
         {"webhook": {"url": URL, "signingSecretRefs": [ref("signing-secret")]}},
         {"signing-secret": "whsec_made"},
@@ -108,10 +109,10 @@ def test_credentials_of_a_new_sink_go_into_its_secret(
     assert change.spec == {"tenant": "acme", "name": "Alerts", **destination}
     assert change.values == values
     assert change.generates == ("whsec_made" in values.values())
-    assert secrets_of(change.spec) == ({"own"} if values else set())
+    assert referenced_secrets(change.spec) == ({"own"} if values else set())
 
 
-def test_rules_and_delivery_are_written_as_the_resource_has_them() -> None:
+def test_match_and_delivery_are_written_in_the_form_of_the_resource() -> None:
     change = new(
         {"Webhook": {"url": URL}},
         description="why",
@@ -156,7 +157,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {**FULL, "match": {"sources": ["a"], "minSeverity": "high"}},
     ),
     (
-        "one member of match taken away",
+        "one member of match cleared",
         {**FULL, "match": {"sources": ["a"], "minSeverity": "low"}},
         {"match": {"sources": None}},
         {**FULL, "match": {"minSeverity": "low"}},
@@ -229,9 +230,9 @@ def test_an_update_changes_what_it_names_and_nothing_else(
 
 SECRET_HEADER = webhook(headers=[{"name": "A", "valueFrom": {"secretKeyRef": ref("header-0", "old")}}])
 OTHER_HOST = {"url": "https://other.example/"}
-REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
-    ("no name", FULL, {"name": None}, "name: cannot be taken away"),
-    ("no URL", FULL, {"event_sink_args": {"Webhook": {"url": None}}}, "event_sink_args.Webhook.url: cannot be taken away"),
+REJECTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("no name", FULL, {"name": None}, "name: required"),
+    ("no URL", FULL, {"event_sink_args": {"Webhook": {"url": None}}}, "event_sink_args.Webhook.url: required"),
     ("another type", FULL, {"event_sink_args": {"Slack": {"channel": "#a"}}}, "event_sink_args: the type cannot change"),
     (
         "headers that were given for a host",
@@ -256,21 +257,21 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("before", "changes", "sentence"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_an_update_that_could_not_be_in_force_is_refused(before: dict[str, Any], changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+@pytest.mark.parametrize(("before", "changes", "sentence"), [case[1:] for case in REJECTED], ids=[case[0] for case in REJECTED])
+def test_an_invalid_update_is_rejected(before: dict[str, Any], changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
         changed(before, **changes)
-    assert refused.value.sentence.startswith(sentence)
+    assert error.value.sentence.startswith(sentence)
 
 
-def test_plain_header_values_by_yaml_stay_with_their_host_too_for_answers_do_not_show_them() -> None:
+def test_plain_header_values_written_in_yaml_stay_with_their_host_since_responses_do_not_show_them() -> None:
     before = webhook(headers=[{"name": "X-Team", "value": "acme"}])
     with pytest.raises(InvalidRequest, match="headers: write them again"):
         changed(before, event_sink_args={"Webhook": OTHER_HOST})
 
 
-def test_a_sink_of_a_newer_version_is_not_changed_here() -> None:
-    with pytest.raises(Conflicting, match="does not know"):
+def test_a_sink_with_fields_of_a_newer_version_cannot_be_changed() -> None:
+    with pytest.raises(Conflict, match="does not know"):
         changed({**webhook(), "fromTheFuture": 1}, name="x")
 
 
@@ -293,12 +294,12 @@ def test_a_sink_of_a_newer_version_is_not_changed_here() -> None:
         ("spec.slack.incomingWebhookSecretRef", "event_sink_args.Slack.incoming_webhook_url"),
     ],
 )
-def test_each_field_of_a_spec_is_told_by_the_field_of_the_request(path: str, field: str) -> None:
+def test_errors_name_the_field_of_the_request_instead_of_the_spec(path: str, field: str) -> None:
     assert rest_path(path) == field
     assert rest_sentence(f"{path}: is wrong") == f"{field}: is wrong"
 
 
-def test_signing_secrets_differ_and_are_what_standard_webhooks_takes() -> None:
+def test_signing_secrets_differ_and_are_valid_for_standard_webhooks() -> None:
     import standardwebhooks
 
     one, other = new_signing_secret(), new_signing_secret()
@@ -307,11 +308,11 @@ def test_signing_secrets_differ_and_are_what_standard_webhooks_takes() -> None:
 
 
 BODIES: list[tuple[str, bytes, str]] = [
-    ("not JSON", b"{", "the body: is not JSON"),
+    ("not JSON", b"{", "the body: invalid JSON"),
     ("not an object", b"[]", "the body: write an object"),
     ("NaN", b'{"tenant_id": NaN}', "tenant_id: write a text"),
-    ("half of a character", b'{"tenant_id": "\\ud800"}', "the body: is not JSON"),
-    ("not UTF-8", b'{"tenant_id": "\xff"}', "the body: is not JSON"),
+    ("half of a character", b'{"tenant_id": "\\ud800"}', "the body: invalid JSON"),
+    ("not UTF-8", b'{"tenant_id": "\xff"}', "the body: invalid JSON"),
     ("a number", b'{"tenant_id": 5, "name": "x", "event_sink_args": {"Slack": {}}}', "tenant_id: write a text"),
     (
         "a long name",
@@ -327,14 +328,14 @@ BODIES: list[tuple[str, bytes, str]] = [
     (
         "the python name",
         b'{"tenant_id":"a","name":"x","event_sink_args":{"slack":{}}}',
-        "event_sink_args.slack: there is no such",
+        "event_sink_args.slack: unknown field",
     ),
 ]
 
 
 @pytest.mark.parametrize(("body", "sentence"), [case[1:] for case in BODIES], ids=[case[0] for case in BODIES])
-def test_a_body_that_is_none_is_refused_with_a_sentence(body: bytes, sentence: str) -> None:
-    with pytest.raises(Refused) as refused:
+def test_an_invalid_body_is_rejected_with_a_sentence(body: bytes, sentence: str) -> None:
+    with pytest.raises(RestError) as error:
         read(CreateRequest, body)
-    assert refused.value.sentence.startswith(sentence)
-    assert "\n" not in refused.value.sentence
+    assert error.value.sentence.startswith(sentence)
+    assert "\n" not in error.value.sentence

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the page made from it say what is served."""
+"""The OpenAPI document and the page generated from it describe what is served."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from eventsink.rest.models import RestModel
 from eventsink.rest.pages.docs import message_page, reference_page
 
 
-def test_every_reference_of_the_document_leads_somewhere() -> None:
+def test_every_reference_of_the_document_resolves() -> None:
     text = json.dumps(document())
     names = set(re.findall(r'"#/components/schemas/(\w+)"', text))
     assert names == set(document()["components"]["schemas"])
 
 
-def test_every_object_and_field_that_is_no_plain_one_is_described() -> None:
+def test_every_object_is_described_and_closed() -> None:
     for name, schema in document()["components"]["schemas"].items():
         assert schema.get("description"), name
         assert schema.get("additionalProperties") is False, name
 
 
-def test_every_example_is_one_that_its_model_takes() -> None:
+def test_every_example_is_valid() -> None:
     for one in OPERATIONS:
-        for model, example in ((one.request, one.example), (one.answer, one.answer_example)):
+        for model, example in ((one.request, one.example), (one.response, one.response_example)):
             if model is not None and example is not None:
                 assert issubclass(model, RestModel)
                 model.model_validate_json(json.dumps(example))
@@ -56,5 +56,5 @@ def test_the_page_names_each_call_and_loads_nothing() -> None:
             assert target == "openapi.json" or target.removeprefix("#") in ids
 
 
-def test_what_a_page_says_is_text() -> None:
+def test_a_message_is_escaped() -> None:
     assert "<script>" not in message_page("<script>", "<script>alert(1)</script>")

@@ -1,4 +1,4 @@
-"""Slack's browser flow: a link counts once, for a while, in the browser that opened it, for a key that still counts."""
+"""Slack's browser flow: a link works once, until it expires, in the browser that opened it, for a key that is still valid."""
 
 from __future__ import annotations
 
@@ -13,55 +13,53 @@ import pytest
 
 from eventsink.rest.access.callers import Caller, KeyCaller
 from eventsink.rest.access.keys import make_key
-from eventsink.rest.calls.facade import Written
-from eventsink.rest.calls.responses import etag
+from eventsink.rest.calls.facade import ChangeResult
+from eventsink.rest.calls.responses import etag, response_of
 from eventsink.rest.config import SlackInstallSettings
-from eventsink.rest.errors import Conflicting, InvalidRequest, NotPermitted, Refused
-from eventsink.rest.models import ChangedSink, CreateRequest, InstallRequest
+from eventsink.rest.errors import Conflict, Forbidden, InvalidRequest, RestError
+from eventsink.rest.models import ChangedSink, CreateRequest, InstallRequest, SlackCodeArgs, UpdateRequest
 from eventsink.rest.pages.slack_install import Opened, SlackInstall
 from eventsink.runtime.settings import ConfigurationError
 from tests.unit.rest.calls.test_responses import UID, obj
 
 CODE = "canary-code"
 SETTINGS = SlackInstallSettings(client_id="1.2", redirect_url="https://sinks.example.com/v1/slack/callback")
+SLACK = {"tenant": "acme", "name": "Alerts", "slack": {"channel": "#alerts"}}
 NEW = InstallRequest(tenant_id="acme", name="Alerts", channel="#alerts")
 
 
-class Made:
-    """Stands for the facade: notes what it is asked for."""
+class FakeFacade:
+    """Stands for the facade: records what it is asked for."""
 
     def __init__(self) -> None:
         self.created: list[tuple[str, CreateRequest, str]] = []
-        self.reconnected: list[tuple[str, str, str | None, str]] = []
+        self.updated: list[tuple[str, UpdateRequest, str]] = []
+        self.spec: dict[str, Any] = SLACK
 
-    async def check_create(self, caller: Caller, request: CreateRequest) -> str:
+    async def check_create(self, caller: Caller, request: CreateRequest) -> None:
         if not caller.may_touch(request.tenant_id):
-            raise NotPermitted("no")
-        return "acme"
+            raise Forbidden("no")
 
-    async def check_reconnect(self, caller: Caller, uid: str) -> dict[str, Any]:
-        return obj()
+    async def read_for_update(self, caller: Caller, uid: str) -> dict[str, Any]:
+        return obj(self.spec)
 
-    async def create(self, caller: Caller, request: CreateRequest, idempotency_key: str) -> Written:
+    async def create(self, caller: Caller, request: CreateRequest, idempotency_key: str) -> ChangeResult:
         self.created.append((caller.name, request, idempotency_key))
-        return _written()
+        return _result()
 
-    async def reconnect(self, caller: Caller, uid: str, code: str, channel: str | None, if_match: str) -> Written:
-        self.reconnected.append((uid, code, channel, if_match))
-        return _written()
+    async def update(self, caller: Caller, uid: str, request: UpdateRequest, if_match: str) -> ChangeResult:
+        self.updated.append((uid, request, if_match))
+        return _result()
 
 
-def _written() -> Written:
-    from eventsink.rest.calls.responses import answer_of
-
-    spec = {"tenant": "acme", "name": "Alerts", "slack": {"channel": "#alerts"}}
-    return Written(ChangedSink(event_sink=answer_of(obj(spec))), '"x"')
+def _result() -> ChangeResult:
+    return ChangeResult(ChangedSink(event_sink=response_of(obj(SLACK))), '"x"')
 
 
 class Flow:
     def __init__(self, settings: SlackInstallSettings = SETTINGS, *tenants: str) -> None:
         self.now = 1_800_000_000.0
-        self.facade = Made()
+        self.facade = FakeFacade()
         _, record = make_key("test", tenants or ("acme",), datetime.now(UTC))
         self.callers: dict[str, Caller] = {f"key {record.id}": KeyCaller(record)}
         self.caller = KeyCaller(record)
@@ -78,7 +76,7 @@ class Flow:
         return await self.install.finish(state, code, error, given)
 
 
-async def test_a_person_connects_slack_and_the_sink_is_made() -> None:
+async def test_a_person_connects_slack_and_the_sink_is_created() -> None:
     flow = Flow()
     opened = flow.install.open(await flow.link())
     query = parse_qs(urlsplit(opened.location).query)
@@ -97,21 +95,38 @@ async def test_a_person_connects_slack_and_the_sink_is_made() -> None:
     assert request.event_sink_args.slack.slack_oauth_code == CODE
 
 
-async def test_a_sink_is_connected_anew() -> None:
+@pytest.mark.parametrize(("channel", "expected"), [("#other", "#other"), (None, "#alerts")])
+async def test_an_existing_sink_is_reconnected_and_keeps_its_channel_unless_another_is_given(
+    channel: str | None, expected: str
+) -> None:
     flow = Flow()
-    opened = flow.install.open(await flow.link(InstallRequest(id=UID, channel="#other")))
+    opened = flow.install.open(await flow.link(InstallRequest(id=UID, channel=channel)))
     await flow.finish(opened)
-    assert flow.facade.reconnected == [(UID, CODE, "#other", etag(obj()))]
+    ((uid, request, if_match),) = flow.facade.updated
+    assert (uid, request.id, if_match) == (UID, UID, etag(obj()))
+    assert request.event_sink_args is not None
+    assert request.event_sink_args.slack == SlackCodeArgs(channel=expected, slack_oauth_code=CODE)
+
+
+async def test_a_webhook_sink_cannot_be_connected_to_slack() -> None:
+    flow = Flow()
+    opened = flow.install.open(await flow.link(InstallRequest(id=UID)))
+    flow.facade.spec = {"tenant": "acme", "name": "Alerts", "webhook": {"url": "https://example.com/"}}
+    with pytest.raises(InvalidRequest, match="id: not a Slack sink"):
+        await flow.link(InstallRequest(id=UID))
+    with pytest.raises(InvalidRequest, match="id: not a Slack sink"):
+        await flow.finish(opened)
+    assert flow.facade.updated == []
 
 
 async def test_a_link_is_opened_once_and_finished_once() -> None:
     flow = Flow()
     link = await flow.link()
     opened = flow.install.open(link)
-    with pytest.raises(InvalidRequest, match="used already"):
+    with pytest.raises(InvalidRequest, match="already used"):
         flow.install.open(link)
     await flow.finish(opened)
-    with pytest.raises(InvalidRequest, match="used already"):
+    with pytest.raises(InvalidRequest, match="already used"):
         await flow.finish(opened)
     assert len(flow.facade.created) == 1
 
@@ -122,24 +137,24 @@ async def test_another_browser_cannot_finish_it(cookies: dict[str, str] | None) 
     opened = flow.install.open(await flow.link())
     other = flow.install.open(await flow.link())
     given = cookies if cookies is not None else {opened.cookie: other.value}
-    with pytest.raises(NotPermitted, match="another browser"):
+    with pytest.raises(Forbidden, match="another browser"):
         await flow.finish(opened, cookies=given)
     assert flow.facade.created == []
-    await flow.finish(opened)  # whom it belongs to still can
+    await flow.finish(opened)  # its own browser still can
 
 
-async def test_a_link_is_over_after_its_time() -> None:
+async def test_a_link_expires() -> None:
     flow = Flow()
     link = await flow.link()
     opened = flow.install.open(await flow.link())
     flow.now += SETTINGS.lasts
-    with pytest.raises(InvalidRequest, match="is over"):
+    with pytest.raises(InvalidRequest, match="has expired"):
         flow.install.open(link)
-    with pytest.raises(InvalidRequest, match="is over"):
+    with pytest.raises(InvalidRequest, match="has expired"):
         await flow.finish(opened)
 
 
-async def test_a_state_that_was_changed_is_none() -> None:
+async def test_a_forged_or_incomplete_state_is_rejected() -> None:
     flow = Flow()
     link = await flow.link()
     body, _, mac = link.partition(".")
@@ -161,9 +176,9 @@ async def test_a_state_that_was_changed_is_none() -> None:
     assert flow.install.open(link)
 
 
-async def test_what_slack_says_instead_of_a_code_changes_nothing() -> None:
+async def test_an_error_from_slack_changes_nothing() -> None:
     flow = Flow()
-    with pytest.raises(InvalidRequest, match="not allowed to connect"):
+    with pytest.raises(InvalidRequest, match="access was denied"):
         await flow.finish(flow.install.open(await flow.link()), code="", error="access_denied")
     with pytest.raises(InvalidRequest, match="no code"):
         await flow.finish(flow.install.open(await flow.link()), code="")
@@ -174,7 +189,7 @@ async def test_a_key_that_was_revoked_meanwhile_changes_nothing() -> None:
     flow = Flow()
     opened = flow.install.open(await flow.link())
     flow.callers.clear()
-    with pytest.raises(NotPermitted, match="revoked"):
+    with pytest.raises(Forbidden, match="revoked"):
         await flow.finish(opened)
 
 
@@ -183,8 +198,8 @@ async def test_a_key_that_was_revoked_meanwhile_changes_nothing() -> None:
     [
         (InstallRequest(tenant_id="acme", name="x"), InvalidRequest, "channel"),
         (InstallRequest(name="x", channel="#a"), InvalidRequest, "tenant_id"),
-        (InstallRequest(id=UID, name="x"), InvalidRequest, "id: connects a sink anew"),
-        (InstallRequest(tenant_id="umbrella", name="x", channel="#a"), NotPermitted, "no"),
+        (InstallRequest(id=UID, name="x"), InvalidRequest, "id: reconnects a sink"),
+        (InstallRequest(tenant_id="umbrella", name="x", channel="#a"), Forbidden, "no"),
         (
             InstallRequest(tenant_id="acme", name="x", channel="#a", description="\U0001f600" * 1024),
             InvalidRequest,
@@ -192,13 +207,13 @@ async def test_a_key_that_was_revoked_meanwhile_changes_nothing() -> None:
         ),
     ],
 )
-async def test_a_link_that_would_lead_nowhere_is_not_given(request_: InstallRequest, error: type[Refused], sentence: str) -> None:
+async def test_a_link_that_could_not_work_is_refused(request_: InstallRequest, error: type[RestError], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         await Flow().link(request_)
 
 
-async def test_without_being_set_up_it_says_so() -> None:
-    with pytest.raises(Conflicting, match=r"slackInstall\.clientId"):
+async def test_without_configuration_the_error_names_the_settings() -> None:
+    with pytest.raises(Conflict, match=r"slackInstall\.clientId"):
         await Flow(SlackInstallSettings()).link()
 
 
@@ -211,7 +226,7 @@ async def test_replicas_share_a_key_by_file(tmp_path: Path) -> None:
     assert Flow(shared).install.open(await Flow(shared).link())
 
 
-async def test_no_state_or_answer_shows_the_code() -> None:
+async def test_no_state_or_page_shows_the_code() -> None:
     flow = Flow()
     opened = flow.install.open(await flow.link())
     sentence = await flow.finish(opened)

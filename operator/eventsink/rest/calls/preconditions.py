@@ -1,0 +1,33 @@
+"""What a change requires of the sink as it is: If-Match, and that nothing else manages it."""
+
+from __future__ import annotations
+
+from eventsink.kube.api import Object
+from eventsink.rest.calls.managers import managed_by
+from eventsink.rest.calls.responses import etag
+from eventsink.rest.errors import Conflict, PreconditionFailed
+
+
+def check_if_match(if_match: str, obj: Object) -> None:
+    """Check an If-Match header (RFC 9110 section 13.1.1); an empty one allows the change.
+
+    Raises
+    ------
+    PreconditionFailed
+        The sink was changed since.
+    """
+    wanted = [one.strip() for one in if_match.split(",") if one.strip()]
+    if wanted and "*" not in wanted and etag(obj) not in wanted:
+        raise PreconditionFailed("If-Match: the sink was changed since; read it again")
+
+
+def check_unmanaged(obj: Object) -> None:
+    """Check that no tool or file would undo a change.
+
+    Raises
+    ------
+    Conflict
+        One would; the sentence says where to change the sink.
+    """
+    if (sentence := managed_by(obj)) is not None:
+        raise Conflict(sentence)

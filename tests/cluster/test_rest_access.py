@@ -203,7 +203,7 @@ def test_the_command_manages_sinks_of_a_cluster(rest: Rest, tenant: str, namespa
     assert "suspend: true" in eventsink_command("sinks", "get", ident, "-o", "yaml", *where).stdout
     assert "router.url" in eventsink_command("sinks", "test", ident, *where, status=1).stderr
     eventsink_command("sinks", "delete", ident, *where)
-    assert "there is no sink" in eventsink_command("sinks", "get", ident, *where, status=1).stderr
+    assert "no sink has this id" in eventsink_command("sinks", "get", ident, *where, status=1).stderr
 
 
 def test_its_metrics_tell_calls_and_statuses_and_no_tenant(rest: Rest, tenant: str, namespace: str) -> None:

@@ -226,7 +226,7 @@ def test_a_person_connects_slack_in_the_browser(system: System, client: RestClie
     tell(system, namespace, sink["id"], "Browsed")
     wait_until("the message", lambda: system.slack.messages(name))
     status, _, page = browser.get(back)
-    assert (status, "used already" in page) == (400, True)
+    assert (status, "already used" in page) == (400, True)
     assert browser.get(begun.json["url"])[0] == 400
 
     anew = client.ask("POST", "/v1/slack/install", {"id": sink["id"]}).json["url"]

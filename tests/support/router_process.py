@@ -63,8 +63,13 @@ async def serve(settings: RouterSettings, addresses: Sequence[str], stop: asynci
 
 
 @contextmanager
-def start_router(folder: Path, *addresses: str, **settings: object) -> Iterator[parts.Router]:
-    """The process, ready; started again in the same folder, it goes on with the same queue and tokens."""
+def start_router(
+    folder: Path, *addresses: str, module: str = "tests.support.router_process", **settings: object
+) -> Iterator[parts.Router]:
+    """The process, ready; started again in the same folder, it goes on with the same queue and tokens.
+
+    `module` is run instead of this one, to change something first.
+    """
     router = parts.Router(folder, dict(settings))
     for file, token in ((folder / "token", "token"), (folder / "admin-token", "admin_token")):
         if file.exists():
@@ -72,7 +77,7 @@ def start_router(folder: Path, *addresses: str, **settings: object) -> Iterator[
         else:
             file.write_text(getattr(router, token))
     configuration = parts.write_settings(folder / "router.yaml", router.configuration())
-    command: list[str | Path] = [sys.executable, "-m", "tests.support.router_process", configuration, *addresses]
+    command: list[str | Path] = [sys.executable, "-m", module, configuration, *addresses]
     with RunningProcess(command, log=folder / "router.log", name="router") as process:
         router.process = process
         process.wait_ready()

@@ -1,6 +1,6 @@
-"""The Alert that every source's payload is turned into, and how alerts are told apart.
+"""The Alert that every source's notification is turned into, and what identifies it.
 
-A source format (one module each) parses bytes into a `IncomingNotification` of `IncomingAlert` alerts. Once the tenant of each is known,
+A source format (one module each) parses bytes into an `IncomingNotification` of `IncomingAlert`s. Once the tenant of each is known,
 `IncomingAlert.identify` makes it an `Alert`, which has a fingerprint and an id and is what sinks match, store and send.
 """
 
@@ -29,7 +29,7 @@ class Status(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad it is, in rising order; `unknown` stands outside the order and is never filtered out."""
+    """How bad it is, in rising order; `unknown` is outside the order and is never filtered out."""
 
     UNKNOWN = "unknown"
     INFORMATIONAL = "informational"
@@ -78,7 +78,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One alert of one tenant, as sinks match it, the queue stores it and CloudEvents carry it (`data`)."""
 
     id: str
-    """Of fingerprint, startsAt and status: the two copies of a highly available pair have one id."""
+    """Of fingerprint, startsAt and status: the two duplicates of a highly available pair have one id."""
     fingerprint: str
     """Of tenant, source and labels without the dropped ones; hex, 32 digits."""
     source: str
@@ -98,6 +98,11 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     links: Links
     group: Group | None = None
 
+    @property
+    def identity(self) -> str:
+        """What stays the same of it from one notification to the next: the fingerprint; of an event, which happens once, the id."""
+        return self.id if self.status is Status.EVENT else self.fingerprint
+
 
 class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
     """One alert as a source format read it, before its tenant is known. Times are UTC."""
@@ -114,8 +119,8 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: datetime | None
     links: Links
     group: Group | None
-    raw: bytes
-    """The alert's own JSON as the source wrote it, for formats that pass it on unchanged."""
+    raw: bytes = b""
+    """The alert's own JSON as the source wrote it, where that is passed on unchanged (`IncomingNotification.envelope`)."""
 
     def identify(self, *, source: str, tenant: str, dropped_labels: frozenset[str] = frozenset()) -> Alert:
         """Give the alert its tenant, its fingerprint and its id.
@@ -127,7 +132,7 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
         tenant
             The tenant whose alert it is.
         dropped_labels
-            Names of labels that tell two copies of one alert apart (`replica`); they do not count for the fingerprint.
+            Names of labels in which two duplicates of one alert differ (`replica`); they do not count for the fingerprint.
         """
         fingerprint = fingerprint_of(tenant, source, self.labels, dropped_labels)
         return Alert(
@@ -151,31 +156,33 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """One alert of a usable payload that could not be used: its index there, and a sentence that says why."""
+    """One alert of a usable notification that could not be used: its index there, and a sentence that says why."""
 
     index: int
     reason: str
 
 
 class IncomingNotification(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request of a source held: alerts, the group they came in, and what could not be used."""
+    """What a source sent at once: alerts, the group they came in, and what could not be used."""
 
     alerts: list[IncomingAlert]
     rejected: list[Rejection]
     group: Group | None = None
     envelope: dict[str, msgspec.Raw] | None = None
-    """The notification's own members but `alerts`, as the source wrote them, for formats that pass a group on."""
+    """With a group in Alertmanager's webhook format: its own members but `alerts`, as the source wrote them, so that it is passed on."""
+    body: bytes = b""
+    """With an `envelope`: the very bytes of the notification, for a sink that gets all of it."""
 
     def positions(self) -> list[int]:
-        """For each of `alerts`, its index in the request."""
+        """For each of `alerts`, its index in the notification."""
         skipped = {one.index for one in self.rejected}
         return [index for index in range(len(self.alerts) + len(skipped)) if index not in skipped]
 
 
 class UnusablePayload(ValueError):
-    """A request of which nothing can be used: not JSON, another version, no alert in it.
+    """A notification of which nothing can be used: not JSON, another version, no alert in it.
 
-    Its text is shown to the source (in a 4xx answer) and names what is wrong; it repeats no value of the payload.
+    Its text is shown to the source (in a 4xx response) and names what is wrong; it repeats no value of the payload.
     """
 
 

@@ -1,10 +1,12 @@
-"""The table that turns a source's words for severity into ours; shown in docs/sources.md."""
+"""Words for severity, and what they mean; each format's table is in docs/sources.md."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from eventsink.alerts.alert import Severity
 
-ALERTMANAGER: dict[str, Severity] = {
+RULE_SEVERITIES: Mapping[str, Severity] = {
     "none": Severity.INFORMATIONAL,
     "debug": Severity.INFORMATIONAL,
     "info": Severity.INFORMATIONAL,
@@ -38,9 +40,9 @@ ALERTMANAGER: dict[str, Severity] = {
     "disaster": Severity.FATAL,
     "p0": Severity.FATAL,
 }
-"""Values of the label `severity`, in lower case. There is no standard: these are the words that rule collections use."""
+"""Values of the label `severity` of Prometheus rules, in lower case. There is no standard: these are the words that rule collections use."""
 
 
-def alertmanager_severity(label: str) -> Severity:
-    """The severity that a value of the label `severity` means; `unknown` for an absent or another value."""
-    return ALERTMANAGER.get(label.strip().lower(), Severity.UNKNOWN)
+def severity_of(word: str, severities: Mapping[str, Severity]) -> Severity:
+    """The severity that a source's word means by a format's table; `unknown` for an absent or another word."""
+    return severities.get(word.strip().lower(), Severity.UNKNOWN)

@@ -11,7 +11,7 @@ from eventsink.router.dispatch.worker import DispatchSettings
 from eventsink.router.intake.server import IntakeSettings
 from eventsink.router.planning.notification_log import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
-from eventsink.router.sources import SourceSettings
+from eventsink.router.sources import PostingSourceSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
@@ -35,7 +35,7 @@ class RouterSettings(ProcessSettings):
 
     sinks_namespace: str = Field(default="eventsink-system-sinks", min_length=1, max_length=63)
     """The namespace that holds the compiled sinks and nothing else."""
-    sources: tuple[SourceSettings, ...] = ()
+    sources: tuple[PostingSourceSettings, ...] = ()
     """Who may send alerts."""
     intake: IntakeSettings = IntakeSettings()
     queue: QueueSettings = QueueSettings()

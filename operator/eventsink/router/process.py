@@ -138,7 +138,7 @@ class Router:
         self.directory.subscribe(_forgetful(log))
         acceptor = Acceptor(self.directory, index, log, queue, settings.state)
         intake = Intake(
-            sources, acceptor.accept, IntakeMetrics(self.registry), max_under_way=settings.intake.max_requests_under_way
+            sources, acceptor.accept_bytes, IntakeMetrics(self.registry), max_under_way=settings.intake.max_requests_under_way
         )
         server = IntakeServer(settings.intake, intake)
         self.tests = SinkTests(queue, dispatcher)

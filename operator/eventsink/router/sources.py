@@ -1,15 +1,20 @@
-"""Sources: who may send alerts, how their payloads are read, and whose alerts they are."""
+"""Sources: who sends alerts, how what they send is read, and whose alerts they are.
+
+A `Source` is all that planning needs, and assumes no HTTP: its name, its format and the rule for its tenants. A `PostingSource` is one that
+posts to the intake, and has tokens. A source that pulls (a watch) would be another subclass of `Source` with settings of its own, derived from
+`SourceSettings`: it gives what it reads to `Acceptor.accept`, as the intake does with what was posted, and needs neither tokens nor a path.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import StringConstraints, field_validator, model_validator
 
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.resources.rules import TENANT_PATTERN
@@ -19,7 +24,7 @@ from eventsink.runtime.settings import ConfigurationError, Settings, read_secret
 TOKEN_REREAD_SECONDS = 5.0
 """Token files are read again after this, so that a rotated Secret counts without a restart."""
 _EMPTY = hashlib.sha256(b"").digest()
-"""Of no token; compared with where there is no source of that name, so that both take the same time."""
+"""Of no token; compared with where no source has that name, so that both take the same time."""
 
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 TenantName = Annotated[str, StringConstraints(pattern=TENANT_PATTERN, max_length=63)]
@@ -35,7 +40,7 @@ class NamespaceOwner(Settings):
 
 
 class TenantRule(Settings):
-    """How the tenant of an alert is told; exactly one of the three."""
+    """How the tenant of an alert is determined; exactly one of the three."""
 
     fixed: TenantName | None = None
     """All alerts of the source are this tenant's."""
@@ -52,85 +57,99 @@ class TenantRule(Settings):
 
 
 class SourceSettings(Settings):
-    """One source of alerts."""
+    """One source of alerts, whatever way they come."""
 
     name: SourceName
-    """Part of the path that it posts to: /v1/alerts/<name>."""
-    format: Literal["alertmanager"] = "alertmanager"
-    """What it posts. alertmanager: its webhook, version 4."""
-    token_files: tuple[Path, ...] = ()
-    """Files with one bearer token each; two while one replaces the other."""
-    token_hashes: tuple[TokenHash, ...] = ()
-    """Tokens as sha256:<hex>, for configuration without secrets."""
-    path_token: bool = False
-    """Whether the token may stand in the path (/v1/alerts/<name>/<token>), for senders that cannot set a header."""
+    """Name of the source; part of the path that it posts to: /v1/alerts/<name>."""
+    format: str = "alertmanager"
+    """What it sends: see the formats in sources.md."""
     tenant: TenantRule
     """Whose alerts they are."""
     allowed_tenants: tuple[TenantName, ...] | None = None
     """Tenants that the source may name; absent: all."""
     default_tenant: TenantName | None = None
-    """Whose alerts those are whose tenant cannot be told; absent: they are refused and counted."""
+    """The tenant of alerts whose tenant cannot be determined; absent: they are rejected and counted."""
     drop_labels: tuple[LabelName, ...] = ()
-    """Labels that tell apart the two copies of one alert that a highly available pair sends, such as replica."""
+    """Labels in which the duplicates of an alert differ that a highly available pair sends, such as replica."""
 
     @field_validator("format")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        assert name in FORMATS
+        if name not in FORMATS:
+            raise ValueError(f"no source format has this name; known formats: {', '.join(sorted(FORMATS))}")
         return name
 
     @model_validator(mode="after")
-    def _has_a_token(self) -> SourceSettings:
+    def _may_name_its_tenant(self) -> SourceSettings:
+        fixed = self.tenant.fixed
+        if fixed is not None and self.allowed_tenants is not None and fixed not in self.allowed_tenants:
+            raise ValueError("tenant.fixed is not among allowedTenants: every alert would be rejected")
+        return self
+
+
+class PostingSourceSettings(SourceSettings):
+    """One source that posts alerts to the intake."""
+
+    token_files: tuple[Path, ...] = ()
+    """Files with one bearer token each; two while one replaces the other."""
+    token_hashes: tuple[TokenHash, ...] = ()
+    """Tokens as sha256:<hex>, for configuration without secrets."""
+    path_token: bool = False
+    """Whether the token may be in the path (/v1/alerts/<name>/<token>), for senders that cannot set a header."""
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> PostingSourceSettings:
         if not self.token_files and not self.token_hashes:
             raise ValueError(f"the source {self.name} needs tokenFiles or tokenHashes")
         if f"sha256:{_EMPTY.hex()}" in self.token_hashes:
             raise ValueError("tokenHashes holds the hash of no text at all, with which nobody would need a token")
         return self
 
-    @model_validator(mode="after")
-    def _may_name_its_tenant(self) -> SourceSettings:
-        fixed = self.tenant.fixed
-        if fixed is not None and self.allowed_tenants is not None and fixed not in self.allowed_tenants:
-            raise ValueError("tenant.fixed is not among allowedTenants: every alert would be refused")
-        return self
-
-
-class Sources(Settings):
-    """The sources of a router; names are unique."""
-
-    sources: tuple[SourceSettings, ...] = Field(min_length=1)
-
 
 class Source:
-    """A source at work: its settings, its parser, and its tokens as they are in the files now."""
+    """A source at work: its name, its format, and whose alerts it may send."""
 
-    def __init__(self, settings: SourceSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: SourceSettings) -> None:
         self.settings = settings
         self.name = settings.name
-        self.parse = FORMATS[settings.format]
+        self.format = FORMATS[settings.format]
         self.dropped_labels = frozenset(settings.drop_labels)
+
+
+class PostingSource(Source):
+    """A source that posts to the intake, with its tokens as they are in the files now."""
+
+    def __init__(self, settings: PostingSourceSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(settings)
+        self.path_token = settings.path_token
+        self._files = settings.token_files
         self._clock = clock
         self._fixed = [bytes.fromhex(text.removeprefix("sha256:")) for text in settings.token_hashes]
-        self._hashes = self._fixed + [_hash(read_secret_file(path)) for path in settings.token_files]
+        self._hashes = self._read()
         self._read_at = clock()
 
     def knows(self, token: str) -> bool:
         """Whether this is one of its tokens; takes the same time whichever it is."""
-        if self.settings.token_files and self._clock() - self._read_at > TOKEN_REREAD_SECONDS:
+        if self._files and self._clock() - self._read_at > TOKEN_REREAD_SECONDS:
             self._reread()
         digest = _hash(token)
         return bool(sum([hmac.compare_digest(digest, known) for known in self._hashes]))
 
+    def _read(self) -> list[bytes]:
+        return self._fixed + [_hash(read_secret_file(path)) for path in self._files]
+
     def _reread(self) -> None:
         self._read_at = self._clock()
         try:
-            self._hashes = self._fixed + [_hash(read_secret_file(path)) for path in self.settings.token_files]
+            self._hashes = self._read()
         except ConfigurationError as error:
             # A file that is being replaced must not lock the source out: the tokens read last stay.
-            get_logger().warning("a token file cannot be read; the tokens read last stay", source=self.name, reason=str(error))
+            get_logger().warning(
+                "a token file cannot be read; the tokens read last stay in use", source=self.name, reason=str(error)
+            )
 
 
-def open_sources(settings: tuple[SourceSettings, ...]) -> dict[str, Source]:
+def open_sources(settings: tuple[PostingSourceSettings, ...]) -> dict[str, PostingSource]:
     """The sources by name.
 
     Raises
@@ -138,15 +157,15 @@ def open_sources(settings: tuple[SourceSettings, ...]) -> dict[str, Source]:
     ConfigurationError
         Two have one name, or a token file cannot be read.
     """
-    sources: dict[str, Source] = {}
+    sources: dict[str, PostingSource] = {}
     for one in settings:
         if one.name in sources:
             raise ConfigurationError(f"sources: two have the name {one.name}; names are unique")
-        sources[one.name] = Source(one)
+        sources[one.name] = PostingSource(one)
     return sources
 
 
-def authenticate(sources: dict[str, Source], name: str, token: str) -> Source | None:
+def authenticate(sources: Mapping[str, PostingSource], name: str, token: str) -> PostingSource | None:
     """The source of that name if the token is its; an unknown name takes the same time as a wrong token."""
     source = sources.get(name)
     if source is None:

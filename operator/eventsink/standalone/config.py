@@ -17,7 +17,7 @@ from eventsink.router.dispatch.worker import DispatchSettings
 from eventsink.router.intake.server import IntakeSettings
 from eventsink.router.planning.notification_log import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
-from eventsink.router.sources import SourceSettings
+from eventsink.router.sources import PostingSourceSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
@@ -69,7 +69,7 @@ class StandaloneSettings(ProcessSettings):
     """All settings of `eventsink run`."""
 
     folder: FolderSettings = FolderSettings()
-    sources: tuple[SourceSettings, ...] = ()
+    sources: tuple[PostingSourceSettings, ...] = ()
     """Who may send alerts; none: one source alertmanager, whose token is made at the first start."""
     tenancy: OpenTenancySettings = OpenTenancySettings()
     webhooks: WebhookPolicy = WebhookPolicy()

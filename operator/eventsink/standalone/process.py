@@ -16,7 +16,7 @@ import click
 
 from eventsink.router.process import Router
 from eventsink.router.reports import StatusReporter
-from eventsink.router.sources import NamespaceOwner, SourceSettings, TenantRule
+from eventsink.router.sources import NamespaceOwner, PostingSourceSettings, TenantRule
 from eventsink.runtime.files import write_private
 from eventsink.runtime.logs import Repeated, configure_logs, get_logger
 from eventsink.runtime.process import ExitStatus, Stop, run
@@ -70,7 +70,7 @@ def _with_defaults(settings: StandaloneSettings, data: Path) -> StandaloneSettin
         if not settings.sources:
             token = _token(data / "alertmanager-token")
             rule = TenantRule(namespace_owner=NamespaceOwner())
-            source = SourceSettings(name="alertmanager", token_files=(token,), tenant=rule, default_tenant=DEFAULT_TENANT)
+            source = PostingSourceSettings(name="alertmanager", token_files=(token,), tenant=rule, default_tenant=DEFAULT_TENANT)
             changed["sources"] = (source,)
         if settings.admin.token_file is None:
             changed["admin"] = settings.admin.model_copy(update={"token_file": _token(data / "admin-token")})

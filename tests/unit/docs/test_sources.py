@@ -1,4 +1,4 @@
-"""docs/sources.md says what the router takes, refuses and answers."""
+"""docs/sources.md says what the router accepts, what it rejects and how it responds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import yaml
 
 from eventsink.alerts.alert import Severity
 from eventsink.alerts.formats import alertmanager
-from eventsink.alerts.severity import ALERTMANAGER
+from eventsink.alerts.formats.format import Format
+from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake.server import IntakeSettings
 from eventsink.router.planning.tenants import NoTenantReason
@@ -19,21 +20,36 @@ from tests.unit.docs.pages import between, blocks, calls, names, page, rows
 SOURCES = page("sources.md")
 
 
-def test_the_severity_table_is_that_of_the_program() -> None:
-    listed = {names(row[0])[0]: names(row[1]) for row in rows(between(SOURCES, "## Severity", "## Limits"))}
-    assert {word: severity for severity, words in listed.items() for word in words} == ALERTMANAGER
+@pytest.mark.parametrize("format_", FORMATS.values(), ids=FORMATS)
+def test_the_severity_table_of_a_format_is_that_of_the_program(format_: Format) -> None:
+    section = between(SOURCES, f"### Severities of `{format_.name}`", "\n##")
+    listed = {names(row[0])[0]: names(row[1]) for row in rows(section)}
+    assert {word: severity for severity, words in listed.items() for word in words} == format_.severities
     assert list(listed) == list(reversed(Severity))
 
 
-def test_every_answer_of_the_door_is_explained() -> None:
+def test_the_table_of_formats_is_the_registry() -> None:
+    listed = rows(between(SOURCES, "## Formats", "\n## "))
+    assert listed == [
+        [
+            f"`{one.name}`",
+            one.repeats.value,
+            "yes" if one.grouped else "no",
+            ", ".join(f"`{suffix}`" for suffix in one.url_suffixes) or "none",
+        ]
+        for one in FORMATS.values()
+    ]
+
+
+def test_every_response_of_the_intake_is_explained() -> None:
     errors = [*calls("router", "error"), *calls("router", "reject")]
     given = {str(call.args[0].value) for call in errors if call.args and isinstance(call.args[0], ast.Constant)}
     codes = {code for code in given if code.isdigit()} | {"200", "503"}
-    assert [row[0] for row in rows(between(SOURCES, "## Answers", "Errors are"))] == sorted(codes)
+    assert [row[0] for row in rows(between(SOURCES, "## Responses", "Errors are"))] == sorted(codes)
 
 
-def test_every_reason_for_which_an_alert_is_not_taken_is_explained() -> None:
-    listed = {names(row[0])[0] for row in rows(between(SOURCES, "## Refused alerts", "## Answers"))}
+def test_every_reason_for_which_an_alert_is_rejected_is_explained() -> None:
+    listed = {names(row[0])[0] for row in rows(between(SOURCES, "## Rejected alerts", "## Responses"))}
     assert listed == {*NoTenantReason, "Unusable"}
 
 

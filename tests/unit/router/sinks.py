@@ -8,7 +8,7 @@ from typing import Any
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.router.directory import SinkDirectory
-from eventsink.router.sources import Source, SourceSettings
+from eventsink.router.sources import PostingSource, PostingSourceSettings
 from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch, Tenancy
 
 TOKEN = "token-of-the-source"
@@ -65,7 +65,7 @@ def slack_sink(name: str = "s", channel: str = "C1") -> Sink:
     return sink(name).model_copy(update=changed)
 
 
-def source_settings(**members: Any) -> SourceSettings:
+def source_settings(**members: Any) -> PostingSourceSettings:
     """Settings of the source `alertmanager`, whose token is TOKEN."""
     given = {
         "name": "alertmanager",
@@ -73,9 +73,9 @@ def source_settings(**members: Any) -> SourceSettings:
         "tenant": {"namespaceOwner": {}},
         **members,
     }
-    return SourceSettings.model_validate(given)
+    return PostingSourceSettings.model_validate(given)
 
 
-def source(**members: Any) -> Source:
+def source(**members: Any) -> PostingSource:
     """The source at work."""
-    return Source(source_settings(**members))
+    return PostingSource(source_settings(**members))

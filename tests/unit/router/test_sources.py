@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from eventsink.router.sources import TOKEN_REREAD_SECONDS, Source, authenticate, open_sources
+from eventsink.router.sources import TOKEN_REREAD_SECONDS, PostingSource, authenticate, open_sources
 from eventsink.runtime.settings import ConfigurationError
 from tests.unit.router.sinks import TOKEN, source, source_settings
 
@@ -23,12 +23,12 @@ from tests.unit.router.sinks import TOKEN, source, source_settings
         ({"tokenHashes": ["md5:abc"]}, "should match pattern"),
         ({"tokenHashes": [f"sha256:{hashlib.sha256(b'').hexdigest()}"]}, "the hash of no text at all"),
         ({"tenant": {"fixed": ""}}, "should match pattern"),
-        ({"tenant": {"fixed": "acme"}, "allowedTenants": ["globex"]}, "every alert would be refused"),
+        ({"tenant": {"fixed": "acme"}, "allowedTenants": ["globex"]}, "every alert would be rejected"),
         ({"tenant": {"label": ""}}, "at least 1 character"),
         ({"tenant": {"namespaceOwner": {"label": ""}}}, "at least 1 character"),
         ({"defaultTenant": "not a tenant"}, "should match pattern"),
         ({"name": "Not A Name"}, "should match pattern"),
-        ({"format": "smoke-signals"}, "Input should be 'alertmanager'"),
+        ({"format": "smoke-signals"}, "no source format has this name; known formats: alertmanager"),
     ],
 )
 def test_a_wrong_source_stops_the_start(settings: dict[str, Any], sentence: str) -> None:
@@ -53,7 +53,7 @@ def test_two_tokens_live_at_once_and_a_rotated_file_counts_without_a_restart(tmp
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("one\n")
     new.write_text("two\n")
-    rotating = Source(source_settings(tokenHashes=[], tokenFiles=[str(old), str(new)]), clock=lambda: now)
+    rotating = PostingSource(source_settings(tokenHashes=[], tokenFiles=[str(old), str(new)]), clock=lambda: now)
     assert rotating.knows("one")
     assert rotating.knows("two")
     old.write_text("three")

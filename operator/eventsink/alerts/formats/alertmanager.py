@@ -13,9 +13,10 @@ from urllib.parse import quote
 import msgspec
 
 from eventsink.alerts.alert import Group, IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
-from eventsink.alerts.severity import alertmanager_severity
+from eventsink.alerts.alertmanager_group import VERSION
+from eventsink.alerts.formats.format import Format, Repeats
+from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
 
-VERSION = "4"
 MAX_ALERTS = 10_000
 """In one notification."""
 MAX_LABELS = 128
@@ -101,7 +102,7 @@ def parse(body: bytes) -> IncomingNotification:
         raise UnusablePayload(f"none of the {len(rejected)} alerts can be used; alerts[0]: {rejected[0].reason}")
     envelope = _envelope.decode(body)
     envelope.pop("alerts", None)
-    return IncomingNotification(alerts=alerts, rejected=rejected, group=group, envelope=envelope)
+    return IncomingNotification(alerts=alerts, rejected=rejected, group=group, envelope=envelope, body=body)
 
 
 def _incoming(raw: bytes, group: Group) -> IncomingAlert:
@@ -120,7 +121,7 @@ def _incoming(raw: bytes, group: Group) -> IncomingAlert:
     name = labels.get("alertname", "")
     return IncomingAlert(
         status=status,
-        severity=alertmanager_severity(labels.get("severity", "")),
+        severity=severity_of(labels.get("severity", ""), RULE_SEVERITIES),
         name=name,
         summary=_first(annotations, _SUMMARIES) or name,
         description=_first(annotations, _DESCRIPTIONS),
@@ -197,3 +198,6 @@ def _unusable(body: bytes, error: Exception) -> UnusablePayload:
             )
         return UnusablePayload(f"the notification cannot be read: {_reason(error)}")
     return UnusablePayload("the body is not JSON")
+
+
+FORMAT = Format(name="alertmanager", parse=parse, repeats=Repeats.BY_SOURCE, severities=RULE_SEVERITIES, grouped=True)

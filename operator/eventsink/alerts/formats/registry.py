@@ -1,14 +1,14 @@
-"""The source formats by name, as a source's configuration names them."""
+"""The source formats by name, as a source's configuration names them: one line each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import MappingProxyType
-
-from eventsink.alerts.alert import IncomingNotification
 from eventsink.alerts.formats import alertmanager
+from eventsink.alerts.formats.format import Format
 
-Parser = Callable[[bytes], IncomingNotification]
-"""Reads the body of one request. Raises UnusablePayload, and nothing else whatever the bytes are."""
-
-FORMATS = MappingProxyType({"alertmanager": alertmanager.parse})
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        alertmanager.FORMAT,
+        # The next format goes here.
+    )
+}

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status, alert_id, fingerprint_of
+from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.queue.protocol import Batch, Delivery, NewDelivery, Payload, PayloadKind, Queue
 from eventsink.runtime.logs import get_logger
@@ -155,7 +155,7 @@ def batch_of(sink: Sink, key: str, now: datetime) -> Batch:
     """The test alert for one sink, as it is queued: in the form that the sink is sent otherwise."""
     alert = marked_alert(sink, key, now)
     if sink.dispatch.payload is PayloadKind.GROUP:
-        payload = Payload(PayloadKind.GROUP, _encoder.encode(_notification(alert, key)), alert.name)
+        payload = Payload(PayloadKind.GROUP, encoded_group(alert, key=key, receiver=SOURCE), alert.name)
     else:
         payload = Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name)
     return Batch([payload], [NewDelivery(0, sink.uid, sink.tenant, key, alert.status.value, MAX_AGE_SECONDS)])
@@ -182,33 +182,6 @@ def marked_alert(sink: Sink, key: str, now: datetime) -> Alert:
         ends_at=None,
         links=Links(),
     )
-
-
-def _notification(alert: Alert, key: str) -> dict[str, Any]:
-    """The alert as a group in Alertmanager's webhook format, version 4 (https://prometheus.io/docs/alerting/latest/configuration/)."""
-    shown = {name: value for name, value in alert.labels.items() if name != "eventsink_test"}
-    return {
-        "version": "4",
-        "groupKey": key,
-        "truncatedAlerts": 0,
-        "status": "firing",
-        "receiver": SOURCE,
-        "groupLabels": {"alertname": alert.name},
-        "commonLabels": shown,
-        "commonAnnotations": alert.annotations,
-        "externalURL": "",
-        "alerts": [
-            {
-                "status": "firing",
-                "labels": alert.labels,
-                "annotations": {**alert.annotations, "description": alert.description},
-                "startsAt": alert.starts_at,
-                "endsAt": "0001-01-01T00:00:00Z",
-                "generatorURL": "",
-                "fingerprint": alert.fingerprint[:16],
-            }
-        ],
-    }
 
 
 def _class(status_code: int | None) -> str:

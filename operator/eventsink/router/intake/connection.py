@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from eventsink.router.intake.requests import IntakeResponse, RequestHead, rendered
-from eventsink.router.sources import Source
+from eventsink.router.sources import PostingSource
 
 if TYPE_CHECKING:
     from eventsink.router.intake.server import IntakeServer
@@ -38,7 +38,7 @@ class _Request:
         self.held_bytes = 0
         """How much of `IntakeServer.held_bytes` is its own."""
         self.keep_alive = True
-        self.source: Source | None = None
+        self.source: PostingSource | None = None
         self.early: IntakeResponse | None = None
         """Set: the response is known before the body, which is discarded."""
 
@@ -248,7 +248,7 @@ class IntakeConnection(asyncio.Protocol):
         self._waiting.append(request)
         self._next()
 
-    def _too_large(self, source: Source | None) -> IntakeResponse:
+    def _too_large(self, source: PostingSource | None) -> IntakeResponse:
         most = self._settings.max_body_bytes
         return self._server.intake.reject(
             413, f"a request has at most {most} bytes (intake.maxBodyBytes): let the source send smaller groups", source

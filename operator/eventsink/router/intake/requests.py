@@ -3,6 +3,8 @@
     POST /v1/alerts/<source>            Authorization: Bearer <token>
     POST /v1/alerts/<source>/<token>    where the source allows it; paths are never logged
 
+Either may end in a URL suffix of the source's format, such as `/api/v2/alerts`.
+
 200 {"accepted": n, "rejected": [{"index", "reason"}]}; errors are {"error": "a sentence"}. What Alertmanager should send again gets a
 503 with Retry-After, never 429, which it does not retry.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -24,7 +26,7 @@ from eventsink.alerts.alert import Rejection, UnusablePayload
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
 from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueError, QueueFull
-from eventsink.router.sources import Source, authenticate
+from eventsink.router.sources import PostingSource, Source, authenticate
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.retry_after import format_retry_after
 
@@ -37,7 +39,7 @@ RETRY_LATER_SECONDS = 30
 _TOO_MANY = "too many requests are under way (intake.maxRequestsUnderWay)"
 _encoder = msgspec.json.Encoder()
 
-Accept = Callable[[Source, bytes], Awaitable[Accepted]]
+Accept = Callable[[PostingSource, bytes], Awaitable[Accepted]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,14 @@ class Intake:
     sources
         By name.
     accept
-        Accepts a body and returns when it is stored (`Acceptor.accept`).
+        Accepts a body and returns when it is stored (`Acceptor.accept_bytes`).
     max_under_way
         Requests accepted at once; more get a 503.
     """
 
-    def __init__(self, sources: dict[str, Source], accept: Accept, metrics: IntakeMetrics, *, max_under_way: int) -> None:
+    def __init__(
+        self, sources: Mapping[str, PostingSource], accept: Accept, metrics: IntakeMetrics, *, max_under_way: int
+    ) -> None:
         self._sources = sources
         self._accept = accept
         self._metrics = metrics
@@ -146,23 +150,23 @@ class Intake:
         self._metrics.requests.labels(source.name if source is not None else "", "503").inc()
         return _later(sentence, RETRY_SOON_SECONDS)
 
-    def admit(self, head: RequestHead) -> Source | IntakeResponse:
+    def admit(self, head: RequestHead) -> PostingSource | IntakeResponse:
         """Decide on a request before its body is read: the source that sends it, or the response to give at once."""
         response = self._admit(head)
         if isinstance(response, IntakeResponse):
             self._metrics.requests.labels("", str(response.status)).inc()
         return response
 
-    def _admit(self, head: RequestHead) -> Source | IntakeResponse:
+    def _admit(self, head: RequestHead) -> PostingSource | IntakeResponse:
         if not head.path.startswith(PATH):
             return error(404, "nothing is served here; alerts are posted to /v1/alerts/<source>")
         if head.method != "POST":
             return error(405, "alerts are posted: use POST", b"Allow: POST\r\n")
-        name, _, in_path = head.path[len(PATH) :].partition("/")
+        name, in_path = self._split(head.path[len(PATH) :])
         scheme, _, in_header = head.authorization.partition(" ")
         token = in_header.strip() if scheme.lower() == "bearer" else ""
-        source = authenticate(self._sources, name, unquote(in_path) if in_path else token)
-        if source is None or (in_path and not source.settings.path_token):
+        source = authenticate(self._sources, name, in_path or token)
+        if source is None or (in_path and not source.path_token):
             self._log_failed_login(name)
             return error(
                 401, "unknown source or invalid token: send Authorization: Bearer <token>", b"WWW-Authenticate: Bearer\r\n"
@@ -175,7 +179,13 @@ class Intake:
             return _later(_TOO_MANY, RETRY_SOON_SECONDS)
         return source
 
-    async def handle(self, source: Source, body: bytes) -> IntakeResponse:
+    def _split(self, rest: str) -> tuple[str, str]:
+        """The source's name and the token in the path, which is empty where there is none, of a path after /v1/alerts/."""
+        name, slash, rest = rest.partition("/")
+        source = self._sources.get(name)
+        return name, token_in_path(slash + rest, source.format.url_suffixes if source is not None else ())
+
+    async def handle(self, source: PostingSource, body: bytes) -> IntakeResponse:
         """Have a body accepted and return the response. Raises nothing but cancellation."""
         if self._under_way >= self._max_under_way:  # those that arrived at the same time were all admitted
             return self.later(_TOO_MANY, source)
@@ -194,7 +204,7 @@ class Intake:
         self._metrics.requests_of(source.name, str(response.status)).inc()
         return response
 
-    async def _handle(self, source: Source, body: bytes) -> IntakeResponse:
+    async def _handle(self, source: PostingSource, body: bytes) -> IntakeResponse:
         try:
             accepted = await self._accept(source, body)
         except UnusablePayload as unusable:
@@ -249,6 +259,15 @@ class Intake:
         more = self._failures.due()
         if more is not None:
             get_logger().error("alerts could not be stored", reason=reason, more=more)
+
+
+def token_in_path(rest: str, suffixes: Iterable[str]) -> str:
+    """The token in what follows a source's name in a path: all of it but the slash in front and the format's suffix; empty: none."""
+    for suffix in suffixes:
+        if rest.endswith(suffix):
+            rest = rest.removesuffix(suffix)
+            break
+    return unquote(rest.removeprefix("/"))
 
 
 def _later(sentence: str, seconds: int) -> IntakeResponse:

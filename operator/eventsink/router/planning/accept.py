@@ -1,24 +1,21 @@
-"""From the bytes of a request to a committed batch: parse, tenant, match, what is new, commit. Each step is one named function."""
+"""From the bytes of a notification to a committed batch: parse, tenant, match, what is new, commit. Each step is one named function."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from eventsink.alerts.alert import Alert, IncomingNotification, Rejection, Status
+from eventsink.alerts.formats.format import Repeats
 from eventsink.router.directory import SinkDirectory
+from eventsink.router.planning.batch import BatchBuilder, Owned
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notification_log import NotificationLog, StateSettings
-from eventsink.router.planning.notify import to_notify
+from eventsink.router.planning.notify import heartbeats_to_notify, new_alerts, to_notify
 from eventsink.router.planning.tenants import NoTenant, NoTenantReason, tenant_of
-from eventsink.router.queue.protocol import Batch, DeliveryQueue, NewDelivery, NotificationLogEntry, Payload, PayloadKind
+from eventsink.router.queue.protocol import Batch, DeliveryQueue
 from eventsink.router.sources import Source
 from eventsink.sinks.sink import Sink
-
-_encoder = msgspec.json.Encoder()
 
 
 class NotLoaded(Exception):
@@ -44,14 +41,6 @@ class Accepted:
     reasons: Sequence[NoTenantReason] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """An alert that has its tenant, with its index in the request."""
-
-    index: int
-    alert: Alert
-
-
 class Acceptor:
     """Takes what sources send into the queue."""
 
@@ -64,46 +53,58 @@ class Acceptor:
         self._queue = queue
         self._settings = settings
 
-    async def accept(self, source: Source, body: bytes) -> Accepted:
-        """Take one request; returns when everything is on disk.
+    async def accept_bytes(self, source: Source, body: bytes) -> Accepted:
+        """Parse one notification by the source's format and take it; returns when everything is on disk.
+
+        Raises
+        ------
+        UnusablePayload
+            Nothing in the body can be used.
+        NotLoaded, NothingAccepted, QueueFull, QueueUnavailable
+            As `accept`.
+        """
+        self._check_loaded()
+        return await self.accept(source, source.format.parse(body))
+
+    async def accept(self, source: Source, notification: IncomingNotification) -> Accepted:
+        """Take one notification, however it came; returns when everything is on disk.
 
         Raises
         ------
         NotLoaded
             Sinks or tenancy are not known yet.
-        UnusablePayload
-            Nothing in the body can be used.
         NothingAccepted
             No alert in it has a tenant that the source may name.
         QueueFull, QueueUnavailable
             It could not be stored; nothing was.
         """
-        if not self._directory.loaded:
-            raise NotLoaded
-        payload = source.parse(body)
-        owned, unassigned = assign(source, payload, self._directory.tenancy.owners)
-        rejected = [*payload.rejected, *(Rejection(index, one.sentence) for index, one in unassigned)]
+        self._check_loaded()
+        owned, unassigned = assign(source, notification, self._directory.tenancy.owners)
+        rejected = [*notification.rejected, *(Rejection(index, one.sentence) for index, one in unassigned)]
         rejected.sort(key=_index)
         reasons = [one.reason for _, one in unassigned]
         if not owned:
             index, first = unassigned[0]
             raise NothingAccepted(f"no alert was accepted; alerts[{index}]: {first.sentence}", rejected, reasons)
-        batch, undo = self._plan(source, payload, body, owned, unassigned)
+        batch, undo = self._plan(source, notification, owned, unassigned)
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
         await self._queue.put(batch, undo)
         return Accepted(len(owned), rejected, len(batch.deliveries), reasons)
 
+    def _check_loaded(self) -> None:
+        if not self._directory.loaded:
+            raise NotLoaded
+
     def _plan(
         self,
         source: Source,
-        payload: IncomingNotification,
-        body: bytes,
+        notification: IncomingNotification,
         owned: Sequence[Owned],
         unassigned: Sequence[tuple[int, NoTenant]],
     ) -> tuple[Batch, Callable[[], None]]:
         """What each sink is notified of, as a batch; the notification log in memory is stepped forward, `undo` steps it back."""
         now = self._queue.clock()
-        builder = BatchBuilder(payload, body)
+        builder = BatchBuilder(notification)
         undos: list[Callable[[], None]] = []
 
         def undo_all() -> None:
@@ -112,12 +113,12 @@ class Acceptor:
 
         try:
             repeat = True
-            if payload.group is not None:
-                ids = alert_ids(source, payload, owned, unassigned)
-                repeat, undo = self._log.record_group(source.name, payload.group.key, ids, now)
+            if notification.group is not None:
+                ids = alert_ids(source, notification, owned, unassigned)
+                repeat, undo = self._log.record_group(source.name, notification.group.key, ids, now)
                 undos.append(undo)
             for sink, wanted in group_by_sink(owned, self._index).values():
-                self._notify(sink, wanted, builder, undos, now=now, repeat=repeat)
+                self._notify(source, sink, wanted, builder, undos, now=now, repeat=repeat)
         except BaseException:
             undo_all()
             raise
@@ -125,6 +126,7 @@ class Acceptor:
 
     def _notify(
         self,
+        source: Source,
         sink: Sink,
         wanted: Sequence[Owned],
         builder: BatchBuilder,
@@ -136,28 +138,36 @@ class Acceptor:
         """Add to the batch what one sink is notified of."""
         alerts = [one.alert for one in wanted]
         notified = self._log.notified(sink, alerts)
-        new = to_notify(alerts, notified, now=now, ha_window=self._settings.ha_window, repeat=repeat)
+        window = self._settings.ha_window
+        match source.format.repeats:
+            case Repeats.BY_SOURCE:
+                due = to_notify(alerts, notified, now=now, ha_window=window, repeat=repeat)
+            case Repeats.HEARTBEAT:
+                interval = sink.delivery.repeat_interval
+                due = heartbeats_to_notify(alerts, notified, now=now, ha_window=window, repeat_interval=interval)
+            case Repeats.NEVER:
+                due = new_alerts(alerts, notified, now=now, ha_window=window)
         undos.append(self._log.mark_seen(notified, now))
-        chosen = [index for index in new if wants_status(sink, alerts[index])]
-        if chosen and builder.sends_groups(sink):
+        chosen = [index for index in due if wants_status(sink, alerts[index])]
+        if chosen and builder.sends_received_group(sink):
             # The group goes as it came once anything in it has to be sent.
             chosen = [index for index, alert in enumerate(alerts) if wants_status(sink, alert)]
-            builder.add_group(sink, [wanted[index] for index in chosen])
+            builder.add_received_group(sink, [wanted[index] for index in chosen])
         else:
             builder.add_alerts(sink, [wanted[index] for index in chosen])
         # A resolution that the sink does not want is recorded all the same: what fires again after it is new.
-        if recorded := sorted({*new, *chosen}):
+        if recorded := sorted({*due, *chosen}):
             entries, undo = self._log.record(sink, [alerts[index] for index in recorded], now)
             builder.log_entries += entries
             undos.append(undo)
 
 
 def assign(
-    source: Source, payload: IncomingNotification, owners: Mapping[str, str]
+    source: Source, notification: IncomingNotification, owners: Mapping[str, str]
 ) -> tuple[list[Owned], list[tuple[int, NoTenant]]]:
     """Give each alert its tenant, or say why it has none."""
     owned, unassigned = [], []
-    for index, incoming in zip(payload.positions(), payload.alerts, strict=True):
+    for index, incoming in zip(notification.positions(), notification.alerts, strict=True):
         tenant = tenant_of(source.settings, incoming.labels, owners)
         if isinstance(tenant, NoTenant):
             unassigned.append((index, tenant))
@@ -172,13 +182,13 @@ def _index(rejection: Rejection) -> int:
 
 
 def alert_ids(
-    source: Source, payload: IncomingNotification, owned: Sequence[Owned], unassigned: Sequence[tuple[int, NoTenant]]
+    source: Source, notification: IncomingNotification, owned: Sequence[Owned], unassigned: Sequence[tuple[int, NoTenant]]
 ) -> frozenset[str]:
     """What a notification says, as the ids of its alerts; those without a tenant count too, for they may be why it was sent."""
     ids = {one.alert.id for one in owned}
     if unassigned:
         unowned = {index for index, _ in unassigned}
-        for index, incoming in zip(payload.positions(), payload.alerts, strict=True):
+        for index, incoming in zip(notification.positions(), notification.alerts, strict=True):
             if index in unowned:
                 ids.add(incoming.identify(source=source.name, tenant="", dropped_labels=source.dropped_labels).id)
     return frozenset(ids)
@@ -190,8 +200,8 @@ def group_by_sink(owned: Sequence[Owned], index: SinkIndex) -> dict[str, tuple[S
     for one in owned:
         for sink in index.matching(one.alert):
             alerts = wanted.setdefault(sink.uid, (sink, {}))[1]
-            other = alerts.get(one.alert.fingerprint)
-            alerts[one.alert.fingerprint] = one if other is None else merged(other, one)
+            other = alerts.get(one.alert.identity)
+            alerts[one.alert.identity] = one if other is None else merged(other, one)
     return {uid: (sink, list(alerts.values())) for uid, (sink, alerts) in wanted.items()}
 
 
@@ -205,62 +215,3 @@ def merged(one: Owned, other: Owned) -> Owned:
 def wants_status(sink: Sink, alert: Alert) -> bool:
     """Whether the sink wants alerts of this status."""
     return sink.delivery.send_resolved or alert.status is not Status.RESOLVED
-
-
-class BatchBuilder:
-    """Collects the deliveries of one request; bytes that several sinks get are stored once."""
-
-    def __init__(self, payload: IncomingNotification, body: bytes) -> None:
-        self._payload = payload
-        self._body = body
-        self._payloads: list[Payload] = []
-        self._deliveries: list[NewDelivery] = []
-        self._stored: dict[object, int] = {}
-        self._raw = {index: incoming.raw for index, incoming in zip(payload.positions(), payload.alerts, strict=True)}
-        self.log_entries: list[NotificationLogEntry] = []
-
-    def sends_groups(self, sink: Sink) -> bool:
-        """Whether the sink gets groups as the source wrote them."""
-        return self._payload.envelope is not None and sink.dispatch.payload is PayloadKind.GROUP
-
-    def add_alerts(self, sink: Sink, chosen: Sequence[Owned]) -> None:
-        """One delivery for each alert; those of one alert leave in order."""
-        for one in chosen:
-            alert = one.alert
-            payload = self._store(one.index, lambda alert=alert: Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name))  # type: ignore[misc]
-            self._add(sink, payload, alert.fingerprint, alert.status)
-
-    def add_group(self, sink: Sink, chosen: Sequence[Owned]) -> None:
-        """One delivery for the group; those of one group leave in order."""
-        assert self._payload.group is not None
-        indices = tuple(one.index for one in chosen)
-        firing = any(one.alert.status is Status.FIRING for one in chosen)
-        group = self._payload.group
-        name = group.labels.get("alertname") or chosen[0].alert.name or group.receiver
-        payload = self._store(indices, lambda: Payload(PayloadKind.GROUP, self._render(indices, firing), name))
-        key = hashlib.blake2b(group.key.encode(), digest_size=16).hexdigest()
-        self._add(sink, payload, key, Status.FIRING if firing else Status.RESOLVED)
-
-    def build(self) -> Batch:
-        """The batch."""
-        return Batch(self._payloads, self._deliveries, self.log_entries)
-
-    def _render(self, indices: tuple[int, ...], firing: bool) -> bytes:
-        """The notification with these alerts only; the very bytes where that is all of them."""
-        if len(indices) == len(self._payload.alerts) and not self._payload.rejected:
-            return self._body
-        assert self._payload.envelope is not None
-        members = dict(self._payload.envelope)
-        members["status"] = msgspec.Raw(b'"firing"' if firing else b'"resolved"')
-        members["alerts"] = msgspec.Raw(b"[" + b",".join(self._raw[index] for index in indices) + b"]")
-        return _encoder.encode(members)
-
-    def _store(self, key: object, make: Callable[[], Payload]) -> int:
-        number = self._stored.get(key)
-        if number is None:
-            number = self._stored[key] = len(self._payloads)
-            self._payloads.append(make())
-        return number
-
-    def _add(self, sink: Sink, payload: int, key: str, status: Status) -> None:
-        self._deliveries.append(NewDelivery(payload, sink.uid, sink.tenant, key, status.value, sink.delivery.max_age))

@@ -21,7 +21,7 @@ class StateSettings(Settings):
     retention: Seconds = 120 * 3600.0
     """A firing alert that no notification has named for so long is forgotten, as Alertmanager does. Longer than any repeat_interval."""
     resolved_retention: Seconds = 3600.0
-    """A resolved alert is forgotten after this."""
+    """A resolved alert, and an event, is forgotten after this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class NotificationLog:
     def notified(self, sink: Sink, alerts: Iterable[Alert]) -> list[Notified | None]:
         """What the sink was notified of each alert, at the destination that it has now."""
         of_sink = self._sinks.get((sink.uid, sink.destination), {})
-        return [of_sink.get(alert.fingerprint) for alert in alerts]
+        return [of_sink.get(alert.identity) for alert in alerts]
 
     def mark_seen(self, notified: Iterable[Notified | None], now: float) -> Callable[[], None]:
         """Record that these alerts were in a notification; returns what reverts it."""
@@ -103,17 +103,17 @@ class NotificationLog:
         before: list[tuple[str, Notified | None]] = []
         entries = []
         for alert in alerts:
-            fingerprint, starts_at = alert.fingerprint, epoch_micros(alert.starts_at)
-            before.append((fingerprint, of_sink.get(fingerprint)))
-            of_sink[fingerprint] = Notified(alert.status.value, starts_at, now, now)
-            entries.append(NotificationLogEntry(sink.uid, sink.destination, fingerprint, alert.status.value, starts_at, now))
+            identity, starts_at = alert.identity, epoch_micros(alert.starts_at)
+            before.append((identity, of_sink.get(identity)))
+            of_sink[identity] = Notified(alert.status.value, starts_at, now, now)
+            entries.append(NotificationLogEntry(sink.uid, sink.destination, identity, alert.status.value, starts_at, now))
 
         def undo() -> None:
-            for fingerprint, last in reversed(before):
+            for identity, last in reversed(before):
                 if last is None:
-                    of_sink.pop(fingerprint, None)
+                    of_sink.pop(identity, None)
                 else:
-                    of_sink[fingerprint] = last
+                    of_sink[identity] = last
 
         return entries, undo
 

@@ -57,6 +57,35 @@ def to_notify(
     return firing
 
 
+def heartbeats_to_notify(
+    alerts: Sequence[Alert],
+    notified: Sequence[Notified | None],
+    *,
+    now: float,
+    ha_window: float,
+    repeat_interval: float | None,
+) -> list[int]:
+    """Of which alerts a sink is notified, where the source sends what fires all the time.
+
+    Parameters
+    ----------
+    alerts, notified, now, ha_window
+        As in `to_notify`.
+    repeat_interval
+        Seconds after which the sink is notified again of what still fires; None: not again.
+
+    Returns
+    -------
+    list
+        Indices into `alerts`.
+    """
+    return [
+        index
+        for index, (alert, last) in enumerate(zip(alerts, notified, strict=True))
+        if is_new(alert, last, now=now, ha_window=ha_window) or _is_due_again(alert, last, now, repeat_interval)
+    ]
+
+
 def new_alerts(alerts: Sequence[Alert], notified: Sequence[Notified | None], *, now: float, ha_window: float) -> list[int]:
     """Indices of the alerts that are new to the sink."""
     return [
@@ -76,6 +105,12 @@ def is_new(alert: Alert, last: Notified | None, *, now: float, ha_window: float)
         return True
     # It resolved and fires again with its old start: a late duplicate within the window, a new episode after it.
     return last.status == Status.RESOLVED and not _within_window(last, now, ha_window)
+
+
+def _is_due_again(alert: Alert, last: Notified | None, now: float, repeat_interval: float | None) -> bool:
+    if repeat_interval is None or last is None or not alert.status == last.status == Status.FIRING:
+        return False
+    return now - last.notified_at >= repeat_interval
 
 
 def _within_window(last: Notified | None, now: float, ha_window: float) -> bool:

@@ -62,6 +62,7 @@ class NotificationLogEntry(msgspec.Struct, frozen=True, gc=False):
     sink: str
     destination: str
     fingerprint: str
+    """Of the alert; of an event its id."""
     status: str
     starts_at: int
     """Microseconds since the epoch, as the source says."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status, epoch_micros
-from eventsink.router.planning.notify import Notified, to_notify
+from eventsink.router.planning.notify import Notified, heartbeats_to_notify, to_notify
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 WINDOW = 60.0
@@ -113,3 +113,23 @@ def test_which_alerts_of_a_notification_that_is_no_repeat_a_sink_is_notified_of(
     why: str, alerts: list[Alert], last: list[Notified | None], expected: list[int]
 ) -> None:
     assert to_notify(alerts, last, now=NOW, ha_window=WINDOW, repeat=False) == expected, why
+
+
+@pytest.mark.parametrize(
+    ("why", "alerts", "last", "interval", "expected"),
+    [
+        ("what is new is notified", [alert(), alert("g")], [None, notified()], None, [0]),
+        ("a firing alert that did not change is not", [alert()], [notified()], None, []),
+        ("but it is after the sink's repeat interval", [alert()], [notified(at=NOW - 3600)], 3600.0, [0]),
+        ("and not a moment earlier", [alert()], [notified(at=NOW - 3599)], 3600.0, []),
+        ("each alert for itself", [alert(), alert("g")], [notified(), notified(at=JUST_NOW)], 3600.0, [0]),
+        ("a new episode is notified", [alert(minutes=5)], [notified(at=JUST_NOW)], 3600.0, [0]),
+        ("so is a resolution", [alert(status="resolved")], [notified(at=JUST_NOW)], 3600.0, [0]),
+        ("a resolution is never repeated", [alert(status="resolved")], [notified("resolved")], 3600.0, []),
+        ("nor is the firing that it resolved", [alert()], [notified("resolved", at=JUST_NOW)], 3.0, []),
+    ],
+)
+def test_which_alerts_of_a_heartbeat_a_sink_is_notified_of(
+    why: str, alerts: list[Alert], last: list[Notified | None], interval: float | None, expected: list[int]
+) -> None:
+    assert heartbeats_to_notify(alerts, last, now=NOW, ha_window=WINDOW, repeat_interval=interval) == expected, why

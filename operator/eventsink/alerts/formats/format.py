@@ -1,0 +1,48 @@
+"""What a source format declares. Each is one module of this package, which ends in `FORMAT`, and one line of `registry`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from eventsink.alerts.alert import IncomingNotification, Severity
+
+
+class Repeats(StrEnum):
+    """Who decides when a sink is notified again of a firing alert that did not change."""
+
+    BY_SOURCE = "by the source"
+    """A notification in which nothing is new is a repeat that the source intends (Alertmanager's `repeat_interval`)."""
+    HEARTBEAT = "by the sink"
+    """The source sends what fires all the time: a sink is notified again after its `repeatInterval`, and not at all without one."""
+    NEVER = "never"
+    """Events, which happen once: each id is notified once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How the notifications of a kind of source are read, and what they mean.
+
+    A format knows neither HTTP nor tokens nor tenants: `parse` takes the bytes of one notification, whether the intake got them as the body
+    of a request or a source that pulls (a watch) read them itself. Who sends, and whose alerts they are, is a matter of the source
+    (`router.sources`), which names its format.
+    """
+
+    name: str
+    """As a source's configuration names it."""
+    parse: Callable[[bytes], IncomingNotification]
+    """Reads one notification. Raises UnusablePayload, and nothing else whatever the bytes are."""
+    repeats: Repeats
+    severities: Mapping[str, Severity]
+    """The source's words for severity, in lower case; every other word means `unknown`."""
+    url_suffixes: tuple[str, ...] = ()
+    """Paths that clients of the format append to the URL that they are configured with, such as `/api/v2/alerts`."""
+    grouped: bool = False
+    """Whether a notification is a group in Alertmanager's webhook format, with its `group` and `envelope`. Sinks of groups get it as
+    received; of any other format they get a group made of each alert."""
+
+    def __post_init__(self) -> None:
+        for suffix in self.url_suffixes:
+            if not suffix.startswith("/") or suffix.endswith("/"):
+                raise ValueError(f"{self.name}: the URL suffix {suffix!r} must start with a slash and not end with one")

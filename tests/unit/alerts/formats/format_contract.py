@@ -1,0 +1,76 @@
+"""What every source format must pass: subclass `FormatContract` and say which format, and how one of its alerts looks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Severity, UnusablePayload
+from eventsink.alerts.formats.format import Format
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=20,
+)
+ONE_CLASS_FOR_ALL = settings(suppress_health_check=[HealthCheck.differing_executors])
+
+
+class FormatContract:
+    """Subclasses give `format` and `sample`."""
+
+    format: Format
+
+    def sample(self, severity: str = "") -> bytes:
+        """A notification of one alert, of this severity in the source's own words (empty: it says none)."""
+        raise NotImplementedError
+
+    def parsed(self, severity: str = "") -> tuple[IncomingNotification, IncomingAlert]:
+        notification = self.format.parse(self.sample(severity))
+        [alert] = notification.alerts
+        return notification, alert
+
+    def test_the_sample_is_read(self) -> None:
+        notification, alert = self.parsed()
+        assert notification.rejected == []
+        assert alert.name
+        assert alert.labels
+        offset = alert.starts_at.utcoffset()
+        assert offset is not None
+        assert not offset
+
+    def test_each_word_for_a_severity_means_what_the_format_declares(self) -> None:
+        assert self.format.severities
+        for word, severity in self.format.severities.items():
+            assert self.parsed(word)[1].severity is severity, word
+            assert self.parsed(word.upper())[1].severity is severity, word
+
+    @pytest.mark.parametrize("word", ["", "a word that no table has"])
+    def test_another_severity_is_unknown(self, word: str) -> None:
+        assert self.parsed(word)[1].severity is Severity.UNKNOWN
+
+    def test_a_grouped_format_gives_its_groups_as_received_and_no_other_does(self) -> None:
+        notification, alert = self.parsed()
+        given_with = (notification.group is not None, notification.envelope is not None, bool(notification.body), bool(alert.raw))
+        assert set(given_with) == {self.format.grouped}
+
+    @ONE_CLASS_FOR_ALL
+    @given(st.binary(max_size=200))
+    def test_any_bytes_are_read_or_rejected(self, body: bytes) -> None:
+        read_or_reject(self.format, body)
+
+    @ONE_CLASS_FOR_ALL
+    @given(json_values)
+    def test_any_json_is_read_or_rejected(self, content: object) -> None:
+        read_or_reject(self.format, json.dumps(content).encode())
+
+
+def read_or_reject(format_: Format, body: bytes) -> None:
+    """Parse, and let nothing but UnusablePayload be raised."""
+    try:
+        format_.parse(body)
+    except UnusablePayload:
+        pass

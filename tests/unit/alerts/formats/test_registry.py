@@ -1,0 +1,43 @@
+"""Each registered format passes the contract, and one that declares what cannot be is not made."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+
+import pytest
+
+from eventsink.alerts.formats.registry import FORMATS
+from tests.support.throwaway_formats import BEACON, TICKER, readings
+from tests.unit.alerts.formats.format_contract import FormatContract
+
+
+class TestBeaconFormat(FormatContract):
+    format = BEACON
+
+    def sample(self, severity: str = "") -> bytes:
+        return readings("Disk", colour=severity)
+
+
+class TestTickerFormat(FormatContract):
+    format = TICKER
+
+    def sample(self, severity: str = "") -> bytes:
+        return readings("Login", colour=severity)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_registered_format_has_its_contract_suite(name: str) -> None:
+    module = importlib.import_module(f"tests.unit.alerts.formats.test_{name}")
+    suites = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, FormatContract)]
+    assert FORMATS[name] in [getattr(one, "format", None) for one in suites]
+
+
+def test_a_format_is_registered_under_its_own_name() -> None:
+    assert all(name == one.name for name, one in FORMATS.items())
+
+
+@pytest.mark.parametrize("suffix", ["api", "/api/", "", "/"])
+def test_a_url_suffix_starts_with_a_slash_and_does_not_end_with_one(suffix: str) -> None:
+    with pytest.raises(ValueError, match="the URL suffix"):
+        replace(BEACON, url_suffixes=(suffix,))

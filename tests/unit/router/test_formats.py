@@ -1,0 +1,77 @@
+"""A new source format is one module and one line: two that only the tests have run from the HTTP request to the delivery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.parts import Router, request
+from tests.support.receiver import Receiver
+from tests.support.router_process import start_router
+from tests.support.throwaway_formats import readings
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def router(tmp_path: Path, receiver: Receiver) -> Iterator[Router]:
+    """A router with a source of each format, and a sink of the tenant acme."""
+    common = {"tokenFiles": [str(tmp_path / "token")], "pathToken": True, "tenant": {"fixed": "acme"}}
+    sources = [{"name": name, "format": name, **common} for name in ("beacon", "ticker")]
+    with start_router(tmp_path, receiver.url("/hook"), module="tests.support.router_with_formats", sources=sources) as running:
+        yield running
+
+
+def post(router: Router, path: str, body: bytes, token: str | None = None) -> int:
+    """Post as a source does: the status."""
+    url = router.url.removesuffix("alertmanager") + path
+    return request(url, router.token if token is None else token, body)[0]
+
+
+def delivered(receiver: Receiver, count: int) -> list[tuple[str, str]]:
+    """Wait for so many messages: name and status of the alert in each."""
+    alerts = [json.loads(one.body)["data"] for one in receiver.wait_for(count, path="/hook")]
+    return [(one["name"], one["status"]) for one in alerts]
+
+
+def test_a_heartbeat_is_delivered_once_until_it_resolves(router: Router, receiver: Receiver) -> None:
+    for _ in range(3):
+        assert post(router, "beacon", readings("Disk")) == 200
+    assert post(router, "beacon", readings("Disk", over=True)) == 200
+    assert post(router, "beacon", readings("Last")) == 200
+    assert delivered(receiver, 3) == [("Disk", "firing"), ("Disk", "resolved"), ("Last", "firing")]
+
+
+def test_an_event_is_delivered_once_for_each_id(router: Router, receiver: Receiver) -> None:
+    for minute in (1, 0, 1, 0):  # the source repeats both, and the older one comes later
+        assert post(router, "ticker", readings("Login", at=f"2026-01-01T12:0{minute}:00Z")) == 200
+    assert post(router, "ticker", readings("Last")) == 200
+    assert delivered(receiver, 3) == [("Login", "event"), ("Login", "event"), ("Last", "event")]
+
+
+def test_the_url_suffix_of_a_format_is_no_token(router: Router, receiver: Receiver) -> None:
+    for path, token in (
+        ("beacon/api/v2/alerts", router.token),
+        (f"beacon/{router.token}/api/v2/alerts", ""),
+        (f"beacon/{router.token}", ""),
+        (f"ticker/{router.token}", ""),
+    ):
+        assert post(router, path, readings("Disk"), token) == 200, path
+    for path, token in (
+        ("beacon/api/v2/alerts", ""),
+        ("beacon/wrong/api/v2/alerts", router.token),
+        ("ticker/api/v2/alerts", router.token),
+        (f"ticker/{router.token}/api/v2/alerts", ""),
+    ):
+        assert post(router, path, readings("Disk"), token) == 401, path
+
+
+def test_what_the_format_cannot_read_gets_400(router: Router) -> None:
+    assert post(router, "beacon", b"{}") == 400

@@ -1,39 +1,12 @@
-"""What the operator knows of the cluster: EventSinks whole, Secrets and namespaces by their metadata only, and what it compiled."""
+"""What the operator knows of the cluster: EventSinks whole; Secrets and namespaces by their metadata only."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from pydantic import ValidationError
+from collections.abc import Callable, Iterable
 
 from eventsink.controller.tenancy import Namespace
 from eventsink.kube.api import Key, Object
 from eventsink.resources.names import TENANT_LABEL
-from eventsink.sinks.sink import CompiledFrom
-
-FROM_ANNOTATION = "eventsink.dev/compiled-from"
-"""On a compiled Secret: what it was made from, JSON of `CompiledFrom`."""
-SINK_ANNOTATION = "eventsink.dev/sink"
-"""On a compiled Secret: `namespace/name` of its EventSink."""
-WITHDRAWN_ANNOTATION = "eventsink.dev/withdrawn"
-"""On a compiled Secret: the reason for which the sink was withdrawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """What the metadata of a compiled Secret say."""
-
-    uid: str
-    """Of the EventSink."""
-    sink: Key
-    made_from: CompiledFrom | None
-    """None: not readable, so it is compiled anew."""
-    withdrawn: str
-    """The reason; empty: it is in force."""
-    resource_version: str
 
 
 class World:
@@ -48,14 +21,11 @@ class World:
         self.namespaces: dict[str, Namespace] = {}
         self.secrets: dict[Key, str] = {}
         """Namespace and name -> resourceVersion."""
-        self.compiled: dict[str, Compiled] = {}
-        """uid of the EventSink -> what was compiled for it."""
         self._users: dict[Key, set[Key]] = {}
         """Secret -> EventSinks that refer to it."""
         self._uses: dict[Key, frozenset[Key]] = {}
         self.secret_handler = _Handler(self._secret_changed, self._secret_gone)
         self.namespace_handler = _Handler(self._namespace_changed, self._namespace_gone)
-        self.compiled_handler = _Handler(self._compiled_changed, self._compiled_gone)
         self._tenancy_changed = tenancy_changed
 
     # ---- EventSinks
@@ -98,10 +68,6 @@ class World:
         """Names of the Secrets of a namespace that EventSinks need."""
         return {name for owner, name in self._users if owner == namespace}
 
-    def compiled_for(self, sink: Key) -> list[Compiled]:
-        """Everything compiled for EventSinks of that namespace and name, also former ones."""
-        return [compiled for compiled in self.compiled.values() if compiled.sink == sink]
-
     # ---- Secrets
 
     def _secret_changed(self, key: Key, obj: Object) -> None:
@@ -142,32 +108,6 @@ class World:
                 self._enqueue(key)
         if tenants:
             self._tenancy_changed()
-
-    # ---- compiled sinks
-
-    def _compiled_changed(self, key: Key, obj: Object) -> None:
-        uid = key[1].removeprefix("sink-")
-        compiled = read_compiled(uid, obj["metadata"])
-        before = self.compiled.get(uid)
-        self.compiled[uid] = compiled
-        if before is not None and before.resource_version != compiled.resource_version:
-            self._enqueue(compiled.sink)  # somebody else may have changed it
-
-    def _compiled_gone(self, key: Key) -> None:
-        gone = self.compiled.pop(key[1].removeprefix("sink-"), None)
-        if gone is not None:
-            self._enqueue(gone.sink)
-
-
-def read_compiled(uid: str, metadata: Mapping[str, Any]) -> Compiled:
-    """What the metadata of a compiled Secret say; of unreadable ones, as much as there is."""
-    annotations = metadata.get("annotations") or {}
-    namespace, _, name = annotations.get(SINK_ANNOTATION, "").partition("/")
-    try:
-        made_from = CompiledFrom.model_validate(json.loads(annotations.get(FROM_ANNOTATION, "")))
-    except (ValueError, ValidationError):
-        made_from = None
-    return Compiled(uid, (namespace, name), made_from, annotations.get(WITHDRAWN_ANNOTATION, ""), metadata["resourceVersion"])
 
 
 class _Handler:

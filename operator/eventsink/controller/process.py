@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +13,21 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from eventsink.controller.cluster_state import World
+from eventsink.controller.assembly import APPLY_ROLES, Controller
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.handlers import KopfThread
-from eventsink.controller.metrics import OperatorMetrics
-from eventsink.controller.reconcile import Reconciler
-from eventsink.controller.status import StatusWriter
-from eventsink.controller.store import CompiledStore
-from eventsink.controller.worker import TENANCY, Worker
-from eventsink.controller.workqueue import WorkQueue
-from eventsink.destinations.slack.codes import SlackCodes
-from eventsink.destinations.slack.resolve import SlackTargets
-from eventsink.destinations.slack.tokens import SecretTokenStore
-from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, Forbidden, Key, NotFound, Object, list_all
+from eventsink.kube.api import Api, ApiError, Collection, Forbidden, NotFound, Object
 from eventsink.kube.http import HttpApi, connect
-from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS, GROUP, PLURAL
-from eventsink.resources.status import READY, EventSinkStatus
-from eventsink.runtime.logs import Repeated, configure_logs, get_logger
+from eventsink.runtime.logs import configure_logs
 from eventsink.runtime.monitor import Monitor
 from eventsink.runtime.process import ExitStatus, Stop, run, stop_or_failure
 from eventsink.runtime.settings import ConfigurationError, load_settings
-from eventsink.sinks.egress import EgressGuard
-from eventsink.sinks.guarded import guarded_session
-from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
 
 START_ATTEMPTS_SECONDS = 60.0
 """How long the start waits for an API server that is away."""
-FINISH_SECONDS = 15.0
-"""How long the end waits for codes that are being exchanged: an answer that is not stored is lost."""
 FORBIDDEN_FOR_SECONDS = 15.0
 """How long the start is refused before a right is taken to be missing: an API server that just started knows no roles for a moment."""
-APPLY_ROLES = "apply its roles (kubectl apply -k manifests/default)"
 
 
 def main(config: Path | None) -> int:
@@ -87,29 +69,7 @@ class Operator:
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
-        self._metrics = OperatorMetrics(self._registry)
-        self._queue: WorkQueue[Key] = WorkQueue()
-        self._synced = False
-        self._world = World(self._enqueue, lambda: self._enqueue(TENANCY))
-        self._store = CompiledStore(api, settings.sinks_namespace)
-        self._session = guarded_session(EgressGuard(settings.egress), timeout=settings.slack.timeout)
-        writer = StatusWriter(api, lambda: datetime.now(UTC))
-        slack = SlackTargets(settings.slack, self._session)
-        tokens = SecretTokenStore(api, settings.slack_app.tokens_namespace)
-        self._codes = SlackCodes(settings.slack_app, settings.slack, tokens, self._session)
-        self._reconciler = Reconciler(settings, api, self._world, self._store, writer, slack, self._codes)
-        own = f"type!={SINK_SECRET_TYPE},type!={TENANCY_SECRET_TYPE}"
-        self._reflectors = [
-            Reflector(api, "secrets", Collection(SECRETS, metadata_only=True, field_selector=own), self._world.secret_handler),
-            Reflector(api, "namespaces", Collection(NAMESPACES, metadata_only=True), self._world.namespace_handler),
-            Reflector(
-                api,
-                "compiled",
-                Collection(SECRETS, settings.sinks_namespace, metadata_only=True, field_selector=f"type={SINK_SECRET_TYPE}"),
-                self._world.compiled_handler,
-            ),
-        ]
-        self._failures: dict[str, Repeated] = {}
+        self._controller = Controller(settings, api, self._registry)
         self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -123,114 +83,34 @@ class Operator:
             await check_crd(self._api, stop)
             if stop.is_set():
                 return
-            tasks = [asyncio.create_task(reflector.run(), name="watch") for reflector in self._reflectors]
-            await stop_or_failure_until(stop, self._until_synced(), tasks)
+            tasks = [asyncio.create_task(reflector.run(), name="watch") for reflector in self._controller.reflectors]
+            await stop_or_failure_until(stop, self._controller.synced(), tasks)
             if stop.is_set():
                 return
             kopf_thread = KopfThread(self._api, self._seen)
             tasks.append(asyncio.create_task(kopf_thread.run(), name="kopf"))
-            tasks.append(asyncio.create_task(self._sweep_for_ever(), name="sweep"))
-            if self._settings.slack_app.client_id:
-                namespace = self._settings.slack_app.tokens_namespace
-                tasks.append(asyncio.create_task(self._codes.keep(lambda: self._world.used_in(namespace)), name="tokens"))
-            worker = Worker(self._queue, self._world, self._store, self._reconciler, self._metrics, failed=self._log_failure)
-            tasks += [asyncio.create_task(worker.run(), name="worker") for _ in range(self._settings.workers)]
+            tasks += [asyncio.create_task(one, name=name) for name, one in self._controller.tasks()]
             await stop_or_failure(stop, *tasks)
         finally:
             self._stopping = True
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._codes.finish(FINISH_SECONDS)
-            await self._session.close()
+            await self._controller.close()
             await monitor.stop()
 
     def _missing(self) -> str | None:
         if self._stopping:
             return "stopping"
-        return None if self._synced else "not everything was listed yet"
-
-    async def _until_synced(self) -> None:
-        for reflector in self._reflectors:
-            await reflector.synced.wait()
-
-    def _enqueue(self, key: Key) -> None:
-        self._queue.add(key)
+        return None if self._controller.swept.is_set() else "not everything was listed yet"
 
     def _seen(self, kind: str | None, obj: Object) -> None:
         """kopf saw an EventSink."""
         if kind == "DELETED":
             metadata = obj["metadata"]
-            self._world.lose((metadata["namespace"], metadata["name"]), metadata["uid"])
+            self._controller.state.lose((metadata["namespace"], metadata["name"]), metadata["uid"])
         else:
-            self._world.see(obj)
-
-    # ---- work
-
-    def _log_failure(self, key: Key, error: ApiError, _: float) -> None:
-        """One line a minute for each kind of failure, however many sinks it concerns."""
-        more = self._failures.setdefault(error.reason, Repeated(60.0)).due()
-        if more is not None:
-            hint = f"; the operator lacks a right: {APPLY_ROLES}" if isinstance(error, Forbidden) else ""
-            get_logger().warning(
-                "a sink could not be reconciled; it is tried again", sink="/".join(key), reason=f"{error}{hint}", more=more
-            )
-
-    # ---- sweep
-
-    async def _sweep_for_ever(self) -> None:
-        """Compare everything, at the start and each minute: kopf does not tell of what vanished while it was not connected."""
-        outage = Repeated(60.0)
-        while True:
-            try:
-                await self._sweep()
-                self._metrics.sweeps.labels("done").inc()
-                self._synced = True
-                pause = self._settings.sweep_interval
-            except ApiError as error:
-                self._metrics.sweeps.labels("failed").inc()
-                if outage.due() is not None:
-                    get_logger().warning("the EventSinks could not be listed; it is tried again", reason=str(error))
-                pause = min(self._settings.sweep_interval, 10.0)
-            self._measure()
-            await asyncio.sleep(pause)
-
-    async def _sweep(self) -> None:
-        listed = await list_all(self._api, Collection(EVENTSINKS))
-        living = set()
-        for obj in listed:
-            metadata = obj["metadata"]
-            living.add((metadata["namespace"], metadata["name"]))
-            self._world.see(obj)
-        for key, obj in list(self._world.eventsinks.items()):
-            if key not in living and not await self._exists(key):
-                self._world.lose(key, obj["metadata"]["uid"])
-        uids = {obj["metadata"]["uid"] for obj in self._world.eventsinks.values()}
-        for compiled in list(self._world.compiled.values()):
-            if compiled.uid not in uids:
-                self._enqueue(compiled.sink)
-        self._store.forget_tenancy()
-        self._enqueue(TENANCY)
-
-    async def _exists(self, key: Key) -> bool:
-        """Whether an EventSink that was not listed is there: it may have been made while the list was read."""
-        try:
-            await self._api.get(EVENTSINKS, key)
-        except NotFound:
-            return False
-        return True
-
-    def _measure(self) -> None:
-        counts = {"True": 0, "False": 0, "Unknown": 0}
-        for obj in self._world.eventsinks.values():
-            try:
-                condition = EventSinkStatus.model_validate(obj.get("status") or {}).condition(READY)
-            except ValueError:
-                condition = None
-            counts[condition.status if condition is not None else "Unknown"] += 1
-        for status, count in counts.items():
-            self._metrics.eventsinks.labels(status).set(count)
-        self._metrics.compiled.set(len(self._world.compiled))
+            self._controller.state.see(obj)
 
 
 async def check_crd(api: Api, stop: asyncio.Event) -> None:

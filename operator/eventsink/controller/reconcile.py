@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from eventsink.controller.cluster_state import Compiled, World
+from eventsink.controller.cluster_state import World
 from eventsink.controller.compile import compile_sink, policy_digest, references
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.status import StatusWriter, Verdict
-from eventsink.controller.store import CompiledStore
+from eventsink.controller.store import Compiled, CompiledStore
 from eventsink.controller.tenancy import check_claim
 from eventsink.destinations.credentials import SecretValues, secret_missing, secret_text
 from eventsink.destinations.problem import Effect, Problem
@@ -79,7 +79,7 @@ class Reconciler:
         if living is None:
             return Result("deleted" if removed else "absent")
         assert obj is not None
-        compiled = self._world.compiled.get(living.uid)
+        compiled = self._store.compiled.get(living.uid)
         verdict, again = await self._bring_into_force(living, compiled)
         await self._writer.write(living, verdict)
         if verdict.problem is None:
@@ -88,10 +88,9 @@ class Reconciler:
 
     async def _remove_others(self, key: Key, uid: str) -> int:
         """Delete what was compiled for EventSinks of that name that are no more."""
-        others = [compiled for compiled in self._world.compiled_for(key) if compiled.uid != uid]
+        others = [compiled for compiled in self._store.of(key) if compiled.uid != uid]
         for compiled in others:
-            await self._store.delete(compiled)
-            self._world.compiled.pop(compiled.uid, None)
+            await self._store.remove(compiled)
             get_logger().info("a compiled sink was removed", sink="/".join(key), uid=compiled.uid)
         return len(others)
 
@@ -127,7 +126,7 @@ class Reconciler:
         except InvalidSpec as invalid:
             unknown = any(error.unknown_field for error in invalid.errors)
             raise Problem("UnknownField" if unknown else "InvalidSpec", str(invalid)) from None
-        compiled = self._world.compiled.get(sink.uid)
+        compiled = self._store.compiled.get(sink.uid)
         tokens = tokens_of(compiled.made_from) if compiled is not None else []
         self._world.uses(key, {reference.ref.name for reference in references(sink.spec)}, tokens)
         allow = self._settings.tenancy.allow_unowned
@@ -176,7 +175,7 @@ class Reconciler:
             target = await self._slack.target(sink, values, before_target, granted)
         made_from = wanted.model_copy(update={"secrets": versions})
         new = compile_sink(sink, values, made_from, self._settings.webhooks, target)
-        self._world.compiled[sink.uid] = await self._store.write(new)
+        await self._store.write(new)
         get_logger().info(
             "a sink is in force", sink=f"{sink.namespace}/{sink.name}", tenant=sink.spec.tenant, generation=sink.generation
         )
@@ -236,7 +235,7 @@ class Reconciler:
             return
         withdrawn = Withdrawn(reason=problem.reason, since=format_time(self._now()))
         sink = before.model_copy(update={"withdrawn": withdrawn, "target": None})
-        self._world.compiled[living.uid] = await self._store.write(sink)
+        await self._store.write(sink)
         get_logger().warning("a sink was withdrawn", sink=f"{living.namespace}/{living.name}", reason=problem.reason)
 
 

@@ -1,13 +1,15 @@
-"""Writes compiled sinks and the tenancy into their namespace."""
+"""Writes compiled sinks and the tenancy into their namespace, and knows what was compiled."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
-from eventsink.controller.cluster_state import FROM_ANNOTATION, SINK_ANNOTATION, WITHDRAWN_ANNOTATION, Compiled, read_compiled
-from eventsink.kube.api import SECRETS, Api, NotFound, delete_if_same
+from eventsink.kube.api import SECRETS, Api, Key, NotFound, Object, delete_if_same
 from eventsink.kube.secrets import apply_secret, secret_data
 from eventsink.resources.names import OPERATOR_LABELS, OPERATOR_MANAGER
 from eventsink.sinks.sink import (
@@ -17,22 +19,77 @@ from eventsink.sinks.sink import (
     TENANCY_SECRET_KEY,
     TENANCY_SECRET_NAME,
     TENANCY_SECRET_TYPE,
+    CompiledFrom,
     Sink,
     Tenancy,
     sink_secret_name,
 )
 
+FROM_ANNOTATION = "eventsink.dev/compiled-from"
+"""On a compiled Secret: what it was made from, JSON of `CompiledFrom`."""
+SINK_ANNOTATION = "eventsink.dev/sink"
+"""On a compiled Secret: `namespace/name` of its EventSink."""
+WITHDRAWN_ANNOTATION = "eventsink.dev/withdrawn"
+"""On a compiled Secret: the reason for which the sink was withdrawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What the metadata of a compiled Secret say."""
+
+    uid: str
+    """Of the EventSink."""
+    sink: Key
+    made_from: CompiledFrom | None
+    """None: not readable, so it is compiled again."""
+    withdrawn: str
+    """The reason; empty: it is active."""
+    resource_version: str
+
 
 class CompiledStore:
-    """The compiled sinks of one namespace."""
+    """The compiled sinks of one namespace. It is the handler of their reflector, too; nobody else writes `compiled`.
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    `enqueue` is called with the key of an EventSink whose compiled Secret somebody else changed or deleted.
+    """
+
+    def __init__(self, api: Api, namespace: str, enqueue: Callable[[Key], None]) -> None:
         self._api = api
         self._namespace = namespace
+        self._enqueue = enqueue
         self._tenancy: Tenancy | None = None
+        self._compiled: dict[str, Compiled] = {}
 
-    async def write(self, sink: Sink) -> Compiled:
-        """Store a compiled sink, or its withdrawal; returns what its metadata say now."""
+    @property
+    def compiled(self) -> Mapping[str, Compiled]:
+        """uid of the EventSink -> what was compiled for it."""
+        return self._compiled
+
+    def of(self, sink: Key) -> list[Compiled]:
+        """Everything compiled for EventSinks of that namespace and name, also former ones."""
+        return [compiled for compiled in self._compiled.values() if compiled.sink == sink]
+
+    # ---- the reflector's handler
+
+    def upsert(self, key: Key, obj: Object) -> None:
+        """A compiled Secret appeared or changed."""
+        uid = key[1].removeprefix("sink-")
+        compiled = read_compiled(uid, obj["metadata"])
+        before = self._compiled.get(uid)
+        self._compiled[uid] = compiled
+        if before is not None and before.resource_version != compiled.resource_version:
+            self._enqueue(compiled.sink)  # somebody else may have changed it
+
+    def delete(self, key: Key) -> None:
+        """A compiled Secret is gone."""
+        gone = self._compiled.pop(key[1].removeprefix("sink-"), None)
+        if gone is not None:
+            self._enqueue(gone.sink)
+
+    # ---- writing
+
+    async def write(self, sink: Sink) -> None:
+        """Store a compiled sink, or its withdrawal."""
         annotations = {
             SINK_ANNOTATION: f"{sink.namespace}/{sink.name}",
             FROM_ANNOTATION: json.dumps(sink.compiled_from.model_dump(by_alias=True), sort_keys=True),
@@ -49,7 +106,7 @@ class CompiledStore:
             annotations=annotations,
             manager=OPERATOR_MANAGER,
         )
-        return read_compiled(sink.uid, stored["metadata"])
+        self._compiled[sink.uid] = read_compiled(sink.uid, stored["metadata"])
 
     async def read(self, uid: str) -> Sink | None:
         """The compiled sink as it is stored; None: there is none that can be read."""
@@ -59,9 +116,10 @@ class CompiledStore:
         except (NotFound, KeyError, ValueError, ValidationError):
             return None
 
-    async def delete(self, compiled: Compiled) -> None:
-        """Remove a compiled sink."""
+    async def remove(self, compiled: Compiled) -> None:
+        """Delete a compiled sink."""
         await delete_if_same(self._api, SECRETS, (self._namespace, sink_secret_name(compiled.uid)))
+        self._compiled.pop(compiled.uid, None)
 
     async def write_tenancy(self, tenancy: Tenancy) -> bool:
         """Store the tenancy if it differs from what is stored; whether it was written."""
@@ -92,3 +150,14 @@ class CompiledStore:
             return Tenancy.model_validate_json(secret_data(secret)[TENANCY_SECRET_KEY])
         except (NotFound, KeyError, ValueError, ValidationError):
             return None
+
+
+def read_compiled(uid: str, metadata: Mapping[str, Any]) -> Compiled:
+    """What the metadata of a compiled Secret say; of unreadable ones, as much as there is."""
+    annotations = metadata.get("annotations") or {}
+    namespace, _, name = annotations.get(SINK_ANNOTATION, "").partition("/")
+    try:
+        made_from = CompiledFrom.model_validate(json.loads(annotations.get(FROM_ANNOTATION, "")))
+    except (ValueError, ValidationError):
+        made_from = None
+    return Compiled(uid, (namespace, name), made_from, annotations.get(WITHDRAWN_ANNOTATION, ""), metadata["resourceVersion"])

@@ -156,6 +156,8 @@ class LocalObjects(Api):
         return found
 
     async def list(self, collection: Collection, *, limit: int = PAGE, continue_token: str = "") -> ObjectList:
+        if collection.resource == EVENTSINKS:
+            return ObjectList(list(self.sinks.values()), "", "")
         if collection.resource != SECRETS:
             raise _unsupported(collection.resource)
         kind = collection.field_selector.removeprefix("type=")

@@ -8,24 +8,15 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from eventsink.controller.cluster_state import World
+from eventsink.controller.assembly import Controller
 from eventsink.controller.config import OperatorSettings
-from eventsink.controller.metrics import OperatorMetrics
-from eventsink.controller.reconcile import Reconciler
-from eventsink.controller.status import StatusWriter
-from eventsink.controller.store import CompiledStore
-from eventsink.controller.worker import TENANCY, Worker
-from eventsink.controller.workqueue import WorkQueue
-from eventsink.destinations.slack.codes import SlackCodes
-from eventsink.destinations.slack.resolve import SlackTargets
-from eventsink.destinations.slack.tokens import SecretTokenStore
-from eventsink.kube.api import ApiError, Key, Object
+from eventsink.kube.api import Key, Object
 from eventsink.resources.eventsink import InvalidSpec, read_object, read_spec
 from eventsink.resources.names import KIND
 from eventsink.resources.status import DELIVERING
@@ -34,16 +25,11 @@ from eventsink.router.directory import SinkDirectory
 from eventsink.router.watch import SinkHandler, TenancyHandler
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.times import format_time
-from eventsink.sinks.egress import EgressGuard
-from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
 from eventsink.standalone.documents import Document, DocumentKey
 from eventsink.standalone.made import MadeSinks
 from eventsink.standalone.objects import Listener, LocalObjects
 
-WORKERS = 8
-FINISH_SECONDS = 15.0
-"""How long the end waits for codes that are being exchanged."""
 FIRST_ROUND_SECONDS = 30.0
 """How long the start waits until each sink was brought into force once: Slack may be away."""
 _UIDS = uuid.UUID("5f4c1a8e-0d0e-5bd0-9f43-7f6a55f2f6a1")
@@ -107,10 +93,7 @@ class DocumentSinks:
     ) -> None:
         self._settings = settings
         self._directory = directory
-        self._metrics = OperatorMetrics(registry)
-        self._queue: WorkQueue[Key] = WorkQueue()
-        self._settled = asyncio.Event()
-        self._world = World(self._queue.add, lambda: self._queue.add(TENANCY))
+        self._begun = asyncio.Event()
         self._sink_handler = SinkHandler(directory)
         self._tenancy_handler = TenancyHandler(directory)
         self.objects = LocalObjects(
@@ -128,42 +111,25 @@ class DocumentSinks:
         self._namespaces: dict[str, Object] = {}
         self._namespace_listeners: list[Listener] = []
         self._delivering: dict[Key, tuple[str, str]] = {}
-        self._session = guarded_session(EgressGuard(settings.egress), timeout=settings.slack.timeout)
-        self._store = CompiledStore(self.objects, settings.sinks_namespace)
-        tokens = SecretTokenStore(self.objects, settings.slack_app.tokens_namespace)
-        self._codes = SlackCodes(settings.slack_app, settings.slack, tokens, self._session)
-        writer = StatusWriter(self.objects, lambda: datetime.now(UTC))
-        slack = SlackTargets(settings.slack, self._session)
-        self._reconciler = Reconciler(settings, self.objects, self._world, self._store, writer, slack, self._codes)
+        self._controller = Controller(settings, self.objects, registry)
+        self._world = self._controller.state
 
     async def run(self) -> None:
         """Work until cancelled."""
-        worker = Worker(
-            self._queue,
-            self._world,
-            self._store,
-            self._reconciler,
-            self._metrics,
-            failed=self._failed,
-            finished=self._finished,
-        )
         try:
+            await self._begun.wait()
             async with asyncio.TaskGroup() as group:
-                for _ in range(WORKERS):
-                    group.create_task(worker.run(), name="worker")
-                if self._settings.slack_app.client_id:
-                    namespace = self._settings.slack_app.tokens_namespace
-                    group.create_task(self._codes.keep(lambda: self._world.used_in(namespace)), name="tokens")
+                for name, task in self._controller.tasks():
+                    group.create_task(task, name=name)
         finally:
-            await self._codes.finish(FINISH_SECONDS)
-            await self._session.close()
+            await self._controller.close()
 
     async def first_round(self) -> None:
         """Wait until everything was tried once; then the router knows its sinks."""
-        self._queue.add(TENANCY)
+        self._begun.set()
         try:
             async with asyncio.timeout(FIRST_ROUND_SECONDS):
-                await self._settled.wait()
+                await self._controller.settled.wait()
         except TimeoutError:
             get_logger().warning("not every sink could be brought into force yet; the others are")
         known = self._directory.sinks
@@ -199,10 +165,6 @@ class DocumentSinks:
             elif one.kind == KIND and (old is None or (old.file, old.object) != (one.file, one.object)):
                 self.objects.put_sink(place, eventsink_of(one, generations["/".join(place)]))
                 self._world.see(self.objects.sinks[place])
-        for compiled in list(self._world.compiled.values()):
-            if compiled.sink not in self.objects.sinks:
-                self._queue.add(compiled.sink)
-        self._metrics.compiled.set(len(self._world.compiled))
 
     def _those_that_count(self, documents: Mapping[DocumentKey, Document]) -> dict[DocumentKey, Document]:
         """All but EventSinks whose name one has that a program made."""
@@ -281,10 +243,10 @@ class DocumentSinks:
             handler.upsert(key, obj) if obj is not None else handler.delete(key)
         elif obj is None:
             self._sink_handler.delete(key)
-            self._world.compiled_handler.delete(key)
+            self._controller.store.delete(key)
         elif obj.get("type") == SINK_SECRET_TYPE:
             self._sink_handler.upsert(key, obj)
-            self._world.compiled_handler.upsert(key, obj)
+            self._controller.store.upsert(key, obj)
         elif obj.get("type") == TENANCY_SECRET_TYPE:
             self._tenancy_handler.upsert(key, obj)
 
@@ -338,17 +300,6 @@ class DocumentSinks:
                 reason=event["reason"],
                 message=message,
             )
-
-    # ---- work
-
-    def _failed(self, key: Key, error: ApiError, wait: float) -> None:
-        get_logger().warning(
-            "a sink could not be reconciled; it is tried again", sink="/".join(key), reason=str(error), wait=wait
-        )
-
-    def _finished(self) -> None:
-        if self._queue.idle:
-            self._settled.set()
 
 
 def eventsink_of(one: Document, generation: Generation) -> Object:

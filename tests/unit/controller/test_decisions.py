@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import trustme
 
-from eventsink.controller.cluster_state import World, read_compiled
+from eventsink.controller.cluster_state import World
 from eventsink.controller.compile import compile_sink, policy_digest, references
 from eventsink.controller.config import WebhookPolicy
 from eventsink.controller.status import Verdict, event_of, is_written, status_of
+from eventsink.controller.store import read_compiled
 from eventsink.controller.tenancy import Namespace, check_claim, tenancy_document
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.credentials import SecretValues

@@ -1,0 +1,174 @@
+"""The controller put together over an API: what is known, the work queue, its workers, and the comparison of everything.
+
+In a cluster and in standalone it is the same; they differ in the API, and in who reports EventSinks (`state.see` and `state.lose`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from eventsink.controller.cluster_state import World
+from eventsink.controller.config import OperatorSettings
+from eventsink.controller.metrics import OperatorMetrics
+from eventsink.controller.reconcile import Reconciler
+from eventsink.controller.status import StatusWriter
+from eventsink.controller.store import CompiledStore
+from eventsink.controller.worker import TENANCY, Worker
+from eventsink.controller.workqueue import WorkQueue
+from eventsink.destinations.slack.codes import SlackCodes
+from eventsink.destinations.slack.resolve import SlackTargets
+from eventsink.destinations.slack.tokens import SecretTokenStore
+from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, Forbidden, Key, NotFound, list_all
+from eventsink.kube.reflector import Reflector
+from eventsink.resources.names import EVENTSINKS
+from eventsink.resources.status import READY, EventSinkStatus
+from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.sinks.egress import EgressGuard
+from eventsink.sinks.guarded import guarded_session
+from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
+
+FINISH_SECONDS = 15.0
+"""How long the end waits for codes that are being exchanged: a response that is not stored is lost."""
+FAILED_SWEEP_SECONDS = 10.0
+"""After a sweep that failed, the next comes at the latest after this time."""
+APPLY_ROLES = "apply its roles (kubectl apply -k manifests/default)"
+
+
+class Controller:
+    """Run the `reflectors`, wait until they are `synced`, then run the `tasks`; `close` it at the end.
+
+    `swept` is set after the first comparison of everything, `settled` once all that it found was worked on.
+    """
+
+    def __init__(self, settings: OperatorSettings, api: Api, registry: CollectorRegistry) -> None:
+        self._settings = settings
+        self._api = api
+        self._metrics = OperatorMetrics(registry)
+        self._queue: WorkQueue[Key] = WorkQueue()
+        self.swept = asyncio.Event()
+        self.settled = asyncio.Event()
+        self.state = World(self._queue.add, lambda: self._queue.add(TENANCY))
+        self.store = CompiledStore(api, settings.sinks_namespace, self._queue.add)
+        self._session = guarded_session(EgressGuard(settings.egress), timeout=settings.slack.timeout)
+        tokens = SecretTokenStore(api, settings.slack_app.tokens_namespace)
+        self._codes = SlackCodes(settings.slack_app, settings.slack, tokens, self._session)
+        self._reconciler = Reconciler(
+            settings,
+            api,
+            self.state,
+            self.store,
+            StatusWriter(api, lambda: datetime.now(UTC)),
+            SlackTargets(settings.slack, self._session),
+            self._codes,
+        )
+        foreign = f"type!={SINK_SECRET_TYPE},type!={TENANCY_SECRET_TYPE}"
+        secrets = Collection(SECRETS, metadata_only=True, field_selector=foreign)
+        namespaces = Collection(NAMESPACES, metadata_only=True)
+        compiled = Collection(SECRETS, settings.sinks_namespace, metadata_only=True, field_selector=f"type={SINK_SECRET_TYPE}")
+        self.reflectors = [
+            Reflector(api, "secrets", secrets, self.state.secret_handler),
+            Reflector(api, "namespaces", namespaces, self.state.namespace_handler),
+            Reflector(api, "compiled", compiled, self.store),
+        ]
+        self._failures: dict[str, Repeated] = {}
+
+    async def synced(self) -> None:
+        """Wait until everything was listed once."""
+        for reflector in self.reflectors:
+            await reflector.synced.wait()
+
+    def tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """What runs until it is cancelled, with names."""
+        yield "sweep", self._sweep_for_ever()
+        if self._settings.slack_app.client_id:
+            namespace = self._settings.slack_app.tokens_namespace
+            yield "tokens", self._codes.keep(lambda: self.state.used_in(namespace))
+        worker = Worker(
+            self._queue,
+            self.state,
+            self.store,
+            self._reconciler,
+            self._metrics,
+            failed=self._log_failure,
+            finished=self._finished,
+        )
+        for _ in range(self._settings.workers):
+            yield "worker", worker.run()
+
+    async def close(self) -> None:
+        """After the tasks have ended."""
+        await self._codes.finish(FINISH_SECONDS)
+        await self._session.close()
+
+    # ---- work
+
+    def _finished(self) -> None:
+        if self.swept.is_set() and self._queue.idle:
+            self.settled.set()
+
+    def _log_failure(self, key: Key, error: ApiError, _: float) -> None:
+        """One line a minute for each kind of failure, however many sinks it concerns."""
+        more = self._failures.setdefault(error.reason, Repeated(60.0)).due()
+        if more is not None:
+            hint = f"; the operator lacks a right: {APPLY_ROLES}" if isinstance(error, Forbidden) else ""
+            get_logger().warning("sink could not be reconciled, retrying", sink="/".join(key), reason=f"{error}{hint}", more=more)
+
+    # ---- sweep
+
+    async def _sweep_for_ever(self) -> None:
+        """Compare everything, at the start and each minute: kopf does not report what vanished while it was not connected."""
+        outage = Repeated(60.0)
+        while True:
+            try:
+                await self._sweep()
+                self._metrics.sweeps.labels("done").inc()
+                self.swept.set()
+                pause = self._settings.sweep_interval
+            except ApiError as error:
+                self._metrics.sweeps.labels("failed").inc()
+                if outage.due() is not None:
+                    get_logger().warning("EventSinks could not be listed, retrying", reason=str(error))
+                pause = min(self._settings.sweep_interval, FAILED_SWEEP_SECONDS)
+            self._measure()
+            await asyncio.sleep(pause)
+
+    async def _sweep(self) -> None:
+        living = set()
+        for obj in await list_all(self._api, Collection(EVENTSINKS)):
+            metadata = obj["metadata"]
+            living.add((metadata["namespace"], metadata["name"]))
+            self.state.see(obj)
+        for key, obj in list(self.state.eventsinks.items()):
+            if key not in living and not await self._exists(key):
+                self.state.lose(key, obj["metadata"]["uid"])
+        uids = {obj["metadata"]["uid"] for obj in self.state.eventsinks.values()}
+        for compiled in list(self.store.compiled.values()):
+            if compiled.uid not in uids:
+                self._queue.add(compiled.sink)
+        self.store.forget_tenancy()
+        self._queue.add(TENANCY)
+
+    async def _exists(self, key: Key) -> bool:
+        """Whether an EventSink that was not listed exists: it may have been created while the list was read."""
+        try:
+            await self._api.get(EVENTSINKS, key)
+        except NotFound:
+            return False
+        return True
+
+    def _measure(self) -> None:
+        counts = {"True": 0, "False": 0, "Unknown": 0}
+        for obj in self.state.eventsinks.values():
+            try:
+                condition = EventSinkStatus.model_validate(obj.get("status") or {}).condition(READY)
+            except ValueError:
+                condition = None
+            counts[condition.status if condition is not None else "Unknown"] += 1
+        for status, count in counts.items():
+            self._metrics.eventsinks.labels(status).set(count)
+        self._metrics.compiled.set(len(self.store.compiled))

@@ -14,7 +14,7 @@ from eventsink.rest.config import FacadeSettings
 from eventsink.router.admin.server import AdminSettings
 from eventsink.router.config import RouterSettings, ShutdownSettings
 from eventsink.router.dispatch.worker import DispatchSettings
-from eventsink.router.intake.server import IntakeSettings
+from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.notification_log import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.sources import PostingSourceSettings

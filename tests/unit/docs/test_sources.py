@@ -13,7 +13,7 @@ from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.format import Format
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.config import RouterSettings
-from eventsink.router.intake.server import IntakeSettings
+from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.tenants import NoTenantReason
 from tests.unit.docs.pages import between, blocks, calls, names, page, rows
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, field
+from typing import cast
 
 import httptools
 
-from eventsink.router.intake.requests import IntakeResponse, RequestHead, rendered
+from eventsink.router.intake.requests import Intake, IntakeResponse, RequestHead, rendered
+from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.sources import PostingSource
-
-if TYPE_CHECKING:
-    from eventsink.router.intake.server import IntakeServer
 
 MAX_HEAD_BYTES = 32 * 1024
 """Request line and headers."""
@@ -36,19 +35,33 @@ class _Request:
         self.body: list[bytes] = []
         self.body_bytes = 0
         self.held_bytes = 0
-        """How much of `IntakeServer.held_bytes` is its own."""
+        """How much of `Connections.held_bytes` is its own."""
         self.keep_alive = True
         self.source: PostingSource | None = None
         self.early: IntakeResponse | None = None
         """Set: the response is known before the body, which is discarded."""
 
 
+@dataclass(slots=True)
+class Connections:
+    """What the connections of a server share."""
+
+    settings: IntakeSettings
+    intake: Intake
+    open: set[IntakeConnection] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """Requests that are being accepted."""
+    held_bytes: int = 0
+    """Of all bodies that are in memory."""
+
+
 class IntakeConnection(asyncio.Protocol):
     """One client connection: requests are handled one at a time, in their order."""
 
-    def __init__(self, server: IntakeServer) -> None:
-        self._server = server
-        self._settings = server.settings
+    def __init__(self, connections: Connections) -> None:
+        self._all = connections
+        self._settings = connections.settings
+        self._intake = connections.intake
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._timer: asyncio.TimerHandle | None = None
@@ -71,20 +84,30 @@ class IntakeConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    @property
+    def reading(self) -> bool:
+        """Whether more is read from the client at present."""
+        return self._transport is not None and self._transport.is_reading()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much of the responses the client has not read yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if len(self._server.connections) >= self._settings.max_connections:
-            response = self._server.intake.later("too many connections are open (intake.maxConnections)")
+        if len(self._all.open) >= self._settings.max_connections:
+            response = self._intake.later("too many connections are open (intake.maxConnections)")
             self._transport.write(rendered(response, keep_alive=False))
             self._close()
             return
-        self._server.connections.add(self)
+        self._all.open.add(self)
         self._limit(self._settings.idle_timeout)
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._server.connections.discard(self)
+        self._all.open.discard(self)
         self._transport = None
         for request in (self._reading, *self._waiting):
             self._release(request)
@@ -118,10 +141,10 @@ class IntakeConnection(asyncio.Protocol):
         except httptools.HttpParserCallbackError:
             raise  # a defect: the event loop logs it and ends the connection
         except httptools.HttpParserError:
-            self._reject(self._server.intake.reject(400, "the request is not HTTP/1.1"))
+            self._reject(self._intake.reject(400, "the request is not HTTP/1.1"))
         request = self._reading
         if request is not None and not request.head_done and max(request.head_bytes, len(request.url)) > MAX_HEAD_BYTES:
-            self._reject(self._server.intake.reject(431, f"a request has at most {MAX_HEAD_BYTES} bytes of headers"))
+            self._reject(self._intake.reject(431, f"a request has at most {MAX_HEAD_BYTES} bytes of headers"))
         self._regulate()
 
     # ---- httptools; after a rejection it goes on to the end of what it was fed
@@ -157,7 +180,7 @@ class IntakeConnection(asyncio.Protocol):
             authorization=request.headers.get(b"authorization", b"").decode("latin-1"),
             content_encoding=request.headers.get(b"content-encoding", b"").decode("latin-1").lower(),
         )
-        admitted = self._server.intake.admit(head)
+        admitted = self._intake.admit(head)
         length = request.headers.get(b"content-length", b"")
         expects = request.headers.get(b"expect", b"").lower() == b"100-continue" and version == "1.1"
         if isinstance(admitted, IntakeResponse):
@@ -179,13 +202,11 @@ class IntakeConnection(asyncio.Protocol):
         if request.body_bytes > self._settings.max_body_bytes:
             self._reject(request.early or self._too_large(request.source))
         elif request.early is None:
-            self._server.held_bytes += len(body)
+            self._all.held_bytes += len(body)
             request.held_bytes += len(body)
             request.body.append(body)
-            if self._server.held_bytes > self._settings.max_held_bytes:
-                request.early = self._server.intake.later(
-                    "too much is being accepted at once (intake.maxHeldBytes)", request.source
-                )
+            if self._all.held_bytes > self._settings.max_held_bytes:
+                request.early = self._intake.later("too much is being accepted at once (intake.maxHeldBytes)", request.source)
                 self._release(request)
 
     def on_message_complete(self) -> None:
@@ -208,13 +229,13 @@ class IntakeConnection(asyncio.Protocol):
             self._limit(None)
             # A task of its own: a client that hangs up does not cancel what was started.
             task = asyncio.get_running_loop().create_task(self._accept(request))
-            self._server.tasks.add(task)
-            task.add_done_callback(self._server.tasks.discard)
+            self._all.tasks.add(task)
+            task.add_done_callback(self._all.tasks.discard)
 
     async def _accept(self, request: _Request) -> None:
         assert request.source is not None
         try:
-            response = await self._server.intake.handle(request.source, b"".join(request.body))
+            response = await self._intake.handle(request.source, b"".join(request.body))
         finally:
             self._release(request)
             self._busy = False
@@ -225,7 +246,7 @@ class IntakeConnection(asyncio.Protocol):
     def _respond(self, response: IntakeResponse, request: _Request) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        keep_alive = request.keep_alive and not self._server.intake.stopping and not (self._half_closed and not self._waiting)
+        keep_alive = request.keep_alive and not self._intake.stopping and not (self._half_closed and not self._waiting)
         self._transport.write(rendered(response, keep_alive=keep_alive, head_only=request.head_only))
         if keep_alive:
             self._limit(self._settings.idle_timeout if self._reading is None else self._settings.read_timeout)
@@ -250,14 +271,14 @@ class IntakeConnection(asyncio.Protocol):
 
     def _too_large(self, source: PostingSource | None) -> IntakeResponse:
         most = self._settings.max_body_bytes
-        return self._server.intake.reject(
+        return self._intake.reject(
             413, f"a request has at most {most} bytes (intake.maxBodyBytes): let the source send smaller groups", source
         )
 
     def _release(self, request: _Request | None) -> None:
         """Let go of a request's body."""
         if request is not None:
-            self._server.held_bytes -= request.held_bytes
+            self._all.held_bytes -= request.held_bytes
             request.held_bytes = 0
             request.body.clear()
 
@@ -291,7 +312,7 @@ class IntakeConnection(asyncio.Protocol):
             self.abort()
         elif self._reading is not None:
             self._reject(
-                self._server.intake.reject(408, "the request did not arrive in time (intake.readTimeout)", self._reading.source)
+                self._intake.reject(408, "the request did not arrive in time (intake.readTimeout)", self._reading.source)
             )
         else:
             self._close()

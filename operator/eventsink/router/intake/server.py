@@ -4,50 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from pathlib import Path
 
-from pydantic import Field, model_validator
-
-from eventsink.router.intake.connection import IntakeConnection
+from eventsink.router.intake.connection import Connections, IntakeConnection
 from eventsink.router.intake.requests import Intake
-from eventsink.runtime.address import Address, split_address
+from eventsink.router.intake.settings import IntakeSettings
+from eventsink.runtime.address import split_address
 from eventsink.runtime.logs import get_logger
-from eventsink.runtime.settings import ConfigurationError, Seconds, Settings
+from eventsink.runtime.settings import ConfigurationError
 
 BACKLOG = 1024
 CERTIFICATE_REREAD_SECONDS = 60.0
 """Certificate and key are read again after this, so that a renewed one counts without a restart."""
-
-
-class IntakeSettings(Settings):
-    """Where alerts are accepted, and the bounds of what is accepted at once."""
-
-    address: Address = "127.0.0.1:8080"
-    """`host:port`. In manifests/router: 0.0.0.0:8080."""
-    max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
-    """Of one request; larger ones get a 413. Groups by namespace keep notifications small."""
-    max_held_bytes: int = Field(default=64 * 1024**2, ge=1024)
-    """Of all bodies that are in memory at once; more get a 503. What is made of a body takes several times its size."""
-    max_connections: int = Field(default=2000, ge=1)
-    """Open at once; more get a 503 and closed."""
-    max_requests_under_way: int = Field(default=512, ge=1)
-    """Accepted at once; more get a 503."""
-    read_timeout: Seconds = 15.0
-    """From the first byte of a request to its last."""
-    idle_timeout: Seconds = 120.0
-    """How long a connection without a request is kept."""
-    tls_certificate_file: Path | None = None
-    """PEM; with tlsKeyFile, HTTPS is spoken."""
-    tls_key_file: Path | None = None
-    """PEM, of tlsCertificateFile."""
-
-    @model_validator(mode="after")
-    def _both_or_none(self) -> IntakeSettings:
-        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
-            raise ValueError("set both tlsCertificateFile and tlsKeyFile, or none")
-        if self.max_held_bytes < self.max_body_bytes:
-            raise ValueError("maxHeldBytes must be at least maxBodyBytes")
-        return self
 
 
 class IntakeServer:
@@ -56,10 +23,7 @@ class IntakeServer:
     def __init__(self, settings: IntakeSettings, intake: Intake) -> None:
         self.settings = settings
         self.intake = intake
-        self.connections: set[IntakeConnection] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.held_bytes = 0
-        """Of all bodies that are in memory."""
+        self.connections = Connections(settings, intake)
         self._server: asyncio.Server | None = None
         self._context: ssl.SSLContext | None = None
         self._rereading: asyncio.TimerHandle | None = None
@@ -78,7 +42,7 @@ class IntakeServer:
         loop = asyncio.get_running_loop()
         self._context = _tls(self.settings)
         self._server = await loop.create_server(
-            lambda: IntakeConnection(self), host, port, ssl=self._context, backlog=BACKLOG, reuse_address=True
+            lambda: IntakeConnection(self.connections), host, port, ssl=self._context, backlog=BACKLOG, reuse_address=True
         )
         if self._context is not None:
             self._rereading = loop.call_later(CERTIFICATE_REREAD_SECONDS, self.reread_certificate)
@@ -107,12 +71,12 @@ class IntakeServer:
             self._rereading.cancel()
         if self._server is not None:
             self._server.close()
-        for connection in list(self.connections):
+        for connection in list(self.connections.open):
             connection.end_when_idle()
 
     async def close(self) -> None:
         """End what is still open."""
-        for connection in list(self.connections):
+        for connection in list(self.connections.open):
             connection.abort()
         if self._server is not None:
             await self._server.wait_closed()

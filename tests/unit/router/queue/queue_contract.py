@@ -62,7 +62,7 @@ async def names(queue: Queue, sink: str = "s1") -> list[str]:
     return [record.name for record in records]
 
 
-class QueueContract:
+class EngineContract:
     """Subclasses give `open_queue`, which opens (again) the queue kept in a folder."""
 
     async def open_queue(self, folder: Path, clock: Clock, *, max_waiting: int = 1000) -> Queue:
@@ -85,6 +85,10 @@ class QueueContract:
         yield await open_once()
         for queue in queues:
             await queue.close()
+
+
+class DeliveryQueueContract(EngineContract):
+    """What `DeliveryQueue` promises."""
 
     async def test_what_was_put_is_heard_and_can_be_taken_in_order(self, opened: Open) -> None:
         for name in "abc":
@@ -118,7 +122,7 @@ class QueueContract:
         await opened.queue.put(alert("a", ["s1", "s2"]))
         await opened.queue.settle([opened.heard[0].seq, 999])
         await opened.queue.flush()
-        assert (opened.queue.depth()).waiting == 1
+        assert opened.queue.depth().waiting == 1
         opened = await opened.reopen()
         assert [one.body for one in await opened.queue.take("s2", after=0, limit=1)] == [b'{"name":"a"}']
 
@@ -140,15 +144,7 @@ class QueueContract:
         assert len(opened.heard) == 20
         await asyncio.gather(*puts)
 
-    async def test_what_sinks_were_told_is_kept_latest_only_and_forgotten_on_request(self, opened: Open) -> None:
-        await opened.queue.put(Batch(log_entries=[entry("f1"), entry("f2"), entry("f1", "s2")]))
-        await opened.queue.put(Batch(log_entries=[entry("f1", status="resolved", at=2.0)]))
-        await opened.queue.forget([entry("f2")])
-        opened = await opened.reopen()
-        kept = {(one.sink, one.fingerprint): one async for one in opened.queue.log_entries()}
-        assert kept == {("s1", "f1"): entry("f1", status="resolved", at=2.0), ("s2", "f1"): entry("f1", "s2")}
-
-    async def test_a_failed_attempt_is_noted(self, opened: Open) -> None:
+    async def test_a_failed_attempt_is_recorded(self, opened: Open) -> None:
         await opened.queue.put(alert("a"))
         seq = opened.heard[0].seq
         await opened.queue.retry([Retry(seq, 12.5, "HTTP503")])
@@ -158,121 +154,6 @@ class QueueContract:
         assert (taken.attempts, taken.due) == (2, 99.5)
         record = (await opened.queue.look_up(DeliveryFilter(), limit=1))[0]
         assert (record.reason, record.state, record.attempts) == ("Timeout", DeliveryState.WAITING, 2)
-
-    async def test_a_dead_letter_has_its_reason_and_can_be_replayed_under_its_id(self, opened: Open) -> None:
-        await opened.queue.put(alert("a", ["s1", "s2"]))
-        first, second = opened.heard
-        await opened.queue.dead_letter([DeadLetter(first.seq, "HTTP400", "refused by https://x")])
-        assert await opened.queue.take("s1", after=0, limit=1) == []
-        record = (await opened.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=5))[0]
-        assert (record.id, record.reason, record.detail, record.died) == (
-            first.id,
-            "HTTP400",
-            "refused by https://x",
-            opened.clock.wall,
-        )
-        assert (opened.queue.depth()).dead == 1
-        opened.heard.clear()
-        assert await opened.queue.replay(DeliveryFilter(ids=frozenset({first.id, second.id})), max_age=DAY, limit=10) == 1
-        replayed = opened.heard[0]
-        assert (replayed.id, replayed.body, replayed.attempts) == (first.id, first.body, 0)
-        assert replayed.seq > second.seq
-        depth = opened.queue.depth()
-        assert (depth.waiting, depth.dead) == (2, 0)
-        opened = await opened.reopen()
-        assert [one.id for one in await opened.queue.take("s1", after=0, limit=5)] == [first.id]
-        assert [r.id for r in await opened.queue.look_up(DeliveryFilter(ids=frozenset({first.id})), limit=5)] == [first.id]
-
-    async def test_a_dead_letter_keeps_its_id_however_often_it_is_replayed(self, opened: Open) -> None:
-        await opened.queue.put(alert("a"))
-        for _ in range(3):
-            await opened.queue.dead_letter([DeadLetter(opened.heard[-1].seq, "HTTP400", "")])
-            assert await opened.queue.replay(DeliveryFilter(ids=frozenset({opened.heard[0].id})), max_age=DAY, limit=10) == 1
-        assert {one.id for one in opened.heard} == {opened.heard[0].id}
-
-    @pytest.mark.parametrize(
-        ("selection", "expected"),
-        [
-            (DeliveryFilter(), ["a", "b", "c"]),
-            (DeliveryFilter(state=DeliveryState.DEAD), ["a", "b"]),
-            (DeliveryFilter(state=DeliveryState.WAITING), ["c"]),
-            (DeliveryFilter(sink="s2"), ["b", "c"]),
-            (DeliveryFilter(sink="s2", state=DeliveryState.DEAD), ["b"]),
-            (DeliveryFilter(reason="MaxAge"), ["b"]),
-            (DeliveryFilter(tenant="acme", reason="HTTP400"), ["a"]),
-            (DeliveryFilter(tenant="other"), []),
-            (DeliveryFilter(ids=frozenset({"nonsense", "", "-1", f"0-{'f' * 30}"})), []),
-        ],
-    )
-    async def test_deliveries_are_looked_up_by_what_is_known(
-        self, opened: Open, selection: DeliveryFilter, expected: list[str]
-    ) -> None:
-        for name, sink in (("a", "s1"), ("b", "s2"), ("c", "s2")):
-            await opened.queue.put(alert(name, [sink]))
-        await opened.queue.dead_letter(
-            [DeadLetter(opened.heard[0].seq, "HTTP400", ""), DeadLetter(opened.heard[1].seq, "MaxAge", "")]
-        )
-        assert [record.name for record in await opened.queue.look_up(selection, limit=10)] == expected
-        dead = [n for n in expected if n != "c"]
-        assert await opened.queue.replay(selection, max_age=DAY, limit=10) == len(dead)
-
-    async def test_what_arrived_in_a_message_is_found_by_it_and_by_its_id_for_a_while(self, opened: Open) -> None:
-        for name in "abcd":
-            await opened.queue.put(alert(name))
-        seqs = [one.seq for one in opened.heard]
-        await opened.queue.retry([Retry(seqs[0], 0.0, "HTTP503")])
-        await opened.queue.settle(seqs[:2], Arrival("m1", "C1/12.5"))
-        await opened.queue.settle(seqs[2:3], Arrival("m2", ""))
-        opened = await opened.reopen()
-        depth = opened.queue.depth()
-        assert (depth.waiting, depth.dead) == (1, 0)
-        for selection in (DeliveryFilter(message="m1"), DeliveryFilter(message="m1", state=DeliveryState.ARRIVED)):
-            found = await opened.queue.look_up(selection, limit=10)
-            assert [(one.name, one.state, one.message, one.reference) for one in found] == [
-                ("a", DeliveryState.ARRIVED, "m1", "C1/12.5"),
-                ("b", DeliveryState.ARRIVED, "m1", "C1/12.5"),
-            ]
-            assert (found[0].attempts, found[0].arrived, found[0].reason) == (1, opened.clock.wall, "")
-        assert [one.name for one in await opened.queue.look_up(DeliveryFilter(), limit=10)] == ["d"]
-        arrived = DeliveryFilter(state=DeliveryState.ARRIVED)
-        everything = await opened.queue.look_up(arrived, limit=10)
-        assert [one.name for one in everything] == ["a", "b", "c"]
-        assert [one.name for one in await opened.queue.look_up(arrived, limit=2, after=everything[0].seq)] == ["b", "c"]
-        by_id = DeliveryFilter(ids=frozenset({everything[1].id}))
-        assert [one.name for one in await opened.queue.look_up(by_id, limit=10)] == ["b"]
-        assert await opened.queue.look_up(DeliveryFilter(message="m1", state=DeliveryState.DEAD), limit=10) == []
-        assert await opened.queue.look_up(DeliveryFilter(message="m1", tenant="other"), limit=10) == []
-        for nothing in (DeliveryFilter(message="m1"), DeliveryFilter(state=DeliveryState.ARRIVED)):
-            assert await opened.queue.replay(nothing, max_age=DAY, limit=10) == 0
-
-    async def test_what_is_dead_or_unknown_does_not_arrive(self, opened: Open) -> None:
-        await opened.queue.put(alert("a"))
-        await opened.queue.dead_letter([DeadLetter(opened.heard[0].seq, "HTTP400", "")])
-        await opened.queue.settle([opened.heard[0].seq, 99], Arrival("m1", ""))
-        assert (opened.queue.depth()).dead == 1
-        assert await opened.queue.look_up(DeliveryFilter(message="m1"), limit=10) == []
-
-    async def test_an_id_of_another_queue_means_nothing(self, opened: Open, tmp_path: Path) -> None:
-        (tmp_path / "other").mkdir()
-        other = await self.open_queue(tmp_path / "other", opened.clock)
-        heard: list[Delivery] = []
-        other.subscribe(heard.extend)
-        await other.put(alert("a"))
-        await other.close()
-        await opened.queue.put(alert("b"))
-        await opened.queue.dead_letter([DeadLetter(opened.heard[0].seq, "HTTP400", "")])
-        assert heard[0].id != opened.heard[0].id
-        foreign = DeliveryFilter(ids=frozenset({heard[0].id}))
-        assert await opened.queue.look_up(foreign, limit=5) == []
-        assert await opened.queue.replay(foreign, max_age=DAY, limit=5) == 0
-
-    async def test_long_lists_come_in_pages(self, opened: Open) -> None:
-        await asyncio.gather(*(opened.queue.put(alert(str(n))) for n in range(25)))
-        found, after = [], 0
-        while page := await opened.queue.look_up(DeliveryFilter(), after=after, limit=10):
-            found += [record.name for record in page]
-            after = page[-1].seq
-        assert found == [str(n) for n in range(25)]
 
     async def test_the_composition_of_a_message_survives_a_restart(self, opened: Open) -> None:
         for name in "abc":
@@ -294,17 +175,6 @@ class QueueContract:
         assert await opened.queue.expired(limit=10) == []
         opened.clock.monotonic += 2
         assert [one.key for one in await opened.queue.expired(limit=10)] == ["a"]
-
-    async def test_a_deleted_sink_leaves_dead_letters_and_no_memory(self, opened: Open) -> None:
-        await opened.queue.put(replace(alert("a", ["s1", "s2"]), log_entries=[entry("a"), entry("a", "s2")]))
-        await opened.queue.hold("s1", "HTTP401")
-        assert await opened.queue.dead_letter_sink("s1", reason="SinkDeleted", detail="the EventSink was deleted") == 1
-        assert await opened.queue.sinks_waiting() == {"s2": 1}
-        assert await opened.queue.held() == {}
-        assert [one.sink async for one in opened.queue.log_entries()] == ["s2"]
-        assert [r.reason for r in await opened.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=5)] == [
-            "SinkDeleted"
-        ]
 
     async def test_why_a_sink_is_held_is_kept(self, opened: Open) -> None:
         await opened.queue.hold("s1", "HTTP401")
@@ -345,4 +215,154 @@ class QueueContract:
         await opened.queue.put(alert("a"))
         await opened.queue.settle([opened.heard[0].seq])
         opened = await opened.reopen()
-        assert (opened.queue.depth()).waiting == 0
+        assert opened.queue.depth().waiting == 0
+
+
+class NotificationLogContract(EngineContract):
+    """What `NotificationLogStore` promises."""
+
+    async def test_the_latest_entry_of_the_log_is_kept_and_forgotten_on_request(self, opened: Open) -> None:
+        await opened.queue.put(Batch(log_entries=[entry("f1"), entry("f2"), entry("f1", "s2")]))
+        await opened.queue.put(Batch(log_entries=[entry("f1", status="resolved", at=2.0)]))
+        await opened.queue.forget([entry("f2")])
+        opened = await opened.reopen()
+        kept = {(one.sink, one.fingerprint): one async for one in opened.queue.log_entries()}
+        assert kept == {("s1", "f1"): entry("f1", status="resolved", at=2.0), ("s2", "f1"): entry("f1", "s2")}
+
+
+class DeadLettersContract(EngineContract):
+    """What `DeadLetters` promises."""
+
+    async def test_a_dead_letter_has_its_reason_and_can_be_replayed_under_its_id(self, opened: Open) -> None:
+        await opened.queue.put(alert("a", ["s1", "s2"]))
+        first, second = opened.heard
+        await opened.queue.dead_letter([DeadLetter(first.seq, "HTTP400", "rejected by https://x")])
+        assert await opened.queue.take("s1", after=0, limit=1) == []
+        record = (await opened.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=5))[0]
+        assert (record.id, record.reason, record.detail, record.died) == (
+            first.id,
+            "HTTP400",
+            "rejected by https://x",
+            opened.clock.wall,
+        )
+        assert opened.queue.depth().dead == 1
+        opened.heard.clear()
+        assert await opened.queue.replay(DeliveryFilter(ids=frozenset({first.id, second.id})), max_age=DAY, limit=10) == 1
+        replayed = opened.heard[0]
+        assert (replayed.id, replayed.body, replayed.attempts) == (first.id, first.body, 0)
+        assert replayed.seq > second.seq
+        depth = opened.queue.depth()
+        assert (depth.waiting, depth.dead) == (2, 0)
+        opened = await opened.reopen()
+        assert [one.id for one in await opened.queue.take("s1", after=0, limit=5)] == [first.id]
+        assert [r.id for r in await opened.queue.look_up(DeliveryFilter(ids=frozenset({first.id})), limit=5)] == [first.id]
+
+    async def test_a_dead_letter_keeps_its_id_however_often_it_is_replayed(self, opened: Open) -> None:
+        await opened.queue.put(alert("a"))
+        for _ in range(3):
+            await opened.queue.dead_letter([DeadLetter(opened.heard[-1].seq, "HTTP400", "")])
+            assert await opened.queue.replay(DeliveryFilter(ids=frozenset({opened.heard[0].id})), max_age=DAY, limit=10) == 1
+        assert {one.id for one in opened.heard} == {opened.heard[0].id}
+
+    async def test_what_is_dead_or_unknown_does_not_arrive(self, opened: Open) -> None:
+        await opened.queue.put(alert("a"))
+        await opened.queue.dead_letter([DeadLetter(opened.heard[0].seq, "HTTP400", "")])
+        await opened.queue.settle([opened.heard[0].seq, 99], Arrival("m1", ""))
+        assert opened.queue.depth().dead == 1
+        assert await opened.queue.look_up(DeliveryFilter(message="m1"), limit=10) == []
+
+    async def test_a_deleted_sink_leaves_dead_letters_and_no_log_entries(self, opened: Open) -> None:
+        await opened.queue.put(replace(alert("a", ["s1", "s2"]), log_entries=[entry("a"), entry("a", "s2")]))
+        await opened.queue.hold("s1", "HTTP401")
+        assert await opened.queue.dead_letter_sink("s1", reason="SinkDeleted", detail="the EventSink was deleted") == 1
+        assert await opened.queue.sinks_waiting() == {"s2": 1}
+        assert await opened.queue.held() == {}
+        assert [one.sink async for one in opened.queue.log_entries()] == ["s2"]
+        assert [r.reason for r in await opened.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=5)] == [
+            "SinkDeleted"
+        ]
+
+
+class DeliveryLogContract(EngineContract):
+    """What `DeliveryLog` promises."""
+
+    @pytest.mark.parametrize(
+        ("wanted", "expected"),
+        [
+            (DeliveryFilter(), ["a", "b", "c"]),
+            (DeliveryFilter(state=DeliveryState.DEAD), ["a", "b"]),
+            (DeliveryFilter(state=DeliveryState.WAITING), ["c"]),
+            (DeliveryFilter(sink="s2"), ["b", "c"]),
+            (DeliveryFilter(sink="s2", state=DeliveryState.DEAD), ["b"]),
+            (DeliveryFilter(reason="MaxAge"), ["b"]),
+            (DeliveryFilter(tenant="acme", reason="HTTP400"), ["a"]),
+            (DeliveryFilter(tenant="other"), []),
+            (DeliveryFilter(ids=frozenset({"nonsense", "", "-1", f"0-{'f' * 30}"})), []),
+        ],
+    )
+    async def test_deliveries_are_looked_up_by_what_is_known(
+        self, opened: Open, wanted: DeliveryFilter, expected: list[str]
+    ) -> None:
+        for name, sink in (("a", "s1"), ("b", "s2"), ("c", "s2")):
+            await opened.queue.put(alert(name, [sink]))
+        await opened.queue.dead_letter(
+            [DeadLetter(opened.heard[0].seq, "HTTP400", ""), DeadLetter(opened.heard[1].seq, "MaxAge", "")]
+        )
+        assert [record.name for record in await opened.queue.look_up(wanted, limit=10)] == expected
+        dead = [n for n in expected if n != "c"]
+        assert await opened.queue.replay(wanted, max_age=DAY, limit=10) == len(dead)
+
+    async def test_what_arrived_in_a_message_is_found_by_it_and_by_its_id_for_a_while(self, opened: Open) -> None:
+        for name in "abcd":
+            await opened.queue.put(alert(name))
+        seqs = [one.seq for one in opened.heard]
+        await opened.queue.retry([Retry(seqs[0], 0.0, "HTTP503")])
+        await opened.queue.settle(seqs[:2], Arrival("m1", "C1/12.5"))
+        await opened.queue.settle(seqs[2:3], Arrival("m2", ""))
+        opened = await opened.reopen()
+        depth = opened.queue.depth()
+        assert (depth.waiting, depth.dead) == (1, 0)
+        for wanted in (DeliveryFilter(message="m1"), DeliveryFilter(message="m1", state=DeliveryState.ARRIVED)):
+            found = await opened.queue.look_up(wanted, limit=10)
+            assert [(one.name, one.state, one.message, one.reference) for one in found] == [
+                ("a", DeliveryState.ARRIVED, "m1", "C1/12.5"),
+                ("b", DeliveryState.ARRIVED, "m1", "C1/12.5"),
+            ]
+            assert (found[0].attempts, found[0].arrived, found[0].reason) == (1, opened.clock.wall, "")
+        assert [one.name for one in await opened.queue.look_up(DeliveryFilter(), limit=10)] == ["d"]
+        arrived = DeliveryFilter(state=DeliveryState.ARRIVED)
+        everything = await opened.queue.look_up(arrived, limit=10)
+        assert [one.name for one in everything] == ["a", "b", "c"]
+        assert [one.name for one in await opened.queue.look_up(arrived, limit=2, after=everything[0].seq)] == ["b", "c"]
+        by_id = DeliveryFilter(ids=frozenset({everything[1].id}))
+        assert [one.name for one in await opened.queue.look_up(by_id, limit=10)] == ["b"]
+        assert await opened.queue.look_up(DeliveryFilter(message="m1", state=DeliveryState.DEAD), limit=10) == []
+        assert await opened.queue.look_up(DeliveryFilter(message="m1", tenant="other"), limit=10) == []
+        for nothing in (DeliveryFilter(message="m1"), DeliveryFilter(state=DeliveryState.ARRIVED)):
+            assert await opened.queue.replay(nothing, max_age=DAY, limit=10) == 0
+
+    async def test_an_id_of_another_queue_means_nothing(self, opened: Open, tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        other = await self.open_queue(tmp_path / "other", opened.clock)
+        heard: list[Delivery] = []
+        other.subscribe(heard.extend)
+        await other.put(alert("a"))
+        await other.close()
+        await opened.queue.put(alert("b"))
+        await opened.queue.dead_letter([DeadLetter(opened.heard[0].seq, "HTTP400", "")])
+        assert heard[0].id != opened.heard[0].id
+        foreign = DeliveryFilter(ids=frozenset({heard[0].id}))
+        assert await opened.queue.look_up(foreign, limit=5) == []
+        assert await opened.queue.replay(foreign, max_age=DAY, limit=5) == 0
+
+    async def test_long_lists_come_in_pages(self, opened: Open) -> None:
+        await asyncio.gather(*(opened.queue.put(alert(str(n))) for n in range(25)))
+        found, after = [], 0
+        while page := await opened.queue.look_up(DeliveryFilter(), after=after, limit=10):
+            found += [record.name for record in page]
+            after = page[-1].seq
+        assert found == [str(n) for n in range(25)]
+
+
+class QueueContract(DeliveryQueueContract, NotificationLogContract, DeadLettersContract, DeliveryLogContract):
+    """What an engine has to pass."""

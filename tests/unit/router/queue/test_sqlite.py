@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from eventsink.router.queue.protocol import Arrival, Batch, DeliveryFilter, DeliveryState, Queue, QueueFull, QueueUnavailable
-from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue, schema
+from eventsink.router.queue.sqlite.store import Store
 from tests.unit.router.queue.queue_contract import Clock, QueueContract, alert, names
 
 DEADLINE_SECONDS = 60
@@ -99,20 +100,22 @@ async def test_a_missing_folder_is_told(tmp_path: Path) -> None:
         await SqliteQueue.open(settings(tmp_path / "none"))
 
 
-async def test_when_storage_fails_everything_before_it_was_noticed_steps_back_in_reverse(tmp_path: Path) -> None:
+async def test_when_storage_fails_everything_before_it_was_noticed_steps_back_in_reverse(
+    tmp_path: Path, connections: list[sqlite3.Connection]
+) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     heard: list[str] = []
     queue.subscribe(lambda new: heard.extend(one.key for one in new))
     await queue.put(alert("before"))
-    limit_pages(queue, 0)
+    limit_pages(connections[-1], 0)
     undone: list[int] = []
     puts = [queue.put(alert(f"x{n}" * 50_000), undo=lambda n=n: undone.append(n)) for n in range(30)]  # type: ignore[misc]
     results = await asyncio.gather(*puts, return_exceptions=True)
     assert all(isinstance(result, QueueUnavailable) for result in results)
     assert undone == sorted(undone, reverse=True)
     assert sorted(undone) == list(range(30))
-    assert (queue.depth()).waiting == 1
-    limit_pages(queue, 1_000_000)
+    assert queue.depth().waiting == 1
+    limit_pages(connections[-1], 1_000_000)
     await queue.put(alert("after"))
     assert heard == ["before", "after"]
     assert await names(queue) == ["before", "after"]
@@ -124,15 +127,7 @@ async def test_what_waits_behind_a_failed_commit_fails_with_it_and_is_never_comm
 ) -> None:
     monkeypatch.setattr("eventsink.router.queue.sqlite.writer.MAX_COMMIT_ROWS", 1)
     queue = await SqliteQueue.open(settings(tmp_path))
-    real = queue._store.begin
-    failures = iter(range(1))
-
-    def begin() -> None:
-        if next(failures, None) is not None:
-            raise sqlite3.OperationalError("disk I/O error")
-        real()
-
-    queue._store.begin = begin  # type: ignore[method-assign]
+    fail_to_begin(monkeypatch, times=1)
     results = await asyncio.gather(*(queue.put(alert(f"{n}")) for n in range(5)), return_exceptions=True)
     assert [type(result) for result in results] == [QueueUnavailable] * 5
     await queue.put(alert("after"))
@@ -140,24 +135,16 @@ async def test_what_waits_behind_a_failed_commit_fails_with_it_and_is_never_comm
     await queue.close()
 
 
-async def test_what_arrived_while_storage_failed_is_noted_later(tmp_path: Path) -> None:
+async def test_what_arrived_while_storage_failed_is_recorded_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     seqs: list[int] = []
     queue.subscribe(lambda new: seqs.extend(one.seq for one in new))
     await queue.put(alert("a"))
-    real = queue._store.begin
-    failures = iter(range(2))
-
-    def begin() -> None:
-        if next(failures, None) is not None:
-            raise sqlite3.OperationalError("disk I/O error")
-        real()
-
-    queue._store.begin = begin  # type: ignore[method-assign]
+    fail_to_begin(monkeypatch, times=2)
     await queue.settle(seqs)
     async with asyncio.timeout(DEADLINE_SECONDS):
         await queue.flush()
-    assert (queue.depth()).waiting == 0
+    assert queue.depth().waiting == 0
     await queue.close()
 
 
@@ -179,12 +166,12 @@ async def test_a_file_that_once_filled_the_disk_is_room_again_when_it_has_draine
     with sqlite3.connect(tmp_path / "queue.db") as connection:
         connection.execute("PRAGMA wal_checkpoint(FULL)")
     monkeypatch.setattr("eventsink.router.queue.sqlite.queue.free_bytes", lambda _: 0)
-    queue._check_disk()
+    await queue.keep_house()
     with pytest.raises(QueueFull, match=r"queue\.minFreeBytes"):
         await queue.put(alert("one more"))
     await queue.settle([one.seq for one in await queue.take("s1", after=0, limit=100)])
     await queue.flush()
-    queue._check_disk()
+    await queue.keep_house()
     await queue.put(alert("room again"))
     await queue.close()
 
@@ -196,7 +183,7 @@ async def test_of_what_arrived_the_oldest_and_the_old_are_forgotten(tmp_path: Pa
     queue.subscribe(lambda new: heard.extend(one.seq for one in new))
 
     async def kept() -> list[str]:
-        await queue._change(queue._evict)
+        await queue.keep_house()
         return [record.name for record in await queue.look_up(DeliveryFilter(state=DeliveryState.ARRIVED), limit=100)]
 
     for number in range(5):
@@ -211,15 +198,16 @@ async def test_of_what_arrived_the_oldest_and_the_old_are_forgotten(tmp_path: Pa
 
 async def test_old_and_surplus_dead_letters_make_room(tmp_path: Path) -> None:
     clock = Clock()
-    queue = await SqliteQueue.open(settings(tmp_path, maxDead=2), wall=lambda: clock.wall)
+    queue = await SqliteQueue.open(settings(tmp_path, maxDead=2, deadLetterAge="1h"), wall=lambda: clock.wall)
     for name in "abcd":
         await queue.put(alert(name, [f"s-{name}"]))
         clock.wall += 1
         await queue.dead_letter_sink(f"s-{name}", reason="SinkDeleted", detail="")
-    await queue._change(lambda store: store.evict_dead(keep=2, born_before=0))
+    await queue.keep_house()
     assert [r.name for r in await queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=9)] == ["c", "d"]
-    await queue._change(lambda store: store.evict_dead(keep=2, born_before=clock.wall + 1))
-    assert (queue.depth()).dead == 0
+    clock.wall += 3601
+    await queue.keep_house()
+    assert queue.depth().dead == 0
     assert queue.depth().evicted == 4
     await queue.close()
 
@@ -234,7 +222,7 @@ async def test_room_is_used_again(tmp_path: Path) -> None:
         await queue.settle(seqs)
         seqs.clear()
         await queue.flush()
-        sizes.append((queue.depth()).bytes)
+        sizes.append(queue.depth().bytes)
     assert sizes[0] == sizes[2]
     await queue.close()
 
@@ -243,7 +231,8 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from eventsink.router.queue.protocol import Batch
-from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue, schema
+from eventsink.router.queue.sqlite.store import Store
 from tests.unit.router.queue.queue_contract import alert, told
 from dataclasses import replace
 
@@ -289,9 +278,32 @@ async def test_kill_9_loses_nothing_that_was_acknowledged_and_leaves_nothing_hal
     await queue.close()
 
 
-def limit_pages(queue: SqliteQueue, more: int) -> None:
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """The connections on which queues that are opened from now on write."""
+    opened: list[sqlite3.Connection] = []
+
+    def connect(path: Path) -> sqlite3.Connection:
+        opened.append(schema.connect(path))
+        return opened[-1]
+
+    monkeypatch.setattr("eventsink.router.queue.sqlite.store.connect", connect)
+    return opened
+
+
+def limit_pages(connection: sqlite3.Connection, more: int) -> None:
     """Let the file grow by no more than so many pages: SQLite says 'database or disk is full' beyond."""
-    connection = sqlite3.connect(queue._settings.path)
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    connection.close()
-    queue._store.connection.execute(f"PRAGMA max_page_count = {pages + more}")
+    connection.execute(f"PRAGMA max_page_count = {pages + more}")
+
+
+def fail_to_begin(monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
+    """Have the disk fail at the next transactions."""
+    real, failures = Store.begin, iter(range(times))
+
+    def begin(store: Store) -> None:
+        if next(failures, None) is not None:
+            raise sqlite3.OperationalError("disk I/O error")
+        real(store)
+
+    monkeypatch.setattr(Store, "begin", begin)

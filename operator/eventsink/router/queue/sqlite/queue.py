@@ -303,16 +303,26 @@ class SqliteQueue:
                 future.set_exception(error)
                 future.exception()  # seen: the caller may be gone
 
+    async def keep_house(self) -> None:
+        """Look at the free space, and drop what is too much or too old; done by itself every few seconds.
+
+        Raises
+        ------
+        QueueUnavailable
+            Nothing could be dropped.
+        """
+        self._check_disk()
+        change = await self._change(self._evict)
+        if change.evicted:
+            get_logger().warning("dead letters were dropped: too many or too old", count=change.evicted)
+
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
-            self._check_disk()
             try:
-                change = await self._change(self._evict)
+                await self.keep_house()
             except QueueUnavailable:
-                continue
-            if change.evicted:
-                get_logger().warning("dead letters were dropped: too many or too old", count=change.evicted)
+                pass  # it is tried again, and whatever else fails is logged
 
     def _evict(self, store: Store) -> StoreChange:
         now, settings = self._wall(), self._settings

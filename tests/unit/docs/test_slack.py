@@ -1,4 +1,4 @@
-"""docs/slack.md shows a sink that is accepted, and what each of Slack's answers means."""
+"""docs/slack.md shows a sink that is accepted, and what each of Slack's errors means."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def test_the_example_is_accepted() -> None:
 
 def test_each_credential_is_named() -> None:
     fields = {field.alias for name, field in Slack.model_fields.items() if name != "channel"}
-    told = {name for row in rows(between(SLACK, "## Which credential", "```")) for name in names(row[1])}
-    assert told == fields | {"channel"}
+    shown = {name for row in rows(between(SLACK, "## Which credential", "```")) for name in names(row[1])}
+    assert shown == fields | {"channel"}
 
 
-def test_each_documented_error_stands_in_the_table_with_its_class_and_what_to_do() -> None:
-    listed = rows(SLACK.split("## When Slack refuses", 1)[1])
+def test_each_documented_error_is_in_the_table_with_its_class_and_what_to_do() -> None:
+    listed = rows(SLACK.split("## When Slack rejects a message", 1)[1])
     assert [names(row[0])[0] for row in listed] == [names(f"`{name}`")[0] for name in sorted(ERRORS, key=_order)]
     for name, failure, action in listed:
         expected, hint = ERRORS[names(name)[0]]
@@ -41,5 +41,5 @@ def _order(name: str) -> tuple[int, str]:
 
 def test_the_times_are_those_of_the_program() -> None:
     assert RENEW_AHEAD_SECONDS == 2 * 3600
-    assert "two hours ahead" in SLACK
+    assert "two hours before they expire" in SLACK
     assert SlackAppSettings().token_retention == 30 * 86400

@@ -1,4 +1,4 @@
-"""docs/status.md lists what the program says in a status, and nothing else."""
+"""docs/status.md lists what the program reports in a status, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from eventsink.sinks.transport import Response, TransportError, TransportErrorKi
 from tests.unit.docs.pages import PACKAGE, between, calls, names, page, rows, strings
 
 STATUS = page("status.md")
-EFFECTS = {"KEEP": "stays in force", "GRACE": "stays in force for", "WITHDRAW": "withdrawn at once"}
+EFFECTS = {"KEEP": "stays active", "GRACE": "stays active for", "WITHDRAW": "withdrawn at once"}
 
 
 def problems() -> dict[str, tuple[str, str]]:
-    """Reason -> what stands beside `Ready`, and what becomes of the sink that was accepted before."""
+    """Reason -> the condition beside `Ready`, and what happens to the sink that was accepted before."""
     found = {}
     for call in [*calls("controller", "Problem"), *calls("destinations", "Problem")]:
         keywords = {keyword.arg: keyword.value for keyword in call.keywords}
@@ -30,13 +30,13 @@ def problems() -> dict[str, tuple[str, str]]:
 
 
 def test_status_lists_each_reason_for_which_an_eventsink_is_not_ready() -> None:
-    listed = rows(between(STATUS, "`False`; the third column", "**Stays in force**"))
+    listed = rows(between(STATUS, "`False`; the third column", "**Stays active**"))
     assert {names(row[0])[0] for row in listed} == set(problems())
     for reason, beside, before, action in listed:
-        told_beside, told_before = problems()[names(reason)[0]]
-        assert names(beside) == [told_beside], reason
-        assert before.startswith(told_before), reason
-        assert (before == EFFECTS["KEEP"]) == (told_before == EFFECTS["KEEP"]), reason
+        given_beside, given_before = problems()[names(reason)[0]]
+        assert names(beside) == [given_beside], reason
+        assert before.startswith(given_before), reason
+        assert (before == EFFECTS["KEEP"]) == (given_before == EFFECTS["KEEP"]), reason
         assert action, reason
 
 
@@ -70,13 +70,13 @@ def classes_in_status() -> dict[str, FailureClass]:
 
 
 @pytest.mark.parametrize("status", [*range(300, 600)])
-def test_status_says_of_each_answer_what_is_done_about_it(status: int) -> None:
+def test_status_says_what_is_done_about_each_response(status: int) -> None:
     listed = classes_in_status()
     assert listed.get(f"HTTP{status}", listed[f"HTTP{status // 100}xx"]) is failure_of(status)
 
 
 @pytest.mark.parametrize("kind", TransportErrorKind)
-def test_status_says_what_is_done_when_no_answer_comes(kind: TransportErrorKind) -> None:
+def test_status_says_what_is_done_without_a_response(kind: TransportErrorKind) -> None:
     assert classes_in_status()[kind.value] is classify_error(TransportError(kind, "https://example.com")).failure
 
 
@@ -90,8 +90,8 @@ def failures_without_an_attempt() -> dict[str, str]:
 
 
 def test_status_lists_nothing_that_does_not_happen() -> None:
-    answers = {f"HTTP{status}" for status in range(300, 600)} | {"HTTP3xx", "HTTP4xx", "HTTP5xx"}
-    others = {name: failure for name, failure in classes_in_status().items() if name not in answers | set(TransportErrorKind)}
+    responses = {f"HTTP{status}" for status in range(300, 600)} | {"HTTP3xx", "HTTP4xx", "HTTP5xx"}
+    others = {name: failure for name, failure in classes_in_status().items() if name not in responses | set(TransportErrorKind)}
     assert others == failures_without_an_attempt()
 
 

@@ -1,4 +1,4 @@
-"""docs/webhooks.md shows what is sent, how to verify it, and what an answer means."""
+"""docs/webhooks.md shows what is sent, how to verify it, and what a response means."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def verify_in_python() -> Callable[..., None]:
     return module["verify"]
 
 
-async def test_the_python_of_the_page_takes_what_is_sent_and_nothing_else() -> None:
+async def test_the_python_of_the_page_accepts_what_is_sent_and_nothing_else() -> None:
     verify = verify_in_python()
     old = "whsec_" + base64.b64encode(b"the secret that was before").decode()
     headers, body = await sent((old, SECRET))
@@ -105,7 +105,7 @@ async def test_the_python_of_the_page_takes_what_is_sent_and_nothing_else() -> N
 
 
 @pytest.mark.parametrize("changed", [False, True])
-async def test_the_shell_of_the_page_takes_what_is_sent_and_nothing_else(changed: bool, tmp_path: Path) -> None:
+async def test_the_shell_of_the_page_accepts_what_is_sent_and_nothing_else(changed: bool, tmp_path: Path) -> None:
     headers, body = await sent((SECRET,))
     (tmp_path / "body").write_bytes(body + b"\n" * changed)
     [script] = blocks(WEBHOOKS, "sh")
@@ -116,14 +116,14 @@ async def test_the_shell_of_the_page_takes_what_is_sent_and_nothing_else(changed
 
 
 @pytest.mark.parametrize("status", [*range(200, 600)])
-def test_the_table_of_answers_says_what_happens(status: int) -> None:
-    listed = {code: row[1] for row in rows(between(WEBHOOKS, "## Answers", "All of it ends")) for code in names(row[0])}
+def test_the_table_of_responses_says_what_happens(status: int) -> None:
+    listed = {code: row[1] for row in rows(between(WEBHOOKS, "## Responses", "Retries end at")) for code in names(row[0])}
     outcome = classify(Response(status, None, b""), "https://example.com", 0.0)
-    expected = outcome.failure.value if isinstance(outcome, Failed) else "arrived"
+    expected = outcome.failure.value if isinstance(outcome, Failed) else "delivered"
     assert listed.get(str(status), listed[f"{status // 100}xx"]) == expected
 
 
-def test_the_waits_that_pages_tell_are_the_defaults() -> None:
+def test_the_waits_on_the_pages_are_the_defaults() -> None:
     waits = RetrySettings()
     assert (waits.first, waits.longest, waits.probe_first, waits.probe_longest) == (1.0, 300.0, 30.0, 300.0)
     assert (FAILURES_UNTIL_SLOW, MAX_RETRY_AFTER_SECONDS) == (3, 3600.0)

@@ -18,8 +18,7 @@ from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.router.config import RouterSettings
 from eventsink.router.process import Router
-from eventsink.runtime.logs import configure_logs
-from eventsink.runtime.process import run
+from eventsink.runtime.process import Process, run_command
 from eventsink.runtime.settings import load_settings
 from eventsink.sinks.sink import CompiledFrom, Sink, Tenancy
 from eventsink.sinks.target import Target
@@ -50,16 +49,13 @@ def sink(number: int, address: str) -> Sink:
 
 async def serve(settings: RouterSettings, addresses: Sequence[str], stop: asyncio.Event) -> None:
     """Run the router with a directory that is filled here."""
-    router = Router(settings)
-    router.directory.set_tenancy(Tenancy(owners={"acme": "acme"}))
-
-    async def fill() -> None:
+    async with Process("router", settings.monitor, stop) as process:
+        router = await Router.open(settings, process)
+        router.directory.set_tenancy(Tenancy(owners={"acme": "acme"}))
         for number, address in enumerate(addresses):
             router.directory.put(sink(number, address))
         router.directory.mark_loaded()
-        await asyncio.Event().wait()
-
-    await router.run(stop, lambda: {"fill": fill()})
+        await process.until_stopped()
 
 
 @contextmanager
@@ -85,6 +81,11 @@ def start_router(
 
 
 if __name__ == "__main__":
-    loaded = load_settings(RouterSettings, part="router", path=Path(sys.argv[1]))
-    configure_logs(loaded.log)
-    sys.exit(run(lambda stop: serve(loaded, sys.argv[2:], stop)))
+    config, *addresses = sys.argv[1:]
+    sys.exit(
+        run_command(
+            "router",
+            lambda: load_settings(RouterSettings, part="router", path=Path(config)),
+            lambda settings, stop: serve(settings, addresses, stop),
+        )
+    )

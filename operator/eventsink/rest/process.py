@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import click
 from prometheus_client import CollectorRegistry
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 
 from eventsink.kube.api import NAMESPACES, SECRETS, Api, Collection, Key, Object
 from eventsink.kube.http import connect
@@ -30,21 +26,14 @@ from eventsink.rest.config import FacadeSettings, RestSettings
 from eventsink.rest.http.app import RestServer
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.rest.pages.slack_install import SlackInstall
-from eventsink.runtime.logs import configure_logs, get_logger
-from eventsink.runtime.monitor import Monitor
-from eventsink.runtime.process import ExitStatus, Stop, run, stop_or_failure
-from eventsink.runtime.settings import ConfigurationError, load_settings
+from eventsink.runtime.logs import get_logger
+from eventsink.runtime.process import Process, listen, run_command
+from eventsink.runtime.settings import load_settings
 
 
 def main(config: Path | None) -> int:
     """Run the REST API until a signal stops it; returns the exit status."""
-    try:
-        settings = load_settings(RestSettings, part="rest", path=config)
-    except ConfigurationError as error:
-        click.echo(f"eventsink rest: {error}", err=True)
-        return ExitStatus.USAGE
-    configure_logs(settings.log)
-    return run(lambda stop: serve(settings, stop))
+    return run_command("rest", lambda: load_settings(RestSettings, part="rest", path=config), serve)
 
 
 async def serve(settings: RestSettings, stop: asyncio.Event) -> None:
@@ -52,17 +41,35 @@ async def serve(settings: RestSettings, stop: asyncio.Event) -> None:
 
     Raises
     ------
+    ConfigurationError
+        A setting cannot be used.
     Stop
         It cannot start, or a part of it failed.
     """
-    try:
+    async with Process("rest", settings.monitor, stop) as process:
         api = await connect(settings.kubernetes, "rest")
-    except ConfigurationError as error:
-        raise Stop(ExitStatus.USAGE, str(error)) from None
-    try:
-        await _Cluster(settings, api).run(stop)
-    finally:
-        await api.close()
+        process.on_close(api.close)
+        session = aiohttp.ClientSession(trust_env=False)
+        process.on_close(session.close)
+        keys = _Keys()
+        reflectors: list[Reflector] = []
+        missing = partial(_missing, reflectors)
+        rest = RestApi(
+            settings,
+            api,
+            process.registry,
+            records=lambda: keys.records,
+            unavailable=missing,
+            tester=RouterTester(settings.router, session) if settings.router.url else None,
+            reviews=KubernetesReviews(api, settings.kubernetes_tokens) if settings.kubernetes_tokens.enabled else None,
+        )
+        reflectors += _reflectors(settings, api, rest.catalog, keys)
+        process.readiness["synced"] = missing
+        process.on_stop(rest.server.stop)
+        for one in reflectors:
+            process.start("watch", one.run())
+        await rest.start()
+        await process.until_stopped()
 
 
 class RestApi:
@@ -101,21 +108,18 @@ class RestApi:
 
     def _caller(self, name: str) -> Caller | None:
         """The caller with the key of that name, if there is still such a key."""
-        record: KeyRecord | None = self._records().get(name.removeprefix("key "))
+        record = self._records().get(name.removeprefix("key "))
         return KeyCaller(record) if record is not None else None
 
-    async def start(self, setting: str = "address") -> int:
-        """Listen; returns the port. `setting` names the address in the configuration.
+    async def start(self, setting: str = "address") -> None:
+        """Listen; `setting` names the address in the configuration.
 
         Raises
         ------
         Stop
             The address cannot be bound.
         """
-        try:
-            return await self.server.start()
-        except OSError as error:
-            raise Stop(ExitStatus.USAGE, f"{setting}: cannot listen there: {error.strerror or error}") from None
+        await listen(setting, self.server.start())
 
 
 class _Keys:
@@ -133,73 +137,20 @@ class _Keys:
         get_logger().warning("the Secret of API keys is gone: every key is rejected")
 
 
-class _Cluster:
-    """The REST API of a cluster."""
+def _reflectors(settings: RestSettings, api: Api, catalog: Catalog, keys: _Keys) -> list[Reflector]:
+    secret = Collection(SECRETS, settings.keys.namespace, field_selector=f"metadata.name={settings.keys.secret}")
+    return [
+        Reflector(api, "eventsinks", Collection(EVENTSINKS), catalog.sinks),
+        Reflector(api, "namespaces", Collection(NAMESPACES, metadata_only=True), catalog.namespaces),
+        Reflector(api, "keys", secret, keys),
+    ]
 
-    def __init__(self, settings: RestSettings, api: Api) -> None:
-        self._settings = settings
-        self._api = api
-        self._registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self._registry)
-        self._keys = _Keys()
-        self._stopping = False
-        self._reflectors: list[Reflector] = []
 
-    async def run(self, stop: asyncio.Event) -> None:
-        settings = self._settings
-        session = aiohttp.ClientSession(trust_env=False)
-        monitor = Monitor(
-            "rest", settings.monitor, self._registry, ready={"synced": lambda: "stopping" if self._stopping else self._missing()}
-        )
-        running: list[asyncio.Task[Any]] = []
-        rest: RestApi | None = None
-        try:
-            try:
-                rest = RestApi(
-                    settings,
-                    self._api,
-                    self._registry,
-                    records=lambda: self._keys.records,
-                    unavailable=self._missing,
-                    tester=RouterTester(settings.router, session) if settings.router.url else None,
-                    reviews=KubernetesReviews(self._api, settings.kubernetes_tokens)
-                    if settings.kubernetes_tokens.enabled
-                    else None,
-                )
-            except ConfigurationError as error:
-                raise Stop(ExitStatus.USAGE, str(error)) from None
-            self._reflectors = self._watches(rest.catalog)
-            try:
-                await monitor.start()
-            except OSError as error:
-                raise Stop(ExitStatus.USAGE, f"monitor.address: cannot listen there: {error.strerror or error}") from None
-            running = [asyncio.create_task(one.run(), name="watch") for one in self._reflectors]
-            await rest.start()
-            await stop_or_failure(stop, *running)
-        finally:
-            self._stopping = True
-            if rest is not None:
-                await rest.server.stop()
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            await session.close()
-            await monitor.stop()
-
-    def _watches(self, catalog: Catalog) -> list[Reflector]:
-        keys = self._settings.keys
-        secret = Collection(SECRETS, keys.namespace, field_selector=f"metadata.name={keys.secret}")
-        return [
-            Reflector(self._api, "eventsinks", Collection(EVENTSINKS), catalog.sinks),
-            Reflector(self._api, "namespaces", Collection(NAMESPACES, metadata_only=True), catalog.namespaces),
-            Reflector(self._api, "keys", secret, self._keys),
-        ]
-
-    def _missing(self) -> str | None:
-        for one in self._reflectors:
-            if not one.synced.is_set():
-                return "not everything has been read from the API server yet; try again"
-            if not one.connected:
-                return "the API server does not respond; try again"
-        return None
+def _missing(reflectors: Sequence[Reflector]) -> str | None:
+    """Why no request can be served at present; None: all is well."""
+    for one in reflectors:
+        if not one.synced.is_set():
+            return "not everything has been read from the API server yet; try again"
+        if not one.connected:
+            return "the API server does not respond; try again"
+    return None

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import click
-from prometheus_client import CollectorRegistry
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 
 from eventsink.destinations.senders import open_sender
 from eventsink.destinations.settings import declared, sections_of
@@ -20,7 +13,8 @@ from eventsink.kube.http import connect
 from eventsink.router.admin.server import Admin
 from eventsink.router.config import RouterSettings
 from eventsink.router.directory import SinkChange, SinkDirectory
-from eventsink.router.dispatch.dispatcher import Dispatcher
+from eventsink.router.dispatch.dispatcher import Dispatcher, OpenSender
+from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.intake.requests import Intake, IntakeMetrics
 from eventsink.router.intake.server import IntakeServer
@@ -31,163 +25,152 @@ from eventsink.router.planning.notification_log import NotificationLog
 from eventsink.router.queue.protocol import Queue, QueueUnavailable
 from eventsink.router.queue.sqlite import SqliteQueue
 from eventsink.router.reports import StatusReporter
-from eventsink.router.sources import open_sources
+from eventsink.router.sources import PostingSource, open_sources
 from eventsink.router.watch import SinkWatch
-from eventsink.runtime.logs import configure_logs, get_logger
-from eventsink.runtime.monitor import Monitor
-from eventsink.runtime.process import ExitStatus, Stop, run, stop_or_failure
+from eventsink.runtime.logs import get_logger
+from eventsink.runtime.process import ExitStatus, Process, Stop, listen, run_command
 from eventsink.runtime.settings import ConfigurationError, load_settings
 from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.http1 import Http1Transport
 from eventsink.sinks.sender import MAX_SEND_SECONDS, SenderContext
+from eventsink.sinks.sink import Sink
 
 PRUNE_SECONDS = 60.0
 
 
 def main(config: Path | None) -> int:
-    """Run the router until it is told to stop; returns the exit status."""
-    try:
-        settings = load_settings(RouterSettings, part="router", path=config)
-        if not settings.sources:
-            raise ConfigurationError(f"{config or 'the configuration'}: sources: name at least one source of alerts")
-    except ConfigurationError as error:
-        click.echo(f"eventsink router: {error}", err=True)
-        return ExitStatus.USAGE
-    configure_logs(settings.log)
-    return run(lambda stop: serve(settings, stop))
+    """Run the router until it is to stop; returns the exit status."""
+    return run_command("router", lambda: _settings(config), serve)
+
+
+def _settings(config: Path | None) -> RouterSettings:
+    settings = load_settings(RouterSettings, part="router", path=config)
+    if not settings.sources:
+        raise ConfigurationError(f"{config or 'the configuration'}: sources: name at least one source of alerts")
+    return settings
 
 
 async def serve(settings: RouterSettings, stop: asyncio.Event) -> None:
     """The router in a cluster: sinks come from compiled Secrets, statuses go to EventSinks."""
-    try:
+    async with Process("router", settings.monitor, stop) as process:
         api = await connect(settings.kubernetes, "router")
-    except ConfigurationError as error:
-        raise Stop(ExitStatus.USAGE, str(error)) from None
-    try:
-        router = Router(settings)
+        process.on_close(api.close)
+        router = await Router.open(settings, process)
         watch = SinkWatch(api, settings.sinks_namespace, router.directory)
-        router.readiness["sinks"] = watch.missing
-        await router.run(stop, lambda: _cluster_tasks(api, router, watch))
-    finally:
-        await api.close()
-
-
-def _cluster_tasks(api: Api, router: Router, watch: SinkWatch) -> dict[str, Coroutine[Any, Any, None]]:
-    reporter = StatusReporter(api, router.directory, router.dispatcher.health)
-    router.on_health = reporter.changed
-    return {"sinks": watch.run(), "reports": reporter.run()}
+        process.readiness["sinks"] = watch.missing
+        process.start("sinks", watch.run())
+        router.report_to(api)
+        await process.until_stopped()
 
 
 class Router:
-    """The router without Kubernetes: somebody else fills its `directory`.
+    """The router without its source of sinks: somebody else fills `directory`. Made with `open`; it ends with its process."""
 
-    `readiness` holds named checks beside the router's own; `on_health` is called with each sink whose delivery changed.
-    """
-
-    def __init__(self, settings: RouterSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: RouterSettings, process: Process, queue: SqliteQueue, senders: OpenSender) -> None:
+        self._settings = settings
+        self._process = process
+        self._queue = queue
+        self._ready = False
+        self._loaded = asyncio.Event()
         self.directory = SinkDirectory()
-        self.readiness: dict[str, Any] = {}
-        self.on_health: Any = lambda _sink, _health: None
-        self.registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self.registry)
-        self.dispatcher: Dispatcher
-        self.tests: SinkTests
-        self._ready = "starting"
-
-    async def run(self, stop: asyncio.Event, tasks: Any) -> None:
-        """Run until `stop` is set, then put everything away; `tasks` gives what else is to run, by name, once the parts exist.
-
-        Raises
-        ------
-        Stop
-            A part cannot start, or ended.
-        """
-        settings = self.settings
-        monitor = Monitor(
-            "router", settings.monitor, self.registry, ready={"router": lambda: self._ready or None, **self.readiness}
-        )
-        await _listening("monitor.address", monitor.start())
-        try:
-            sources = open_sources(settings.sources)
-            queue = await SqliteQueue.open(settings.queue)
-        except ConfigurationError as error:
-            raise Stop(ExitStatus.USAGE, str(error)) from None
-        except QueueUnavailable as error:
-            raise Stop(ExitStatus.FAILED, str(error)) from None
-
-        log = NotificationLog(queue, settings.state)
-        get_logger().info("the queue is open", notified=await log.load(), waiting=queue.depth().waiting)
-        index = SinkIndex()
-        self.directory.subscribe(index.change)
-        guard = EgressGuard(settings.egress)
-        transport = Http1Transport(settings.transport, guard)
-        session = guarded_session(guard, timeout=MAX_SEND_SECONDS)
-        context = SenderContext(transport, session, sections_of(settings, declared("ROUTER_SETTINGS")))
-        self.dispatcher = dispatcher = Dispatcher(
+        self.directory.when_loaded(self._loaded.set)
+        self._log = NotificationLog(queue, settings.state)
+        self._index = SinkIndex()
+        self.directory.subscribe(self._index.change)
+        self._health_listeners: list[Callable[[Sink, SinkHealth], None]] = []
+        self.dispatcher = Dispatcher(
             settings.dispatch,
             queue,
             self.directory,
-            lambda sink: open_sender(sink, context),
-            DispatchMetrics(self.registry),
-            health_changed=lambda sink, health: self.on_health(sink, health),
-            on_gone=log.forget_sink,
+            senders,
+            DispatchMetrics(process.registry),
+            health_changed=self._health_changed,
+            on_gone=self._log.forget_sink,
         )
-        self.directory.subscribe(_forgetful(log))
-        acceptor = Acceptor(self.directory, index, log, queue, settings.state)
-        intake = Intake(
-            sources, acceptor.accept_bytes, IntakeMetrics(self.registry), max_under_way=settings.intake.max_requests_under_way
-        )
-        server = IntakeServer(settings.intake, intake)
-        self.tests = SinkTests(queue, dispatcher)
-        admin = Admin(settings.admin, queue, self.directory, dispatcher.health, self.tests)
-        GaugeReader(self.registry, lambda: _gauges(queue, dispatcher, log, self.directory))
+        self.directory.subscribe(self._forget)
+        self.tests = SinkTests(queue, self.dispatcher)
 
-        loaded = asyncio.Event()
-        self.directory.when_loaded(loaded.set)
-        running: list[asyncio.Task[Any]] = []
+    @classmethod
+    async def open(cls, settings: RouterSettings, process: Process) -> Router:
+        """A router that listens, and dispatches as soon as its directory is loaded; until then its intake answers 503.
+
+        Raises
+        ------
+        ConfigurationError
+            A setting cannot be used.
+        Stop
+            A part cannot start.
+        """
+        sources = open_sources(settings.sources)
+        senders = _open_senders(settings, process)
         try:
-            await _listening("intake.address", server.start())
-            await _listening("admin.address", admin.start())
+            queue = await SqliteQueue.open(settings.queue)
+        except QueueUnavailable as error:
+            raise Stop(ExitStatus.FAILED, str(error)) from None
+        process.on_close(queue.close)
+        router = cls(settings, process, queue, senders)
+        await router._start(sources)
+        return router
 
-            async def load() -> None:
-                await loaded.wait()
-                await dispatcher.load()
-                self._ready = ""
-                await asyncio.Event().wait()
+    def report_to(self, api: Api) -> None:
+        """Write to the status of EventSinks how their delivery goes."""
+        reporter = StatusReporter(api, self.directory, self.dispatcher.health)
+        self._health_listeners.append(reporter.changed)
+        self._process.start("reports", reporter.run())
 
-            work = {"load": load(), "expiry": dispatcher.watch_expiry(), "prune": _prune(log), **tasks()}
-            running = [asyncio.create_task(one, name=name) for name, one in work.items()]
-            await stop_or_failure(stop, *running)
-        finally:
-            self._ready = "stopping"
-            if stop.is_set():
-                await asyncio.sleep(settings.shutdown.unready)
-            server.stop_accepting()
-            if not await intake.until_idle(settings.shutdown.grace):
-                get_logger().warning("requests were still being accepted at the end of the grace period")
-            await dispatcher.stop(settings.shutdown.grace)
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            await server.close()
-            await admin.stop()
-            await queue.close()
-            await transport.close()
-            await session.close()
-            await monitor.stop()
+    async def _start(self, sources: Mapping[str, PostingSource]) -> None:
+        get_logger().info("the queue is open", notified=await self._log.load(), waiting=self._queue.depth().waiting)
+        GaugeReader(self._process.registry, lambda: _gauges(self._queue, self.dispatcher, self._log, self.directory))
+        self._process.readiness["router"] = lambda: None if self._ready else "starting"
+        acceptor = Acceptor(self.directory, self._index, self._log, self._queue, self._settings.state)
+        metrics = IntakeMetrics(self._process.registry)
+        intake = Intake(sources, acceptor.accept_bytes, metrics, max_under_way=self._settings.intake.max_requests_under_way)
+        server = IntakeServer(self._settings.intake, intake)
+        admin = Admin(self._settings.admin, self._queue, self.directory, self.dispatcher.health, self.tests)
+        self._process.on_close(admin.stop)
+        self._process.on_close(server.close)
+        self._process.on_stop(lambda: self._drain(server, intake))
+        await listen("intake.address", server.start())
+        await listen("admin.address", admin.start())
+        self._process.start("load", self._load())
+        self._process.start("expiry", self.dispatcher.watch_expiry())
+        self._process.start("prune", _prune(self._log))
 
+    async def _load(self) -> None:
+        await self._loaded.wait()
+        await self.dispatcher.load()
+        self._ready = True
+        await asyncio.Event().wait()
 
-def _forgetful(log: NotificationLog) -> Any:
-    """A listener that drops at once what a deleted sink was notified of: one that is re-created inherits nothing."""
+    async def _drain(self, server: IntakeServer, intake: Intake) -> None:
+        """Take no more, and let what is under way finish."""
+        shutdown = self._settings.shutdown
+        if self._process.stop.is_set():
+            await asyncio.sleep(shutdown.unready)
+        server.stop_accepting()
+        if not await intake.until_idle(shutdown.grace):
+            get_logger().warning("requests were still being accepted at the end of the grace period")
+        await self.dispatcher.stop(shutdown.grace)
 
-    def changed(change: SinkChange) -> None:
+    def _health_changed(self, sink: Sink, health: SinkHealth) -> None:
+        for listener in self._health_listeners:
+            listener(sink, health)
+
+    def _forget(self, change: SinkChange) -> None:
+        """Drop at once what a deleted sink was notified of: one that is re-created inherits nothing."""
         if change.after is None and change.before is not None:
-            log.forget_sink(change.before.uid)
+            self._log.forget_sink(change.before.uid)
 
-    return changed
+
+def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
+    guard = EgressGuard(settings.egress)
+    session = guarded_session(guard, timeout=MAX_SEND_SECONDS)
+    process.on_close(session.close)
+    transport = Http1Transport(settings.transport, guard)
+    process.on_close(transport.close)
+    context = SenderContext(transport, session, sections_of(settings, declared("ROUTER_SETTINGS")))
+    return lambda sink: open_sender(sink, context)
 
 
 async def _prune(log: NotificationLog) -> None:
@@ -197,15 +180,6 @@ async def _prune(log: NotificationLog) -> None:
             await log.prune()
         except QueueUnavailable as error:
             get_logger().warning("old entries of the notification log could not be dropped", reason=str(error))
-
-
-async def _listening(setting: str, start: Coroutine[Any, Any, Any]) -> None:
-    try:
-        await start
-    except ConfigurationError as error:
-        raise Stop(ExitStatus.USAGE, str(error)) from None
-    except OSError as error:
-        raise Stop(ExitStatus.USAGE, f"{setting}: cannot listen there: {error.strerror or error}") from None
 
 
 def _gauges(

@@ -8,7 +8,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from eventsink.runtime.address import Address, bound_port
+from eventsink.runtime.address import Address, bound_port, split_address
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import Settings
 
@@ -17,7 +17,7 @@ Check = Callable[[], str | None]
 
 
 class MonitorSettings(Settings):
-    """Where health and metrics are served; they need no token and tell no tenant's content."""
+    """Where health and metrics are served; they need no token and show nothing of a tenant."""
 
     address: Address = "127.0.0.1:9090"
     """`host:port`; port 0 takes a free one. In manifests/: 0.0.0.0:9090."""
@@ -29,11 +29,11 @@ class Monitor:
     Parameters
     ----------
     part
-        `operator`, `router` ...: named in the log line that tells the port.
+        `operator`, `router` ...: named in the log line with the port.
     registry
         The metrics of the process.
-    alive, ready
-        Named checks; a failing one answers 503 and is named in the body.
+    ready
+        Named checks, looked at in each request; a failing one means 503 and is named in the body.
     """
 
     def __init__(
@@ -42,14 +42,12 @@ class Monitor:
         settings: MonitorSettings,
         registry: CollectorRegistry,
         *,
-        alive: Mapping[str, Check] | None = None,
         ready: Mapping[str, Check] | None = None,
     ) -> None:
         self._part = part
         self._settings = settings
         self._registry = registry
-        self._alive = dict(alive or {})
-        self._ready = dict(ready or {})
+        self._ready = ready if ready is not None else {}
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> int:
@@ -66,8 +64,7 @@ class Monitor:
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
-        host, port = self._settings.address.rsplit(":", 1)
-        site = web.TCPSite(self._runner, host.strip("[]"), int(port))
+        site = web.TCPSite(self._runner, *split_address(self._settings.address))
         await site.start()
         actual = bound_port(site)
         get_logger().info("listening", part="monitor", process=self._part, port=actual)
@@ -79,16 +76,16 @@ class Monitor:
             await self._runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return _answer(self._alive)
+        return _response({})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return _answer(self._ready)
+        return _response(self._ready)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _answer(checks: Mapping[str, Check]) -> web.Response:
+def _response(checks: Mapping[str, Check]) -> web.Response:
     results = {name: check() for name, check in checks.items()}
     failing = {name: why for name, why in results.items() if why is not None}
     return web.json_response({"ok": not failing, "failing": failing}, status=503 if failing else 200)

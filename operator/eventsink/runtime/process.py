@@ -1,4 +1,4 @@
-"""The life of a process: event loop, signals, exit status."""
+"""The life of a process: settings, event loop, signals, its parts and tasks, the order in which they end, exit status."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
 from enum import IntEnum
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
 
+import click
 import uvloop
+from prometheus_client import CollectorRegistry
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
 
-from eventsink.runtime.logs import get_logger
+from eventsink.runtime.logs import LogSettings, configure_logs, get_logger
+from eventsink.runtime.monitor import Check, Monitor, MonitorSettings
+from eventsink.runtime.settings import ConfigurationError
 
 GC_YOUNG_OBJECTS = 20_000
 """Python's own is 700."""
@@ -37,6 +47,37 @@ class Stop(Exception):
         self.reason = reason
 
 
+class LoggingSettings(Protocol):
+    """Settings that say how the process logs."""
+
+    @property
+    def log(self) -> LogSettings: ...
+
+
+S = TypeVar("S", bound=LoggingSettings)
+
+
+def run_command(name: str, load: Callable[[], S], serve: Callable[[S, asyncio.Event], Awaitable[None]]) -> int:
+    """Read the settings, configure the logs and run `serve` until it ends; returns the exit status.
+
+    Parameters
+    ----------
+    name
+        Of the command: what it says about wrong settings begins with `eventsink <name>: `.
+    load
+        Reads the settings, or raises `ConfigurationError`.
+    serve
+        See `run`.
+    """
+    try:
+        settings = load()
+    except ConfigurationError as error:
+        click.echo(f"eventsink {name}: {error}", err=True)
+        return ExitStatus.USAGE
+    configure_logs(settings.log)
+    return run(lambda stop: serve(settings, stop))
+
+
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Run `main` until it returns, under uvloop.
 
@@ -46,7 +87,8 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     Returns
     -------
     int
-        The exit status: DONE, that of a raised `Stop`, or FAILED after any other exception, which is logged.
+        The exit status: DONE, that of a raised `Stop`, USAGE after a `ConfigurationError`, or FAILED after any other exception,
+        which is logged.
     """
 
     async def supervised() -> int:
@@ -67,6 +109,9 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         except Stop as reason:
             get_logger().error("stopped", reason=reason.reason, status=int(reason.status))
             return int(reason.status)
+        except ConfigurationError as error:
+            get_logger().error("stopped", reason=str(error), status=int(ExitStatus.USAGE))
+            return int(ExitStatus.USAGE)
         except Exception:
             get_logger().exception("failed")
             return int(ExitStatus.FAILED)
@@ -79,19 +124,120 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         return runner.run(supervised())
 
 
-async def stop_or_failure(stop: asyncio.Event, *tasks: asyncio.Task[object]) -> None:
-    """Wait until `stop` is set, or raise what ended one of `tasks`, none of which ends by itself while all is well.
+class Process:
+    """What every process has: metrics, a monitor, readiness, named tasks, and one order in which everything ends.
+
+    Use it as a context manager; the monitor listens inside, and the process is not ready before `until_stopped`. At the end, whatever
+    its reason: readiness fails, then what was given to `on_stop` runs while the tasks still work, then all tasks are cancelled, then
+    what was given to `on_close` runs, the last first, and at last the monitor stops. An error in one step keeps no other from running.
+
+    Parameters
+    ----------
+    part
+        `operator`, `router` ...
+    monitor
+        Where health and metrics are served.
+    stop
+        Is set when the process is to end.
 
     Raises
     ------
     Stop
-        A task ended without an exception: nobody does its work any more.
+        On entering: the monitor's address cannot be bound.
     """
-    stopping = asyncio.ensure_future(stop.wait())
+
+    def __init__(self, part: str, monitor: MonitorSettings, stop: asyncio.Event) -> None:
+        self.stop = stop
+        self.registry = CollectorRegistry()
+        """The metrics of the process."""
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.readiness: dict[str, Check] = {"process": lambda: self._state}
+        """Named checks, which may be added at any time; the process gets work when none says what is missing."""
+        self._state: str | None = "starting"
+        self._monitor = Monitor(part, monitor, self.registry, ready=self.readiness)
+        self._tasks: list[asyncio.Task[object]] = []
+        self._drains = AsyncExitStack()
+        self._closes = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self.on_close(self._monitor.stop)
+        try:
+            await listen("monitor.address", self._monitor.start())
+        except Stop:
+            await self._closes.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._state = "stopping"
+        self._closes.push_async_callback(self._end_tasks)
+        self._closes.push_async_callback(self._drains.aclose)
+        await self._closes.aclose()
+
+    def on_stop(self, drain: Callable[[], Awaitable[object]]) -> None:
+        """Have `drain` called first at the end, while the tasks still run: for what finishes work that is under way."""
+        self._drains.push_async_callback(drain)
+
+    def on_close(self, close: Callable[[], Awaitable[object]]) -> None:
+        """Have `close` called after the tasks have ended, before what was given here earlier."""
+        self._closes.push_async_callback(close)
+
+    def start(self, name: str, work: Coroutine[object, object, object]) -> None:
+        """Run `work` as a task, which does not end by itself while all is well."""
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def until_stopped(self, done: Awaitable[object] | None = None) -> None:
+        """Wait until the process is to stop; raise what ended a task.
+
+        Parameters
+        ----------
+        done
+            A step of the start: the wait also ends when it is done. Without it the start is over, and the process may be ready.
+
+        Raises
+        ------
+        Stop
+            A task ended without an exception: nobody does its work any more.
+        """
+        if done is None:
+            self._state = None
+        awaited = [asyncio.ensure_future(one) for one in (self.stop.wait(), done) if one is not None]
+        try:
+            finished, _ = await asyncio.wait([*awaited, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in self._tasks:
+                if task in finished:
+                    task.result()
+                    raise Stop(ExitStatus.FAILED, f"the task {task.get_name()} ended unexpectedly")
+            for one in awaited:
+                if one in finished:
+                    one.result()
+        finally:
+            for one in awaited:
+                one.cancel()
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def listen(setting: str, start: Awaitable[object]) -> None:
+    """Have a server listen.
+
+    Parameters
+    ----------
+    setting
+        The name of the setting with its address.
+    start
+        Binds the address.
+
+    Raises
+    ------
+    Stop
+        The address cannot be bound.
+    """
     try:
-        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stopping}:
-            task.result()
-            raise Stop(ExitStatus.FAILED, f"the task {task.get_name()} ended unexpectedly")
-    finally:
-        stopping.cancel()
+        await start
+    except OSError as error:
+        raise Stop(ExitStatus.USAGE, f"{setting}: cannot listen there: {error.strerror or error}") from None

@@ -7,19 +7,19 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import click
+from prometheus_client import CollectorRegistry
 
+from eventsink.router.directory import SinkDirectory
 from eventsink.router.process import Router
-from eventsink.router.reports import StatusReporter
 from eventsink.router.sources import NamespaceOwner, PostingSourceSettings, TenantRule
 from eventsink.runtime.files import write_private
-from eventsink.runtime.logs import Repeated, configure_logs, get_logger
-from eventsink.runtime.process import ExitStatus, Stop, run
+from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.process import ExitStatus, Process, Stop, run_command
 from eventsink.runtime.settings import ConfigurationError, load_settings
 from eventsink.runtime.times import format_time
 from eventsink.standalone.config import StandaloneSettings
@@ -37,23 +37,21 @@ ACCEPTED = "accepted.json"
 
 
 def main(folder: Path, data: Path, config: Path | None) -> int:
-    """Run until told to stop; returns the exit status."""
-    try:
-        settings = load_settings(StandaloneSettings, part="standalone", path=config)
-        if "path" in settings.queue.model_fields_set:
-            raise ConfigurationError(
-                f"{config or 'the configuration'}: queue.path: remove it; the queue lies in the folder of --data"
-            )
-        if not folder.is_dir():
-            raise ConfigurationError(f"{folder}: there is no such folder; make it, and put EventSink documents into it")
-        if data.resolve().is_relative_to(folder.resolve()):
-            raise ConfigurationError(f"--data {data}: lies in the folder of documents; choose one outside of it")
-        settings = _with_defaults(settings, data)
-    except ConfigurationError as error:
-        click.echo(f"eventsink run: {error}", err=True)
-        return ExitStatus.USAGE
-    configure_logs(settings.log)
-    return run(lambda stop: serve(settings, folder, data, stop))
+    """Run until it is to stop; returns the exit status."""
+    return run_command("run", lambda: _settings(folder, data, config), lambda settings, stop: serve(settings, folder, data, stop))
+
+
+def _settings(folder: Path, data: Path, config: Path | None) -> StandaloneSettings:
+    settings = load_settings(StandaloneSettings, part="standalone", path=config)
+    if "path" in settings.queue.model_fields_set:
+        raise ConfigurationError(
+            f"{config or 'the configuration'}: queue.path: remove it; the queue lies in the folder of --data"
+        )
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder}: there is no such folder; make it, and put EventSink documents into it")
+    if data.resolve().is_relative_to(folder.resolve()):
+        raise ConfigurationError(f"--data {data}: lies in the folder of documents; choose one outside of it")
+    return _with_defaults(settings, data)
 
 
 def _with_defaults(settings: StandaloneSettings, data: Path) -> StandaloneSettings:
@@ -111,21 +109,20 @@ async def serve(settings: StandaloneSettings, folder: Path, data: Path, stop: as
             make_first_key(data)
         except OSError as error:
             raise Stop(ExitStatus.FAILED, f"{data}: the data folder cannot be written: {error.strerror}") from None
-        router = Router(settings.router())
-        following = Following(settings, folder, data, router)
-        rest = LocalRest(settings.rest, data / KEYS, following.sinks, router, away=following.missing)
-
-        def tasks() -> dict[str, Coroutine[Any, Any, None]]:
-            reporter = StatusReporter(following.sinks.objects, router.directory, router.dispatcher.health)
-            router.on_health = reporter.changed
-            return {"sinks": following.sinks.run(), "folder": following.run(), "reports": reporter.run(), "rest": rest.run()}
-
-        router.readiness["sinks"] = following.missing
-        for source in settings.sources:
-            get_logger().info(
-                "alerts are taken", path=f"/v1/alerts/{source.name}", token_files=[str(one) for one in source.token_files]
-            )
-        await router.run(stop, tasks)
+        async with Process("router", settings.monitor, stop) as process:
+            router = await Router.open(settings.router(), process)
+            following = Following(settings, folder, data, router.directory, process.registry)
+            process.readiness["sinks"] = following.missing
+            rest = LocalRest(settings.rest, data / KEYS, following.sinks, router, process.registry, away=following.missing)
+            for source in settings.sources:
+                get_logger().info(
+                    "alerts are taken", path=f"/v1/alerts/{source.name}", token_files=[str(one) for one in source.token_files]
+                )
+            process.start("sinks", following.sinks.run())
+            process.start("folder", following.run())
+            process.start("rest", rest.run())
+            router.report_to(following.sinks.objects)
+            await process.until_stopped()
     finally:
         os.close(lock)
 
@@ -155,13 +152,15 @@ def lock_folder(data: Path) -> int:
 class Following:
     """Follows the folder, and hands on what counts."""
 
-    def __init__(self, settings: StandaloneSettings, folder: Path, data: Path, router: Router) -> None:
+    def __init__(
+        self, settings: StandaloneSettings, folder: Path, data: Path, directory: SinkDirectory, registry: CollectorRegistry
+    ) -> None:
         self._poll = settings.folder.poll
         self._folder = folder
         self._data = data
-        self._directory = router.directory
+        self._directory = directory
         made = MadeSinks(data / "made")
-        self.sinks = DocumentSinks(settings.operator(), data / "objects", made, router.directory, router.registry)
+        self.sinks = DocumentSinks(settings.operator(), data / "objects", made, directory, registry)
         self._inventory = Inventory()
         self._generations: Generations = {}
         self._tree = Tree()

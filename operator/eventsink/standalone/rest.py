@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from eventsink.rest.access.key_store import KeyStoreError, records_in
 from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.config import FacadeSettings
@@ -41,12 +43,20 @@ class LocalRest:
     """
 
     def __init__(
-        self, settings: FacadeSettings, keys: Path, sinks: DocumentSinks, router: Router, *, away: Callable[[], str | None]
+        self,
+        settings: FacadeSettings,
+        keys: Path,
+        sinks: DocumentSinks,
+        router: Router,
+        registry: CollectorRegistry,
+        *,
+        away: Callable[[], str | None],
     ) -> None:
         self._settings = settings
         self._keys = keys
         self._sinks = sinks
         self._router = router
+        self._registry = registry
         self._away = away
 
     async def run(self) -> None:
@@ -61,7 +71,7 @@ class LocalRest:
             api = RestApi(
                 self._settings,
                 self._sinks.objects,
-                self._router.registry,
+                self._registry,
                 records=FileKeys(self._keys).records,
                 unavailable=self._away,
                 tester=RouterInProcess(self._router),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -14,6 +15,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from eventsink.runtime.logs import Repeated
 from eventsink.runtime.monitor import Monitor, MonitorSettings
+from eventsink.runtime.process import ExitStatus, Process, Stop, listen
+from eventsink.runtime.settings import ConfigurationError
+from tests.support.ports import free_port
 
 DEADLINE_SECONDS = 60
 
@@ -61,6 +65,12 @@ def test_a_reason_to_stop_is_the_exit_status() -> None:
     assert lines[-1]["reason"] == "apply the CRD"
 
 
+def test_an_unusable_setting_is_status_2_with_its_sentence() -> None:
+    status, lines = finish(start("async def main(stop):\n    raise ConfigurationError('token: cannot be read')"))
+    assert status == 2
+    assert lines[-1]["reason"] == "token: cannot be read"
+
+
 def test_an_unexpected_exception_is_a_failure_with_its_traceback() -> None:
     status, lines = finish(start("async def main(stop):\n    raise KeyError('lost')"))
     assert status == 1
@@ -70,7 +80,10 @@ def test_an_unexpected_exception_is_a_failure_with_its_traceback() -> None:
 def test_a_task_that_ends_takes_the_process_with_it() -> None:
     body = """
         async def short(): pass
-        async def main(stop): await stop_or_failure(stop, asyncio.create_task(short(), name='short'))
+        async def main(stop):
+            async with Process("example", MonitorSettings(address="127.0.0.1:0"), stop) as process:
+                process.start("short", short())
+                await process.until_stopped()
     """
     status, lines = finish(start(body))
     assert status == 1
@@ -130,3 +143,119 @@ async def test_readiness_names_what_is_missing_and_metrics_are_served(missing: d
                 assert "eventsink_example_total 1.0" in await answer.text()
     finally:
         await monitor.stop()
+
+
+class Ending:
+    """A process whose parts write down when they end."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.address = f"127.0.0.1:{free_port()}"
+        self.process = Process("example", MonitorSettings(address=self.address), self.stop)
+        self.ended: list[str] = []
+
+    async def work(self, name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.append(name)
+
+    async def end(self, name: str, error: Exception | None = None) -> None:
+        self.ended.append(name)
+        if error is not None:
+            raise error
+
+
+async def test_what_is_under_way_ends_first_then_tasks_then_parts_from_the_last_to_the_first() -> None:
+    ending = Ending()
+    async with ending.process as process:
+        process.on_close(lambda: ending.end("first part"))
+        process.start("task", ending.work("task"))
+        process.on_stop(lambda: ending.end("under way"))
+        process.on_close(lambda: ending.end("last part"))
+        process.start("other task", ending.work("other task"))
+        asyncio.get_running_loop().call_soon(ending.stop.set)
+        await process.until_stopped()
+    assert ending.ended == ["under way", "task", "other task", "last part", "first part"]
+
+
+async def test_an_error_in_one_part_leaves_no_other_open() -> None:
+    ending = Ending()
+
+    async def run() -> None:
+        async with ending.process as process:
+            process.on_close(lambda: ending.end("first part"))
+            process.on_close(lambda: ending.end("last part", KeyError("last part")))
+            process.start("task", ending.work("task"))
+            process.on_stop(lambda: ending.end("under way", KeyError("under way")))
+            ending.stop.set()
+            await process.until_stopped()
+
+    with pytest.raises(KeyError, match="last part"):
+        await run()
+    assert ending.ended == ["under way", "task", "last part", "first part"]
+
+
+async def test_a_step_of_the_start_ends_with_its_end_with_a_task_or_with_the_process() -> None:
+    ending = Ending()
+    async with ending.process as process:
+        process.start("task", ending.work("task"))
+        await process.until_stopped(asyncio.sleep(0))
+        with pytest.raises(KeyError, match="of the step"):
+            await process.until_stopped(ending.end("step", KeyError("of the step")))
+        process.start("broken", ending.end("broken", KeyError("of the task")))
+        with pytest.raises(KeyError, match="of the task"):
+            await process.until_stopped(ending.work("step"))
+    other = Ending()
+    async with other.process as process:
+        other.stop.set()
+        await process.until_stopped(other.work("step"))
+
+
+async def test_it_is_ready_between_its_start_and_its_end() -> None:
+    ending = Ending()
+
+    async def failing() -> dict[str, str]:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{ending.address}/readyz") as response:
+            found: dict[str, str] = (await response.json())["failing"]
+            return found
+
+    async def look(seen: list[dict[str, str]]) -> None:
+        seen.append(await failing())
+
+    before: list[dict[str, str]] = []
+    while_running: list[dict[str, str]] = []
+    at_the_end: list[dict[str, str]] = []
+
+    async def run_and_stop() -> None:
+        await look(while_running)
+        process.readiness["sinks"] = lambda: "not listed yet"
+        await look(while_running)
+        ending.stop.set()
+        await asyncio.Event().wait()
+
+    async with ending.process as process:
+        await process.until_stopped(look(before))
+        process.on_stop(lambda: look(at_the_end))
+        process.start("work", run_and_stop())
+        await process.until_stopped()
+    assert before == [{"process": "starting"}]
+    assert while_running == [{}, {"sinks": "not listed yet"}]
+    assert at_the_end == [{"process": "stopping", "sinks": "not listed yet"}]
+
+
+async def test_an_address_that_is_taken_is_status_2_and_names_the_setting() -> None:
+    ending = Ending()
+    async with ending.process:
+        with pytest.raises(Stop, match=r"monitor\.address: cannot listen there: ") as raised:
+            async with Process("other", MonitorSettings(address=ending.address), asyncio.Event()):
+                raise AssertionError
+    assert raised.value.status is ExitStatus.USAGE
+
+
+async def test_a_wrong_certificate_is_not_taken_for_a_wrong_address() -> None:
+    async def start() -> None:
+        raise ConfigurationError("the certificate cannot be used")
+
+    with pytest.raises(ConfigurationError, match="certificate"):
+        await listen("intake.address", start())

@@ -1,28 +1,28 @@
-"""A client of the REST facade, for programs in Python.
+"""A client of the REST API, for programs in Python.
 
     from eventsink.client import Client, Slack, Webhook
 
     with Client("https://sinks.example.com", key) as client:
-        made = client.create("acme", "Security alerts", Webhook(url="https://example.com/hook"))
+        created = client.create("acme", "Security alerts", Webhook(url="https://example.com/hook"))
         for sink in client.list("acme"):
             print(sink.id, sink.name, sink.ready, sink.reason)
-        client.update(made.id, name="Security alerts, all of them")
-        client.delete(made.id)
+        client.update(created.id, name="Security alerts, all of them")
+        client.delete(created.id)
 
-What the facade is away for, or asks to wait for, is tried again as long as that can do no harm (`Client`). What goes wrong is one of
+Requests that fail because the server is unavailable or asks to wait are retried where that is safe (`Client`). Errors are
 
-EventSinkError                    all of them
-  InvalidRequest                  400, 413, 415: the request; the sentence names the field
-  Unauthorized                    401: no key, or a wrong one
-  Forbidden                       403: the key may not touch this tenant
-  NotFound                        404: there is no such sink, as far as this key may know
-  Conflict                        409: somebody else changed it, or is in charge of it
-    PreconditionFailed            412: it is not as `if_match` says
-  RateLimited                     429, also after the last try
-  Unavailable                     502, 503, 504 or no answer, also after the last try
-  UnexpectedAnswer                anything else: is it the facade's address?
+EventSinkError                    base of all
+  InvalidRequest                  400, 413, 415: the request is invalid; the sentence names the field
+  Unauthorized                    401: missing or invalid key
+  Forbidden                       403: the key has no access to this tenant
+  NotFound                        404: no such sink, or not visible to this key
+  Conflict                        409: somebody else changed the sink, or something else manages it
+    PreconditionFailed            412: the sink does not match `if_match`
+  TooManyRequests                 429, after the last attempt
+  ServiceUnavailable              502, 503, 504 or no response, after the last attempt
+  UnexpectedResponse              anything else: is it the address of the REST API?
 
-with the server's sentence as text. No text and no representation holds the key or a credential that was sent.
+with the sentence of the server as text. No text and no representation contains the key or a credential that was sent.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from requests.auth import AuthBase
 SINKS = "/v1/event_sink"
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
-"""Between two tries; a facade that asks to wait for longer is not tried again."""
-MAX_ANSWER = 64 * 1024**2
+"""Between two attempts; where the server asks to wait longer, there is no other attempt."""
+MAX_RESPONSE = 64 * 1024**2
 _LOST = (None, 502, 503, 504)
-"""Statuses after which the request may have been carried out all the same: somebody on the way there lost the answer, or got none."""
+"""Statuses after which the request may have been carried out all the same: the response was lost on the way."""
 
 
 class EventSinkError(Exception):
@@ -57,47 +57,47 @@ class EventSinkError(Exception):
     def __init__(self, sentence: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(sentence)
         self.status = status
-        """Of the answer; None: there was none."""
+        """Of the response; None: there was none."""
         self.retry_after = retry_after
         """Seconds that the server asks to wait."""
-        self.after_lost_answer = False
-        """Whether a try before this one may have been carried out: its answer was lost."""
+        self.after_lost_response = False
+        """Whether an earlier attempt may have been carried out: its response was lost."""
 
 
 class InvalidRequest(EventSinkError):
-    """The request cannot be carried out as it stands."""
+    """The request is invalid."""
 
 
 class Unauthorized(EventSinkError):
-    """No key, or a wrong one."""
+    """The key is missing or invalid."""
 
 
 class Forbidden(EventSinkError):
-    """The key may not touch this tenant."""
+    """The key has no access to this tenant."""
 
 
 class NotFound(EventSinkError):
-    """There is no such sink, as far as this key may know."""
+    """There is no such sink, or it is not visible to this key."""
 
 
 class Conflict(EventSinkError):
-    """Somebody else changed the sink, or is in charge of it."""
+    """Somebody else changed the sink, or something else manages it."""
 
 
 class PreconditionFailed(Conflict):
-    """The sink is not as `if_match` says."""
+    """The sink does not match `if_match`."""
 
 
-class RateLimited(EventSinkError):
+class TooManyRequests(EventSinkError):
     """Too many requests."""
 
 
-class Unavailable(EventSinkError):
-    """The facade, or what it needs, does not answer."""
+class ServiceUnavailable(EventSinkError):
+    """The REST API, or something that it needs, does not respond."""
 
 
-class UnexpectedAnswer(EventSinkError):
-    """No answer of the facade."""
+class UnexpectedResponse(EventSinkError):
+    """Not a response of the REST API."""
 
 
 _ERRORS: Mapping[int, type[EventSinkError]] = {
@@ -109,15 +109,15 @@ _ERRORS: Mapping[int, type[EventSinkError]] = {
     412: PreconditionFailed,
     413: InvalidRequest,
     415: InvalidRequest,
-    429: RateLimited,
-    502: Unavailable,
-    503: Unavailable,
-    504: Unavailable,
+    429: TooManyRequests,
+    502: ServiceUnavailable,
+    503: ServiceUnavailable,
+    504: ServiceUnavailable,
 }
 
 
 class Unset:
-    """Nothing is said of a member: it stays as it is."""
+    """A field that is not sent: it stays as it is."""
 
     def __repr__(self) -> str:
         return "UNSET"
@@ -130,30 +130,30 @@ UNSET: Final = Unset()
 
 
 class _Request:
-    """Base of what is sent: members that are UNSET are left out."""
+    """Base of what is sent: fields that are UNSET are omitted."""
 
     def to_json(self) -> dict[str, Any]:
-        """As the API takes it."""
+        """The JSON object for the API."""
         given = {one.name: getattr(self, one.name) for one in fields(self) if not isinstance(getattr(self, one.name), Unset)}  # type: ignore[arg-type]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
 @dataclass(frozen=True)
 class Match(_Request):
-    """Which alerts are wanted; all that is set has to be fulfilled."""
+    """Which alerts to deliver; an alert must satisfy everything that is set."""
 
     min_severity: str | Unset | None = UNSET
     """informational, low, medium, high, critical or fatal."""
     sources: tuple[str, ...] | Unset | None = UNSET
     namespaces: tuple[str, ...] | Unset | None = UNSET
-    """Kubernetes namespaces; `*` stands for any characters."""
+    """Kubernetes namespaces; `*` matches any characters."""
     matchers: tuple[str, ...] | Unset | None = UNSET
     """Label matchers as in Alertmanager."""
 
 
 @dataclass(frozen=True)
 class Delivery(_Request):
-    """How the sink is told; durations are texts such as 4h."""
+    """How alerts are delivered; durations are texts such as 4h."""
 
     send_resolved: bool | Unset | None = UNSET
     repeat_interval: str | Unset | None = UNSET
@@ -162,18 +162,18 @@ class Delivery(_Request):
 
 @dataclass(frozen=True)
 class Webhook(_Request):
-    """An HTTP endpoint. Of a new one, exactly one of `url` and `secret_url` is given."""
+    """An HTTP endpoint. A new one needs exactly one of `url` and `secret_url`."""
 
     TYPE: ClassVar[str] = "Webhook"
 
     url: str | Unset = UNSET
     secret_url: str | Unset = field(default=UNSET, repr=False)
-    """The same, where the URL itself is a credential: kept in a Secret."""
+    """The same, if the URL itself is a credential: kept in a Secret."""
     headers: Mapping[str, str] | Unset | None = field(default=UNSET, repr=False)
-    """Name -> value. In an update they replace all that were there."""
+    """Name -> value. In an update they replace all existing ones."""
     signing_secret: str | Unset | None = field(default=UNSET, repr=False)
     generate_signing_secret: bool | Unset = UNSET
-    """Have one made: `EventSink.signing_secret` of the answer shows it, once."""
+    """Generate one: only `EventSink.signing_secret` of this response shows it."""
     format: str | Unset | None = UNSET
     """cloudevents or alertmanager."""
     batch: int | Unset | None = UNSET
@@ -190,7 +190,7 @@ class Webhook(_Request):
 
 @dataclass(frozen=True)
 class Slack(_Request):
-    """A Slack channel, and at most one credential. In an update, the channel alone."""
+    """A Slack channel, and at most one credential. In an update, only the channel."""
 
     TYPE: ClassVar[str] = "Slack"
 
@@ -203,7 +203,7 @@ class Slack(_Request):
 
 @dataclass(frozen=True)
 class Delivering:
-    """Whether messages arrive, as the router told it last."""
+    """Whether messages arrive, as the router last reported it."""
 
     status: str
     """True, False or Unknown."""
@@ -215,20 +215,20 @@ class Delivering:
 
 @dataclass(frozen=True)
 class EventSink:
-    """A sink, as the facade answered it. Members that this version does not know are in `raw`."""
+    """A sink, from a response. Fields that this version does not know are in `raw`."""
 
     id: str
     tenant_id: str
     name: str
     description: str
     type: str
-    """Slack or Webhook."""
+    """Such as Slack or Webhook."""
     configuration: Mapping[str, Any]
     """What the API shows below the type: url, channel, ..."""
     created_at: datetime
     updated_at: datetime
     ready: bool
-    """Whether it is in force as it is shown here."""
+    """Whether the configuration shown here is accepted and active."""
     reason: str
     """Why it is not ready; empty when it is."""
     suspend: bool
@@ -239,9 +239,9 @@ class EventSink:
     etag: str
     """For `if_match`; empty in listings."""
     signing_secret: str | None = field(repr=False)
-    """The one that was made, in the answer to what asked for it."""
+    """The one that was generated, in the response to the request for it."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
-    """The object as it was answered."""
+    """The JSON object of the response."""
 
     @classmethod
     def of(cls, value: Mapping[str, Any], *, etag: str = "", signing_secret: str | None = None) -> Self:
@@ -250,7 +250,7 @@ class EventSink:
         Raises
         ------
         KeyError, TypeError, ValueError
-            It is none.
+            It is not such an object.
         """
         delivering = value.get("delivering")
         return cls(
@@ -280,16 +280,16 @@ class Deleted:
 
     id: str
     tenant_id: str
-    """Empty: it was gone when the answer to the first try was lost."""
+    """Empty: the response to the first attempt was lost, and the sink was gone at the second."""
 
 
 @dataclass(frozen=True)
 class DeliveryTest:
-    """What became of a test alert."""
+    """The outcome of a test alert."""
 
     delivered: bool
     status: str
-    """Class of the receiver's HTTP status, such as 2xx; empty where it did not answer."""
+    """Class of the receiver's HTTP status, such as 2xx; empty if it did not respond."""
     reason: str
     message: str
     seconds: float
@@ -305,7 +305,7 @@ class InstallLink:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     value: Mapping[str, Any] = field(repr=False)
     headers: Mapping[str, str]
 
@@ -314,7 +314,7 @@ Result = TypeVar("Result")
 
 
 class _Bearer(AuthBase):
-    """Sends the key; as `auth`, so that no .netrc puts another credential in its place."""
+    """Sends the key; as `auth`, so that no .netrc replaces it by another credential."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -325,29 +325,29 @@ class _Bearer(AuthBase):
 
 
 class Client:
-    """Calls the facade; to be used by one thread at a time, and closed.
+    """Calls the REST API; to be used by one thread at a time, and closed.
 
-    429 is tried again, after as long as the server asks for, else after a wait that doubles. So are 502, 503, 504 and what got no
-    answer at all, where twice does what once does: `create` sends an Idempotency-Key for that, while a test alert, or an update with
-    a signing secret or `if_match`, is left to the caller.
+    429 is retried after the wait that the server asks for, else after one that doubles. So are 502, 503, 504 and a missing response,
+    for calls that may be repeated: `create` sends an Idempotency-Key for that, while a test alert, or an update with a signing secret
+    or `if_match`, is left to the caller.
 
     Parameters
     ----------
     server
         Address, such as https://sinks.example.com.
     key
-        API key, or the token of a ServiceAccount where the facade takes those.
+        API key, or the token of a ServiceAccount where the server accepts those.
     timeout
-        Seconds, for the connection and between two pieces of the answer. A create waits about 10 s for its verdict.
+        Seconds, for the connection and between two pieces of the response. A create waits about 10 s for its verdict.
     ca
-        File with the certificates that the server's is checked against; None: those of the system.
+        File with the certificates to check that of the server against; None: those of the system.
     retries
-        Tries beyond the first.
+        Attempts beyond the first.
 
     Raises
     ------
     ValueError
-        `server` or `key` is none.
+        `server` or `key` is invalid.
     """
 
     def __init__(self, server: str, key: str, *, timeout: float = 30.0, ca: str | None = None, retries: int = 4) -> None:
@@ -355,7 +355,7 @@ class Client:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
             raise ValueError("server: write an address such as https://sinks.example.com")
         if not re.fullmatch(r"[!-~]+", key):
-            raise ValueError("key: write visible ASCII characters, without spaces and line ends")
+            raise ValueError("key: write visible ASCII characters, without spaces and line breaks")
         self._server = server.rstrip("/")
         self._timeout = timeout
         self._retries = retries
@@ -390,37 +390,37 @@ class Client:
         suspend: bool | Unset = UNSET,
         idempotency_key: str | None = None,
     ) -> EventSink:
-        """Make a sink, and wait for its first verdict.
+        """Create a sink, and wait for its first verdict.
 
         Parameters
         ----------
         idempotency_key
-            The same request with the same key makes nothing new; None: one of its own.
+            The same request with the same key creates nothing new; None: a new key.
         """
         body = {"tenant_id": tenant_id, "name": name, "event_sink_args": {destination.TYPE: destination.to_json()}}
         return self.create_from({**body, **_given(description, match, delivery, suspend)}, idempotency_key=idempotency_key)
 
     def create_from(self, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> EventSink:
-        """Make a sink from a body as the API takes it."""
+        """Create a sink from a request body of the API."""
         headers = {"Idempotency-Key": idempotency_key or f"client-{secrets.token_hex(16)}"}
-        return _understood(_changed, self._ask("POST", SINKS, body, headers=headers))
+        return _parsed(_changed, self._call("POST", SINKS, body, headers=headers))
 
     def list(self, tenant_id: str, *, page_size: int = 100) -> Iterator[EventSink]:
-        """The sinks of a tenant, oldest first; read page by page as they are asked for."""
+        """The sinks of a tenant, oldest first; read page by page on demand."""
         token = ""
         while True:
             query = {"tenant_id": tenant_id, "pagination[page_size]": str(page_size)}
             if token:
                 query["pagination[page_token]"] = token
-            answer = self._ask("GET", f"{SINKS}?{urlencode(query)}")
-            yield from _understood(lambda answer: [EventSink.of(one) for one in answer.value["event_sinks"]], answer)
-            token = _understood(lambda answer: _text((answer.value.get("pagination") or {}).get("next_page_token", "")), answer)
+            response = self._call("GET", f"{SINKS}?{urlencode(query)}")
+            yield from _parsed(lambda response: [EventSink.of(one) for one in response.value["event_sinks"]], response)
+            token = _parsed(lambda response: _text((response.value.get("pagination") or {}).get("next_page_token", "")), response)
             if not token:
                 return
 
     def get(self, id: str) -> EventSink:
         """One sink."""
-        return _understood(_changed, self._ask("GET", _path(id)))
+        return _parsed(_changed, self._call("GET", _path(id)))
 
     def update(
         self,
@@ -434,12 +434,12 @@ class Client:
         suspend: bool | Unset = UNSET,
         if_match: str | None = None,
     ) -> EventSink:
-        """Change what is given; None takes away.
+        """Change what is given; None clears.
 
         Parameters
         ----------
         if_match
-            `etag` of the sink that the change is about: PreconditionFailed if it was changed since.
+            `etag` of the sink that the change is based on: PreconditionFailed if it was changed since.
         """
         body = _given(description, match, delivery, suspend)
         if not isinstance(name, Unset):
@@ -449,29 +449,31 @@ class Client:
         return self.update_from(id, body, if_match=if_match)
 
     def update_from(self, id: str, body: Mapping[str, Any], *, if_match: str | None = None) -> EventSink:
-        """Change a sink by a body as the API takes it; its `id` may be left out."""
+        """Change a sink with a request body of the API; its `id` may be omitted."""
         args = body.get("event_sink_args")
-        webhook = args.get("Webhook") if isinstance(args, Mapping) else None
-        rotates = isinstance(webhook, Mapping) and bool(webhook.get("signing_secret") or webhook.get("generate_signing_secret"))
+        destinations = args.values() if isinstance(args, Mapping) else ()
+        rotates = any(
+            isinstance(one, Mapping) and (one.get("signing_secret") or one.get("generate_signing_secret")) for one in destinations
+        )
         headers = {"If-Match": if_match} if if_match is not None else {}
-        answer = self._ask("PUT", _path(id), {"id": id, **body}, headers=headers, once=rotates or if_match is not None)
-        return _understood(_changed, answer)
+        response = self._call("PUT", _path(id), {"id": id, **body}, headers=headers, once=rotates or if_match is not None)
+        return _parsed(_changed, response)
 
     def delete(self, id: str) -> Deleted:
         """Delete a sink."""
         try:
-            answer = self._ask("DELETE", _path(id))
+            response = self._call("DELETE", _path(id))
         except NotFound as error:
-            if error.after_lost_answer:
+            if error.after_lost_response:
                 return Deleted(id, "")
             raise
-        return _understood(lambda answer: Deleted(_text(answer.value["id"]), _text(answer.value["tenant_id"])), answer)
+        return _parsed(lambda response: Deleted(_text(response.value["id"]), _text(response.value["tenant_id"])), response)
 
     def test(self, id: str) -> DeliveryTest:
-        """Send a test alert to a sink and wait for what becomes of it."""
-        answer = self._ask("POST", f"{_path(id)}/test", {}, once=True)
+        """Send a test alert to a sink and wait for the outcome."""
+        response = self._call("POST", f"{_path(id)}/test", {}, once=True)
         names = [one.name for one in fields(DeliveryTest)]
-        return _understood(lambda answer: DeliveryTest(**{name: answer.value[name] for name in names}), answer)
+        return _parsed(lambda response: DeliveryTest(**{name: response.value[name] for name in names}), response)
 
     def install_slack(
         self,
@@ -482,13 +484,13 @@ class Client:
         description: str | Unset = UNSET,
         id: str | Unset = UNSET,
     ) -> InstallLink:
-        """A link for the browser of a person who connects Slack: a new sink, or that of `id` anew."""
+        """A link for the browser of a person who connects Slack: for a new sink, or to reconnect that of `id`."""
         given = {"tenant_id": tenant_id, "name": name, "channel": channel, "description": description, "id": id}
         body = {member: value for member, value in given.items() if not isinstance(value, Unset)}
-        answer = self._ask("POST", "/v1/slack/install", body)
-        return _understood(lambda answer: InstallLink(_text(answer.value["url"]), _time(answer.value["expires_at"])), answer)
+        response = self._call("POST", "/v1/slack/install", body)
+        return _parsed(lambda response: InstallLink(_text(response.value["url"]), _time(response.value["expires_at"])), response)
 
-    def _ask(
+    def _call(
         self,
         method: str,
         path: str,
@@ -496,24 +498,24 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
         once: bool = False,
-    ) -> _Answer:
-        """One call, with its tries; `once`: not again after a try that was not answered."""
+    ) -> _Response:
+        """One call, with its attempts; `once`: no other attempt after one without a response."""
         lost = False
         for attempt in range(self._retries + 1):
             try:
-                return self._try(method, path, body, headers or {})
+                return self._attempt(method, path, body, headers or {})
             except EventSinkError as error:
-                error.after_lost_answer = lost
+                error.after_lost_response = lost
                 wait = error.retry_after if error.retry_after is not None else _wait(attempt)
                 lost = lost or error.status in _LOST
-                # 503 may come of a write that was carried out and whose answer the facade did not get.
-                again = isinstance(error, RateLimited) or (isinstance(error, Unavailable) and not once)
+                # 503 may follow a write that was carried out and whose response the server did not get.
+                again = isinstance(error, TooManyRequests) or (isinstance(error, ServiceUnavailable) and not once)
                 if not again or attempt == self._retries or wait > LONGEST_WAIT_SECONDS:
                     raise
             self._sleep(wait)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
-    def _try(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> _Answer:
+    def _attempt(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> _Response:
         try:
             with self._session.request(
                 method,
@@ -527,22 +529,22 @@ class Client:
                 content = b""
                 for piece in response.iter_content(64 * 1024):
                     content += piece
-                    if len(content) > MAX_ANSWER:
-                        raise UnexpectedAnswer(
-                            f"{self._server} answered more than {MAX_ANSWER} bytes", status=response.status_code
+                    if len(content) > MAX_RESPONSE:
+                        raise UnexpectedResponse(
+                            f"{self._server} sent more than {MAX_RESPONSE} bytes", status=response.status_code
                         )
         except requests.RequestException as error:
-            # Its own text may hold the whole address, with whatever stands in it.
-            raise Unavailable(f"{self._server} does not answer ({type(error).__name__})") from None
+            # Its own text may contain the whole address, with whatever is in it.
+            raise ServiceUnavailable(f"{self._server} does not respond ({type(error).__name__})") from None
         value = _object(content)
         if response.status_code == 200 and value is not None:
-            return _Answer(value, response.headers)
+            return _Response(value, response.headers)
         sentence = value.get("error") if value is not None else None
-        kind = _ERRORS.get(response.status_code, UnexpectedAnswer)
+        kind = _ERRORS.get(response.status_code, UnexpectedResponse)
         if not isinstance(sentence, str):
-            if kind not in (RateLimited, Unavailable):
-                kind = UnexpectedAnswer
-            sentence = f"{self._server} answered {response.status_code}; is it the address of the facade?"
+            if kind not in (TooManyRequests, ServiceUnavailable):
+                kind = UnexpectedResponse
+            sentence = f"{self._server} returned {response.status_code}; is it the address of the REST API?"
         raise kind(sentence, status=response.status_code, retry_after=_retry_after(response.headers))
 
 
@@ -559,7 +561,7 @@ def _path(id: str) -> str:
 
 
 def _wait(attempt: int) -> float:
-    """Seconds before the next try: twice as long each time, and never the same for many clients."""
+    """Seconds before the next attempt: twice as long each time, and different for each client."""
     return float(min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
 
 
@@ -576,18 +578,18 @@ def _object(content: bytes) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _understood(read: Callable[[_Answer], Result], answer: _Answer) -> Result:
+def _parsed(read: Callable[[_Response], Result], response: _Response) -> Result:
     try:
-        return read(answer)
+        return read(response)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise UnexpectedAnswer("the answer is none of the facade; is it its address?", status=200) from None
+        raise UnexpectedResponse("not a response of the REST API; is this its address?", status=200) from None
 
 
-def _changed(answer: _Answer) -> EventSink:
-    secret = answer.value.get("signing_secret")
+def _changed(response: _Response) -> EventSink:
+    secret = response.value.get("signing_secret")
     return EventSink.of(
-        answer.value["event_sink"],
-        etag=answer.headers.get("ETag", ""),
+        response.value["event_sink"],
+        etag=response.headers.get("ETag", ""),
         signing_secret=_text(secret) if secret is not None else None,
     )
 
@@ -605,7 +607,7 @@ def _delivering(value: Mapping[str, Any]) -> Delivering:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError("no text")
+        raise TypeError("not text")
     return value
 
 

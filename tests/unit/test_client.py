@@ -1,4 +1,4 @@
-"""The client against a scripted server: what is sent, what is tried again and what is not, and what is said when it goes wrong."""
+"""The client against a scripted server: what is sent, what is retried and what is not, and the errors."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from eventsink.client import (
     Match,
     NotFound,
     PreconditionFailed,
-    RateLimited,
+    ServiceUnavailable,
     Slack,
+    TooManyRequests,
     Unauthorized,
-    Unavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     Webhook,
 )
 
@@ -55,7 +55,7 @@ ONE = {"event_sink": SINK}
 
 @dataclass
 class Step:
-    """One answer; `cut`: the connection is closed instead."""
+    """One response; `cut`: the connection is closed instead."""
 
     status: int = 200
     body: Any = field(default_factory=lambda: ONE)
@@ -67,7 +67,7 @@ CUT = Step(cut=True)
 
 
 class Server:
-    """Answers by its script, the last step for ever, and remembers what was asked."""
+    """Responds as scripted, with the last step repeated, and records the requests."""
 
     def __init__(self) -> None:
         self.script: list[Step] = []
@@ -162,7 +162,7 @@ def test_a_sink_is_made_and_read_as_an_object(server: Server, client: Client) ->
     }
 
 
-def test_an_update_says_only_what_is_given_and_none_takes_away(server: Server, client: Client) -> None:
+def test_an_update_sends_only_what_is_given_and_none_clears(server: Server, client: Client) -> None:
     server.script = [Step()]
     client.update(ID, match=None, destination=Webhook(timeout=None), if_match='"u.1"')
     client.update(ID, destination=Slack(channel="#a"), suspend=True)
@@ -210,10 +210,10 @@ def test_other_calls(server: Server, client: Client) -> None:
         (412, PreconditionFailed),
         (413, InvalidRequest),
         (415, InvalidRequest),
-        (500, UnexpectedAnswer),
+        (500, UnexpectedResponse),
     ],
 )
-def test_each_refusal_is_an_exception_of_its_own_with_the_servers_sentence_and_is_not_tried_again(
+def test_each_error_is_an_exception_of_its_own_with_the_servers_sentence_and_is_not_retried(
     server: Server, client: Client, waits: list[float], status: int, kind: type[EventSinkError]
 ) -> None:
     server.script = [Step(status, {"error": "a sentence"})]
@@ -227,7 +227,7 @@ def test_each_refusal_is_an_exception_of_its_own_with_the_servers_sentence_and_i
 @pytest.mark.parametrize(
     "step", [Step(429, {"error": "s"}, {"Retry-After": "3"}), Step(503, {"error": "s"}, {"Retry-After": "3"})]
 )
-def test_what_asks_to_wait_is_tried_again_after_as_long_as_it_asks_for(
+def test_a_response_with_retry_after_is_retried_after_that_time(
     server: Server, client: Client, waits: list[float], step: Step
 ) -> None:
     server.script = [step, step, Step()]
@@ -235,23 +235,23 @@ def test_what_asks_to_wait_is_tried_again_after_as_long_as_it_asks_for(
     assert waits == [3.0, 3.0]
 
 
-def test_tries_end_and_their_waits_grow(server: Server, client: Client, waits: list[float]) -> None:
-    server.script = [Step(503, {"error": "away"})]
-    with pytest.raises(Unavailable, match="away"):
+def test_attempts_end_and_their_waits_grow(server: Server, client: Client, waits: list[float]) -> None:
+    server.script = [Step(503, {"error": "unavailable"})]
+    with pytest.raises(ServiceUnavailable, match="unavailable"):
         client.get(ID)
     assert len(server.asked) == 5
     for number, wait in enumerate(waits):
         assert 0.25 * 2**number <= wait <= 0.5 * 2**number
 
 
-def test_a_facade_that_asks_to_wait_for_long_is_not_waited_for(server: Server, client: Client, waits: list[float]) -> None:
+def test_a_long_retry_after_is_not_waited_for(server: Server, client: Client, waits: list[float]) -> None:
     server.script = [Step(429, {"error": "later"}, {"Retry-After": "3600"})]
-    with pytest.raises(RateLimited) as caught:
+    with pytest.raises(TooManyRequests) as caught:
         client.get(ID)
     assert (caught.value.retry_after, len(server.asked), waits) == (3600.0, 1, [])
 
 
-def test_a_create_whose_answer_was_lost_is_tried_again_under_the_same_idempotency_key(server: Server, client: Client) -> None:
+def test_a_create_whose_response_was_lost_is_retried_with_the_same_idempotency_key(server: Server, client: Client) -> None:
     server.script = [CUT, Step()]
     client.create("acme", "a", Slack(channel="#c"))
     client.create("acme", "a", Slack(channel="#c"))
@@ -260,7 +260,7 @@ def test_a_create_whose_answer_was_lost_is_tried_again_under_the_same_idempotenc
 
 
 @pytest.mark.parametrize(
-    "lost", [CUT, Step(502, b"<html>"), Step(503, {"error": "away"}), Step(504, b"")], ids=["cut", "502", "503", "504"]
+    "lost", [CUT, Step(502, b"<html>"), Step(503, {"error": "unavailable"}), Step(504, b"")], ids=["cut", "502", "503", "504"]
 )
 @pytest.mark.parametrize(
     "call",
@@ -272,16 +272,16 @@ def test_a_create_whose_answer_was_lost_is_tried_again_under_the_same_idempotenc
     ],
     ids=["test", "generate", "secret", "if-match"],
 )
-def test_what_would_do_harm_twice_is_not_tried_again_after_a_lost_answer(
+def test_calls_that_are_not_idempotent_are_not_retried_after_a_lost_response(
     server: Server, client: Client, lost: Step, call: Callable[[Client], object]
 ) -> None:
     server.script = [Step(429, {"error": "wait"}, {"Retry-After": "1"}), lost, Step()]
-    with pytest.raises(Unavailable):
+    with pytest.raises(ServiceUnavailable):
         call(client)
     assert len(server.asked) == 2
 
 
-def test_a_deletion_whose_answer_was_lost_is_done_when_the_sink_is_gone(server: Server, client: Client) -> None:
+def test_a_deletion_whose_response_was_lost_succeeds_when_the_sink_is_gone(server: Server, client: Client) -> None:
     server.script = [CUT, Step(404, {"error": "gone"})]
     assert client.delete(ID).id == ID
     with pytest.raises(NotFound):
@@ -301,19 +301,17 @@ def test_a_deletion_whose_answer_was_lost_is_done_when_the_sink_is_gone(server: 
     ],
     ids=["html", "list", "empty", "no-sink", "time", "404", "redirect"],
 )
-def test_an_answer_that_is_not_the_facades_is_told_apart_and_no_redirect_is_followed(
-    server: Server, client: Client, step: Step
-) -> None:
+def test_a_foreign_response_is_recognized_and_no_redirect_is_followed(server: Server, client: Client, step: Step) -> None:
     server.script = [step]
-    with pytest.raises(UnexpectedAnswer, match="address"):
+    with pytest.raises(UnexpectedResponse, match="address"):
         client.get(ID)
     assert len(server.asked) == 1
 
 
-def test_no_answer_at_all_is_told_without_key_and_path(waits: list[float]) -> None:
-    with Client("http://127.0.0.1:1", KEY, retries=1) as client, pytest.raises(Unavailable) as caught:
+def test_a_missing_response_is_reported_without_key_and_path(waits: list[float]) -> None:
+    with Client("http://127.0.0.1:1", KEY, retries=1) as client, pytest.raises(ServiceUnavailable) as caught:
         client.get("canary-id")
-    assert str(caught.value) == "http://127.0.0.1:1 does not answer (ConnectionError)"
+    assert str(caught.value) == "http://127.0.0.1:1 does not respond (ConnectionError)"
     assert caught.value.__cause__ is None
     assert len(waits) == 1
 
@@ -328,15 +326,13 @@ def test_no_answer_at_all_is_told_without_key_and_path(waits: list[float]) -> No
         ("http://example.com", "", "key"),
     ],
 )
-def test_a_wrong_setting_is_named_without_its_value(server: str, key: str, field: str) -> None:
+def test_an_invalid_setting_is_named_without_its_value(server: str, key: str, field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field}: ") as caught:
         Client(server, key)
     assert "canary" not in str(caught.value)
 
 
-def test_no_netrc_takes_the_place_of_the_key(
-    server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_netrc_replaces_the_key(server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     assert requests.utils.get_netrc_auth(server.url) == ("other", "other")
@@ -385,7 +381,7 @@ def test_the_command_lists_a_tenants_sinks_as_a_table_json_or_yaml(server: Serve
     assert terminal.run("list", "--tenant=acme") == ("", "no sinks\n")
 
 
-def test_the_command_makes_a_sink_from_options_and_prints_a_made_secret_once(server: Server, terminal: Terminal) -> None:
+def test_the_command_creates_a_sink_from_options_and_prints_a_generated_secret_once(server: Server, terminal: Terminal) -> None:
     server.script = [Step(body={**ONE, "signing_secret": "whsec_x"})]
     header = terminal.file("header", "Bearer canary\n")
     output, errors = terminal.run(
@@ -409,7 +405,7 @@ def test_the_command_makes_a_sink_from_options_and_prints_a_made_secret_once(ser
     }
 
 
-def test_the_command_makes_a_sink_from_a_file_with_options_over_it(server: Server, terminal: Terminal) -> None:
+def test_the_command_creates_a_sink_from_a_file_that_options_override(server: Server, terminal: Terminal) -> None:
     server.script = [Step(body={"event_sink": {**SINK, "ready": False, "reason": "Waiting: soon"}})]
     document = "{tenant_id: acme, name: A, event_sink_args: {Slack: {channel: '#a'}}}"
     code = terminal.file("code", "canary-code\n")
@@ -422,7 +418,7 @@ def test_the_command_makes_a_sink_from_a_file_with_options_over_it(server: Serve
     }
 
 
-def test_the_command_shows_changes_and_deletes(server: Server, terminal: Terminal) -> None:
+def test_the_command_shows_updates_and_deletes(server: Server, terminal: Terminal) -> None:
     server.script = [Step(headers={"ETag": '"u.1"'})]
     assert json.loads(terminal.run("get", ID, "-o", "json")[0])["etag"] == '"u.1"'
     terminal.run("update", ID, "--suspend", "--slack-channel=#b", "--if-match", '"u.1"')
@@ -431,12 +427,12 @@ def test_the_command_shows_changes_and_deletes(server: Server, terminal: Termina
     assert terminal.run("delete", ID)[0] == f"the sink {ID} is deleted\n"
 
 
-def test_the_command_tests_a_sink_and_its_status_says_whether_it_arrived(server: Server, terminal: Terminal) -> None:
-    told = {"delivered": True, "status": "2xx", "reason": "", "message": "", "seconds": 0.123, "delivery_id": "d"}
-    server.script = [Step(body=told)]
+def test_the_command_tests_a_sink_and_its_exit_status_is_the_outcome(server: Server, terminal: Terminal) -> None:
+    outcome = {"delivered": True, "status": "2xx", "reason": "", "message": "", "seconds": 0.123, "delivery_id": "d"}
+    server.script = [Step(body=outcome)]
     assert terminal.run("test", ID)[0] == "delivered in 0.12 s (2xx)\n"
-    server.script = [Step(body={**told, "delivered": False, "status": "4xx", "reason": "HTTP404", "message": "it answered 404"})]
-    assert terminal.run("test", ID, status=1)[1] == "not delivered: HTTP404: it answered 404\n"
+    server.script = [Step(body={**outcome, "delivered": False, "status": "4xx", "reason": "HTTP404", "message": "status 404"})]
+    assert terminal.run("test", ID, status=1)[1] == "not delivered: HTTP404: status 404\n"
     assert json.loads(terminal.run("test", ID, "-o", "json", status=1)[0])["reason"] == "HTTP404"
 
 
@@ -455,7 +451,7 @@ def test_the_command_tests_a_sink_and_its_status_says_whether_it_arrived(server:
     ],
     ids=" ".join,
 )
-def test_a_mistake_on_the_command_line_is_told_before_anything_is_asked(
+def test_a_mistake_on_the_command_line_is_reported_before_any_request(
     server: Server, terminal: Terminal, arguments: list[str], sentence: str
 ) -> None:
     output, errors = terminal.run(*arguments, status=2)
@@ -468,10 +464,10 @@ def test_a_mistake_on_the_command_line_is_told_before_anything_is_asked(
     "document",
     ["[]", "{", "a: b: c", "event_sink_args: []\nx: y", "{match: [a]}", "{event_sink_args: x}", "{description: 2026-01-01}"],
 )
-def test_a_file_that_holds_no_request_is_told(terminal: Terminal, document: str) -> None:
+def test_a_file_without_a_request_is_an_error(terminal: Terminal, document: str) -> None:
     assert "the file of -f" in terminal.run("create", "-f", "-", stdin=document, status=2)[1]
 
 
-def test_a_refusal_is_the_servers_sentence_and_status_one(server: Server, terminal: Terminal) -> None:
-    server.script = [Step(409, {"error": "Helm is in charge of it"})]
-    assert terminal.run("delete", ID, status=1)[1] == "Error: Helm is in charge of it\n"
+def test_an_error_is_the_servers_sentence_with_exit_status_one(server: Server, terminal: Terminal) -> None:
+    server.script = [Step(409, {"error": "Helm manages it"})]
+    assert terminal.run("delete", ID, status=1)[1] == "Error: Helm manages it\n"

@@ -9,9 +9,10 @@ import click
 import pytest
 
 from eventsink import cli
+from eventsink.destinations.arguments import RestModel, arguments
 from eventsink.rest import errors
 from eventsink.rest.http.operations import OPERATIONS
-from eventsink.rest.models import DeliveryArgs, MatchArgs, SlackArgs, WebhookArgs
+from eventsink.rest.models import DeliveryArgs, MatchArgs
 from tests.unit.docs.pages import between, page, rows
 
 REST = page("rest.md")
@@ -41,6 +42,7 @@ def test_the_statuses_are_those_of_the_api() -> None:
 
 
 def test_every_argument_is_named() -> None:
-    for model in (WebhookArgs, SlackArgs, MatchArgs, DeliveryArgs):
+    models: list[type[RestModel]] = [MatchArgs, DeliveryArgs, *(one.create for one in arguments().values())]
+    for model in models:
         for name in model.model_fields:
             assert re.search(rf"[`\"]{name}[`\"]", REST), name

@@ -10,21 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from eventsink.destinations.arguments import RestModel, arguments
 from eventsink.kube.api import Object
 from eventsink.resources.eventsink import EventSinkObject, read_object
 from eventsink.resources.status import DELIVERING, READY, STALLED, EventSinkStatus
-from eventsink.rest.calls.specs import kind_of, rest_sentence, snake
-from eventsink.rest.models import (
-    Configuration,
-    Delivering,
-    DeliveryArgs,
-    EventSinkResponse,
-    MatchArgs,
-    RestModel,
-    ShownHeader,
-    SlackConfiguration,
-    WebhookConfiguration,
-)
+from eventsink.rest.calls.specs import rest_sentence, snake, type_of
+from eventsink.rest.models import Configuration, Delivering, DeliveryArgs, EventSinkResponse, MatchArgs
 
 UNOBSERVED = "Pending: the operator has not processed it yet; is it running?"
 
@@ -33,19 +24,17 @@ def response_of(obj: Object) -> EventSinkResponse:
     """The response that describes an EventSink."""
     sink = read_object(obj)
     spec = _mapping(obj.get("spec"))
-    kind = kind_of(spec)
-    if kind == "Slack":
-        configuration = Configuration(slack=_slack(_mapping(spec.get("slack")), sink.status))
-    else:
-        configuration = Configuration(webhook=_webhook(_mapping(spec.get("webhook")), sink.status))
+    name = type_of(spec)
+    destination = arguments()[name]
+    shown = destination.shown(_mapping(spec.get(name)), getattr(sink.status, name))
     ready, reason = readiness(sink)
     return EventSinkResponse(
         id=sink.uid,
         tenant_id=_text(spec, "tenant"),
         name=_text(spec, "name"),
         description=_text(spec, "description"),
-        event_sink_type="Slack" if kind == "Slack" else "Webhook",
-        configuration=configuration,
+        event_sink_type=destination.display_name,
+        configuration=Configuration.of(name, shown),
         created_at=created_at(obj),
         updated_at=updated_at(obj),
         ready=ready,
@@ -104,33 +93,6 @@ def etag(obj: Object) -> str:
     return f'"{metadata["uid"]}.{metadata.get("generation", 0)}"'
 
 
-def _slack(slack: Mapping[str, Any], status: EventSinkStatus) -> SlackConfiguration:
-    found = status.slack
-    return SlackConfiguration(
-        channel=_text(slack, "channel"),
-        channel_id=found.channel_id if found else None,
-        channel_name=found.channel_name if found else None,
-        team_id=found.team_id if found else None,
-        team_name=found.team_name if found else None,
-    )
-
-
-def _webhook(webhook: Mapping[str, Any], status: EventSinkStatus) -> WebhookConfiguration:
-    url = _text(webhook, "url")
-    if "urlSecretRef" in webhook:
-        url = status.webhook.origin or "" if status.webhook else ""
-    headers = [ShownHeader(name=_text(one, "name")) for one in _list(webhook.get("headers")) if isinstance(one, Mapping)]
-    batch = webhook.get("batch")
-    return WebhookConfiguration(
-        url=url,
-        headers=headers or None,
-        format=_text(webhook, "format") or None,
-        batch=batch if isinstance(batch, int) and not isinstance(batch, bool) else None,
-        timeout=_text(webhook, "timeout") or None,
-        signed=True if webhook.get("signingSecretRefs") else None,
-    )
-
-
 def _delivering(status: EventSinkStatus) -> Delivering | None:
     condition = status.condition(DELIVERING)
     if condition is None:
@@ -154,10 +116,6 @@ def _args(model: type[Any], value: Any) -> Any:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from eventsink.destinations.arguments import RestModel
 from eventsink.rest.access.authenticator import Authenticator
 from eventsink.rest.access.callers import Caller
 from eventsink.rest.calls.facade import ChangeResult, Facade
@@ -39,9 +40,9 @@ from eventsink.rest.http.operations import (
     OPERATIONS,
     Endpoint,
 )
-from eventsink.rest.models import UUID_PATTERN, CreateRequest, InstallRequest, NoContent, OneSink, RestModel, UpdateRequest, read
+from eventsink.rest.models import UUID_PATTERN, CreateRequest, NoContent, OneSink, UpdateRequest, read
 from eventsink.rest.pages.docs import SECURITY_POLICY, message_page, reference_page
-from eventsink.rest.pages.slack_install import CALLBACK_PATH, COOKIE_PATH, OPEN_PATH, SlackInstall
+from eventsink.rest.pages.slack_install import CALLBACK_PATH, COOKIE_PATH, OPEN_PATH, InstallRequest, SlackInstall
 from eventsink.runtime.address import bound_port, split_address
 from eventsink.runtime.logs import get_logger
 

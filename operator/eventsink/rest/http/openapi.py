@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from eventsink.destinations.arguments import RestModel
 from eventsink.rest.http.operations import OPERATIONS, Endpoint
-from eventsink.rest.models import ErrorResponse, RestModel
+from eventsink.rest.models import ErrorResponse
 
 ERRORS = {
     400: "The request is invalid; the error names the field.",

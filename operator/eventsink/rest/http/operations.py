@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from eventsink.destinations.arguments import RestModel
 from eventsink.rest.models import (
     ChangedSink,
     CreateRequest,
     DeletedSink,
     DeliveryTest,
-    InstallRequest,
-    InstallResponse,
     ManySinks,
     NoContent,
     OneSink,
-    RestModel,
     UpdateRequest,
 )
+from eventsink.rest.pages.slack_install import InstallRequest, InstallResponse
 
 MAX_TENANT_LENGTH = 63
 MAX_PAGE_SIZE = 500

@@ -23,26 +23,31 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from eventsink.destinations.arguments import RestModel
+from eventsink.destinations.slack.arguments import Channel, SlackArgs, SlackCodeArgs, SlackConfiguration
 from eventsink.kube.api import Object
 from eventsink.rest.access.callers import Caller, KeyCaller
 from eventsink.rest.calls.facade import ChangeResult, Facade
 from eventsink.rest.calls.responses import etag
-from eventsink.rest.calls.specs import kind_of
+from eventsink.rest.calls.specs import type_of
 from eventsink.rest.config import SlackInstallSettings
 from eventsink.rest.errors import Conflict, Forbidden, InvalidRequest, ServiceUnavailable
 from eventsink.rest.models import (
     CreateRequest,
+    Description,
+    DisplayName,
     EventSinkArgs,
     EventSinkChanges,
-    InstallRequest,
-    InstallResponse,
-    SlackArgs,
-    SlackCodeArgs,
+    Id,
+    TenantId,
+    Time,
     UpdateRequest,
 )
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
 from eventsink.runtime.times import format_time
 
+SLACK = "slack"
+"""The type, as in a spec."""
 CALLBACK_PATH = "/v1/slack/callback"
 OPEN_PATH = "/v1/slack/open"
 COOKIE_PATH = "/v1/slack"
@@ -55,6 +60,24 @@ MAX_USED = 100_000
 MIN_KEY = 32
 FindCaller = Callable[[str], Caller | None]
 """Returns the caller of that name, if they are still valid."""
+
+
+class InstallRequest(RestModel):
+    """A Slack sink that a person connects in the browser: a new one (tenant_id, name, channel), or `id` of one to reconnect."""
+
+    tenant_id: TenantId | None = None
+    name: DisplayName | None = None
+    description: Description | None = None
+    channel: Channel | None = None
+    id: Id | None = None
+
+
+class InstallResponse(RestModel):
+    """The link for the person."""
+
+    url: str
+    """Works once, in the browser that opens it."""
+    expires_at: Time
 
 
 @dataclass(frozen=True)
@@ -198,8 +221,8 @@ class SlackInstall:
         else:
             result = await self._facade.create(caller, self._wanted(request, code), f"slack-install-{payload['nonce']}")
         sink = result.response.event_sink
-        slack = sink.configuration.slack
-        channel = (slack.channel_name or slack.channel) if slack is not None else ""
+        slack: SlackConfiguration = sink.configuration.value
+        channel = slack.channel_name or slack.channel
         if not sink.ready:
             return f"The sink {sink.name} was saved, but is not ready yet. {sink.reason}"
         return f"Connected: the sink {sink.name} sends alerts of {sink.tenant_id} to {channel}. You can close this page."
@@ -207,7 +230,7 @@ class SlackInstall:
     async def _slack_sink(self, caller: Caller, uid: str) -> Object:
         """The EventSink that a new code is for."""
         obj = await self._facade.read_for_update(caller, uid)
-        if kind_of(obj.get("spec") or {}) != "Slack":
+        if type_of(obj.get("spec") or {}) != SLACK:
             raise InvalidRequest("id: not a Slack sink")
         return obj
 
@@ -219,7 +242,7 @@ class SlackInstall:
             raise InvalidRequest("channel: this field is required; the sink has none yet")
         args = SlackCodeArgs(channel=wanted, slack_oauth_code=code)
         return await self._facade.update(
-            caller, uid, UpdateRequest(id=uid, event_sink_args=EventSinkChanges(slack=args)), if_match
+            caller, uid, UpdateRequest(id=uid, event_sink_args=EventSinkChanges.of(SLACK, args)), if_match
         )
 
     @staticmethod
@@ -231,7 +254,7 @@ class SlackInstall:
             tenant_id=request.tenant_id,
             name=request.name,
             description=request.description,
-            event_sink_args=EventSinkArgs(slack=slack),
+            event_sink_args=EventSinkArgs.of(SLACK, slack),
         )
 
     # ---- state

@@ -106,10 +106,9 @@ def test_no_credential_and_no_value_of_a_header_is_shown() -> None:
     }
     shown = response_of(obj(spec, webhook={"origin": "https://example.com"}))
     assert "canary" not in shown.model_dump_json()
-    assert shown.configuration.webhook is not None
-    assert shown.configuration.webhook.url == "https://example.com"
-    assert shown.configuration.webhook.signed is True
-    assert [one.name for one in shown.configuration.webhook.headers or ()] == ["X-Team", "Authorization"]
+    assert shown.configuration.value.url == "https://example.com"
+    assert shown.configuration.value.signed is True
+    assert [one.name for one in shown.configuration.value.headers or ()] == ["X-Team", "Authorization"]
 
 
 @pytest.mark.parametrize(

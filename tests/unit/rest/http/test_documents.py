@@ -7,9 +7,9 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+from eventsink.destinations.arguments import RestModel
 from eventsink.rest.http.openapi import document
 from eventsink.rest.http.operations import OPERATIONS
-from eventsink.rest.models import RestModel
 from eventsink.rest.pages.docs import message_page, reference_page
 
 

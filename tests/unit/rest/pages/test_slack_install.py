@@ -11,14 +11,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from eventsink.destinations.slack.arguments import SlackCodeArgs
 from eventsink.rest.access.callers import Caller, KeyCaller
 from eventsink.rest.access.keys import make_key
 from eventsink.rest.calls.facade import ChangeResult
 from eventsink.rest.calls.responses import etag, response_of
 from eventsink.rest.config import SlackInstallSettings
 from eventsink.rest.errors import Conflict, Forbidden, InvalidRequest, RestError
-from eventsink.rest.models import ChangedSink, CreateRequest, InstallRequest, SlackCodeArgs, UpdateRequest
-from eventsink.rest.pages.slack_install import Opened, SlackInstall
+from eventsink.rest.models import ChangedSink, CreateRequest, UpdateRequest
+from eventsink.rest.pages.slack_install import InstallRequest, Opened, SlackInstall
 from eventsink.runtime.settings import ConfigurationError
 from tests.unit.rest.calls.test_responses import UID, obj
 
@@ -91,8 +92,7 @@ async def test_a_person_connects_slack_and_the_sink_is_created() -> None:
     ((name, request, key),) = flow.facade.created
     assert name == flow.caller.name
     assert key.startswith("slack-install-")
-    assert request.event_sink_args.slack is not None
-    assert request.event_sink_args.slack.slack_oauth_code == CODE
+    assert request.event_sink_args.value.slack_oauth_code == CODE
 
 
 @pytest.mark.parametrize(("channel", "expected"), [("#other", "#other"), (None, "#alerts")])
@@ -105,7 +105,7 @@ async def test_an_existing_sink_is_reconnected_and_keeps_its_channel_unless_anot
     ((uid, request, if_match),) = flow.facade.updated
     assert (uid, request.id, if_match) == (UID, UID, etag(obj()))
     assert request.event_sink_args is not None
-    assert request.event_sink_args.slack == SlackCodeArgs(channel=expected, slack_oauth_code=CODE)
+    assert request.event_sink_args.value == SlackCodeArgs(channel=expected, slack_oauth_code=CODE)
 
 
 async def test_a_webhook_sink_cannot_be_connected_to_slack() -> None:

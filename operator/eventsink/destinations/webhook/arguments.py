@@ -1,0 +1,210 @@
+"""The REST arguments of a webhook, and how they become its field of the spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from eventsink.destinations.arguments import (
+    Credential,
+    Credentials,
+    DestinationArguments,
+    Duration,
+    InvalidArguments,
+    RestModel,
+    bounds,
+    choices,
+    stated,
+)
+from eventsink.resources.rules import HEADER_NAME_PATTERN, HEADER_VALUE, HEADER_VALUE_PATTERN
+from eventsink.resources.spec import HeaderSpec, Webhook
+from eventsink.resources.status import WebhookStatus
+
+MAX_CERTIFICATES = 64 * 1024
+"""Characters."""
+MAX_SIGNING_SECRETS = 2
+"""The latest one, and the one before, with which receivers verify until they know the new one."""
+
+
+class HeaderArgs(RestModel):
+    """One request header. Its value is kept in a Secret and never shown again."""
+
+    name: Annotated[str, Field(min_length=1, **bounds(HeaderSpec, "name"), json_schema_extra=stated(HEADER_NAME_PATTERN))]
+    value: Annotated[str, Field(**bounds(HeaderSpec, "value"), json_schema_extra=stated(HEADER_VALUE_PATTERN, writeOnly=True))]
+
+
+class WebhookArgs(RestModel):
+    """An HTTP endpoint that messages are posted to."""
+
+    url: Annotated[str, Field(min_length=1, **bounds(Webhook, "url"))] | None = None
+    """Where to post; readable by everybody who may read the EventSink."""
+    secret_url: Annotated[str, Field(min_length=1, **bounds(Webhook, "url"), json_schema_extra={"writeOnly": True})] | None = None
+    """Instead of `url`, if the URL itself is a credential: kept in a Secret, shown as scheme and host."""
+    headers: Annotated[list[HeaderArgs], Field(max_length=bounds(Webhook, "headers")["max_length"])] | None = None
+    """Headers sent with each message; in an update they replace all existing ones."""
+    signing_secret: Credential | None = None
+    """Signs messages (Standard Webhooks); after an update the previous one keeps signing beside it."""
+    generate_signing_secret: bool | None = None
+    """Generate a signing secret; this response alone shows it."""
+    format: Annotated[str, Field(json_schema_extra={"enum": choices(Webhook, "format")})] | None = None
+    """cloudevents (default), or alertmanager: the group as Alertmanager's own webhook sends it."""
+    batch: Annotated[int, Field(**bounds(Webhook, "batch"))] | None = None
+    """Most alerts in one message; for the format cloudevents only."""
+    timeout: Duration | None = None
+    """How long one attempt may take, 1s to 60s."""
+    ca_certificate: Annotated[str, Field(min_length=1, max_length=MAX_CERTIFICATES)] | None = None
+    """PEM certificates of the authority that signed the receiver's certificate, trusted instead of the public ones."""
+
+
+class ShownHeader(RestModel):
+    """A header, without its value."""
+
+    name: str
+
+
+class WebhookConfiguration(RestModel):
+    """Where a webhook sink posts."""
+
+    url: str
+    """In full, or scheme and host if it is kept in a Secret; empty: not known yet."""
+    headers: list[ShownHeader] | None = None
+    format: str | None = None
+    batch: int | None = None
+    timeout: str | None = None
+    signed: bool | None = None
+    """Whether messages are signed."""
+
+
+def _new(args: WebhookArgs, credentials: Credentials) -> dict[str, Any]:
+    if args.url is None and args.secret_url is None:
+        raise InvalidArguments("write exactly one of url and secret_url")
+    return _changed({}, args, credentials)
+
+
+def _changed(before: Mapping[str, Any], args: WebhookArgs, credentials: Credentials) -> dict[str, Any]:
+    spec, given = dict(before), args.model_fields_set
+    _set_url(spec, before, args, credentials)
+    if "headers" in given:
+        _set_headers(spec, args, credentials)
+    _set_signing(spec, args, credentials)
+    for name in ("format", "batch", "timeout"):
+        if name in given:
+            _put(spec, name, getattr(args, name))
+    if args.ca_certificate is not None:
+        spec["tls"] = {"caSecretRef": credentials.keep("ca.crt", args.ca_certificate)}
+    elif "ca_certificate" in given:
+        spec.pop("tls", None)
+    return spec
+
+
+def _set_url(spec: dict[str, Any], before: Mapping[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
+    if args.url is not None and args.secret_url is not None:
+        raise InvalidArguments("write exactly one of url and secret_url")
+    url = args.url if args.url is not None else args.secret_url
+    if url is None:
+        for name in ("url", "secret_url"):
+            if before and name in args.model_fields_set:
+                raise InvalidArguments("required; write another url or secret_url", field=name)
+        return
+    kept = before.get("headers") and "headers" not in args.model_fields_set
+    if kept and (_origin(before.get("url")) is None or _origin(before.get("url")) != _origin(url)):
+        # Else whoever may change the sink could have a credential sent to a host of their own, and read it there.
+        raise InvalidArguments(
+            "write them again together with the new URL: the values that are kept were given for the previous host",
+            field="headers",
+        )
+    if args.url is not None:
+        spec.pop("urlSecretRef", None)
+        spec["url"] = url
+    else:
+        spec.pop("url", None)
+        spec["urlSecretRef"] = credentials.keep("url", url)
+        credentials.check_as("urlSecretRef", "url", url)
+
+
+def _set_headers(spec: dict[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
+    headers = []
+    for index, header in enumerate(args.headers or ()):
+        if not re.fullmatch(HEADER_VALUE_PATTERN, header.value) or not header.value.strip():
+            raise InvalidArguments(f"{HEADER_VALUE.message}, and not be blank", field=f"headers[{index}].value")
+        reference = credentials.keep(f"header-{index}", header.value)
+        headers.append({"name": header.name, "valueFrom": {"secretKeyRef": reference}})
+    _put(spec, "headers", headers or None)
+
+
+def _set_signing(spec: dict[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
+    if args.generate_signing_secret and args.signing_secret is not None:
+        raise InvalidArguments("write one of signing_secret and generate_signing_secret")
+    if args.generate_signing_secret:
+        new = credentials.generate("signing-secret")
+    elif args.signing_secret is not None:
+        new = credentials.keep("signing-secret", args.signing_secret)
+    else:
+        if "signing_secret" in args.model_fields_set:
+            spec.pop("signingSecretRefs", None)
+        return
+    spec["signingSecretRefs"] = [new, *spec.get("signingSecretRefs", [])][:MAX_SIGNING_SECRETS]
+
+
+def _shown(spec: Mapping[str, Any], status: WebhookStatus | None) -> WebhookConfiguration:
+    url = _text(spec, "url") or ""
+    if "urlSecretRef" in spec:
+        url = (status.origin if status is not None else None) or ""
+    headers, batch = spec.get("headers"), spec.get("batch")
+    shown = (
+        [ShownHeader(name=_text(one, "name") or "") for one in headers if isinstance(one, Mapping)]
+        if isinstance(headers, list)
+        else []
+    )
+    return WebhookConfiguration(
+        url=url,
+        headers=shown or None,
+        format=_text(spec, "format"),
+        batch=batch if isinstance(batch, int) and not isinstance(batch, bool) else None,
+        timeout=_text(spec, "timeout"),
+        signed=True if spec.get("signingSecretRefs") else None,
+    )
+
+
+def _put(spec: dict[str, Any], name: str, value: object) -> None:
+    if value is None:
+        spec.pop(name, None)
+    else:
+        spec[name] = value
+
+
+def _text(spec: Mapping[str, Any], name: str) -> str | None:
+    value = spec.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _origin(url: Any) -> tuple[str, str, int | None] | None:
+    """Scheme, host and port; None: there is no such URL."""
+    if not isinstance(url, str):
+        return None
+    try:
+        parts = urlsplit(url)
+        return (parts.scheme, (parts.hostname or "").lower(), parts.port) if parts.hostname else None
+    except ValueError:
+        return None
+
+
+ARGUMENTS = DestinationArguments(
+    display_name="Webhook",
+    create=WebhookArgs,
+    change=WebhookArgs,
+    configuration=WebhookConfiguration,
+    new_spec=_new,
+    changed_spec=_changed,
+    shown=_shown,
+    fields={
+        "urlSecretRef": "secret_url",
+        "valueFrom": "value",
+        "signingSecretRefs": "signing_secret",
+        "tls": "ca_certificate",
+    },
+)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -218,9 +218,3 @@ async def delete_if_same(api: Api, resource: Resource, key: Key, *, uid: str = "
     except (NotFound, Conflict):
         return False
     return True
-
-
-def labels_of(obj: Object) -> Mapping[str, str]:
-    """The labels of an object."""
-    found: Mapping[str, str] = obj["metadata"].get("labels") or {}
-    return found

@@ -7,7 +7,7 @@ from pydantic import Field
 from eventsink.destinations.settings import with_destinations
 from eventsink.kube.http import KubernetesSettings
 from eventsink.router.admin.server import AdminSettings
-from eventsink.router.dispatch.worker import DispatchSettings
+from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.notification_log import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings

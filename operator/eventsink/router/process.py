@@ -13,9 +13,10 @@ from eventsink.kube.http import connect
 from eventsink.router.admin.server import Admin
 from eventsink.router.config import RouterSettings
 from eventsink.router.directory import SinkChange, SinkDirectory
-from eventsink.router.dispatch.dispatcher import Dispatcher, OpenSender
+from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.sink_tests import SinkTests
+from eventsink.router.dispatch.worker import OpenSender
 from eventsink.router.intake.requests import Intake, IntakeMetrics
 from eventsink.router.intake.server import IntakeServer
 from eventsink.router.metrics import DispatchMetrics, GaugeReader

@@ -13,7 +13,7 @@ from eventsink.destinations.slack.resolve import SlackPlatform
 from eventsink.rest.config import FacadeSettings
 from eventsink.router.admin.server import AdminSettings
 from eventsink.router.config import RouterSettings, ShutdownSettings
-from eventsink.router.dispatch.worker import DispatchSettings
+from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.notification_log import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings

@@ -10,7 +10,7 @@ import pytest
 from eventsink.destinations.webhook.sender import classify, classify_error
 from eventsink.sinks.sender import Failed, FailureClass
 from eventsink.sinks.transport import Response, TransportError, TransportErrorKind
-from tests.unit.docs.pages import PACKAGE, between, calls, names, page, rows, strings
+from tests.unit.docs.pages import between, calls, names, page, rows, strings
 
 STATUS = page("status.md")
 EFFECTS = {"KEEP": "stays active", "GRACE": "stays active for", "WITHDRAW": "withdrawn at once"}
@@ -41,7 +41,7 @@ def test_status_lists_each_reason_for_which_an_eventsink_is_not_ready() -> None:
 
 
 def test_status_lists_each_reason_of_delivering_that_is_no_failure() -> None:
-    told = {reason for call in calls("router/dispatch/dispatcher.py", "_tell") for reason in strings(call.args[2])}
+    told = {reason for call in calls("router/dispatch/health.py", "DeliveringCondition") for reason in strings(call.args[1])}
     listed = {names(row[1])[0] for row in rows(between(STATUS, "## Delivering", "Failures are of three")) if names(row[1])}
     assert listed == told
 
@@ -96,13 +96,10 @@ def test_status_lists_nothing_that_does_not_happen() -> None:
 
 
 def test_status_lists_each_reason_of_a_dead_letter() -> None:
-    source = (PACKAGE / "router" / "dispatch" / "dispatcher.py").read_text(encoding="utf-8")
     reasons = {
-        reason
-        for call in calls("router/dispatch/dispatcher.py", "_dead_letter")
-        if len(call.args) > 1
-        for reason in strings(call.args[1])
+        reason for call in calls("router/dispatch", "dead_letter") if len(call.args) > 1 for reason in strings(call.args[1])
     }
-    reasons |= set(re.findall(r'dead_letter_sink\([^)]*reason="(\w+)"', source))
+    for call in calls("router/dispatch", "dead_letter_sink"):
+        reasons |= {reason for keyword in call.keywords if keyword.arg == "reason" for reason in strings(keyword.value)}
     listed = {names(row[0])[0] for row in rows(between(STATUS, "## Dead letters", "## No alert"))}
     assert listed == reasons | {"HTTP400"}

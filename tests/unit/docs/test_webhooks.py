@@ -21,7 +21,7 @@ from eventsink.destinations.webhook.sender import WebhookSender, classify
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW
 from eventsink.router.dispatch.retry import RetrySettings
-from eventsink.router.dispatch.worker import DispatchSettings
+from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.runtime.retry_after import MAX_RETRY_AFTER_SECONDS
 from eventsink.sinks.sender import Failed, Message
 from eventsink.sinks.transport import Response

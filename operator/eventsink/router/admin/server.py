@@ -164,8 +164,7 @@ class Admin:
         limit = _number(query.get("limit", str(DEFAULT_PAGE)), "limit", 1, MAX_PAGE)
         after = _number(query.get("after", "0"), "after", 0, 1 << 62)
         records = await self._queue.look_up(chosen, after=after, limit=limit)
-        held = await self._queue.held()
-        shown = [self._shown(record, held) for record in records]
+        shown = [self._shown(record) for record in records]
         return web.json_response({"deliveries": shown, "next": records[-1].seq if len(records) == limit else None})
 
     async def _replay(self, request: web.Request) -> web.Response:
@@ -193,7 +192,7 @@ class Admin:
         return web.json_response({"replayed": replayed})
 
     async def _sinks(self, _: web.Request) -> web.Response:
-        waiting, held = await self._queue.sinks_waiting(), await self._queue.held()
+        waiting = await self._queue.sinks_waiting()
         shown = []
         for sink in sorted(self._directory.sinks.values(), key=lambda sink: (sink.namespace, sink.name)):
             health = self._health(sink.uid)
@@ -208,7 +207,7 @@ class Admin:
                     "message": health.message if health is not None else "",
                     "lastDelivered": _time(health.last_delivered) if health is not None else None,
                     "waiting": waiting.get(sink.uid, 0),
-                    "held": held.get(sink.uid, ""),
+                    "held": health.held if health is not None else "",
                 }
             )
         return web.json_response({"sinks": shown})
@@ -246,8 +245,9 @@ class Admin:
                 return sink.uid
         raise BadRequest("there is no such sink; name it as namespace/name, or a deleted one by its uid")
 
-    def _shown(self, record: Record, held: dict[str, str]) -> dict[str, object]:
+    def _shown(self, record: Record) -> dict[str, object]:
         sink = self._directory.sinks.get(record.sink)
+        health = self._health(record.sink)
         return {
             "seq": record.seq,
             "id": record.id,
@@ -265,7 +265,7 @@ class Admin:
             "attempts": record.attempts,
             "reason": record.reason,
             "detail": record.detail,
-            "held": held.get(record.sink, ""),
+            "held": health.held if health is not None else "",
         }
 
 

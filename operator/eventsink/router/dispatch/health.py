@@ -1,9 +1,12 @@
-"""How delivery to one sink goes, as dispatch sees it and as the status of the EventSink tells it."""
+"""How delivery to one sink goes, as dispatch sees it and as the status of the EventSink reports it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+from eventsink.sinks.sender import Failed
+from eventsink.sinks.sink import Sink
 
 
 class DeliveringState(StrEnum):
@@ -16,14 +19,59 @@ class DeliveringState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SinkHealth:
-    """What is told of a sink. Times are wall clock, seconds since the epoch; none of the texts holds a credential."""
+class DeliveringCondition:
+    """What the condition `Delivering` says."""
 
     state: DeliveringState
     reason: str
-    """CamelCase: `Delivered`, `NothingSent`, `Suspended`, `Withdrawn`, or that of the failure."""
+    """CamelCase: `Delivered`, `NothingSent`, `Suspended`, `Withdrawn`, `Unsupported`, or that of the failure."""
+    message: str
+    """Holds no credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkHealth:
+    """What is reported of a sink. Times are wall clock, seconds since the epoch; none of the texts holds a credential."""
+
+    state: DeliveringState
+    reason: str
+    """As in `DeliveringCondition`."""
     message: str
     last_delivered: float | None = None
     last_error: str = ""
     """`<reason>: <message>` of the last failure that no success followed; empty: none."""
     waiting: int = 0
+    """Deliveries in memory."""
+    held: str = ""
+    """Reason of the failure for which everything to the sink is held; empty: it is not."""
+
+
+NOTHING_SENT = DeliveringCondition(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent yet")
+NOTHING_SENT_SINCE = DeliveringCondition(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent since the sink was changed")
+DELIVERED = DeliveringCondition(DeliveringState.TRUE, "Delivered", "the last message arrived")
+
+
+def blocked(sink: Sink) -> DeliveringCondition | None:
+    """Why nothing may be sent to a sink, whatever waits; None: it may."""
+    if sink.suspend:
+        text = "the sink is suspended: nothing is queued and nothing sent"
+        return DeliveringCondition(DeliveringState.UNKNOWN, "Suspended", text)
+    if sink.withdrawn is not None:
+        text = f"the sink may not send at present ({sink.withdrawn.reason}); its deliveries are held"
+        return DeliveringCondition(DeliveringState.FALSE, "Withdrawn", text)
+    return None
+
+
+def unsupported(reason: str) -> DeliveringCondition:
+    """This version cannot send to the sink."""
+    return DeliveringCondition(DeliveringState.FALSE, "Unsupported", reason)
+
+
+def held(failed: Failed) -> DeliveringCondition:
+    """A failure of the sink: nothing can arrive until it is fixed."""
+    return DeliveringCondition(DeliveringState.FALSE, failed.reason, f"{failed.message}; everything waits, and it is tried again")
+
+
+def failing(failed: Failed) -> DeliveringCondition:
+    """Everything to the sink fails, and may succeed later."""
+    return DeliveringCondition(DeliveringState.FALSE, failed.reason, f"{failed.message}; it is tried again")

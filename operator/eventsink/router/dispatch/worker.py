@@ -1,58 +1,111 @@
-"""What dispatch keeps of one sink at work, and the settings of dispatch."""
+"""One sink at work: its lane, its sender, and how it goes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from pydantic import Field
-
-from eventsink.router.dispatch.health import DeliveringState, SinkHealth
-from eventsink.router.dispatch.lane import Lane
-from eventsink.router.dispatch.retry import RetrySettings
-from eventsink.runtime.settings import Seconds, Settings
-from eventsink.sinks.sender import Sender
+from eventsink.destinations.senders import UnsupportedSink
+from eventsink.router.dispatch import health
+from eventsink.router.dispatch.health import DeliveringCondition, SinkHealth
+from eventsink.router.dispatch.lane import Lane, Limits
+from eventsink.sinks.sender import Failed, Sender
 from eventsink.sinks.sink import Sink
 
-
-class DispatchSettings(Settings):
-    """How much is on its way, and how much is kept in memory."""
-
-    concurrency: int = Field(default=8, ge=1, le=256)
-    """Messages on their way to one sink at once; those about one alert always leave one after the other."""
-    max_in_flight: int = Field(default=2048, ge=1)
-    """Messages on their way in all."""
-    window: int = Field(default=5000, ge=1000)
-    """Waiting deliveries of one sink that are kept in memory; the rest stays in the queue. Not below the largest batch."""
-    max_in_memory: int = Field(default=50_000, ge=1000)
-    """Waiting deliveries of all sinks that are kept in memory."""
-    expiry_interval: Seconds = Field(default=5.0, gt=0)
-    """Between two looks for deliveries that have reached their sink's maxAge."""
-    rate_limit_interval: Seconds = Field(default=1.0, gt=0)
-    """Between two messages to one destination that limits their rate, from all sinks that share it: a Slack channel takes about one a second."""
-    retry: RetrySettings = RetrySettings()
+OpenSender = Callable[[Sink], Sender]
+HealthChanged = Callable[[Sink, SinkHealth], None]
 
 
-class Station:
-    """A sink at work: its lane, its sender, its health."""
+class SinkWorker:
+    """What dispatch keeps of one sink.
 
-    def __init__(self, sink: Sink, lane: Lane) -> None:
+    Parameters
+    ----------
+    health_changed
+        Called with the sink when its condition `Delivering` changed.
+    """
+
+    def __init__(self, sink: Sink, lane: Lane, health_changed: HealthChanged) -> None:
         self.sink = sink
         self.lane = lane
         self.sender: Sender | None = None
         self.tasks: set[asyncio.Task[None]] = set()
-        self.timer: asyncio.TimerHandle | None = None
-        self.place = ""
-        """Where messages are spaced out (see `router.pace`); empty: nowhere."""
+        """One for each message in flight."""
+        self.rate_limit_key = ""
+        """Empty: the destination does not limit the rate."""
         self.turn_at = 0.0
-        """Queue clock: when to ask again for a turn there."""
+        """Queue clock: when to ask the rate limiter again."""
         self.refilling = False
         self.missed = False
         """Whether something was committed for it while the queue was read."""
-        self.last_delivered: float | None = None
         self.last_error = ""
-        self.state = DeliveringState.UNKNOWN
-        self.reason = "NothingSent"
-        self.message = "nothing was sent yet"
+        """`<reason>: <message>` of the last failure that no success followed; empty: none."""
+        self.condition = health.NOTHING_SENT
+        self._last_delivered: float | None = None
+        self._health_changed = health_changed
+        self._timer: asyncio.TimerHandle | None = None
 
     def health(self) -> SinkHealth:
-        return SinkHealth(self.state, self.reason, self.message, self.last_delivered, self.last_error, len(self.lane))
+        shown = self.condition
+        return SinkHealth(
+            shown.state, shown.reason, shown.message, self._last_delivered, self.last_error, len(self.lane), self.lane.held
+        )
+
+    def use(self, sink: Sink, open_sender: OpenSender, concurrency: int) -> Sender | None:
+        """Send to the sink as it is now.
+
+        Parameters
+        ----------
+        open_sender
+            Raises `UnsupportedSink`.
+        concurrency
+            Messages in flight at once, where the destination does not say.
+
+        Returns
+        -------
+        Sender or None
+            The sender until now, with which the messages in flight finish.
+        """
+        old, self.sender, self.sink = self.sender, None, sink
+        self.rate_limit_key = sink.dispatch.rate_limit_key if sink.target is not None else ""
+        self.lane.limits = Limits(sink.dispatch.concurrency or concurrency, sink.dispatch.batch)
+        blocked = health.blocked(sink)
+        if blocked is None:
+            try:
+                self.sender = open_sender(sink)
+            except UnsupportedSink as error:
+                blocked = health.unsupported(str(error))
+        was_blocked, self.lane.blocked = self.lane.blocked, blocked.reason if blocked is not None else ""
+        if blocked is not None:
+            self.report(blocked)
+        elif was_blocked and self.condition.reason == was_blocked:
+            self.report(health.NOTHING_SENT_SINCE)
+        return old
+
+    def report(self, condition: DeliveringCondition) -> None:
+        """Show how delivery goes from now on."""
+        before, self.condition = self.condition, condition
+        if (condition.state, condition.reason) != (before.state, before.reason):
+            self._health_changed(self.sink, self.health())
+
+    def delivered(self, now: float) -> None:
+        """A message arrived, at a time on the wall clock."""
+        self._last_delivered, self.last_error = now, ""
+        self.report(health.DELIVERED)
+
+    def failed(self, failed: Failed) -> None:
+        """A message did not arrive."""
+        self.last_error = f"{failed.reason}: {failed.message}"
+
+    def wake_in(self, seconds: float | None, wake: Callable[[SinkWorker], object]) -> None:
+        """Have `wake` called later, instead of what was asked for before; None: not at all."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), wake, self)
+
+    def names(self) -> dict[str, str]:
+        """What log lines about the sink carry."""
+        sink = self.sink
+        return {"sink": f"{sink.namespace}/{sink.name}", "uid": sink.uid, "tenant": sink.tenant}

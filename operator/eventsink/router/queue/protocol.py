@@ -271,14 +271,6 @@ class DeliveryQueue(QueueClock, Protocol):
         """Waiting deliveries whose `expires` has come, oldest first."""
         ...
 
-    async def hold(self, sink: str, reason: str) -> None:
-        """Record for people why nothing leaves for a sink at present; an empty reason ends it."""
-        ...
-
-    async def held(self) -> dict[str, str]:
-        """uid -> reason, of each held sink."""
-        ...
-
     def depth(self) -> Depth:
         """How much is in the queue, as of the last commits; counted in memory, so that it can be asked at any time."""
         ...

@@ -14,8 +14,8 @@ from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.retry import RetrySettings
+from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.sink_tests import SinkTests
-from eventsink.router.dispatch.worker import DispatchSettings
 from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.protocol import Batch, DeliveryFilter, DeliveryState, NewDelivery, Payload, PayloadKind, Record
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
@@ -116,6 +116,11 @@ class World:
 
     async def until_empty(self) -> None:
         await self.until(lambda: self.queue.depth().waiting == 0)
+
+    def held(self) -> dict[str, str]:
+        """Name of each sink that is held -> the reason."""
+        found = {one.name: self.dispatcher.health(uid(one.name)) for one in self.sinks}
+        return {name: health.held for name, health in found.items() if health is not None and health.held}
 
     def arrived(self, name: str = "s") -> list[str]:
         return [alert for _, alerts in self.senders[name].sent for alert in alerts]

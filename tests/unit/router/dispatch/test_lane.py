@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW, Lane, Limits, Parcel
+from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW, Lane, Limits, OutgoingMessage
 from eventsink.router.dispatch.retry import RetrySettings, message_wait, probe_wait, sink_wait
 from eventsink.router.queue.protocol import Delivery, PayloadKind
 from eventsink.sinks.sender import Failed, FailureClass
@@ -26,16 +26,16 @@ def lane(*deliveries: Delivery, concurrency: int = 8, batch: int = 1) -> Lane:
     return made
 
 
-def picked(one: Lane, now: float = 0.0) -> Parcel:
-    parcel = one.pick(now)
-    assert parcel is not None
-    return parcel
+def picked(one: Lane, now: float = 0.0) -> OutgoingMessage:
+    message = one.pick(now)
+    assert message is not None
+    return message
 
 
 def all_picked(one: Lane, now: float = 0.0) -> list[list[int]]:
     found = []
-    while (parcel := one.pick(now)) is not None:
-        found.append(parcel.seqs)
+    while (message := one.pick(now)) is not None:
+        found.append(message.seqs)
     return found
 
 
@@ -60,14 +60,14 @@ def test_what_waits_for_its_retry_holds_back_what_follows_of_its_key_only() -> N
     assert all_picked(one, due) == [[1]]
 
 
-def test_a_retry_is_the_same_parcel() -> None:
+def test_a_retry_is_the_same_message() -> None:
     one = lane(delivery(1), delivery(2), delivery(3), batch=2)
     first = picked(one)
     assert (first.id, first.seqs) == ("d1.2", [1, 2])
     one.add([delivery(4)])
     due = one.failed_transiently(first, TRANSIENT, 0.0)
-    parcels = [picked(one, due), picked(one, due)]
-    assert [(parcel.id, parcel.seqs) for parcel in parcels] == [("d1.2", [1, 2]), ("d3.2", [3, 4])]
+    messages = [picked(one, due), picked(one, due)]
+    assert [(message.id, message.seqs) for message in messages] == [("d1.2", [1, 2]), ("d3.2", [3, 4])]
 
 
 def test_a_batch_takes_the_first_of_each_key_and_no_groups() -> None:
@@ -89,29 +89,29 @@ def test_a_refused_batch_is_halved_until_the_one_that_is_meant_is_found() -> Non
     one = lane(*(delivery(n) for n in range(1, 6)), batch=5)
     assert one.failed_for_good(picked(one)) == []
     first, second = picked(one), picked(one)
-    assert [(parcel.id, parcel.seqs) for parcel in (first, second)] == [("d1.3", [1, 2, 3]), ("d4.2", [4, 5])]
+    assert [(message.id, message.seqs) for message in (first, second)] == [("d1.3", [1, 2, 3]), ("d4.2", [4, 5])]
     assert one.failed_for_good(second) == []
     one.delivered(first)
-    parcels = [picked(one), picked(one)]
-    assert [(parcel.id, parcel.seqs) for parcel in parcels] == [("d4", [4]), ("d5", [5])]
-    assert [item.delivery.seq for item in one.failed_for_good(parcels[1])] == [5]
+    messages = [picked(one), picked(one)]
+    assert [(message.id, message.seqs) for message in messages] == [("d4", [4]), ("d5", [5])]
+    assert [item.delivery.seq for item in one.failed_for_good(messages[1])] == [5]
     assert len(one) == 1
 
 
-def test_when_everything_fails_one_parcel_at_a_time_leaves_ever_more_slowly() -> None:
+def test_when_everything_fails_one_message_at_a_time_leaves_ever_more_slowly() -> None:
     one = lane(*(delivery(n) for n in range(20)))
     now, waits = 0.0, []
-    for parcel in [picked(one) for _ in range(FAILURES_UNTIL_SLOW)]:
-        one.failed_transiently(parcel, TRANSIENT, now)
+    for message in [picked(one) for _ in range(FAILURES_UNTIL_SLOW)]:
+        one.failed_transiently(message, TRANSIENT, now)
     for _ in range(12):
         wake = one.wake_at()
         assert wake is not None
         assert one.pick(wake - 0.001) is None
         waits.append(wake - now)
         now = wake
-        parcel = picked(one, now)
+        message = picked(one, now)
         assert one.pick(now) is None  # one at a time
-        one.failed_transiently(parcel, TRANSIENT, now)
+        one.failed_transiently(message, TRANSIENT, now)
     assert waits == sorted(waits)
     assert waits[-1] == SETTINGS.sink_longest
     one.delivered(picked(one, now + 60))
@@ -120,8 +120,8 @@ def test_when_everything_fails_one_parcel_at_a_time_leaves_ever_more_slowly() ->
 
 def test_when_a_sink_that_failed_is_well_again_what_failed_is_tried_at_once() -> None:
     one = lane(*(delivery(n) for n in range(5)))
-    for parcel in [picked(one) for _ in range(5)]:
-        one.failed_transiently(parcel, TRANSIENT, 0.0)
+    for message in [picked(one) for _ in range(5)]:
+        one.failed_transiently(message, TRANSIENT, 0.0)
     wake = one.wake_at()
     assert wake is not None
     one.delivered(picked(one, wake))
@@ -141,7 +141,7 @@ def test_one_message_that_fails_alone_does_not_slow_the_others() -> None:
         assert poison.seqs == [0]
 
 
-def test_a_sink_that_refuses_is_held_probed_slowly_and_tried_at_once_when_it_is_mended() -> None:
+def test_a_sink_that_refuses_is_held_probed_slowly_and_tried_at_once_when_it_is_recompiled() -> None:
     one = lane(*(delivery(n) for n in range(5)))
     now, waits = 0.0, []
     for _ in range(6):
@@ -151,7 +151,7 @@ def test_a_sink_that_refuses_is_held_probed_slowly_and_tried_at_once_when_it_is_
         assert one.pick(due - 0.001) is None
         now = due
     assert waits == [30, 60, 120, 240, 300, 300]
-    one.mended()
+    one.recompiled()
     assert not one.held
     assert len(all_picked(one, now)) == 5
 
@@ -201,9 +201,9 @@ def test_what_is_too_old_is_taken_out_but_not_while_it_is_on_its_way() -> None:
 
 def test_a_batch_that_lost_a_member_is_composed_anew() -> None:
     one = lane(delivery(1), delivery(2), batch=2)
-    parcel = picked(one)
-    parcel.bound = True
-    one.failed_transiently(parcel, TRANSIENT, 0.0)
+    message = picked(one)
+    message.bound = True
+    one.failed_transiently(message, TRANSIENT, 0.0)
     item, void = one.expire(1)
     assert item is not None
     assert void == [1, 2]
@@ -213,8 +213,8 @@ def test_a_batch_that_lost_a_member_is_composed_anew() -> None:
 def test_attempts_before_a_restart_count() -> None:
     one = lane(delivery(1, due=50.0))
     assert one.pick(49.0) is None
-    parcel = picked(one, 50.0)
-    assert parcel.attempts == 1
+    message = picked(one, 50.0)
+    assert message.attempts == 1
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_whatever_happens_nothing_is_lost_or_sent_out_of_order(
 ) -> None:
     one = lane(concurrency=concurrency, batch=batch)
     waiting: dict[int, str] = {}
-    flying: list[Parcel] = []
+    flying: list[OutgoingMessage] = []
     seq, now = 0, 0.0
 
     def gone(seqs: list[int]) -> None:
@@ -262,40 +262,40 @@ def test_whatever_happens_nothing_is_lost_or_sent_out_of_order(
             waiting.update({each.seq: each.key for each in more})
             one.add(more)
         elif step == "pick":
-            parcel = one.pick(now)
-            if parcel is not None:
-                for item in parcel.items:
+            message = one.pick(now)
+            if message is not None:
+                for item in message.items:
                     earlier = [n for n, key in waiting.items() if key == item.delivery.key and n < item.delivery.seq]
                     assert not earlier, "an earlier one of its key was still waiting"
-                flying.append(parcel)
+                flying.append(message)
                 assert len(flying) <= concurrency
         elif step == "mend":
-            one.mended()
+            one.recompiled()
         elif step == "expire" and waiting:
             number = data.draw(st.sampled_from(sorted(waiting)))
             if one.expire(number)[0] is not None:
                 gone([number])
         elif flying:
-            parcel = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
+            message = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
             if step == "deliver":
-                one.delivered(parcel)
-                gone(parcel.seqs)
+                one.delivered(message)
+                gone(message.seqs)
             elif step == "fail":
-                one.failed_transiently(parcel, TRANSIENT, now)
+                one.failed_transiently(message, TRANSIENT, now)
             elif step == "refuse":
-                gone([item.delivery.seq for item in one.failed_for_good(parcel)])
+                gone([item.delivery.seq for item in one.failed_for_good(message)])
             elif step == "hold":
-                one.failed_for_the_sink(parcel, REFUSED, now)
+                one.failed_for_the_sink(message, REFUSED, now)
             else:
-                one.returned(parcel)
-    for parcel in flying:
-        one.delivered(parcel)
-        gone(parcel.seqs)
+                one.returned(message)
+    for message in flying:
+        one.delivered(message)
+        gone(message.seqs)
     assert len(one) == len(waiting)
     while waiting:  # in the end, everything can be delivered
         now += 1000
-        parcel = one.pick(now)
-        assert parcel is not None
-        one.delivered(parcel)
-        gone(parcel.seqs)
+        message = one.pick(now)
+        assert message is not None
+        one.delivered(message)
+        gone(message.seqs)
     assert len(one) == 0

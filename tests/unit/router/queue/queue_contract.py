@@ -176,13 +176,6 @@ class DeliveryQueueContract(EngineContract):
         opened.clock.monotonic += 2
         assert [one.key for one in await opened.queue.expired(limit=10)] == ["a"]
 
-    async def test_why_a_sink_is_held_is_kept(self, opened: Open) -> None:
-        await opened.queue.hold("s1", "HTTP401")
-        await opened.queue.hold("s2", "HTTP404")
-        await opened.queue.hold("s2", "")
-        opened = await opened.reopen()
-        assert await opened.queue.held() == {"s1": "HTTP401"}
-
     async def test_a_full_queue_takes_nothing_and_goes_on_when_there_is_room(self, opened: Open, tmp_path: Path) -> None:
         await opened.queue.close()
         queue = await self.open_queue(tmp_path, opened.clock, max_waiting=3)
@@ -273,10 +266,8 @@ class DeadLettersContract(EngineContract):
 
     async def test_a_deleted_sink_leaves_dead_letters_and_no_log_entries(self, opened: Open) -> None:
         await opened.queue.put(replace(alert("a", ["s1", "s2"]), log_entries=[entry("a"), entry("a", "s2")]))
-        await opened.queue.hold("s1", "HTTP401")
         assert await opened.queue.dead_letter_sink("s1", reason="SinkDeleted", detail="the EventSink was deleted") == 1
         assert await opened.queue.sinks_waiting() == {"s2": 1}
-        assert await opened.queue.held() == {}
         assert [one.sink async for one in opened.queue.log_entries()] == ["s2"]
         assert [r.reason for r in await opened.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=5)] == [
             "SinkDeleted"

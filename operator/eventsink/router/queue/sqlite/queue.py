@@ -178,12 +178,6 @@ class SqliteQueue:
         clock = self.clock()
         return await self._read(lambda reader: reader.expired(clock, limit))
 
-    async def hold(self, sink: str, reason: str) -> None:
-        await self._change(lambda store: store.hold(sink, reason), keep=True)
-
-    async def held(self) -> dict[str, str]:
-        return await self._read(Reader.held)
-
     async def replay(self, wanted: DeliveryFilter, *, max_age: float, limit: int) -> int:
         expires = self.clock() + max_age
         return len((await self._change(lambda store: store.replay(wanted, expires=expires, limit=limit))).new)

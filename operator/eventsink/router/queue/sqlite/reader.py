@@ -43,9 +43,6 @@ class Reader:
     def sinks_waiting(self) -> dict[str, int]:
         return dict(self._connection.execute("SELECT sink, count(*) FROM deliveries WHERE died IS NULL GROUP BY sink"))
 
-    def held(self) -> dict[str, str]:
-        return dict(self._connection.execute("SELECT sink, reason FROM holds"))
-
     def log_entries(self, after: int) -> tuple[list[NotificationLogEntry], int]:
         """A page of the notification log, and the position to go on from."""
         rows = self._connection.execute(SELECT_LOG_PAGE, (after, PAGE_ROWS)).fetchall()

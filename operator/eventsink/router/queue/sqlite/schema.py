@@ -53,7 +53,7 @@ CREATE TABLE told (
     status TEXT NOT NULL, starts_at INTEGER NOT NULL, told_at REAL NOT NULL,
     UNIQUE (sink, destination, fingerprint)
 );
-CREATE TABLE holds (sink TEXT PRIMARY KEY, reason TEXT NOT NULL);
+CREATE TABLE holds (sink TEXT PRIMARY KEY, reason TEXT NOT NULL);  -- only for version 0.1, which writes it
 """
 
 SELECT_LOG_PAGE = """

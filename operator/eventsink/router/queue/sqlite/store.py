@@ -159,18 +159,10 @@ class Store:
             (now, reason, detail, sink),
         )
         self.connection.execute(DELETE_LOG_OF_SINK, (sink,))
-        self.connection.execute("DELETE FROM holds WHERE sink = ?", (sink,))
         return StoreChange(waiting=-cursor.rowcount, dead=cursor.rowcount)
 
     def bind(self, seqs: Sequence[int], batch: str) -> StoreChange:
         self.connection.executemany("UPDATE deliveries SET batch = ? WHERE seq = ?", [(batch, seq) for seq in seqs])
-        return StoreChange()
-
-    def hold(self, sink: str, reason: str) -> StoreChange:
-        if reason:
-            self.connection.execute("INSERT OR REPLACE INTO holds VALUES (?, ?)", (sink, reason))
-        else:
-            self.connection.execute("DELETE FROM holds WHERE sink = ?", (sink,))
         return StoreChange()
 
     def forget(self, entries: Sequence[NotificationLogEntry]) -> StoreChange:

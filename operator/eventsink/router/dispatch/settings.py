@@ -1,0 +1,26 @@
+"""The settings of dispatch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from eventsink.router.dispatch.retry import RetrySettings
+from eventsink.runtime.settings import Seconds, Settings
+
+
+class DispatchSettings(Settings):
+    """How much is on its way, and how much is kept in memory."""
+
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Messages on their way to one sink at once; those about one alert always leave one after the other."""
+    max_in_flight: int = Field(default=2048, ge=1)
+    """Messages on their way in all."""
+    window: int = Field(default=5000, ge=1000)
+    """Waiting deliveries of one sink that are kept in memory; the rest stays in the queue. Not below the largest batch."""
+    max_in_memory: int = Field(default=50_000, ge=1000)
+    """Waiting deliveries of all sinks that are kept in memory."""
+    expiry_interval: Seconds = Field(default=5.0, gt=0)
+    """Between two looks for deliveries that have reached their sink's maxAge."""
+    rate_limit_interval: Seconds = Field(default=1.0, gt=0)
+    """Between two messages to one destination that limits their rate, from all sinks that share it: a Slack channel takes about one a second."""
+    retry: RetrySettings = RetrySettings()

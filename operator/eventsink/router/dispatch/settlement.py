@@ -1,0 +1,103 @@
+"""What follows from the outcome of an attempt: for the lane, the queue, the metrics and the sink's health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from eventsink.router.dispatch import health
+from eventsink.router.dispatch.lane import Item, OutgoingMessage
+from eventsink.router.dispatch.rate_limiter import RateLimiter
+from eventsink.router.dispatch.worker import SinkWorker
+from eventsink.router.metrics import DispatchMetrics
+from eventsink.router.queue.protocol import Arrival, DeadLetter, Queue, Retry
+from eventsink.runtime.logs import get_logger
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Outcome
+
+
+class Settlement:
+    """Records outcomes.
+
+    Parameters
+    ----------
+    wall
+        Seconds since the epoch.
+    """
+
+    def __init__(self, queue: Queue, metrics: DispatchMetrics, rate_limiter: RateLimiter, wall: Callable[[], float]) -> None:
+        self._queue = queue
+        self._metrics = metrics
+        self._rate_limiter = rate_limiter
+        self._wall = wall
+
+    async def settle(self, worker: SinkWorker, outgoing: OutgoingMessage, outcome: Outcome) -> None:
+        """Record the outcome of an attempt. The lane has taken it in before the first `await`.
+
+        Raises
+        ------
+        QueueError
+            It is not in the queue: after a restart the message is sent again.
+        """
+        if isinstance(outcome, Delivered):
+            await self._delivered(worker, outgoing, outcome)
+            return
+        self._metrics.failures.labels(outcome.failure.value, outcome.reason).inc()
+        worker.failed(outcome)
+        if outcome.failure is FailureClass.MESSAGE:
+            await self._rejected(worker, outgoing, outcome)
+        elif outcome.failure is FailureClass.SINK:
+            await self._failed_for_the_sink(worker, outgoing, outcome)
+        else:
+            await self._failed_transiently(worker, outgoing, outcome)
+
+    async def dead_letter(self, items: Iterable[Item], reason: str, detail: str) -> None:
+        """Dead-letter deliveries, and count them."""
+        dead_letters = [DeadLetter(item.delivery.seq, reason, detail) for item in items]
+        self._metrics.dead.labels(reason).inc(len(dead_letters))
+        await self._queue.dead_letter(dead_letters)
+
+    async def dead_letter_sink(self, uid: str) -> None:
+        """Dead-letter whatever waits for a sink that was deleted."""
+        count = await self._queue.dead_letter_sink(
+            uid, reason="SinkDeleted", detail="the EventSink was deleted before this was delivered"
+        )
+        if count:
+            self._metrics.dead.labels("SinkDeleted").inc(count)
+            get_logger().info("the deliveries of a deleted sink became dead letters", sink=uid, count=count)
+
+    async def _delivered(self, worker: SinkWorker, outgoing: OutgoingMessage, delivered: Delivered) -> None:
+        was_held = worker.lane.held
+        worker.lane.delivered(outgoing)
+        now = self._wall()
+        for item in outgoing.items:
+            self._metrics.latency.observe(max(0.0, now - item.delivery.created))
+        self._metrics.delivered_of(worker.sink.type).inc(len(outgoing.items))
+        worker.delivered(now)
+        if was_held:
+            get_logger().info("a sink is no longer held", **worker.names())
+        arrival = Arrival(outgoing.id, delivered.reference) if worker.sink.dispatch.keeps_receipts else None
+        await self._queue.settle(outgoing.seqs, arrival)
+
+    async def _rejected(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
+        dead = worker.lane.failed_for_good(outgoing)
+        if not dead:
+            await self._queue.bind(outgoing.seqs, "")  # taken apart: each is sent alone
+            return
+        await self.dead_letter(dead, failed.reason, failed.message)
+        get_logger().warning("a message became a dead letter", reason=failed.reason, delivery=outgoing.id, **worker.names())
+
+    async def _failed_for_the_sink(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
+        was_held = worker.lane.held
+        due = worker.lane.failed_for_the_sink(outgoing, failed, self._queue.clock())
+        worker.report(health.held(failed))
+        if was_held != failed.reason:
+            get_logger().warning("a sink is held", reason=failed.reason, **worker.names())
+        await self._queue.retry([Retry(seq, due, failed.reason) for seq in outgoing.seqs])
+
+    async def _failed_transiently(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
+        now = self._queue.clock()
+        due = worker.lane.failed_transiently(outgoing, failed, now)
+        if worker.rate_limit_key and failed.retry_after:
+            self._rate_limiter.pause(worker.rate_limit_key, now + failed.retry_after)
+        if worker.lane.slow:
+            worker.report(health.failing(failed))
+        await self._queue.retry([Retry(seq, due, failed.reason) for seq in outgoing.seqs])

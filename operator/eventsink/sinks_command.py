@@ -1,4 +1,7 @@
-"""`eventsink sinks`: lists, shows, makes, changes, deletes and tests sinks through the REST facade."""
+"""`eventsink sinks`: lists, shows, creates, changes, deletes and tests sinks through the REST API.
+
+The options for the fields of a sink come from the models of the spec and from its destination types.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ import click
 import yaml
 
 from eventsink.client import Client, EventSink, EventSinkError
+from eventsink.destinations.arguments import arguments
+from eventsink.destinations.options import Argument, from_model, given, options
+from eventsink.resources.spec import Delivery, Match
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
 from eventsink.runtime.times import format_time
 
@@ -23,18 +29,18 @@ BODY = click.option(
     "--file",
     "document",
     type=click.File("rb"),
-    help="The request as the API takes it, JSON or YAML; - for standard input. Options stand over it.",
+    help="File with a request body of the API, JSON or YAML; - for standard input. Options override it.",
 )
 
 
 def connection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where the facade is, and the key."""
+    """Options for the address of the REST API, and the key."""
     for option in (
         click.option(
             "--ca-file",
             envvar="EVENTSINK_REST_CA_FILE",
             type=FILE,
-            help="Certificates that the server's is checked against (environment: EVENTSINK_REST_CA_FILE).",
+            help="Certificates to check that of the server against (environment: EVENTSINK_REST_CA_FILE).",
         ),
         click.option(
             "--key-file",
@@ -48,52 +54,38 @@ def connection(command: Callable[..., Any]) -> Callable[..., Any]:
             envvar="EVENTSINK_REST_SERVER",
             default="http://127.0.0.1:8082",
             show_default=True,
-            help="The facade (environment: EVENTSINK_REST_SERVER).",
+            help="Address of the REST API (environment: EVENTSINK_REST_SERVER).",
         ),
     ):
         command = option(command)
     return command
 
 
-def members(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What is said of a sink, made or changed. Credentials come from files: a command line is seen by others."""
-    for option in reversed(
-        (
-            click.option("--name", help="What people see."),
-            click.option("--description", help="What it is for."),
-            click.option("--suspend/--resume", default=None, help="Send nothing; send again."),
-            click.option("--min-severity", help="Only alerts of this severity or above, such as high."),
-            click.option(
-                "--matcher", "matchers", multiple=True, help="Only alerts that match, such as 'team=\"batch\"'; repeatable."
-            ),
-            click.option("--slack-channel", metavar="CHANNEL", help="Slack: #name or id."),
-            click.option("--webhook-url", metavar="URL", help="Webhook: where to post."),
-            click.option("--webhook-url-file", type=FILE, help="The same from a file, where the URL is a credential."),
-            click.option("--format", type=click.Choice(["cloudevents", "alertmanager"]), help="Webhook: form of the messages."),
-            click.option("--batch", type=int, help="Webhook: most alerts in one message."),
-            click.option("--timeout", metavar="DURATION", help="Webhook: of one attempt, such as 10s."),
-            click.option("--header-file", "headers", metavar="NAME=FILE", multiple=True, help="Webhook: a header; repeatable."),
-            click.option("--signing-secret-file", type=FILE, help="Webhook: sign messages with this."),
-            click.option("--generate-signing-secret", is_flag=True, help="Webhook: have a secret made; it is printed once."),
-            click.option("--webhook-ca-file", type=FILE, help="Webhook: PEM certificates for the receiver's."),
-        )
-    ):
-        command = option(command)
-    return command
+TENANT = click.Option(["--tenant"], help="The tenant whose alerts are delivered.")
+OWN = (
+    Argument("name", click.Option(["--name"], help="Display name.")),
+    Argument("description", click.Option(["--description"], help="What the sink is for.")),
+    Argument("suspend", click.Option(["--suspend/--resume"], default=None, help="Pause the sink; resume it.")),
+)
+TYPES = " or ".join(one.display_name for one in arguments().values())
+RULES = {"match": from_model(Match), "delivery": from_model(Delivery)}
+"""Field of a request -> the options for its fields."""
+CHANGE = [*OWN, *RULES["match"], *RULES["delivery"], *(one for type_ in options().values() for one in type_.arguments)]
+CREATE = [*CHANGE, *(one for type_ in options().values() for one in type_.create_arguments)]
 
 
 @click.group()
 def sinks() -> None:
-    """Manage sinks through the REST facade."""
+    """Manage sinks through the REST API."""
 
 
 @sinks.command("list")
-@click.option("--tenant", required=True, help="Whose sinks.")
+@click.option("--tenant", required=True, help="The tenant whose sinks to list.")
 @OUTPUT
 @connection
 def list_sinks(tenant: str, output: str, **where: Any) -> None:
     """Show the sinks of a tenant, oldest first."""
-    found = _ask(where, lambda client: list(client.list(tenant)))
+    found = _call(where, lambda client: list(client.list(tenant)))
     if output != "table":
         _print([dict(one.raw) for one in found], output)
     elif found:
@@ -107,70 +99,42 @@ def list_sinks(tenant: str, output: str, **where: Any) -> None:
 @OUTPUT
 @connection
 def get(id: str, output: str, **where: Any) -> None:
-    """Show the sink of this ID."""
-    _show(_ask(where, lambda client: client.get(id)), output)
+    """Show the sink with this ID."""
+    _show(_call(where, lambda client: client.get(id)), output)
 
 
-@sinks.command()
-@click.option("--tenant", help="Whose alerts are delivered.")
-@click.option("--slack-code-file", type=FILE, help="Slack: an OAuth code, which is exchanged once.")
-@click.option("--bot-token-file", type=FILE, help="Slack: a bot token.")
-@click.option("--incoming-webhook-file", type=FILE, help="Slack: the URL of an incoming webhook.")
-@click.option("--idempotency-key", help="The same request with the same key makes nothing new.")
-@members
+@sinks.command(params=[TENANT, *(one.option for one in CREATE)])
+@click.option("--idempotency-key", help="The same request with the same key creates nothing new.")
 @BODY
 @OUTPUT
 @connection
-def create(
-    tenant: str | None,
-    slack_code_file: Path | None,
-    bot_token_file: Path | None,
-    incoming_webhook_file: Path | None,
-    idempotency_key: str | None,
-    document: Any,
-    output: str,
-    server: str,
-    key_file: Path,
-    ca_file: Path | None,
-    **given: Any,
-) -> None:
-    """Make a sink and wait for its first verdict."""
+def create(tenant: str | None, idempotency_key: str | None, document: Any, output: str, **values: Any) -> None:
+    """Create a sink and wait for its first verdict."""
     body = _body(document)
     if tenant is not None:
         body["tenant_id"] = tenant
-    credentials = {
-        "slack_oauth_code": slack_code_file,
-        "bot_token": bot_token_file,
-        "incoming_webhook_url": incoming_webhook_file,
-    }
-    slack = {name: _secret(file) for name, file in credentials.items() if file is not None}
-    _add(body, given, slack)
+    _override(body, values)
     for name, option in (("tenant_id", "--tenant"), ("name", "--name")):
         if name not in body:
             raise click.UsageError(f"{option} is missing, and so is {name} in a file (-f)")
     if "event_sink_args" not in body:
-        raise click.UsageError("say where alerts go: --slack-channel, --incoming-webhook-file, --webhook-url, or a file (-f)")
-    where = {"server": server, "key_file": key_file, "ca_file": ca_file}
-    _show(_ask(where, lambda client: client.create_from(body, idempotency_key=idempotency_key)), output)
+        raise click.UsageError(f"say where to deliver, with the options of {TYPES} (see --help) or a file (-f)")
+    _show(_call(values, lambda client: client.create_from(body, idempotency_key=idempotency_key)), output)
 
 
-@sinks.command()
+@sinks.command(params=[one.option for one in CHANGE])
 @click.argument("id")
-@click.option("--if-match", metavar="ETAG", help="Only if the sink was not changed since this was answered (-o json: etag).")
-@members
+@click.option("--if-match", metavar="ETAG", help="Only if the sink was not changed since this ETag (-o json: etag).")
 @BODY
 @OUTPUT
 @connection
-def update(
-    id: str, if_match: str | None, document: Any, output: str, server: str, key_file: Path, ca_file: Path | None, **given: Any
-) -> None:
-    """Change what is given of the sink of this ID."""
+def update(id: str, if_match: str | None, document: Any, output: str, **values: Any) -> None:
+    """Change what is given of the sink with this ID."""
     body = _body(document)
-    _add(body, given, {})
+    _override(body, values)
     if not body:
-        raise click.UsageError("say what changes, by options or by a file (-f)")
-    where = {"server": server, "key_file": key_file, "ca_file": ca_file}
-    _show(_ask(where, lambda client: client.update_from(id, body, if_match=if_match)), output)
+        raise click.UsageError("say what to change, with options or a file (-f)")
+    _show(_call(values, lambda client: client.update_from(id, body, if_match=if_match)), output)
 
 
 @sinks.command()
@@ -179,8 +143,8 @@ def update(
 def delete(ids: tuple[str, ...], **where: Any) -> None:
     """Delete sinks by their ids."""
     for id in ids:
-        _ask(where, lambda client, id=id: client.delete(id))  # type: ignore[misc]
-        click.echo(f"the sink {id} is deleted")
+        _call(where, lambda client, id=id: client.delete(id))  # type: ignore[misc]
+        click.echo(f"sink {id} deleted")
 
 
 @sinks.command()
@@ -188,15 +152,15 @@ def delete(ids: tuple[str, ...], **where: Any) -> None:
 @click.option("-o", "--output", default="text", type=click.Choice(["text", "json"]), show_default=True)
 @connection
 def test(id: str, output: str, **where: Any) -> None:
-    """Send a test alert to the sink of this ID; exit status 1 if it does not arrive."""
-    told = _ask(where, lambda client: client.test(id))
+    """Send a test alert to the sink with this ID; exit status 1 if it does not arrive."""
+    outcome = _call(where, lambda client: client.test(id))
     if output == "json":
-        click.echo(json.dumps(told.__dict__, indent=2))
-    elif told.delivered:
-        click.echo(f"delivered in {told.seconds:.2f} s ({told.status or 'no HTTP status'})")
+        click.echo(json.dumps(outcome.__dict__, indent=2))
+    elif outcome.delivered:
+        click.echo(f"delivered in {outcome.seconds:.2f} s ({outcome.status or 'no HTTP status'})")
     else:
-        click.echo(f"not delivered: {told.reason}: {told.message}", err=True)
-    sys.exit(0 if told.delivered else 1)
+        click.echo(f"not delivered: {outcome.reason}: {outcome.message}", err=True)
+    sys.exit(0 if outcome.delivered else 1)
 
 
 def _body(document: Any) -> dict[str, Any]:
@@ -208,77 +172,49 @@ def _body(document: Any) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise click.UsageError("the file of -f is neither JSON nor YAML") from None
     if not isinstance(body, dict) or any(not isinstance(body.get(name), dict | None) for name in ("match", "event_sink_args")):
-        raise click.UsageError("the file of -f has to hold one object, as the API takes it")
+        raise click.UsageError("the file of -f must contain one object, a request body of the API")
     try:
         json.dumps(body)
     except (TypeError, ValueError):
-        raise click.UsageError("the file of -f holds a value that JSON does not have: put dates into quotes") from None
+        raise click.UsageError("the file of -f contains a value that JSON does not have: put dates into quotes") from None
     return body
 
 
-def _add(body: dict[str, Any], given: dict[str, Any], slack: dict[str, str]) -> None:
-    """Put what the options say over what stands in the body."""
-    for name in ("name", "description", "suspend"):
-        if given[name] is not None:
-            body[name] = given[name]
-    match = {"min_severity": given["min_severity"], "matchers": list(given["matchers"]) or None}
-    if said := {name: value for name, value in match.items() if value is not None}:
-        body["match"] = {**(body.get("match") or {}), **said}
-    if given["slack_channel"] is not None:
-        slack["channel"] = given["slack_channel"]
-    webhook = {
-        "url": given["webhook_url"],
-        "secret_url": _secret_or_none(given["webhook_url_file"]),
-        "format": given["format"],
-        "batch": given["batch"],
-        "timeout": given["timeout"],
-        "headers": _headers(given["headers"]),
-        "signing_secret": _secret_or_none(given["signing_secret_file"]),
-        "generate_signing_secret": given["generate_signing_secret"] or None,
-        "ca_certificate": _secret_or_none(given["webhook_ca_file"]),
-    }
-    webhook = {name: value for name, value in webhook.items() if value is not None}
-    if slack and webhook:
-        raise click.UsageError("a sink is of Slack or a webhook: use the options of one of them")
-    for kind, said in (("Slack", slack), ("Webhook", webhook)):
-        if said:
-            args = body.setdefault("event_sink_args", {})
-            if set(args) - {kind} or not isinstance(args.get(kind) or {}, dict):
-                raise click.UsageError(f"the file of -f is of another type than the options ({kind})")
-            args[kind] = {**(args.get(kind) or {}), **said}
+def _override(body: dict[str, Any], values: dict[str, Any]) -> None:
+    """Put the options over the fields of the body."""
+    body.update(given(OWN, values))
+    for name, rules in RULES.items():
+        if new := given(rules, values):
+            body[name] = {**(body.get(name) or {}), **new}
+    destinations = {arguments()[name].display_name: one.arguments + one.create_arguments for name, one in options().items()}
+    new = {kind: found for kind, one in destinations.items() if (found := given(one, values))}
+    if len(new) > 1:
+        raise click.UsageError(f"a sink has one destination: use the options of one type only ({TYPES})")
+    for kind, found in new.items():
+        args = body.setdefault("event_sink_args", {})
+        if set(args) - {kind} or not isinstance(args.get(kind) or {}, dict):
+            raise click.UsageError(f"the file of -f has another type than the options ({kind})")
+        args[kind] = {**(args.get(kind) or {}), **found}
 
 
-def _headers(pairs: tuple[str, ...]) -> list[dict[str, str]] | None:
-    found = []
-    for pair in pairs:
-        name, separator, file = pair.partition("=")
-        if not (name and separator and file):
-            raise click.UsageError("--header-file: write NAME=FILE")
-        found.append({"name": name, "value": _secret(Path(file))})
-    return found or None
+def _call(values: dict[str, Any], call: Callable[[Client], Result]) -> Result:
+    """The result of a call, or the end with a sentence: status 2 for an invalid setting, else 1.
 
-
-def _secret(file: Path) -> str:
+    Parameters
+    ----------
+    values
+        Of the options of `connection`, among others.
+    """
     try:
-        return read_secret_file(file)
+        key = read_secret_file(values["key_file"])
+        client = Client(values["server"], key, ca=str(values["ca_file"]) if values["ca_file"] is not None else None)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
-
-
-def _secret_or_none(file: Path | None) -> str | None:
-    return _secret(file) if file is not None else None
-
-
-def _ask(where: dict[str, Any], question: Callable[[Client], Result]) -> Result:
-    """The answer, or the end with a sentence: status 2 for a wrong setting, else 1."""
-    key = _secret(where["key_file"])
-    try:
-        client = Client(where["server"], key, ca=str(where["ca_file"]) if where["ca_file"] is not None else None)
     except ValueError as error:
         raise click.UsageError(f"--{str(error).replace('key:', 'key-file:', 1)}") from None
     try:
         with client:
-            return question(client)
+            return call(client)
     except EventSinkError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:  # the file with the certificates
@@ -286,12 +222,12 @@ def _ask(where: dict[str, Any], question: Callable[[Client], Result]) -> Result:
 
 
 def _show(sink: EventSink, output: str) -> None:
-    """One sink; a signing secret that was made is the last line of a table, and a member otherwise."""
+    """Print one sink; a generated signing secret is the last line of a table, and a field otherwise."""
     if output == "table":
         click.echo(_table([sink]))
         if sink.signing_secret is not None:
             click.echo(sink.signing_secret)
-            click.echo("the last line is the signing secret; it is shown this once", err=True)
+            click.echo("the last line is the signing secret; it is shown only once", err=True)
         if not sink.ready:
             click.echo(f"not ready: {sink.reason}", err=True)
         return
@@ -309,9 +245,10 @@ def _print(value: Any, output: str) -> None:
 
 
 def _table(found: list[EventSink]) -> str:
+    summaries = {arguments()[name].display_name: type_.summary for name, type_ in options().items()}
     rows = [["ID", "NAME", "TYPE", "TO", "READY", "DELIVERING", "UPDATED"]]
     for one in found:
-        to = str(one.configuration.get("url") or one.configuration.get("channel") or one.configuration.get("channel_name") or "-")
+        to = next((str(one.configuration[name]) for name in summaries.get(one.type, ()) if one.configuration.get(name)), "-")
         delivering = one.delivering.status if one.delivering is not None else "-"
         rows.append([one.id, one.name, one.type, to, str(one.ready), delivering, format_time(one.updated_at)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -389,7 +389,7 @@ def test_the_command_creates_a_sink_from_options_and_prints_a_generated_secret_o
         *("--header-file", f"Authorization={header}", "--generate-signing-secret", "--min-severity=high", "--batch=3"),
     )
     assert output.splitlines()[-1] == "whsec_x"
-    assert "shown this once" in errors
+    assert "shown only once" in errors
     assert server.asked[0][3] == {
         "tenant_id": "acme",
         "name": "Alerts",
@@ -424,7 +424,7 @@ def test_the_command_shows_updates_and_deletes(server: Server, terminal: Termina
     terminal.run("update", ID, "--suspend", "--slack-channel=#b", "--if-match", '"u.1"')
     assert server.asked[1][3] == {"id": ID, "suspend": True, "event_sink_args": {"Slack": {"channel": "#b"}}}
     server.script = [Step(body={"id": ID, "tenant_id": "acme"})]
-    assert terminal.run("delete", ID)[0] == f"the sink {ID} is deleted\n"
+    assert terminal.run("delete", ID)[0] == f"sink {ID} deleted\n"
 
 
 def test_the_command_tests_a_sink_and_its_exit_status_is_the_outcome(server: Server, terminal: Terminal) -> None:
@@ -441,9 +441,12 @@ def test_the_command_tests_a_sink_and_its_exit_status_is_the_outcome(server: Ser
     [
         (["create", "--name=A", "--webhook-url=https://x"], "--tenant is missing, and so is tenant_id in a file (-f)"),
         (["create", "--tenant=acme", "--webhook-url=https://x"], "--name is missing"),
-        (["create", "--tenant=acme", "--name=A"], "say where alerts go"),
-        (["create", "--tenant=acme", "--name=A", "--webhook-url=https://x", "--slack-channel=#a"], "of Slack or a webhook"),
-        (["update", ID], "say what changes"),
+        (["create", "--tenant=acme", "--name=A"], "say where to deliver"),
+        (
+            ["create", "--tenant=acme", "--name=A", "--webhook-url=https://x", "--slack-channel=#a"],
+            "use the options of one type only (Slack or Webhook)",
+        ),
+        (["update", ID], "say what to change"),
         (["update", ID, "--header-file", "X"], "--header-file: write NAME=FILE"),
         (["update", ID, "--signing-secret-file", "/none"], "/none: the secret cannot be read"),
         (["get", ID, "--server", "x"], "--server: write an address"),

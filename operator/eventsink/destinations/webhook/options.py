@@ -1,0 +1,67 @@
+"""The options of `eventsink sinks` for a webhook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from eventsink.destinations.arguments import choices
+from eventsink.destinations.options import SECRET_FILE, Argument, DestinationOptions
+from eventsink.resources.spec import Webhook
+
+
+class HeaderFile(click.ParamType):  # type: ignore[type-arg]  # generic in some versions
+    """A header whose value is in a file."""
+
+    name = "NAME=FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """The header as in a request."""
+        name, separator, file = str(value).partition("=")
+        if not (name and separator and file):
+            raise click.UsageError("--header-file: write NAME=FILE", ctx)
+        return {"name": name, "value": SECRET_FILE.convert(file, param, ctx)}
+
+
+OPTIONS = DestinationOptions(
+    (
+        Argument("url", click.Option(["--webhook-url"], metavar="URL", help="Webhook: where to post.")),
+        Argument(
+            "secret_url",
+            click.Option(["--webhook-url-file"], type=SECRET_FILE, help="Webhook: file with the URL, if that is a credential."),
+        ),
+        Argument(
+            "format",
+            click.Option(["--format"], type=click.Choice(choices(Webhook, "format")), help="Webhook: format of the messages."),
+        ),
+        Argument("batch", click.Option(["--batch"], type=int, help="Webhook: most alerts in one message.")),
+        Argument("timeout", click.Option(["--timeout"], metavar="DURATION", help="Webhook: of one attempt, such as 10s.")),
+        Argument(
+            "headers",
+            click.Option(
+                ["--header-file"], type=HeaderFile(), multiple=True, help="Webhook: a header, value from a file. Repeatable."
+            ),
+        ),
+        Argument(
+            "signing_secret",
+            click.Option(["--signing-secret-file"], type=SECRET_FILE, help="Webhook: file with a secret to sign messages with."),
+        ),
+        Argument(
+            "generate_signing_secret",
+            click.Option(
+                ["--generate-signing-secret"],
+                is_flag=True,
+                default=None,
+                help="Webhook: generate that secret; it is printed once.",
+            ),
+        ),
+        Argument(
+            "ca_certificate",
+            click.Option(
+                ["--webhook-ca-file"], type=SECRET_FILE, help="Webhook: PEM certificates to check the receiver's against."
+            ),
+        ),
+    ),
+    summary=("url",),
+)

@@ -22,7 +22,7 @@ def test_each_setting_that_is_not_the_routers_or_the_operators_stands_in_the_pag
 
 
 def test_each_group_of_the_others_is_named() -> None:
-    text = between(PAGE, "All others are", "`queue.path` is refused")
+    text = between(PAGE, "All others are", "`queue.path` is rejected")
     fields = {(field.alias or name).split(".")[0] for name, field in StandaloneSettings.model_fields.items()}
     assert set(names(text)) == (fields | {"slackApp", "sources[]"}) - {
         "folder",

@@ -76,9 +76,9 @@ def test_a_replay_delivers_again_under_the_same_id(router: Router, receiver: Rec
     [
         (["replay"], 2, "say which dead letters: IDS, --tenant, --sink, --reason, or --all"),
         (["deliveries", "--state", "lost"], 2, "is not one of 'dead', 'waiting'"),
-        (["deliveries", "--sink", "acme/none"], 1, "there is no such sink; name it as namespace/name"),
+        (["deliveries", "--sink", "acme/none"], 1, "sink not found; name it as namespace/name"),
         (["deliveries", "--token-file", "/none"], 2, "the secret cannot be read"),
-        (["deliveries", "--server", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1 cannot be asked"),
+        (["deliveries", "--server", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1 cannot be reached"),
     ],
 )
 def test_a_mistake_is_told_with_a_sentence_and_a_status(router: Router, arguments: list[str], status: int, sentence: str) -> None:
@@ -101,7 +101,7 @@ def test_a_mistake_is_told_with_a_sentence_and_a_status(router: Router, argument
         ("/v1/deliveries/replay", {}, 400, "say which dead letters"),
         ("/v1/deliveries/replay", {"everything": True}, 400, "everything: Extra inputs"),
         ("/v1/deliveries/replay", {"ids": []}, 400, "ids: List should have at least 1 item"),
-        ("/v1/sinks/none/test", {}, 404, "there is no such sink; name one by the uid"),
+        ("/v1/sinks/none/test", {}, 404, "sink not found; name one by the uid"),
         ("/v1/sinks/none/test", {"wait": 31}, 400, "wait: Input should be less than or equal to 30"),
         ("/v1/sinks/none/test", {"to": "x"}, 400, "to: Extra inputs"),
         ("/v1/none", None, 404, "Not Found"),

@@ -20,12 +20,12 @@ from eventsink.sinks.http1 import TransportSettings
 
 
 class ShutdownSettings(Settings):
-    """What happens at SIGTERM: readiness goes first, then the intake, then what is on its way."""
+    """What happens at SIGTERM: readiness ends first, then the intake, then the messages on their way."""
 
     unready: Seconds = 3.0
-    """How long alerts are still taken after readiness went, until load balancers have noticed."""
+    """How long alerts are still accepted after readiness ended, until load balancers have noticed."""
     grace: Seconds = 20.0
-    """How long requests that are being taken may need, and then how long messages on their way may. `unready` and twice this stay below
+    """How long requests that are being accepted may take, and then how long messages on their way may. `unready` and twice this stay below
     the pod's terminationGracePeriodSeconds."""
 
 

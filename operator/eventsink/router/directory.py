@@ -1,4 +1,4 @@
-"""The sinks and the tenancy that the router knows at this moment, and who is told when they change."""
+"""The sinks and the tenancy that the router knows at this moment, and who is notified when they change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventsink.sinks.sink import Sink, Tenancy
 
 @dataclass(frozen=True, slots=True)
 class SinkChange:
-    """One sink appeared (`before` is None), changed, or went (`after` is None)."""
+    """One sink appeared (`before` is None), changed, or was deleted (`after` is None)."""
 
     before: Sink | None
     after: Sink | None
@@ -30,7 +30,7 @@ class SinkDirectory:
         self._tenancy_known = False
         self._loaded = False
         self.withheld: set[str] = set()
-        """uids of sinks that exist and that this version cannot read: they are not gone."""
+        """uids of sinks that exist and that this version cannot read: they are not deleted."""
         self._sink_listeners: list[Callable[[SinkChange], None]] = []
         self._load_listeners: list[Callable[[], None]] = []
 
@@ -70,13 +70,13 @@ class SinkDirectory:
         if before == sink:
             return
         self._sinks[sink.uid] = sink
-        self._tell(SinkChange(before, sink))
+        self._notify(SinkChange(before, sink))
 
     def remove(self, uid: str) -> None:
-        """A sink went. An unknown uid changes nothing."""
+        """A sink was deleted. An unknown uid changes nothing."""
         before = self._sinks.pop(uid, None)
         if before is not None:
-            self._tell(SinkChange(before, None))
+            self._notify(SinkChange(before, None))
 
     def set_tenancy(self, tenancy: Tenancy) -> None:
         """The tenancy document was seen or changed."""
@@ -92,6 +92,6 @@ class SinkDirectory:
             listener()
         self._load_listeners.clear()
 
-    def _tell(self, change: SinkChange) -> None:
+    def _notify(self, change: SinkChange) -> None:
         for listener in self._sink_listeners:
             listener(change)

@@ -1,4 +1,4 @@
-"""Tells an EventSink's status how delivery goes: the condition `Delivering` and `status.delivery`, and no other field.
+"""Writes into an EventSink's status how delivery goes: the condition `Delivering` and `status.delivery`, and no other field.
 
 Written when `Delivering` changes, else at most each five minutes a sink, and at most 20 a second in all.
 """
@@ -21,7 +21,7 @@ from eventsink.runtime.times import format_time
 from eventsink.sinks.sink import Sink
 
 EVERY_SECONDS = 300.0
-"""Between two writes to one sink that tell of no change of `Delivering`."""
+"""Between two writes to one sink without a change of `Delivering`."""
 PER_SECOND = 20
 """Writes in all."""
 LOOK_SECONDS = 1.0
@@ -84,7 +84,7 @@ class StatusReporter:
         self._log = Repeated(60.0)
 
     def changed(self, _sink: Sink, _health: SinkHealth) -> None:
-        """Something is to be told soon."""
+        """Something is to be written soon."""
         self._changed.set()
 
     async def run(self) -> None:
@@ -111,7 +111,7 @@ class StatusReporter:
                 await self._write(sink, health, written)
                 self._failures = 0
             except (NotFound, Conflict):
-                self._remember(written, health)  # gone, or another object of that name: the directory will follow
+                self._remember(written, health)  # gone, or another object of that name: the directory is updated soon
             except ApiError as error:
                 await self._wait(error)
                 return
@@ -121,7 +121,7 @@ class StatusReporter:
         changed = written.changed if health.state.value == written.state else format_time(self._wall())
         applied = await self._statuses.apply(status_body(sink, health, changed))
         if applied["metadata"]["uid"] != sink.uid:
-            # The sink was made anew since: server-side apply takes another uid without a word, so what was said is taken back.
+            # The sink was re-created since: server-side apply accepts another uid silently, so what was written is taken back.
             await self._statuses.apply(status_body(sink, NOTHING_SENT, changed))
         written.changed = changed
         self._remember(written, health)
@@ -134,7 +134,7 @@ class StatusReporter:
     async def _wait(self, error: ApiError) -> None:
         more = self._log.due()
         if more is not None:
-            get_logger().warning("statuses cannot be written; it is tried again", reason=str(error), more=more)
+            get_logger().warning("could not write statuses, retrying", reason=str(error), more=more)
         self._failures += 1
         await asyncio.sleep(BACKOFF.wait(self._failures))
 

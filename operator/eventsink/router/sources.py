@@ -22,7 +22,7 @@ from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import ConfigurationError, Settings, read_secret_file
 
 TOKEN_REREAD_SECONDS = 5.0
-"""Token files are read again after this, so that a rotated Secret counts without a restart."""
+"""Token files are read again after this, so that a rotated Secret takes effect without a restart."""
 _EMPTY = hashlib.sha256(b"").digest()
 """Of no token; compared with where no source has that name, so that both take the same time."""
 

@@ -29,7 +29,7 @@ class UnreadableDocument(ValueError):
 
 
 class SinkHandler:
-    """Turns Secrets of the type eventsink.dev/sink into sinks; what cannot be read keeps its last good version."""
+    """Turns Secrets of the type eventsink.dev/sink into sinks; one that cannot be read keeps its last good version."""
 
     def __init__(self, directory: SinkDirectory) -> None:
         self._directory = directory
@@ -45,7 +45,9 @@ class SinkHandler:
             self.unreadable.add(name)
             if uid not in self._directory.sinks:
                 self._directory.withheld.add(uid)
-            get_logger().error("a compiled sink cannot be read; its last good version stays", secret=name, reason=str(error))
+            get_logger().error(
+                "a compiled sink cannot be read; its last good version stays active", secret=name, reason=str(error)
+            )
             return
         self.unreadable.discard(name)
         self._directory.withheld.discard(uid)
@@ -73,11 +75,11 @@ class TenancyHandler:
             self._directory.set_tenancy(Tenancy.model_validate_json(text))
             self.known.set()
         except (UnreadableDocument, ValidationError):
-            get_logger().error("the tenancy document cannot be read; the last good one stays", secret=key[1])
+            get_logger().error("the tenancy document cannot be read; the last good one stays active", secret=key[1])
 
     def delete(self, key: Key) -> None:
         if key[1] == TENANCY_SECRET_NAME:
-            get_logger().warning("the tenancy document is gone; the last one stays", secret=key[1])
+            get_logger().warning("the tenancy document was deleted; the last one stays active", secret=key[1])
 
 
 class SinkWatch:

@@ -1,4 +1,4 @@
-"""Asks a router's admin API, for `eventsink deliveries` and `eventsink replay`."""
+"""Calls a router's admin API, for `eventsink deliveries` and `eventsink replay`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE = 500
 
 
 class AdminError(Exception):
-    """The router refused or could not be asked; the text is a sentence for the person at the terminal."""
+    """The router rejected the request or cannot be reached; the text is a sentence for the person at the terminal."""
 
 
 class AdminClient:
@@ -42,7 +42,7 @@ class AdminClient:
         after = 0
         while limit > 0:
             query = {key: value for key, value in conditions.items() if value} | {"after": after, "limit": min(PAGE, limit)}
-            page = self._ask(f"/v1/deliveries?{urllib.parse.urlencode(query, doseq=True)}")
+            page = self._call(f"/v1/deliveries?{urllib.parse.urlencode(query, doseq=True)}")
             yield from page["deliveries"]
             limit -= len(page["deliveries"])
             after = page["next"]
@@ -50,15 +50,15 @@ class AdminClient:
                 return
 
     def replay(self, wanted: Mapping[str, Any]) -> int:
-        """Deliver dead letters again; how many."""
+        """Replay dead letters; how many."""
         body = {key: value for key, value in wanted.items() if value}
-        return int(self._ask("/v1/deliveries/replay", body)["replayed"])
+        return int(self._call("/v1/deliveries/replay", body)["replayed"])
 
     def test(self, uid: str, *, wait: float = 10.0) -> dict[str, Any]:
-        """Send a test alert to the sink of this uid and wait for what becomes of it, `wait` seconds at most."""
-        return self._ask(f"/v1/sinks/{urllib.parse.quote(uid, safe='')}/test", {"wait": wait})
+        """Send a test alert to the sink of this uid and wait for its outcome, `wait` seconds at most."""
+        return self._call(f"/v1/sinks/{urllib.parse.quote(uid, safe='')}/test", {"wait": wait})
 
-    def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _call(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         request = urllib.request.Request(
             self._server + path,
             data=json.dumps(body).encode() if body is not None else None,
@@ -72,14 +72,14 @@ class AdminClient:
             raise AdminError(_sentence(error)) from None
         except (OSError, ValueError) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise AdminError(f"{self._server} cannot be asked: {reason}; is it the router's admin.address?") from None
+            raise AdminError(f"{self._server} cannot be reached: {reason}; is it the router's admin.address?") from None
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:
     try:
         return str(json.loads(error.read())["error"])
     except (ValueError, KeyError, TypeError):
-        return f"the router answered {error.code}; is it the admin.address?"
+        return f"the router responded with {error.code}; is it the admin.address?"
 
 
 def table(deliveries: list[dict[str, Any]], *, wide: bool, now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The admin API: what waits, what is dead and why, and the replay of dead letters. For operators, not for tenants.
+"""The admin API: waiting deliveries, dead letters and why they are, and their replay. For operators, not for tenants.
 
     GET  /v1/deliveries?state=&tenant=&sink=&reason=&message=&id=&after=&limit=     {"deliveries": [...], "next": seq | null}
     POST /v1/deliveries/replay  {"ids": [...], "tenant", "sink", "reason", "all": true, "limit"}     {"replayed": n}
@@ -46,7 +46,7 @@ class AdminSettings(Settings):
 
 
 class ReplayRequest(BaseModel):
-    """Which dead letters to deliver again; without any condition, `all` must be true."""
+    """Which dead letters to replay; without any condition, `all` must be true."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -65,11 +65,11 @@ class SinkTestRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     wait: float = Field(default=10.0, ge=0, le=30)
-    """Seconds to wait for what becomes of it."""
+    """Seconds to wait for its outcome."""
 
 
-class BadRequest(ValueError):
-    """The request cannot be answered; the text says why."""
+class InvalidRequest(ValueError):
+    """The request is not valid; the text says why."""
 
 
 class Admin:
@@ -78,7 +78,7 @@ class Admin:
     Parameters
     ----------
     health
-        How delivery to a sink goes, by uid.
+        Health of the delivery to a sink, by uid.
     tests
         Sends test alerts.
     """
@@ -123,10 +123,10 @@ class Admin:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Callable[[web.Request], object]) -> web.StreamResponse:
         if not self._authorized(request.headers.get("Authorization", "")):
-            return _error(401, "no token, or a wrong one: send Authorization: Bearer <token>")
+            return _error(401, "missing or invalid token: send Authorization: Bearer <token>")
         try:
             return await handler(request)  # type: ignore[misc,no-any-return]
-        except BadRequest as error:
+        except InvalidRequest as error:
             return _error(400, str(error))
         except QueueError as error:
             return _error(503, str(error))
@@ -137,7 +137,7 @@ class Admin:
         assert self._settings.token_file is not None
         scheme, _, token = header.partition(" ")
         try:
-            # Read each time: these are few requests, and a rotated token counts at once.
+            # Read each time: these are few requests, and a rotated token is valid at once.
             expected = read_secret_file(self._settings.token_file)
         except ConfigurationError as error:
             get_logger().error("the admin token cannot be read", reason=str(error))
@@ -148,11 +148,11 @@ class Admin:
         query = request.query
         known = {"state", "tenant", "sink", "reason", "message", "id", "after", "limit"}
         if unknown := set(query) - known:
-            raise BadRequest(f"unknown parameter {sorted(unknown)[0]}; known: {', '.join(sorted(known))}")
+            raise InvalidRequest(f"unknown parameter {sorted(unknown)[0]}; known: {', '.join(sorted(known))}")
         try:
             state = DeliveryState(query["state"]) if "state" in query else None
         except ValueError:
-            raise BadRequest("state is waiting, dead or arrived") from None
+            raise InvalidRequest("state is waiting, dead or arrived") from None
         chosen = DeliveryFilter(
             state=state,
             tenant=query.get("tenant"),
@@ -174,7 +174,7 @@ class Admin:
             raise _bad(error) from None
         conditions = (wanted.ids, wanted.tenant, wanted.sink, wanted.reason)
         if not wanted.all and all(condition is None for condition in conditions):
-            raise BadRequest("say which dead letters: ids, tenant, sink or reason; or all: true")
+            raise InvalidRequest("say which dead letters: ids, tenant, sink or reason; or all: true")
         chosen = DeliveryFilter(
             state=DeliveryState.DEAD,
             tenant=wanted.tenant,
@@ -188,7 +188,7 @@ class Admin:
             replayed += await self._queue.replay(chosen, max_age=sink.delivery.max_age, limit=wanted.limit - replayed)
             if replayed >= wanted.limit:
                 break
-        get_logger().info("dead letters are delivered again", count=replayed)
+        get_logger().info("dead letters were replayed", count=replayed)
         return web.json_response({"replayed": replayed})
 
     async def _sinks(self, _: web.Request) -> web.Response:
@@ -219,7 +219,7 @@ class Admin:
             raise _bad(error) from None
         sink = self._directory.sinks.get(request.match_info["uid"])
         if sink is None:
-            return _error(404, "there is no such sink; name one by the uid of its EventSink")
+            return _error(404, "sink not found; name one by the uid of its EventSink")
         try:
             result = await self._tests.test(sink, wanted.wait)
         except CannotTest as error:
@@ -243,7 +243,7 @@ class Admin:
         for sink in self._directory.sinks.values():
             if f"{sink.namespace}/{sink.name}" == text:
                 return sink.uid
-        raise BadRequest("there is no such sink; name it as namespace/name, or a deleted one by its uid")
+        raise InvalidRequest("sink not found; name it as namespace/name, or a deleted one by its uid")
 
     def _shown(self, record: Record) -> dict[str, object]:
         sink = self._directory.sinks.get(record.sink)
@@ -275,13 +275,13 @@ def _time(seconds: float | None) -> str | None:
 
 def _number(text: str, name: str, lowest: int, highest: int) -> int:
     if not text.isascii() or not text.isdigit() or not lowest <= int(text) <= highest:
-        raise BadRequest(f"{name} is a number from {lowest} to {highest}")
+        raise InvalidRequest(f"{name} is a number from {lowest} to {highest}")
     return int(text)
 
 
-def _bad(error: ValidationError) -> BadRequest:
+def _bad(error: ValidationError) -> InvalidRequest:
     one = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return BadRequest(f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}")
+    return InvalidRequest(f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}")
 
 
 def _error(status: int, sentence: str) -> web.Response:

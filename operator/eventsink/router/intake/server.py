@@ -14,7 +14,7 @@ from eventsink.runtime.settings import ConfigurationError
 
 BACKLOG = 1024
 CERTIFICATE_REREAD_SECONDS = 60.0
-"""Certificate and key are read again after this, so that a renewed one counts without a restart."""
+"""Certificate and key are read again after this, so that a renewed one takes effect without a restart."""
 
 
 class IntakeServer:

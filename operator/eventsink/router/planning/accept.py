@@ -54,7 +54,7 @@ class Acceptor:
         self._settings = settings
 
     async def accept_bytes(self, source: Source, body: bytes) -> Accepted:
-        """Parse one notification by the source's format and take it; returns when everything is on disk.
+        """Parse one notification by the source's format and accept it; returns when everything is on disk.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class Acceptor:
         return await self.accept(source, source.format.parse(body))
 
     async def accept(self, source: Source, notification: IncomingNotification) -> Accepted:
-        """Take one notification, however it came; returns when everything is on disk.
+        """Accept one notification, however it came; returns when everything is on disk.
 
         Raises
         ------

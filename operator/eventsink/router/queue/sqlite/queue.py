@@ -259,7 +259,7 @@ class SqliteQueue:
             self._writer.do(QueueWrite(lambda store: store.settle(seqs), self._loop.create_future(), keep=True))
 
     def _finished(self, outcome: TransactionResult) -> None:
-        """The writer's report of one transaction: step the counts, tell the listeners, resolve the callers' futures."""
+        """The writer's report of one transaction: step the counts, call the listeners, resolve the callers' futures."""
         self._waiting += outcome.change.waiting
         self._dead += outcome.change.dead
         self._evicted += outcome.change.evicted

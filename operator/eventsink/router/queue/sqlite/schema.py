@@ -1,6 +1,6 @@
 """The schema of the queue's file, and the opening of it. What is called `told` there is the notification log, from before it had that name.
 
-One table of payloads and one of deliveries suits fan-out: a payload is stored once, however many sinks want it. An alert's row is
+One table of payloads and one of deliveries suits fan-out: a payload is stored once, however many sinks want it. A delivery's row is
 deleted when it arrived.
 """
 

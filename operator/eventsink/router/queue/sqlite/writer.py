@@ -31,7 +31,7 @@ class Put:
 
 @dataclass(eq=False, slots=True)
 class QueueWrite:
-    """Any other change; `keep`: must be done once storage works again, since what it notes has happened already."""
+    """Any other change; `keep`: must be done once storage works again, since what it records has happened already."""
 
     apply: Callable[[Store], StoreChange]
     future: asyncio.Future[StoreChange]
@@ -40,7 +40,7 @@ class QueueWrite:
 
 @dataclass(slots=True)
 class TransactionResult:
-    """What the writer tells the loop of one transaction."""
+    """What the writer reports to the loop of one transaction."""
 
     puts: int = 0
     change: StoreChange = field(default_factory=StoreChange)
@@ -57,9 +57,9 @@ class Writer:
     Parameters
     ----------
     clock
-        The queue clock, noted with each commit.
+        The queue clock, recorded with each commit.
     report
-        Called in the writer's thread with what became of each transaction.
+        Called in the writer's thread with the result of each transaction.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float], report: Callable[[TransactionResult], None]) -> None:

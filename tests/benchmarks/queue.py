@@ -39,11 +39,12 @@ async def queue(folder: Path, rows: int, batch: int) -> tuple[float, float]:
     """Deliveries a second that are put, handed out and settled; and CPU microseconds of each."""
     opened = await SqliteQueue.open(QueueSettings(path=folder / f"queue-{batch}.db", min_free_bytes=0))
     settled = 0
+    running: list[asyncio.Future[None]] = []
 
     def hear(deliveries: list[Delivery]) -> None:
         nonlocal settled
         settled += len(deliveries)
-        opened._loop.create_task(opened.settle([one.seq for one in deliveries]))
+        running.append(asyncio.ensure_future(opened.settle([one.seq for one in deliveries])))
 
     opened.subscribe(hear)  # type: ignore[arg-type]
     gate = asyncio.Semaphore(AT_ONCE)

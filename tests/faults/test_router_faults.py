@@ -77,7 +77,7 @@ def test_sigterm_takes_no_more_finishes_what_is_under_way_and_loses_nothing(rece
     with start_router(tmp_path, receiver.url("/hook"), shutdown=shutdown) as router, ThreadPoolExecutor(POSTERS) as posters:
         posts = {f"A{n}": posters.submit(post, router, f"A{n}") for n in range(300)}
         wait_until("some to be accepted", lambda: sum(one.done() for one in posts.values()) >= 50)
-        router.running._process.send_signal(signal.SIGTERM)
+        router.running.send_signal(signal.SIGTERM)
         assert router.running.wait() == 0
         accepted = {name for name, one in posts.items() if one.result()}
         events = [line["event"] for line in router.running.lines()]

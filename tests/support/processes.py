@@ -181,6 +181,10 @@ class RunningProcess:
         self._process.terminate()
         return self.wait(deadline=deadline)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal and wait for nothing."""
+        self._process.send_signal(number)
+
     def kill9(self) -> None:
         """SIGKILL: what a crash and an OOM kill look like."""
         self._process.kill()

@@ -206,15 +206,18 @@ class Receiver:
             lambda: _Connection(self), "127.0.0.1", self._wanted_port, ssl=self._tls, backlog=1024
         )
 
-    def _open(self, connection: _Connection) -> int:
+    def opened(self, connection: _Connection) -> int:
+        """A connection is there; returns its number."""
         self._connections.add(connection)
         self._accepted += 1
         return self._accepted
 
-    def _closed(self, connection: _Connection) -> None:
+    def closed(self, connection: _Connection) -> None:
+        """A connection is gone."""
         self._connections.discard(connection)
 
-    def _take(self, request: Received) -> Answer:
+    def take(self, request: Received) -> Answer:
+        """Note a request; returns what to send back."""
         with self._lock:
             self._requests.append(request)
             answers = self._answers.get(request.path) or self._answers.get(None)
@@ -245,10 +248,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._number = self._receiver._open(self)
+        self._number = self._receiver.opened(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._receiver._closed(self)
+        self._receiver.closed(self)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -281,11 +284,11 @@ class _Connection(asyncio.Protocol):
             self._number,
         )
         self._clear()
-        answer = self._receiver._take(request)
+        answer = self._receiver.take(request)
         if answer.hang:
             return
         if answer.delay:
-            self._receiver._loop.call_later(answer.delay, self._reply, answer)
+            asyncio.get_running_loop().call_later(answer.delay, self._reply, answer)
         else:
             self._reply(answer)
 

@@ -87,9 +87,9 @@ class Slack:
         on_message: Callable[[Posted], None] | None = None,
     ) -> None:
         self.clock = clock or Clock()
-        self._state = State(self.clock, Pace(message_seconds, burst), Window(lists_per_minute))
+        self.state = State(self.clock, Pace(message_seconds, burst), Window(lists_per_minute))
         self._lock = threading.RLock()
-        self._methods = Methods(self._state, lambda: self.url, on_message)
+        self._methods = Methods(self.state, lambda: self.url, on_message)
         self._front = _Front(self._answer, port)
 
     def __enter__(self) -> Self:
@@ -102,7 +102,7 @@ class Slack:
             raise AssertionError(f"the stand-in of Slack made a mistake: {self._methods.mistake}")
 
     def __repr__(self) -> str:
-        return f"Slack({self.url}, {self._state})"
+        return f"Slack({self.url}, {self.state})"
 
     def close(self) -> None:
         """Stop listening and cut all connections."""
@@ -126,24 +126,24 @@ class Slack:
     @property
     def client_id(self) -> str:
         """The app's, for oauth.v2.access."""
-        return self._state.client_id
+        return self.state.client_id
 
     @property
     def client_secret(self) -> str:
         """The app's, for oauth.v2.access."""
-        return self._state.client_secret
+        return self.state.client_secret
 
     def add_workspace(self, team_id: str, name: str = "Acme") -> Workspace:
         """A workspace in which the app is installed."""
         with self._lock:
             added = Workspace(team_id, name, f"U{team_id}BOT")
-            self._state.workspaces[team_id] = added
+            self.state.workspaces[team_id] = added
             return added
 
     def uninstall(self, team_id: str) -> None:
         """The app is removed from the workspace: account_inactive, and no_service for webhooks."""
         with self._lock:
-            self._state.workspaces[team_id].active = False
+            self.state.workspaces[team_id].active = False
 
     def add_channel(
         self,
@@ -165,52 +165,50 @@ class Slack:
             Whether only some people may post: restricted_action, and action_prohibited for webhooks.
         """
         with self._lock:
-            workspace = self._state.workspaces[team_id]
-            made = Channel(
-                f"C{len(self._state.channels) + 1:08d}", workspace.team_id, name, private, member, archived, restricted
-            )
-            self._state.channels[made.id] = made
+            workspace = self.state.workspaces[team_id]
+            made = Channel(f"C{len(self.state.channels) + 1:08d}", workspace.team_id, name, private, member, archived, restricted)
+            self.state.channels[made.id] = made
             return made.id
 
     def rename(self, channel: str, name: str) -> None:
         """Give a channel another name; like `archive`, `invite` and `restrict` it takes an id or a name."""
         with self._lock:
-            self._state.channel(channel).name = name
+            self.state.channel(channel).name = name
 
     def archive(self, channel: str, archived: bool = True) -> None:
         """Archive a channel, or not any more."""
         with self._lock:
-            self._state.channel(channel).archived = archived
+            self.state.channel(channel).archived = archived
 
     def invite(self, channel: str, member: bool = True) -> None:
         """Take the bot into a channel, or throw it out."""
         with self._lock:
-            self._state.channel(channel).member = member
+            self.state.channel(channel).member = member
 
     def restrict(self, channel: str, restricted: bool = True) -> None:
         """Let only some people post in a channel, or everybody again."""
         with self._lock:
-            self._state.channel(channel).restricted = restricted
+            self.state.channel(channel).restricted = restricted
 
     def delete(self, channel: str) -> None:
         """Remove a channel."""
         with self._lock:
-            del self._state.channels[self._state.channel(channel).id]
+            del self.state.channels[self.state.channel(channel).id]
 
     def issue_token(self, team_id: str, *, scopes: Iterable[str] = BOT_SCOPES, expires_in: float | None = None) -> str:
         """A bot's token; with `expires_in` seconds one of an app with rotation."""
         with self._lock:
-            return self._state.issue_token(team_id, scopes, expires_in)
+            return self.state.issue_token(team_id, scopes, expires_in)
 
     def revoke(self, token: str) -> None:
         """Refuse a token from now on: token_revoked."""
         with self._lock:
-            self._state.revoke(token)
+            self.state.revoke(token)
 
     def expire(self, token: str) -> None:
         """End a token's time now: token_expired."""
         with self._lock:
-            self._state.expire(token)
+            self.state.expire(token)
 
     def issue_code(
         self,
@@ -233,19 +231,19 @@ class Slack:
             A channel whose incoming webhook comes with the token.
         """
         with self._lock:
-            channel = None if webhook_channel is None else self._state.channel(webhook_channel).id
+            channel = None if webhook_channel is None else self.state.channel(webhook_channel).id
             grant = Grant(team_id, tuple(scopes), self.clock(), rotation, redirect_uri, channel)
-            return self._state.issue_code(grant)
+            return self.state.issue_code(grant)
 
     def issue_webhook(self, channel: str) -> str:
         """URL of a new incoming webhook that posts to a channel."""
         with self._lock:
-            return self._front.url(self._state.issue_hook(self._state.channel(channel).id))
+            return self._front.url(self.state.issue_hook(self.state.channel(channel).id))
 
     def remove_webhook(self, url: str) -> None:
         """Remove an incoming webhook: no_service."""
         with self._lock:
-            self._state.remove_hook(urlsplit(url).path)
+            self.state.remove_hook(urlsplit(url).path)
 
     def fail(
         self,
@@ -302,7 +300,7 @@ class Slack:
     def messages(self, channel: str | None = None) -> list[Posted]:
         """What was posted so far, in order; with an id or a name, only in that channel."""
         with self._lock:
-            seen = list(self._state.messages)
+            seen = list(self.state.messages)
             identifier = self._id(channel)
         return seen if identifier is None else [one for one in seen if one.channel == identifier]
 
@@ -334,14 +332,14 @@ class Slack:
 
     def _shown(self) -> str:
         with self._lock:
-            posted = Counter(one.channel_name for one in self._state.messages)
+            posted = Counter(one.channel_name for one in self.state.messages)
             calls = dict(self._methods.calls)
         told = ", ".join(f"#{name} {count}" for name, count in posted.items()) or "none"
         return f"posted: {told}; calls: {', '.join(f'{name} {count}' for name, count in calls.items()) or 'none'}"
 
     def _id(self, channel: str | None) -> str | None:
         with self._lock:
-            return None if channel is None else self._state.channel(channel).id
+            return None if channel is None else self.state.channel(channel).id
 
     def _answer(self, request: Received) -> Answer:
         with self._lock:
@@ -359,7 +357,7 @@ class _Front(Receiver):
         super().__init__(port=port)
         self._decide = answer
 
-    def _take(self, request: Received) -> Answer:
+    def take(self, request: Received) -> Answer:
         return self._decide(request)
 
 

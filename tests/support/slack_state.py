@@ -144,9 +144,9 @@ class State:
         self.workspaces: dict[str, Workspace] = {}
         self.channels: dict[str, Channel] = {}
         self.messages: list[Posted] = []
-        self._tokens: dict[str, Token] = {}
+        self.tokens: dict[str, Token] = {}
         self._refreshes: dict[str, Token] = {}
-        self._grants: dict[str, Grant] = {}
+        self.grants: dict[str, Grant] = {}
         self._hooks: dict[str, Channel] = {}
         self._issued_hooks = 0
         self._last_ts = 0
@@ -174,13 +174,13 @@ class State:
         rotates = "xoxe." if expires_in is not None else ""
         text = f"{rotates}xoxb-canary-{secrets.token_hex(12)}"
         expires = None if expires_in is None else self.clock() + expires_in
-        self._tokens[text] = Token(self.workspaces[team_id].team_id, frozenset(scopes), expires)
+        self.tokens[text] = Token(self.workspaces[team_id].team_id, frozenset(scopes), expires)
         return text
 
     def issue_code(self, grant: Grant) -> str:
         """A new code that is worth `grant`."""
         text = f"canary.code.{secrets.token_hex(12)}"
-        self._grants[text] = grant
+        self.grants[text] = grant
         return text
 
     def issue_hook(self, channel_id: str) -> str:
@@ -210,9 +210,9 @@ class State:
         self._issued(token).expires = self.clock()
 
     def _issued(self, token: str) -> Token:
-        if token not in self._tokens:
+        if token not in self.tokens:
             raise KeyError("no such token")
-        return self._tokens[token]
+        return self.tokens[token]
 
     def authenticate(self, token: str | None, *needed: str) -> Token:
         """Who calls.
@@ -224,7 +224,7 @@ class State:
         """
         if not token:
             raise Refused("not_authed")
-        found = self._tokens.get(token)
+        found = self.tokens.get(token)
         if found is None:
             raise Refused("invalid_auth")
         if found.revoked:
@@ -335,7 +335,7 @@ class State:
 
     def exchange(self, code: object, redirect_uri: object) -> tuple[dict[str, Any], Grant]:
         """A code for a token, once."""
-        grant = self._grants.get(str(code))
+        grant = self.grants.get(str(code))
         if grant is None:
             raise Refused("invalid_code")
         if grant.used:
@@ -370,7 +370,7 @@ class State:
         }
         if rotation:
             refresh_token = f"xoxe-1-canary-{secrets.token_hex(12)}"
-            self._refreshes[refresh_token] = self._tokens[access_token]
+            self._refreshes[refresh_token] = self.tokens[access_token]
             answer |= {"expires_in": ROTATED_TOKEN_SECONDS, "refresh_token": refresh_token}
         return answer
 

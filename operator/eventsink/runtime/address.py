@@ -35,5 +35,5 @@ def split_address(address: str) -> tuple[str, int]:
 
 def bound_port(site: web.BaseSite) -> int:
     """The port that a started site listens on."""
-    sockets = site._server.sockets  # type: ignore[union-attr]  # aiohttp has no public way to a port chosen by the system
+    sockets = site._server.sockets  # type: ignore[union-attr]  # noqa: SLF001  # aiohttp has no public way to a port chosen by the system
     return int(sockets[0].getsockname()[1])

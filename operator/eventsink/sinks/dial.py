@@ -83,6 +83,11 @@ class Dialler:
         assert failure is not None
         raise failure
 
+    @property
+    def looking_up(self) -> int:
+        """How many names are being looked up."""
+        return len(self._resolving)
+
     def close(self) -> None:
         """Give back threads; look-ups under way are not waited for."""
         self._resolver.shutdown(wait=False, cancel_futures=True)

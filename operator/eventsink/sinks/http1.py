@@ -114,6 +114,11 @@ class Http1Transport:
         """How many are open or being opened."""
         return self._open
 
+    @property
+    def destinations(self) -> int:
+        """Of how many destinations anything is kept: connections, or who waits for one."""
+        return len(self._pools)
+
     async def _exchange(self, key: PoolKey, endpoint: Endpoint, request: bytes, progress: _Progress) -> Response:
         fresh = False
         while True:

@@ -113,9 +113,10 @@ def metric_rows(*groups: object) -> list[list[str]]:
     metrics = [metric for group in groups for metric in vars(group).values() if isinstance(metric, MetricWrapperBase)]
     shown = []
     for metric in metrics:
-        name = metric._name + ("_total" if isinstance(metric, Counter) else "")
-        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-        shown.append([f"`{name}`", labels, metric._documentation])
+        [described] = metric.describe()
+        name = described.name + ("_total" if isinstance(metric, Counter) else "")
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001  # of the library, which shows them nowhere else
+        shown.append([f"`{name}`", labels, described.documentation])
     return shown
 
 

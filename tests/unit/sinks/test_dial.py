@@ -150,7 +150,7 @@ async def test_a_look_up_that_fails_after_everybody_gave_up_is_not_logged(
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         names.release.set()
-        while dialler._resolving:
+        while dialler.looking_up:
             await asyncio.sleep(0.01)
     del waiting  # it holds the look-up, which complains only when it is collected
     gc.collect()

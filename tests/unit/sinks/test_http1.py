@@ -99,7 +99,7 @@ async def test_nothing_is_kept_of_a_host_that_nobody_could_reach() -> None:
         async with asyncio.timeout(30):
             while transport.connections:
                 await asyncio.sleep(0.01)
-        assert not transport._pools
+        assert not transport.destinations
     await transport.close()
 
 

@@ -555,8 +555,8 @@ def test_nothing_that_it_shows_holds_a_credential(slack: Slack) -> None:
     WebClient(base_url=slack.api_url).api_call("chat.postMessage", data={"token": token, "channel": "alerts", "text": "one"})
     assert "canary" in token + code + url + granted["refresh_token"]
     slack.fail(WEBHOOK, "rollup_error")
-    shown = [repr(slack), repr(slack._state), repr(slack.messages()), slack_module.line(slack.messages()[0]), slack._shown()]
-    shown += [repr(vars(slack)), repr(slack._state._tokens[token]), repr(next(iter(slack._state._grants.values())))]
+    shown = [repr(slack), repr(slack.state), repr(slack.messages()), slack_module.line(slack.messages()[0])]
+    shown += [repr(vars(slack)), repr(slack.state.tokens[token]), repr(next(iter(slack.state.grants.values())))]
     for call in (slack.revoke, slack.expire, slack.remove_webhook):
         with pytest.raises(KeyError) as error:
             call("xoxb-canary")
@@ -573,7 +573,7 @@ def test_a_mistake_of_its_own_fails_the_test_that_uses_it(monkeypatch: pytest.Mo
     def used() -> None:
         with Slack() as started:
             started.add_workspace("T1")
-            monkeypatch.setattr(started._state, "page", broken)
+            monkeypatch.setattr(started.state, "page", broken)
             raw(f"{started.api_url}conversations.list", f"token={started.issue_token('T1')}".encode(), FORM)
 
     with pytest.raises(AssertionError, match="made a mistake: RuntimeError") as error:

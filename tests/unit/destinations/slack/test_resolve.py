@@ -36,7 +36,7 @@ class Workspace:
         self.slack = ScriptedSession(
             {
                 "auth.test": [ScriptedResponse(200, scopes, identity)],
-                "conversations.list": [self._list],
+                "conversations.list": [self.list_channels],
                 "conversations.info": [self._info],
             }
         )
@@ -45,7 +45,7 @@ class Workspace:
         settings = SlackPlatform.model_validate(platform)
         self.targets = SlackTargets(settings, self.slack.session, clock=lambda: self.now)
 
-    def _list(self, request: Request) -> dict[str, Any]:
+    def list_channels(self, request: Request) -> dict[str, Any]:
         start, size = int(request.form.get("cursor") or 0), 2
         more = str(start + size) if start + size < len(self.channels) else ""
         return {"ok": True, "channels": self.channels[start : start + size], "response_metadata": {"next_cursor": more}}
@@ -93,10 +93,10 @@ async def test_a_name_is_looked_for_on_all_pages_once(tmp_path: Path) -> None:
 async def test_a_list_that_slack_makes_wait_goes_on_where_it_was(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(7)))
     workspace.slack.script["conversations.list"] = [
-        workspace._list,
-        workspace._list,
+        workspace.list_channels,
+        workspace.list_channels,
         refused("ratelimited", 429),
-        workspace._list,
+        workspace.list_channels,
     ]
     assert (await workspace.problem(channel="c6", **BY_TOKEN)).reason == "SlackUnavailable"
     workspace.now += 60
@@ -107,7 +107,7 @@ async def test_a_list_that_slack_makes_wait_goes_on_where_it_was(tmp_path: Path)
 
 async def test_a_cursor_that_slack_forgot_is_not_used_for_ever(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(4)))
-    workspace.slack.script["conversations.list"] = [workspace._list, refused("invalid_cursor"), workspace._list]
+    workspace.slack.script["conversations.list"] = [workspace.list_channels, refused("invalid_cursor"), workspace.list_channels]
     await workspace.problem(channel="c3", **BY_TOKEN)
     workspace.now += 60
     assert (await workspace.target(channel="c3", **BY_TOKEN)).channel_id == "C00000003"
@@ -178,7 +178,7 @@ async def test_an_invitation_is_seen_but_slack_is_not_asked_for_all_channels_eac
 
 async def test_an_app_that_may_see_public_channels_only_is_asked_for_those(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    listed = workspace._list
+    listed = workspace.list_channels
     workspace.slack.script["conversations.list"] = [
         lambda request: refused("missing_scope") if "private" in request.form["types"] else listed(request)
     ]
@@ -303,4 +303,7 @@ async def test_tokens_of_which_something_is_remembered_have_a_bound(tmp_path: Pa
     workspace = Workspace(tmp_path)
     for number in range(5):
         await workspace.target(secret=f"xoxb-{number}")
-    assert len(workspace.targets._workspaces) == 3
+    await workspace.target(secret="xoxb-4")
+    assert len(workspace.slack.calls("auth.test")) == 5
+    await workspace.target(secret="xoxb-1")
+    assert len(workspace.slack.calls("auth.test")) == 6

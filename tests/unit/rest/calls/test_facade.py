@@ -104,8 +104,8 @@ class System:
         self.api = Troubled(self.objects)
         self.catalog = Catalog()
         self.catalog.namespaces.changed(("", "acme"), {"metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}})
-        self.objects.watch_sinks(self.catalog.sinks.changed)
-        self.objects.watch_sinks(self._judge)
+        self.watching = True
+        self.objects.watch_sinks(self._changed)
         self.unavailable: str | None = None
         settings = FacadeSettings(create_wait=1.0)
         self.facade = Facade(settings, cast(Api, self.api), self.catalog, unavailable=lambda: self.unavailable, tester=None)
@@ -118,7 +118,12 @@ class System:
         elif obj["type"] == SECRET_TYPE:
             self.secrets[key] = obj
 
-    def _judge(self, key: Key, obj: Object | None) -> None:
+    def _changed(self, key: Key, obj: Object | None) -> None:
+        if self.watching:
+            self.catalog.sinks.changed(key, obj)
+            self.judge(key, obj)
+
+    def judge(self, key: Key, obj: Object | None) -> None:
         """As the operator does, a moment later."""
         if obj is None or self.verdict is None:
             return
@@ -291,7 +296,7 @@ async def test_a_sink_that_was_re_created_under_the_same_name_is_another_one(sys
     uid = await system.make()
     (key,) = system.objects.sinks
     known = system.objects.sinks[key]
-    system.objects._listeners.clear()  # the watch is behind
+    system.watching = False
     await system.objects.delete(EVENTSINKS, key)
     await system.objects.create(EVENTSINKS, {**known, "status": {}})
     for call in (system.facade.get(system.caller, uid), system.facade.delete(system.caller, uid), system.update(uid, name="x")):
@@ -376,7 +381,7 @@ async def test_a_sink_that_an_interrupted_call_left_is_decided_by_the_same_reque
     system.verdict = None
     await system.facade.create(system.caller, PLAIN, "k")
     system.verdict = "HostDenied"
-    system._judge(*next(iter(system.objects.sinks.items())))
+    system.judge(*next(iter(system.objects.sinks.items())))
     with pytest.raises(InvalidRequest):
         await system.facade.create(system.caller, PLAIN, "k")
     assert system.left == (0, 0)

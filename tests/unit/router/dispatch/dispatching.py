@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,16 @@ from eventsink.router.dispatch.retry import RetrySettings
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue.protocol import Batch, DeliveryFilter, DeliveryState, NewDelivery, Payload, PayloadKind, Record
+from eventsink.router.queue.protocol import (
+    Batch,
+    Delivery,
+    DeliveryFilter,
+    DeliveryState,
+    NewDelivery,
+    Payload,
+    PayloadKind,
+    Record,
+)
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.sink import Sink
@@ -62,6 +71,20 @@ class ScriptedSender:
         self.closed = True
 
 
+class AnnouncingQueue(SqliteQueue):
+    """A queue of which a test can have deliveries announced once more."""
+
+    listeners: tuple[Callable[[Sequence[Delivery]], None], ...] = ()
+
+    def subscribe(self, listener: Callable[[Sequence[Delivery]], None]) -> None:
+        self.listeners = (*self.listeners, listener)
+        super().subscribe(listener)
+
+    def announce(self, deliveries: Sequence[Delivery]) -> None:
+        for listener in self.listeners:
+            listener(deliveries)
+
+
 class World:
     """A dispatcher and what is around it; `restart` makes a new one over the same queue file."""
 
@@ -73,12 +96,12 @@ class World:
         self.health: list[tuple[str, SinkHealth]] = []
         self.gone: list[str] = []
         self.directory: SinkDirectory
-        self.queue: SqliteQueue
+        self.queue: AnnouncingQueue
         self.dispatcher: Dispatcher
         self.tests: SinkTests
 
     async def start(self) -> World:
-        self.queue = await SqliteQueue.open(QueueSettings(path=self.folder / "q.db", min_free_bytes=0))
+        self.queue = await AnnouncingQueue.open(QueueSettings(path=self.folder / "q.db", min_free_bytes=0))
         self.directory = SinkDirectory()
         self.dispatcher = Dispatcher(
             self.settings,

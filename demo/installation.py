@@ -155,7 +155,7 @@ class Cluster:
         self._stack.callback(lambda: self._router.running.close())
         self._router.start()
         self.url, self.token = self._router.url, self._router.token
-        # Namespaces first: the rest lies in them.
+        # Namespaces first: the rest belongs to them.
         for file in sorted(SINKS, key=lambda one: one.name != "tenants.yaml"):
             aside(f"kubectl apply -f demo/sinks/{file.name}")
             target = self._folder / file.name

@@ -95,7 +95,7 @@ def arrow(path: str, kind: str = "line") -> str:
 
 
 def cylinder(x: float, y: float, width: float, height: float, kind: str) -> str:
-    """What lies on a disk."""
+    """A store on disk."""
     half, depth = width / 2, 9
     body = (
         f"M {x:g} {y:g} v {height:g} a {half:g} {depth} 0 0 0 {width:g} 0 v {-height:g} "

@@ -1,1 +1,1 @@
-"""The `/v1/event_sink` facade: EventSinks for programs that do not speak Kubernetes. Never a second store."""
+"""The REST API `/v1/event_sink`: EventSinks for programs that do not use the Kubernetes API. Never a second store."""

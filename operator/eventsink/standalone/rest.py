@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from eventsink.rest.access.key_store import KeyStoreError, records_in
 from eventsink.rest.access.keys import KeyRecord, make_key
+from eventsink.rest.calls.router_tests import UNKNOWN_TO_ROUTER
 from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import Conflict, NotFound, ServiceUnavailable, TooManyRequests
 from eventsink.rest.models import DeliveryTest
@@ -126,7 +127,7 @@ class RouterInProcess:
         """Send one and wait for what becomes of it."""
         sink = self._router.directory.sinks.get(uid)
         if sink is None:
-            raise NotFound("the router does not have this sink: it is not ready, or was made just now")
+            raise NotFound(UNKNOWN_TO_ROUTER)
         try:
             told = await self._router.tests.test(sink, wait)
         except CannotTest as error:

@@ -1,1 +1,1 @@
-"""Who may use the facade: API keys and ServiceAccount tokens."""
+"""Who may use the REST API: authentication by API keys and ServiceAccount tokens, and authorization."""

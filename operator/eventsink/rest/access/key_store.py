@@ -1,4 +1,4 @@
-"""Where the records of API keys are kept: a Secret in a cluster, a file in standalone. For `eventsink keys`, and for reading what it wrote."""
+"""Where the records of API keys are kept: a Secret in a cluster, a file in standalone. For `eventsink keys`, and for the process that reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eventsink.rest.access.keys import MAX_KEYS, KeyRecord, read_records
 from eventsink.runtime.files import write_private
 
 LOCK_SECONDS = 10.0
-"""How long a change waits for those of others, which take a few milliseconds."""
+"""How long a change waits for those of other processes, which take a few milliseconds."""
 LOCK_PAUSE_SECONDS = 0.02
 KEYS_SECRET_TYPE = "eventsink.dev/rest-keys"
 
@@ -28,18 +28,18 @@ class KeyStoreError(Exception):
 
 
 class KeyStore(Protocol):
-    """A place of records."""
+    """Where records are kept."""
 
     async def records(self) -> dict[str, KeyRecord]:
         """All records by id."""
         ...
 
     async def add(self, record: KeyRecord) -> None:
-        """Keep one more."""
+        """Add a record."""
         ...
 
     async def remove(self, ident: str) -> bool:
-        """Drop one; whether it was there."""
+        """Remove a record; whether it existed."""
         ...
 
 
@@ -61,7 +61,7 @@ class SecretKeyStore:
 
     async def add(self, record: KeyRecord) -> None:
         if len(await self.records()) >= MAX_KEYS:
-            raise KeyStoreError(f"there are {MAX_KEYS} keys already; revoke some first")
+            raise KeyStoreError(f"{MAX_KEYS} keys exist already; revoke some first")
         data = {record.id: base64.b64encode(record.model_dump_json().encode()).decode()}
         try:
             if await self._patch(data):
@@ -106,7 +106,7 @@ class SecretKeyStore:
 
 
 class FileKeyStore:
-    """Records in a file that only its owner may read."""
+    """Records in a file that only its owner can read."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -115,14 +115,14 @@ class FileKeyStore:
         return records_in(self._file)
 
     async def add(self, record: KeyRecord) -> None:
-        with self._alone():
+        with self._locked():
             records = records_in(self._file)
             if len(records) >= MAX_KEYS:
-                raise KeyStoreError(f"there are {MAX_KEYS} keys already; revoke some first")
+                raise KeyStoreError(f"{MAX_KEYS} keys exist already; revoke some first")
             self._write({**records, record.id: record})
 
     async def remove(self, ident: str) -> bool:
-        with self._alone():
+        with self._locked():
             records = records_in(self._file)
             found = records.pop(ident, None)
             if found is not None:
@@ -130,8 +130,8 @@ class FileKeyStore:
         return found is not None
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While nobody else changes the file; waits for those that do."""
+    def _locked(self) -> Iterator[None]:
+        """Locks the file against other processes that change it."""
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(f"{self._file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -145,7 +145,7 @@ class FileKeyStore:
                     break
                 except BlockingIOError:
                     if time.monotonic() > until:
-                        raise KeyStoreError(f"{self._file}: another process changes it; try again") from None
+                        raise KeyStoreError(f"{self._file}: another process is changing it; try again") from None
                     time.sleep(LOCK_PAUSE_SECONDS)
             yield
         finally:
@@ -160,18 +160,18 @@ class FileKeyStore:
 
 
 def records_of(secret: Object) -> dict[str, KeyRecord]:
-    """The records in a Secret; those that cannot be read are passed over."""
+    """The records in a Secret; unreadable ones are skipped."""
     texts = {name: value.decode("utf-8", "replace") for name, value in secret_data(secret).items()}
     return read_records(texts)[0]
 
 
 def records_in(file: Path) -> dict[str, KeyRecord]:
-    """The records in a file; none where there is no file.
+    """The records in a file; none if there is no file.
 
     Raises
     ------
     KeyStoreError
-        It cannot be read, or is not what was written.
+        It cannot be read, or is not such a file.
     """
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
@@ -185,5 +185,5 @@ def records_in(file: Path) -> dict[str, KeyRecord]:
         raise KeyStoreError(f"{file}: is not a file of API keys")
     records, unreadable = read_records({str(name): json.dumps(value) for name, value in content.items()})
     if unreadable:
-        raise KeyStoreError(f"{file}: holds what is no API key; it was changed by hand")
+        raise KeyStoreError(f"{file}: has an invalid record; it was edited by hand")
     return records

@@ -1,6 +1,6 @@
-"""API keys: made, kept as hashes, found again in constant time. Pure.
+"""API keys: created, stored as hashes, compared in constant time. Pure.
 
-A key is `esk_<id>_<secret>`: the id finds the record, the secret has 256 random bits, so that one SHA-256 of the whole is enough at rest.
+A key is `esk_<id>_<secret>`: the id finds the record; the secret has 256 random bits, so one SHA-256 of the whole suffices for storage.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from eventsink.runtime.times import format_time
 PREFIX = "esk_"
 MAX_KEYS = 1000
 MAX_LENGTH = 128
-"""Of what is looked at as a key."""
+"""Characters of a key; anything longer is not one."""
 _FORM = re.compile(r"esk_([a-z0-9]{10})_[A-Za-z0-9_-]{43}")
 _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _NOBODY = hashlib.sha256(b"").hexdigest()
 
 
 class KeyRecord(BaseModel):
-    """What is kept of a key."""
+    """What is stored of a key."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -36,19 +36,19 @@ class KeyRecord(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=128)]
     """For people: who has it."""
     tenants: tuple[Annotated[str, Field(pattern=TENANT_PATTERN, max_length=63)], ...] | None
-    """Tenants that it may touch; None: all."""
+    """Tenants that it has access to; None: all."""
     hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False)]
     created: str
     """RFC 3339 UTC."""
     expires: datetime | None = None
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether its time is over."""
+        """Whether it has expired."""
         return self.expires is not None and now >= self.expires
 
 
 def make_key(name: str, tenants: tuple[str, ...] | None, now: datetime, *, lasts: float | None = None) -> tuple[str, KeyRecord]:
-    """A new key and its record; the key itself is kept nowhere.
+    """A new key and its record; the key itself is not stored.
 
     Parameters
     ----------
@@ -60,12 +60,12 @@ def make_key(name: str, tenants: tuple[str, ...] | None, now: datetime, *, lasts
     Raises
     ------
     ValueError
-        The name or a tenant cannot be one.
+        The name or a tenant is invalid.
     """
     ident = "".join(secrets.choice(_ID_LETTERS) for _ in range(10))
     key = f"{PREFIX}{ident}_{secrets.token_urlsafe(32)}"
     if tenants is not None and not tenants:
-        raise ValueError("name a tenant, or say that it is for all of them")
+        raise ValueError("name a tenant, or say that the key is for all of them")
     for tenant in tenants or ():
         if not re.fullmatch(TENANT_PATTERN, tenant) or len(tenant) > 63:
             raise ValueError("a tenant consists of at most 63 letters, digits, -, _ and .")
@@ -94,7 +94,7 @@ def read_records(texts: Mapping[str, str]) -> tuple[dict[str, KeyRecord], list[s
 
 
 def find(records: Mapping[str, KeyRecord], key: str, now: datetime) -> KeyRecord | None:
-    """The record of a key; a wrong one takes the same time whether its id is known or not."""
+    """The record of a key; an invalid one takes the same time whether its id is known or not."""
     form = _FORM.fullmatch(key) if len(key) <= MAX_LENGTH else None
     record = records.get(form[1]) if form is not None else None
     known = record.hash.removeprefix("sha256:") if record is not None else _NOBODY

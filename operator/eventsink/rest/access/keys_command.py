@@ -1,4 +1,4 @@
-"""`eventsink keys`: makes, lists and revokes API keys of the facade."""
+"""`eventsink keys`: creates, lists and revokes API keys of the REST API."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ Result = TypeVar("Result")
 _DEFAULTS = KeySettings()
 
 
-def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where the records lie."""
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options for where the records are kept."""
     for option in (
-        click.option("--kubeconfig", type=click.Path(path_type=Path), help="Of the cluster; without it, the current one."),
-        click.option("--secret", default=_DEFAULTS.secret, show_default=True, help="The Secret that holds the keys' records."),
-        click.option("-n", "--namespace", default=_DEFAULTS.namespace, show_default=True, help="Where that Secret lies."),
+        click.option(
+            "--kubeconfig", type=click.Path(path_type=Path), help="Kubeconfig of the cluster. Default: the current one."
+        ),
+        click.option("--secret", default=_DEFAULTS.secret, show_default=True, help="Secret with the records of the keys."),
+        click.option("-n", "--namespace", default=_DEFAULTS.namespace, show_default=True, help="Namespace of that Secret."),
         click.option(
             "--file",
             type=click.Path(dir_okay=False, path_type=Path),
@@ -40,35 +42,35 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def keys() -> None:
-    """API keys of the REST facade: shown once, kept as hashes."""
+    """API keys of the REST API: shown once, stored as hashes."""
 
 
 @keys.command()
-@click.option("--name", required=True, help="Who has it, for people.")
-@click.option("--tenant", "tenants", multiple=True, help="A tenant that it may touch; several times for several.")
-@click.option("--all-tenants", is_flag=True, help="It may touch every tenant.")
-@click.option("--expires", metavar="DURATION", help="When it ends, such as 90d; without it, never.")
-@place_options
-def create(name: str, tenants: tuple[str, ...], all_tenants: bool, expires: str | None, **place: Any) -> None:
-    """Make a key and print it, once."""
+@click.option("--name", required=True, help="Who has the key, for people.")
+@click.option("--tenant", "tenants", multiple=True, help="Tenant that the key has access to. Repeatable.")
+@click.option("--all-tenants", is_flag=True, help="Give access to every tenant.")
+@click.option("--expires", metavar="DURATION", help="When the key expires, such as 90d. Default: never.")
+@store_options
+def create(name: str, tenants: tuple[str, ...], all_tenants: bool, expires: str | None, **store: Any) -> None:
+    """Create a key and print it, once."""
     if bool(tenants) == all_tenants:
-        raise click.UsageError("say which tenants: --tenant (once or more often), or --all-tenants")
+        raise click.UsageError("say which tenants: --tenant, once or several times, or --all-tenants")
     try:
         lasts = seconds(expires) if expires is not None else None
         key, record = make_key(name, None if all_tenants else tenants, datetime.now(UTC), lasts=lasts)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _with_store(place, lambda store: store.add(record))
+    _with_store(store, lambda store: store.add(record))
     click.echo(key)
-    click.echo(f"the key {record.id} is shown this once; revoke it with: eventsink keys revoke {record.id}", err=True)
+    click.echo(f"key {record.id} is shown only once; revoke it with: eventsink keys revoke {record.id}", err=True)
 
 
 @keys.command("list")
 @click.option("-o", "--output", default="table", type=click.Choice(["table", "json"]), show_default=True)
-@place_options
-def list_keys(output: str, **place: Any) -> None:
-    """Show the keys there are; the keys themselves are kept nowhere."""
-    found = sorted(_with_store(place, lambda store: store.records()).values(), key=lambda one: (one.created, one.id))
+@store_options
+def list_keys(output: str, **store: Any) -> None:
+    """List the keys; the keys themselves are not stored."""
+    found = sorted(_with_store(store, lambda store: store.records()).values(), key=lambda one: (one.created, one.id))
     if output == "json":
         click.echo(json.dumps([_shown(one) for one in found], indent=2))
     elif found:
@@ -79,13 +81,13 @@ def list_keys(output: str, **place: Any) -> None:
 
 @keys.command()
 @click.argument("ids", nargs=-1, required=True)
-@place_options
-def revoke(ids: tuple[str, ...], **place: Any) -> None:
-    """End keys by their IDS, at once."""
+@store_options
+def revoke(ids: tuple[str, ...], **store: Any) -> None:
+    """Revoke keys by their IDS, at once."""
     for ident in ids:
-        if not _with_store(place, lambda store, ident=ident: store.remove(ident)):  # type: ignore[misc]
-            raise click.ClickException(f"there is no key {ident}; see: eventsink keys list")
-        click.echo(f"the key {ident} is revoked")
+        if not _with_store(store, lambda store, ident=ident: store.remove(ident)):  # type: ignore[misc]
+            raise click.ClickException(f"no key has the id {ident}; see: eventsink keys list")
+        click.echo(f"key {ident} revoked")
 
 
 def _shown(one: KeyRecord) -> dict[str, Any]:
@@ -104,21 +106,21 @@ def _table(found: list[KeyRecord]) -> str:
     rows = [["ID", "NAME", "TENANTS", "CREATED", "EXPIRES"]]
     for one in map(_shown, found):
         tenants = ",".join(one["tenants"]) if one["tenants"] is not None else "all"
-        ends = f"{one['expires'] or 'never'}{' (over)' if one['expired'] else ''}"
+        ends = f"{one['expires'] or 'never'}{' (expired)' if one['expired'] else ''}"
         rows.append([one["id"], one["name"], tenants, one["created"], ends])
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _with_store(place: dict[str, Any], work: Callable[[KeyStore], Awaitable[Result]]) -> Result:
-    """Do that with the store; a sentence and exit status 1 where it fails."""
+def _with_store(options: dict[str, Any], work: Callable[[KeyStore], Awaitable[Result]]) -> Result:
+    """Use the store of the options; a sentence and exit status 1 if that fails."""
 
     async def run() -> Result:
-        if place["file"] is not None:
-            return await work(FileKeyStore(place["file"]))
-        api = await connect(KubernetesSettings(kubeconfig=place["kubeconfig"]), "keys")
+        if options["file"] is not None:
+            return await work(FileKeyStore(options["file"]))
+        api = await connect(KubernetesSettings(kubeconfig=options["kubeconfig"]), "keys")
         try:
-            return await work(SecretKeyStore(api, place["namespace"], place["secret"]))
+            return await work(SecretKeyStore(api, options["namespace"], options["secret"]))
         finally:
             await api.close()
 

@@ -1,1 +1,1 @@
-"""What the facade does, without HTTP."""
+"""What the REST API does, without HTTP."""

@@ -301,7 +301,7 @@ class Facade:
 
 
 def _repeated(change: SpecChange, obj: Object) -> SpecChange:
-    """The change as the call that created the sink made it: a Secret that it did not get to create is created now."""
+    """The change for a sink that an earlier call created: the Secret that it perhaps did not get to create is created now."""
     names = sorted(own_secrets(obj))
     # A sink that was changed since has its Secrets.
     untouched = len(names) == 1 and obj["metadata"].get("generation") == 1

@@ -10,6 +10,7 @@ from eventsink.rest.errors import Conflict, NotFound, ServiceUnavailable, TooMan
 from eventsink.rest.models import DeliveryTest
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
 
+UNKNOWN_TO_ROUTER = "the router does not have this sink: it is not ready, or was created just now"
 GRACE_SECONDS = 5.0
 """Beyond the wait for the outcome."""
 MAX_RESPONSE = 64 * 1024
@@ -68,7 +69,7 @@ def outcome_of(status: int, content: bytes) -> DeliveryTest:
         The alert was not sent.
     """
     if status == 404:
-        raise NotFound("the router does not have this sink: it is not ready, or was created just now")
+        raise NotFound(UNKNOWN_TO_ROUTER)
     if status == 409:
         raise Conflict("the sink is suspended or may not send now; its reason says why")
     if status == 429:

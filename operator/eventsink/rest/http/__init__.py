@@ -1,1 +1,1 @@
-"""The facade's HTTP server and its OpenAPI document."""
+"""The HTTP server of the REST API, and its OpenAPI document."""

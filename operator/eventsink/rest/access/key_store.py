@@ -1,4 +1,4 @@
-"""Where the records of API keys are kept: a Secret in a cluster, a file in standalone. For `eventsink keys`, and for the process that reads them."""
+"""Where the records of API keys are kept: a Secret in a cluster, a file in standalone. For `eventsink keys` and its readers."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from eventsink.resources.status import Condition, DeliveryStatus, EventSinkStatus, SlackStatus, ready, stalled
+from eventsink.destinations.slack.spec import SlackStatus
+from eventsink.resources.status import Condition, DeliveryStatus, EventSinkStatus, ready, stalled
 from eventsink.runtime.times import format_time
 from tests.cluster.manifests import accepted, eventsink
 from tests.support.kubectl import Kubectl
@@ -78,13 +79,16 @@ def apply_status(kubectl: Kubectl, namespace: str, manager: str, status: EventSi
     )
 
 
+SLACK = SlackStatus(team_id="T1", team_name="Acme", channel_id="C1", channel_name="alerts")
+
+
 def operators(conditions: tuple[Condition, ...]) -> EventSinkStatus:
     return EventSinkStatus(
         observed_generation=1,
         conditions=conditions,
         type="webhook",
         spec_changed_time=format_time(NOW),
-        slack=SlackStatus(team_id="T1", team_name="Acme", channel_id="C1", channel_name="alerts"),
+        **dict[str, Any](slack=SLACK),
     )
 
 
@@ -104,7 +108,7 @@ def test_operator_and_router_write_the_status_beside_each_other(kubectl: Kubectl
     stored = EventSinkStatus.model_validate(kubectl.get("eventsink", "alerts", namespace=namespace)["status"])
     assert {condition.type for condition in stored.conditions} == {"Ready", "Stalled", "Delivering"}
     assert stored.delivery == ROUTERS.delivery
-    assert stored.slack == waiting.slack
+    assert stored.destinations == waiting.destinations == {"slack": SLACK}
 
     accepted_now = operators(ready("In force.", generation=1, now=NOW, previous=stored.conditions))
     apply_status(kubectl, namespace, "eventsink-operator", accepted_now)
@@ -128,9 +132,9 @@ def test_kubectl_get_shows_tenant_type_and_conditions_by_each_of_its_names(kubec
 
 def test_kubectl_explain_tells_what_a_field_is_for(kubectl: Kubectl, crd_installed: None) -> None:
     webhook = " ".join(kubectl.run("explain", "eventsink.spec.webhook").stdout.split())
-    assert "The destination, if it is an HTTP endpoint. Exactly one of slack and webhook." in webhook
+    assert "Post messages to an HTTP endpoint. Set exactly one of slack and webhook." in webhook
     assert "url <string> Where to post; http or https." in webhook
     assert "format <string> enum: cloudevents, alertmanager" in webhook
-    assert "How long one attempt may take, 1s to 60s (absent: 10s)." in webhook
+    assert "How long one attempt may take, 1s to 60s. Default: 10s." in webhook
     spec = " ".join(kubectl.run("explain", "eventsink.spec").stdout.split())
     assert "tenant <string> -required- The tenant whose alerts are delivered" in spec

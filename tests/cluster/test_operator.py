@@ -103,7 +103,7 @@ def test_an_unusable_value_is_told_without_showing_it_and_the_last_good_one_stay
     kubectl.apply(secret(acme, secret="canary"))
     told = wait_not_ready(kubectl, acme, "InvalidSecretValue")
     assert "canary" not in told["message"]
-    assert "the last accepted configuration (generation 1) stays in force" in told["message"]
+    assert "the last accepted configuration (generation 1) stays active" in told["message"]
     kept = compiled(kubectl, uid_of(kubectl, acme))
     assert kept is not None
     assert kept["webhook"]["signingSecrets"] == [SECRET]
@@ -115,7 +115,7 @@ def test_a_credential_that_stays_away_for_longer_than_the_grace_withdraws_the_si
     uid = uid_of(kubectl, acme)
     kubectl.delete("secret", "hook", namespace=acme)
     told = wait_not_ready(kubectl, acme, "SecretNotFound")
-    assert "stays in force" in told["message"]
+    assert "stays active" in told["message"]
     withdrawn = wait_compiled(kubectl, uid, lambda sink: "withdrawn" in sink)
     assert withdrawn["withdrawn"]["reason"] == "SecretNotFound"
     assert "webhook" not in withdrawn
@@ -176,7 +176,7 @@ def test_a_bad_edit_keeps_what_was_accepted_and_both_are_told(kubectl: Kubectl, 
     told = wait_not_ready(kubectl, acme, "InvalidMatcher")
     assert told["message"] == (
         "spec.match.matchers[0]: the regular expression is not valid RE2: missing ): (; "
-        "the last accepted configuration (generation 1) stays in force"
+        "the last accepted configuration (generation 1) stays active"
     )
     assert conditions(kubectl, acme) == {"Ready": "False", "Stalled": "True"}
     kept = compiled(kubectl, uid)

@@ -110,7 +110,7 @@ def test_kill_9_in_the_middle_leaves_nothing_undone(admin: Kubectl, installed: I
     with start_operator(installed, tmp_path) as operator:
         operator.wait_ready()
         admin.apply([event_sink(acme, name) for name in names])
-        operator.wait_logged("a first sink in force", lambda line: line.get("event") == "a sink is in force")
+        operator.wait_logged("a first sink in force", lambda line: line.get("event") == "sink accepted and active")
         operator.kill9()
     with start_operator(installed, tmp_path):
         for name in names:

@@ -88,7 +88,7 @@ def test_a_change_of_a_sink_counts_without_a_restart(standalone: Standalone, rec
     standalone.tell("Before")
     receiver.wait_for(told("Before"), path="/old")
     standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/new")))
-    standalone.logged("a sink is in force", sink="acme/alerts", generation=2)
+    standalone.logged("sink accepted and active", sink="acme/alerts", generation=2)
     standalone.tell("After")
     receiver.wait_for(told("After"), path="/new")
     assert [name_of(one) for one in receiver.requests("/old")] == ["Before"]
@@ -172,7 +172,7 @@ def test_the_same_sink_in_two_files_is_an_error_that_names_both(standalone: Stan
     standalone.tell("DiskFull")
     receiver.wait_for(told("DiskFull"), path="/first")
     (standalone.documents / "a.yaml").unlink()
-    standalone.logged("a sink is in force", sink="acme/alerts", generation=2)
+    standalone.logged("sink accepted and active", sink="acme/alerts", generation=2)
 
 
 def test_a_new_secret_signs_without_a_restart(standalone: Standalone, receiver: Receiver) -> None:
@@ -192,7 +192,7 @@ def test_a_new_secret_signs_without_a_restart(standalone: Standalone, receiver: 
 
 
 def was_in_force(standalone: Standalone, times: int) -> bool:
-    return [line["event"] for line in standalone.running.lines()].count("a sink is in force") == times
+    return [line["event"] for line in standalone.running.lines()].count("sink accepted and active") == times
 
 
 def test_a_document_that_left_its_file_deletes_its_sink_and_one_that_moved_does_not(
@@ -228,7 +228,7 @@ def test_a_mounted_configmap_changes_by_its_link(standalone: Standalone, receive
     standalone.tell("Before")
     receiver.wait_for(told("Before"), path="/old")
     publish("2", NAMESPACE, sink("alerts", receiver.url("/new")))
-    standalone.logged("a sink is in force", sink="acme/alerts", generation=2)
+    standalone.logged("sink accepted and active", sink="acme/alerts", generation=2)
     standalone.tell("After")
     receiver.wait_for(told("After"), path="/new")
     assert not [line for line in standalone.running.lines() if line["event"] == "a compiled sink was removed"]

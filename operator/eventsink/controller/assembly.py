@@ -12,28 +12,24 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from eventsink.controller.cluster_state import World
+from eventsink.controller.cluster_state import ClusterState
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.controller.reconcile import Reconciler
+from eventsink.controller.resolvers import Resolvers
 from eventsink.controller.status import StatusWriter
 from eventsink.controller.store import CompiledStore
 from eventsink.controller.worker import TENANCY, Worker
 from eventsink.controller.workqueue import WorkQueue
-from eventsink.destinations.slack.codes import SlackCodes
-from eventsink.destinations.slack.resolve import SlackTargets
-from eventsink.destinations.slack.tokens import SecretTokenStore
 from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, Forbidden, Key, NotFound, list_all
 from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS
 from eventsink.resources.status import READY, EventSinkStatus
 from eventsink.runtime.logs import Repeated, get_logger
-from eventsink.sinks.egress import EgressGuard
-from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
 
 FINISH_SECONDS = 15.0
-"""How long the end waits for codes that are being exchanged: a response that is not stored is lost."""
+"""How long the end waits for what resolvers must not leave half done."""
 FAILED_SWEEP_SECONDS = 10.0
 """After a sweep that failed, the next comes at the latest after this time."""
 APPLY_ROLES = "apply its roles (kubectl apply -k manifests/default)"
@@ -42,29 +38,29 @@ APPLY_ROLES = "apply its roles (kubectl apply -k manifests/default)"
 class Controller:
     """Run the `reflectors`, wait until they are `synced`, then run the `tasks`; `close` it at the end.
 
-    `swept` is set after the first comparison of everything, `settled` once all that it found was worked on.
+    `swept` is set after the first comparison of everything, `settled` once all that it found was worked on. The operator's own Secrets
+    are kept in `own_namespace`; None: where the settings of each destination type say.
     """
 
-    def __init__(self, settings: OperatorSettings, api: Api, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, settings: OperatorSettings, api: Api, registry: CollectorRegistry, *, own_namespace: str | None = None
+    ) -> None:
         self._settings = settings
         self._api = api
         self._metrics = OperatorMetrics(registry)
         self._queue: WorkQueue[Key] = WorkQueue()
         self.swept = asyncio.Event()
         self.settled = asyncio.Event()
-        self.state = World(self._queue.add, lambda: self._queue.add(TENANCY))
+        self.state = ClusterState(self._queue.add, lambda: self._queue.add(TENANCY))
         self.store = CompiledStore(api, settings.sinks_namespace, self._queue.add)
-        self._session = guarded_session(EgressGuard(settings.egress), timeout=settings.slack.timeout)
-        tokens = SecretTokenStore(api, settings.slack_app.tokens_namespace)
-        self._codes = SlackCodes(settings.slack_app, settings.slack, tokens, self._session)
+        self._resolvers = Resolvers(settings, api, self.state.used_in, own_namespace=own_namespace)
         self._reconciler = Reconciler(
             settings,
             api,
             self.state,
             self.store,
             StatusWriter(api, lambda: datetime.now(UTC)),
-            SlackTargets(settings.slack, self._session),
-            self._codes,
+            self._resolvers,
         )
         foreign = f"type!={SINK_SECRET_TYPE},type!={TENANCY_SECRET_TYPE}"
         secrets = Collection(SECRETS, metadata_only=True, field_selector=foreign)
@@ -85,9 +81,7 @@ class Controller:
     def tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What runs until it is cancelled, with names."""
         yield "sweep", self._sweep_for_ever()
-        if self._settings.slack_app.client_id:
-            namespace = self._settings.slack_app.tokens_namespace
-            yield "tokens", self._codes.keep(lambda: self.state.used_in(namespace))
+        yield "resolvers", self._resolvers.run()
         worker = Worker(
             self._queue,
             self.state,
@@ -102,8 +96,7 @@ class Controller:
 
     async def close(self) -> None:
         """After the tasks have ended."""
-        await self._codes.finish(FINISH_SECONDS)
-        await self._session.close()
+        await self._resolvers.close(FINISH_SECONDS)
 
     # ---- work
 

@@ -9,7 +9,7 @@ from eventsink.kube.api import Key, Object
 from eventsink.resources.names import TENANT_LABEL
 
 
-class World:
+class ClusterState:
     """The current state, fed by watches. `enqueue` is called with the key of each EventSink that a change may concern.
 
     `tenancy_changed` is called when the owners of tenants changed.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from eventsink.destinations.slack.codes import SlackAppSettings
-from eventsink.destinations.slack.resolve import SlackPlatform
+from eventsink.destinations.settings import with_destinations
 from eventsink.kube.http import KubernetesSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
@@ -20,26 +19,13 @@ class TenancySettings(Settings):
     """Whether a sink may claim a tenant that no namespace owns (label eventsink.dev/tenant)."""
 
 
-class WebhookPolicy(Settings):
-    """Which URLs a webhook may have. Addresses are the router's business (its setting egress)."""
-
-    allow_http: bool = True
-    """Whether http:// is allowed beside https://."""
-    allowed_hosts: tuple[str, ...] = ()
-    """Host names, with * for any characters (*.example.com); none: all."""
-    denied_hosts: tuple[str, ...] = ()
-    """Host names that are refused, whatever else is said; with * for any characters."""
-
-
+@with_destinations("OPERATOR_SETTINGS")
 class OperatorSettings(ProcessSettings):
     """All settings of `eventsink operator`."""
 
     sinks_namespace: str = Field(default="eventsink-system-sinks", min_length=1, max_length=63)
     """The namespace for compiled sinks; it holds nothing else."""
     tenancy: TenancySettings = TenancySettings()
-    webhooks: WebhookPolicy = WebhookPolicy()
-    slack: SlackPlatform = SlackPlatform()
-    slack_app: SlackAppSettings = SlackAppSettings()
     egress: EgressSettings = EgressSettings()
     credential_grace: Seconds = 600.0
     """How long a sink goes on with a credential whose Secret is gone: a GitOps tool may just be making it anew."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from eventsink.destinations.problem import Problem
 from eventsink.kube.api import EVENTS, Api, Forbidden, Invalid, NotFound, Object, Unavailable
 from eventsink.kube.status import StatusApplier
 from eventsink.resources.eventsink import EventSinkObject
+from eventsink.resources.model import StatusModel
 from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND, MANAGED_BY_LABEL, OPERATOR_MANAGER, REST_MANAGER
 from eventsink.resources.status import (
     READY,
@@ -17,8 +19,6 @@ from eventsink.resources.status import (
     STALLED,
     Condition,
     EventSinkStatus,
-    SlackStatus,
-    WebhookStatus,
     ready,
     reconciling,
     stalled,
@@ -30,48 +30,45 @@ OWN_CONDITIONS = (READY, RECONCILING, STALLED)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a reconcile came to."""
+class SpecState:
+    """What became of a spec: accepted and active, or rejected, with what remains of what was accepted before."""
 
     problem: Problem | None
-    """None: the current generation is in force."""
+    """None: the current generation is accepted and active."""
     kept_generation: int | None = None
-    """The generation that stays in force in spite of the problem."""
+    """The generation that stays active in spite of the problem."""
     withdrawn: bool = False
     suspended: bool = False
     type: str | None = None
-    slack: SlackStatus | None = None
-    """The channel that is in force, if it is one."""
-    webhook: WebhookStatus | None = None
-    """The endpoint that is in force, if it is one."""
+    destinations: Mapping[str, StatusModel] = field(default_factory=dict)
+    """Destination type -> what the status shows of the active destination; at most one entry."""
 
 
-def status_of(sink: EventSinkObject, verdict: Verdict, now: datetime) -> EventSinkStatus:
+def status_of(sink: EventSinkObject, state: SpecState, now: datetime) -> EventSinkStatus:
     """The operator's part of the status, with times kept where nothing changed."""
     before = sink.status
     own = [condition for condition in before.conditions if condition.type in OWN_CONDITIONS]
-    problem = verdict.problem
+    problem = state.problem
     if problem is None:
-        message = "suspended: nothing is queued and nothing sent" if verdict.suspended else "the sink is in force"
+        message = "suspended: alerts are neither queued nor sent" if state.suspended else "spec accepted and active"
         conditions = ready(
-            message, generation=sink.generation, now=now, previous=own, reason="Suspended" if verdict.suspended else "Accepted"
+            message, generation=sink.generation, now=now, previous=own, reason="Suspended" if state.suspended else "Accepted"
         )
     else:
         message = problem.message
-        if verdict.withdrawn:
+        if state.withdrawn:
             message += "; until then nothing is sent and deliveries are held"
-        elif verdict.kept_generation is not None:
-            message += f"; the last accepted configuration (generation {verdict.kept_generation}) stays in force"
+        elif state.kept_generation is not None:
+            message += f"; the last accepted configuration (generation {state.kept_generation}) stays active"
         make = reconciling if problem.may_pass else stalled
         conditions = make(problem.reason, message, generation=sink.generation, now=now, previous=own)
     changed = before.spec_changed_time if before.observed_generation == sink.generation else None
     return EventSinkStatus(
         observed_generation=sink.generation,
         conditions=conditions,
-        type=verdict.type or before.type,
+        type=state.type or before.type,
         spec_changed_time=changed or format_time(now),
-        slack=verdict.slack,
-        webhook=verdict.webhook,
+        **dict[str, Any](state.destinations),
     )
 
 
@@ -81,12 +78,12 @@ def is_written(sink: EventSinkObject, status: EventSinkStatus, *, details: bool)
     own = tuple(condition for condition in before.conditions if condition.type in OWN_CONDITIONS)
     if before.observed_generation != status.observed_generation or _sorted(own) != _sorted(status.conditions):
         return False
-    told = (status.type, status.spec_changed_time, status.slack, status.webhook)
-    return not details or (before.type, before.spec_changed_time, before.slack, before.webhook) == told
+    shown = (status.type, status.spec_changed_time, status.destinations)
+    return not details or (before.type, before.spec_changed_time, before.destinations) == shown
 
 
 def event_of(sink: EventSinkObject, status: EventSinkStatus) -> tuple[str, str, str] | None:
-    """The Event to tell: (type, reason, message), or None where nothing changed that a person wants to hear of."""
+    """The Event to record: (type, reason, message), or None where nothing changed that people need to know."""
     old, new = sink.status.condition(READY), status.condition(READY)
     assert new is not None
     if old is not None and (old.status, old.reason, old.message) == (new.status, new.reason, new.message):
@@ -115,24 +112,24 @@ class StatusWriter:
         self._statuses = StatusApplier(api, EVENTSINKS, OPERATOR_MANAGER)
         self._event_log = Repeated(60.0)
 
-    async def write(self, sink: EventSinkObject, verdict: Verdict) -> bool:
-        """Make the status say what the verdict is; whether anything was written.
+    async def write(self, sink: EventSinkObject, state: SpecState) -> bool:
+        """Make the status say what the state is; whether anything was written.
 
         Raises
         ------
         ApiError
             It could not be written; a Conflict means that the object was changed since, and will be seen again.
         """
-        status = status_of(sink, verdict, self._now())
+        status = status_of(sink, state, self._now())
         if is_written(sink, status, details=self._statuses.complete):
             return False
         await self._statuses.apply(_body(sink, status))
         event = event_of(sink, status)
         if event is not None:
-            await self._tell(sink, *event)
+            await self._record(sink, *event, field=state.problem.path if state.problem is not None else "")
         return True
 
-    async def _tell(self, sink: EventSinkObject, kind: str, reason: str, message: str) -> None:
+    async def _record(self, sink: EventSinkObject, kind: str, reason: str, message: str, *, field: str) -> None:
         now = self._now()
         body: Object = {
             "apiVersion": "v1",
@@ -145,6 +142,7 @@ class StatusWriter:
                 "name": sink.name,
                 "uid": sink.uid,
                 "resourceVersion": sink.resource_version,
+                **({"fieldPath": field} if field else {}),
             },
             "type": kind,
             "reason": reason[:128],

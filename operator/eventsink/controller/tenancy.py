@@ -38,17 +38,17 @@ def check_claim(tenant: str, namespace: str, namespaces: Mapping[str, Namespace]
         return
     command = f"kubectl label namespace {namespace} {TENANT_LABEL}={tenant}"
     if own_tenant:
-        message = (
-            f"spec.tenant: this namespace belongs to the tenant {own_tenant} and may not claim another; "
+        sentence = (
+            f"this namespace belongs to the tenant {own_tenant} and may not claim another; "
             "write its tenant, or move the EventSink to a namespace of the tenant that you mean"
         )
-        raise Problem("TenantMismatch", message, effect=Effect.WITHDRAW)
+        raise Problem("TenantMismatch", "spec.tenant", sentence, effect=Effect.WITHDRAW)
     if _owned(tenant, namespaces.values()):
-        message = f"spec.tenant: the tenant {tenant} belongs to other namespaces; if it is also this one's, the platform team runs: {command}"
-        raise Problem("TenantOwnedElsewhere", message, effect=Effect.WITHDRAW)
+        sentence = f"the tenant {tenant} belongs to other namespaces; if it is also this one's, the platform team runs: {command}"
+        raise Problem("TenantOwnedElsewhere", "spec.tenant", sentence, effect=Effect.WITHDRAW)
     if not allow_unowned:
-        message = f"spec.tenant: nobody owns the tenant {tenant}; to give it to this namespace, the platform team runs: {command}"
-        raise Problem("TenantNotOwned", message, effect=Effect.WITHDRAW)
+        sentence = f"nobody owns the tenant {tenant}; to give it to this namespace, the platform team runs: {command}"
+        raise Problem("TenantNotOwned", "spec.tenant", sentence, effect=Effect.WITHDRAW)
 
 
 def _owned(tenant: str, namespaces: Iterable[Namespace]) -> bool:

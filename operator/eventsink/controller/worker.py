@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from eventsink.controller.cluster_state import World
+from eventsink.controller.cluster_state import ClusterState
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.controller.reconcile import Reconciler
 from eventsink.controller.store import CompiledStore
@@ -23,7 +23,7 @@ class Worker:
 
     Parameters
     ----------
-    queue, world, store, reconciler, metrics
+    queue, state, store, reconciler, metrics
         The parts of the operator.
     failed
         Told of a key that storage refused, of the error, and after how many seconds it is tried again.
@@ -34,7 +34,7 @@ class Worker:
     def __init__(
         self,
         queue: WorkQueue[Key],
-        world: World,
+        state: ClusterState,
         store: CompiledStore,
         reconciler: Reconciler,
         metrics: OperatorMetrics,
@@ -43,7 +43,7 @@ class Worker:
         finished: Callable[[], None] = lambda: None,
     ) -> None:
         self._queue = queue
-        self._world = world
+        self._state = state
         self._store = store
         self._reconciler = reconciler
         self._metrics = metrics
@@ -58,7 +58,7 @@ class Worker:
             started = time.perf_counter()
             try:
                 if key == TENANCY:
-                    await self._store.write_tenancy(tenancy_document(self._world.namespaces))
+                    await self._store.write_tenancy(tenancy_document(self._state.namespaces))
                     outcome, again = "tenancy", None
                 else:
                     result = await self._reconciler.reconcile(key)

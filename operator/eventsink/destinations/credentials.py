@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from eventsink.destinations.problem import Effect, Problem
-from eventsink.resources.spec import SecretKeyRef
+from eventsink.resources.model import SecretKeyRef
 
 MAX_VALUE_BYTES = 64 * 1024
 """Of one key of a Secret that a sink uses."""
@@ -29,19 +29,20 @@ def secret_text(path: str, ref: SecretKeyRef, secrets: SecretValues, namespace: 
     if value is None:
         raise Problem(
             "SecretKeyNotFound",
-            f"{path}: the Secret {ref.name} has no key {ref.key}; add it to the Secret, or correct the reference",
+            path,
+            f"the Secret {ref.name} has no key {ref.key}; add it to the Secret, or correct the reference",
             effect=Effect.GRACE,
             may_pass=True,
         )
     if len(value) > MAX_VALUE_BYTES:
-        raise Problem("InvalidSecretValue", f"{path}: the value has more than {MAX_VALUE_BYTES} bytes")
+        raise Problem("InvalidSecretValue", path, f"the value has more than {MAX_VALUE_BYTES} bytes")
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        raise Problem("InvalidSecretValue", f"{path}: the value is not UTF-8 text") from None
+        raise Problem("InvalidSecretValue", path, "the value is not UTF-8 text") from None
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
-        raise Problem("InvalidSecretValue", f"{path}: the value of the key {ref.key} is empty")
+        raise Problem("InvalidSecretValue", path, f"the value of the key {ref.key} is empty")
     return text
 
 
@@ -49,7 +50,8 @@ def secret_missing(path: str, ref: SecretKeyRef, namespace: str) -> Problem:
     """The problem of a reference to a Secret that is not there."""
     return Problem(
         "SecretNotFound",
-        f"{path}: there is no Secret {ref.name} in this namespace; make it with: "
+        path,
+        f"there is no Secret {ref.name} in this namespace; make it with: "
         f"kubectl -n {namespace} create secret generic {ref.name} --from-literal={ref.key}=...",
         effect=Effect.GRACE,
         may_pass=True,

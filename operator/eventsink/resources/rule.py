@@ -113,6 +113,15 @@ def within(lowest: str, highest: str, message: str) -> Rule:
     )
 
 
+def exactly_one(fields: Sequence[str], message: str) -> Rule:
+    """One of several fields of an object is given, and no second one. The fields' names are the same in Python and in JSON."""
+    return Rule(
+        message=message,
+        cel=f"[{', '.join(f'has(self.{name})' for name in fields)}].filter(given, given).size() == 1",
+        holds=lambda model: sum(getattr(model, name) is not None for name in fields) == 1,
+    )
+
+
 def unique(message: str) -> Rule:
     """No entry of a list stands there twice; in the CRD the list's type says it."""
     return Rule(message=message, holds=lambda entries: all(entry not in entries[:i] for i, entry in enumerate(entries)))

@@ -2,9 +2,9 @@
 
 The conditions follow kstatus (sigs.k8s.io/cli-utils, pkg/kstatus), as Flux, Argo CD and `kubectl wait` read them:
 
-- `Ready` is always there: `True` once the current generation is in force, else `False` with the reason.
+- `Ready` is always there: `True` once the current generation is accepted and active, else `False` with the reason.
 - `Reconciling` and `Stalled` are there only while they are `True`; kstatus takes their absence for `False`. At most one of
-  them stands beside `Ready=False`: `Reconciling` where what is missing may come by itself, `Stalled` where a person has to act.
+  them accompanies `Ready=False`: `Reconciling` where what is missing may arrive by itself, `Stalled` where a person has to act.
   (kstatus reads `Ready=False` alone as in progress; only `Stalled=True` reads as failed.)
 - `Delivering` is the router's, and never counts for health. The functions here neither make nor carry it.
 
@@ -13,35 +13,24 @@ So `kubectl wait --for=condition=Ready` is what scripts wait for; nobody should 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field, create_model
 
+from eventsink.destinations import registry
 from eventsink.runtime.times import format_time
+
+from .model import AtMost, StatusModel
 
 READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
 DELIVERING = "Delivering"
 
-MAX_REASON_LENGTH = 256
-MAX_MESSAGE_LENGTH = 4096
-
 Timestamp = Annotated[str, Field(min_length=20, max_length=40, json_schema_extra={"format": "date-time"})]
 """RFC 3339 with a time zone, in seconds, as the API server writes its own."""
-
-
-class StatusModel(BaseModel):
-    """Base: camelCase, unknown members ignored, since a newer version or another program may have written them."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form, absent members left out."""
-        return self.model_dump(by_alias=True, exclude_none=True)
 
 
 class Condition(StatusModel):
@@ -51,44 +40,25 @@ class Condition(StatusModel):
         min_length=1, max_length=64, description="Ready, Reconciling, Stalled (the operator's) or Delivering (the router's)."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    reason: str = Field(
-        min_length=1, max_length=MAX_REASON_LENGTH, description="One CamelCase word for the reason, fit for programs."
-    )
-    message: str = Field(max_length=MAX_MESSAGE_LENGTH, description="What is the matter and what to do about it.")
+    reason: Annotated[str, AtMost(256)] = Field(min_length=1, description="One CamelCase word for the reason, for programs.")
+    message: Annotated[str, AtMost(4096)] = Field(description="What is the matter and what to do about it.")
     last_transition_time: Timestamp = Field(description="When the condition's status last changed.")
     observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = Field(
-        default=None, description="The metadata.generation that this was said of."
-    )
-
-
-class SlackStatus(StatusModel):
-    """The Slack channel that the sink resolved to."""
-
-    team_id: str | None = Field(default=None, max_length=64, description="Id of the workspace.")
-    team_name: str | None = Field(default=None, max_length=256, description="Name of the workspace.")
-    channel_id: str | None = Field(default=None, max_length=64, description="Id of the channel.")
-    channel_name: str | None = Field(default=None, max_length=256, description="Name of the channel when it was resolved.")
-
-
-class WebhookStatus(StatusModel):
-    """The endpoint that the sink posts to."""
-
-    origin: str | None = Field(
-        default=None, max_length=512, description="Scheme and host, and an unusual port: the most of its URL that is shown."
+        default=None, description="The metadata.generation that this is about."
     )
 
 
 class DeliveryStatus(StatusModel):
-    """How delivery goes, as the router told it last; it lags by up to five minutes."""
+    """How delivery goes, as the router last reported; up to five minutes old."""
 
     last_delivered_time: Timestamp | None = Field(default=None, description="When the last message was delivered.")
-    last_error: str | None = Field(
-        default=None, max_length=1024, description="The last failure that no success followed; absent: none."
+    last_error: Annotated[str, AtMost(1024)] | None = Field(
+        default=None, description="The last failure that no success has followed. Absent: none."
     )
 
 
-class EventSinkStatus(StatusModel):
-    """What the operator and the router made of the spec."""
+class CommonStatus(StatusModel):
+    """What the operator and the router report of the sink."""
 
     observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = Field(
         default=None, description="The metadata.generation that the operator has seen last."
@@ -101,33 +71,54 @@ class EventSinkStatus(StatusModel):
         ),
     ] = Field(
         default=(),
-        description="Ready: the spec is in force. Reconciling: waiting for something that may come. Stalled: a person has to "
-        "act. Delivering: messages arrive (never counts for health).",
+        description="Ready: the spec is accepted and active. Reconciling: waiting for something that may arrive. Stalled: a "
+        "person has to act. Delivering: messages arrive (never counts for health).",
     )
-    type: str | None = Field(default=None, max_length=32, description="The kind of destination: slack or webhook.")
+    type: str | None = Field(
+        default=None, max_length=32, description=f"The destination type, one of: {', '.join(registry.names())}."
+    )
     spec_changed_time: Timestamp | None = Field(default=None, description="When the operator saw the spec's last change.")
-    slack: SlackStatus | None = Field(default=None, description="The Slack channel that the sink resolved to.")
-    webhook: WebhookStatus | None = Field(default=None, description="The endpoint that the sink posts to.")
     delivery: DeliveryStatus | None = Field(
-        default=None, description="How delivery goes, as the router told it last; it lags by up to five minutes."
+        default=None, description="How delivery goes, as the router last reported; up to five minutes old."
     )
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of that type, or None."""
         return next((condition for condition in self.conditions if condition.type == kind), None)
 
+    @property
+    def destinations(self) -> Mapping[str, StatusModel]:
+        """Destination type -> what is reported of the destination; at most one entry."""
+        return {name: found for name in registry.names() if (found := getattr(self, name)) is not None}
+
+
+def _destination_fields() -> dict[str, Any]:
+    models = {name: registry.load(name, "spec").STATUS for name in registry.names()}
+    return {name: (model | None, Field(default=None, description=model.__doc__)) for name, model in models.items()}
+
+
+if TYPE_CHECKING:
+
+    class EventSinkStatus(CommonStatus):
+        """The status of an EventSink, with one optional field for each destination type."""
+
+else:
+    EventSinkStatus = create_model(
+        "EventSinkStatus", __base__=CommonStatus, __module__=__name__, __doc__=CommonStatus.__doc__, **_destination_fields()
+    )
+
 
 def ready(
     message: str, *, generation: int, now: datetime, previous: Iterable[Condition] = (), reason: str = "Accepted"
 ) -> tuple[Condition, ...]:
-    """The operator's conditions of a sink whose current generation is in force.
+    """The operator's conditions of a sink whose current generation is accepted and active.
 
     Parameters
     ----------
     message
-        A sentence for people; cut to MAX_MESSAGE_LENGTH.
+        A sentence for people; one that is too long is cut.
     generation
-        The `metadata.generation` that this is said of.
+        The `metadata.generation` that this is about.
     now
         The time of a change of status.
     previous
@@ -161,8 +152,6 @@ def _conditions(
     previous: Iterable[Condition],
 ) -> tuple[Condition, ...]:
     since = {(condition.type, condition.status): condition.last_transition_time for condition in previous}
-    if len(message) > MAX_MESSAGE_LENGTH:
-        message = message[: MAX_MESSAGE_LENGTH - 1] + "…"
     return tuple(
         Condition(
             type=kind,

@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import Field, SerializeAsAny, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from eventsink.destinations import registry
+from eventsink.resources import defaults
+from eventsink.runtime.durations import parse_duration
 from eventsink.sinks.target import DispatchParameters, Document, Target
 
 SINK_SECRET_TYPE = "eventsink.dev/sink"
@@ -42,15 +44,42 @@ class VersionedDocument(Document):
         return version
 
 
+class SecretVersion(Document):
+    """A Secret as it was when it was read."""
+
+    namespace: str
+    name: str
+    version: str
+    """Its resourceVersion."""
+
+
 class CompiledFrom(Document):
     """What a compiled sink was made from: equal to today's, nothing needs to be compiled again."""
 
+    compiler: int = 0
+    """Version of the compiler (`COMPILER_VERSION` in controller/compile.py); 0: version 0.1 of the program, which recorded none."""
     generation: int
     """`metadata.generation` of the EventSink."""
     secrets: dict[str, str] = Field(default={})
-    """Name of each Secret used -> its resourceVersion then."""
+    """Name of each Secret used, in the namespace of the EventSink -> its resourceVersion then."""
+    tokens: tuple[SecretVersion, ...] = ()
+    """The operator's own Secrets that were used."""
     policy: str = ""
     """Digest of the operator's settings and tenancy that the result depends on."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_tokens(cls, data: Any) -> Any:
+        """Version 0.1 of the program kept tokens among the Secrets, as `namespace/name`."""
+        secrets = data.get("secrets") if isinstance(data, dict) else None
+        if not isinstance(secrets, dict) or not any("/" in name for name in secrets):
+            return data
+        tokens = [
+            {"namespace": namespace, "name": name, "version": version}
+            for (namespace, slash, name), version in ((key.partition("/"), value) for key, value in secrets.items())
+            if slash
+        ]
+        return {**data, "secrets": {name: version for name, version in secrets.items() if "/" not in name}, "tokens": tokens}
 
 
 class Withdrawn(Document):
@@ -74,11 +103,11 @@ class SinkMatch(Document):
 
 
 class SinkDelivery(Document):
-    """How the sink is told; durations in seconds."""
+    """How alerts are delivered; durations in seconds."""
 
-    send_resolved: bool = True
+    send_resolved: bool = defaults.SEND_RESOLVED
     repeat_interval: float | None = None
-    max_age: float = 259200.0
+    max_age: float = parse_duration(defaults.MAX_AGE)
 
 
 class Sink(VersionedDocument):

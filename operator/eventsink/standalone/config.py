@@ -6,10 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from eventsink.controller.config import OperatorSettings, TenancySettings, WebhookPolicy
+from eventsink.controller.config import OperatorSettings, TenancySettings
 from eventsink.destinations.settings import with_destinations
-from eventsink.destinations.slack.codes import SlackAppSettings
-from eventsink.destinations.slack.resolve import SlackPlatform
 from eventsink.rest.config import FacadeSettings
 from eventsink.router.admin.server import AdminSettings
 from eventsink.router.config import RouterSettings, ShutdownSettings
@@ -64,7 +62,7 @@ class LocalFacadeSettings(FacadeSettings):
     """Where sinks of tenants are made that own no namespace; empty: they are refused."""
 
 
-@with_destinations("ROUTER_SETTINGS")
+@with_destinations("ROUTER_SETTINGS", "OPERATOR_SETTINGS")
 class StandaloneSettings(ProcessSettings):
     """All settings of `eventsink run`."""
 
@@ -72,9 +70,6 @@ class StandaloneSettings(ProcessSettings):
     sources: tuple[PostingSourceSettings, ...] = ()
     """Who may send alerts; none: one source alertmanager, whose token is made at the first start."""
     tenancy: OpenTenancySettings = OpenTenancySettings()
-    webhooks: WebhookPolicy = WebhookPolicy()
-    slack: SlackPlatform = SlackPlatform()
-    slack_app: SlackAppSettings = SlackAppSettings()
     egress: EgressSettings = EgressSettings()
     credential_grace: Seconds = 600.0
     """How long a sink goes on with a credential whose Secret is gone: a tool may just be writing it anew."""
@@ -96,13 +91,5 @@ class StandaloneSettings(ProcessSettings):
 
     def operator(self) -> OperatorSettings:
         """The operator's half."""
-        app = self.slack_app.model_copy(update={"tokens_namespace": TOKENS_NAMESPACE})
-        return OperatorSettings(
-            sinks_namespace=SINKS_NAMESPACE,
-            tenancy=self.tenancy,
-            webhooks=self.webhooks,
-            slack=self.slack,
-            slack_app=app,
-            egress=self.egress,
-            credential_grace=self.credential_grace,
-        )
+        shared = {name: getattr(self, name) for name in OperatorSettings.model_fields if name in type(self).model_fields}
+        return OperatorSettings(**shared, sinks_namespace=SINKS_NAMESPACE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -26,6 +25,7 @@ from eventsink.router.watch import SinkHandler, TenancyHandler
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.times import format_time
 from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
+from eventsink.standalone.config import TOKENS_NAMESPACE
 from eventsink.standalone.documents import Document, DocumentKey
 from eventsink.standalone.made import MadeSinks
 from eventsink.standalone.objects import Listener, LocalObjects
@@ -34,7 +34,6 @@ FIRST_ROUND_SECONDS = 30.0
 """How long the start waits until each sink was brought into force once: Slack may be away."""
 _UIDS = uuid.UUID("5f4c1a8e-0d0e-5bd0-9f43-7f6a55f2f6a1")
 """Of the uids that are made from names, so that a sink keeps its queue over a restart."""
-_FIELD = re.compile(r"(spec(?:\.\w+|\[\d+\])*): ")
 
 FILES = "eventsink-run"
 """Field manager of the EventSinks that stand in files."""
@@ -111,8 +110,8 @@ class DocumentSinks:
         self._namespaces: dict[str, Object] = {}
         self._namespace_listeners: list[Listener] = []
         self._delivering: dict[Key, tuple[str, str]] = {}
-        self._controller = Controller(settings, self.objects, registry)
-        self._world = self._controller.state
+        self._controller = Controller(settings, self.objects, registry, own_namespace=TOKENS_NAMESPACE)
+        self._state = self._controller.state
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -144,7 +143,7 @@ class DocumentSinks:
         """What was made is loaded, and these are the documents that there are at the start."""
         self.apply(documents, generations)
         for key in self.objects.made.objects:
-            self._world.see(self.objects.sinks[key])
+            self._state.see(self.objects.sinks[key])
 
     def apply(self, documents: Mapping[DocumentKey, Document], generations: Generations) -> None:
         """These are all documents now."""
@@ -161,10 +160,10 @@ class DocumentSinks:
                 version = _digest(one.object["data"])[:16]
                 obj = {**one.object, "metadata": {**one.object["metadata"], "resourceVersion": version}}
                 self.objects.given[place] = obj
-                self._world.secret_handler.upsert(place, obj)
+                self._state.secret_handler.upsert(place, obj)
             elif one.kind == KIND and (old is None or (old.file, old.object) != (one.file, one.object)):
                 self.objects.put_sink(place, eventsink_of(one, generations["/".join(place)]))
-                self._world.see(self.objects.sinks[place])
+                self._state.see(self.objects.sinks[place])
 
     def _those_that_count(self, documents: Mapping[DocumentKey, Document]) -> dict[DocumentKey, Document]:
         """All but EventSinks whose name one has that a program made."""
@@ -193,7 +192,7 @@ class DocumentSinks:
         names |= {namespace for namespace, _ in self.objects.made.objects}
         for name in sorted(self._namespaces.keys() - names):
             del self._namespaces[name]
-            self._world.namespace_handler.delete(("", name))
+            self._state.namespace_handler.delete(("", name))
             for listener in self._namespace_listeners:
                 listener(("", name), None)
         for name in sorted(names):
@@ -202,7 +201,7 @@ class DocumentSinks:
             obj: Object = {"metadata": {"name": name, "uid": uid_of("Namespace", "", name), "labels": labels}}
             if self._namespaces.get(name) != obj:
                 self._namespaces[name] = obj
-                self._world.namespace_handler.upsert(("", name), obj)
+                self._state.namespace_handler.upsert(("", name), obj)
                 for listener in self._namespace_listeners:
                     listener(("", name), obj)
 
@@ -211,7 +210,7 @@ class DocumentSinks:
         where = (place[0], place[1])
         if kind == "Secret":
             self.objects.given.pop(where, None)
-            self._world.secret_handler.delete(where)
+            self._state.secret_handler.delete(where)
         elif kind == KIND:
             self.objects.drop_sink(where)
             self._forget(where)
@@ -219,17 +218,17 @@ class DocumentSinks:
     def _forget(self, where: Key) -> None:
         """An EventSink is gone."""
         self._delivering.pop(where, None)
-        known = self._world.eventsinks.get(where)
+        known = self._state.eventsinks.get(where)
         uid = known["metadata"]["uid"] if known is not None else uid_of(KIND, *where)
         self._directory.withheld.discard(uid)
-        self._world.lose(where, uid)
+        self._state.lose(where, uid)
 
     # ---- what programs make
 
     def _made(self, key: Key, obj: Object | None) -> None:
         if obj is not None:
             self._follow_namespaces()
-            self._world.see(obj)
+            self._state.see(obj)
         else:
             self._forget(key)
             self.apply(*self._given)  # a document of the same name counts from now on
@@ -239,7 +238,7 @@ class DocumentSinks:
     def _secret_changed(self, key: Key, obj: Object | None) -> None:
         """As a cluster's watches would tell it: compiled sinks to both sides, the tenancy to the router, tokens to the operator."""
         if key[0] != self._settings.sinks_namespace:
-            handler = self._world.secret_handler
+            handler = self._state.secret_handler
             handler.upsert(key, obj) if obj is not None else handler.delete(key)
         elif obj is None:
             self._sink_handler.delete(key)
@@ -251,7 +250,7 @@ class DocumentSinks:
             self._tenancy_handler.upsert(key, obj)
 
     def _status_changed(self, obj: Object) -> None:
-        self._world.see(obj)
+        self._state.see(obj)
         sink = read_object(obj)
         condition = sink.status.condition(DELIVERING)
         if condition is None:
@@ -279,8 +278,7 @@ class DocumentSinks:
         if document is None:
             get_logger().warning("a sink is not ready", sink=sink, reason=event["reason"], message=event["message"])
             return
-        field = _FIELD.match(event["message"])
-        path = field[1] if field is not None else ""
+        path = involved.get("fieldPath", "")
         get_logger().warning(
             "a sink is not ready",
             sink=sink,

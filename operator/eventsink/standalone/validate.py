@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eventsink.controller.compile import compile_sink, references
-from eventsink.controller.config import WebhookPolicy
+from eventsink.controller.compile import compile_match
 from eventsink.controller.tenancy import Namespace, check_claim
-from eventsink.destinations.credentials import secret_text
+from eventsink.destinations import registry
 from eventsink.destinations.problem import Problem
-from eventsink.destinations.slack.api import check_hook_url
-from eventsink.destinations.slack.config import SlackSettings
-from eventsink.destinations.slack.target import SlackTarget
 from eventsink.kube.secrets import secret_data
 from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
+from eventsink.resources.model import references
 from eventsink.resources.names import KIND, TENANT_LABEL
-from eventsink.sinks.sink import CompiledFrom
 from eventsink.standalone.documents import MAX_FILE_BYTES, Document, DocumentKey, Fault, FileContent, read_documents
 from eventsink.standalone.folder import look
 
 STANDARD_INPUT = "-"
-_UNKNOWN = b"stands-for-a-value-that-is-not-known-here"
 
 
 @dataclass(frozen=True)
@@ -107,17 +102,21 @@ class _Sink:
             return
         if namespaces:
             self._claim(sink, namespaces)
-        secrets = _Secrets(document.namespace, known)
+        secrets = {
+            name: secret_data(one.object)
+            for (kind, namespace, name), one in known.items()
+            if kind == "Secret" and namespace == document.namespace
+        }
         for reference in references(sink.spec):
-            if reference.ref.name not in secrets.given:
+            if reference.ref.name not in secrets:
                 self._note(
                     reference.path,
                     f"not checked: the Secret {reference.ref.name} of the namespace {document.namespace} is not among these documents",
                 )
         try:
-            if sink.spec.slack is not None:
-                self._slack(sink, secrets)
-            compile_sink(_without_unknown(sink, secrets), secrets, CompiledFrom(generation=0), WebhookPolicy(), _target(sink))
+            compile_match(sink.spec)
+            for note in registry.load(sink.spec.type, "resolve").check(sink, secrets):
+                self._note(note.path, note.sentence)
         except Problem as problem:
             self._problem(problem)
 
@@ -130,72 +129,16 @@ class _Sink:
         try:
             check_claim(sink.spec.tenant, sink.namespace, namespaces, allow_unowned=False)
         except Problem as problem:
-            path, _, message = problem.message.partition(": ")
-            self._note(path, f"{message} (refused on a cluster; allowed where tenancy.allowUnowned says so, as in eventsink run)")
-
-    def _slack(self, sink: EventSink, secrets: _Secrets) -> None:
-        """What of a Slack sink can be told without Slack."""
-        slack = sink.spec.slack
-        assert slack is not None
-        for reference in references(sink.spec):
-            text = secret_text(reference.path, reference.ref, secrets, sink.namespace)
-            if reference.ref is slack.incoming_webhook_secret_ref and reference.ref.name in secrets.given:
-                try:
-                    check_hook_url(text.strip(), SlackSettings())
-                except ValueError as error:
-                    raise Problem("InvalidSecretValue", f"{reference.path}: {error}") from None
-        if slack.incoming_webhook_secret_ref is None:
-            self._note("spec.slack", "not checked: whether Slack accepts the credential, and has the channel")
+            self._note(
+                problem.path,
+                f"{problem.sentence} (rejected on a cluster; allowed where tenancy.allowUnowned is true, as in eventsink run)",
+            )
 
     def _problem(self, problem: Problem) -> None:
-        path, _, message = problem.message.partition(": ")
-        self.errors.append(self._fault(path, message))
+        self.errors.append(self._fault(problem.path, problem.sentence))
 
     def _note(self, path: str, message: str) -> None:
         self.notes.append(self._fault(path, message))
 
     def _fault(self, path: str, message: str) -> Fault:
         return Fault(self._document.file, self._document.line_of(path), path, message)
-
-
-class _Secrets(Mapping[str, Mapping[str, bytes]]):
-    """The Secrets of a namespace; one that is not given holds something under each key."""
-
-    def __init__(self, namespace: str, known: Mapping[DocumentKey, Document]) -> None:
-        self.given = {
-            name: secret_data(one.object)
-            for (kind, lies_in, name), one in known.items()
-            if kind == "Secret" and lies_in == namespace
-        }
-
-    def __getitem__(self, name: str) -> Mapping[str, bytes]:
-        return self.given[name] if name in self.given else _Anything()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.given)
-
-    def __len__(self) -> int:
-        return len(self.given)
-
-
-class _Anything(dict[str, bytes]):
-    def get(self, key: str, default: Any = None) -> Any:
-        return _UNKNOWN
-
-
-def _without_unknown(sink: EventSink, secrets: _Secrets) -> EventSink:
-    """The sink with what must have a form of its own, and is not known, replaced by something of that form."""
-    webhook = sink.spec.webhook
-    if webhook is None:
-        return sink
-    changed: dict[str, Any] = {}
-    if webhook.url_secret_ref is not None and webhook.url_secret_ref.name not in secrets.given:
-        changed = {"url": "https://example.com/", "url_secret_ref": None}
-    if webhook.tls is not None and webhook.tls.ca_secret_ref.name not in secrets.given:
-        changed["tls"] = None
-    spec = sink.spec.model_copy(update={"webhook": webhook.model_copy(update=changed)})
-    return EventSink(**{**vars(sink), "spec": spec})
-
-
-def _target(sink: EventSink) -> SlackTarget | None:
-    return SlackTarget(team_id="T", channel_id="C") if sink.spec.slack is not None else None

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 import trustme
 
-from eventsink.controller.cluster_state import World
-from eventsink.controller.compile import compile_sink, policy_digest, references
-from eventsink.controller.config import WebhookPolicy
-from eventsink.controller.status import Verdict, event_of, is_written, status_of
+from eventsink.controller.cluster_state import ClusterState
+from eventsink.controller.compile import compile_sink
+from eventsink.controller.status import SpecState, event_of, is_written, status_of
 from eventsink.controller.store import read_compiled
 from eventsink.controller.tenancy import Namespace, check_claim, tenancy_document
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.credentials import SecretValues
 from eventsink.destinations.problem import Effect, Problem
+from eventsink.destinations.webhook.config import WebhookPolicy
+from eventsink.destinations.webhook.resolve import WebhookResolver
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.resources.eventsink import EventSink, read_eventsink
+from eventsink.resources.model import references
 from eventsink.sinks.sink import CompiledFrom, Sink
 
 CANARY = "canary"
@@ -47,7 +49,12 @@ def sink(**webhook: Any) -> EventSink:
 
 
 def compiled(made: EventSink, secrets: SecretValues | None = None, **policy: Any) -> Sink:
-    return compile_sink(made, secrets or {}, MADE_FROM, WebhookPolicy(**policy))
+    resolved = asyncio.run(WebhookResolver(WebhookPolicy(**policy)).resolve(made, secrets or {}, namespace_uid="", before=never))
+    return compile_sink(made, resolved.target, MADE_FROM)
+
+
+async def never() -> None:
+    raise AssertionError("a webhook needs nothing that was compiled before")
 
 
 def ref(key: str = "k", name: str = "c") -> dict[str, str]:
@@ -205,7 +212,8 @@ def test_the_platforms_policy_on_urls(policy: dict[str, Any], url: str, allowed:
     with pytest.raises(Problem) as refused:
         compiled(sink(url=url), **policy)
     assert (refused.value.reason, refused.value.effect) == ("URLNotAllowed", Effect.WITHDRAW)
-    assert policy_digest(WebhookPolicy(**policy)) != policy_digest(WebhookPolicy())
+    digests = [WebhookResolver(WebhookPolicy(**one)).policy_digest() for one in (policy, {})]
+    assert digests[0] != digests[1]
 
 
 def test_the_destination_is_the_url_and_nothing_else() -> None:
@@ -216,11 +224,11 @@ def test_the_destination_is_the_url_and_nothing_else() -> None:
 # ---- statuses
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-PROBLEM = Problem("InvalidMatcher", "spec.match: wrong")
+PROBLEM = Problem("InvalidMatcher", "spec.match", "wrong")
 
 
 def told(
-    verdict: Verdict, before: dict[str, Any] | None = None, *, generation: int = 1, now: datetime = NOW
+    verdict: SpecState, before: dict[str, Any] | None = None, *, generation: int = 1, now: datetime = NOW
 ) -> tuple[EventSink, Any]:
     raw = obj({"webhook": {"url": "https://hooks.example.com/x"}}, generation=generation)
     made = read_eventsink({**raw, "status": before or {}})
@@ -240,22 +248,22 @@ def told(
 def test_that_a_sink_by_rest_waits_for_its_secret_at_first_is_nothing_to_tell_people(
     labels: dict[str, str], before: bool, reason: str, is_told: bool
 ) -> None:
-    _, accepted = told(Verdict(None, type="webhook"))
+    _, accepted = told(SpecState(None, type="webhook"))
     raw = obj({"webhook": {"url": "https://hooks.example.com/x"}})
     raw = {**raw, "metadata": {**raw["metadata"], "labels": labels}, "status": accepted.to_dict() if before else {}}
     made = read_eventsink(raw)
-    status = status_of(made, Verdict(Problem(reason, "spec.webhook: x"), type="webhook"), NOW)
+    status = status_of(made, SpecState(Problem(reason, "spec.webhook", "x"), type="webhook"), NOW)
     assert (event_of(made, status) is not None) is is_told
 
 
 def test_a_verdict_is_told_once_and_times_stay_while_nothing_changes() -> None:
-    made, status = told(Verdict(None, type="webhook"))
+    made, status = told(SpecState(None, type="webhook"))
     assert not is_written(made, status, details=True)
-    assert event_of(made, status) == ("Normal", "Accepted", "the sink is in force")
-    again, same = told(Verdict(None, type="webhook"), status.to_dict(), now=NOW + timedelta(hours=1))
+    assert event_of(made, status) == ("Normal", "Accepted", "spec accepted and active")
+    again, same = told(SpecState(None, type="webhook"), status.to_dict(), now=NOW + timedelta(hours=1))
     assert is_written(again, same, details=True)
     assert event_of(again, same) is None
-    newer, changed = told(Verdict(None, type="webhook"), status.to_dict(), generation=2, now=NOW + timedelta(hours=1))
+    newer, changed = told(SpecState(None, type="webhook"), status.to_dict(), generation=2, now=NOW + timedelta(hours=1))
     assert not is_written(newer, changed, details=True)
     assert event_of(newer, changed) is None
     assert changed.condition("Ready").last_transition_time == "2026-01-01T00:00:00Z"
@@ -266,21 +274,21 @@ def test_a_verdict_is_told_once_and_times_stay_while_nothing_changes() -> None:
     ("verdict", "kinds", "sentence"),
     [
         (
-            Verdict(PROBLEM, 3),
+            SpecState(PROBLEM, 3),
             {"Ready": "False", "Stalled": "True"},
-            "the last accepted configuration (generation 3) stays in force",
+            "the last accepted configuration (generation 3) stays active",
         ),
         (
-            Verdict(PROBLEM, 3, withdrawn=True),
+            SpecState(PROBLEM, 3, withdrawn=True),
             {"Ready": "False", "Stalled": "True"},
             "until then nothing is sent and deliveries are held",
         ),
-        (Verdict(PROBLEM), {"Ready": "False", "Stalled": "True"}, "spec.match: wrong"),
-        (Verdict(Problem("X", "m", may_pass=True)), {"Ready": "False", "Reconciling": "True"}, "m"),
-        (Verdict(None, suspended=True), {"Ready": "True"}, "suspended"),
+        (SpecState(PROBLEM), {"Ready": "False", "Stalled": "True"}, "spec.match: wrong"),
+        (SpecState(Problem("X", "spec", "m", may_pass=True)), {"Ready": "False", "Reconciling": "True"}, "spec: m"),
+        (SpecState(None, suspended=True), {"Ready": "True"}, "suspended"),
     ],
 )
-def test_conditions_say_what_follows(verdict: Verdict, kinds: dict[str, str], sentence: str) -> None:
+def test_conditions_say_what_follows(verdict: SpecState, kinds: dict[str, str], sentence: str) -> None:
     _, status = told(verdict)
     assert {one.type: one.status for one in status.conditions} == kinds
     assert sentence in status.condition("Ready").message
@@ -295,7 +303,7 @@ def metadata(name: str, version: str = "1", namespace: str = "n", **more: Any) -
 
 def test_a_change_of_a_secret_concerns_those_that_refer_to_it_only() -> None:
     seen: list[tuple[str, str]] = []
-    world = World(seen.append, lambda: None)
+    world = ClusterState(seen.append, lambda: None)
     world.uses(("n", "a"), ["s", "t"])
     world.uses(("n", "b"), ["t"])
     world.secret_handler.upsert(("n", "s"), metadata("s"))
@@ -311,7 +319,7 @@ def test_a_change_of_a_secret_concerns_those_that_refer_to_it_only() -> None:
 def test_a_label_concerns_the_namespaces_sinks_and_those_that_claim_the_tenant() -> None:
     seen: list[tuple[str, str]] = []
     tenancies: list[None] = []
-    world = World(seen.append, lambda: tenancies.append(None))
+    world = ClusterState(seen.append, lambda: tenancies.append(None))
     for namespace, tenant in (("n", "acme"), ("m", "acme"), ("m2", "globex")):
         world.see({**metadata("s", namespace=namespace), "spec": {"tenant": tenant}})
     seen.clear()
@@ -325,7 +333,7 @@ def test_a_label_concerns_the_namespaces_sinks_and_those_that_claim_the_tenant()
 
 
 def test_an_eventsink_made_anew_is_not_lost_with_the_former() -> None:
-    world = World(lambda _: None, lambda: None)
+    world = ClusterState(lambda _: None, lambda: None)
     world.see(metadata("s", uid="new"))
     world.lose(("n", "s"), "old")
     assert ("n", "s") in world.eventsinks

@@ -5,9 +5,10 @@ from __future__ import annotations
 import yaml
 
 from eventsink.destinations.slack.api import ERRORS
-from eventsink.destinations.slack.codes import RENEW_AHEAD_SECONDS, SlackAppSettings
+from eventsink.destinations.slack.codes import RENEW_AHEAD_SECONDS
+from eventsink.destinations.slack.config import SlackAppSettings
+from eventsink.destinations.slack.spec import Slack
 from eventsink.resources.eventsink import read_eventsink
-from eventsink.resources.spec import Slack
 from tests.unit.docs.pages import between, blocks, names, page, rows
 
 SLACK = page("slack.md")
@@ -17,7 +18,7 @@ def test_the_example_is_accepted() -> None:
     [text] = blocks(SLACK, "yaml")
     manifest = yaml.safe_load(text)
     manifest["metadata"] |= {"uid": "u", "generation": 1, "resourceVersion": "1"}
-    assert read_eventsink(manifest).spec.slack is not None
+    assert read_eventsink(manifest).spec.type == "slack"
 
 
 def test_each_credential_is_named() -> None:

@@ -14,11 +14,12 @@ import pytest
 
 from eventsink.alerts.alert import Alert, Group, Links
 from eventsink.alerts.formats import alertmanager
-from eventsink.controller.compile import DEFAULT_MAX_AGE_SECONDS, DEFAULT_TIMEOUT_SECONDS
 from eventsink.controller.config import OperatorSettings
 from eventsink.destinations.webhook import cloudevents
 from eventsink.destinations.webhook.sender import WebhookSender, classify
+from eventsink.destinations.webhook.spec import DEFAULT_TIMEOUT
 from eventsink.destinations.webhook.target import WebhookTarget
+from eventsink.resources import defaults
 from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW
 from eventsink.router.dispatch.retry import RetrySettings
 from eventsink.router.dispatch.settings import DispatchSettings
@@ -127,5 +128,5 @@ def test_the_waits_on_the_pages_are_the_defaults() -> None:
     waits = RetrySettings()
     assert (waits.first, waits.longest, waits.probe_first, waits.probe_longest) == (1.0, 300.0, 30.0, 300.0)
     assert (FAILURES_UNTIL_SLOW, MAX_RETRY_AFTER_SECONDS) == (3, 3600.0)
-    assert (DEFAULT_MAX_AGE_SECONDS, DEFAULT_TIMEOUT_SECONDS) == (72 * 3600.0, 10.0)
+    assert (defaults.MAX_AGE, DEFAULT_TIMEOUT) == ("72h", "10s")
     assert (DispatchSettings().concurrency, OperatorSettings().credential_grace) == (8, 600.0)

@@ -11,14 +11,12 @@ import yaml
 from click.testing import CliRunner
 from pydantic import BaseModel, Field
 
-from eventsink.resources import rules
 from eventsink.resources.crd import FILE_NAME, SchemaError, crd, crd_yaml, main, structural_schema
-from eventsink.resources.rule import Rule
 from tests.cluster.manifests import refused
+from tests.unit.resources.every_rule import RULES
 
 COMMITTED = Path(__file__).parents[3] / "crds" / FILE_NAME
 SCHEMA: dict[str, Any] = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-RULES = {name: rule for name, rule in vars(rules).items() if isinstance(rule, Rule)}
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
+from eventsink.resources.crd import structural_schema
 from eventsink.resources.status import (
-    MAX_MESSAGE_LENGTH,
     Condition,
     EventSinkStatus,
     ready,
@@ -73,7 +73,7 @@ def test_the_routers_condition_is_not_carried_along() -> None:
 
 def test_a_message_that_is_too_long_is_cut_and_stays_within_the_crds_bound() -> None:
     (condition,) = ready("x" * 10_000, generation=1, now=NOW)
-    assert len(condition.message) == MAX_MESSAGE_LENGTH
+    assert len(condition.message) == structural_schema(Condition)["properties"]["message"]["maxLength"]
     assert condition.message.endswith("…")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from eventsink.standalone.config import StandaloneSettings
+from eventsink.standalone.config import TOKENS_NAMESPACE, StandaloneSettings
 from eventsink.standalone.documents import Document
 from eventsink.standalone.sinks import Generation, eventsink_of, next_generations, uid_of
 
@@ -43,5 +43,5 @@ def test_a_uid_is_made_of_kind_namespace_and_name_and_stays() -> None:
 def test_nothing_that_a_document_can_name_lies_where_credentials_are_kept() -> None:
     operator = StandaloneSettings().operator()
     assert operator.sinks_namespace.startswith("_")
-    assert operator.slack_app.tokens_namespace.startswith("_")
+    assert TOKENS_NAMESPACE.startswith("_")
     assert operator.tenancy.allow_unowned

@@ -15,8 +15,7 @@ from eventsink.destinations.arguments import (
     RestModel,
     bounds,
 )
-from eventsink.resources.spec import Slack
-from eventsink.resources.status import SlackStatus
+from eventsink.destinations.slack.spec import Slack, SlackStatus
 
 Channel = Annotated[str, Field(min_length=1, **bounds(Slack, "channel"))]
 _CREDENTIALS = {

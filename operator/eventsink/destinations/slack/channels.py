@@ -76,20 +76,23 @@ def usable(channel: Channel | None, asked: str, identity: Identity) -> Channel:
     if channel is None:
         raise Problem(
             "ChannelNotFound",
-            f"{path}: the workspace {identity.team_name} has no channel {asked} that the app sees; correct the name, or if it is a private "
+            path,
+            f"the workspace {identity.team_name} has no channel {asked} that the app sees; correct the name, or if it is a private "
             f"channel, invite the app there with /invite @{identity.bot_name}",
             again_after=ASK_AGAIN_SECONDS,
         )
     if channel.archived:
         raise Problem(
             "ChannelArchived",
-            f"{path}: the channel {asked} is archived; unarchive it, or name another one",
+            path,
+            f"the channel {asked} is archived; unarchive it, or name another one",
             again_after=ASK_AGAIN_SECONDS,
         )
     if not channel.member and (channel.private or "chat:write.public" not in identity.scopes):
         raise Problem(
             "NotInChannel",
-            f"{path}: the app is not in the channel {asked}; invite the app with /invite @{identity.bot_name}",
+            path,
+            f"the app is not in the channel {asked}; invite the app with /invite @{identity.bot_name}",
             again_after=ASK_AGAIN_SECONDS,
         )
     return channel
@@ -101,7 +104,8 @@ def problem_of(error: Exception, path: str) -> Problem:
     if name in _CREDENTIAL_ERRORS:
         return Problem(
             "SlackTokenInvalid",
-            f"{path}: Slack refuses the token ({name}); put a valid one into the Secret",
+            path,
+            f"Slack refuses the token ({name}); put a valid one into the Secret",
             again_after=ASK_AGAIN_SECONDS * 5,
         )
     if name == "missing_scope":
@@ -109,18 +113,19 @@ def problem_of(error: Exception, path: str) -> Problem:
         scopes = needed if needed and all(part.isalnum() or part in ":,._ " for part in needed) else "channels:read"
         return Problem(
             "SlackScopeMissing",
-            f"{path}: the Slack app lacks the scope {scopes[:200]}; add it to the app and install it again",
+            path,
+            f"the Slack app lacks the scope {scopes[:200]}; add it to the app and install it again",
             again_after=ASK_AGAIN_SECONDS * 5,
         )
     failure = failed(error, "Slack")
     if failure.reason == "EgressRefused":
         return Problem(
-            "SlackUnavailable", f"{path}: {failure.message} (operator setting egress.allow)", again_after=ASK_AGAIN_SECONDS
+            "SlackUnavailable", path, f"{failure.message} (operator setting egress.allow)", again_after=ASK_AGAIN_SECONDS
         )
     if failure.failure is FailureClass.TRANSIENT:
         wait = failure.retry_after or ASK_AGAIN_SECONDS / 2
-        return Problem("SlackUnavailable", f"{path}: {failure.message}; it is asked again", may_pass=True, again_after=wait)
-    return Problem("SlackRefused", f"{path}: {failure.message}", again_after=ASK_AGAIN_SECONDS)
+        return Problem("SlackUnavailable", path, f"{failure.message}; it is asked again", may_pass=True, again_after=wait)
+    return Problem("SlackRefused", path, f"{failure.message}", again_after=ASK_AGAIN_SECONDS)
 
 
 def _data(error: Exception) -> Mapping[str, Any]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import aiohttp
-from pydantic import Field
 from slack_sdk.errors import SlackApiError
 
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.slack.api import error_name, failed, web_client
-from eventsink.destinations.slack.config import SlackSettings
+from eventsink.destinations.slack.config import SlackAppSettings, SlackSettings
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, TokenStore, token_name
 from eventsink.kube.api import ApiError, Conflict
 from eventsink.runtime.backoff import Backoff
 from eventsink.runtime.logs import get_logger
-from eventsink.runtime.settings import ConfigurationError, Seconds, Settings, read_secret_file
+from eventsink.runtime.settings import ConfigurationError, read_secret_file
 
 PATH = "spec.slack.oauthCodeSecretRef"
 CLAIM_SECONDS = 60.0
@@ -39,21 +37,6 @@ _PLATFORM_ERRORS = frozenset(
 """Slack refused the platform's own credentials: the code is as good as before."""
 _UNSPENT_ERRORS = frozenset({"ratelimited", "rate_limited"})
 _NEW_CODE = "install the app again and put the new code into the Secret"
-
-
-class SlackAppSettings(Settings):
-    """The platform's Slack app, whose codes tenants bring."""
-
-    client_id: str = ""
-    """Client id of the app; empty: no codes are exchanged."""
-    client_secret_file: Path | None = None
-    """File with the app's client secret."""
-    redirect_url: str = ""
-    """The redirect address that was used to get the codes, where it was given; empty: none was."""
-    tokens_namespace: str = Field(default="eventsink-system", min_length=1, max_length=63)
-    """Where tokens are kept, one Secret for each code: a namespace that tenants and the router cannot read."""
-    token_retention: Seconds = Field(default=30 * 86400.0, gt=0)
-    """How long a token is kept that no EventSink needs any more, for one that is made anew; then it is revoked."""
 
 
 class SlackCodes:
@@ -156,22 +139,22 @@ class SlackCodes:
     def _checked(self, stored: StoredToken, namespace_uid: str, tenant: str) -> StoredToken:
         record = stored.record
         if (record.namespace_uid, record.tenant) != (namespace_uid, tenant):
-            raise Problem("CodeTaken", f"{PATH}: the code was used by another namespace or tenant already; {_NEW_CODE}")
+            raise Problem("CodeTaken", PATH, f"the code was used by another namespace or tenant already; {_NEW_CODE}")
         if record.token:
             return stored
         if record.error and record.error != LOST:
             raise Problem(
                 "CodeRefused",
-                f"{PATH}: Slack refused the code ({record.error}); a code is good for ten minutes and one exchange: {_NEW_CODE}",
+                PATH,
+                f"Slack refused the code ({record.error}); a code is good for ten minutes and one exchange: {_NEW_CODE}",
             )
         # One operator runs at a time: who claimed before this one started is gone.
         if not record.error and max(self._started, self._now() - CLAIM_SECONDS) < record.claimed_at:
-            raise Problem(
-                "SlackUnavailable", f"{PATH}: the code is being exchanged", may_pass=True, again_after=CLAIM_SECONDS / 4
-            )
+            raise Problem("SlackUnavailable", PATH, "the code is being exchanged", may_pass=True, again_after=CLAIM_SECONDS / 4)
         raise Problem(
             "CodeSpent",
-            f"{PATH}: the code was sent to Slack and the answer is lost; a code is good for one exchange: {_NEW_CODE}",
+            PATH,
+            f"the code was sent to Slack and the answer is lost; a code is good for one exchange: {_NEW_CODE}",
         )
 
     async def _obtain(self, name: str, code: str, namespace_uid: str, tenant: str) -> StoredToken:
@@ -184,7 +167,7 @@ class SlackCodes:
         if claimed is None:
             stored = await self._store.read(name)
             if stored is None:
-                raise Problem("SlackUnavailable", f"{PATH}: the code is being exchanged", may_pass=True, again_after=1.0)
+                raise Problem("SlackUnavailable", PATH, "the code is being exchanged", may_pass=True, again_after=1.0)
             return stored
         return await self._exchange(claimed, code, secret)
 
@@ -196,7 +179,8 @@ class SlackCodes:
             pass
         raise Problem(
             "SlackNotConfigured",
-            f"{PATH}: the platform has configured no Slack app that codes could be exchanged for (operator settings slackApp.clientId "
+            PATH,
+            "the platform has configured no Slack app that codes could be exchanged for (operator settings slackApp.clientId "
             "and slackApp.clientSecretFile); use botTokenSecretRef or incomingWebhookSecretRef",
             again_after=ASK_AGAIN_SECONDS * 10,
         )
@@ -225,7 +209,8 @@ class SlackCodes:
             await self._store.delete(claimed)
             raise Problem(
                 "SlackNotConfigured",
-                f"{PATH}: Slack refuses the platform's app ({name}); the platform team has to mend slackApp of the operator's settings",
+                PATH,
+                f"Slack refuses the platform's app ({name}); the platform team has to mend slackApp of the operator's settings",
                 again_after=ASK_AGAIN_SECONDS,
             ) from None
         if name in _UNSPENT_ERRORS or isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
@@ -233,7 +218,7 @@ class SlackCodes:
             failure = failed(error, "Slack")
             wait = failure.retry_after or ASK_AGAIN_SECONDS
             raise Problem(
-                "SlackUnavailable", f"{PATH}: {failure.message}; it is asked again", may_pass=True, again_after=wait
+                "SlackUnavailable", PATH, f"{failure.message}; it is asked again", may_pass=True, again_after=wait
             ) from None
         known = name if isinstance(error, SlackApiError) and name and name not in UNCERTAIN else LOST
         get_logger().warning("an OAuth code gave no token", reason=known, tenant=claimed.record.tenant)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from eventsink.runtime.settings import Seconds, Settings
@@ -18,4 +20,29 @@ class SlackSettings(Settings):
     """For one call."""
 
 
-ROUTER_SETTINGS = {"slack": SlackSettings}
+class SlackPlatform(SlackSettings):
+    """Where Slack is, and what the platform gives its tenants there."""
+
+    token_file: Path | None = None
+    """File with the bot token of the platform's own workspace, for sinks that name no credential; absent: each sink needs one."""
+    channels: dict[str, tuple[str, ...]] = Field(default={})
+    """Tenant -> channels (#name or id) of the platform's workspace that its sinks may use; empty: every tenant may use every channel."""
+
+
+class SlackAppSettings(Settings):
+    """The platform's Slack app, whose codes tenants bring."""
+
+    client_id: str = ""
+    """Client id of the app; empty: no codes are exchanged."""
+    client_secret_file: Path | None = None
+    """File with the app's client secret."""
+    redirect_url: str = ""
+    """The redirect address that was used to get the codes, where it was given; empty: none was."""
+    tokens_namespace: str = Field(default="eventsink-system", min_length=1, max_length=63)
+    """Where tokens are kept, one Secret for each code: a namespace that tenants and the router cannot read."""
+    token_retention: Seconds = Field(default=30 * 86400.0, gt=0)
+    """How long a token is kept that no EventSink needs any more, for one that is made anew; then it is revoked."""
+
+
+ROUTER_SETTINGS: dict[str, type[Settings]] = {"slack": SlackSettings}
+OPERATOR_SETTINGS: dict[str, type[Settings]] = {"slack": SlackPlatform, "slack_app": SlackAppSettings}

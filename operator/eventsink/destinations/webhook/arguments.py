@@ -20,9 +20,14 @@ from eventsink.destinations.arguments import (
     choices,
     stated,
 )
-from eventsink.resources.rules import HEADER_NAME_PATTERN, HEADER_VALUE, HEADER_VALUE_PATTERN
-from eventsink.resources.spec import HeaderSpec, Webhook
-from eventsink.resources.status import WebhookStatus
+from eventsink.destinations.webhook.spec import (
+    HEADER_NAME_PATTERN,
+    HEADER_VALUE,
+    HEADER_VALUE_PATTERN,
+    HeaderSpec,
+    Webhook,
+    WebhookStatus,
+)
 
 MAX_CERTIFICATES = 64 * 1024
 """Characters."""

@@ -8,7 +8,7 @@ import click
 
 from eventsink.destinations.arguments import choices
 from eventsink.destinations.options import SECRET_FILE, Argument, DestinationOptions
-from eventsink.resources.spec import Webhook
+from eventsink.destinations.webhook.spec import Webhook
 
 
 class HeaderFile(click.ParamType):  # type: ignore[type-arg]  # generic in some versions

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_FORMAT, DEFAULT_TIMEOUT
+from eventsink.runtime.durations import parse_duration
 from eventsink.sinks.target import DispatchParameters, PayloadKind, SecretDocument, Target, destination_of
 
 
@@ -22,10 +24,10 @@ class WebhookTarget(Target):
     headers: tuple[Header, ...] = ()
     signing_secrets: tuple[str, ...] = ()
     """As in Standard Webhooks: `whsec_` and base64, or the text itself as key."""
-    format: Literal["cloudevents", "alertmanager"] = "cloudevents"
-    batch: int = 1
+    format: Literal["cloudevents", "alertmanager"] = DEFAULT_FORMAT
+    batch: int = DEFAULT_BATCH
     """Most alerts in one message, 1-1000; the alertmanager format sends groups instead."""
-    timeout: float = 10.0
+    timeout: float = parse_duration(DEFAULT_TIMEOUT)
     ca: str | None = None
     """PEM certificates that the receiver's certificate must chain to; None: the system's."""
 

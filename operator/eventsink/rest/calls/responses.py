@@ -26,7 +26,7 @@ def response_of(obj: Object) -> EventSinkResponse:
     spec = _mapping(obj.get("spec"))
     name = type_of(spec)
     destination = arguments()[name]
-    shown = destination.shown(_mapping(spec.get(name)), getattr(sink.status, name))
+    shown = destination.shown(_mapping(spec.get(name)), sink.status.destinations.get(name))
     ready, reason = readiness(sink)
     return EventSinkResponse(
         id=sink.uid,

@@ -15,11 +15,10 @@ from eventsink.destinations.slack import codes as slack_codes
 from eventsink.destinations.slack.codes import (
     CLAIM_SECONDS,
     RENEW_AHEAD_SECONDS,
-    SlackAppSettings,
     SlackCodes,
     renewal_due,
 )
-from eventsink.destinations.slack.config import SlackSettings
+from eventsink.destinations.slack.config import SlackAppSettings, SlackSettings
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, token_name
 from eventsink.kube.api import Conflict, Unavailable
 from eventsink.runtime.backoff import Backoff

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from eventsink.destinations.problem import Effect, Problem
-from eventsink.destinations.slack import resolve as slack
+from eventsink.destinations.slack import lookup as slack
 from eventsink.destinations.slack.channels import is_channel_id
-from eventsink.destinations.slack.resolve import CHANNELS_KEPT_SECONDS, LIST_AGAIN_SECONDS, SlackPlatform, SlackTargets
+from eventsink.destinations.slack.config import SlackPlatform
+from eventsink.destinations.slack.lookup import CHANNELS_KEPT_SECONDS, LIST_AGAIN_SECONDS, SlackLookup
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.resources.eventsink import EventSink, read_eventsink
 from tests.support.sinks import event_sink
@@ -43,7 +44,7 @@ class Workspace:
         self.now = 0.0
         (folder / "token").write_text("xoxb-canary-platform\n")
         settings = SlackPlatform.model_validate(platform)
-        self.targets = SlackTargets(settings, self.slack.session, clock=lambda: self.now)
+        self.lookup = SlackLookup(settings, self.slack.session, clock=lambda: self.now)
 
     def list_channels(self, request: Request) -> dict[str, Any]:
         start, size = int(request.form.get("cursor") or 0), 2
@@ -64,7 +65,7 @@ class Workspace:
         **spec: Any,
     ) -> SlackTarget:
         sink = made(tenant, **(spec or {"channel": "#security", **BY_TOKEN}))
-        return await self.targets.target(sink, {"slack": {"token": secret.encode()}}, before, granted)
+        return await self.lookup.target(sink, {"slack": {"token": secret.encode()}}, before, granted)
 
     async def problem(self, **how: Any) -> Problem:
         with pytest.raises(Problem) as raised:
@@ -283,10 +284,10 @@ async def test_the_platform_lists_the_channels_of_a_tenant(tmp_path: Path, chann
 
 def test_the_policy_changes_with_the_settings_and_with_the_platforms_token(tmp_path: Path) -> None:
     one = Workspace(tmp_path, tokenFile=tmp_path / "token")
-    digests = {one.targets.policy_digest(), Workspace(tmp_path).targets.policy_digest()}
-    assert one.targets.policy_digest() in digests
+    digests = {one.lookup.policy_digest(), Workspace(tmp_path).lookup.policy_digest()}
+    assert one.lookup.policy_digest() in digests
     (tmp_path / "token").write_text("xoxb-other")
-    digests.add(one.targets.policy_digest())
+    digests.add(one.lookup.policy_digest())
     assert len(digests) == 3
 
 

@@ -1,0 +1,282 @@
+"""Looks up the destination of a Slack sink: whose token, which workspace, which channel. Asks Slack, and caches the responses for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from eventsink.destinations.credentials import SecretValues, secret_text
+from eventsink.destinations.problem import Effect, Problem
+from eventsink.destinations.slack.api import check_hook_url, error_name, web_client
+from eventsink.destinations.slack.channels import (
+    ASK_AGAIN_SECONDS,
+    Channel,
+    Identity,
+    is_channel_id,
+    is_usable,
+    problem_of,
+    read_channel,
+    text_of,
+    usable,
+)
+from eventsink.destinations.slack.config import SlackPlatform
+from eventsink.destinations.slack.spec import Slack
+from eventsink.destinations.slack.target import SlackTarget
+from eventsink.resources.eventsink import EventSink
+from eventsink.runtime.settings import ConfigurationError, read_secret_file
+
+PAGE = 999
+"""Channels in one page, the most that Slack gives: it lets itself be asked about twenty times a minute."""
+MAX_PAGES = 1000
+CHANNELS_KEPT_SECONDS = 600.0
+"""How long the list of a workspace's channels is used; a name that is not in it has it read again, at most once in:"""
+LIST_AGAIN_SECONDS = 30.0
+IDENTITY_KEPT_SECONDS = 600.0
+"""How long is believed which workspace a token belongs to."""
+MAX_WORKSPACES = 1000
+"""Tokens of which something is remembered."""
+PLATFORM_PATH = "spec.slack"
+"""The field that is named where the platform's own token is meant."""
+
+
+@dataclass(eq=False)
+class _Workspace:
+    """What is remembered of one token."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    identity: Identity | None = None
+    identity_at: float = 0.0
+    channels: dict[str, Channel] = field(default_factory=dict)
+    """Name -> channel."""
+    listed_at: float | None = None
+    listing: dict[str, Channel] = field(default_factory=dict)
+    """What a list that is not at its end has found so far: one that Slack made wait goes on where it was."""
+    cursor: str = ""
+    unavailable: Problem | None = None
+    """Why Slack could not be asked: until then all who share the token are told the same, and wait for no second time-out."""
+    unavailable_until: float = 0.0
+
+
+class SlackLookup:
+    """Makes the target of a Slack sink.
+
+    Parameters
+    ----------
+    settings
+        The platform's.
+    session
+        Outgoing HTTP behind the egress guard; the caller closes it.
+    clock
+        Monotonic, seconds.
+    """
+
+    def __init__(
+        self, settings: SlackPlatform, session: aiohttp.ClientSession, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._clock = clock
+        self._workspaces: OrderedDict[str, _Workspace] = OrderedDict()
+
+    def policy_digest(self) -> str:
+        """Changes when the platform's settings or its token change."""
+        token = ""
+        if self._settings.token_file is not None:
+            try:
+                token = read_secret_file(self._settings.token_file)
+            except ConfigurationError:
+                pass  # told when a sink needs it
+        return hashlib.sha256(f"{self._settings.model_dump_json()}\n{token}".encode()).hexdigest()[:16]
+
+    async def target(
+        self, sink: EventSink, secrets: SecretValues, before: SlackTarget | None, granted: str | None = None
+    ) -> SlackTarget:
+        """The target of a sink whose claim was accepted.
+
+        Parameters
+        ----------
+        sink
+            Its spec names `slack`.
+        secrets
+            The Secrets that it refers to.
+        before
+            What was compiled of it before: a channel that was renamed since is followed by its id.
+        granted
+            The token that the sink's OAuth code was exchanged for, where it has one.
+
+        Raises
+        ------
+        Problem
+            Something cannot be used, or Slack cannot be asked now.
+        """
+        slack = sink.spec.destination
+        assert isinstance(slack, Slack)
+        if slack.incoming_webhook_secret_ref is not None:
+            return self._webhook(slack, secrets, sink.namespace)
+        path, token = self._token(slack, secrets, sink.namespace, granted)
+        assert slack.channel is not None
+        workspace = self._workspace(token)
+        async with workspace.lock:
+            if workspace.unavailable is not None and self._clock() < workspace.unavailable_until:
+                raise workspace.unavailable
+            client = web_client(self._settings, self._session, token)
+            try:
+                identity = await self._identity(client, workspace, path)
+                channel = await self._channel(client, workspace, identity, slack.channel, before)
+            except Problem as problem:
+                if problem.reason == "SlackUnavailable":
+                    workspace.unavailable = problem
+                    workspace.unavailable_until = self._clock() + (problem.again_after or ASK_AGAIN_SECONDS)
+                raise
+        own = path == PLATFORM_PATH
+        if own and not self._allowed(sink.spec.tenant, slack.channel, channel):
+            raise Problem(
+                "ChannelNotAllowed",
+                "spec.slack.channel",
+                f"the platform does not allow the tenant {sink.spec.tenant} the channel {slack.channel} of its "
+                "workspace (operator setting slack.channels)",
+                effect=Effect.WITHDRAW,
+            )
+        return SlackTarget(
+            token=token,
+            team_id=identity.team_id,
+            team_name=identity.team_name,
+            channel_id=channel.id,
+            channel_name=channel.name,
+            channel_asked=slack.channel,
+        )
+
+    def _webhook(self, slack: Slack, secrets: SecretValues, namespace: str) -> SlackTarget:
+        path = "spec.slack.incomingWebhookSecretRef"
+        assert slack.incoming_webhook_secret_ref is not None
+        url = secret_text(path, slack.incoming_webhook_secret_ref, secrets, namespace).strip()
+        try:
+            check_hook_url(url, self._settings)
+        except ValueError as error:
+            raise Problem("InvalidSecretValue", path, str(error)) from None
+        return SlackTarget(webhook_url=url)
+
+    def _token(self, slack: Slack, secrets: SecretValues, namespace: str, granted: str | None) -> tuple[str, str]:
+        """(the field that it comes from, the token)."""
+        if slack.oauth_code_secret_ref is not None:
+            assert granted is not None
+            return "spec.slack.oauthCodeSecretRef", granted
+        if slack.bot_token_secret_ref is not None:
+            path = "spec.slack.botTokenSecretRef"
+            token = secret_text(path, slack.bot_token_secret_ref, secrets, namespace).strip()
+            if not token.startswith(("xoxb-", "xoxe.xoxb-")) or not token.isascii() or not token.isprintable() or " " in token:
+                raise Problem("InvalidSecretValue", path, "is not a bot token of Slack (it begins with xoxb-)")
+            return path, token
+        if self._settings.token_file is None:
+            raise Problem(
+                "SlackNotConfigured",
+                PLATFORM_PATH,
+                "name a credential (botTokenSecretRef, incomingWebhookSecretRef or oauthCodeSecretRef): the platform has "
+                "configured no workspace of its own (operator setting slack.tokenFile)",
+            )
+        try:
+            return PLATFORM_PATH, read_secret_file(self._settings.token_file)
+        except ConfigurationError:
+            raise Problem(
+                "SlackNotConfigured",
+                PLATFORM_PATH,
+                "the platform's own token cannot be read; the platform team has to mend slack.tokenFile of the operator",
+                again_after=ASK_AGAIN_SECONDS,
+            ) from None
+
+    def _allowed(self, tenant: str, asked: str, channel: Channel) -> bool:
+        if not self._settings.channels:
+            return True
+        listed = {one.removeprefix("#") for one in self._settings.channels.get(tenant, ())}
+        # By what was asked for, too: a channel that was allowed and renamed since stays allowed.
+        return bool(listed & {asked.removeprefix("#"), channel.id, channel.name})
+
+    def _workspace(self, token: str) -> _Workspace:
+        key = hashlib.sha256(token.encode()).hexdigest()
+        workspace = self._workspaces.setdefault(key, _Workspace())
+        self._workspaces.move_to_end(key)
+        if len(self._workspaces) > MAX_WORKSPACES:
+            self._workspaces.popitem(last=False)
+        return workspace
+
+    async def _identity(self, client: AsyncWebClient, workspace: _Workspace, path: str) -> Identity:
+        if workspace.identity is not None and self._clock() < workspace.identity_at + IDENTITY_KEPT_SECONDS:
+            return workspace.identity
+        try:
+            answer = await client.auth_test()
+        except Exception as error:
+            raise problem_of(error, path) from None
+        headers: Mapping[str, Any] = {str(name).lower(): value for name, value in answer.headers.items()}
+        scopes = frozenset(scope.strip() for scope in str(headers.get("x-oauth-scopes", "")).split(","))
+        workspace.identity = Identity(
+            text_of(answer.get("team_id")), text_of(answer.get("team")), text_of(answer.get("user")) or "the app", scopes - {""}
+        )
+        workspace.identity_at = self._clock()
+        return workspace.identity
+
+    async def _channel(
+        self, client: AsyncWebClient, workspace: _Workspace, identity: Identity, asked: str, before: SlackTarget | None
+    ) -> Channel:
+        name = asked.removeprefix("#")
+        found: Channel | None = None
+        if is_channel_id(asked):
+            found = await self._by_id(client, asked)
+        elif before is not None and before.channel_asked == asked and before.team_id == identity.team_id:
+            found = await self._by_id(client, before.channel_id)
+        if found is None and not is_channel_id(asked):
+            found = await self._by_name(client, workspace, name)
+        return usable(found, asked, identity)
+
+    async def _by_id(self, client: AsyncWebClient, identifier: str) -> Channel | None:
+        try:
+            answer = await client.conversations_info(channel=identifier)
+        except Exception as error:
+            if isinstance(error, SlackApiError) and error_name(error) == "channel_not_found":
+                return None
+            raise problem_of(error, "spec.slack.channel") from None
+        return read_channel(answer.get("channel") or {})
+
+    async def _by_name(self, client: AsyncWebClient, workspace: _Workspace, name: str) -> Channel | None:
+        listed = workspace.listed_at
+        now = self._clock()
+        fresh = listed is not None and now < listed + CHANNELS_KEPT_SECONDS
+        if not fresh or (
+            not is_usable(workspace.channels.get(name)) and listed is not None and now >= listed + LIST_AGAIN_SECONDS
+        ):
+            await self._list(client, workspace)
+        return workspace.channels.get(name)
+
+    async def _list(self, client: AsyncWebClient, workspace: _Workspace) -> None:
+        """Read all channels that the token sees; of an archived and a living one of one name, the living one counts."""
+        types = "public_channel,private_channel"
+        for _ in range(MAX_PAGES):
+            try:
+                answer = await client.conversations_list(
+                    types=types, exclude_archived=False, limit=PAGE, cursor=workspace.cursor or None
+                )
+            except Exception as error:
+                name = error_name(error)
+                if name == "missing_scope" and types != "public_channel":
+                    types = "public_channel"  # the app may see public ones only
+                    continue
+                if name == "invalid_cursor":
+                    workspace.listing, workspace.cursor = {}, ""
+                raise problem_of(error, "spec.slack.channel") from None
+            for one in answer.get("channels") or []:
+                channel = read_channel(one)
+                if channel.name not in workspace.listing or workspace.listing[channel.name].archived:
+                    workspace.listing[channel.name] = channel
+            workspace.cursor = text_of((answer.get("response_metadata") or {}).get("next_cursor"))
+            if not workspace.cursor:
+                break
+        workspace.channels, workspace.listing, workspace.cursor = workspace.listing, {}, ""
+        workspace.listed_at = self._clock()

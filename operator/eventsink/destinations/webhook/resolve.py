@@ -1,0 +1,174 @@
+"""Makes the target of a webhook: its URL and headers, checked against the platform's policy, its signing secrets and its CA."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import ssl
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+from eventsink.destinations.credentials import SecretValues, secret_text
+from eventsink.destinations.problem import Effect, Problem
+from eventsink.destinations.resolver import Before, Note, Resolved, ResolverContext
+from eventsink.destinations.webhook.config import WebhookPolicy
+from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_FORMAT, DEFAULT_TIMEOUT, Webhook, WebhookStatus
+from eventsink.destinations.webhook.target import Header, WebhookTarget
+from eventsink.kube.api import Key
+from eventsink.resources.eventsink import EventSink
+from eventsink.resources.model import SecretKeyRef
+from eventsink.runtime.durations import parse_duration
+from eventsink.sinks.signatures import InvalidSigningSecret, signing_key
+from eventsink.sinks.target import Target
+from eventsink.sinks.transport import Endpoint
+
+ReadText = Callable[[str, SecretKeyRef], str]
+"""Path of the reference, reference -> the text that it means."""
+_UNKNOWN = "placeholder-for-an-unknown-value"
+"""As good as a header's value and as a signing secret."""
+
+
+class WebhookResolver:
+    """A `Resolver` of webhooks. Asks nobody."""
+
+    def __init__(self, policy: WebhookPolicy) -> None:
+        self._policy = policy
+
+    def policy_digest(self) -> str:
+        return hashlib.sha256(self._policy.model_dump_json().encode()).hexdigest()[:16]
+
+    def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
+        return ()
+
+    async def resolve(self, sink: EventSink, secrets: SecretValues, *, namespace_uid: str, before: Before) -> Resolved:
+        def read(path: str, ref: SecretKeyRef) -> str:
+            return secret_text(path, ref, secrets, sink.namespace)
+
+        return Resolved(target_of(_spec(sink), read, self._policy))
+
+    def status(self, target: Target) -> WebhookStatus | None:
+        return WebhookStatus(origin=Endpoint.parse(target.url).origin) if isinstance(target, WebhookTarget) else None
+
+    async def run(self) -> None:
+        pass
+
+    async def close(self, grace: float) -> None:
+        pass
+
+
+def open_resolver(context: ResolverContext) -> WebhookResolver:
+    """The resolver of webhooks."""
+    return WebhookResolver(context.settings_of(WebhookPolicy))
+
+
+def check(sink: EventSink, secrets: SecretValues) -> Sequence[Note]:
+    """Check everything whose Secret is given; whether the platform allows the URL is not known here."""
+    webhook = _spec(sink)
+    changed: dict[str, Any] = {}
+    if webhook.url_secret_ref is not None and webhook.url_secret_ref.name not in secrets:
+        changed = {"url": "https://example.com/", "url_secret_ref": None}
+    if webhook.tls is not None and webhook.tls.ca_secret_ref.name not in secrets:
+        changed["tls"] = None
+
+    def read(path: str, ref: SecretKeyRef) -> str:
+        return secret_text(path, ref, secrets, sink.namespace) if ref.name in secrets else _UNKNOWN
+
+    target_of(webhook.model_copy(update=changed), read, WebhookPolicy())
+    return ()
+
+
+def _spec(sink: EventSink) -> Webhook:
+    webhook = sink.spec.destination
+    assert isinstance(webhook, Webhook)
+    return webhook
+
+
+def target_of(webhook: Webhook, read: ReadText, policy: WebhookPolicy) -> WebhookTarget:
+    """The target of a webhook.
+
+    Raises
+    ------
+    Problem
+        A reference or a value cannot be used, or the policy forbids the URL.
+    """
+    if webhook.url is not None:
+        path, url = "spec.webhook.url", webhook.url
+    else:
+        assert webhook.url_secret_ref is not None
+        path = "spec.webhook.urlSecretRef"
+        url = read(path, webhook.url_secret_ref).strip()
+    _check_url(path, url, policy)
+    return WebhookTarget(
+        url=url,
+        headers=tuple(_headers(webhook, read)),
+        signing_secrets=tuple(_signing_secrets(webhook, read)),
+        format=webhook.format or DEFAULT_FORMAT,
+        batch=webhook.batch or DEFAULT_BATCH,
+        timeout=parse_duration(webhook.timeout or DEFAULT_TIMEOUT),
+        ca=_authority(webhook, read),
+    )
+
+
+def _headers(webhook: Webhook, read: ReadText) -> Iterator[Header]:
+    for index, header in enumerate(webhook.headers or ()):
+        path = f"spec.webhook.headers[{index}]"
+        if header.value_from is not None:
+            path += ".valueFrom.secretKeyRef"
+            value = read(path, header.value_from.secret_key_ref)
+        else:
+            value = header.value or ""
+        if not all(character == "\t" or character.isprintable() for character in value) or value != value.strip():
+            raise Problem(
+                "InvalidSecretValue", path, "the header's value holds a line break, a control character or spaces at an end"
+            )
+        yield Header(name=header.name, value=value)
+
+
+def _signing_secrets(webhook: Webhook, read: ReadText) -> Iterator[str]:
+    for index, ref in enumerate(webhook.signing_secret_refs or ()):
+        path = f"spec.webhook.signingSecretRefs[{index}]"
+        secret = read(path, ref)
+        try:
+            signing_key(secret)
+        except InvalidSigningSecret as error:
+            raise Problem("InvalidSecretValue", path, str(error)) from None
+        yield secret
+
+
+def _authority(webhook: Webhook, read: ReadText) -> str | None:
+    if webhook.tls is None:
+        return None
+    path = "spec.webhook.tls.caSecretRef"
+    pem = read(path, webhook.tls.ca_secret_ref)
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=pem)
+        found = context.cert_store_stats()["x509"]
+    except (ssl.SSLError, ValueError):
+        found = 0
+    if not found:
+        raise Problem("InvalidSecretValue", path, "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+    return pem
+
+
+def _check_url(path: str, url: str, policy: WebhookPolicy) -> None:
+    """Whether a URL can be used and the platform's policy allows it."""
+    try:
+        endpoint = Endpoint.parse(url)
+    except ValueError as error:
+        raise Problem("InvalidURL", path, str(error)) from None
+    host = endpoint.host.lower()
+    if endpoint.scheme == "http" and not policy.allow_http:
+        raise Problem(
+            "URLNotAllowed",
+            path,
+            "the platform allows https:// only (operator setting webhooks.allowHttp)",
+            effect=Effect.WITHDRAW,
+        )
+    if _listed(host, policy.denied_hosts) or (policy.allowed_hosts and not _listed(host, policy.allowed_hosts)):
+        sentence = f"the platform does not allow the host {host} (operator settings webhooks.allowedHosts and deniedHosts)"
+        raise Problem("URLNotAllowed", path, sentence, effect=Effect.WITHDRAW)
+
+
+def _listed(host: str, patterns: tuple[str, ...]) -> bool:
+    return any(re.fullmatch(".*".join(map(re.escape, pattern.lower().split("*"))), host) for pattern in patterns)

@@ -1,0 +1,258 @@
+"""What people write into an EventSink whose destination is a webhook, the rules for it, and what its status shows.
+
+Rules about a URL or the value of a header belong to the object around it, since the API server repeats the value that a rule is
+attached to.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from eventsink.resources.model import AtMost, Duration, SecretKeyRef, SpecModel, StatusModel
+from eventsink.resources.rule import Rule, cel_list, cel_text, form, within
+from eventsink.resources.rules import UNIQUE_ENTRIES
+
+DEFAULT_FORMAT: Literal["cloudevents"] = "cloudevents"
+DEFAULT_BATCH = 1
+DEFAULT_TIMEOUT = "10s"
+
+HEADER_NAME_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+"""RFC 9110 section 5.6.2, token."""
+HEADER_VALUE_PATTERN = r"^[\t -~]*$"
+"""RFC 9110 section 5.5 without obs-text, which receivers decode as they please."""
+
+
+URL_SCHEME_PATTERN = r"^https?://"
+URL_BAD_CHARACTER_PATTERN = r"[^!-~]"
+URL_USERINFO_PATTERN = r"^[a-z]+://[^/?#]*@"
+URL_AUTHORITY_PATTERN = (
+    r"^https?://([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?[.]?|\[[0-9A-Fa-f:.]+\])"
+    r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?#]|$)"
+)
+
+REFUSED_HEADERS = (
+    "connection",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+)
+"""Lower case. Of the connection, not of the message (RFC 9110 section 7.6.1), or made by the sender."""
+REFUSED_HEADER_PREFIXES = ("content-", "webhook-")
+"""Lower case. What describes the body, and the headers of Standard Webhooks."""
+CREDENTIAL_HEADERS = ("api-key", "authorization", "cookie", "private-token", "x-api-key", "x-auth-token")
+"""Lower case. Headers whose value is a credential wherever they are used: only from a Secret."""
+
+
+TIMEOUT = within("1s", "60s", "timeout must be from 1s to 60s")
+ONE_URL = Rule(
+    message="set exactly one of url and urlSecretRef",
+    cel="has(self.url) != has(self.urlSecretRef)",
+    holds=lambda webhook: (webhook.url is None) != (webhook.url_secret_ref is None),
+)
+
+
+def _url(message: str, *ways: tuple[str, bool]) -> Rule:
+    """A rule about the URL, where there is one: one of the ways holds, each a pattern and whether it has to be found."""
+    return Rule(
+        message=message,
+        cel=" || ".join(
+            ["!has(self.url)"] + [f"{'' if found else '!'}self.url.matches({cel_text(pattern)})" for pattern, found in ways]
+        ),
+        holds=lambda webhook: (
+            webhook.url is None or any((re.search(pattern, webhook.url) is not None) == found for pattern, found in ways)
+        ),
+        field="url",
+    )
+
+
+URL_SCHEME = _url("the URL must begin with http:// or https://, in lower case", (URL_SCHEME_PATTERN, True))
+URL_CHARACTERS = _url(
+    "the URL must not contain spaces, control characters or characters beyond ASCII; percent-encode them, "
+    "and write such a host name in punycode (xn--...)",
+    (URL_BAD_CHARACTER_PATTERN, False),
+)
+URL_FRAGMENT = _url("remove the fragment (# and what follows it) from the URL; it is never sent", ("#", False))
+URL_USERINFO = _url(
+    "remove user and password from the URL; send them as an Authorization header whose valueFrom.secretKeyRef names a Secret",
+    (URL_USERINFO_PATTERN, False),
+)
+URL_AUTHORITY = _url(
+    "the URL needs a host name or an IP address behind its scheme, and a port from 1 to 65535 if it names one",
+    (URL_AUTHORITY_PATTERN, True),
+    (URL_SCHEME_PATTERN, False),
+    (URL_USERINFO_PATTERN, True),
+    (URL_BAD_CHARACTER_PATTERN, True),
+)
+TLS_NEEDS_HTTPS = Rule(
+    message="remove tls, or use an https URL; an http URL has no certificate to check",
+    cel="!has(self.tls) || !has(self.url) || !self.url.startsWith('http://')",
+    holds=lambda webhook: webhook.tls is None or webhook.url is None or not webhook.url.startswith("http://"),
+    field="tls",
+    reason="FieldValueForbidden",
+)
+BATCH_NEEDS_CLOUDEVENTS = Rule(
+    message="remove batch; in the format alertmanager each group of Alertmanager is one message",
+    cel="!has(self.batch) || !has(self.format) || self.format == 'cloudevents'",
+    holds=lambda webhook: webhook.batch is None or webhook.format in (None, "cloudevents"),
+    field="batch",
+    reason="FieldValueForbidden",
+)
+UNIQUE_HEADERS = Rule(
+    message="the same header stands there twice (upper and lower case do not differ); remove one of them",
+    cel="!has(self.headers) || self.headers.all(h, "
+    "self.headers.exists_one(other, other.name.lowerAscii() == h.name.lowerAscii()))",
+    holds=lambda webhook: (
+        webhook.headers is None or len({header.name.lower() for header in webhook.headers}) == len(webhook.headers)
+    ),
+    field="headers",
+)
+
+HEADER_NAME = form(HEADER_NAME_PATTERN, "the name of a header consists of letters, digits and !#$%&'*+-.^_`|~")
+HEADER_REFUSED = Rule(
+    message="remove this header: Host, Content-*, webhook-*, Expect and the headers of the connection are set by the sender",
+    cel=f"!(self.name.lowerAscii() in {cel_list(REFUSED_HEADERS)}) && "
+    + " && ".join(f"!self.name.lowerAscii().startsWith({cel_text(prefix)})" for prefix in REFUSED_HEADER_PREFIXES),
+    holds=lambda header: (
+        header.name.lower() not in REFUSED_HEADERS and not header.name.lower().startswith(REFUSED_HEADER_PREFIXES)
+    ),
+    field="name",
+    reason="FieldValueForbidden",
+)
+HEADER_ONE_VALUE = Rule(
+    message="set exactly one of value and valueFrom",
+    cel="has(self.value) != has(self.valueFrom)",
+    holds=lambda header: (header.value is None) != (header.value_from is None),
+)
+HEADER_VALUE = Rule(
+    message="the value of a header must be one line of ASCII text without control characters",
+    cel=f"!has(self.value) || self.value.matches({cel_text(HEADER_VALUE_PATTERN)})",
+    holds=lambda header: header.value is None or re.fullmatch(HEADER_VALUE_PATTERN, header.value) is not None,
+    field="value",
+)
+HEADER_CREDENTIAL = Rule(
+    message="this header carries a credential, which must not stand in a spec; put it into a Secret and name it in "
+    "valueFrom.secretKeyRef",
+    cel=f"!has(self.value) || !(self.name.lowerAscii() in {cel_list(CREDENTIAL_HEADERS)})",
+    holds=lambda header: header.value is None or header.name.lower() not in CREDENTIAL_HEADERS,
+    field="value",
+    reason="FieldValueForbidden",
+)
+
+
+class HeaderValueFrom(SpecModel):
+    """Where the value of a header is read."""
+
+    secret_key_ref: SecretKeyRef = Field(
+        description="Key of a Secret whose value is the header's; one newline at its end is dropped."
+    )
+
+
+class HeaderSpec(SpecModel):
+    """One request header; its value is given or read from a Secret."""
+
+    RULES = (HEADER_REFUSED, HEADER_ONE_VALUE, HEADER_VALUE, HEADER_CREDENTIAL)
+
+    name: Annotated[str, Field(max_length=64), HEADER_NAME] = Field(
+        description="Name of the header; upper and lower case do not differ."
+    )
+    value: str | None = Field(
+        default=None,
+        max_length=4096,
+        repr=False,
+        description="The value, for everybody to read. A credential belongs into a Secret: use valueFrom.",
+    )
+    value_from: HeaderValueFrom | None = Field(default=None, description="Where the value is read.")
+
+
+class Tls(SpecModel):
+    """How the receiver's certificate is checked."""
+
+    ca_secret_ref: SecretKeyRef = Field(
+        description="PEM certificates of the authority that signed the receiver's certificate, trusted instead of the "
+        "public ones."
+    )
+
+
+class Webhook(SpecModel):
+    """Post messages to an HTTP endpoint."""
+
+    RULES = (
+        ONE_URL,
+        URL_SCHEME,
+        URL_CHARACTERS,
+        URL_FRAGMENT,
+        URL_USERINFO,
+        URL_AUTHORITY,
+        UNIQUE_HEADERS,
+        BATCH_NEEDS_CLOUDEVENTS,
+        TLS_NEEDS_HTTPS,
+    )
+
+    url: str | None = Field(
+        default=None,
+        max_length=2048,
+        repr=False,
+        description="Where to post; http or https. Use urlSecretRef where the URL itself is secret.",
+    )
+    url_secret_ref: SecretKeyRef | None = Field(default=None, description="Where to read the URL, instead of url.")
+    headers: (
+        Annotated[
+            list[HeaderSpec],
+            Field(
+                min_length=1,
+                max_length=32,
+                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="Headers sent with each message.")
+    signing_secret_refs: (
+        Annotated[
+            list[SecretKeyRef],
+            Field(
+                min_length=1,
+                max_length=4,
+                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name", "key"]},
+            ),
+            UNIQUE_ENTRIES,
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Secrets to sign messages with (Standard Webhooks); two while one replaces the other.",
+    )
+    format: Literal["cloudevents", "alertmanager"] | None = Field(
+        default=None,
+        description="cloudevents: each alert as CloudEvents 1.0 JSON. alertmanager: a group as "
+        "Alertmanager's own webhook sends it. Default: " + DEFAULT_FORMAT + ".",
+    )
+    batch: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] | None = Field(
+        default=None,
+        description=f"Most alerts in one message, 1 to 1000; for the format cloudevents only. Default: {DEFAULT_BATCH}.",
+    )
+    timeout: Annotated[Duration, TIMEOUT] | None = Field(
+        default=None, description=f"How long one attempt may take, 1s to 60s. Default: {DEFAULT_TIMEOUT}."
+    )
+    tls: Tls | None = Field(default=None, description="How the receiver's certificate is checked.")
+
+
+class WebhookStatus(StatusModel):
+    """The endpoint that the sink posts to."""
+
+    origin: Annotated[str, AtMost(512)] | None = Field(
+        default=None, description="Scheme and host, and an unusual port: the most of its URL that is shown."
+    )
+
+
+SPEC = Webhook
+STATUS = WebhookStatus

@@ -81,7 +81,9 @@ def test_a_replay_delivers_again_under_the_same_id(router: Router, receiver: Rec
         (["deliveries", "--server", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1 cannot be reached"),
     ],
 )
-def test_a_mistake_is_told_with_a_sentence_and_a_status(router: Router, arguments: list[str], status: int, sentence: str) -> None:
+def test_a_mistake_is_reported_with_a_sentence_and_a_status(
+    router: Router, arguments: list[str], status: int, sentence: str
+) -> None:
     given = [*arguments]
     where = {"--server": router.admin_url, "--token-file": str(router.folder / "admin-token")}
     for option, value in where.items():
@@ -121,7 +123,7 @@ def test_the_admin_api_needs_its_token(router: Router) -> None:
     assert [one["sink"] for one in router.admin("/v1/sinks")[1]["sinks"]] == ["acme/alerts"]
 
 
-def test_a_test_alert_is_sent_to_one_sink_and_answered_with_what_became_of_it(router: Router, receiver: Receiver) -> None:
+def test_a_test_alert_is_sent_to_one_sink_and_its_outcome_returned(router: Router, receiver: Receiver) -> None:
     uid = router.admin("/v1/sinks")[1]["sinks"][0]["uid"]
     client = AdminClient(router.admin_url, router.folder / "admin-token")
     refused = client.test(uid)

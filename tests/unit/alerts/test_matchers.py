@@ -63,7 +63,7 @@ def test_a_matcher_decides_on_labels(text: str, expected: bool) -> None:
         ('a="' + "x" * 2000 + '"', "at most 1024 characters"),
     ],
 )
-def test_what_is_no_matcher_is_refused_with_a_sentence(text: str, sentence: str) -> None:
+def test_what_is_no_matcher_is_rejected_with_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(InvalidMatcher) as error:
         parse_matcher(text)
     assert sentence in str(error.value)
@@ -78,7 +78,7 @@ def test_any_value_can_be_written(value: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_read_or_rejected(text: str) -> None:
     try:
         parse_matcher(text)
     except InvalidMatcher:

@@ -41,6 +41,10 @@ KUBECONFIG = {
         ({"intake": {"address": "nowhere"}}, "intake.address: write an address as host:port"),
         ({"sources": []}, "sources: name at least one source of alerts"),
         ({"sources": [{"name": "a", "tenant": {"fixed": "t"}}]}, "needs tokenFiles or tokenHashes"),
+        (
+            {"sources": [{"name": "a", "format": "x", "tokenFiles": ["/t"], "tenant": {"fixed": "t"}}]},
+            "sources[0].format: no source format has this name; known formats: alertmanager",
+        ),
         ({"egress": {"allow": ["10.0.0.1/8"]}}, "egress.allow: write networks in CIDR form"),
         ({"dispatch": {"retry": {"first": "soon"}}}, "dispatch.retry.first: write a duration"),
         ({"queue": {"maxWaiting": 0}}, "queue.maxWaiting"),

@@ -48,7 +48,7 @@ def test_only_the_right_token_of_the_right_source_is_taken() -> None:
         assert authenticate(sources, name, token) is None
 
 
-def test_two_tokens_live_at_once_and_a_rotated_file_counts_without_a_restart(tmp_path: Path) -> None:
+def test_two_tokens_live_at_once_and_a_rotated_file_takes_effect_without_a_restart(tmp_path: Path) -> None:
     now = 0.0
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("one\n")

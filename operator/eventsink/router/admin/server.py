@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.sink_tests import RETRY_AFTER_SECONDS, CannotTest, SinkTests, TooManyTests
-from eventsink.router.queue.protocol import DeliveryFilter, DeliveryState, Queue, QueueError, Record
+from eventsink.router.queue.protocol import DeliveryFilter, DeliveryRecord, DeliveryState, Queue, QueueError
 from eventsink.runtime.address import Address, bound_port, split_address
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.retry_after import format_retry_after
@@ -245,7 +245,7 @@ class Admin:
                 return sink.uid
         raise InvalidRequest("sink not found; name it as namespace/name, or a deleted one by its uid")
 
-    def _shown(self, record: Record) -> dict[str, object]:
+    def _shown(self, record: DeliveryRecord) -> dict[str, object]:
         sink = self._directory.sinks.get(record.sink)
         health = self._health(record.sink)
         return {

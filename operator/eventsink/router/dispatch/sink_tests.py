@@ -18,7 +18,7 @@ import msgspec
 from eventsink.alerts.alert import Alert, Links, Severity, Status, alert_id, fingerprint_of
 from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.router.dispatch.dispatcher import Dispatcher
-from eventsink.router.queue.protocol import Batch, Delivery, NewDelivery, Payload, PayloadKind, Queue
+from eventsink.router.queue.protocol import Batch, Delivery, DeliveryQueue, NewDelivery, Payload, PayloadKind
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Outcome
 from eventsink.sinks.sink import Sink
@@ -72,7 +72,7 @@ class SinkTests:
         Tells of each attempt to a sink that is watched.
     """
 
-    def __init__(self, queue: Queue, dispatcher: Dispatcher) -> None:
+    def __init__(self, queue: DeliveryQueue, dispatcher: Dispatcher) -> None:
         self._queue = queue
         self._dispatcher = dispatcher
         self._under_way: Counter[str] = Counter()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from eventsink.router.dispatch.lane import Lane
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.worker import SinkWorker
-from eventsink.router.queue.protocol import Queue, QueueError
+from eventsink.router.queue.protocol import DeliveryQueue, QueueError
 from eventsink.runtime.logs import get_logger
 
 MIN_WINDOW = 16
@@ -35,7 +35,7 @@ class Windows:
     def __init__(
         self,
         settings: DispatchSettings,
-        queue: Queue,
+        queue: DeliveryQueue,
         workers: Mapping[str, SinkWorker],
         spawn: Callable[[Awaitable[object]], None],
         pump: Callable[[SinkWorker], None],

@@ -139,7 +139,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class DeliveryRecord:
     """A delivery as people see it: without its content."""
 
     seq: int
@@ -318,7 +318,7 @@ class DeadLetters(Protocol):
 class DeliveryLog(Protocol):
     """Deliveries as people look at them."""
 
-    async def look_up(self, wanted: DeliveryFilter, *, after: int = 0, limit: int) -> list[Record]:
+    async def look_up(self, wanted: DeliveryFilter, *, after: int = 0, limit: int) -> list[DeliveryRecord]:
         """Deliveries with a `seq` above `after`, in order, at most `limit`."""
         ...
 

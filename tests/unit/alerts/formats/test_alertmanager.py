@@ -1,4 +1,4 @@
-"""Alertmanager's notifications become alerts, and what cannot be used is told by index."""
+"""Alertmanager's notifications become alerts, and what cannot be used is reported by index."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_each_alert_keeps_its_own_bytes_and_the_notification_the_rest() -> None:
         (notification(alert(labels={})), "none of the 1 alerts can be used; alerts[0]: an alert needs labels"),
     ],
 )
-def test_a_payload_of_which_nothing_can_be_used_is_refused(body: bytes, sentence: str) -> None:
+def test_a_notification_of_which_nothing_can_be_used_is_rejected(body: bytes, sentence: str) -> None:
     with pytest.raises(UnusablePayload) as error:
         parse(body)
     assert sentence in str(error.value)
@@ -99,7 +99,7 @@ def test_a_payload_of_which_nothing_can_be_used_is_refused(body: bytes, sentence
         ({"status": "firing", "labels": {"a": "b"}}, "startsAt"),
     ],
 )
-def test_an_unusable_alert_is_told_by_index_and_the_others_go_on(bad: object, reason: str) -> None:
+def test_an_unusable_alert_is_reported_by_index_and_the_others_are_read(bad: object, reason: str) -> None:
     payload = parse(notification(alert(), bad, alert(labels={"alertname": "B"})))
     assert [one.name for one in payload.alerts] == ["A", "B"]
     assert [one.index for one in payload.rejected] == [1]

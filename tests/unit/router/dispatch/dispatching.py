@@ -21,11 +21,11 @@ from eventsink.router.queue.protocol import (
     Batch,
     Delivery,
     DeliveryFilter,
+    DeliveryRecord,
     DeliveryState,
     NewDelivery,
     Payload,
     PayloadKind,
-    Record,
 )
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
@@ -148,7 +148,7 @@ class World:
     def arrived(self, name: str = "s") -> list[str]:
         return [alert for _, alerts in self.senders[name].sent for alert in alerts]
 
-    async def dead(self) -> list[Record]:
+    async def dead(self) -> list[DeliveryRecord]:
         return await self.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=100)
 
 

@@ -35,7 +35,7 @@ Behaviour = Callable[[bytes], Awaitable[Accepted]]
 
 
 @dataclass
-class Door:
+class IntakeUnderTest:
     """A server whose acceptor does what the test says."""
 
     port: int = 0
@@ -79,13 +79,13 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
 
 
 @pytest.fixture
-async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
+async def intake(request: pytest.FixtureRequest) -> AsyncIterator[IntakeUnderTest]:
     settings: dict[str, Any] = dict(getattr(request, "param", {}))
-    made = Door()
+    made = IntakeUnderTest()
     sources = {"alertmanager": source(), "falco": source(name="falco", pathToken=True)}
-    intake = Intake(sources, made.accept, IntakeMetrics(made.registry), max_under_way=settings.pop("maxUnderWay", 100))
+    decider = Intake(sources, made.accept, IntakeMetrics(made.registry), max_under_way=settings.pop("maxUnderWay", 100))
     made.server = IntakeServer(
-        IntakeSettings.model_validate({"address": "127.0.0.1:0", "maxBodyBytes": 2000, **settings}), intake
+        IntakeSettings.model_validate({"address": "127.0.0.1:0", "maxBodyBytes": 2000, **settings}), decider
     )
     made.port = await made.server.start()
     yield made
@@ -111,10 +111,10 @@ def reset(writer: asyncio.StreamWriter) -> None:
 class Held:
     """An acceptor that hangs until it is let go."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, intake: IntakeUnderTest) -> None:
         self.begun = asyncio.Semaphore(0)
         self.release = asyncio.Event()
-        door.behaviour = self.hang
+        intake.behaviour = self.hang
 
     async def hang(self, _: bytes) -> Accepted:
         self.begun.release()
@@ -127,15 +127,15 @@ def request_head(length: int, *, path: str = "/v1/alerts/alertmanager", version:
     return f"POST {path} HTTP/{version}\r\nHost: x\r\n{AUTH}Content-Length: {length}\r\n{extra}\r\n".encode()
 
 
-async def test_an_alert_is_taken_and_the_answer_says_how_many(door: Door) -> None:
+async def test_an_alert_is_accepted_and_the_response_says_how_many(intake: IntakeUnderTest) -> None:
     async def some(_: bytes) -> Accepted:
         return Accepted(2, [Rejection(1, "an alert needs labels")], 3)
 
-    door.behaviour = some
-    status, headers, body = await door.post(b'{"x":1}')
+    intake.behaviour = some
+    status, headers, body = await intake.post(b'{"x":1}')
     assert (status, body) == (200, {"accepted": 2, "rejected": [{"index": 1, "reason": "an alert needs labels"}]})
     assert headers["content-type"] == "application/json"
-    assert door.bodies == [b'{"x":1}']
+    assert intake.bodies == [b'{"x":1}']
 
 
 @pytest.mark.parametrize(
@@ -154,20 +154,20 @@ async def test_an_alert_is_taken_and_the_answer_says_how_many(door: Door) -> Non
         (f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}Content-Encoding: gzip\r\n", 415, "compressed bodies are not accepted"),
     ],
 )
-async def test_what_cannot_be_taken_is_answered_with_a_sentence_and_changes_nothing(
-    door: Door, head: str, status: int, sentence: str
+async def test_what_cannot_be_accepted_gets_a_sentence_and_changes_nothing(
+    intake: IntakeUnderTest, head: str, status: int, sentence: str
 ) -> None:
-    answered, headers, body = await door.ask(head)
+    answered, headers, body = await intake.ask(head)
     assert answered == status
     assert sentence in body["error"]
     assert TOKEN not in str(body)
     assert ("allow" in headers) is (status == 405)
-    assert door.bodies == []
+    assert intake.bodies == []
 
 
-async def test_a_token_may_stand_in_the_path_where_the_source_allows_it(door: Door) -> None:
-    assert (await door.ask(f"POST /v1/alerts/falco/{TOKEN}?x=y HTTP/1.1\r\n"))[0] == 200
-    assert (await door.ask(f"POST /v1/alerts/falco HTTP/1.1\r\n{AUTH}"))[0] == 200
+async def test_a_token_may_be_in_the_path_where_the_source_allows_it(intake: IntakeUnderTest) -> None:
+    assert (await intake.ask(f"POST /v1/alerts/falco/{TOKEN}?x=y HTTP/1.1\r\n"))[0] == 200
+    assert (await intake.ask(f"POST /v1/alerts/falco HTTP/1.1\r\n{AUTH}"))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -181,50 +181,50 @@ async def test_a_token_may_stand_in_the_path_where_the_source_allows_it(door: Do
         (KeyError("a defect"), 500, None, "the router failed"),
     ],
 )
-async def test_each_failure_has_its_status_and_what_may_come_again_its_retry_after(
-    door: Door, raised: Exception, status: int, retry: str | None, sentence: str
+async def test_each_failure_has_its_status_and_a_temporary_one_its_retry_after(
+    intake: IntakeUnderTest, raised: Exception, status: int, retry: str | None, sentence: str
 ) -> None:
     async def fail(_: bytes) -> Accepted:
         raise raised
 
-    door.behaviour = fail
-    answered, headers, body = await door.post()
+    intake.behaviour = fail
+    answered, headers, body = await intake.post()
     assert (answered, headers.get("retry-after")) == (status, retry)
     assert sentence in body["error"]
     assert "/var" not in body["error"]
 
 
-async def test_a_body_over_the_limit_is_refused_before_it_is_read_whole(door: Door) -> None:
-    status, _, body = await door.post(b"x" * 2001)
+async def test_a_body_over_the_limit_is_rejected_before_all_of_it_is_read(intake: IntakeUnderTest) -> None:
+    status, _, body = await intake.post(b"x" * 2001)
     assert status == 413
     assert "at most 2000 bytes" in body["error"]
     chunked = f"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode()
-    status, _, _ = parsed(await door.raw(chunked + b"7d1\r\n" + b"x" * 2001 + b"\r\n" + b"7d1\r\n" + b"x" * 2001))
+    status, _, _ = parsed(await intake.raw(chunked + b"7d1\r\n" + b"x" * 2001 + b"\r\n" + b"7d1\r\n" + b"x" * 2001))
     assert status == 413
-    assert door.bodies == []
+    assert intake.bodies == []
 
 
-async def test_chunked_bodies_and_leave_to_send_are_understood(door: Door) -> None:
+async def test_chunked_bodies_and_expect_continue_are_understood(intake: IntakeUnderTest) -> None:
     head = f"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{AUTH}Connection: close\r\n"
     chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".encode()
-    assert parsed(await door.raw(chunked))[0] == 200
-    answer = await door.raw(f"{head}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    assert parsed(await intake.raw(chunked))[0] == 200
+    answer = await intake.raw(f"{head}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}".encode())
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
-    refused = await door.raw(b"POST /v1/alerts/alertmanager HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+    refused = await intake.raw(b"POST /v1/alerts/alertmanager HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
     assert parsed(refused)[0] == 401
-    assert door.bodies == [b"abcde", b"{}"]
+    assert intake.bodies == [b"abcde", b"{}"]
 
 
-async def test_requests_on_one_connection_are_answered_in_their_order(door: Door) -> None:
+async def test_responses_on_one_connection_are_in_the_order_of_the_requests(intake: IntakeUnderTest) -> None:
     async def slow_first(body: bytes) -> Accepted:
         if body == b"0":
             await asyncio.sleep(0.05)
         return Accepted(int(body), [], 0)
 
-    door.behaviour = slow_first
+    intake.behaviour = slow_first
     one = "POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{}Content-Length: 1\r\n{}\r\n{}"
     pipelined = "".join(one.format(AUTH, "Connection: close\r\n" if n == 4 else "", n) for n in range(5))
-    answers = (await door.raw(pipelined.encode())).split(b"HTTP/1.1 ")[1:]
+    answers = (await intake.raw(pipelined.encode())).split(b"HTTP/1.1 ")[1:]
     assert [json.loads(answer.partition(b"\r\n\r\n")[2])["accepted"] for answer in answers] == [0, 1, 2, 3, 4]
 
 
@@ -240,14 +240,14 @@ async def test_requests_on_one_connection_are_answered_in_their_order(door: Door
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_gets_400_and_the_server_goes_on(door: Door, data: bytes) -> None:
-    assert (await door.raw(data, end=True))[9:12] in (b"400", b"404", b"")
-    assert (await door.post())[0] == 200
+async def test_what_is_not_http_gets_400_and_the_server_goes_on(intake: IntakeUnderTest, data: bytes) -> None:
+    assert (await intake.raw(data, end=True))[9:12] in (b"400", b"404", b"")
+    assert (await intake.post())[0] == 200
 
 
-async def test_a_broken_request_is_answered_after_the_good_one_before_it(door: Door) -> None:
-    held = Held(door)
-    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+async def test_the_response_to_a_broken_request_follows_that_to_the_good_one_before_it(intake: IntakeUnderTest) -> None:
+    held = Held(intake)
+    reader, writer = await asyncio.open_connection("127.0.0.1", intake.port)
     writer.write(request_head(2) + b"{}" + b"nonsense\r\n\r\n")
     async with asyncio.timeout(DEADLINE_SECONDS):
         await held.begun.acquire()
@@ -257,24 +257,24 @@ async def test_a_broken_request_is_answered_after_the_good_one_before_it(door: D
     assert [answer[:3] for answer in answers] == [b"200", b"400"]
 
 
-async def test_a_wish_for_another_protocol_is_passed_over(door: Door) -> None:
+async def test_a_request_to_upgrade_the_protocol_is_ignored(intake: IntakeUnderTest) -> None:
     wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-    status, headers, _ = parsed(await door.raw(request_head(2, extra=wish) + b"{}"))
+    status, headers, _ = parsed(await intake.raw(request_head(2, extra=wish) + b"{}"))
     assert (status, headers["connection"]) == (200, "close")
 
 
-async def test_old_clients_get_their_answer_and_the_end_of_the_connection(door: Door) -> None:
+async def test_old_clients_get_their_response_and_the_connection_is_closed(intake: IntakeUnderTest) -> None:
     for wish in ("", "Connection: keep-alive\r\n"):
-        status, headers, _ = parsed(await door.raw(request_head(2, version="1.0", extra=wish) + b"{}"))
+        status, headers, _ = parsed(await intake.raw(request_head(2, version="1.0", extra=wish) + b"{}"))
         assert (status, headers["connection"]) == (200, "close")
 
 
-async def test_a_client_that_ends_its_half_is_answered_and_let_go(door: Door) -> None:
-    assert parsed(await door.raw(request_head(2) + b"{}", end=True))[0] == 200
+async def test_a_client_that_ends_its_half_gets_its_response_and_the_connection_is_closed(intake: IntakeUnderTest) -> None:
+    assert parsed(await intake.raw(request_head(2) + b"{}", end=True))[0] == 200
 
 
-async def test_an_answer_to_head_has_no_body(door: Door) -> None:
-    answers = await door.raw(
+async def test_a_response_to_head_has_no_body(intake: IntakeUnderTest) -> None:
+    answers = await intake.raw(
         b"HEAD /v1/alerts/alertmanager HTTP/1.1\r\n\r\nGET /v1/alerts/alertmanager HTTP/1.1\r\nConnection: close\r\n\r\n"
     )
     first, _, rest = answers.partition(b"\r\n\r\n")
@@ -282,52 +282,52 @@ async def test_an_answer_to_head_has_no_body(door: Door) -> None:
     assert rest.startswith(b"HTTP/1.1 405")
 
 
-async def test_endless_headers_are_cut_off(door: Door) -> None:
+async def test_endless_headers_are_cut_off(intake: IntakeUnderTest) -> None:
     for data in (b"GET /" + b"a" * MAX_HEAD_BYTES * 3, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * MAX_HEAD_BYTES):
-        assert (await door.raw(data))[9:12] == b"431"
+        assert (await intake.raw(data))[9:12] == b"431"
 
 
-@pytest.mark.parametrize("door", [{"readTimeout": "100ms", "idleTimeout": "100ms"}], indirect=True)
-async def test_a_request_that_does_not_come_and_an_idle_connection_are_ended(door: Door) -> None:
-    assert (await door.raw(b"POST /v1/alerts/alertmanager HTTP/1.1\r\n"))[9:12] == b"408"
-    assert await door.raw(b"") == b""
+@pytest.mark.parametrize("intake", [{"readTimeout": "100ms", "idleTimeout": "100ms"}], indirect=True)
+async def test_a_slow_request_and_an_idle_connection_time_out(intake: IntakeUnderTest) -> None:
+    assert (await intake.raw(b"POST /v1/alerts/alertmanager HTTP/1.1\r\n"))[9:12] == b"408"
+    assert await intake.raw(b"") == b""
 
 
-async def test_a_client_that_hangs_up_does_not_cancel_what_was_begun(door: Door) -> None:
-    held, finished = Held(door), asyncio.Event()
+async def test_a_client_that_hangs_up_does_not_cancel_its_request(intake: IntakeUnderTest) -> None:
+    held, finished = Held(intake), asyncio.Event()
 
     async def until_the_end(body: bytes) -> Accepted:
         accepted = await held.hang(body)
         finished.set()
         return accepted
 
-    door.behaviour = until_the_end
-    _, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    intake.behaviour = until_the_end
+    _, writer = await asyncio.open_connection("127.0.0.1", intake.port)
     writer.write(request_head(2) + b"{}")
     async with asyncio.timeout(DEADLINE_SECONDS):
         await held.begun.acquire()
         reset(writer)
-        await eventually(lambda: not door.server.connections.open)
+        await eventually(lambda: not intake.server.connections.open)
         held.release.set()
         await finished.wait()
 
 
-@pytest.mark.parametrize("door", [{"maxUnderWay": 2}], indirect=True)
-async def test_more_than_may_be_under_way_is_told_to_come_again(door: Door) -> None:
-    held = Held(door)
-    hanging = [asyncio.ensure_future(door.post()) for _ in range(2)]
+@pytest.mark.parametrize("intake", [{"maxUnderWay": 2}], indirect=True)
+async def test_too_many_requests_under_way_get_503(intake: IntakeUnderTest) -> None:
+    held = Held(intake)
+    hanging = [asyncio.ensure_future(intake.post()) for _ in range(2)]
     for _ in hanging:
         await held.begun.acquire()
-    status, headers, _ = await door.post()
+    status, headers, _ = await intake.post()
     assert (status, headers["retry-after"]) == (503, "5")
     held.release.set()
     assert [answer[0] for answer in await asyncio.gather(*hanging)] == [200, 200]
 
 
-@pytest.mark.parametrize("door", [{"maxUnderWay": 2}], indirect=True)
-async def test_the_bound_holds_for_requests_that_were_all_begun_before_any_was_whole(door: Door) -> None:
-    held = Held(door)
-    clients = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(3)]
+@pytest.mark.parametrize("intake", [{"maxUnderWay": 2}], indirect=True)
+async def test_the_bound_holds_for_requests_that_were_all_started_before_any_was_complete(intake: IntakeUnderTest) -> None:
+    held = Held(intake)
+    clients = [await asyncio.open_connection("127.0.0.1", intake.port) for _ in range(3)]
     for reader, writer in clients:
         writer.write(request_head(2, extra="Connection: close\r\nExpect: 100-continue\r\n"))
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -343,35 +343,35 @@ async def test_the_bound_holds_for_requests_that_were_all_begun_before_any_was_w
         writer.close()
 
 
-@pytest.mark.parametrize("door", [{"maxHeldBytes": 2000}], indirect=True)
-async def test_more_than_may_be_in_memory_is_told_to_come_again(door: Door) -> None:
-    held = Held(door)
-    first = asyncio.ensure_future(door.post(b"x" * 1500))
+@pytest.mark.parametrize("intake", [{"maxHeldBytes": 2000}], indirect=True)
+async def test_too_much_in_memory_gets_503(intake: IntakeUnderTest) -> None:
+    held = Held(intake)
+    first = asyncio.ensure_future(intake.post(b"x" * 1500))
     await held.begun.acquire()
-    status, headers, body = await door.post(b"x" * 1500)
+    status, headers, body = await intake.post(b"x" * 1500)
     assert (status, headers["retry-after"]) == (503, "5")
     assert "intake.maxHeldBytes" in body["error"]
     held.release.set()
     assert (await first)[0] == 200
-    assert (await door.post(b"x" * 1500))[0] == 200
+    assert (await intake.post(b"x" * 1500))[0] == 200
 
 
-async def test_what_was_held_for_a_client_that_went_away_is_let_go(door: Door) -> None:
-    held = Held(door)
-    _, writer = await asyncio.open_connection("127.0.0.1", door.port)
+async def test_memory_held_for_a_client_that_went_away_is_released(intake: IntakeUnderTest) -> None:
+    held = Held(intake)
+    _, writer = await asyncio.open_connection("127.0.0.1", intake.port)
     writer.write(request_head(1000) + b"x" * 1000 + (request_head(1000) + b"x" * 1000) * 3 + request_head(1000) + b"x" * 500)
     await held.begun.acquire()
-    await eventually(lambda: door.server.connections.held_bytes == 4500)
+    await eventually(lambda: intake.server.connections.held_bytes == 4500)
     reset(writer)
-    await eventually(lambda: door.server.connections.held_bytes == 1000)
+    await eventually(lambda: intake.server.connections.held_bytes == 1000)
     held.release.set()
-    await eventually(lambda: door.server.connections.held_bytes == 0)
+    await eventually(lambda: intake.server.connections.held_bytes == 0)
 
 
-async def test_a_client_that_does_not_take_its_answers_is_not_read(door: Door) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
-    await eventually(lambda: door.server.connections.open)
-    (connection,) = door.server.connections.open
+async def test_a_client_that_does_not_read_its_responses_is_not_read(intake: IntakeUnderTest) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", intake.port)
+    await eventually(lambda: intake.server.connections.open)
+    (connection,) = intake.server.connections.open
     sent = 0
     while connection.reading:
         writer.write(b"GET / HTTP/1.1\r\n\r\n" * 1000)
@@ -387,7 +387,7 @@ async def test_a_client_that_does_not_take_its_answers_is_not_read(door: Door) -
     assert answered == sent + 1
 
 
-async def test_when_stopping_what_is_in_is_answered_and_no_more_is_taken(door: Door) -> None:
+async def test_when_stopping_accepted_requests_get_their_response_and_no_more_are_accepted(intake: IntakeUnderTest) -> None:
     release, begun = asyncio.Event(), asyncio.Event()
 
     async def hang(_: bytes) -> Accepted:
@@ -395,46 +395,46 @@ async def test_when_stopping_what_is_in_is_answered_and_no_more_is_taken(door: D
         await release.wait()
         return Accepted(1, [], 1)
 
-    door.behaviour = hang
-    idle, idle_writer = await asyncio.open_connection("127.0.0.1", door.port)
-    under_way = asyncio.ensure_future(door.post())
+    intake.behaviour = hang
+    idle, idle_writer = await asyncio.open_connection("127.0.0.1", intake.port)
+    under_way = asyncio.ensure_future(intake.post())
     await begun.wait()
-    door.server.stop_accepting()
-    assert not await door.server.intake.until_idle(0.01)
+    intake.server.stop_accepting()
+    assert not await intake.server.intake.until_idle(0.01)
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert await idle.read() == b""
     idle_writer.close()
     with pytest.raises(ConnectionRefusedError):
-        await door.post()
+        await intake.post()
     release.set()
     assert (await under_way)[0] == 200
-    assert await door.server.intake.until_idle(DEADLINE_SECONDS)
+    assert await intake.server.intake.until_idle(DEADLINE_SECONDS)
 
 
-@pytest.mark.parametrize("door", [{"maxConnections": 3}], indirect=True)
-async def test_surplus_connections_are_told_to_come_again(door: Door) -> None:
-    held = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(3)]
-    await eventually(lambda: len(door.server.connections.open) == 3)
-    status, headers, _ = parsed(await door.raw(b""))
+@pytest.mark.parametrize("intake", [{"maxConnections": 3}], indirect=True)
+async def test_surplus_connections_get_503(intake: IntakeUnderTest) -> None:
+    held = [await asyncio.open_connection("127.0.0.1", intake.port) for _ in range(3)]
+    await eventually(lambda: len(intake.server.connections.open) == 3)
+    status, headers, _ = parsed(await intake.raw(b""))
     assert (status, headers["retry-after"]) == (503, "5")
     for _, writer in held:
         writer.close()
 
 
-async def test_everything_is_counted(door: Door) -> None:
+async def test_everything_is_counted(intake: IntakeUnderTest) -> None:
     async def some(body: bytes) -> Accepted:
         rejected = [Rejection(0, "an alert needs labels"), Rejection(1, "no owner"), Rejection(2, "no owner")]
         if body == b"none":
             raise NothingAccepted("no alert was taken", rejected, [NoTenantReason.NO_OWNER] * 2)
         return Accepted(4, rejected, 7, [NoTenantReason.NO_OWNER] * 2)
 
-    door.behaviour = some
-    await door.post()
-    await door.post(b"none")
-    await door.post(b"x" * 3000)
-    await door.ask("POST /v1/alerts/unknown HTTP/1.1\r\n")
-    await door.raw(b"nonsense\r\n\r\n")
-    count = door.registry.get_sample_value
+    intake.behaviour = some
+    await intake.post()
+    await intake.post(b"none")
+    await intake.post(b"x" * 3000)
+    await intake.ask("POST /v1/alerts/unknown HTTP/1.1\r\n")
+    await intake.raw(b"nonsense\r\n\r\n")
+    count = intake.registry.get_sample_value
     for source_name, code in (
         ("alertmanager", "200"),
         ("alertmanager", "403"),
@@ -451,16 +451,16 @@ async def test_everything_is_counted(door: Door) -> None:
     assert count("eventsink_router_intake_under_way") == 0
 
 
-async def test_refusals_are_logged_once_in_a_while_and_without_tokens(door: Door) -> None:
+async def test_rejections_are_logged_once_in_a_while_and_without_tokens(intake: IntakeUnderTest) -> None:
     async def refuse(_: bytes) -> Accepted:
         return Accepted(1, [Rejection(3, "the alert has no label namespace")], 0, [NoTenantReason.NO_NAMESPACE])
 
-    door.behaviour = refuse
+    intake.behaviour = refuse
     with capture_logs() as lines:
         for _ in range(3):
-            await door.post()
-            await door.ask("POST /v1/alerts/falco/canary-token HTTP/1.1\r\n")
-            await door.ask("POST /v1/alerts/canary-token HTTP/1.1\r\nAuthorization: Bearer canary-token\r\n")
+            await intake.post()
+            await intake.ask("POST /v1/alerts/falco/canary-token HTTP/1.1\r\n")
+            await intake.ask("POST /v1/alerts/canary-token HTTP/1.1\r\nAuthorization: Bearer canary-token\r\n")
     assert [(line["event"], line["source"]) for line in lines] == [
         ("alerts were rejected", "alertmanager"),
         ("a request had an unknown source or an invalid token", "falco"),
@@ -475,11 +475,13 @@ def write_certificate(folder: Path, authority: trustme.CA) -> None:
     (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
 
 
-async def test_https_is_spoken_and_a_renewed_certificate_counts_without_a_restart(tmp_path: Path, door: Door) -> None:
+async def test_https_works_and_a_renewed_certificate_takes_effect_without_a_restart(
+    tmp_path: Path, intake: IntakeUnderTest
+) -> None:
     authority = trustme.CA()
     write_certificate(tmp_path, authority)
     files = {"tlsCertificateFile": str(tmp_path / "cert.pem"), "tlsKeyFile": str(tmp_path / "key.pem")}
-    server = IntakeServer(IntakeSettings.model_validate({"address": "127.0.0.1:0", **files}), door.server.intake)
+    server = IntakeServer(IntakeSettings.model_validate({"address": "127.0.0.1:0", **files}), intake.server.intake)
     port = await server.start()
     client = ssl.create_default_context()
     authority.configure_trust(client)
@@ -517,6 +519,6 @@ async def test_https_is_spoken_and_a_renewed_certificate_counts_without_a_restar
         ({"maxConnections": 0}, "greater than or equal to 1"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], sentence: str) -> None:
+def test_settings_that_cannot_work_are_rejected(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         IntakeSettings.model_validate(settings)

@@ -90,7 +90,7 @@ class EngineContract:
 class DeliveryQueueContract(EngineContract):
     """What `DeliveryQueue` promises."""
 
-    async def test_what_was_put_is_heard_and_can_be_taken_in_order(self, opened: Open) -> None:
+    async def test_what_was_put_goes_to_the_listener_and_can_be_taken_in_order(self, opened: Open) -> None:
         for name in "abc":
             await opened.queue.put(alert(name))
         assert [one.key for one in opened.heard] == ["a", "b", "c"]
@@ -176,7 +176,7 @@ class DeliveryQueueContract(EngineContract):
         opened.clock.monotonic += 2
         assert [one.key for one in await opened.queue.expired(limit=10)] == ["a"]
 
-    async def test_a_full_queue_takes_nothing_and_goes_on_when_there_is_room(self, opened: Open, tmp_path: Path) -> None:
+    async def test_a_full_queue_accepts_nothing_and_goes_on_when_there_is_room(self, opened: Open, tmp_path: Path) -> None:
         await opened.queue.close()
         queue = await self.open_queue(tmp_path, opened.clock, max_waiting=3)
         heard: list[Delivery] = []

@@ -33,7 +33,7 @@ def settings(folder: Path, **other: object) -> QueueSettings:
     return QueueSettings.model_validate({"path": folder / "queue.db", "minFreeBytes": 0, **other})
 
 
-async def test_a_second_process_is_refused(tmp_path: Path) -> None:
+async def test_a_second_process_is_rejected(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     with pytest.raises(QueueUnavailable, match="another process has this queue open"):
         await SqliteQueue.open(settings(tmp_path))
@@ -42,14 +42,14 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but longer than a header" * 50])
-async def test_a_broken_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+async def test_a_broken_file_is_rejected_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "queue.db").write_bytes(content)
     with pytest.raises(QueueUnavailable, match=r"is not a usable queue file .* move it away"):
         await SqliteQueue.open(settings(tmp_path))
     assert (tmp_path / "queue.db").read_bytes() == content
 
 
-async def test_a_file_with_damaged_pages_is_refused_in_words(tmp_path: Path) -> None:
+async def test_a_file_with_damaged_pages_is_rejected_in_words(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     for number in range(20):
         await queue.put(alert(f"{number}" * 3000))
@@ -63,7 +63,7 @@ async def test_a_file_with_damaged_pages_is_refused_in_words(tmp_path: Path) -> 
         await SqliteQueue.open(settings(tmp_path))
 
 
-async def test_a_file_of_another_program_or_a_newer_version_is_refused(tmp_path: Path) -> None:
+async def test_a_file_of_another_program_or_a_newer_version_is_rejected(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "queue.db") as other:
         other.execute("CREATE TABLE theirs (x)")
     with pytest.raises(QueueUnavailable, match="belongs to another program"):
@@ -95,7 +95,7 @@ async def test_an_end_while_the_file_is_made_leaves_one_that_opens(tmp_path: Pat
     await (await SqliteQueue.open(settings(tmp_path))).close()
 
 
-async def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(QueueUnavailable, match=r"check queue\.path"):
         await SqliteQueue.open(settings(tmp_path / "none"))
 
@@ -148,7 +148,7 @@ async def test_what_arrived_while_storage_failed_is_recorded_later(tmp_path: Pat
     await queue.close()
 
 
-async def test_a_nearly_full_disk_takes_nothing_new(tmp_path: Path) -> None:
+async def test_a_nearly_full_disk_accepts_nothing_new(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1 << 60))
     with pytest.raises(QueueFull, match=r"queue\.minFreeBytes"):
         await queue.put(alert("a"))

@@ -22,11 +22,11 @@ from eventsink.router.queue.protocol import (
     DeadLetter,
     Delivery,
     DeliveryFilter,
+    DeliveryRecord,
     Depth,
     NotificationLogEntry,
     QueueFull,
     QueueUnavailable,
-    Record,
     Retry,
 )
 from eventsink.router.queue.sqlite.reader import Reader
@@ -182,7 +182,7 @@ class SqliteQueue:
         expires = self.clock() + max_age
         return len((await self._change(lambda store: store.replay(wanted, expires=expires, limit=limit))).new)
 
-    async def look_up(self, wanted: DeliveryFilter, *, after: int = 0, limit: int) -> list[Record]:
+    async def look_up(self, wanted: DeliveryFilter, *, after: int = 0, limit: int) -> list[DeliveryRecord]:
         return await self._read(lambda reader: reader.look_up(wanted, after, limit))
 
     def depth(self) -> Depth:

@@ -9,7 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eventsink.router.queue.protocol import Delivery, DeliveryFilter, DeliveryState, NotificationLogEntry, PayloadKind, Record
+from eventsink.router.queue.protocol import (
+    Delivery,
+    DeliveryFilter,
+    DeliveryRecord,
+    DeliveryState,
+    NotificationLogEntry,
+    PayloadKind,
+)
 from eventsink.router.queue.sqlite.schema import SELECT_LOG_PAGE, connect
 
 PAGE_ROWS = 1000
@@ -48,8 +55,8 @@ class Reader:
         rows = self._connection.execute(SELECT_LOG_PAGE, (after, PAGE_ROWS)).fetchall()
         return [NotificationLogEntry(*row[1:]) for row in rows], rows[-1][0] if rows else after
 
-    def look_up(self, wanted: DeliveryFilter, after: int, limit: int) -> list[Record]:
-        found: list[Record] = []
+    def look_up(self, wanted: DeliveryFilter, after: int, limit: int) -> list[DeliveryRecord]:
+        found: list[DeliveryRecord] = []
         if wanted.state is not DeliveryState.ARRIVED and wanted.message is None:
             found += self._in_queue(wanted, after, limit)
         named = wanted.state is None and (wanted.ids is not None or wanted.message is not None)
@@ -57,7 +64,7 @@ class Reader:
             found += self._arrived(wanted, after, limit)
         return sorted(found, key=lambda record: record.seq)[:limit]
 
-    def _in_queue(self, wanted: DeliveryFilter, after: int, limit: int) -> list[Record]:
+    def _in_queue(self, wanted: DeliveryFilter, after: int, limit: int) -> list[DeliveryRecord]:
         where, values = conditions(wanted, self._id)
         rows = self._connection.execute(
             "SELECT d.seq, d.origin, d.sink, d.tenant, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died "
@@ -65,7 +72,7 @@ class Reader:
             (*values, after, limit),
         )
         return [
-            Record(
+            DeliveryRecord(
                 **self._shared(row),
                 state=DeliveryState.WAITING if row[10] is None else DeliveryState.DEAD,
                 reason=row[8],
@@ -90,7 +97,7 @@ class Reader:
             "attempts": attempts,
         }
 
-    def _arrived(self, wanted: DeliveryFilter, after: int, limit: int) -> list[Record]:
+    def _arrived(self, wanted: DeliveryFilter, after: int, limit: int) -> list[DeliveryRecord]:
         where, values = conditions(replace(wanted, state=None), self._id)
         if wanted.message is not None:
             where, values = f"{where} AND d.message = ?", [*values, wanted.message]
@@ -99,7 +106,7 @@ class Reader:
             (*values, after, limit),
         )
         return [
-            Record(
+            DeliveryRecord(
                 **self._shared(row),
                 state=DeliveryState.ARRIVED,
                 reason="",

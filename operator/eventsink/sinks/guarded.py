@@ -20,8 +20,20 @@ class EgressRefused(OSError):
     """The address that a name leads to may not be dialled."""
 
 
+class RedirectRefused(aiohttp.ClientError):
+    """The server sends the request elsewhere; it may hold credentials, so that it is not followed."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"redirects are not followed ({status})")
+        self.status = status
+
+
+async def _refuse_redirect(_: aiohttp.ClientSession, __: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
+    raise RedirectRefused(redirect.response.status)
+
+
 def guarded_session(guard: EgressGuard, *, timeout: float) -> aiohttp.ClientSession:
-    """A session that judges each address at the moment of dialling, also behind a redirect. Call it in the event loop.
+    """A session that judges each address at the moment of dialling and follows no redirect. Call it in the event loop.
 
     Parameters
     ----------
@@ -38,7 +50,10 @@ def guarded_session(guard: EgressGuard, *, timeout: float) -> aiohttp.ClientSess
             raise EgressRefused(f"{_REFUSED}the address {address[0]} {verdict.reason}")
         return socket.socket(family, kind, protocol)
 
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_redirect)  # libraries have no argument for it
     return aiohttp.ClientSession(
+        trace_configs=[trace],
         connector=aiohttp.TCPConnector(socket_factory=open_socket, limit=CONNECTIONS),
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT_SECONDS),
         trust_env=False,
@@ -58,5 +73,9 @@ def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
             return TransportErrorKind.EGRESS, text.rpartition(_REFUSED)[2].rstrip("]})'\"")
         return TransportErrorKind.REFUSED, (error.os_error.strerror or "cannot be reached").lower()
     if isinstance(error, TimeoutError):
-        return TransportErrorKind.TIMEOUT, "no answer in time"
+        return TransportErrorKind.TIMEOUT, "no response in time"
+    if isinstance(error, RedirectRefused):
+        return TransportErrorKind.PROTOCOL, "redirects are not followed"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return TransportErrorKind.PROTOCOL, "the response is not valid HTTP/1.1"
     return TransportErrorKind.RESET, "the connection ended before the answer was whole"

@@ -89,7 +89,9 @@ class Http1Transport:
             async with asyncio.timeout(timeout):
                 return await self._exchange(key, endpoint, request, progress)
         except TimeoutError:
-            raise TransportError(progress.timeout_kind, endpoint.origin, f"after {timeout:g} s", sent=progress.sent) from None
+            status = progress.connection.head_status if progress.connection is not None else None
+            detail = f"after {timeout:g} s"
+            raise TransportError(progress.timeout_kind, endpoint.origin, detail, sent=progress.sent, status=status) from None
         except TransportError as error:
             error.sent = progress.sent
             raise
@@ -123,7 +125,7 @@ class Http1Transport:
         fresh = False
         while True:
             connection, reused = await self._acquire(key, endpoint, progress, fresh=fresh)
-            progress.timeout_kind, progress.sent = TransportErrorKind.TIMEOUT, True
+            progress.timeout_kind, progress.sent, progress.connection = TransportErrorKind.TIMEOUT, True, connection
             self._busy.add(connection)
             try:
                 return await connection.exchange(request)
@@ -131,7 +133,7 @@ class Http1Transport:
                 # A server may end a kept connection just as we write to it. No byte of an answer came: once more, on a new one,
                 # and only once, for it may be this very message that makes the server hang up.
                 if not (reused and error.kind is TransportErrorKind.RESET and not connection.answered):
-                    raise TransportError(error.kind, endpoint.origin, error.detail) from None
+                    raise TransportError(error.kind, endpoint.origin, error.detail, status=error.status) from None
                 fresh = True
             finally:
                 self._busy.discard(connection)
@@ -253,6 +255,8 @@ class _Progress:
 
     timeout_kind: TransportErrorKind = TransportErrorKind.CONNECT_TIMEOUT
     sent: bool = False
+    connection: Connection | None = None
+    """On which the request was sent last."""
 
 
 class Connection(Dialled):
@@ -282,6 +286,11 @@ class Connection(Dialled):
     def usable(self) -> bool:
         """Whether another request may be sent over it."""
         return self._reusable and not self._ended and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def head_status(self) -> int | None:
+        """Status of the response that is being read, once its head is there."""
+        return self._parser.get_status_code() if self._in_body else None
 
     async def exchange(self, request: bytes) -> Response:
         """Send a request and wait for its answer; cancelled, the connection is of no more use.
@@ -396,4 +405,4 @@ class Connection(Dialled):
     def _fail(self, kind: TransportErrorKind, detail: str) -> None:
         self._reusable = False
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(TransportError(kind, "", detail))
+            self._waiter.set_exception(TransportError(kind, "", detail, status=self.head_status))

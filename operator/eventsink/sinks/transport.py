@@ -34,9 +34,11 @@ class TransportErrorKind(StrEnum):
 
 
 class TransportError(Exception):
-    """No usable answer. `sent` tells whether the receiver may have seen the request."""
+    """No whole response. `sent`: whether the receiver may have seen the request."""
 
-    def __init__(self, kind: TransportErrorKind, origin: str, detail: str = "", *, sent: bool = False) -> None:
+    def __init__(
+        self, kind: TransportErrorKind, origin: str, detail: str = "", *, sent: bool = False, status: int | None = None
+    ) -> None:
         super().__init__(f"{kind.value} at {origin}" + (f": {detail}" if detail else ""))
         self.kind = kind
         self.origin = origin
@@ -44,6 +46,8 @@ class TransportError(Exception):
         self.detail = detail
         """Fit to be shown: no path, no query, no header, nothing that the receiver wrote."""
         self.sent = sent
+        self.status = status
+        """Of a response whose head came and whose body did not; None: not even the head."""
 
 
 @dataclass(frozen=True, slots=True)

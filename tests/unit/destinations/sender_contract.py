@@ -1,76 +1,399 @@
-"""What every kind of sender must pass: subclass `SenderContract` and give it a way to open one against a scripted transport."""
+"""What the sender of every destination type must pass, against a real server on loopback and through the process's own HTTP.
+
+Subclass `SenderContract` and say how to reach a URL, what the destination's success looks like, and the class of each status.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+import msgspec
 import pytest
+import structlog.testing
 
-from eventsink.sinks.sender import Failed, FailureClass, Message, Sender
-from eventsink.sinks.transport import Endpoint, Response, TransportError, TransportErrorKind
+from eventsink.alerts.alert import Alert, Links, Severity, Status
+from eventsink.destinations.senders import open_sender
+from eventsink.runtime.settings import Settings
+from eventsink.sinks.egress import EgressGuard, EgressSettings
+from eventsink.sinks.guarded import guarded_session
+from eventsink.sinks.http1 import Http1Transport, TransportSettings
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender, SenderContext
+from eventsink.sinks.sink import CompiledFrom, Sink
+from eventsink.sinks.target import Target
+from eventsink.sinks.transport import Endpoint, Response, TransportError
+from tests.support.ports import free_port
+from tests.unit.sinks.transport_contract import Reader, Server, Writer, serving
 
 CANARY = "canary"
-"""Part of every credential and every answer in these tests; must appear in no outcome."""
-ALERT = (
-    b'{"id":"a1","fingerprint":"f1","source":"alertmanager","tenant":"acme","status":"firing","severity":"high","name":"Disk",'
-    b'"startsAt":"2026-01-01T00:00:00Z","endsAt":null}'
+"""Part of every credential and of everything that the destination writes in these tests; must appear in no outcome and no log."""
+ALERT = msgspec.json.encode(
+    Alert(
+        id="a1",
+        fingerprint="f1",
+        source="alertmanager",
+        tenant="acme",
+        status=Status.FIRING,
+        severity=Severity.HIGH,
+        name="Disk",
+        summary="The disk is full",
+        description="",
+        namespace="shop",
+        labels={"alertname": "Disk"},
+        annotations={},
+        starts_at=datetime(2026, 1, 1, tzinfo=UTC),
+        ends_at=None,
+        links=Links(),
+    )
 )
 MESSAGE = Message(id="m1", alerts=[ALERT])
+TRANSIENT, OF_MESSAGE, SINK = FailureClass.TRANSIENT, FailureClass.MESSAGE, FailureClass.SINK
+SHORT_SECONDS = 0.3
+"""The sender's own timeout where it is to run out."""
+LONG_SECONDS = 20.0
+STATUSES = (100, *range(102, 600), 600, 799, 999)
+"""All but 101, which is no response to a POST that asks for no other protocol: see the test of what is no response."""
 
 
 @dataclass
 class ScriptedTransport:
-    """Answers as it is told and keeps what was posted."""
+    """Responds as a test says and keeps what was posted: for what a type does beside the contract."""
 
-    answer: Response | TransportError | None = None
+    response: Response | TransportError | None = None
     posted: list[tuple[Endpoint, bytes, bytes]] = field(default_factory=list)
 
     async def post(self, endpoint: Endpoint, headers: bytes, body: bytes, *, timeout: float, ca: str | None = None) -> Response:
         self.posted.append((endpoint, headers, body))
-        if self.answer is None:
+        if self.response is None:
             await asyncio.Event().wait()
-        if isinstance(self.answer, TransportError):
-            raise self.answer
-        assert self.answer is not None
-        return self.answer
+        if isinstance(self.response, TransportError):
+            raise self.response
+        assert self.response is not None
+        return self.response
 
     async def close(self) -> None:
         pass
 
 
-def answered(status: int, retry_after: str | None = None) -> Response:
+def responded(status: int, retry_after: str | None = None) -> Response:
     return Response(status, retry_after, f"{CANARY}-body".encode())
 
 
-class SenderContract:
-    """Subclasses give `open_sender`; every credential that they use holds `CANARY`."""
+def sink_of(target: Target) -> Sink:
+    """The compiled sink of a target."""
+    return Sink(
+        uid="u",
+        namespace="acme",
+        name="alerts",
+        display_name="Alerts",
+        tenant="acme",
+        compiled_from=CompiledFrom(generation=1),
+        destination=target.destination(),
+        dispatch=target.dispatch_parameters(),
+        target=target,
+    )
 
-    def open_sender(self, transport: ScriptedTransport) -> Sender:
+
+def response(status: int | str, body: bytes = b"", *headers: str) -> bytes:
+    """The bytes of a response."""
+    lines = [f"HTTP/1.1 {status} {CANARY}", f"X-Canary: {CANARY}", *headers, f"Content-Length: {len(body)}"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+class SenderContract:
+    """Subclasses give `target` and what follows it; every credential in the target holds `CANARY`."""
+
+    message = MESSAGE
+    success = response(200)
+    """What the destination responds when it has taken a message."""
+    delivered_by_head = True
+    """Whether the head of a 2xx response is enough; not where the destination reports failures in the body of one."""
+
+    def target(self, url: str, timeout: float) -> Target:
+        """The compiled target at a URL; a URL ends with a slash."""
         raise NotImplementedError
 
-    @pytest.mark.parametrize("kind", list(TransportErrorKind))
-    async def test_an_error_of_the_transport_is_a_failure_without_credentials(self, kind: TransportErrorKind) -> None:
-        sender = self.open_sender(ScriptedTransport(TransportError(kind, "https://hooks.example.com", "detail")))
-        outcome = await sender.send(MESSAGE)
+    def settings(self, url: str, timeout: float) -> tuple[Settings, ...]:
+        """The type's own settings."""
+        return ()
+
+    def expected(self, status: int) -> FailureClass | None:
+        """The class of a status without a body; None: delivered."""
+        raise NotImplementedError
+
+    def open(self, target: Target, context: SenderContext) -> Sender:
+        return open_sender(sink_of(target), context)
+
+    @asynccontextmanager
+    async def context(
+        self, url: str, *, timeout: float = LONG_SECONDS, allow: tuple[str, ...] = ("127.0.0.0/8",)
+    ) -> AsyncIterator[SenderContext]:
+        """The process's own HTTP, behind an egress guard that allows loopback."""
+        guard = EgressGuard(EgressSettings(allow=allow))
+        transport = Http1Transport(TransportSettings(), guard)
+        async with guarded_session(guard, timeout=LONG_SECONDS) as session:
+            yield SenderContext(transport, session, self.settings(url, timeout))
+            await transport.close()
+
+    async def sent(
+        self,
+        url: str,
+        *,
+        timeout: float = LONG_SECONDS,
+        allow: tuple[str, ...] = ("127.0.0.0/8",),
+        message: Message | None = None,
+    ) -> Outcome:
+        """The outcome of one message."""
+        async with self.context(url, timeout=timeout, allow=allow) as context:
+            return await self.send(self.open(self.target(url, timeout), context), message)
+
+    async def send(self, sender: Sender, message: Message | None = None) -> Outcome:
+        """Send with a sender; nothing that it returns or logs holds a credential, or what the destination wrote."""
+        with structlog.testing.capture_logs() as lines:
+            outcome = await sender.send(message or self.message)
+        assert CANARY not in f"{outcome!r}{outcome}{lines}{sender!r}{sender}"
+        if isinstance(outcome, Failed):
+            assert outcome.reason.isascii()
+            assert outcome.reason.isalnum()
+            assert outcome.reason[0].isupper()
+            assert len(outcome.reason) <= 80
+            assert 0 < len(outcome.message) <= 400
+        return outcome
+
+    async def failed(self, url: str, *, timeout: float = LONG_SECONDS, allow: tuple[str, ...] = ("127.0.0.0/8",)) -> Failed:
+        outcome = await self.sent(url, timeout=timeout, allow=allow)
         assert isinstance(outcome, Failed)
-        expected = FailureClass.SINK if kind.name in ("TLS", "EGRESS") else FailureClass.TRANSIENT
-        assert (outcome.failure, outcome.reason) == (expected, kind.value)
-        assert CANARY not in repr(outcome)
+        return outcome
 
-    @pytest.mark.parametrize("status", [*range(100, 104), *range(200, 600, 7), 999])
-    async def test_no_answer_makes_it_raise_or_show_a_credential(self, status: int) -> None:
-        sender = self.open_sender(ScriptedTransport(answered(status, "nonsense")))
-        outcome = await sender.send(MESSAGE)
-        assert CANARY not in repr(outcome)
-        assert CANARY not in repr(sender)
+    @pytest.fixture(autouse=True)
+    def _no_canary_in_logs(self, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+        yield
+        assert CANARY not in caplog.text
 
-    async def test_cancelling_ends_it(self) -> None:
-        task = asyncio.ensure_future(self.open_sender(ScriptedTransport()).send(MESSAGE))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    async def test_what_the_destination_takes_is_delivered(self) -> None:
+        async with serving(self.success) as server:
+            assert isinstance(await self.sent(url_of(server)), Delivered)
+            assert len(server.requests) == 1
 
-    async def test_it_closes(self) -> None:
-        await self.open_sender(ScriptedTransport()).close()
+    async def test_each_status_has_its_class(self) -> None:
+        """The body is not the destination's own; a status below 200 is followed by the end of the connection."""
+        status = 0
+
+        async def respond(reader: Reader, writer: Writer) -> None:
+            while True:
+                await server.read_request(reader)
+                body = b"" if status < 200 or status in (204, 304) else f"{CANARY}-body".encode()
+                writer.write(response(status, body))
+                await writer.drain()
+                if status < 200:
+                    return
+
+        unlike: dict[int, object] = {}
+        async with serving(respond) as server, self.context(url_of(server)) as context:
+            sender = self.open(self.target(url_of(server), LONG_SECONDS), context)
+            for status in STATUSES:
+                outcome = await self.send(sender)
+                found = outcome.failure if isinstance(outcome, Failed) else None
+                if found is not self.expected(status) or (status >= 200 and outcome.status_code != status):
+                    unlike[status] = outcome
+        assert not unlike
+
+    @pytest.mark.parametrize(
+        ("header", "wait"), [("7", 7.0), ("999999", 3600.0), ("soon", None), ("-1", None), (f"{CANARY}{'9' * 5000}", None)]
+    )
+    @pytest.mark.parametrize("status", [429, 503])
+    async def test_the_destination_may_ask_to_wait_and_for_no_longer_than_an_hour(
+        self, status: int, header: str, wait: float | None
+    ) -> None:
+        async with serving(response(status, b"", f"Retry-After: {header}")) as server:
+            outcome = await self.failed(url_of(server))
+        assert (outcome.failure, outcome.retry_after) == (TRANSIENT, wait)
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    async def test_redirects_are_not_followed(self, status: int) -> None:
+        async with serving(self.success) as other:
+            async with serving(response(status, b"", f"Location: {url_of(other)}")) as server:
+                outcome = await self.failed(url_of(server))
+                assert len(server.requests) == 1
+            assert other.connections == 0
+        assert (outcome.failure, outcome.reason, outcome.status_code) == (SINK, f"HTTP{status}", status)
+
+    async def test_where_nobody_listens_it_is_tried_again(self) -> None:
+        outcome = await self.failed(f"http://127.0.0.1:{free_port()}/{CANARY}/")
+        assert (outcome.failure, outcome.reason) == (TRANSIENT, "ConnectionRefused")
+
+    async def test_a_name_without_an_address_is_tried_again(self) -> None:
+        outcome = await self.failed(f"http://nowhere.invalid/{CANARY}/")
+        assert (outcome.failure, outcome.reason) == (TRANSIENT, "NameNotResolved")
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1"])
+    async def test_an_address_that_egress_does_not_allow_is_never_dialled(self, host: str) -> None:
+        async with serving(self.success) as server:
+            outcome = await self.failed(f"http://{host}:{server.port}/{CANARY}/", allow=())
+            assert server.connections == 0
+        assert (outcome.failure, outcome.reason) == (SINK, "EgressRefused")
+        assert "is not public" in outcome.message
+
+    async def test_without_tls_where_it_is_expected_the_sink_is_at_fault(self) -> None:
+        async def respond(reader: Reader, writer: Writer) -> None:
+            await reader.read(1)
+            writer.write(b"this is not TLS\r\n")
+            await writer.drain()
+
+        async with serving(respond) as server:
+            outcome = await self.failed(url_of(server, "https"))
+        assert (outcome.failure, outcome.reason) == (SINK, "TLSFailed")
+
+    @pytest.mark.parametrize("reset", [True, False])
+    async def test_a_connection_that_ends_without_a_response_is_lost(self, reset: bool) -> None:
+        async def end(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            if reset:
+                writer.transport.abort()
+
+        async with serving(end) as server:
+            outcome = await self.failed(url_of(server))
+        assert (outcome.failure, outcome.reason) == (TRANSIENT, "ConnectionLost")
+
+    @pytest.mark.parametrize("trickle", [b"", b"X"])
+    async def test_a_destination_that_hangs_takes_no_longer_than_the_timeout(self, trickle: bytes) -> None:
+        async def hang(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            while not reader.at_eof():
+                writer.write(trickle)
+                await asyncio.sleep(0.01)
+
+        async with serving(hang) as server:
+            began = time.monotonic()
+            outcome = await self.failed(url_of(server), timeout=SHORT_SECONDS)
+            assert time.monotonic() - began < LONG_SECONDS / 2
+        assert outcome.failure is TRANSIENT
+        assert outcome.reason in ("Timeout", "InvalidResponse")
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            f"{CANARY}\r\n\r\n".encode(),
+            f"HTTP/1.1 42 {CANARY}\r\n\r\n".encode(),
+            f"HTTP/1.1 2000 {CANARY}\r\n\r\n".encode(),
+            f"HTTP/1.1 200 OK\r\nX: {CANARY * 100_000}\r\n\r\n".encode(),
+            f"HTTP/1.1 200 OK\r\nContent-Length: {CANARY}\r\n\r\n".encode(),
+            f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: {CANARY}\r\nConnection: Upgrade\r\n\r\n".encode(),
+        ],
+        ids=["no HTTP", "two digits", "four digits", "large head", "no length", "another protocol"],
+    )
+    async def test_what_is_no_response_is_tried_again(self, garbage: bytes) -> None:
+        async def respond(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            writer.write(garbage)
+            await writer.drain()
+
+        async with serving(respond) as server:
+            outcome = await self.failed(url_of(server))
+        assert outcome.failure is TRANSIENT
+
+    @pytest.mark.parametrize("ending", ["reset", "end", "endless"])
+    async def test_the_head_of_a_success_counts_however_the_body_ends(self, ending: str) -> None:
+        async def respond(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n" + CANARY.encode())
+            await writer.drain()
+            if ending == "reset":
+                writer.transport.abort()
+            while ending == "endless" and not writer.transport.is_closing():
+                writer.write(CANARY.encode() * 1000)
+                await writer.drain()
+                await asyncio.sleep(0.001)
+
+        async with serving(respond) as server:
+            outcome = await self.sent(url_of(server), timeout=SHORT_SECONDS * 5)
+        if self.delivered_by_head:
+            assert outcome == Delivered(200), outcome
+        else:
+            assert isinstance(outcome, Failed)
+            assert outcome.failure is TRANSIENT
+
+    async def test_cancelling_ends_the_request_and_its_connection_is_not_used_again(self) -> None:
+        async def hang_first(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            if server.connections == 1:
+                await reader.read()
+                ended.set()
+                return
+            writer.write(self.success)
+            await writer.drain()
+
+        ended = asyncio.Event()
+        async with serving(hang_first) as server, self.context(url_of(server)) as context:
+            sender = self.open(self.target(url_of(server), LONG_SECONDS), context)
+            task = asyncio.ensure_future(sender.send(self.message))
+            await until(lambda: len(server.requests) == 1)
+            others = asyncio.all_tasks() - {task}
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            async with asyncio.timeout(LONG_SECONDS):
+                await ended.wait()
+            assert asyncio.all_tasks() <= others
+            assert isinstance(await self.send(sender), Delivered)
+            assert server.connections == 2
+
+    async def test_closing_ends_what_is_the_senders_own_and_leaves_what_is_shared(self) -> None:
+        async with serving(self.success) as server, self.context(url_of(server)) as context:
+            closed, other = (self.open(self.target(url_of(server), LONG_SECONDS), context) for _ in range(2))
+            assert isinstance(await self.send(closed), Delivered)
+            before = asyncio.all_tasks()
+            await closed.close()
+            await closed.close()
+            assert asyncio.all_tasks() <= before
+            assert not context.session.closed
+            assert isinstance(await self.send(other), Delivered)
+            assert (await context.transport.post(Endpoint.parse(url_of(server)), b"", b"", timeout=LONG_SECONDS)).status == 200
+
+    async def test_a_message_under_way_when_the_sender_is_closed_has_an_outcome(self) -> None:
+        async def respond(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            await release.wait()
+            writer.write(self.success)
+            await writer.drain()
+
+        release = asyncio.Event()
+        async with serving(respond) as server, self.context(url_of(server)) as context:
+            sender = self.open(self.target(url_of(server), LONG_SECONDS), context)
+            task = asyncio.ensure_future(self.send(sender))
+            await until(lambda: len(server.requests) == 1)
+            await sender.close()
+            release.set()
+            outcome = await task
+            assert isinstance(outcome, Delivered) or outcome.failure is TRANSIENT
+
+    @pytest.mark.parametrize("damaged", [b'{"id": "canary"}', b"canary", b""])
+    async def test_an_alert_that_cannot_be_read_is_a_failure_of_its_message(self, damaged: bytes) -> None:
+        async with serving(self.success) as server:
+            outcome = await self.sent(url_of(server), message=Message(id="m1", alerts=[damaged]))
+            assert server.connections == 0
+        assert isinstance(outcome, Failed)
+        assert (outcome.failure, outcome.reason) == (OF_MESSAGE, "InvalidMessage")
+
+    async def test_a_retry_is_the_same_message(self) -> None:
+        many = Message(id="m1.3", alerts=[ALERT] * 3, batched=True)
+        async with serving(self.success) as server:
+            for _ in range(2):
+                await self.sent(url_of(server), message=many)
+            first, second = (request.partition(b"\r\n\r\n")[2] for request in server.requests)
+        assert first == second
+
+
+def url_of(server: Server, scheme: str = "http") -> str:
+    """Where a server is; the path is a credential."""
+    return f"{scheme}://127.0.0.1:{server.port}/{CANARY}/"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LONG_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.005)

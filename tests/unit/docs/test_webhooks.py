@@ -26,7 +26,7 @@ from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.runtime.retry_after import MAX_RETRY_AFTER_SECONDS
 from eventsink.sinks.sender import Failed, Message
 from eventsink.sinks.transport import Response
-from tests.unit.destinations.sender_contract import ScriptedTransport, answered
+from tests.unit.destinations.sender_contract import ScriptedTransport, responded
 from tests.unit.docs.pages import between, blocks, names, page, rows
 
 WEBHOOKS = page("webhooks.md")
@@ -68,7 +68,7 @@ def test_every_member_of_an_event_is_explained() -> None:
 
 async def sent(signing: tuple[str, ...]) -> tuple[dict[str, str], bytes]:
     """Headers (lower case) and body of a message as a sender posts it now."""
-    transport = ScriptedTransport(answered(200))
+    transport = ScriptedTransport(responded(200))
     target = WebhookTarget(url="https://example.com/", signing_secrets=signing)
     await WebhookSender(target, transport).send(Message(id="store-1f", group=b'{"version": "4", "text": "\xc3\xa9"}'))
     _, headers, body = transport.posted[0]

@@ -285,6 +285,8 @@ class TransportContract:
         async with serving(once) as server:
             error = await fails(transport, at(server))
             assert (error.kind, error.sent) == (kind, True)
+            if kind is TransportErrorKind.RESET:
+                assert error.status == (200 if b"\r\n\r\n" in answer else None)
         assert not caplog.records
 
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"])

@@ -13,7 +13,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from eventsink.destinations.slack.config import SlackSettings
 from eventsink.runtime.retry_after import parse_retry_after
-from eventsink.sinks.guarded import failure_kind
+from eventsink.sinks.guarded import RedirectRefused, failure_kind
 from eventsink.sinks.sender import Failed, FailureClass
 from eventsink.sinks.transport import Endpoint, TransportErrorKind
 
@@ -122,6 +122,8 @@ def failed(error: Exception, where: str) -> Failed:
         response: Any = error.response
         status = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
         return answered(error_name(error), int(status), retry_after(getattr(response, "headers", None)), where)
+    if isinstance(error, RedirectRefused):
+        return answered("", error.status, None, where)
     if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
         kind, detail = failure_kind(error)
         return Failed(SINK if kind in _SINK_KINDS else TRANSIENT, kind.value, f"{kind.value} at {where}: {detail}")

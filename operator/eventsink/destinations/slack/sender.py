@@ -88,9 +88,9 @@ class SlackSender:
             headers={"Content-Type": "application/json; charset=utf-8"},
             allow_redirects=False,
         ) as response:
+            if 200 <= response.status < 300:
+                return Delivered(response.status)
             body = await response.content.read(MAX_WEBHOOK_ANSWER_BYTES)
-            if response.status == 200:
-                return Delivered(200)
             return answered(body.decode("ascii", "replace").strip(), response.status, retry_after(response.headers), self._where)
 
     async def close(self) -> None:

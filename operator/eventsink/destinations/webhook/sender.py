@@ -82,6 +82,8 @@ class WebhookSender:
         try:
             response = await self._transport.post(self._endpoint, headers, body, timeout=self._timeout, ca=self._ca)
         except TransportError as error:
+            if error.status is not None and 200 <= error.status < 300:
+                return Delivered(error.status)  # it was taken; what is wrong with the rest is no reason to send it twice
             return classify_error(error)
         except Exception as error:  # whatever it is must not end this sink's deliveries; its text may hold anything
             get_logger().error("a message could not be sent for a reason nobody thought of", error=type(error).__name__)

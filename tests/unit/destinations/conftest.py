@@ -1,0 +1,15 @@
+"""The contract of a sender is run on both event loops."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tests.support.loops import ASYNCIO, LOOPS
+from tests.unit.destinations.sender_contract import SenderContract
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Function) -> Mapping[str, Callable[[], AbstractEventLoop]]:
+    return LOOPS if item.cls is not None and issubclass(item.cls, SenderContract) else ASYNCIO

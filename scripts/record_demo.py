@@ -26,6 +26,8 @@ LINE, COLUMN, PADDING, BAR = 20, 8.43, 22, 38
 COLUMNS = 100
 STEP_SECONDS, LINE_SECONDS, DRAWN_SECONDS, END_SECONDS = 1.5, 0.3, 0.06, 8.0
 """Wait before a step, before a line, before a line of a Slack message, and at the end."""
+FIRST_SECONDS = 3.0
+"""How long the end is shown before the recording starts for the first time: its first frame is what a still picture shows."""
 BACKGROUND, BORDER, TEXT = "#0d1117", "#30363d", "#d5dde6"
 COLOURS = {"2": "#8b98a8", "31": "#ff7b72", "32": "#56d364", "33": "#e3b341", "36": "#58c4dd"}
 REPLACED = (
@@ -139,8 +141,8 @@ def draw(lines: list[list[Span]]) -> str:
             keyframes("scroll", times, scrolled, total),
             keyframes("type", times, shown, total),
             "@media (prefers-reduced-motion: no-preference) {",
-            f".scroll {{ animation: scroll {total:.2f}s step-end infinite }}",
-            f".cover {{ animation: type {total:.2f}s step-end infinite }}",
+            f".scroll {{ animation: scroll {total:.2f}s step-end {FIRST_SECONDS - total:.2f}s infinite }}",
+            f".cover {{ animation: type {total:.2f}s step-end {FIRST_SECONDS - total:.2f}s infinite }}",
             "}",
             "</style>",
             f'<clipPath id="screen"><rect x="0" y="{top}" width="{width}" height="{LINE * ROWS}"/></clipPath>',

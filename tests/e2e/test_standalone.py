@@ -97,10 +97,10 @@ def test_a_change_of_a_sink_counts_without_a_restart(standalone: Standalone, rec
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("kind: [\n", {"event": "a file is refused; its last good version stays", "file": "sinks.yaml", "line": 2}),
+        ("kind: [\n", {"event": "file rejected; its last good version stays active", "file": "sinks.yaml", "line": 2}),
         (
             "apiVersion: eventsink.dev/v1alpha1\nkind: EventSink\nmetadata: {name: Alerts}\n",
-            {"event": "a file is refused; its last good version stays", "line": 3, "field": "metadata.name"},
+            {"event": "file rejected; its last good version stays active", "line": 3, "field": "metadata.name"},
         ),
         (
             "apiVersion: eventsink.dev/v1alpha1\nkind: EventSink\nmetadata: {name: alerts, namespace: acme}\n"
@@ -167,8 +167,8 @@ def test_the_same_sink_in_two_files_is_an_error_that_names_both(standalone: Stan
     standalone.put("a.yaml", NAMESPACE, sink("alerts", receiver.url("/first")))
     standalone.start()
     standalone.put("b.yaml", sink("alerts", receiver.url("/second")))
-    line = standalone.logged("a file is refused; its last good version stays", file="b.yaml", line=1)
-    assert line["reason"] == "EventSink acme/alerts stands also at a.yaml:8; remove one of the two"
+    line = standalone.logged("file rejected; its last good version stays active", file="b.yaml", line=1)
+    assert line["reason"] == "EventSink acme/alerts is also defined at a.yaml:8; remove one of the two"
     standalone.tell("DiskFull")
     receiver.wait_for(told("DiskFull"), path="/first")
     (standalone.documents / "a.yaml").unlink()
@@ -238,11 +238,11 @@ def test_a_folder_that_vanishes_deletes_nothing(standalone: Standalone, receiver
     standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/hook")))
     standalone.start()
     standalone.documents.rename(standalone.root / "elsewhere")
-    standalone.logged("the folder of documents cannot be read or was unmounted; what it held last stays")
+    standalone.logged("document folder unreadable or unmounted; its last contents stay active")
     standalone.documents.mkdir()
     standalone.running.kill9()
     standalone.start()
-    standalone.logged("the folder of documents cannot be read or was unmounted; what it held last stays")
+    standalone.logged("document folder unreadable or unmounted; its last contents stay active")
     standalone.tell("DiskFull")
     receiver.wait_for(told("DiskFull"))
 

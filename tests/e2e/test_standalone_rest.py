@@ -152,7 +152,7 @@ def test_a_document_does_not_take_the_name_of_what_a_program_made(standalone: St
         made = client.create("default", "Made", Webhook(url=receiver.url("/made")))
         (file,) = (standalone.data / "made").rglob("*.json")
         standalone.put("sinks.yaml", sink(file.stem, receiver.url("/document"), namespace="default", tenant="default"))
-        standalone.logged("a document does not count: a sink of this name was made by program; give it another name")
+        standalone.logged("document ignored: a program created a sink of this name; rename the document")
         assert client.get(made.id).name == "Made"
         client.delete(made.id)
         wait_until("the document to count", lambda: [one.name for one in client.list("default")] == [file.stem])

@@ -59,6 +59,8 @@ class CompiledStore:
         self._enqueue = enqueue
         self._tenancy: Tenancy | None = None
         self._compiled: dict[str, Compiled] = {}
+        self._of: dict[Key, set[str]] = {}
+        """Namespace and name of an EventSink -> uids, so that no reconcile looks through all sinks."""
 
     @property
     def compiled(self) -> Mapping[str, Compiled]:
@@ -67,7 +69,7 @@ class CompiledStore:
 
     def of(self, sink: Key) -> list[Compiled]:
         """Everything compiled for EventSinks of that namespace and name, also former ones."""
-        return [compiled for compiled in self._compiled.values() if compiled.sink == sink]
+        return [self._compiled[uid] for uid in sorted(self._of.get(sink, ()))]
 
     # ---- the reflector's handler
 
@@ -76,15 +78,28 @@ class CompiledStore:
         uid = key[1].removeprefix("sink-")
         compiled = read_compiled(uid, obj["metadata"])
         before = self._compiled.get(uid)
-        self._compiled[uid] = compiled
+        self._keep(compiled)
         if before is not None and before.resource_version != compiled.resource_version:
             self._enqueue(compiled.sink)  # somebody else may have changed it
 
     def delete(self, key: Key) -> None:
         """A compiled Secret is gone."""
-        gone = self._compiled.pop(key[1].removeprefix("sink-"), None)
+        gone = self._forget(key[1].removeprefix("sink-"))
         if gone is not None:
             self._enqueue(gone.sink)
+
+    def _keep(self, compiled: Compiled) -> None:
+        self._forget(compiled.uid)
+        self._compiled[compiled.uid] = compiled
+        self._of.setdefault(compiled.sink, set()).add(compiled.uid)
+
+    def _forget(self, uid: str) -> Compiled | None:
+        gone = self._compiled.pop(uid, None)
+        if gone is not None:
+            self._of[gone.sink].discard(uid)
+            if not self._of[gone.sink]:
+                del self._of[gone.sink]
+        return gone
 
     # ---- writing
 
@@ -106,7 +121,7 @@ class CompiledStore:
             annotations=annotations,
             manager=OPERATOR_MANAGER,
         )
-        self._compiled[sink.uid] = read_compiled(sink.uid, stored["metadata"])
+        self._keep(read_compiled(sink.uid, stored["metadata"]))
 
     async def read(self, uid: str) -> Sink | None:
         """The compiled sink as it is stored; None: there is none that can be read."""
@@ -119,7 +134,7 @@ class CompiledStore:
     async def remove(self, compiled: Compiled) -> None:
         """Delete a compiled sink."""
         await delete_if_same(self._api, SECRETS, (self._namespace, sink_secret_name(compiled.uid)))
-        self._compiled.pop(compiled.uid, None)
+        self._forget(compiled.uid)
 
     async def write_tenancy(self, tenancy: Tenancy) -> bool:
         """Store the tenancy if it differs from what is stored; whether it was written."""

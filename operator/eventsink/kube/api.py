@@ -14,7 +14,7 @@ PAGE = 500
 """Objects of one list request."""
 
 Object = dict[str, Any]
-"""A Kubernetes object as the API server writes it. Whoever gets one from an `Api` does not change it."""
+"""A Kubernetes object as the API server writes it. Whoever gives one to an `Api` or gets one from it does not change it."""
 
 Key = tuple[str, str]
 """Namespace (empty for cluster-wide kinds) and name."""

@@ -8,7 +8,6 @@ an object itself (the last one makes it what it is). What has to outlive the pro
 from __future__ import annotations
 
 import asyncio
-import copy
 import secrets
 import time
 import uuid
@@ -196,8 +195,8 @@ class LocalApi(Api):
 
     async def _write(self, resource: Resource, key: Key, obj: Object, before: Object | None, manager: tuple[str, str]) -> Object:
         """Commit and keep an object, unless it is as it was."""
-        content = {name: value for name, value in copy.deepcopy(obj).items() if name not in ("metadata", "status")}
-        said = copy.deepcopy(obj["metadata"])
+        content = {name: value for name, value in obj.items() if name not in ("metadata", "status")}
+        said = obj["metadata"]
         metadata: Object = {"name": key[1]} | ({"namespace": key[0]} if key[0] else {})
         metadata |= {name: said[name] for name in ("labels", "annotations", "ownerReferences") if said.get(name)}
         old = before["metadata"] if before is not None else {}
@@ -220,7 +219,7 @@ class LocalApi(Api):
 
     def _apply_status(self, resource: Resource, key: Key, before: Object, status: Object, manager: str) -> Object:
         kind = self._kind(resource)
-        parts = {**kind.statuses.get(key, {}), manager: copy.deepcopy(status)}
+        parts = {**kind.statuses.get(key, {}), manager: status}
         if _merged(parts) == before.get("status"):
             return before
         kind.statuses[key] = parts

@@ -63,7 +63,8 @@ async def serve(settings: RestSettings, stop: asyncio.Event) -> None:
             tester=RouterTester(settings.router, session) if settings.router.url else None,
             reviews=KubernetesReviews(api, settings.kubernetes_tokens) if settings.kubernetes_tokens.enabled else None,
         )
-        reflectors += _reflectors(settings, api, rest.catalog, keys)
+        secret = Collection(SECRETS, settings.keys.namespace, field_selector=f"metadata.name={settings.keys.secret}")
+        reflectors += [*rest.reflectors, Reflector(api, "keys", secret, keys)]
         process.readiness["synced"] = missing
         process.on_stop(rest.server.stop)
         for one in reflectors:
@@ -73,7 +74,7 @@ async def serve(settings: RestSettings, stop: asyncio.Event) -> None:
 
 
 class RestApi:
-    """The parts of the REST API, without watches: somebody else feeds its `catalog`.
+    """The parts of the REST API; somebody else runs its `reflectors`, which feed the catalog.
 
     Parameters
     ----------
@@ -99,9 +100,13 @@ class RestApi:
         tester: Tester | None,
         reviews: KubernetesReviews | None = None,
     ) -> None:
-        self.catalog = Catalog()
+        catalog = Catalog()
+        self.reflectors = [
+            Reflector(api, "eventsinks", Collection(EVENTSINKS), catalog.sinks),
+            Reflector(api, "namespaces", Collection(NAMESPACES, metadata_only=True), catalog.namespaces),
+        ]
         self._records = records
-        facade = Facade(settings, api, self.catalog, unavailable=unavailable, tester=tester)
+        facade = Facade(settings, api, catalog, unavailable=unavailable, tester=tester)
         authenticator = Authenticator(settings.limits.failures, records, reviews)
         install = SlackInstall(settings.slack_install, facade, self._caller)
         self.server = RestServer(settings, facade, authenticator, install, RestMetrics(registry))
@@ -135,15 +140,6 @@ class _Keys:
     def delete(self, _: Key) -> None:
         self.records = {}
         get_logger().warning("the Secret of API keys is gone: every key is rejected")
-
-
-def _reflectors(settings: RestSettings, api: Api, catalog: Catalog, keys: _Keys) -> list[Reflector]:
-    secret = Collection(SECRETS, settings.keys.namespace, field_selector=f"metadata.name={settings.keys.secret}")
-    return [
-        Reflector(api, "eventsinks", Collection(EVENTSINKS), catalog.sinks),
-        Reflector(api, "namespaces", Collection(NAMESPACES, metadata_only=True), catalog.namespaces),
-        Reflector(api, "keys", secret, keys),
-    ]
 
 
 def _missing(reflectors: Sequence[Reflector]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Awaitable, Callable
 
 from pydantic import ValidationError
 
@@ -83,10 +84,19 @@ class TenancyHandler:
 
 
 class SinkWatch:
-    """Follows the compiled Secrets of a namespace; marks the directory as loaded once all were seen."""
+    """Follows the compiled Secrets of a namespace; marks the directory as loaded once all were seen.
 
-    def __init__(self, api: Api, namespace: str, directory: SinkDirectory) -> None:
+    Parameters
+    ----------
+    complete
+        Waits until all sinks that there are were compiled, where that is known.
+    """
+
+    def __init__(
+        self, api: Api, namespace: str, directory: SinkDirectory, *, complete: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self._directory = directory
+        self._complete = complete
         self.sinks = SinkHandler(directory)
         self._tenancy = TenancyHandler(directory)
         sinks = Collection(SECRETS, namespace, field_selector=f"type={SINK_SECRET_TYPE}")
@@ -115,9 +125,11 @@ class SinkWatch:
     async def _mark_loaded(self) -> None:
         for reflector in self.reflectors.values():
             await reflector.synced.wait()
+        if self._complete is not None:
+            await self._complete()
         await self._tenancy.known.wait()
         self._directory.mark_loaded()
-        get_logger().info("loaded", sinks=len(self._directory.sinks), unreadable=len(self.sinks.unreadable))
+        get_logger().info("loaded", sinks=len(self._directory.sinks), withheld=len(self._directory.withheld))
 
 
 def read_sink(obj: Object) -> Sink:

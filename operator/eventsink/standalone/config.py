@@ -28,7 +28,7 @@ TOKENS_NAMESPACE = "_tokens"
 
 
 class FolderSettings(Settings):
-    """How the folder of documents is followed."""
+    """How the folder of documents is watched."""
 
     poll: Seconds = Field(default=1.0, ge=0.05, le=3600)
     """Between two looks at the folder. A change counts once two looks in a row have seen it."""

@@ -90,7 +90,7 @@ class FileContent:
     faults: tuple[Fault, ...] = ()
     """Any: the file cannot be used as it stands."""
     notes: tuple[Fault, ...] = ()
-    """What was passed over."""
+    """What was ignored."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -142,7 +142,7 @@ def read_documents(file: str, content: bytes) -> FileContent:
                 continue
             if found is None:
                 known = f"only {KIND}, Secret and Namespace are read"
-                notes.append(Fault(file, line, "kind", f"a document of another kind is passed over: {known}"))
+                notes.append(Fault(file, line, "kind", f"a document of another kind is ignored: {known}"))
             else:
                 documents.append(found)
     except _NotYaml as error:
@@ -151,7 +151,7 @@ def read_documents(file: str, content: bytes) -> FileContent:
     for one in documents:
         other = first.setdefault(one.key, one)
         if other is not one:
-            faults.append(Fault(file, one.line, "", f"{one.title} stands also at {file}:{other.line}; remove one of the two"))
+            faults.append(Fault(file, one.line, "", f"{one.title} is also defined at {file}:{other.line}; remove one of the two"))
     return FileContent(tuple(documents), tuple(faults), tuple(notes))
 
 

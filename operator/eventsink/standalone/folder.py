@@ -1,7 +1,7 @@
-"""Tells which files of a folder are new, changed or gone, so that a file in the middle of being replaced changes nothing.
+"""Finds which files of a folder are new, changed or gone, so that a file in the middle of being replaced changes nothing.
 
-It is polled. A mounted ConfigMap changes by a link (`..data`) to a folder that was not there before, and folders of other machines tell
-of no change at all: looking at each file's inode, time and size finds both, in about a millisecond for a hundred files.
+It is polled. A mounted ConfigMap changes by a link (`..data`) to a folder that was not there before, and folders of other machines report
+no change at all: comparing each file's inode, time and size finds both, in about a millisecond for a hundred files.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ MAX_FILES = 10_000
 
 Stamp = tuple[int, int, int, int]
 """Device, inode, time of the last change in nanoseconds, size: of the file behind all links."""
-Place = tuple[int, int]
+Identity = tuple[int, int]
 """Device and inode of the folder itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What stood in the folder."""
+class Snapshot:
+    """What was in the folder at one moment."""
 
-    place: Place | None
+    identity: Identity | None
     """None: the folder is not there, or cannot be read."""
     files: Mapping[str, Stamp]
     """Path below the folder -> stamp."""
@@ -41,14 +41,14 @@ class Changes:
     gone: frozenset[str] = frozenset()
 
 
-def look(folder: Path) -> Look:
-    """Look at all files that could hold documents. Names that begin with a dot are passed over, as a ConfigMap's own are."""
+def take_snapshot(folder: Path) -> Snapshot:
+    """All files that could hold documents. Names that begin with a dot are ignored, as a ConfigMap's own are."""
     try:
         state = folder.stat()
         files = dict(_files(folder, "", MAX_DEPTH))
     except OSError:
-        return Look(None, {})
-    return Look((state.st_dev, state.st_ino), files)
+        return Snapshot(None, {})
+    return Snapshot((state.st_dev, state.st_ino), files)
 
 
 def _files(folder: Path, prefix: str, depth: int) -> Iterable[tuple[str, Stamp]]:
@@ -71,41 +71,41 @@ def _files(folder: Path, prefix: str, depth: int) -> Iterable[tuple[str, Stamp]]
     return found
 
 
-class Tree:
-    """Compares each look with the one before. Pure.
+class FolderChanges:
+    """Compares each snapshot with the one before. Pure.
 
-    A change counts when two looks in a row see it: who writes a file in two steps, or replaces it by deleting and moving, is not caught
-    in between. The first look counts at once, but for what is gone.
+    A change counts when two snapshots in a row have it: whoever writes a file in two steps, or replaces it by deleting and moving, is not caught
+    in between. The first snapshot counts at once, except for what is gone.
 
     Parameters
     ----------
     known
         Files that were accepted before the start.
-    place
+    identity
         Of the folder then.
     """
 
-    def __init__(self, known: Iterable[str] = (), place: Place | None = None) -> None:
+    def __init__(self, known: Iterable[str] = (), identity: Identity | None = None) -> None:
         self._taken: dict[str, Stamp | None] = dict.fromkeys(known)
-        self._place = place
-        self._last: Look | None = None
+        self._identity = identity
+        self._last: Snapshot | None = None
 
     @property
-    def place(self) -> Place | None:
+    def identity(self) -> Identity | None:
         """Of the folder when it last held any file."""
-        return self._place
+        return self._identity
 
-    def lost(self, now: Look) -> bool:
+    def lost(self, now: Snapshot) -> bool:
         """Whether the folder vanished: it is not there, or is empty and another one than before, as after an unmount."""
-        if now.place is None:
+        if now.identity is None:
             return True
-        return not now.files and bool(self._taken) and self._place is not None and now.place != self._place
+        return not now.files and bool(self._taken) and self._identity is not None and now.identity != self._identity
 
-    def changes(self, now: Look) -> Changes:
+    def since_last(self, now: Snapshot) -> Changes:
         """What changed for good."""
         last, self._last = self._last, now
         if self.lost(now):
-            self._last = None if last is None else Look(None, {})
+            self._last = None if last is None else Snapshot(None, {})
             return Changes()
         read = tuple(
             file
@@ -113,17 +113,17 @@ class Tree:
             if self._taken.get(file) != stamp and (last is None or last.files.get(file) == stamp)
         )
         gone: frozenset[str] = frozenset()
-        if last is not None and last.place is not None:
+        if last is not None and last.identity is not None:
             gone = frozenset(file for file in self._taken if file not in now.files and file not in last.files)
         for file in read:
             self._taken[file] = now.files[file]
         for file in gone:
             del self._taken[file]
         if now.files or gone:
-            self._place = now.place
+            self._identity = now.identity
         return Changes(read, gone)
 
     def read_again(self, file: str) -> None:
-        """It changed while it was read, or could not be read: the next look sees it as changed."""
+        """It changed while it was read, or could not be read: the next snapshot has it as changed."""
         if file in self._taken:
             self._taken[file] = None

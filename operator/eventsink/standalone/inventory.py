@@ -67,7 +67,7 @@ def _conflict(accepted: Files, candidates: Files) -> tuple[str, Fault] | None:
             )
             loser = ranked[-1]
             winner = other if loser is one else one
-            message = f"{loser.title} stands also at {winner.file}:{winner.line}; remove one of the two"
+            message = f"{loser.title} is also defined at {winner.file}:{winner.line}; remove one of the two"
             return loser.file, Fault(loser.file, loser.line, "", message)
     return None
 

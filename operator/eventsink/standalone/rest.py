@@ -1,15 +1,13 @@
-"""The REST facade of `eventsink run`: on the objects of this process, with keys in a file."""
+"""The REST API of `eventsink run`: on the local API, with keys in a file."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
+from eventsink.kube.api import Api
 from eventsink.rest.access.key_store import KeyStoreError, records_in
 from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.calls.router_tests import UNKNOWN_TO_ROUTER
@@ -22,9 +20,8 @@ from eventsink.router.process import Router
 from eventsink.router.queue.protocol import QueueError
 from eventsink.runtime.files import write_private
 from eventsink.runtime.logs import Repeated, get_logger
-from eventsink.runtime.process import ExitStatus, Stop
+from eventsink.runtime.process import ExitStatus, Process, Stop
 from eventsink.runtime.settings import ConfigurationError
-from eventsink.standalone.sinks import DocumentSinks
 
 KEYS = "rest-keys.json"
 """In the data folder: the records of the keys, which `eventsink keys --file` changes."""
@@ -32,61 +29,45 @@ FIRST_KEY = "rest-key"
 """In the data folder: the key that the first start makes."""
 
 
-class LocalRest:
-    """The facade over what this process keeps.
+async def start_rest(
+    settings: FacadeSettings,
+    keys: Path,
+    api: Api,
+    router: Router,
+    process: Process,
+    *,
+    unavailable: Callable[[], str | None],
+) -> None:
+    """Have the process serve the REST API.
 
     Parameters
     ----------
     keys
         The file with the records of the keys.
-    away
-        Why nothing can be answered at present; None: all is well.
+    unavailable
+        Why no request can be served at present; None: all is well.
+
+    Raises
+    ------
+    Stop
+        It cannot start.
     """
-
-    def __init__(
-        self,
-        settings: FacadeSettings,
-        keys: Path,
-        sinks: DocumentSinks,
-        router: Router,
-        registry: CollectorRegistry,
-        *,
-        away: Callable[[], str | None],
-    ) -> None:
-        self._settings = settings
-        self._keys = keys
-        self._sinks = sinks
-        self._router = router
-        self._registry = registry
-        self._away = away
-
-    async def run(self) -> None:
-        """Serve until cancelled.
-
-        Raises
-        ------
-        Stop
-            It cannot start.
-        """
-        try:
-            api = RestApi(
-                self._settings,
-                self._sinks.objects,
-                self._registry,
-                records=FileKeys(self._keys).records,
-                unavailable=self._away,
-                tester=RouterInProcess(self._router),
-            )
-        except ConfigurationError as error:
-            raise Stop(ExitStatus.USAGE, f"rest.{error}") from None
-        self._sinks.objects.watch_sinks(api.catalog.sinks.changed)
-        self._sinks.watch_namespaces(api.catalog.namespaces.changed)
-        await api.start("rest.address")
-        get_logger().info("sinks are managed by REST", path="/v1/event_sink", docs="/docs", keys=str(self._keys))
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await api.server.stop()
+    try:
+        rest = RestApi(
+            settings,
+            api,
+            process.registry,
+            records=FileKeys(keys).records,
+            unavailable=unavailable,
+            tester=RouterInProcess(router),
+        )
+    except ConfigurationError as error:
+        raise Stop(ExitStatus.USAGE, f"rest.{error}") from None
+    process.on_stop(rest.server.stop)
+    for one in rest.reflectors:
+        process.start("watch", one.run())
+    await rest.start("rest.address")
+    get_logger().info("sinks are managed by REST", path="/v1/event_sink", docs="/docs", keys=str(keys))
 
 
 class FileKeys:

@@ -17,7 +17,7 @@ from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
 from eventsink.resources.model import references
 from eventsink.resources.names import KIND, TENANT_LABEL
 from eventsink.standalone.documents import MAX_FILE_BYTES, Document, DocumentKey, Fault, FileContent, read_documents
-from eventsink.standalone.folder import look
+from eventsink.standalone.folder import take_snapshot
 
 STANDARD_INPUT = "-"
 
@@ -28,7 +28,7 @@ class Findings:
 
     errors: tuple[Fault, ...]
     notes: tuple[Fault, ...]
-    """What could not be checked, and what was passed over."""
+    """What could not be checked, and what was ignored."""
     sinks: int
     """EventSinks that were read."""
 
@@ -61,7 +61,7 @@ def read(names: Sequence[str], standard_input: BinaryIO) -> list[FileContent]:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path / name for name in look(path).files] if path.is_dir() else [path]
+    return [path / name for name in take_snapshot(path).files] if path.is_dir() else [path]
 
 
 def check(contents: Sequence[FileContent]) -> Findings:
@@ -73,7 +73,7 @@ def check(contents: Sequence[FileContent]) -> Findings:
         other = known.setdefault(one.key, one)
         if other is not one and other.file != one.file:
             errors.append(
-                Fault(one.file, one.line, "", f"{one.title} stands also at {other.file}:{other.line}; remove one of the two")
+                Fault(one.file, one.line, "", f"{one.title} is also defined at {other.file}:{other.line}; remove one of the two")
             )
     namespaces = {
         name: Namespace(uid=name, tenant=one.object["metadata"]["labels"].get(TENANT_LABEL, ""))

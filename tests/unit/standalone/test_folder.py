@@ -1,4 +1,4 @@
-"""Which looks at a folder make a change, as tables; and what a look sees."""
+"""Which snapshots of a folder make a change, as tables; and what a snapshot has."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.standalone.folder import Look, Place, Stamp, Tree, look
+from eventsink.standalone.folder import FolderChanges, Identity, Snapshot, Stamp, take_snapshot
 
-HERE: Place = (1, 1)
-OTHER: Place = (2, 1)
+HERE: Identity = (1, 1)
+OTHER: Identity = (2, 1)
 OLD: Stamp = (1, 2, 3, 4)
 NEW: Stamp = (1, 3, 3, 4)
 
 
-def at(place: Place | None = HERE, /, **files: Stamp) -> Look:
-    return Look(place, files)
+def at(identity: Identity | None = HERE, /, **files: Stamp) -> Snapshot:
+    return Snapshot(identity, files)
 
 
 @pytest.mark.parametrize(
-    ("looks", "read", "gone"),
+    ("snapshots", "read", "gone"),
     [
         ([at(a=OLD)], [("a",)], [set()]),
         ([at(a=OLD), at(a=OLD)], [("a",), ()], [set(), set()]),
@@ -35,51 +35,51 @@ def at(place: Place | None = HERE, /, **files: Stamp) -> Look:
         ([at(a=OLD, b=OLD), at(OTHER), at(b=OLD), at(b=OLD)], [("a", "b"), (), (), ()], [set(), set(), set(), {"a"}]),
     ],
     ids=[
-        "the first look counts at once",
+        "the first snapshot counts at once",
         "no change",
         "a changed file counts when it stands still",
         "a new file, too",
         "a deleted file counts when it stays away",
-        "a file that was away for one look was replaced",
+        "a file that was away for one snapshot was replaced",
         "the last file is deleted",
         "the folder vanishes",
         "the folder is unmounted",
         "another folder is mounted",
-        "a file that is missing behind an outage is looked for twice",
+        "a file that is missing behind an outage is missing twice before it counts",
         "and behind an unmount, too",
     ],
 )
-def test_a_change_counts_when_two_looks_in_a_row_see_it(
-    looks: list[Look], read: list[tuple[str, ...]], gone: list[set[str]]
+def test_a_change_counts_when_two_snapshots_in_a_row_have_it(
+    snapshots: list[Snapshot], read: list[tuple[str, ...]], gone: list[set[str]]
 ) -> None:
-    tree = Tree()
-    changes = [tree.changes(one) for one in looks]
+    folder_changes = FolderChanges()
+    changes = [folder_changes.since_last(one) for one in snapshots]
     assert [one.read for one in changes] == read
     assert [one.gone for one in changes] == gone
 
 
-def test_a_file_of_an_earlier_run_is_gone_only_after_two_looks() -> None:
-    tree = Tree(["a", "b"], HERE)
-    assert [(one.read, one.gone) for one in map(tree.changes, [at(b=OLD), at(b=OLD)])] == [
+def test_a_file_of_an_earlier_run_is_gone_only_after_two_snapshots() -> None:
+    folder_changes = FolderChanges(["a", "b"], HERE)
+    assert [(one.read, one.gone) for one in map(folder_changes.since_last, [at(b=OLD), at(b=OLD)])] == [
         (("b",), frozenset()),
         ((), frozenset({"a"})),
     ]
 
 
 def test_an_empty_folder_at_the_start_is_not_the_one_that_was_mounted_before() -> None:
-    tree = Tree(["a"], OTHER)
-    assert tree.lost(at())
-    assert not any(tree.changes(at()).gone for _ in range(3))
+    folder_changes = FolderChanges(["a"], OTHER)
+    assert folder_changes.lost(at())
+    assert not any(folder_changes.since_last(at()).gone for _ in range(3))
 
 
 def test_a_file_that_could_not_be_read_is_read_again() -> None:
-    tree = Tree()
-    tree.changes(at(a=OLD))
-    tree.read_again("a")
-    assert tree.changes(at(a=OLD)).read == ("a",)
+    folder_changes = FolderChanges()
+    folder_changes.since_last(at(a=OLD))
+    folder_changes.read_again("a")
+    assert folder_changes.since_last(at(a=OLD)).read == ("a",)
 
 
-def test_a_look_sees_files_of_documents_in_all_folders_behind_links(tmp_path: Path) -> None:
+def test_a_snapshot_has_files_of_documents_in_all_folders_behind_links(tmp_path: Path) -> None:
     (tmp_path / "team").mkdir()
     (tmp_path / "..data").mkdir()
     for name in ("a.yaml", "b.txt", ".hidden.yaml", "team/c.yml", "..data/d.json"):
@@ -87,12 +87,12 @@ def test_a_look_sees_files_of_documents_in_all_folders_behind_links(tmp_path: Pa
     (tmp_path / "d.json").symlink_to("..data/d.json")
     (tmp_path / "broken.yaml").symlink_to("nothing")
     (tmp_path / "team" / "round").symlink_to(tmp_path / "team")
-    found = look(tmp_path)
+    found = take_snapshot(tmp_path)
     assert {"a.yaml", "d.json", "team/c.yml"} <= found.files.keys()
     assert all(name.endswith(("a.yaml", "c.yml", "d.json")) for name in found.files)
     behind = (tmp_path / "..data" / "d.json").stat()
     assert found.files["d.json"] == (behind.st_dev, behind.st_ino, behind.st_mtime_ns, behind.st_size)
 
 
-def test_a_folder_that_is_not_there_has_no_place(tmp_path: Path) -> None:
-    assert look(tmp_path / "absent") == Look(None, {})
+def test_a_missing_folder_has_no_identity(tmp_path: Path) -> None:
+    assert take_snapshot(tmp_path / "absent") == Snapshot(None, {})

@@ -73,7 +73,7 @@ def test_the_last_good_version_counts_and_no_object_twice(
 
 def test_a_conflict_names_both_files() -> None:
     [fault] = Inventory().update({"a": file("a", "x"), "b": file("b", "x")}, set())
-    assert str(fault) == "b:1: EventSink acme/x stands also at a:1; remove one of the two"
+    assert str(fault) == "b:1: EventSink acme/x is also defined at a:1; remove one of the two"
 
 
 def test_what_was_accepted_outlives_the_process() -> None:

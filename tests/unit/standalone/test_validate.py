@@ -101,7 +101,7 @@ def test_documents_of_several_files_are_checked_together_and_may_not_stand_in_tw
     text = yaml.safe_dump(sink()).encode()
     found = check([read_documents("a.yaml", text), read_documents("b.yaml", text)])
     assert [str(error) for error in found.errors] == [
-        "b.yaml:1: EventSink acme/alerts stands also at a.yaml:1; remove one of the two"
+        "b.yaml:1: EventSink acme/alerts is also defined at a.yaml:1; remove one of the two"
     ]
 
 

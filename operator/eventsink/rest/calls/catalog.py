@@ -202,13 +202,6 @@ class _Feed:
         self.upsert = upsert
         self.delete = delete
 
-    def changed(self, key: Key, obj: Object | None) -> None:
-        """Both in one, for `LocalObjects`."""
-        if obj is None:
-            self.delete(key)
-        else:
-            self.upsert(key, obj)
-
 
 def _remember(uids: OrderedDict[str, None], uid: str) -> None:
     uids[uid] = None

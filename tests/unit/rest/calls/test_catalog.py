@@ -157,7 +157,7 @@ async def test_a_wait_ends_when_its_condition_holds_when_the_sink_is_deleted_or_
 
 def test_a_tenant_without_a_namespace_does_not_use_that_of_another() -> None:
     catalog = Catalog()
-    catalog.namespaces.changed(("", "default"), {"metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
+    catalog.namespaces.upsert(("", "default"), {"metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
     assert catalog.home("acme", "default") == "default"
     with pytest.raises(InvalidRequest, match="no namespace belongs to this tenant"):
         catalog.home("globex", "default")

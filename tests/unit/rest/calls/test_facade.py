@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pytest
 
 from eventsink.kube import api as kube
-from eventsink.kube.api import SECRETS, Api, ApiError, Key, Object, Resource, Unavailable
+from eventsink.kube.api import SECRETS, Api, ApiError, Collection, Key, Object, Resource, Unavailable, key_of
+from eventsink.kube.local import LocalApi
+from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS
 from eventsink.rest.access.callers import KeyCaller
 from eventsink.rest.access.keys import make_key
@@ -24,8 +25,6 @@ from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import Conflict, Forbidden, InvalidRequest, NotFound, PreconditionFailed, ServiceUnavailable
 from eventsink.rest.models import CreateRequest, UpdateRequest
 from eventsink.runtime.backoff import Backoff
-from eventsink.standalone.made import MadeSinks
-from eventsink.standalone.objects import LocalObjects
 
 T = TypeVar("T")
 LOST = "lost"
@@ -46,7 +45,7 @@ REQUEST = CreateRequest.model_validate(
 class Troubled:
     """Plays troubles before it passes requests on."""
 
-    def __init__(self, objects: LocalObjects) -> None:
+    def __init__(self, objects: LocalApi) -> None:
         self._objects = objects
         self.troubles: list[tuple[str, str, str | ApiError]] = []
         """Method, kind of objects, and what goes wrong: each once, in order."""
@@ -88,47 +87,38 @@ def rejected(reason: str) -> list[dict[str, str]]:
 class System:
     """The calls, and an operator that accepts every sink (or says `verdict`)."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for where, name in ((repository, "BACKOFF"), (module, "UPDATE_BACKOFF")):
             monkeypatch.setattr(where, name, Backoff(first=0.001, longest=0.01))
-        self.secrets: dict[Key, Object] = {}
         self.verdict: str | None = "Ready"
-        self.objects = LocalObjects(
-            folder / "objects",
-            MadeSinks(folder / "made"),
-            secret_changed=self._secret,
-            sink_changed=lambda obj: None,
-            sink_made=lambda key, obj: None,
-            told=lambda event: None,
-        )
+        self.objects = LocalApi((EVENTSINKS, SECRETS))
         self.api = Troubled(self.objects)
         self.catalog = Catalog()
-        self.catalog.namespaces.changed(("", "acme"), {"metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}})
-        self.watching = True
-        self.objects.watch_sinks(self._changed)
+        self.catalog.namespaces.upsert(("", "acme"), {"metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}})
         self.unavailable: str | None = None
         settings = FacadeSettings(create_wait=1.0)
         self.facade = Facade(settings, cast(Api, self.api), self.catalog, unavailable=lambda: self.unavailable, tester=None)
         self.caller = KeyCaller(make_key("test", ("acme",), datetime.now(UTC))[1])
         self._tasks: set[asyncio.Task[Any]] = set()
+        handlers = (self.catalog.sinks, self)
+        reflectors = [Reflector(self.objects, "eventsinks", Collection(EVENTSINKS), one) for one in handlers]
+        self._watches = [asyncio.ensure_future(one.run()) for one in reflectors]
 
-    def _secret(self, key: Key, obj: Object | None) -> None:
-        if obj is None:
-            self.secrets.pop(key, None)
-        elif obj["type"] == SECRET_TYPE:
-            self.secrets[key] = obj
+    async def end_watches(self) -> None:
+        """Nobody sees what happens from now on."""
+        for one in self._watches:
+            one.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
 
-    def _changed(self, key: Key, obj: Object | None) -> None:
-        if self.watching:
-            self.catalog.sinks.changed(key, obj)
-            self.judge(key, obj)
+    def delete(self, key: Key) -> None:
+        """An EventSink is gone."""
 
-    def judge(self, key: Key, obj: Object | None) -> None:
-        """As the operator does, a moment later."""
-        if obj is None or self.verdict is None:
+    def upsert(self, key: Key, obj: Object) -> None:
+        """The operator decides on an EventSink a moment later."""
+        if self.verdict is None:
             return
         generation = obj["metadata"]["generation"]
-        if obj["status"].get("observedGeneration") == generation:
+        if obj.get("status", {}).get("observedGeneration") == generation:
             return
         good = self.verdict == "Ready"
         ready = {
@@ -154,7 +144,17 @@ class System:
     @property
     def left(self) -> tuple[int, int]:
         """How many EventSinks and Secrets there are."""
-        return len(self.objects.sinks), len(self.secrets)
+        return len(self.sinks), len(self.secrets)
+
+    @property
+    def sinks(self) -> dict[Key, Object]:
+        """The EventSinks there are."""
+        return {key_of(one): one for one in self.objects.objects(EVENTSINKS)}
+
+    @property
+    def secrets(self) -> dict[Key, Object]:
+        """The Secrets of sinks."""
+        return {key_of(one): one for one in self.objects.objects(SECRETS) if one["type"] == SECRET_TYPE}
 
     async def make(self) -> str:
         """Create a sink that is accepted; returns its id."""
@@ -165,10 +165,10 @@ class System:
 
 
 @pytest.fixture
-async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    one = System(tmp_path, monkeypatch)
-    one.objects.load()
-    return one
+async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[System]:
+    one = System(monkeypatch)
+    yield one
+    await one.end_watches()
 
 
 SIGNED = {"Webhook": {"signing_secret": "whsec_" + "b" * 32}}
@@ -254,7 +254,7 @@ async def test_an_update_without_a_response_keeps_the_secret_that_the_spec_may_r
     system.api.troubles = [("PUT", "eventsinks", trouble)]
     with pytest.raises(ServiceUnavailable):
         await system.update(uid, event_sink_args=SIGNED)
-    spec = next(iter(system.objects.sinks.values()))["spec"]
+    spec = next(iter(system.sinks.values()))["spec"]
     assert {("acme", one["name"]) for one in spec["webhook"]["signingSecretRefs"]} <= set(system.secrets)
 
 
@@ -294,15 +294,15 @@ async def test_a_deletion_whose_response_is_lost_is_a_deletion(system: System, t
 
 async def test_a_sink_that_was_re_created_under_the_same_name_is_another_one(system: System) -> None:
     uid = await system.make()
-    (key,) = system.objects.sinks
-    known = system.objects.sinks[key]
-    system.watching = False
+    (key,) = system.sinks
+    known = system.sinks[key]
+    await system.end_watches()
     await system.objects.delete(EVENTSINKS, key)
     await system.objects.create(EVENTSINKS, {**known, "status": {}})
     for call in (system.facade.get(system.caller, uid), system.facade.delete(system.caller, uid), system.update(uid, name="x")):
         with pytest.raises(NotFound):
             await call
-    assert len(system.objects.sinks) == 1
+    assert len(system.sinks) == 1
 
 
 async def test_before_everything_has_been_read_no_call_is_served(system: System) -> None:
@@ -365,7 +365,7 @@ async def test_an_older_sink_is_not_deleted_by_a_repetition_of_its_request(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await system.facade.create(system.caller, PLAIN, "k")
-    (key,) = system.objects.sinks
+    (key,) = system.sinks
     status = {"observedGeneration": 1, "conditions": rejected("HostDenied")}
     body = {"metadata": {"namespace": key[0], "name": key[1]}, "status": status}
     await system.objects.apply(EVENTSINKS, body, manager="operator", subresource="status")
@@ -381,7 +381,7 @@ async def test_a_sink_that_an_interrupted_call_left_is_decided_by_the_same_reque
     system.verdict = None
     await system.facade.create(system.caller, PLAIN, "k")
     system.verdict = "HostDenied"
-    system.judge(*next(iter(system.objects.sinks.items())))
+    system.upsert(*next(iter(system.sinks.items())))
     with pytest.raises(InvalidRequest):
         await system.facade.create(system.caller, PLAIN, "k")
     assert system.left == (0, 0)
@@ -409,22 +409,22 @@ async def test_a_generated_secret_that_a_kill_prevented_is_created_and_shown_by_
 
 async def test_a_repeated_request_finds_its_sink_when_the_tenant_has_another_namespace(system: System) -> None:
     first = await system.facade.create(system.caller, PLAIN, "k")
-    system.catalog.namespaces.changed(
+    system.catalog.namespaces.upsert(
         ("", "new"), {"metadata": {"name": "new", "labels": {"eventsink.dev/tenant": "acme", "eventsink.dev/rest": "true"}}}
     )
     again = await system.facade.create(system.caller, PLAIN, "k")
     assert again.response.event_sink.id == first.response.event_sink.id
     elsewhere = await system.facade.create(system.caller, PLAIN, "k2")
     assert elsewhere.response.event_sink.id != first.response.event_sink.id
-    assert {namespace for namespace, _ in system.objects.sinks} == {"acme", "new"}
+    assert {namespace for namespace, _ in system.sinks} == {"acme", "new"}
 
 
 async def test_a_sink_that_others_delete_meanwhile_does_not_come_back(system: System) -> None:
     system.verdict = None
     making = asyncio.ensure_future(system.facade.create(system.caller, REQUEST))
-    while not system.objects.sinks:
+    while not system.sinks:
         await asyncio.sleep(0)
-    (key,) = system.objects.sinks
+    (key,) = system.sinks
     await system.objects.delete(EVENTSINKS, key)
     with pytest.raises(Conflict, match="deleted"):
         await making

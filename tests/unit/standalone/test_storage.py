@@ -1,0 +1,244 @@
+"""The data folder: what programs and the operator write outlives the process, and nothing counts that was not written."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from eventsink.destinations.slack.tokens import SecretTokenStore, TokenRecord
+from eventsink.kube.api import (
+    EVENTS,
+    NAMESPACES,
+    SECRETS,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Object,
+    Unavailable,
+    delete_if_same,
+)
+from eventsink.kube.local import LocalApi
+from eventsink.kube.secrets import apply_secret, secret_data
+from eventsink.resources.names import EVENTSINKS
+from eventsink.runtime.files import write_private
+from eventsink.standalone.storage import Storage
+
+RESOURCES = (EVENTSINKS, SECRETS, NAMESPACES, EVENTS)
+COMPILED = ("_sinks", "sink-1")
+KEY = ("acme", "a")
+SPEC = {"tenant": "acme", "name": "A", "webhook": {"url": "https://example.com/"}}
+
+
+def opened(data: Path) -> LocalApi:
+    """An API over a data folder, as a start opens it."""
+    storage = Storage(data)
+    api = LocalApi(RESOURCES, commit=storage.commit)
+    storage.load(api)
+    return api
+
+
+def files(data: Path) -> list[Path]:
+    return [file for file in data.rglob("*") if file.is_file()]
+
+
+async def write(api: LocalApi, value: str) -> Object:
+    return await apply_secret(
+        api, *COMPILED, kind="eventsink.dev/sink", data={"a": value}, labels={}, annotations={}, manager="m"
+    )
+
+
+def body(name: str = "a", **spec: object) -> Object:
+    return {
+        "apiVersion": "eventsink.dev/v1alpha1",
+        "kind": "EventSink",
+        "metadata": {"name": name, "namespace": "acme", "labels": {"l": "1"}, "annotations": {"n": "1"}},
+        "spec": {**SPEC, **spec},
+    }
+
+
+async def make(api: LocalApi, name: str = "a") -> Object:
+    return await api.create(EVENTSINKS, body(name), manager="m")
+
+
+def owned(name: str, owner: Object) -> Object:
+    references = [{"uid": owner["metadata"]["uid"]}]
+    return {"metadata": {"name": name, "namespace": "acme", "ownerReferences": references}, "type": "eventsink.dev/rest"}
+
+
+# ---- Secrets
+
+
+async def test_a_secret_outlives_the_process_in_a_file_for_its_owner_only(tmp_path: Path) -> None:
+    written = await write(opened(tmp_path), "x")
+    [file] = files(tmp_path)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert {folder.stat().st_mode & 0o777 for folder in file.parents if tmp_path in folder.parents} == {0o700}
+    again = await opened(tmp_path).get(SECRETS, COMPILED)
+    assert secret_data(again) == {"a": b"x"}
+    assert again["metadata"]["resourceVersion"] == written["metadata"]["resourceVersion"], "what was made from it is still valid"
+
+
+async def test_a_deleted_secret_is_gone_for_good(tmp_path: Path) -> None:
+    api = opened(tmp_path)
+    await write(api, "x")
+    assert not await delete_if_same(api, SECRETS, COMPILED, resource_version="another")
+    assert await delete_if_same(api, SECRETS, COMPILED)
+    assert not await delete_if_same(api, SECRETS, COMPILED)
+    with pytest.raises(NotFound):
+        await opened(tmp_path).get(SECRETS, COMPILED)
+
+
+async def test_tokens_are_made_once_and_replaced_only_as_they_were_read(tmp_path: Path) -> None:
+    store = SecretTokenStore(opened(tmp_path), "_tokens")
+    record = TokenRecord(namespace_uid="u", tenant="acme", claimed_at=0.0)
+    made = await asyncio.gather(*(store.create("slack-1", record) for _ in range(5)))
+    [first] = [one for one in made if one is not None]
+    second = await store.replace(first, record.model_copy(update={"token": "t"}))
+    with pytest.raises(Conflict):
+        await store.replace(first, record)
+    assert [one.version for one in await SecretTokenStore(opened(tmp_path), "_tokens").list()] == [second.version]
+    await store.delete(first)
+    assert await store.read("slack-1") is not None
+    await store.delete(second)
+    assert await store.read("slack-1") is None
+
+
+async def test_what_documents_define_can_be_read_and_is_changed_in_the_file(tmp_path: Path) -> None:
+    api = opened(tmp_path)
+    metadata = {"name": "a", "namespace": "acme", "annotations": {"eventsink.dev/file": "team/a.yaml"}}
+    sink = api.put(EVENTSINKS, {**body(), "metadata": {**metadata, "uid": "u"}})
+    secret = api.put(SECRETS, {"metadata": metadata, "data": {}})
+    for resource, obj in ((EVENTSINKS, sink), (SECRETS, secret)):
+        assert await api.get(resource, KEY) == obj
+        for call in (
+            api.replace(resource, {**obj, "spec": SPEC, "data": {"k": "eA=="}}),
+            api.apply(resource, {**obj, "spec": SPEC, "data": {"k": "eA=="}}, manager="m"),
+            api.delete(resource, KEY),
+        ):
+            with pytest.raises(Forbidden, match="is defined in the file team/a"):
+                await call
+        with pytest.raises(Conflict):
+            await api.create(resource, obj)
+    with pytest.raises(Forbidden, match="only documents"):
+        await api.create(NAMESPACES, {"metadata": {"name": "n"}})
+    assert files(tmp_path) == []
+
+
+async def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    api = opened(tmp_path)
+    (tmp_path / "objects" / "_sinks").write_text("a file where the folder should be")
+    with pytest.raises(Unavailable):
+        await write(api, "x")
+    assert list(api.objects(SECRETS)) == []
+
+
+def test_a_broken_secret_counts_as_none(tmp_path: Path) -> None:
+    for name, content in (
+        ("sink-1", "{"),
+        ("sink-2", "[]"),
+        ("sink-3", '{"metadata": {"name": "other", "namespace": "_sinks"}}'),
+    ):
+        write_private(tmp_path / "objects" / "_sinks" / f"{name}.json", content)
+    assert list(opened(tmp_path).objects(SECRETS)) == []
+
+
+# ---- EventSinks that programs create
+
+
+async def test_a_created_sink_outlives_the_process_without_its_status(tmp_path: Path) -> None:
+    api = opened(tmp_path)
+    made = await make(api)
+    status = {"metadata": {"name": "a", "namespace": "acme"}, "status": {"observedGeneration": 1}}
+    await api.apply(EVENTSINKS, status, manager="m", subresource="status")
+    known = await api.get(EVENTSINKS, KEY)
+    await api.replace(EVENTSINKS, {**known, "spec": {**SPEC, "name": "B"}}, manager="n")
+    [file] = files(tmp_path)
+    assert file.stat().st_mode & 0o777 == 0o600
+    again = await opened(tmp_path).get(EVENTSINKS, KEY)
+    assert (again["spec"]["name"], again["metadata"]["generation"]) == ("B", 2)
+    for name in ("uid", "creationTimestamp", "labels", "annotations"):
+        assert again["metadata"][name] == made["metadata"][name]
+    assert [one["manager"] for one in again["metadata"]["managedFields"]] == ["m", "n"]
+    assert "status" not in again
+
+
+@pytest.mark.parametrize("spec", [{"tenant": "globex"}, {"webhook": {"url": "ftp://x"}}, {"unheard": 1}])
+async def test_a_spec_that_no_server_would_take_changes_nothing(tmp_path: Path, spec: dict[str, object]) -> None:
+    api = opened(tmp_path)
+    made = await make(api)
+    with pytest.raises(Invalid):
+        await api.replace(EVENTSINKS, {**made, "spec": {**made["spec"], **spec}})
+    assert await api.get(EVENTSINKS, KEY) == made
+
+
+@pytest.mark.parametrize("name", ["../a", ".", "A", "", "a" * 300])
+async def test_a_name_that_is_not_valid_makes_no_file(tmp_path: Path, name: str) -> None:
+    api = opened(tmp_path)
+    with pytest.raises(Invalid):
+        await make(api, name) if name else await api.create(EVENTSINKS, {**body(), "metadata": {"name": "a", "namespace": ""}})
+    assert files(tmp_path) == []
+
+
+async def test_a_deleted_sink_takes_the_secrets_with_it_that_it_owns_for_good(tmp_path: Path) -> None:
+    api = opened(tmp_path)
+    mine, other = await make(api), await make(api, "b")
+    await api.create(SECRETS, owned("mine", mine))
+    await api.create(SECRETS, owned("others", other))
+    await api.delete(EVENTSINKS, KEY, uid=mine["metadata"]["uid"])
+    again = opened(tmp_path)
+    for resource, key in ((EVENTSINKS, KEY), (SECRETS, ("acme", "mine"))):
+        with pytest.raises(NotFound):
+            await again.get(resource, key)
+    assert await again.get(SECRETS, ("acme", "others"))
+    # As after an end between the two deletions.
+    (tmp_path / "made" / "acme" / "b.json").unlink()
+    assert list(opened(tmp_path).objects(SECRETS)) == []
+    assert files(tmp_path) == []
+
+
+async def test_a_write_that_fails_changes_nothing_and_half_a_file_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = opened(tmp_path)
+    made = await make(api)
+
+    def full(file: Path, text: str) -> None:
+        file.with_name(f".{file.name}.new").write_text(text[:20])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("eventsink.standalone.storage.write_private", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            await api.replace(EVENTSINKS, {**made, "spec": {**made["spec"], "name": "B"}})
+        with pytest.raises(Unavailable):
+            await make(api, "b")
+    assert list(api.objects(EVENTSINKS)) == [made]
+    [again] = opened(tmp_path).objects(EVENTSINKS)
+    assert (again["metadata"]["name"], again["spec"]["name"]) == ("a", "A")
+
+
+OTHER_NAME = '{"metadata": {"namespace": "acme", "name": "b", "uid": "u", "generation": 1}, "spec": {}}'
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", OTHER_NAME])
+async def test_a_sink_whose_file_was_changed_by_hand_stops_the_start_and_loses_nothing(tmp_path: Path, content: str) -> None:
+    api = opened(tmp_path)
+    await api.create(SECRETS, owned("mine", await make(api)))
+    file = tmp_path / "made" / "acme" / "a.json"
+    good = file.read_text()
+    write_private(file, content)
+    with pytest.raises(ValueError, match="cannot be read; restore it"):
+        opened(tmp_path)
+    file.write_text(good)
+    assert await opened(tmp_path).get(SECRETS, ("acme", "mine"))
+
+
+async def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    for name in ("objects", "made"):
+        (tmp_path / name / "acme").mkdir(parents=True)
+        (tmp_path / name / "acme" / ".a.json.new").write_text('{"data": "canary')
+    opened(tmp_path)
+    assert files(tmp_path) == []

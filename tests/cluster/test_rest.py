@@ -35,7 +35,7 @@ SIGNING = "whsec_" + base64.b64encode(f"{CANARY}-signing".encode()).decode()
 @pytest.fixture(scope="module")
 def operator(install_manifests: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProcess]:
     folder = tmp_path_factory.mktemp("operator")
-    settings = {"webhooks": {"deniedHosts": ["denied.example.com"]}}
+    settings: dict[str, Any] = {"webhooks": {"deniedHosts": ["denied.example.com"]}}
     with start_operator(install_manifests, folder, **settings) as running:
         running.wait_ready()
         yield running

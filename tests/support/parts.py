@@ -30,14 +30,15 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def start_operator(installed: Installed, folder: Path, **settings: Any) -> RunningProcess:
-    """Start `eventsink operator` with the settings that manifests/ ships and those given here."""
+def start_operator(installed: Installed, folder: Path, *, module: str = "eventsink", **settings: Any) -> RunningProcess:
+    """Start `eventsink operator` with the settings that manifests/ ships and those given here; `module` as of `eventsink`."""
     shipped = {
         "sinksNamespace": installed.sinks_namespace,
         "monitor": {"address": "127.0.0.1:0"},
         "kubernetes": {"kubeconfig": str(installed.operator)},
     }
-    return eventsink("operator", "--config", write_settings(folder / "operator.yaml", merged(shipped, settings)), folder=folder)
+    file = write_settings(folder / "operator.yaml", merged(shipped, settings))
+    return eventsink("operator", "--config", file, folder=folder, module=module)
 
 
 def write_settings(file: Path, settings: Mapping[str, Any]) -> Path:

@@ -207,9 +207,16 @@ class RunningProcess:
 
 
 def eventsink(
-    *arguments: str | Path, folder: Path, name: str | None = None, environment: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    folder: Path,
+    name: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    module: str = "eventsink",
 ) -> RunningProcess:
-    """Start `eventsink ARGUMENTS`; the log goes to `<name>.log` in `folder`, where name is that of the subcommand if absent."""
+    """Start `eventsink ARGUMENTS`; the log goes to `<name>.log` in `folder`, where name is that of the subcommand if absent.
+
+    `module` runs instead of the package where a test has a launcher of its own.
+    """
     called = name or str(arguments[0])
-    command = [sys.executable, "-m", "eventsink", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     return RunningProcess(command, log=folder / f"{called}.log", name=called, environment=environment)

@@ -18,7 +18,7 @@ OTHER_SECRET = "whsec_" + base64.b64encode(b"nmlkjihgfedcba9876543210").decode()
 
 def event_sink(namespace: str, name: str = "alerts", *, tenant: str = "acme", **spec: Any) -> dict[str, Any]:
     """An EventSink; a webhook unless the spec says otherwise."""
-    if not {"webhook", "slack"} & spec.keys():
+    if not {"webhook", "slack", "pager"} & spec.keys():
         spec["webhook"] = {"url": "https://hooks.example.com/alerts"}
     return {
         "apiVersion": "eventsink.dev/v1alpha1",

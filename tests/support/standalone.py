@@ -36,8 +36,9 @@ NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme
 class Standalone:
     """A folder of documents, a data folder, and the process that runs on them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, module: str = "eventsink") -> None:
         self.root = root
+        self.module = module
         self.documents = root / "documents"
         self.data = root / "data"
         self.documents.mkdir()
@@ -67,7 +68,9 @@ class Standalone:
 
     def start(self, *, ready: bool = True, **settings: Any) -> RunningProcess:
         file = write_settings(self.root / "standalone.yaml", merged(self.settings, settings))
-        self.process = eventsink("run", self.documents, "--data", self.data, "--config", file, folder=self.root)
+        self.process = eventsink(
+            "run", self.documents, "--data", self.data, "--config", file, folder=self.root, module=self.module
+        )
         if ready:
             self.process.wait_ready()
         return self.process
@@ -100,6 +103,6 @@ class Standalone:
         )
 
 
-def run(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    command: Sequence[str | Path] = [sys.executable, "-m", "eventsink", *arguments]
+def run(*arguments: str | Path, given: str = "", module: str = "eventsink") -> subprocess.CompletedProcess[str]:
+    command: Sequence[str | Path] = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)

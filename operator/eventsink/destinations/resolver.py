@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from eventsink.destinations.credentials import SecretValues
 from eventsink.kube.api import Api, Key
-from eventsink.resources.eventsink import EventSink
 from eventsink.resources.model import StatusModel
 from eventsink.runtime.settings import Settings
 from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.sink import SecretVersion
 from eventsink.sinks.target import Target
+
+if TYPE_CHECKING:  # the spec of an EventSink is made of the types, and a type may be one module with all parts
+    from eventsink.resources.eventsink import EventSink
 
 SettingsModel = TypeVar("SettingsModel", bound=Settings)
 

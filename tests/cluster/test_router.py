@@ -114,7 +114,7 @@ def test_a_status_is_told_when_it_changes_and_not_at_each_message(
         receiver.answer(404, path="/hook")
         router.post(notification(alert("B", namespace=acme), group="B"))
         told = admin.wait_condition("eventsink", "alerts", "Delivering", "False", reason="HTTP404", namespace=acme)
-        assert told["message"].startswith(f"{receiver.url('').rstrip('/')} answered 404: check the URL")
+        assert told["message"].startswith(f"{receiver.url('').rstrip('/')} responded with 404: check the URL")
         status = admin.get("eventsink", "alerts", namespace=acme)["status"]
         assert status["delivery"]["lastError"].startswith("HTTP404: ")
         assert "/hook" not in json.dumps(status)

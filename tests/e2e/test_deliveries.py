@@ -49,7 +49,7 @@ def test_dead_letters_are_shown_with_their_reason(router: Router) -> None:
     assert {tuple(line.split()[2:5]) for line in lines[1:]} == {("dead", "acme", "acme/alerts")}
     assert {line.split()[-1] for line in lines[1:]} == {"HTTP400"}
     wide = command(router, "deliveries", "-o", "wide").stdout
-    assert "answered 400" in wide
+    assert "responded with 400" in wide
     assert "/hook" not in wide
     found = json.loads(command(router, "deliveries", "-o", "json", "--sink", "acme/alerts", "--limit", "2").stdout)
     assert [one["reason"] for one in found] == ["HTTP400", "HTTP400"]

@@ -181,7 +181,7 @@ def test_a_suspended_sink_gets_nothing_and_a_deleted_one_leaves_dead_letters(
     receiver.wait_for(3, path="/down")  # it is tried again and again, and delays nobody
     told = system.kubectl.wait_condition("eventsink", "down", "Delivering", "False", namespace=acme)
     assert told["reason"] == "HTTP503"
-    assert f"{receiver.url('').rstrip('/')} answered 503" in told["message"]
+    assert f"{receiver.url('').rstrip('/')} responded with 503" in told["message"]
     assert receiver.requests("/asleep") == []
     uid = system.kubectl.get("eventsink", "down", namespace=acme)["metadata"]["uid"]
     system.kubectl.delete("eventsink", "down", namespace=acme)

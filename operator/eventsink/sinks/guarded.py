@@ -61,7 +61,7 @@ def guarded_session(guard: EgressGuard, *, timeout: float) -> aiohttp.ClientSess
 
 
 def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
-    """Why a request of such a session got no answer, and a detail that may be shown."""
+    """Why a request of such a session got no response, and a detail that may be shown."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return TransportErrorKind.TLS, "the certificate or the protocol is not valid"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -78,4 +78,4 @@ def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
         return TransportErrorKind.PROTOCOL, "redirects are not followed"
     if isinstance(error, aiohttp.ClientResponseError):
         return TransportErrorKind.PROTOCOL, "the response is not valid HTTP/1.1"
-    return TransportErrorKind.RESET, "the connection ended before the answer was whole"
+    return TransportErrorKind.RESET, "the connection ended before the response was complete"

@@ -130,9 +130,9 @@ class Http1Transport:
             try:
                 return await connection.exchange(request)
             except TransportError as error:
-                # A server may end a kept connection just as we write to it. No byte of an answer came: once more, on a new one,
+                # A server may end a kept connection just as we write to it. No byte of a response came: once more, on a new one,
                 # and only once, for it may be this very message that makes the server hang up.
-                if not (reused and error.kind is TransportErrorKind.RESET and not connection.answered):
+                if not (reused and error.kind is TransportErrorKind.RESET and not connection.responded):
                     raise TransportError(error.kind, endpoint.origin, error.detail, status=error.status) from None
                 fresh = True
             finally:
@@ -151,7 +151,7 @@ class Http1Transport:
             if pool.open < self._settings.max_connections_per_host and self._has_room():
                 break
             if pool.idle:
-                pool.idle.popleft().abort()  # a fresh one takes its place
+                pool.idle.popleft().abort()  # a fresh one replaces it
             progress.timeout_kind = TransportErrorKind.OVERLOADED
             await self._wait(key, pool)
         progress.timeout_kind = TransportErrorKind.CONNECT_TIMEOUT
@@ -199,7 +199,7 @@ class Http1Transport:
             self._sweeper = asyncio.get_running_loop().call_later(self._settings.idle_timeout, self._sweep)
 
     def _lost(self, key: PoolKey) -> None:
-        """A connection ended, or was never made: its place is free."""
+        """A connection ended, or was never made: another may be opened."""
         self._open -= 1
         pool = self._pools.get(key)
         if pool is None:
@@ -213,9 +213,9 @@ class Http1Transport:
             del self._pools[key]
 
     def _wake_next(self, pool: _Pool) -> None:
-        """A place became free at `pool`: somebody who waits for it goes on, else somebody who waits because the process is full."""
+        """One more connection may be opened for `pool`: wake whoever waits for that, else whoever waits because the process is full."""
         if not pool.waiters and self._open >= self._settings.max_connections - 1:
-            # Not one of a host that has all of its places already: it could not take this one, and nobody else would be told.
+            # Not one of a host that has all of its connections already: it could not open this one, and nobody else would be woken.
             most = self._settings.max_connections_per_host
             pool = next((other for other in self._pools.values() if other.waiters and other.open < most), pool)
         while pool.waiters:
@@ -272,8 +272,8 @@ class Connection(Dialled):
         self._retry_after: str | None = None
         self._reset()
         self.idle_since = 0.0
-        self.answered = False
-        """Whether a byte of the answer to the last request came."""
+        self.responded = False
+        """Whether a byte of the response to the last request came."""
 
     def when_lost(self, lost: Callable[[], None]) -> None:
         """Have `lost` called once, when the connection has ended; at once, if it has."""
@@ -293,7 +293,7 @@ class Connection(Dialled):
         return self._parser.get_status_code() if self._in_body else None
 
     async def exchange(self, request: bytes) -> Response:
-        """Send a request and wait for its answer; cancelled, the connection is of no more use.
+        """Send a request and wait for its response; cancelled, the connection is of no more use.
 
         Raises
         ------
@@ -302,7 +302,7 @@ class Connection(Dialled):
         """
         assert self._transport is not None
         self._reset()
-        self.answered = False
+        self.responded = False
         self._waiter = asyncio.get_running_loop().create_future()
         if self._ended:
             raise TransportError(TransportErrorKind.RESET, "")
@@ -330,12 +330,12 @@ class Connection(Dialled):
         if self._waiter is None or self._waiter.done():
             self.abort()  # bytes that nobody asked for
             return
-        self.answered = True
+        self.responded = True
         self._header_bytes += 0 if self._in_body else len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(TransportErrorKind.PROTOCOL, "the answer is not HTTP/1.1")
+            self._fail(TransportErrorKind.PROTOCOL, "the response is not HTTP/1.1")
             return
         if (
             self._header_bytes > MAX_RESPONSE_HEADER_BYTES
@@ -343,7 +343,7 @@ class Connection(Dialled):
             and self._waiter is not None
             and not self._waiter.done()
         ):
-            self._fail(TransportErrorKind.PROTOCOL, "the headers of the answer are too large")
+            self._fail(TransportErrorKind.PROTOCOL, "the headers of the response are too large")
 
     def eof_received(self) -> bool:
         return False
@@ -354,7 +354,7 @@ class Connection(Dialled):
             if self._in_body and not self._delimited:
                 self._complete()  # the end of the connection is the end of such a body
             else:
-                self._fail(TransportErrorKind.RESET, "before the answer was whole" if self.answered else "")
+                self._fail(TransportErrorKind.RESET, "before the response was complete" if self.responded else "")
         if self._lost is not None:
             self._lost()
 
@@ -362,7 +362,7 @@ class Connection(Dialled):
 
     def on_message_begin(self) -> None:
         if self._waiter is None or self._waiter.done():
-            self._reusable = False  # a second answer to one request: it must not be taken for that to the next
+            self._reusable = False  # a second response to one request: it must not be taken for that to the next
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -384,9 +384,9 @@ class Connection(Dialled):
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
         if status == _SWITCHING_PROTOCOLS:
-            self._fail(TransportErrorKind.PROTOCOL, "the answer switches protocols")
+            self._fail(TransportErrorKind.PROTOCOL, "the response switches protocols")
         elif status < 200:
-            self._reset()  # an interim answer: the final one follows
+            self._reset()  # an interim response: the final one follows
         else:
             self._reusable = self._reusable and bool(self._parser.should_keep_alive())
             self._complete()

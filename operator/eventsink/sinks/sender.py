@@ -30,7 +30,7 @@ class FailureClass(StrEnum):
     MESSAGE = "message"
     """This message can never succeed, others can: dead letter."""
     SINK = "sink"
-    """Nothing can succeed until somebody mends the sink: hold its queue and probe slowly."""
+    """Nothing can succeed until somebody fixes the sink: hold its queue and probe slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Failed:
     reason: str
     """CamelCase, of a small fixed set (a metric label and a condition's reason): `HTTP503`, `Timeout`, `ConnectionRefused`."""
     message: str
-    """A sentence for a person; shows of a URL its scheme and host only, and nothing of what the receiver answered."""
+    """A sentence for a person; shows of a URL its scheme and host only, and nothing of the receiver's response."""
     status_code: int | None = None
     retry_after: float | None = None
     """Seconds that the receiver asked to wait."""

@@ -22,7 +22,7 @@ class InvalidSigningSecret(ValueError):
 
 
 def signing_key(secret: str) -> bytes:
-    """The key that a secret stands for.
+    """The key that a secret means.
 
     `whsec_` and base64, as receivers' libraries know it, or any other text of at least 16 bytes, which is the key itself.
 
@@ -37,7 +37,7 @@ def signing_key(secret: str) -> bytes:
             key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)  # libraries take it without padding, too
         except (binascii.Error, ValueError):
             raise InvalidSigningSecret(
-                'what stands behind "whsec_" is not base64; make one with: echo "whsec_$(head -c 24 /dev/urandom | base64)"'
+                'what follows "whsec_" is not base64; make one with: echo "whsec_$(head -c 24 /dev/urandom | base64)"'
             ) from None
     else:
         key = secret.encode()

@@ -14,7 +14,7 @@ from pydantic import Field, SerializeAsAny, SerializerFunctionWrapHandler, field
 from eventsink.destinations import registry
 from eventsink.resources import defaults
 from eventsink.runtime.durations import parse_duration
-from eventsink.sinks.target import DispatchParameters, Document, Target
+from eventsink.sinks.target import CompiledDocument, DispatchParameters, Target
 
 SINK_SECRET_TYPE = "eventsink.dev/sink"
 SINK_SECRET_KEY = "sink.json"
@@ -31,7 +31,7 @@ def sink_secret_name(uid: str) -> str:
     return f"sink-{uid}"
 
 
-class VersionedDocument(Document):
+class VersionedDocument(CompiledDocument):
     """A document that another version of the program may have written: the reader's own version and the one before are read."""
 
     version: int = DOCUMENT_VERSION
@@ -44,7 +44,7 @@ class VersionedDocument(Document):
         return version
 
 
-class SecretVersion(Document):
+class SecretVersion(CompiledDocument):
     """A Secret as it was when it was read."""
 
     namespace: str
@@ -53,7 +53,7 @@ class SecretVersion(Document):
     """Its resourceVersion."""
 
 
-class CompiledFrom(Document):
+class CompiledFrom(CompiledDocument):
     """What a compiled sink was made from: equal to today's, nothing needs to be compiled again."""
 
     compiler: int = 0
@@ -82,7 +82,7 @@ class CompiledFrom(Document):
         return {**data, "secrets": {name: version for name, version in secrets.items() if "/" not in name}, "tokens": tokens}
 
 
-class Withdrawn(Document):
+class Withdrawn(CompiledDocument):
     """Why a sink that had been accepted may not send at present; its deliveries are held."""
 
     reason: str
@@ -91,7 +91,7 @@ class Withdrawn(Document):
     """RFC 3339 UTC with seconds."""
 
 
-class SinkMatch(Document):
+class SinkMatch(CompiledDocument):
     """Which alerts of the tenant the sink wants; every member that is there must be fulfilled."""
 
     min_severity: str | None = None
@@ -102,7 +102,7 @@ class SinkMatch(Document):
     """In Alertmanager's matcher syntax, checked by the operator."""
 
 
-class SinkDelivery(Document):
+class SinkDelivery(CompiledDocument):
     """How alerts are delivered; durations in seconds."""
 
     send_resolved: bool = defaults.SEND_RESOLVED
@@ -114,7 +114,7 @@ class Sink(VersionedDocument):
     """One accepted EventSink, compiled: all that delivery needs and nothing that has to be looked up."""
 
     uid: str
-    """`metadata.uid` of the EventSink: a sink of the same name made anew is another sink."""
+    """`metadata.uid` of the EventSink: a sink re-created under the same name is another sink."""
     namespace: str
     name: str
     display_name: str
@@ -124,7 +124,7 @@ class Sink(VersionedDocument):
     withdrawn: Withdrawn | None = None
     """Set: hold everything and send nothing. The target is absent then."""
     destination: str
-    """Digest of what the sink points at (`Target.destination`); another value is another place, to which nothing was told yet."""
+    """Digest of what the sink points at (`Target.destination`); another value is another destination, which was notified of nothing yet."""
     match: SinkMatch = SinkMatch()
     delivery: SinkDelivery = SinkDelivery()
     dispatch: DispatchParameters = DispatchParameters()

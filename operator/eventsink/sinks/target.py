@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
-class Document(BaseModel):
-    """Base of the documents: camelCase JSON, immutable, unknown members ignored (a newer writer adds some)."""
+class CompiledDocument(BaseModel):
+    """Base of what the operator compiles for the router: camelCase JSON, immutable, unknown members ignored (a newer writer adds some)."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -26,7 +26,7 @@ class Document(BaseModel):
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
-class SecretDocument(Document):
+class SecretDocument(CompiledDocument):
     """A document that holds credentials: its representation shows nothing of it."""
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
@@ -42,7 +42,7 @@ class PayloadKind(StrEnum):
     """A notification in Alertmanager's webhook format."""
 
 
-class DispatchParameters(Document):
+class DispatchParameters(CompiledDocument):
     """How deliveries to a destination leave, whatever its type."""
 
     concurrency: int | None = None
@@ -60,7 +60,7 @@ class DispatchParameters(Document):
 class Target(SecretDocument):
     """All that messages to one destination need, credentials included. Each destination type has a subclass (`target.TARGET`).
 
-    This class itself stands for a type that this version does not know.
+    This class itself is the target of a type that this version does not know.
     """
 
     type: str
@@ -76,7 +76,7 @@ class Target(SecretDocument):
 
 
 def destination_of(kind: str, *parts: str) -> str:
-    """Digest that identifies a destination without telling it: 32 hex digits of the kind and its parts (URL; team, channel)."""
+    """Digest that identifies a destination without showing it: 32 hex digits of the kind and its parts (URL; team, channel)."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (kind, *parts):
         digest.update(b"%d:" % len(part.encode()))

@@ -1,4 +1,4 @@
-"""The contract of outgoing HTTP: one POST to an address that the egress guard allows, one small answer back.
+"""The contract of outgoing HTTP: one POST to an address that the egress guard allows, one small response back.
 
 `sinks.http1.Http1Transport` is the implementation; tests/unit/sinks/transport_contract.py is what each must pass.
 """
@@ -11,11 +11,11 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 MAX_RESPONSE_BODY_BYTES = 64 * 1024
-"""What is read of an answer; the rest is not waited for, and the connection is closed."""
+"""What is read of a response; the rest is not waited for, and the connection is closed."""
 
 
 class TransportErrorKind(StrEnum):
-    """Why no answer came, in the words used as metric labels and condition reasons."""
+    """Why no response came, in the words used as metric labels and condition reasons."""
 
     DNS = "NameNotResolved"
     EGRESS = "EgressRefused"
@@ -26,7 +26,7 @@ class TransportErrorKind(StrEnum):
     """No trusted, valid connection: certificate, name or protocol."""
     TIMEOUT = "Timeout"
     RESET = "ConnectionLost"
-    """The connection ended before the answer was whole."""
+    """The connection ended before the response was complete."""
     PROTOCOL = "InvalidResponse"
     """What came back is not HTTP/1.1."""
     OVERLOADED = "TooManyConnections"
@@ -34,7 +34,7 @@ class TransportErrorKind(StrEnum):
 
 
 class TransportError(Exception):
-    """No whole response. `sent`: whether the receiver may have seen the request."""
+    """No complete response. `sent`: whether the receiver may have seen the request."""
 
     def __init__(
         self, kind: TransportErrorKind, origin: str, detail: str = "", *, sent: bool = False, status: int | None = None
@@ -110,7 +110,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: its status, the headers that delivery looks at, and at most MAX_RESPONSE_BODY_BYTES of its body."""
+    """A response: its status, the headers that delivery looks at, and at most MAX_RESPONSE_BODY_BYTES of its body."""
 
     status: int
     retry_after: str | None
@@ -140,14 +140,14 @@ class Transport(Protocol):
         body
             The whole body.
         timeout
-            Seconds for everything: waiting for a connection, dialling, TLS, sending, and the answer.
+            Seconds for everything: waiting for a connection, dialling, TLS, sending, and the response.
         ca
             PEM certificates to trust instead of the system's. Connections of different `ca` are never shared.
 
         Raises
         ------
         TransportError
-            No usable answer came in time.
+            No complete response came in time.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Slack's answers: its clients behind the egress guard, and what each documented error means for a message and its sink."""
+"""Slack's API: its clients behind the egress guard, and what each documented error means for a message and its sink."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ ERRORS: dict[str, tuple[FailureClass, str]] = {
     "duplicate_channel_not_found": (TRANSIENT, ""),
     "duplicate_message_not_found": (TRANSIENT, ""),
 }
-"""What no retry mends is of the sink or of the message (DESIGN 2.4); an error that is not here is taken for transient."""
+"""What no retry fixes is of the sink or of the message (DESIGN 2.4); an error that is not here is taken for transient."""
 _SINK_KINDS = frozenset({TransportErrorKind.TLS, TransportErrorKind.EGRESS})
 
 
@@ -121,24 +121,24 @@ def failed(error: Exception, where: str) -> Failed:
     if isinstance(error, SlackApiError):
         response: Any = error.response
         status = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
-        return answered(error_name(error), int(status), retry_after(getattr(response, "headers", None)), where)
+        return refused(error_name(error), int(status), retry_after(getattr(response, "headers", None)), where)
     if isinstance(error, RedirectRefused):
-        return answered("", error.status, None, where)
+        return refused("", error.status, None, where)
     if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
         kind, detail = failure_kind(error)
         return Failed(SINK if kind in _SINK_KINDS else TRANSIENT, kind.value, f"{kind.value} at {where}: {detail}")
     if isinstance(error, json.JSONDecodeError | UnicodeError):
-        return Failed(TRANSIENT, "InvalidResponse", f"{where} answered something that is not JSON")
+        return Failed(TRANSIENT, "InvalidResponse", f"{where} responded with something that is not JSON")
     return Failed(TRANSIENT, "InternalError", f"{where} was not asked: {type(error).__name__} in the router; see its log")
 
 
-def answered(name: str, status: int, wait: float | None, where: str) -> Failed:
+def refused(name: str, status: int, wait: float | None, where: str) -> Failed:
     """What a refusal means: a table over the error's name, then over the status.
 
     Parameters
     ----------
     name
-        `error` of the answer, or the text of an incoming webhook's answer; empty: there is none.
+        `error` of the response, or the text of an incoming webhook's response; empty: there is none.
     status
         HTTP status.
     wait
@@ -146,16 +146,16 @@ def answered(name: str, status: int, wait: float | None, where: str) -> Failed:
     """
     if name in ERRORS:
         failure, hint = ERRORS[name]
-        text = f"{where} answered {name}" + (f": {hint}" if hint else "")
+        text = f"{where} responded with {name}" + (f": {hint}" if hint else "")
         return Failed(failure, camel(name), text, status or None, wait if failure is TRANSIENT else None)
     if status == 429:
         return Failed(TRANSIENT, "RateLimited", f"{where} asks to wait", status, wait)
     if status in (401, 403, 404, 410) or 300 <= status < 400:
-        return Failed(SINK, f"HTTP{status}", f"{where} answered {status}", status)
+        return Failed(SINK, f"HTTP{status}", f"{where} responded with {status}", status)
     if status in (400, 413):
-        return Failed(MESSAGE, f"HTTP{status}", f"{where} answered {status}", status)
+        return Failed(MESSAGE, f"HTTP{status}", f"{where} responded with {status}", status)
     if status >= 500:
-        return Failed(TRANSIENT, f"HTTP{status}", f"{where} answered {status}", status, wait)
+        return Failed(TRANSIENT, f"HTTP{status}", f"{where} responded with {status}", status, wait)
     # An error that Slack documents later: a person sees that it fails, and nothing is lost meanwhile.
     return Failed(
         TRANSIENT, "UnknownError", f"{where} refused with an error that this version does not know", status or None, wait

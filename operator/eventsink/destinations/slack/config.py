@@ -41,7 +41,7 @@ class SlackAppSettings(Settings):
     tokens_namespace: str = Field(default="eventsink-system", min_length=1, max_length=63)
     """Where tokens are kept, one Secret for each code: a namespace that tenants and the router cannot read."""
     token_retention: Seconds = Field(default=30 * 86400.0, gt=0)
-    """How long a token is kept that no EventSink needs any more, for one that is made anew; then it is revoked."""
+    """How long a token is kept that no EventSink needs any more, for one that is re-created; then it is revoked."""
 
 
 ROUTER_SETTINGS: dict[str, type[Settings]] = {"slack": SlackSettings}

@@ -1,7 +1,7 @@
 """What a Slack message looks like: one alert, several of one name, or a digest. Pure: the same alerts make the same message, always.
 
-The headline stands in `text`, which is also what a locked phone shows; everything else is in one attachment, which alone has a colour.
-Texts of alerts stand in plain_text wherever there is a choice. Limits: https://docs.slack.dev/reference/block-kit/blocks.
+The headline is in `text`, which is also what a locked phone shows; everything else is in one attachment, which alone has a colour.
+Texts of alerts are plain_text wherever there is a choice. Limits: https://docs.slack.dev/reference/block-kit/blocks.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class SlackMessage:
 
 
 def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "") -> SlackMessage:
-    """The message that tells of some alerts.
+    """The message about some alerts.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "")
     sink, tenant
         `namespace/name` of the sink, and whose it is, for the last line.
     lookup
-        The command that lists everything that the message tells of.
+        The command that lists everything that the message is about.
     """
     firing = [alert for alert in alerts if alert.status is not Status.RESOLVED]
     worst = max((alert.severity for alert in firing), key=lambda severity: severity.rank, default=None)
@@ -210,12 +210,14 @@ def _since(alert: Alert) -> str:
 
 
 def _labels(alerts: Sequence[Alert], where: str) -> str:
-    """The labels that all have in common, without those that stand elsewhere or tell nothing."""
+    """The labels that all have in common, without those that are shown elsewhere or say nothing."""
     common = dict(alerts[0].labels)
     for alert in alerts[1:]:
         common = {name: value for name, value in common.items() if alert.labels.get(name) == value}
-    told = {where, *where.split("/", 1)}
-    shown = [f"{name}={value}" for name, value in sorted(common.items()) if name not in _NOISE and value and value not in told]
+    elsewhere = {where, *where.split("/", 1)}
+    shown = [
+        f"{name}={value}" for name, value in sorted(common.items()) if name not in _NOISE and value and value not in elsewhere
+    ]
     return one_line("  ".join(shown), MAX_LABELS)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from slack_sdk.errors import SlackApiError
 
 from eventsink.alerts.alert import Alert
-from eventsink.destinations.slack.api import answered, check_hook_url, failed, retry_after, web_client
+from eventsink.destinations.slack.api import check_hook_url, failed, refused, retry_after, web_client
 from eventsink.destinations.slack.config import SlackSettings
 from eventsink.destinations.slack.message import SlackMessage, render
 from eventsink.destinations.slack.target import SlackTarget
@@ -19,8 +19,8 @@ from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Out
 from eventsink.sinks.sink import Sink
 from eventsink.sinks.transport import Endpoint
 
-MAX_WEBHOOK_ANSWER_BYTES = 1024
-"""Slack's answers to incoming webhooks are single words."""
+MAX_WEBHOOK_RESPONSE_BYTES = 1024
+"""Slack's responses to incoming webhooks are single words."""
 _decoder = msgspec.json.Decoder(Alert)
 
 
@@ -72,8 +72,8 @@ class SlackSender:
             async with asyncio.timeout(self._timeout):
                 if self._target.webhook_url is not None:
                     return await self._post_to_webhook(rendered)
-                answer = await self._client.chat_postMessage(channel=self._target.channel_id, **rendered.body())
-                return Delivered(200, f"{self._target.channel_id}/{answer.get('ts') or ''}")
+                posted = await self._client.chat_postMessage(channel=self._target.channel_id, **rendered.body())
+                return Delivered(200, f"{self._target.channel_id}/{posted.get('ts') or ''}")
         except Exception as error:
             if not isinstance(error, SlackApiError | aiohttp.ClientError | TimeoutError | OSError | ValueError):
                 get_logger().error("a Slack message could not be sent for a reason nobody thought of", error=type(error).__name__)
@@ -90,8 +90,8 @@ class SlackSender:
         ) as response:
             if 200 <= response.status < 300:
                 return Delivered(response.status)
-            body = await response.content.read(MAX_WEBHOOK_ANSWER_BYTES)
-            return answered(body.decode("ascii", "replace").strip(), response.status, retry_after(response.headers), self._where)
+            body = await response.content.read(MAX_WEBHOOK_RESPONSE_BYTES)
+            return refused(body.decode("ascii", "replace").strip(), response.status, retry_after(response.headers), self._where)
 
     async def close(self) -> None:
         """The session belongs to the process: nothing to give back."""

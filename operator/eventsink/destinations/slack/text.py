@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 ELLIPSIS = "…"
 _JOINER = "\u2060"
-"""Invisible, and no place to break: put where Slack would see a mention, a link or a format."""
+"""Invisible, and no line may break there: put where Slack would see a mention, a link or a format."""
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 """Unicode's controls, formats (bidirectional overrides among them), surrogates, private and unassigned characters."""
 _KEPT = frozenset({"\u200d", "\ufe0f"})

@@ -124,12 +124,12 @@ def render(message: Message) -> tuple[bytes, bytes]:
 
 
 def classify(response: Response, origin: str, now: float) -> Outcome:
-    """What an answer means: a table over its status code, nothing else of it but Retry-After."""
+    """What a response means: a table over its status code, and nothing else of it but Retry-After."""
     status = response.status
     if 200 <= status < 300:
         return Delivered(status)
     retry_after = None
-    text = f"{origin} answered {status}"
+    text = f"{origin} responded with {status}"
     if 300 <= status < 400:
         failure = FailureClass.SINK
         text += ": redirects are not followed; write the final URL into the sink"
@@ -148,7 +148,7 @@ def classify(response: Response, origin: str, now: float) -> Outcome:
 
 
 def classify_error(error: TransportError) -> Failed:
-    """What it means that no answer came."""
+    """What it means that no complete response came."""
     failure = FailureClass.SINK if error.kind in _SINK_ERRORS else FailureClass.TRANSIENT
     text = str(error)
     if error.kind in _ERROR_HINTS:

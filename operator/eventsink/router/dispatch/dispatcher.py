@@ -272,7 +272,8 @@ class Dispatcher:
                 # Who begins to watch while this is recorded means a later attempt.
                 watchers = self._watchers.of(worker.sink.uid)
                 await self._settlement.settle(worker, outgoing, outcome)
-                notify(watchers, outgoing, outcome, slow=worker.lane.slow)
+                if watchers:
+                    notify(watchers, outgoing, outcome, slow=worker.lane.slow)
         except QueueError as error:
             get_logger().error("could not record the outcome; the message is sent again", reason=str(error), sink=worker.sink.uid)
         finally:

@@ -1,7 +1,7 @@
-"""Test alerts: one marked alert to one sink, through the queue and dispatch like any other, and what became of it.
+"""Test alerts: one marked alert to one sink, through the queue and dispatch like any other, and its outcome.
 
-No matching rule is asked, since the test is about the destination, and nothing of it is kept in what the sink was told: each test is told.
-What cannot be delivered at once is tried again for a minute and is a dead letter then.
+Matching rules do not count, since the test is about the destination, and the notification log has no entry of it, so that each test is
+sent. What cannot be delivered at once is tried again for a minute, and then dead-lettered.
 """
 
 from __future__ import annotations
@@ -45,31 +45,31 @@ class TooManyTests(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a test alert while it was waited for."""
+class SinkTestResult:
+    """The outcome of a test alert while it was waited for."""
 
     id: str
     """Of the delivery; with it, `eventsink deliveries --id` finds it as long as it is not delivered."""
     delivered: bool
     status: str
-    """Class of the receiver's HTTP answer, such as `4xx`; empty where there was none."""
+    """Class of the receiver's HTTP status, such as `4xx`; empty where there was none."""
     reason: str
     """CamelCase, as in `Failed.reason`; empty where it was delivered, `NoOutcome` where it still waits."""
     message: str
-    """A sentence; shows of a URL its scheme and host only, and nothing of what the receiver answered."""
+    """A sentence; shows of a URL its scheme and host only, and nothing of the receiver's response."""
     seconds: float
     """From the call to the outcome."""
 
 
 class SinkTests:
-    """Sends test alerts and waits for what becomes of them.
+    """Sends test alerts and waits for their outcome.
 
     Parameters
     ----------
     queue
-        Where they are put; its commits tell the deliveries' ids.
+        Where they are put; its commits have the deliveries' ids.
     dispatcher
-        Tells of each attempt to a sink that is watched.
+        Reports each attempt to a sink that is watched.
     """
 
     def __init__(self, queue: DeliveryQueue, dispatcher: Dispatcher) -> None:
@@ -80,10 +80,10 @@ class SinkTests:
         """Key of a test alert that is waited for -> id of its delivery; empty before it is committed."""
         queue.subscribe(self._committed)
 
-    async def test(self, sink: Sink, wait: float) -> Verdict:
-        """Send a test alert to a sink and wait for what becomes of the first attempt, at most `wait` seconds.
+    async def test(self, sink: Sink, wait: float) -> SinkTestResult:
+        """Send a test alert to a sink and wait for the outcome of the first attempt, at most `wait` seconds.
 
-        The alert is on its way once this waits: who does not wait any longer takes nothing back.
+        The alert is queued once this waits: a caller that does not wait any longer takes nothing back.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class SinkTests:
                     result: Outcome | None = await outcome
             except TimeoutError:
                 result = None
-            return verdict_of(self._ids[key], result, self._dispatcher.last_error(sink.uid), loop.time() - began, wait)
+            return result_of(self._ids[key], result, self._dispatcher.last_error(sink.uid), loop.time() - began, wait)
         finally:
             stop_watching()
             del self._ids[key]
@@ -138,17 +138,17 @@ class SinkTests:
                     self._ids[delivery.key] = delivery.id
 
 
-def verdict_of(identifier: str, outcome: Outcome | None, last_error: str, seconds: float, wait: float) -> Verdict:
-    """What is told of a test; `outcome` is None when none came in time."""
+def result_of(identifier: str, outcome: Outcome | None, last_error: str, seconds: float, wait: float) -> SinkTestResult:
+    """What is reported of a test; `outcome` is None when none came in time."""
     seconds = round(seconds, 3)
     if isinstance(outcome, Delivered):
-        return Verdict(identifier, True, _class(outcome.status_code), "", "the test alert arrived", seconds)
+        return SinkTestResult(identifier, True, _class(outcome.status_code), "", "the test alert arrived", seconds)
     if isinstance(outcome, Failed):
-        return Verdict(identifier, False, _class(outcome.status_code), outcome.reason, outcome.message, seconds)
+        return SinkTestResult(identifier, False, _class(outcome.status_code), outcome.reason, outcome.message, seconds)
     text = f"the test alert was not delivered within {wait:g} s; it is tried for {MAX_AGE_SECONDS:g} s in all"
     if last_error:
         text += f"; the last error of the sink is {last_error}"
-    return Verdict(identifier, False, "", "NoOutcome", text, seconds)
+    return SinkTestResult(identifier, False, "", "NoOutcome", text, seconds)
 
 
 def batch_of(sink: Sink, key: str, now: datetime) -> Batch:

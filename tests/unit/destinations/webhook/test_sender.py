@@ -150,7 +150,7 @@ async def test_each_status_is_of_one_class(failure: FailureClass | None, status:
     else:
         assert isinstance(outcome, Failed)
         assert (outcome.failure, outcome.reason) == (failure, f"HTTP{status}")
-        assert outcome.message.startswith(f"https://hooks.example.com answered {status}")
+        assert outcome.message.startswith(f"https://hooks.example.com responded with {status}")
 
 
 async def test_retry_after_counts_for_transient_failures_only() -> None:

@@ -36,9 +36,9 @@ DEADLINE_SECONDS = 30.0
 FAST = RetrySettings.model_validate(
     {"first": "1ms", "longest": "5ms", "sinkLongest": "5ms", "probeFirst": "1h", "probeLongest": "1h"}
 )
-TRANSIENT = Failed(FailureClass.TRANSIENT, "HTTP503", "https://x answered 503", 503)
-MESSAGE = Failed(FailureClass.MESSAGE, "HTTP400", "https://x answered 400", 400)
-SINK = Failed(FailureClass.SINK, "HTTP401", "https://x answered 401", 401)
+TRANSIENT = Failed(FailureClass.TRANSIENT, "HTTP503", "https://x responded with 503", 503)
+MESSAGE = Failed(FailureClass.MESSAGE, "HTTP400", "https://x responded with 400", 400)
+SINK = Failed(FailureClass.SINK, "HTTP401", "https://x responded with 401", 401)
 HANG = object()
 
 

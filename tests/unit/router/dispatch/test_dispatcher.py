@@ -62,18 +62,20 @@ async def test_a_sender_that_raises_costs_an_attempt_and_no_storm(worlds: Make) 
     assert [one.attempts for one in await world.dead()] == []
 
 
-async def test_a_message_that_is_refused_becomes_a_dead_letter_and_the_next_goes_on(worlds: Make) -> None:
+async def test_a_rejected_message_is_dead_lettered_and_the_next_is_sent(worlds: Make) -> None:
     world = worlds()
     world.senders["s"].script = [MESSAGE]
     await world.start()
     await world.put("bad")
     await world.put("good")
     await world.until_empty()
-    assert [(one.name, one.reason, one.detail) for one in await world.dead()] == [("bad", "HTTP400", "https://x answered 400")]
+    assert [(one.name, one.reason, one.detail) for one in await world.dead()] == [
+        ("bad", "HTTP400", "https://x responded with 400")
+    ]
     assert "good" in world.arrived()
 
 
-async def test_a_sink_that_refuses_is_held_with_everything_waiting_and_goes_on_when_it_is_compiled_anew(worlds: Make) -> None:
+async def test_a_sink_that_rejects_everything_is_held_until_it_is_compiled_again(worlds: Make) -> None:
     world = worlds()
     world.senders["s"].script = [SINK] * 8
     await world.start()
@@ -115,7 +117,7 @@ async def test_one_hanging_sink_delays_no_other(worlds: Make) -> None:
     assert len(world.senders["s"].sent) == 8  # its own concurrency, and no more
 
 
-async def test_the_end_never_overtakes_the_beginning(worlds: Make) -> None:
+async def test_a_resolution_never_overtakes_its_firing_alert(worlds: Make) -> None:
     world = worlds()
     world.senders["s"].script = [TRANSIENT] * 5
     await world.start()
@@ -146,7 +148,7 @@ async def test_what_waits_in_the_queue_beyond_the_window_is_read_in_time(worlds:
     assert sorted(world.arrived()) == sorted(f"a{n}" for n in range(2500))
 
 
-async def test_what_is_heard_of_again_after_it_was_read_from_the_queue_is_sent_once(worlds: Make) -> None:
+async def test_a_delivery_read_from_the_queue_and_reported_too_is_sent_once(worlds: Make) -> None:
     world = await worlds(sink("s", suspend=True)).start()
     await world.put("a")
     world.queue.announce(await world.queue.take(uid("s"), after=0, limit=10))
@@ -173,7 +175,7 @@ async def test_what_waited_before_a_restart_is_sent_after_it_in_the_same_composi
     assert sorted(again.senders["s"].sent) == before
 
 
-async def test_a_refused_batch_is_taken_apart_and_only_the_bad_one_dies(worlds: Make) -> None:
+async def test_a_rejected_batch_is_taken_apart_and_only_the_bad_alert_is_dead_lettered(worlds: Make) -> None:
     def refuse_b(message: Message) -> Outcome:
         return MESSAGE if b"b" in message.alerts else Delivered(200)
 
@@ -186,7 +188,7 @@ async def test_a_refused_batch_is_taken_apart_and_only_the_bad_one_dies(worlds: 
     assert {"a", "c"} <= set(world.arrived())
 
 
-async def test_a_slack_message_tells_of_everything_that_waits_and_is_found_by_its_id(worlds: Make) -> None:
+async def test_a_slack_message_is_a_digest_of_everything_waiting_and_is_found_by_its_id(worlds: Make) -> None:
     world = worlds(slack_sink(), rateLimitInterval="300ms")
     world.senders["s"].script = [Delivered(200, "C1/1.5"), Delivered(200, "C1/2.5")]
     await world.start()
@@ -224,7 +226,7 @@ async def test_when_a_channel_asks_to_wait_all_its_sinks_do(worlds: Make) -> Non
     assert world.senders["b"].times[0] - world.senders["a"].times[0] >= 0.49
 
 
-async def test_nothing_leaves_for_a_suspended_or_withdrawn_sink_until_it_is_taken_back(worlds: Make) -> None:
+async def test_nothing_is_sent_to_a_suspended_or_withdrawn_sink_until_it_is_resumed(worlds: Make) -> None:
     withdrawn = sink("s").model_copy(update={"withdrawn": Withdrawn(reason="TenantNotOwned", since=""), "webhook": None})
     world = await worlds(withdrawn).start()
     await world.put("a")
@@ -295,7 +297,7 @@ async def test_a_delivery_of_another_tenant_is_never_sent(worlds: Make) -> None:
     assert [one.reason for one in await world.dead()] == ["TenantMismatch"]
 
 
-async def test_what_reaches_its_age_becomes_a_dead_letter_and_what_follows_goes_on(worlds: Make) -> None:
+async def test_an_expired_delivery_is_dead_lettered_and_what_follows_is_sent(worlds: Make) -> None:
     world = worlds()
     world.senders["s"].script = [SINK] * 8
     await world.start()
@@ -308,7 +310,7 @@ async def test_what_reaches_its_age_becomes_a_dead_letter_and_what_follows_goes_
     assert world.queue.depth().waiting == 1
 
 
-async def test_stopping_lets_what_is_on_its_way_finish_and_keeps_the_rest(worlds: Make) -> None:
+async def test_stopping_lets_messages_in_flight_finish_and_keeps_the_rest(worlds: Make) -> None:
     world = worlds()
     release = asyncio.Event()
     original = world.senders["s"].send

@@ -12,8 +12,8 @@ from eventsink.router.queue.protocol import Delivery, PayloadKind
 from eventsink.sinks.sender import Failed, FailureClass
 
 SETTINGS = RetrySettings()
-TRANSIENT = Failed(FailureClass.TRANSIENT, "HTTP503", "x answered 503", 503)
-REFUSED = Failed(FailureClass.SINK, "HTTP401", "x answered 401", 401)
+TRANSIENT = Failed(FailureClass.TRANSIENT, "HTTP503", "x responded with 503", 503)
+REFUSED = Failed(FailureClass.SINK, "HTTP401", "x responded with 401", 401)
 
 
 def delivery(seq: int, key: str = "", *, batch: str = "", kind: PayloadKind = PayloadKind.ALERT, due: float = 0.0) -> Delivery:
@@ -85,7 +85,7 @@ def test_a_stored_composition_leaves_as_it_was_after_a_restart() -> None:
     assert all_picked(one) == [[3]]
 
 
-def test_a_refused_batch_is_halved_until_the_one_that_is_meant_is_found() -> None:
+def test_a_rejected_batch_is_halved_until_the_bad_alert_is_found() -> None:
     one = lane(*(delivery(n) for n in range(1, 6)), batch=5)
     assert one.failed_for_good(picked(one)) == []
     first, second = picked(one), picked(one)
@@ -118,7 +118,7 @@ def test_when_everything_fails_one_message_at_a_time_leaves_ever_more_slowly() -
     assert len(all_picked(one, now + 60)) == 8  # it works again: everything at once
 
 
-def test_when_a_sink_that_failed_is_well_again_what_failed_is_tried_at_once() -> None:
+def test_when_a_failing_sink_recovers_what_failed_is_tried_at_once() -> None:
     one = lane(*(delivery(n) for n in range(5)))
     for message in [picked(one) for _ in range(5)]:
         one.failed_transiently(message, TRANSIENT, 0.0)
@@ -156,14 +156,14 @@ def test_a_sink_that_refuses_is_held_probed_slowly_and_tried_at_once_when_it_is_
     assert len(all_picked(one, now)) == 5
 
 
-def test_the_receivers_wish_to_wait_is_kept_for_the_whole_sink() -> None:
+def test_retry_after_counts_for_the_whole_sink() -> None:
     one = lane(delivery(1), delivery(2))
     one.failed_transiently(picked(one), Failed(FailureClass.TRANSIENT, "HTTP429", "", 429, retry_after=90.0), 0.0)
     assert one.pick(89.9) is None
     assert all_picked(one, 90.0) == [[1], [2]]
 
 
-def test_who_asks_how_it_is_has_it_tried_at_once_unless_the_receiver_asked_to_wait() -> None:
+def test_a_probe_is_sent_at_once_unless_the_receiver_asked_to_wait() -> None:
     one = lane(*(delivery(n) for n in range(10)), concurrency=1)
     for now in range(FAILURES_UNTIL_SLOW):
         one.failed_transiently(picked(one, float(now)), TRANSIENT, float(now))
@@ -180,14 +180,14 @@ def test_who_asks_how_it_is_has_it_tried_at_once_unless_the_receiver_asked_to_wa
 
 
 @pytest.mark.parametrize("blocked", ["Suspended", "Withdrawn"])
-def test_of_a_blocked_sink_nothing_leaves(blocked: str) -> None:
+def test_nothing_leaves_for_a_blocked_sink(blocked: str) -> None:
     one = lane(delivery(1))
     one.blocked = blocked
     assert one.pick(0) is None
     assert one.wake_at() is None
 
 
-def test_what_is_too_old_is_taken_out_but_not_while_it_is_on_its_way() -> None:
+def test_an_expired_delivery_is_taken_out_but_not_while_it_is_in_flight() -> None:
     one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "b"))
     flying = picked(one)
     assert one.expire(1) == (None, [])
@@ -199,7 +199,7 @@ def test_what_is_too_old_is_taken_out_but_not_while_it_is_on_its_way() -> None:
     assert all_picked(one) == [[2]]
 
 
-def test_a_batch_that_lost_a_member_is_composed_anew() -> None:
+def test_a_batch_that_lost_a_member_is_composed_again() -> None:
     one = lane(delivery(1), delivery(2), batch=2)
     message = picked(one)
     message.bound = True

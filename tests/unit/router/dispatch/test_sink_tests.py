@@ -12,9 +12,9 @@ from eventsink.router.dispatch.sink_tests import (
     MAX_AGE_SECONDS,
     MAX_UNDER_WAY_OF_A_SINK,
     CannotTest,
+    SinkTestResult,
     TooManyTests,
-    Verdict,
-    verdict_of,
+    result_of,
 )
 from eventsink.router.queue.protocol import Delivery
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
@@ -48,7 +48,7 @@ async def test_a_test_alert_goes_to_its_sink_alone_and_says_what_it_is(worlds: M
     await world.until_empty()
 
 
-async def test_each_test_is_told_also_right_after_another(worlds: Make) -> None:
+async def test_each_test_is_sent_also_right_after_another(worlds: Make) -> None:
     world = await worlds().start()
     results = await asyncio.gather(*(world.tests.test(the(world), LONG) for _ in range(MAX_UNDER_WAY_OF_A_SINK)))
     assert all(one.delivered for one in results)
@@ -66,7 +66,7 @@ async def test_a_sink_of_the_alertmanager_format_gets_a_notification(worlds: Mak
 @pytest.mark.parametrize(
     ("outcome", "reason"), [(TRANSIENT, "HTTP503"), (MESSAGE, "HTTP400"), (SINK, "HTTP401")], ids=["transient", "message", "sink"]
 )
-async def test_the_first_attempt_decides_what_is_answered(worlds: Make, outcome: Failed, reason: str) -> None:
+async def test_the_first_attempt_decides_what_is_reported(worlds: Make, outcome: Failed, reason: str) -> None:
     world = worlds()
     world.senders["s"].script = [outcome]
     await world.start()
@@ -74,7 +74,7 @@ async def test_the_first_attempt_decides_what_is_answered(worlds: Make, outcome:
     assert (result.delivered, result.status, result.reason, result.message) == (False, f"{reason[4]}xx", reason, outcome.message)
 
 
-async def test_a_held_sink_is_tried_at_once_and_its_failure_is_everybodys(worlds: Make) -> None:
+async def test_a_held_sink_is_tried_at_once_and_its_failure_is_that_of_the_test(worlds: Make) -> None:
     world = worlds()
     world.senders["s"].script = [SINK, SINK]
     await world.start()
@@ -112,7 +112,7 @@ async def test_a_batch_that_is_taken_apart_decides_nothing_about_the_test_in_it(
     assert together, "the test alert was in the batch that was refused"
 
 
-async def test_when_nothing_comes_in_time_the_answer_says_so_and_the_alert_stays_on_its_way(worlds: Make) -> None:
+async def test_without_an_outcome_in_time_the_result_says_so_and_the_alert_stays_queued(worlds: Make) -> None:
     world = worlds()
     world.senders["s"].script = [HANG]
     await world.start()
@@ -124,7 +124,7 @@ async def test_when_nothing_comes_in_time_the_answer_says_so_and_the_alert_stays
     assert waiting.expires <= world.queue.clock() + MAX_AGE_SECONDS
 
 
-async def test_who_hangs_up_takes_nothing_back_and_leaves_nothing_behind(worlds: Make) -> None:
+async def test_a_cancelled_wait_takes_nothing_back_and_leaves_nothing_behind(worlds: Make) -> None:
     world = worlds()
     release = asyncio.Event()
 
@@ -144,7 +144,7 @@ async def test_who_hangs_up_takes_nothing_back_and_leaves_nothing_behind(worlds:
     assert (await world.tests.test(the(world), LONG)).delivered
 
 
-async def test_too_many_tests_of_one_sink_are_refused(worlds: Make) -> None:
+async def test_too_many_tests_of_one_sink_are_rejected(worlds: Make) -> None:
     world = worlds(sink("s"), sink("t"))
     world.senders["s"].script = [HANG] * 10
     await world.start()
@@ -168,7 +168,7 @@ async def test_nothing_is_sent_to_a_sink_that_may_not_send(worlds: Make) -> None
     assert world.queue.depth().waiting == 0
 
 
-async def test_a_slack_channel_is_told_like_any_other_sink(worlds: Make) -> None:
+async def test_a_slack_channel_is_tested_like_any_other_sink(worlds: Make) -> None:
     world = await worlds(slack_sink(), rateLimitInterval="10ms").start()
     assert (await world.tests.test(the(world), LONG)).delivered
 
@@ -176,12 +176,12 @@ async def test_a_slack_channel_is_told_like_any_other_sink(worlds: Make) -> None
 @pytest.mark.parametrize(
     ("outcome", "last_error", "expected"),
     [
-        (Delivered(204), "", Verdict("x", True, "2xx", "", "the test alert arrived", 1.5)),
-        (Failed(FailureClass.SINK, "TLS", "no trust"), "", Verdict("x", False, "", "TLS", "no trust", 1.5)),
+        (Delivered(204), "", SinkTestResult("x", True, "2xx", "", "the test alert arrived", 1.5)),
+        (Failed(FailureClass.SINK, "TLS", "no trust"), "", SinkTestResult("x", False, "", "TLS", "no trust", 1.5)),
         (
             None,
             "Timeout: slow",
-            Verdict(
+            SinkTestResult(
                 "x",
                 False,
                 "",
@@ -192,5 +192,5 @@ async def test_a_slack_channel_is_told_like_any_other_sink(worlds: Make) -> None
         ),
     ],
 )
-def test_what_is_told(outcome: Outcome | None, last_error: str, expected: Verdict) -> None:
-    assert verdict_of("x", outcome, last_error, 1.50001, 10.0) == expected
+def test_what_is_reported(outcome: Outcome | None, last_error: str, expected: SinkTestResult) -> None:
+    assert result_of("x", outcome, last_error, 1.50001, 10.0) == expected

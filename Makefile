@@ -53,9 +53,10 @@ pictures: $(STAMP) ## the pictures of the README; the recording is made by runni
 controlplane: $(STAMP) ## the control plane of the tests: found, or built once (about six minutes)
 	@$(BIN)/python -m tests.controlplane build
 
+# Two at once: one runs what needs the control plane, the other everything else, in about the same time.
 test: $(STAMP) controlplane ## every test: unit, a real API server, faults, end to end
 	@echo "== tests"
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist loadgroup --durations 20
 
 bench: $(STAMP) ## the benchmarks, each a ratio of two things in one run
 	@for benchmark in tests/benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python -m "$$(echo "$${benchmark%.py}" | tr / .)" || exit 1; done

@@ -15,14 +15,16 @@ XFAILED = "import pytest\n@pytest.mark.xfail\ndef test_one(): assert False\n"
 MODULE = "import pytest\npytest.skip('not here', allow_module_level=True)\n"
 
 
-@pytest.mark.parametrize("ci", ["", "true"])
+@pytest.mark.parametrize(
+    ("ci", "options"), [("", []), ("true", []), ("true", ["--numprocesses=2"])], ids=["elsewhere", "ci", "ci, side by side"]
+)
 @pytest.mark.parametrize("code", [SKIPPED, XFAILED, MODULE], ids=["skipped", "expected to fail", "whole module"])
-def test_what_does_not_run_fails_under_ci_only(tmp_path: Path, code: str, ci: str) -> None:
+def test_what_does_not_run_fails_under_ci_only(tmp_path: Path, code: str, ci: str, options: list[str]) -> None:
     (tmp_path / "test_one.py").write_text("def test_other(): pass\n" + code if code is not MODULE else code)
     (tmp_path / "test_two.py").write_text("def test_two(): pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.no_skips", "-p", "no:cacheprovider", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.no_skips", "-p", "no:cacheprovider", *options, str(tmp_path)],
         env={**os.environ, "CI": ci, "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,

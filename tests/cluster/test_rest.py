@@ -1,4 +1,4 @@
-"""The facade on a real API server beside the operator, each with the rights that it is shipped with."""
+"""The REST API on a real API server beside the operator, each with the permissions of its manifests."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.support.cluster import SYSTEM_NAMESPACE, Installed, MakeNamespace
 from tests.support.kubectl import Kubectl
 from tests.support.parts import start_operator
 from tests.support.processes import RunningProcess
-from tests.support.rest import SINKS, Answer, Rest, RestClient, eventsink_command
+from tests.support.rest import SINKS, Response, Rest, RestClient, eventsink_command
 from tests.support.sinks import compiled, event_sink, events_of, wait_compiled
 from tests.support.waiting import wait_until
 
 CANARY = f"canary-{secrets.token_hex(12)}"
-"""Part of every credential of these tests: found in no answer, log, Event, spec or status."""
+"""Part of every credential of these tests: found in no response, log, Event, spec or status."""
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 HOOK = {"Webhook": {"url": "https://example.com/hook"}}
@@ -66,15 +66,15 @@ def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
 
 @pytest.fixture
 def client(rest: Rest, tenant: str, namespace: str) -> RestClient:
-    """Has a key of the tenant, whose namespace the facade knows."""
+    """Has a key of the tenant, whose namespace the REST API knows."""
     made = rest.client(tenant)
     wait_home(made, tenant)
     return made
 
 
 def wait_home(client: RestClient, tenant: str) -> None:
-    """Wait until the facade knows a namespace of the tenant: then it gets as far as the destination."""
-    wait_until("the tenant's namespace at the facade", lambda: "namespace" not in client.create(tenant, {"Slack": {}}).error)
+    """Wait until the REST API knows a namespace of the tenant: then a create fails only at the destination."""
+    wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in client.create(tenant, {"Slack": {}}).error)
 
 
 def all_in(kubectl: Kubectl, kind: str, namespace: str) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ def specs_in(kubectl: Kubectl, namespace: str) -> dict[str, Any]:
 
 
 def left_in(kubectl: Kubectl, namespace: str) -> tuple[int, int]:
-    """How many EventSinks and Secrets of the facade there are."""
+    """How many EventSinks and Secrets of the REST API exist."""
     made = [one for one in all_in(kubectl, "secrets", namespace) if one["type"] == "eventsink.dev/rest"]
     return len(all_in(kubectl, "eventsinks", namespace)), len(made)
 
@@ -110,11 +110,11 @@ def left_in(kubectl: Kubectl, namespace: str) -> tuple[int, int]:
 # ---- the life of a sink
 
 
-def test_a_webhook_sink_is_made_and_answered_with_everything_documented(
+def test_a_webhook_sink_is_created_and_the_response_has_everything_documented(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
-    answer = client.create(tenant, HOOK, name="Security alerts", description="Of the security team")
-    made = answer.sink
+    response = client.create(tenant, HOOK, name="Security alerts", description="Of the security team")
+    made = response.sink
     assert UUID.fullmatch(made["id"])
     assert TIME.fullmatch(made["created_at"])
     assert made == {
@@ -140,11 +140,11 @@ def test_a_webhook_sink_is_made_and_answered_with_everything_documented(
     assert target_of(kubectl, made["id"])["url"] == "https://example.com/hook"
     again = client.get(made["id"])
     assert again.sink == made
-    assert again.headers["etag"] == answer.headers["etag"]
+    assert again.headers["etag"] == response.headers["etag"]
     assert again.headers["cache-control"] == "no-store"
 
 
-def test_a_sink_by_yaml_is_listed_oldest_first_beside_those_made_here(
+def test_a_sink_from_yaml_is_listed_oldest_first_beside_those_from_the_api(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
     first = client.create(tenant, HOOK, name="first").sink
@@ -156,7 +156,7 @@ def test_a_sink_by_yaml_is_listed_oldest_first_beside_those_made_here(
     assert listed[-1]["created_at"] >= listed[0]["created_at"]
 
 
-def test_an_update_changes_what_it_names_and_moves_updated_at_only_then(
+def test_an_update_changes_only_the_given_fields_and_then_moves_updated_at(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
     made = client.create(tenant, HOOK, description="before", match={"min_severity": "high"}, delivery={"max_age": "3d"}).sink
@@ -180,13 +180,13 @@ def test_an_update_changes_what_it_names_and_moves_updated_at_only_then(
     assert "match" not in the_object(kubectl, namespace, made["id"])["spec"]
 
 
-def test_a_deleted_sink_is_gone_with_the_secrets_that_were_made_for_it(
+def test_a_deleted_sink_is_gone_with_the_secrets_that_were_created_for_it(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
     made = client.create(tenant, {"Webhook": {"url": "https://example.com/", "signing_secret": SIGNING}}).sink
     assert left_in(kubectl, namespace) == (1, 1)
-    answer = client.delete(made["id"])
-    assert (answer.status, answer.json) == (200, {"id": made["id"], "tenant_id": tenant})
+    response = client.delete(made["id"])
+    assert (response.status, response.json) == (200, {"id": made["id"], "tenant_id": tenant})
     assert left_in(kubectl, namespace) == (0, 0)
     assert client.get(made["id"]).status == 404
     assert client.delete(made["id"]).status == 404
@@ -196,7 +196,7 @@ def test_a_deleted_sink_is_gone_with_the_secrets_that_were_made_for_it(
 # ---- credentials
 
 
-def test_credentials_lie_in_secrets_and_are_never_shown(
+def test_credentials_are_kept_in_secrets_and_never_shown(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl, operator: RunningProcess
 ) -> None:
     args = {
@@ -209,8 +209,8 @@ def test_credentials_lie_in_secrets_and_are_never_shown(
             "timeout": "5s",
         }
     }
-    answer = client.create(tenant, args)
-    made = answer.sink
+    response = client.create(tenant, args)
+    made = response.sink
     assert made["ready"] is True, made
     assert made["configuration"] == {
         "Webhook": {
@@ -226,7 +226,7 @@ def test_credentials_lie_in_secrets_and_are_never_shown(
     assert target["url"].endswith(f"/{CANARY}/path?key={CANARY}")
     assert [one["value"] for one in target["headers"]] == [f"Bearer {CANARY}", "acme"]
     assert target["signingSecrets"] == [SIGNING]
-    seen = [answer, client.get(made["id"]), client.ask("GET", f"{SINKS}?tenant_id={tenant}")]
+    seen = [response, client.get(made["id"]), client.ask("GET", f"{SINKS}?tenant_id={tenant}")]
     shown = b"".join(one.body for one in seen).decode()
     shown += json.dumps(all_in(kubectl, "eventsinks", namespace)) + json.dumps(events_of(kubectl, made["id"]))
     assert CANARY not in shown
@@ -235,11 +235,11 @@ def test_credentials_lie_in_secrets_and_are_never_shown(
     assert {one["type"] for one in events_of(kubectl, made["id"])} == {"Normal"}, "no word of a Secret that was just being made"
 
 
-def test_a_generated_signing_secret_is_shown_once_and_the_one_before_goes_on_signing(
+def test_a_generated_signing_secret_is_shown_once_and_the_previous_one_keeps_signing(
     client: RestClient, tenant: str, kubectl: Kubectl, namespace: str
 ) -> None:
-    answer = client.create(tenant, {"Webhook": {"url": "https://example.com/", "generate_signing_secret": True}})
-    first, uid = answer.json["signing_secret"], answer.sink["id"]
+    response = client.create(tenant, {"Webhook": {"url": "https://example.com/", "generate_signing_secret": True}})
+    first, uid = response.json["signing_secret"], response.sink["id"]
     assert first.startswith("whsec_")
     assert len(base64.b64decode(first.removeprefix("whsec_"))) == 32
     assert "signing_secret" not in client.get(uid).json
@@ -265,7 +265,7 @@ def test_kept_header_values_are_not_sent_to_another_host_than_they_were_given_fo
     assert moved.sink["configuration"]["Webhook"]["url"] == "https://other.example.net/"
 
 
-def test_of_a_url_in_a_secret_by_yaml_scheme_and_host_are_shown(
+def test_only_scheme_and_host_of_a_url_in_a_secret_are_shown(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
     kubectl.apply(
@@ -286,18 +286,18 @@ def test_of_a_url_in_a_secret_by_yaml_scheme_and_host_are_shown(
 # ---- refusals that leave nothing behind
 
 
-def test_a_url_that_policy_forbids_is_refused_with_the_reason_and_leaves_nothing(
+def test_a_url_that_the_policy_forbids_is_rejected_with_the_reason_and_leaves_nothing(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
-    answer = client.create(tenant, {"Webhook": {"url": "https://denied.example.com/", "signing_secret": SIGNING}})
-    assert answer.status == 400
-    assert "event_sink_args.Webhook.url" in answer.error
-    assert "denied.example.com" in answer.error
+    response = client.create(tenant, {"Webhook": {"url": "https://denied.example.com/", "signing_secret": SIGNING}})
+    assert response.status == 400
+    assert "event_sink_args.Webhook.url" in response.error
+    assert "denied.example.com" in response.error
     assert left_in(kubectl, namespace) == (0, 0)
     assert client.sinks(tenant) == []
 
 
-def test_without_an_operator_a_sink_stays_and_says_that_it_is_not_ready(
+def test_without_an_operator_a_sink_stays_and_is_not_ready(
     rest: Rest, client: RestClient, tenant: str, operator: RunningProcess, kubectl: Kubectl, namespace: str
 ) -> None:
     operator.pause()
@@ -311,7 +311,7 @@ def test_without_an_operator_a_sink_stays_and_says_that_it_is_not_ready(
     assert left_in(kubectl, namespace) == (1, 0)
 
 
-REFUSED: list[tuple[str, dict[str, Any], str]] = [
+REJECTED: list[tuple[str, dict[str, Any], str]] = [
     ("no name", {"name": ""}, "name: write 1 characters or more"),
     ("a name of two lines", {"name": "a\nb"}, "name: write one line of text that is not blank"),
     ("no destination", {"event_sink_args": {}}, "event_sink_args: write exactly one of Slack and Webhook"),
@@ -364,14 +364,14 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("wrong", "sentence"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_an_invalid_request_is_refused_by_the_name_of_its_field(
+@pytest.mark.parametrize(("wrong", "sentence"), [case[1:] for case in REJECTED], ids=[case[0] for case in REJECTED])
+def test_an_invalid_request_is_rejected_with_the_name_of_its_field(
     rest: Rest, all_tenants: RestClient, wrong: dict[str, Any], sentence: str
 ) -> None:
     body = {"tenant_id": "nobody", "name": "Alerts", "event_sink_args": HOOK, **wrong}
-    answer = all_tenants.ask("POST", SINKS, body)
-    assert answer.status == 400
-    assert answer.error.startswith(sentence)
+    response = all_tenants.ask("POST", SINKS, body)
+    assert response.status == 400
+    assert response.error.startswith(sentence)
 
 
 @pytest.fixture(scope="module")
@@ -401,17 +401,17 @@ def all_tenants(rest: Rest) -> RestClient:
         ("POST", SINKS, {"Idempotency-Key": "a b"}, b"{}", 400),
     ],
 )
-def test_a_request_that_is_none_is_refused_with_the_right_status_and_a_sentence(
+def test_a_malformed_request_is_rejected_with_the_right_status_and_a_sentence(
     all_tenants: RestClient, method: str, path: str, headers: dict[str, str], raw: bytes | None, status: int
 ) -> None:
-    answer = all_tenants.ask(method, path, raw=raw, headers=headers)
-    assert answer.status == status
-    assert answer.error
+    response = all_tenants.ask(method, path, raw=raw, headers=headers)
+    assert response.status == status
+    assert response.error
     if status == 405:
-        assert set(answer.headers["allow"].split(",")) == {"GET", "POST"}
+        assert set(response.headers["allow"].split(",")) == {"GET", "POST"}
 
 
-def test_the_type_of_a_sink_and_what_is_not_named_in_an_update_stay(client: RestClient, tenant: str) -> None:
+def test_an_update_cannot_change_the_type_and_keeps_omitted_fields(client: RestClient, tenant: str) -> None:
     uid = client.create(tenant, HOOK).sink["id"]
     other = client.update(uid, event_sink_args={"Slack": {"channel": "#alerts"}})
     assert other.status == 400
@@ -427,23 +427,23 @@ def test_the_type_of_a_sink_and_what_is_not_named_in_an_update_stay(client: Rest
 # ---- keys and tenants
 
 
-def test_without_a_right_key_nothing_is_answered(rest: Rest, client: RestClient, tenant: str) -> None:
+def test_without_a_valid_key_no_call_is_served(rest: Rest, client: RestClient, tenant: str) -> None:
     uid = client.create(tenant, HOOK).sink["id"]
     wrong = client.key[:-1] + ("A" if client.key[-1] != "A" else "B")
     for key in ("", "esk_x", wrong):
         other = RestClient(rest.port, key)
-        for answer in (
+        for response in (
             other.create(tenant, HOOK),
             other.get(uid),
             other.delete(uid),
             other.ask("GET", f"{SINKS}?tenant_id={tenant}"),
         ):
-            assert answer.status in (401, 429)
-            assert answer.error
+            assert response.status in (401, 429)
+            assert response.error
     assert client.get(uid).status == 200, "who was let in before is not locked out by others' wrong keys"
 
 
-def test_a_revoked_key_ends_at_once_and_others_live_on(rest: Rest, client: RestClient, tenant: str) -> None:
+def test_a_revoked_key_is_rejected_at_once_and_others_stay_valid(rest: Rest, client: RestClient, tenant: str) -> None:
     second = rest.client(tenant)
     ident = second.key.split("_")[1]
     eventsink_command("keys", "revoke", ident, "--kubeconfig", str(rest.admin_kubeconfig))
@@ -455,7 +455,7 @@ def test_a_revoked_key_ends_at_once_and_others_live_on(rest: Rest, client: RestC
     assert client.key.split("_", 2)[2] not in listed
 
 
-def test_keys_are_kept_as_hashes_only(rest: Rest, client: RestClient, tenant: str, kubectl: Kubectl) -> None:
+def test_keys_are_stored_as_hashes_only(rest: Rest, client: RestClient, tenant: str, kubectl: Kubectl) -> None:
     made = eventsink_command("keys", "create", "--name=x", f"--tenant={tenant}", "--kubeconfig", str(rest.admin_kubeconfig))
     client = RestClient(rest.port, made.stdout.strip())
     wait_until("the facade to know the key", lambda: client.get("none").status == 404)
@@ -492,22 +492,22 @@ def test_a_key_of_one_tenant_reaches_nothing_of_another_by_any_call(
         assert {one.status for one in calls[:-1]} == {404}
         assert {one.error for one in calls[:-1]} == {unknown.error}, "a foreign id looks like one that is not there"
         assert calls[-1].status == 409, "not set up here, whosever sink it is"
-    for answer in (
+    for response in (
         client.create(other_tenant, HOOK),
         client.ask("GET", f"{SINKS}?tenant_id={other_tenant}"),
         client.ask(
             "POST", SINKS, {"tenant_id": other_tenant, "name": "x", "event_sink_args": HOOK}, headers={"Idempotency-Key": "k"}
         ),
     ):
-        assert answer.status == 403
-        assert answer.error == "tenant_id: this key has no access to this tenant"
+        assert response.status == 403
+        assert response.error == "tenant_id: this key has no access to this tenant"
     token = other.ask("GET", f"{SINKS}?tenant_id={other_tenant}&pagination[page_size]=1").json["pagination"]["next_page_token"]
     assert client.ask("GET", f"{SINKS}?tenant_id={tenant}&pagination[page_size]=1&pagination[page_token]={token}").status == 400
     assert specs_in(kubectl, other_namespace) == before
     assert {one["id"] for one in made} < set(ids)
 
 
-def test_a_sink_that_claims_a_tenant_from_a_foreign_namespace_is_not_the_tenants(
+def test_a_sink_that_claims_a_tenant_from_a_foreign_namespace_is_hidden(
     rest: Rest, client: RestClient, tenant: str, make_namespace: MakeNamespace, kubectl: Kubectl
 ) -> None:
     foreign = make_namespace(f"t-{secrets.token_hex(4)}")
@@ -519,33 +519,33 @@ def test_a_sink_that_claims_a_tenant_from_a_foreign_namespace_is_not_the_tenants
     assert client.delete(uid).status == 404
 
 
-def test_with_several_namespaces_the_marked_one_is_the_home(
+def test_with_several_namespaces_the_marked_one_gets_new_sinks(
     client: RestClient, tenant: str, namespace: str, make_namespace: MakeNamespace, kubectl: Kubectl
 ) -> None:
     second = make_namespace(tenant)
-    answer = answered(lambda: client.create(tenant, HOOK), 409)
-    assert "kubectl label namespace" in answer.error
+    response = answered(lambda: client.create(tenant, HOOK), 409)
+    assert "kubectl label namespace" in response.error
     kubectl.run("label", "namespace", second, "eventsink.dev/rest=true")
     made = answered(lambda: client.create(tenant, HOOK), 200)
     assert the_object(kubectl, second, made.sink["id"])
 
 
-def answered(ask: Callable[[], Answer], status: int) -> Answer:
-    """Ask until the answer has the status."""
+def answered(ask: Callable[[], Response], status: int) -> Response:
+    """Ask until the response has the status."""
 
-    def probe() -> Answer | None:
-        answer = ask()
-        return answer if answer.status == status else None
+    def probe() -> Response | None:
+        response = ask()
+        return response if response.status == status else None
 
-    found = wait_until(f"an answer {status}", probe)
+    found = wait_until(f"an response {status}", probe)
     assert found is not None
     return found
 
 
-def test_a_tenant_without_a_namespace_is_refused_with_the_command_that_gives_one(all_tenants: RestClient) -> None:
-    answer = all_tenants.create("nobody", HOOK)
-    assert answer.status == 400
-    assert "kubectl label namespace <one> eventsink.dev/tenant=<tenant>" in answer.error
+def test_a_tenant_without_a_namespace_is_rejected_with_the_command_to_label_one(all_tenants: RestClient) -> None:
+    response = all_tenants.create("nobody", HOOK)
+    assert response.status == 400
+    assert "kubectl label namespace <one> eventsink.dev/tenant=<tenant>" in response.error
 
 
 # ---- other hands
@@ -574,20 +574,20 @@ MANAGED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("metadata", "sentence"), [case[1:] for case in MANAGED], ids=[case[0] for case in MANAGED])
-def test_a_sink_that_a_tool_manages_is_shown_and_not_changed(
+def test_a_sink_that_a_tool_manages_can_be_read_but_not_changed(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl, metadata: dict[str, Any], sentence: str
 ) -> None:
     obj = event_sink(namespace, name="managed", tenant=tenant)
     kubectl.apply({**obj, "metadata": {**obj["metadata"], **metadata}})
     listed = wait_until("the sink", lambda: client.sinks(tenant))
     uid = listed[0]["id"]
-    for answer in (client.update(uid, name="mine"), client.delete(uid)):
-        assert answer.status == 409
-        assert answer.error == sentence
+    for response in (client.update(uid, name="mine"), client.delete(uid)):
+        assert response.status == 409
+        assert response.error == sentence
     assert client.get(uid).sink["name"] != "mine"
 
 
-def test_if_match_guards_an_update_against_a_change_between(client: RestClient, tenant: str, kubectl: Kubectl) -> None:
+def test_if_match_guards_an_update_against_a_concurrent_change(client: RestClient, tenant: str, kubectl: Kubectl) -> None:
     made = client.create(tenant, HOOK)
     uid, tag = made.sink["id"], made.headers["etag"]
     assert client.update(uid, name="one", headers={"If-Match": tag}).status == 200
@@ -598,21 +598,21 @@ def test_if_match_guards_an_update_against_a_change_between(client: RestClient, 
     assert client.update(uid, name="three", headers={"If-Match": client.get(uid).headers["etag"]}).sink["name"] == "three"
 
 
-def test_an_idempotency_key_makes_one_sink_of_many_requests(
+def test_an_idempotency_key_creates_one_sink_for_many_requests(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
     args = {"Webhook": {"url": "https://example.com/", "signing_secret": SIGNING}}
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: client.create(tenant, args, headers={"Idempotency-Key": "key-1"}), range(8)))
-    assert len({one.sink["id"] for one in answers}) == 1
+        responses = list(pool.map(lambda _: client.create(tenant, args, headers={"Idempotency-Key": "key-1"}), range(8)))
+    assert len({one.sink["id"] for one in responses}) == 1
     assert left_in(kubectl, namespace) == (1, 1)
     other = client.create(tenant, args, name="Another", headers={"Idempotency-Key": "key-1"})
     assert other.status == 409
     assert other.error.startswith("Idempotency-Key: ")
-    assert client.create(tenant, args, headers={"Idempotency-Key": "key-2"}).sink["id"] != answers[0].sink["id"]
+    assert client.create(tenant, args, headers={"Idempotency-Key": "key-2"}).sink["id"] != responses[0].sink["id"]
 
 
-def test_a_create_that_was_cut_off_before_its_secret_is_completed_by_the_same_request(
+def test_a_create_that_was_interrupted_before_its_secret_is_completed_by_the_same_request(
     client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
     args = {"Webhook": {"url": "https://example.com/", "signing_secret": SIGNING}}
@@ -625,7 +625,7 @@ def test_a_create_that_was_cut_off_before_its_secret_is_completed_by_the_same_re
     assert left_in(kubectl, namespace) == (1, 1)
 
 
-def test_twenty_clients_at_once_end_in_the_state_of_the_resources(
+def test_twenty_concurrent_clients_and_the_resources_agree_in_the_end(
     rest: Rest, client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
     shared = client.create(tenant, HOOK, name="shared").sink["id"]
@@ -665,7 +665,7 @@ def is_called(name: str, sink: dict[str, Any]) -> bool:
     return bool(sink["displayName"] == name)
 
 
-def test_a_thousand_sinks_are_listed_by_pages_without_a_gap(
+def test_a_thousand_sinks_are_listed_in_pages_without_a_gap(
     rest: Rest, client: RestClient, tenant: str, namespace: str, kubectl: Kubectl
 ) -> None:
     kubectl.apply([event_sink(namespace, name=f"sink-{number:04}", tenant=tenant) for number in range(1000)], server_side=True)
@@ -690,7 +690,7 @@ def test_a_thousand_sinks_are_listed_by_pages_without_a_gap(
 # ---- rights
 
 
-def test_the_facade_may_touch_no_secret_that_it_did_not_make(
+def test_the_rest_api_cannot_access_secrets_that_it_did_not_create(
     install_manifests: Installed, namespace: str, kubectl: Kubectl, crd_installed: None, rest: Rest
 ) -> None:
     facade = Kubectl(install_manifests.rest)
@@ -716,7 +716,7 @@ def written_as(facade: Kubectl, verb: str, sink: dict[str, Any]) -> str:
     return facade.run(verb, "-f", "-", input=json.dumps(sink), check=False).stderr
 
 
-def test_a_facade_that_was_taken_over_cannot_have_credentials_of_others_sent_anywhere(
+def test_a_compromised_rest_api_cannot_send_credentials_of_others_anywhere(
     install_manifests: Installed, namespace: str, tenant: str, kubectl: Kubectl, rest: Rest
 ) -> None:
     facade = Kubectl(install_manifests.rest)
@@ -760,7 +760,7 @@ def test_a_facade_that_was_taken_over_cannot_have_credentials_of_others_sent_any
 # ---- trouble
 
 
-def test_while_the_api_server_is_away_it_says_so_and_when_to_come_again(
+def test_while_the_api_server_is_down_calls_get_503_with_retry_after(
     fresh_control_plane: Callable[[], ControlPlane], tmp_path: Path
 ) -> None:
     from tests.support.cluster import install, install_crd
@@ -775,15 +775,15 @@ def test_while_the_api_server_is_away_it_says_so_and_when_to_come_again(
         wait_home(client, "acme")
         uid = client.create("acme", HOOK).sink["id"]
         cluster.stop_api_server()
-        calls: list[Callable[[], Answer]] = [
+        calls: list[Callable[[], Response]] = [
             lambda: client.create("acme", HOOK),
             lambda: client.get(uid),
             lambda: client.delete(uid),
             lambda: client.ask("GET", f"{SINKS}?tenant_id=acme"),
         ]
         for call in calls:
-            answer = answered(call, 503)
-            assert int(answer.headers["retry-after"]) >= 1
-            assert "API server" in answer.error
+            response = answered(call, 503)
+            assert int(response.headers["retry-after"]) >= 1
+            assert "API server" in response.error
         cluster.start_api_server()
         wait_until("its return", lambda: client.get(uid).status == 200)

@@ -1,4 +1,4 @@
-"""Who is let in to the facade, and what becomes of requests when it ends: no operator runs here."""
+"""Access to the REST API, and requests when it stops: no operator runs here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
 
 
 def wait_home(client: RestClient, tenant: str) -> None:
-    wait_until("the tenant's namespace at the facade", lambda: "namespace" not in client.create(tenant, {"Slack": {}}).error)
+    wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in client.create(tenant, {"Slack": {}}).error)
 
 
 # ---- tokens of ServiceAccounts
@@ -62,7 +62,7 @@ def token(kubectl: Kubectl, namespace: str, audience: str = "eventsink-rest") ->
     return made
 
 
-def test_a_service_account_may_what_rbac_allows_it_on_eventsinks(
+def test_rbac_on_eventsinks_decides_what_a_service_account_may_do(
     rest: Rest, kubectl: Kubectl, tenant: str, namespace: str, make_namespace: MakeNamespace
 ) -> None:
     other = f"t-{secrets.token_hex(4)}"
@@ -93,7 +93,7 @@ def test_a_service_account_may_what_rbac_allows_it_on_eventsinks(
     assert all_tenants.get(made.id).status == 200
 
 
-def test_a_token_for_somebody_else_or_of_somebody_gone_lets_nobody_in(rest: Rest, kubectl: Kubectl, namespace: str) -> None:
+def test_a_token_with_another_audience_or_of_a_deleted_account_is_rejected(rest: Rest, kubectl: Kubectl, namespace: str) -> None:
     service_account(kubectl, namespace, "get")
     for audience in ("https://kubernetes.default.svc", "another"):
         given = token(kubectl, namespace, audience)
@@ -108,7 +108,7 @@ def test_a_token_for_somebody_else_or_of_somebody_gone_lets_nobody_in(rest: Rest
     assert good.key not in rest.process.text()
 
 
-def test_an_install_link_is_not_given_for_a_token(rest: Rest, kubectl: Kubectl, tenant: str, namespace: str) -> None:
+def test_a_token_cannot_request_an_install_link(rest: Rest, kubectl: Kubectl, tenant: str, namespace: str) -> None:
     service_account(kubectl, namespace, "create")
     body = {"tenant_id": tenant, "name": "x", "channel": "#x"}
     assert RestClient(rest.port, token(kubectl, namespace)).ask("POST", "/v1/slack/install", body).status in (403, 409)
@@ -117,7 +117,7 @@ def test_an_install_link_is_not_given_for_a_token(rest: Rest, kubectl: Kubectl, 
 # ---- wrong keys
 
 
-def test_wrong_keys_are_counted_by_the_address_that_a_trusted_proxy_saw(rest: Rest) -> None:
+def test_invalid_keys_are_counted_by_the_address_from_a_trusted_proxy(rest: Rest) -> None:
     right = rest.key()
 
     def ask(key: str, *hops: str) -> int:
@@ -132,7 +132,7 @@ def test_wrong_keys_are_counted_by_the_address_that_a_trusted_proxy_saw(rest: Re
     assert ask(right, "203.0.113.10", "203.0.113.9") == 429
 
 
-def test_who_may_not_be_let_in_is_not_told_what_there_is(rest: Rest) -> None:
+def test_an_unauthenticated_caller_learns_nothing_about_sinks(rest: Rest) -> None:
     headers = {"X-Forwarded-For": "198.51.100.1"}
     for method, path in (("GET", f"{SINKS}/none"), ("DELETE", f"{SINKS}/none"), ("POST", SINKS)):
         assert RestClient(rest.port).ask(method, path, headers=headers).status == 401
@@ -142,7 +142,7 @@ def test_who_may_not_be_let_in_is_not_told_what_there_is(rest: Rest) -> None:
 # ---- its end
 
 
-def test_a_request_under_way_is_answered_before_the_end(
+def test_a_request_under_way_is_completed_before_the_process_stops(
     control_plane: ControlPlane, install_manifests: Installed, tmp_path: Path, tenant: str, namespace: str
 ) -> None:
     one = Rest(install_manifests, tmp_path, {"createWait": "3s"}, admin_kubeconfig=control_plane.admin_kubeconfig)
@@ -156,7 +156,7 @@ def test_a_request_under_way_is_answered_before_the_end(
     assert made["ready"] is False
 
 
-def test_after_a_kill_everything_is_as_it_was(
+def test_after_a_kill_all_sinks_are_unchanged(
     control_plane: ControlPlane, install_manifests: Installed, tmp_path: Path, tenant: str, namespace: str
 ) -> None:
     one = Rest(install_manifests, tmp_path, {"createWait": "100ms"}, admin_kubeconfig=control_plane.admin_kubeconfig)
@@ -206,7 +206,7 @@ def test_the_command_manages_sinks_of_a_cluster(rest: Rest, tenant: str, namespa
     assert "no sink has this id" in eventsink_command("sinks", "get", ident, *where, status=1).stderr
 
 
-def test_its_metrics_tell_calls_and_statuses_and_no_tenant(rest: Rest, tenant: str, namespace: str) -> None:
+def test_metrics_count_calls_and_statuses_without_tenants(rest: Rest, tenant: str, namespace: str) -> None:
     client = rest.client(tenant)
     assert client.get("none").status == 404
     with pytest.raises(Unauthorized), Client(f"http://127.0.0.1:{rest.port}", "esk_x") as stranger:

@@ -1,4 +1,4 @@
-"""The facade with operator, router and Slack: a code is worth one sink, a browser connects one, credentials are seen nowhere."""
+"""The REST API with operator, router and Slack: a code creates one sink, a browser connects one, credentials are seen nowhere."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
 @pytest.fixture
 def client(system: System, tenant: str, namespace: str) -> RestClient:
     made = system.rest.client(tenant)
-    wait_until("the tenant's namespace at the facade", lambda: "namespace" not in made.create(tenant, {"Slack": {}}).error)
+    wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in made.create(tenant, {"Slack": {}}).error)
     return made
 
 
@@ -116,11 +116,11 @@ def channel(system: System) -> str:
 def tell(system: System, namespace: str, uid: str, name: str) -> None:
     """Send an alert of the namespace, once the router has the sink."""
     wait_until("the sink at the router", lambda: uid in [one["uid"] for one in system.router.admin("/v1/sinks")[1]["sinks"]])
-    status, answer = system.router.post(notification(alert(name, namespace=namespace), group=name))
-    assert (status, answer["accepted"]) == (200, 1)
+    status, response = system.router.post(notification(alert(name, namespace=namespace), group=name))
+    assert (status, response["accepted"]) == (200, 1)
 
 
-def test_a_slack_sink_is_made_by_a_code_told_of_alerts_and_keeps_its_credential_when_the_channel_changes(
+def test_a_slack_sink_is_created_with_a_code_gets_alerts_and_keeps_its_credential_when_the_channel_changes(
     system: System, client: RestClient, tenant: str, namespace: str
 ) -> None:
     first, second, given = channel(system), channel(system), code(system)
@@ -135,8 +135,8 @@ def test_a_slack_sink_is_made_by_a_code_told_of_alerts_and_keeps_its_credential_
     assert changed["ready"] is True, changed
     assert changed["configuration"]["Slack"]["channel_name"] == second
     for refused in ({"bot_token": "xoxb-1"}, {"slack_oauth_code": "x"}):
-        answer = client.update(made["id"], event_sink_args={"Slack": {"channel": f"#{second}", **refused}})
-        assert answer.error == f"event_sink_args.Slack.{next(iter(refused))}: unknown field, remove it"
+        response = client.update(made["id"], event_sink_args={"Slack": {"channel": f"#{second}", **refused}})
+        assert response.error == f"event_sink_args.Slack.{next(iter(refused))}: unknown field, remove it"
     everything = client.get(made["id"]).body + client.ask("GET", f"{SINKS}?tenant_id={tenant}").body
     events = json.dumps(events_of(system.kubectl, made["id"]))
     for canary in (given, system.slack.client_secret):
@@ -146,27 +146,27 @@ def test_a_slack_sink_is_made_by_a_code_told_of_alerts_and_keeps_its_credential_
     assert given not in resources
 
 
-def test_a_code_that_slack_refuses_is_answered_with_the_reason_and_leaves_nothing(
+def test_a_code_that_slack_rejects_is_reported_with_the_reason_and_leaves_nothing(
     system: System, client: RestClient, tenant: str, namespace: str
 ) -> None:
-    answer = client.create(tenant, {"Slack": {"channel": f"#{channel(system)}", "slack_oauth_code": "no-code-of-slack"}})
-    assert answer.status == 400
-    assert "code" in answer.error
+    response = client.create(tenant, {"Slack": {"channel": f"#{channel(system)}", "slack_oauth_code": "no-code-of-slack"}})
+    assert response.status == 400
+    assert "code" in response.error
     assert client.sinks(tenant) == []
     left = json.loads(system.kubectl.run("get", "eventsinks,secrets", f"--namespace={namespace}", "-o", "json").stdout)["items"]
     assert [one for one in left if one["kind"] == "EventSink" or one.get("type") == "eventsink.dev/rest"] == []
 
 
-def test_a_code_is_not_burnt_by_a_channel_that_does_not_exist(system: System, client: RestClient, tenant: str) -> None:
+def test_a_channel_that_does_not_exist_does_not_spend_the_code(system: System, client: RestClient, tenant: str) -> None:
     given, right = code(system), channel(system)
-    answer = client.create(tenant, {"Slack": {"channel": "#absent", "slack_oauth_code": given}})
-    assert answer.status == 400
-    assert answer.error.startswith("event_sink_args.Slack.channel: ")
+    response = client.create(tenant, {"Slack": {"channel": "#absent", "slack_oauth_code": given}})
+    assert response.status == 400
+    assert response.error.startswith("event_sink_args.Slack.channel: ")
     again = client.create(tenant, {"Slack": {"channel": f"#{right}", "slack_oauth_code": given}}).sink
     assert again["ready"] is True, again
 
 
-def test_a_bot_token_and_an_incoming_webhook_may_be_given_instead(system: System, client: RestClient, tenant: str) -> None:
+def test_a_bot_token_or_an_incoming_webhook_works_instead_of_a_code(system: System, client: RestClient, tenant: str) -> None:
     name = channel(system)
     token, url = system.slack.issue_token(TEAM), system.slack.issue_webhook(name)
     assert client.create(tenant, {"Slack": {"channel": f"#{name}", "bot_token": token}}).sink["ready"] is True
@@ -189,12 +189,12 @@ class Browser:
         try:
             cookies = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())} if self.cookies else {}
             connection.request("GET", f"{parts.path}?{parts.query}", headers=cookies)
-            answer = connection.getresponse()
-            headers = {name.lower(): value for name, value in answer.getheaders()}
+            response = connection.getresponse()
+            headers = {name.lower(): value for name, value in response.getheaders()}
             if "set-cookie" in headers:
                 name, _, value = headers["set-cookie"].partition(";")[0].partition("=")
                 self.cookies[name] = value
-            return answer.status, headers, answer.read().decode()
+            return response.status, headers, response.read().decode()
         finally:
             connection.close()
 
@@ -240,9 +240,9 @@ def test_a_person_connects_slack_in_the_browser(system: System, client: RestClie
     assert stranger.ask("POST", "/v1/slack/install", {"id": sink["id"]}).status == 404
 
 
-def test_a_webhook_sink_is_told_of_alerts_by_its_rules(system: System, client: RestClient, tenant: str, namespace: str) -> None:
+def test_a_webhook_sink_gets_the_alerts_that_match(system: System, client: RestClient, tenant: str, namespace: str) -> None:
     with Receiver() as receiver:
-        answer = client.create(
+        response = client.create(
             tenant,
             {
                 "Webhook": {
@@ -253,19 +253,19 @@ def test_a_webhook_sink_is_told_of_alerts_by_its_rules(system: System, client: R
             },
             match={"matchers": ['alertname="Wanted"']},
         )
-        assert answer.sink["ready"] is True, answer.body
-        tell(system, namespace, answer.sink["id"], "Unwanted")
-        tell(system, namespace, answer.sink["id"], "Wanted")
+        assert response.sink["ready"] is True, response.body
+        tell(system, namespace, response.sink["id"], "Unwanted")
+        tell(system, namespace, response.sink["id"], "Wanted")
         received = receiver.wait_for(lambda seen: bool(seen))[0]
         assert received.json()["data"]["name"] == "Wanted"
         assert received.headers["authorization"] == "Bearer canary-header"
         import standardwebhooks
 
-        standardwebhooks.Webhook(answer.json["signing_secret"]).verify(received.body, dict(received.headers))
+        standardwebhooks.Webhook(response.json["signing_secret"]).verify(received.body, dict(received.headers))
     assert "canary-header" not in system.logs()
 
 
-def test_a_test_alert_goes_the_real_way_and_its_outcome_is_answered(
+def test_a_test_alert_is_really_delivered_and_the_response_has_its_outcome(
     system: System, client: RestClient, tenant: str, namespace: str
 ) -> None:
     with Receiver() as receiver, Receiver() as other:
@@ -276,9 +276,9 @@ def test_a_test_alert_goes_the_real_way_and_its_outcome_is_answered(
         wait_until(
             "the sink at the router", lambda: made["id"] in [one["uid"] for one in system.router.admin("/v1/sinks")[1]["sinks"]]
         )
-        answer = client.ask("POST", f"{SINKS}/{made['id']}/test")
-        assert answer.status == 200, answer.body
-        told = answer.json
+        response = client.ask("POST", f"{SINKS}/{made['id']}/test")
+        assert response.status == 200, response.body
+        told = response.json
         assert (told["delivered"], told["status"], told["reason"]) == (True, "2xx", "")
         (received,) = receiver.wait_for(1)
         assert received.json()["data"]["name"] == "EventSinkTest"

@@ -1,6 +1,6 @@
 """docs/rest.md, call by call with curl, and the OpenAPI document, against the API server and against `eventsink run`.
 
-What schemathesis makes of the document is sent to both: sound requests, unsound ones, and those that follow from answers.
+What schemathesis generates from the document is sent to both: valid requests, invalid ones, and those that follow from responses.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def on_a_cluster(folder: Path, slack: Slack, receiver: Receiver, stack: ExitStac
     stack.enter_context(rest.start())
     key = rest.key("acme")
     asked = RestClient(rest.port, key)
-    wait_until("the tenant's namespace at the facade", lambda: "namespace" not in asked.create("acme", {"Slack": {}}).error)
+    wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in asked.create("acme", {"Slack": {}}).error)
     return World(f"http://127.0.0.1:{rest.port}", key, receiver, slack)
 
 
@@ -102,12 +102,12 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield request.param(tmp_path_factory.mktemp("world"), slack, receiver, stack)
 
 
-def test_the_page_has_its_calls() -> None:
+def test_the_page_has_calls() -> None:
     assert len(CALLS) == 7
 
 
-def test_the_calls_of_the_page_do_what_it_says(world: World) -> None:
-    # Each answer on a line of its own, to be looked at; the calls themselves are those of the page.
+def test_the_calls_on_the_page_work(world: World) -> None:
+    # Each response on a line of its own, to be looked at; the calls themselves are those of the page.
     script = 'curl() { command curl "$@" && echo; }\n' + "\n".join(CALLS)
     environment = {
         **os.environ,
@@ -138,7 +138,7 @@ def test_the_calls_of_the_page_do_what_it_says(world: World) -> None:
     assert deleted == {"id": sink["id"], "tenant_id": "acme"}
 
 
-def test_nothing_is_found_by_requests_that_are_made_of_the_openapi_document(world: World, tmp_path: Path) -> None:
+def test_requests_generated_from_the_openapi_document_find_no_defect(world: World, tmp_path: Path) -> None:
     command: list[str] = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CHECKED), "run", f"{world.server}/openapi.json"),
         *("--header", f"Authorization: Bearer {world.key}", "--checks", "all", "--max-examples", str(EXAMPLES)),

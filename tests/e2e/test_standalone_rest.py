@@ -1,4 +1,4 @@
-"""The REST API of `eventsink run`: what programs make is in force at once, lives beside the documents, and survives kills."""
+"""The REST API of `eventsink run`: sinks that programs create are active at once, exist beside the documents, and survive kills."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def connect(standalone: Standalone) -> Client:
     return Client(f"http://127.0.0.1:{standalone.running.port_of('rest')}", key)
 
 
-def test_a_first_start_makes_a_key_that_manages_sinks(standalone: Standalone, receiver: Receiver) -> None:
+def test_the_first_start_creates_a_key_that_manages_sinks(standalone: Standalone, receiver: Receiver) -> None:
     standalone.start()
     assert (standalone.data / "rest-key").stat().st_mode & 0o777 == 0o600
     with connect(standalone) as client:
@@ -67,7 +67,7 @@ def test_a_first_start_makes_a_key_that_manages_sinks(standalone: Standalone, re
         assert [name for name in left if name.startswith("rest-")] == []
 
 
-def test_what_was_made_is_there_after_a_kill_as_it_was(standalone: Standalone, receiver: Receiver) -> None:
+def test_created_sinks_survive_a_kill_unchanged(standalone: Standalone, receiver: Receiver) -> None:
     standalone.start()
     with connect(standalone) as client:
         made = client.create("default", "Alerts", Webhook(secret_url=receiver.url("/hook"), signing_secret="whsec_" + "a" * 32))
@@ -88,7 +88,9 @@ def test_what_was_made_is_there_after_a_kill_as_it_was(standalone: Standalone, r
         assert "webhook-signature" in receiver.wait_for(1)[0].headers
 
 
-def test_sinks_of_documents_are_listed_and_changed_in_their_file(standalone: Standalone, receiver: Receiver) -> None:
+def test_sinks_from_documents_are_listed_and_can_only_be_changed_in_their_file(
+    standalone: Standalone, receiver: Receiver
+) -> None:
     document = sink("alerts", receiver.url("/hook"))
     document["spec"]["webhook"]["signingSecretRefs"] = [{"name": "hook", "key": "secret"}]
     standalone.put("team/sinks.yaml", NAMESPACE, document, secret("hook", secret=f"{CANARY}-{'a' * 32}"))
@@ -125,7 +127,7 @@ def test_sinks_of_documents_are_listed_and_changed_in_their_file(standalone: Sta
         wait_until("the new file", lambda: "moved.yaml" in refusal())
 
 
-def test_what_waits_for_a_made_sink_that_is_not_ready_at_the_start_goes_on_waiting(
+def test_deliveries_for_a_created_sink_that_is_not_ready_at_the_start_keep_waiting(
     standalone: Standalone, receiver: Receiver
 ) -> None:
     receiver.answer(503)
@@ -146,7 +148,7 @@ def test_what_waits_for_a_made_sink_that_is_not_ready_at_the_start_goes_on_waiti
     wait_until("its arrival", lambda: standalone.deliveries() == [])
 
 
-def test_a_document_does_not_take_the_name_of_what_a_program_made(standalone: Standalone, receiver: Receiver) -> None:
+def test_a_document_does_not_take_the_name_of_a_sink_that_a_program_created(standalone: Standalone, receiver: Receiver) -> None:
     standalone.start()
     with connect(standalone) as client:
         made = client.create("default", "Made", Webhook(url=receiver.url("/made")))
@@ -158,7 +160,7 @@ def test_a_document_does_not_take_the_name_of_what_a_program_made(standalone: St
         wait_until("the document to count", lambda: [one.name for one in client.list("default")] == [file.stem])
 
 
-def test_what_cannot_be_in_force_is_refused_and_leaves_nothing(standalone: Standalone) -> None:
+def test_a_rejected_sink_leaves_nothing(standalone: Standalone) -> None:
     standalone.put("ns.yaml", {**NAMESPACE, "metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
     standalone.start(webhooks={"deniedHosts": ["*.example.org"]})
     with connect(standalone) as client:
@@ -170,7 +172,7 @@ def test_what_cannot_be_in_force_is_refused_and_leaves_nothing(standalone: Stand
     assert list((standalone.data / "made").rglob("*.json")) == []
 
 
-def test_keys_are_made_and_revoked_beside_the_running_process(standalone: Standalone) -> None:
+def test_keys_are_created_and_revoked_while_the_process_runs(standalone: Standalone) -> None:
     standalone.start()
     records = standalone.data / "rest-keys.json"
     key = eventsink_command("keys", "create", "--name=x", "--tenant=acme", "--file", records).stdout.strip()
@@ -191,7 +193,7 @@ def test_keys_are_made_and_revoked_beside_the_running_process(standalone: Standa
     standalone.logged("API keys cannot be read: nobody is let in")
 
 
-def test_a_slack_code_makes_a_sink_here_too(standalone: Standalone) -> None:
+def test_a_slack_code_creates_a_sink_in_standalone_mode_too(standalone: Standalone) -> None:
     with SlackServer(lists_per_minute=0) as slack:
         slack.add_workspace("T1", "Acme")
         slack.add_channel("T1", "security-alerts")
@@ -208,7 +210,7 @@ def test_a_slack_code_makes_a_sink_here_too(standalone: Standalone) -> None:
         assert len(slack.messages("security-alerts")) == 1
 
 
-def test_what_is_no_http_is_answered_400_and_shows_nothing_in_the_log(standalone: Standalone) -> None:
+def test_malformed_http_gets_400_and_leaves_nothing_in_the_log(standalone: Standalone) -> None:
     standalone.start(log={"format": "text"}, ready=False)
     wait_until("its start", lambda: (standalone.data / "rest-key").exists() and "part=rest" in standalone.running.text())
     port = int(re.findall(r"part=rest port=(\d+)", re.sub(r"\x1b\[[0-9;]*m", "", standalone.running.text()))[0])
@@ -228,7 +230,7 @@ def test_what_is_no_http_is_answered_400_and_shows_nothing_in_the_log(standalone
     assert "Traceback" not in standalone.running.text()
 
 
-def test_a_namespace_of_another_tenant_is_nobodys_home(standalone: Standalone, receiver: Receiver) -> None:
+def test_the_namespace_of_another_tenant_gets_no_new_sinks(standalone: Standalone, receiver: Receiver) -> None:
     standalone.put("ns.yaml", {**NAMESPACE, "metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
     standalone.start()
     with connect(standalone) as client:

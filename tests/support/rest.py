@@ -1,4 +1,4 @@
-"""The REST facade as a process of its own, with the rights that manifests/ gives it, and a plain client for it."""
+"""The REST API as a process, with the permissions of manifests/, and a plain client for it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back."""
+class Response:
+    """The response to a request."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,14 +43,14 @@ class Answer:
 
     @property
     def sink(self) -> dict[str, Any]:
-        """The sink of a successful answer."""
+        """The sink in a successful response."""
         assert self.status == 200, self.body
         found: dict[str, Any] = self.json["event_sink"]
         return found
 
     @property
     def error(self) -> str:
-        """The sentence of a refusal, which is all that it holds."""
+        """The sentence of an error, which is all that it contains."""
         assert self.status >= 400, self.body
         assert list(self.json) == ["error"]
         return str(self.json["error"])
@@ -58,14 +58,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class RestClient:
-    """Asks the facade at a port of this machine, as one key."""
+    """Calls the REST API at a port of this machine, with one key."""
 
     port: int
     key: str = field(default="", repr=False)
 
     def ask(
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         """One request; `body` is sent as JSON, `raw` as it is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
         sent = {"Authorization": f"Bearer {self.key}"} if self.key else {}
@@ -76,32 +76,32 @@ class RestClient:
             connection.request(method, path, content, {**sent, **(headers or {})})
             response = connection.getresponse()
             named = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, named, response.read())
+            return Response(response.status, named, response.read())
         finally:
             connection.close()
 
-    def create(self, tenant: str, args: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **more: Any) -> Answer:
+    def create(self, tenant: str, args: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
         """POST a sink."""
         body = {"tenant_id": tenant, "name": "Alerts", "description": "", "event_sink_args": dict(args), **more}
         return self.ask("POST", SINKS, body, headers=headers)
 
-    def get(self, uid: str) -> Answer:
+    def get(self, uid: str) -> Response:
         """GET a sink."""
         return self.ask("GET", f"{SINKS}/{uid}")
 
-    def update(self, uid: str, *, headers: Mapping[str, str] | None = None, **changes: Any) -> Answer:
+    def update(self, uid: str, *, headers: Mapping[str, str] | None = None, **changes: Any) -> Response:
         """PUT changes."""
         return self.ask("PUT", f"{SINKS}/{uid}", {"id": uid, **changes}, headers=headers)
 
-    def delete(self, uid: str) -> Answer:
+    def delete(self, uid: str) -> Response:
         """DELETE a sink."""
         return self.ask("DELETE", f"{SINKS}/{uid}")
 
     def sinks(self, tenant: str) -> list[dict[str, Any]]:
         """All sinks of a tenant."""
-        answer = self.ask("GET", f"{SINKS}?tenant_id={tenant}")
-        assert answer.status == 200, answer.body
-        found: list[dict[str, Any]] = answer.json["event_sinks"]
+        response = self.ask("GET", f"{SINKS}?tenant_id={tenant}")
+        assert response.status == 200, response.body
+        found: list[dict[str, Any]] = response.json["event_sinks"]
         return found
 
 
@@ -113,7 +113,7 @@ class Rest:
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)
     admin_kubeconfig: Path | None = None
-    """Whose rights `eventsink keys` has."""
+    """Whose permissions `eventsink keys` has."""
     process: RunningProcess | None = field(default=None, repr=False)
 
     def start(self) -> RunningProcess:
@@ -135,12 +135,12 @@ class Rest:
         return self.process.port_of("rest")
 
     def key(self, *tenants: str, wait: bool = True) -> str:
-        """A new key for these tenants, or for all, known to the facade; made as `eventsink keys create` does, which takes a second more."""
+        """A new key for these tenants, or for all, known to the REST API; created as `eventsink keys create` does, which takes a second more."""
         key, record = make_key("test", tenants or None, datetime.now(UTC))
         asyncio.run(self._keep(record))
         if wait:
             client = RestClient(self.port, key)
-            wait_until("the facade to know the key", lambda: client.ask("GET", f"{SINKS}/none").status == 404)
+            wait_until("the REST API to know the key", lambda: client.ask("GET", f"{SINKS}/none").status == 404)
         return key
 
     async def _keep(self, record: KeyRecord) -> None:

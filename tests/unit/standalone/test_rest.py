@@ -13,7 +13,7 @@ from eventsink.standalone import rest
 from eventsink.standalone.rest import FIRST_KEY, KEYS, FileKeys, make_first_key
 
 
-async def test_a_file_that_cannot_be_read_for_a_moment_lets_nobody_in_for_that_moment(
+async def test_while_the_file_of_keys_cannot_be_read_every_key_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / KEYS
@@ -32,7 +32,7 @@ async def test_a_file_that_cannot_be_read_for_a_moment_lets_nobody_in_for_that_m
     assert keys.records() == {}
 
 
-def test_the_first_key_is_made_once_and_anew_after_a_kill_before_its_record(tmp_path: Path) -> None:
+def test_the_first_key_is_created_once_and_again_after_a_kill_before_its_record(tmp_path: Path) -> None:
     make_first_key(tmp_path)
     first = (tmp_path / FIRST_KEY).read_text()
     make_first_key(tmp_path)

@@ -61,7 +61,7 @@ class ByType(RestModel):
     @model_validator(mode="after")
     def _has_one(self) -> Self:
         if sum(getattr(self, name) is not None for name in arguments()) != 1:
-            raise ValueError(f"write exactly one of {' and '.join(DISPLAY_NAMES)}")
+            raise ValueError(f"write exactly one of {', '.join(DISPLAY_NAMES[:-1])} and {DISPLAY_NAMES[-1]}")
         return self
 
 

@@ -321,8 +321,8 @@ def slack_sink(key: str, field: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["absent"], "there is no such folder"),
-        ([".", "--data", "data"], "lies in the folder of documents"),
+        (["absent"], "folder not found"),
+        ([".", "--data", "data"], "is inside the folder of documents"),
     ],
 )
 def test_a_wrong_folder_stops_the_start_with_a_sentence(

@@ -190,7 +190,7 @@ def test_keys_are_created_and_revoked_while_the_process_runs(standalone: Standal
     records.write_text("{")
     with connect(standalone) as client, pytest.raises(Unauthorized):
         list(client.list("acme"))
-    standalone.logged("API keys cannot be read: nobody is let in")
+    standalone.logged("API keys cannot be read: every key is rejected")
 
 
 def test_a_slack_code_creates_a_sink_in_standalone_mode_too(standalone: Standalone) -> None:

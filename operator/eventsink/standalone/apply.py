@@ -29,7 +29,7 @@ class Generation(NamedTuple):
 
     number: int
     digest: str
-    """Of the spec that the number stands for."""
+    """Of the spec that has this number."""
     created: str
     changed: str
     """When the spec changed last."""

@@ -24,7 +24,7 @@ from eventsink.sinks.http1 import TransportSettings
 
 SINKS_NAMESPACE = "_sinks"
 TOKENS_NAMESPACE = "_tokens"
-"""No document can lie in a namespace with such a name, so none can refer to what is kept there."""
+"""No document can be in a namespace with such a name, so none can refer to what is kept there."""
 
 
 class FolderSettings(Settings):

@@ -1,4 +1,4 @@
-"""Reads files of EventSink, Secret and Namespace documents, and knows at which line each field stands. Shows no value of any."""
+"""Reads files of EventSink, Secret and Namespace documents, and knows the line of each field. Shows no value of any."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class FileContent:
 
     documents: tuple[Document, ...] = ()
     faults: tuple[Fault, ...] = ()
-    """Any: the file cannot be used as it stands."""
+    """Any: the file is rejected."""
     notes: tuple[Fault, ...] = ()
     """What was ignored."""
 
@@ -191,10 +191,10 @@ def _values(text: str) -> Iterator[tuple[Any, dict[str, int]]]:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        # The text of the error may repeat what stands there (an unknown alias, a tag): it could be a part of a credential.
+        # The text of the error may repeat the content (an unknown alias, a tag): it could be a part of a credential.
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = mark.line + 1 if mark is not None else _line_at(text, getattr(error, "position", 0))
-        raise _NotYaml(line, "is not valid YAML; look at the indentation, quotes and colons here and above") from None
+        raise _NotYaml(line, "is not valid YAML; check the indentation, quotes and colons here and above") from None
     except (ValueError, AttributeError, RecursionError):
         # What YAML's types raise where a value is none of theirs (!!int x, !!timestamp x).
         raise _NotYaml(0, "cannot be read as YAML: a value is none of its type (!!), or it is nested too deeply") from None
@@ -205,14 +205,14 @@ def _line_at(text: str, position: object) -> int:
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Whether the document is one of a bearable size, without aliases to what they stand in."""
+    """Whether the document is of a bearable size, without aliases to what contains them."""
     left = MAX_NODES
     waiting: list[yaml.Node] = [root]
     while waiting:
         node = waiting.pop()
         left -= 1
         if left < 0:
-            raise _NotYaml(root.start_mark.line + 1, "the document is too large, or an alias (*) refers to what it stands in")
+            raise _NotYaml(root.start_mark.line + 1, "the document is too large, or an alias (*) refers to what contains it")
         if isinstance(node, yaml.MappingNode):
             waiting += [one for pair in node.value for one in pair]
         elif isinstance(node, yaml.SequenceNode):
@@ -229,7 +229,7 @@ def _note_lines(node: yaml.Node, path: str, lines: dict[str, int]) -> None:
             if key.tag.endswith(":merge"):
                 continue
             if key.value in seen:
-                raise _NotYaml(key.start_mark.line + 1, "the same field stands there twice; remove one of them")
+                raise _NotYaml(key.start_mark.line + 1, "duplicate field; remove one of them")
             seen.add(key.value)
             inner = f"{path}.{key.value}" if path else key.value
             lines[inner] = key.start_mark.line + 1
@@ -289,7 +289,7 @@ def _document(file: str, line: int, value: Any, lines: Mapping[str, int]) -> Doc
     elif kind == "Secret":
         clean["data"] = _secret_data(value)
     else:
-        # A key that is no part of an EventSink would be pruned by an API server; here a slip is better told.
+        # A key that is no part of an EventSink would be pruned by an API server; here a slip is better reported.
         for extra in value:
             if extra not in ("apiVersion", "kind", "metadata", "spec", "status"):
                 raise _Wrong(str(extra), "an EventSink has no such field; it may belong under spec")

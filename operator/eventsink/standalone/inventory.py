@@ -15,13 +15,13 @@ Files = Mapping[str, tuple[Document, ...]]
 class Inventory:
     """What was accepted of each file.
 
-    A file with any fault, or with an object that another file has, is refused as a whole: what was accepted of it before stays.
+    A file with any fault, or with an object that another file has, is rejected as a whole: what was accepted of it before stays.
     """
 
     def __init__(self, accepted: Files | None = None) -> None:
         self._accepted: dict[str, tuple[Document, ...]] = dict(accepted or {})
         self._pending: dict[str, tuple[Document, ...]] = {}
-        """Refused only because of another file: tried again when anything changes."""
+        """Rejected only because of another file: tried again when anything changes."""
 
     @property
     def files(self) -> Files:
@@ -32,7 +32,7 @@ class Inventory:
         return {one.key: one for documents in self._accepted.values() for one in documents}
 
     def update(self, changed: Mapping[str, FileContent], gone: set[str]) -> list[Fault]:
-        """Files were read anew, or are gone; returns why which of them were refused."""
+        """Files were read again, or are gone; returns why which of them were rejected."""
         faults = [fault for content in changed.values() for fault in content.faults]
         for file in gone:
             self._accepted.pop(file, None)
@@ -54,7 +54,7 @@ class Inventory:
 
 
 def _conflict(accepted: Files, candidates: Files) -> tuple[str, Fault] | None:
-    """A candidate that has an object which another file has, too. The one that brings it anew loses; else the last by name."""
+    """A candidate that has an object which another file has, too. The one that adds it loses; else the last by name."""
     owners: dict[DocumentKey, Document] = {}
     for _, documents in sorted({**accepted, **candidates}.items()):
         for one in documents:

@@ -19,7 +19,7 @@ from eventsink.standalone.config import StandaloneSettings
 from eventsink.standalone.rest import KEYS, make_first_key, start_rest
 
 DEFAULT_TENANT = "default"
-"""Whose alerts those are that no namespace's owner claims, in the source that is there without any configuration."""
+"""The tenant of alerts whose namespace belongs to nobody, in the source that is configured by default."""
 
 
 def main(folder: Path, data: Path, config: Path | None) -> int:
@@ -30,18 +30,16 @@ def main(folder: Path, data: Path, config: Path | None) -> int:
 def _settings(folder: Path, data: Path, config: Path | None) -> StandaloneSettings:
     settings = load_settings(StandaloneSettings, part="standalone", path=config)
     if "path" in settings.queue.model_fields_set:
-        raise ConfigurationError(
-            f"{config or 'the configuration'}: queue.path: remove it; the queue lies in the folder of --data"
-        )
+        raise ConfigurationError(f"{config or 'the configuration'}: queue.path: remove it; the queue is in the folder of --data")
     if not folder.is_dir():
-        raise ConfigurationError(f"{folder}: there is no such folder; make it, and put EventSink documents into it")
+        raise ConfigurationError(f"{folder}: folder not found; create it, and put EventSink documents into it")
     if data.resolve().is_relative_to(folder.resolve()):
-        raise ConfigurationError(f"--data {data}: lies in the folder of documents; choose one outside of it")
+        raise ConfigurationError(f"--data {data}: is inside the folder of documents; choose one outside of it")
     return _with_defaults(settings, data)
 
 
 def _with_defaults(settings: StandaloneSettings, data: Path) -> StandaloneSettings:
-    """What a first start needs: the place of the queue, and tokens.
+    """What a first start needs: the path of the queue, and tokens.
 
     Raises
     ------

@@ -80,7 +80,7 @@ class FileKeys:
         self._trouble = Repeated(60.0)
 
     def records(self) -> Mapping[str, KeyRecord]:
-        """By id; none while the file cannot be read: nobody is let in."""
+        """By id; none while the file cannot be read: every key is rejected."""
         try:
             state = self._file.stat()
             stamp = (state.st_ino, state.st_mtime_ns, state.st_size)
@@ -92,9 +92,9 @@ class FileKeys:
             try:
                 self._records = records_in(self._file)
             except KeyStoreError as error:
-                self._stamp, self._records = None, {}  # looked at again the next time
+                self._stamp, self._records = None, {}  # read again the next time
                 if self._trouble.due() is not None:
-                    get_logger().error("API keys cannot be read: nobody is let in", reason=str(error))
+                    get_logger().error("API keys cannot be read: every key is rejected", reason=str(error))
         return self._records
 
 
@@ -105,12 +105,12 @@ class RouterInProcess:
         self._router = router
 
     async def test(self, uid: str, wait: float) -> DeliveryTest:
-        """Send one and wait for what becomes of it."""
+        """Send one and wait for its outcome."""
         sink = self._router.directory.sinks.get(uid)
         if sink is None:
             raise NotFound(UNKNOWN_TO_ROUTER)
         try:
-            told = await self._router.tests.test(sink, wait)
+            result = await self._router.tests.test(sink, wait)
         except CannotTest as error:
             raise Conflict(str(error)) from None
         except TooManyTests as error:
@@ -118,12 +118,12 @@ class RouterInProcess:
         except QueueError as error:
             raise ServiceUnavailable(str(error)) from None
         return DeliveryTest(
-            delivered=told.delivered,
-            status=told.status,  # type: ignore[arg-type]
-            reason=told.reason,
-            message=told.message,
-            seconds=told.seconds,
-            delivery_id=told.id,
+            delivered=result.delivered,
+            status=result.status,  # type: ignore[arg-type]
+            reason=result.reason,
+            message=result.message,
+            seconds=result.seconds,
+            delivery_id=result.id,
         )
 
 

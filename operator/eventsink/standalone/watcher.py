@@ -34,7 +34,7 @@ class FolderWatcher:
     folder, data
         Of the documents, and where their last good versions are kept.
     poll
-        Seconds between two looks.
+        Seconds between two snapshots.
     apply
         Gets the documents; first when the folder was read once.
     """

@@ -1,4 +1,4 @@
-"""The reflector tells of every change once, also of those that happened while nothing was connected, and storms nobody."""
+"""The reflector reports every change once, also of those that happened while nothing was connected, and storms nobody."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ class ScriptedApi:
 
 class Recorder:
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.seen: list[tuple[str, str]] = []
 
     def upsert(self, key: Key, obj: Object) -> None:
-        self.told.append((f"{key[1]}@{obj['metadata']['resourceVersion']}", "upsert"))
+        self.seen.append((f"{key[1]}@{obj['metadata']['resourceVersion']}", "upsert"))
 
     def delete(self, key: Key) -> None:
-        self.told.append((key[1], "delete"))
+        self.seen.append((key[1], "delete"))
 
 
 def page(*objects: Object, version: int = 10, more: str = "") -> ObjectList:
@@ -110,7 +110,7 @@ async def test_a_list_comes_in_pages_and_the_watch_goes_on_from_it(api: Scripted
     api.lists = [page(obj("a", 1), more="next"), page(obj("b", 2), version=10)]
     api.watches = [[event("MODIFIED", "a", 11), event("DELETED", "b", 12), event("ADDED", "c", 13)]]
     recorder, reflector = await follow(api, 3)
-    assert recorder.told == [("a@1", "upsert"), ("b@2", "upsert"), ("a@11", "upsert"), ("b", "delete"), ("c@13", "upsert")]
+    assert recorder.seen == [("a@1", "upsert"), ("b@2", "upsert"), ("a@11", "upsert"), ("b", "delete"), ("c@13", "upsert")]
     assert reflector.synced.is_set()
     assert api.asked[1:] == [("list", "next"), ("watch", "10")]
 
@@ -118,14 +118,14 @@ async def test_a_list_comes_in_pages_and_the_watch_goes_on_from_it(api: Scripted
 async def test_an_empty_list_is_a_list(api: ScriptedApi) -> None:
     api.lists = [page()]
     recorder, reflector = await follow(api, 2)
-    assert (recorder.told, reflector.synced.is_set()) == ([], True)
+    assert (recorder.seen, reflector.synced.is_set()) == ([], True)
 
 
-async def test_a_bookmark_moves_the_position_and_tells_nothing(api: ScriptedApi) -> None:
+async def test_a_bookmark_moves_the_position_and_reports_nothing(api: ScriptedApi) -> None:
     api.lists = [page(obj("a", 1))]
     api.watches = [[event("BOOKMARK", "", 50), Unavailable(0, "Unavailable", "cut")]]
     recorder, _ = await follow(api, 3)
-    assert recorder.told == [("a@1", "upsert")]
+    assert recorder.seen == [("a@1", "upsert")]
     assert api.asked[2] == ("watch", "50")
 
 
@@ -136,18 +136,18 @@ async def test_a_bookmark_moves_the_position_and_tells_nothing(api: ScriptedApi)
         [Gone(410, "Expired", "too old")],
     ],
 )
-async def test_after_a_position_that_is_too_old_only_what_changed_is_told(api: ScriptedApi, expiry: Any) -> None:
+async def test_after_a_position_that_is_too_old_only_what_changed_is_reported(api: ScriptedApi, expiry: Any) -> None:
     api.lists = [page(obj("same", 1), obj("changed", 2), obj("gone", 3)), page(obj("same", 1), obj("changed", 7), obj("new", 8))]
     api.watches = [expiry]
     recorder, _ = await follow(api, 4)
-    assert recorder.told[3:] == [("changed@7", "upsert"), ("new@8", "upsert"), ("gone", "delete")]
+    assert recorder.seen[3:] == [("changed@7", "upsert"), ("new@8", "upsert"), ("gone", "delete")]
 
 
-async def test_an_outage_is_waited_out_and_nothing_told_twice(api: ScriptedApi) -> None:
+async def test_an_outage_is_waited_out_and_nothing_reported_twice(api: ScriptedApi) -> None:
     api.lists = [Unavailable(0, "Unavailable", "away"), Unavailable(503, "x", "away"), page(obj("a", 1))]
     api.watches = [Unavailable(0, "Unavailable", "away"), []]
     recorder, reflector = await follow(api, 5)
-    assert recorder.told == [("a@1", "upsert")]
+    assert recorder.seen == [("a@1", "upsert")]
     assert reflector.connected
 
 
@@ -156,7 +156,7 @@ async def test_a_refused_watch_lists_again(api: ScriptedApi) -> None:
     api.watches = [Forbidden(403, "Forbidden", "no right")]
     recorder, _ = await follow(api, 4)
     assert [kind for kind, _ in api.asked] == ["list", "watch", "list", "watch"]
-    assert recorder.told == [("a@1", "upsert")]
+    assert recorder.seen == [("a@1", "upsert")]
 
 
 async def test_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def at(identity: Identity | None = HERE, /, **files: Stamp) -> Snapshot:
     ids=[
         "the first snapshot counts at once",
         "no change",
-        "a changed file counts when it stands still",
+        "a changed file counts when it stays the same",
         "a new file, too",
         "a deleted file counts when it stays away",
         "a file that was away for one snapshot was replaced",

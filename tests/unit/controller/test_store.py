@@ -1,0 +1,77 @@
+"""What was compiled is known by uid and by EventSink, through writes, watches and deletions."""
+
+from __future__ import annotations
+
+from eventsink.controller.store import CompiledStore
+from eventsink.kube.api import SECRETS, Collection, Key
+from eventsink.kube.local import LocalApi
+from eventsink.sinks.sink import CompiledFrom, Sink, Withdrawn
+
+NAMESPACE = "sinks"
+
+
+def sink(uid: str, name: str = "a") -> Sink:
+    withdrawn = Withdrawn(reason="SecretNotFound", since="2026-01-01T00:00:00Z")
+    made_from = CompiledFrom(generation=1)
+    return Sink.model_validate(
+        {
+            "uid": uid,
+            "namespace": "acme",
+            "name": name,
+            "display_name": name,
+            "tenant": "acme",
+            "compiled_from": made_from,
+            "destination": "d",
+            "delivery": {"max_age": 60.0},
+            "withdrawn": withdrawn,
+        }
+    )
+
+
+class Store:
+    def __init__(self) -> None:
+        self.api = LocalApi((SECRETS,))
+        self.enqueued: list[Key] = []
+        self.store = CompiledStore(self.api, NAMESPACE, self.enqueued.append)
+
+    def uids(self, name: str) -> list[str]:
+        return [one.uid for one in self.store.of(("acme", name))]
+
+    async def watch(self) -> None:
+        """Tell the store what a watch would tell it."""
+        page = await self.api.list(Collection(SECRETS, NAMESPACE))
+        for obj in page.items:
+            self.store.upsert((NAMESPACE, obj["metadata"]["name"]), obj)
+
+
+async def test_what_is_written_is_known_by_its_sink_and_the_watch_adds_nothing() -> None:
+    one = Store()
+    await one.store.write(sink("u1"))
+    await one.store.write(sink("u2"))
+    await one.store.write(sink("u3", "b"))
+    await one.watch()
+    assert (one.uids("a"), one.uids("b"), one.uids("c")) == (["u1", "u2"], ["u3"], [])
+    assert {uid: compiled.withdrawn for uid, compiled in one.store.compiled.items()} == dict.fromkeys(
+        ("u1", "u2", "u3"), "SecretNotFound"
+    )
+    assert one.enqueued == []
+
+
+async def test_what_is_removed_is_not_known_any_more_and_nobody_works_on_it() -> None:
+    one = Store()
+    await one.store.write(sink("u1"))
+    await one.store.remove(one.store.compiled["u1"])
+    one.store.delete((NAMESPACE, "sink-u1"))
+    assert (one.uids("a"), dict(one.store.compiled), one.enqueued) == ([], {}, [])
+    assert list(one.api.objects(SECRETS)) == []
+
+
+async def test_what_somebody_else_changes_or_deletes_is_worked_on_again() -> None:
+    one = Store()
+    await one.store.write(sink("u1"))
+    [stored] = one.api.objects(SECRETS)
+    await one.api.replace(SECRETS, {**stored, "data": {}})
+    await one.watch()
+    assert one.enqueued == [("acme", "a")]
+    one.store.delete((NAMESPACE, "sink-u1"))
+    assert (one.enqueued, one.uids("a")) == ([("acme", "a")] * 2, [])

@@ -1,0 +1,79 @@
+"""A status is written also where the CRD is older; what failed for another reason is not tried in another form."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from eventsink.kube.api import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Resource, Unavailable
+from eventsink.kube.status import StatusApplier
+from eventsink.resources.names import EVENTSINKS
+
+BODY = {"metadata": {"name": "a"}, "status": {"observedGeneration": 1, "conditions": [], "delivery": {"lastError": "e"}}}
+CORE = {"observedGeneration": 1, "conditions": []}
+
+
+class ApiServer:
+    """Refuses the statuses of `errors`, in order, and takes the others."""
+
+    def __init__(self, *errors: ApiError | None) -> None:
+        self.errors = list(errors)
+        self.applied: list[Object] = []
+
+    async def apply(self, resource: Resource, obj: Object, *, manager: str, subresource: str) -> Object:
+        assert (resource, manager, subresource) == (EVENTSINKS, "m", "status")
+        self.applied.append(obj["status"])
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+        return obj
+
+
+def applier(server: ApiServer) -> StatusApplier:
+    return StatusApplier(cast(Api, server), EVENTSINKS, "m")
+
+
+async def test_everything_is_written_where_the_crd_has_all_fields() -> None:
+    server = ApiServer()
+    statuses = applier(server)
+    assert await statuses.apply(BODY) == BODY
+    assert (server.applied, statuses.complete) == ([BODY["status"]], True)
+
+
+@pytest.mark.parametrize(
+    "error", [ApiError(500, "InternalError", "field not declared"), Invalid(422, "Invalid", "unknown field")]
+)
+async def test_an_older_crd_gets_the_core_fields_from_then_on(error: ApiError) -> None:
+    server = ApiServer(error)
+    statuses = applier(server)
+    for _ in range(2):
+        assert (await statuses.apply(BODY))["status"] == CORE
+    assert (server.applied, statuses.complete) == ([BODY["status"], CORE, CORE], False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFound(404, "NotFound", "gone"),
+        Conflict(409, "Conflict", "changed"),
+        Forbidden(403, "Forbidden", "no right"),
+        Unavailable(503, "Unavailable", "away"),
+    ],
+)
+async def test_any_other_error_is_raised_and_changes_nothing(error: ApiError) -> None:
+    server = ApiServer(error)
+    statuses = applier(server)
+    with pytest.raises(type(error)):
+        await statuses.apply(BODY)
+    assert (server.applied, statuses.complete) == ([BODY["status"]], True)
+    await statuses.apply(BODY)
+    assert server.applied[1] == BODY["status"]
+
+
+async def test_an_error_of_the_core_fields_says_nothing_about_the_crd() -> None:
+    error = ApiError(500, "InternalError", "etcd")
+    statuses = applier(ApiServer(error, error))
+    with pytest.raises(ApiError, match="etcd"):
+        await statuses.apply(BODY)
+    assert statuses.complete

@@ -25,7 +25,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def router(receiver: Receiver, tmp_path: Path) -> Iterator[Router]:
-    """A router with one sink, whose receiver refuses messages with 400."""
+    """A router with one sink, whose receiver rejects messages with 400."""
     receiver.answer(400)
     with start_router(tmp_path, receiver.url("/hook")) as running:
         for number in range(3):
@@ -112,9 +112,9 @@ def test_a_mistake_is_reported_with_a_sentence_and_a_status(
 def test_the_admin_api_says_what_is_wrong(
     router: Router, path: str, body: dict[str, object] | None, status: int, sentence: str
 ) -> None:
-    answered, answer = router.admin(path, body)
-    assert answered == status
-    assert sentence in answer["error"]
+    received, response = router.admin(path, body)
+    assert received == status
+    assert sentence in response["error"]
 
 
 def test_the_admin_api_needs_its_token(router: Router) -> None:
@@ -126,9 +126,9 @@ def test_the_admin_api_needs_its_token(router: Router) -> None:
 def test_a_test_alert_is_sent_to_one_sink_and_its_outcome_returned(router: Router, receiver: Receiver) -> None:
     uid = router.admin("/v1/sinks")[1]["sinks"][0]["uid"]
     client = AdminClient(router.admin_url, router.folder / "admin-token")
-    refused = client.test(uid)
-    assert (refused["delivered"], refused["status"], refused["reason"]) == (False, "4xx", "HTTP400")
-    assert refused["id"] in [one["id"] for one in client.deliveries({"state": "dead"}, limit=10)]
+    rejected = client.test(uid)
+    assert (rejected["delivered"], rejected["status"], rejected["reason"]) == (False, "4xx", "HTTP400")
+    assert rejected["id"] in [one["id"] for one in client.deliveries({"state": "dead"}, limit=10)]
     receiver.answer(200)
     arrived = client.test(uid)
     assert (arrived["delivered"], arrived["status"], arrived["message"]) == (True, "2xx", "the test alert arrived")

@@ -1,4 +1,4 @@
-"""The router through kills, a full queue, and sinks that hang: what was answered 200 arrives, and nobody waits for another."""
+"""The router through kills, a full queue, and sinks that hang: what got a 200 arrives, and nobody waits for another."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def post(router: Router, name: str) -> bool:
     try:
         return router.post(notification(alert(name, namespace="acme"), group=name))[0] == 200
     except OSError:
-        return False  # it was killed: no answer, no promise
+        return False  # it was killed: no response, no promise
 
 
 def names(requests: list[Received]) -> list[str]:
@@ -83,7 +83,7 @@ def test_sigterm_takes_no_more_finishes_what_is_under_way_and_loses_nothing(rece
         events = [line["event"] for line in router.running.lines()]
         assert events[-2:] == ["stopping", "stopped"]
     before = names(receiver.requests())
-    assert len(before) == len(set(before))  # nothing that arrived was forgotten to be noted
+    assert len(before) == len(set(before))  # nothing that arrived was left unrecorded
     with start_router(tmp_path, receiver.url("/hook")) as router:
         receiver.wait_for(lambda seen: accepted <= set(names(seen)))
         wait_until("an empty queue", lambda: "eventsink_router_deliveries_waiting 0.0" in router.metrics())
@@ -99,7 +99,7 @@ def test_hanging_and_dead_sinks_delay_no_other(receiver: Receiver, tmp_path: Pat
         for number in range(200):
             assert post(router, f"A{number}")
         arrived = receiver.wait_for(200, path="/well")
-        wait_until("the rest to be noted", lambda: "eventsink_router_deliveries_waiting 600.0" in router.metrics())
+        wait_until("the rest to be recorded", lambda: "eventsink_router_deliveries_waiting 600.0" in router.metrics())
         assert sorted(names(arrived)) == sorted(f"A{number}" for number in range(200))
         receiver.wait_for(8, path="/hanging")
         assert len(receiver.requests("/hanging")) == 8  # as many as may be on their way to one sink
@@ -112,9 +112,9 @@ def test_a_full_queue_says_503_and_takes_alerts_again_when_there_is_room(receive
     ) as router:
         for number in range(50):
             assert post(router, f"A{number}")
-        status, answer = router.post(notification(alert("A50", namespace="acme"), group="A50"))
+        status, response = router.post(notification(alert("A50", namespace="acme"), group="A50"))
         assert status == 503
-        assert "the queue is full: 50 deliveries wait (queue.maxWaiting)" in answer["error"]
+        assert "the queue is full: 50 deliveries wait (queue.maxWaiting)" in response["error"]
         receiver.answer(200)
         wait_until("room", lambda: post(router, "A50"))
         receiver.wait_for(lambda seen: {f"A{n}" for n in range(51)} <= set(names(seen)))

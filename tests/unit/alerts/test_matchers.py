@@ -1,4 +1,4 @@
-"""Matchers are read as Alertmanager reads them, and refused with a sentence."""
+"""Matchers are read as Alertmanager reads them, and rejected with a sentence."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class IntakeUnderTest:
         return Accepted(1, [], 1)
 
     async def raw(self, data: bytes, *, end: bool = False) -> bytes:
-        """Send bytes and read until the server ends the connection or is silent after an answer."""
+        """Send bytes and read until the server ends the connection or is silent after a response."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(data)
@@ -71,8 +71,8 @@ class IntakeUnderTest:
         return await self.ask(f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{extra}", body)
 
 
-def parsed(answer: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
-    head, _, body = answer.partition(b"\r\n\r\n")
+def parsed(response: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
+    head, _, body = response.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
     return int(lines[0].split()[1]), headers, json.loads(body[: int(headers["content-length"])])
@@ -96,7 +96,7 @@ async def intake(request: pytest.FixtureRequest) -> AsyncIterator[IntakeUnderTes
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until something that no event tells of has come about."""
+    """Wait until something that no event signals has happened."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition():
             await asyncio.sleep(0.01)
@@ -157,8 +157,8 @@ async def test_an_alert_is_accepted_and_the_response_says_how_many(intake: Intak
 async def test_what_cannot_be_accepted_gets_a_sentence_and_changes_nothing(
     intake: IntakeUnderTest, head: str, status: int, sentence: str
 ) -> None:
-    answered, headers, body = await intake.ask(head)
-    assert answered == status
+    received, headers, body = await intake.ask(head)
+    assert received == status
     assert sentence in body["error"]
     assert TOKEN not in str(body)
     assert ("allow" in headers) is (status == 405)
@@ -174,7 +174,12 @@ async def test_a_token_may_be_in_the_path_where_the_source_allows_it(intake: Int
     ("raised", "status", "retry", "sentence"),
     [
         (UnusablePayload("the body is not JSON"), 400, None, "the body is not JSON"),
-        (NothingAccepted("no alert was taken", [Rejection(0, "x")], [NoTenantReason.NO_OWNER]), 403, None, "no alert was taken"),
+        (
+            NothingAccepted("no alert was accepted", [Rejection(0, "x")], [NoTenantReason.NO_OWNER]),
+            403,
+            None,
+            "no alert was accepted",
+        ),
         (NotLoaded(), 503, "5", "not loaded all sinks"),
         (QueueFull("the queue is full"), 503, "30", "the queue is full"),
         (QueueUnavailable("disk I/O error at /var"), 503, "5", "could not be stored"),
@@ -188,8 +193,8 @@ async def test_each_failure_has_its_status_and_a_temporary_one_its_retry_after(
         raise raised
 
     intake.behaviour = fail
-    answered, headers, body = await intake.post()
-    assert (answered, headers.get("retry-after")) == (status, retry)
+    received, headers, body = await intake.post()
+    assert (received, headers.get("retry-after")) == (status, retry)
     assert sentence in body["error"]
     assert "/var" not in body["error"]
 
@@ -208,10 +213,10 @@ async def test_chunked_bodies_and_expect_continue_are_understood(intake: IntakeU
     head = f"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{AUTH}Connection: close\r\n"
     chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".encode()
     assert parsed(await intake.raw(chunked))[0] == 200
-    answer = await intake.raw(f"{head}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}".encode())
-    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
-    refused = await intake.raw(b"POST /v1/alerts/alertmanager HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
-    assert parsed(refused)[0] == 401
+    response = await intake.raw(f"{head}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    assert response.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    rejected = await intake.raw(b"POST /v1/alerts/alertmanager HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+    assert parsed(rejected)[0] == 401
     assert intake.bodies == [b"abcde", b"{}"]
 
 
@@ -224,8 +229,8 @@ async def test_responses_on_one_connection_are_in_the_order_of_the_requests(inta
     intake.behaviour = slow_first
     one = "POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{}Content-Length: 1\r\n{}\r\n{}"
     pipelined = "".join(one.format(AUTH, "Connection: close\r\n" if n == 4 else "", n) for n in range(5))
-    answers = (await intake.raw(pipelined.encode())).split(b"HTTP/1.1 ")[1:]
-    assert [json.loads(answer.partition(b"\r\n\r\n")[2])["accepted"] for answer in answers] == [0, 1, 2, 3, 4]
+    responses = (await intake.raw(pipelined.encode())).split(b"HTTP/1.1 ")[1:]
+    assert [json.loads(response.partition(b"\r\n\r\n")[2])["accepted"] for response in responses] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -252,9 +257,9 @@ async def test_the_response_to_a_broken_request_follows_that_to_the_good_one_bef
     async with asyncio.timeout(DEADLINE_SECONDS):
         await held.begun.acquire()
         held.release.set()
-        answers = (await reader.read(-1)).split(b"HTTP/1.1 ")[1:]
+        responses = (await reader.read(-1)).split(b"HTTP/1.1 ")[1:]
     writer.close()
-    assert [answer[:3] for answer in answers] == [b"200", b"400"]
+    assert [response[:3] for response in responses] == [b"200", b"400"]
 
 
 async def test_a_request_to_upgrade_the_protocol_is_ignored(intake: IntakeUnderTest) -> None:
@@ -274,10 +279,10 @@ async def test_a_client_that_ends_its_half_gets_its_response_and_the_connection_
 
 
 async def test_a_response_to_head_has_no_body(intake: IntakeUnderTest) -> None:
-    answers = await intake.raw(
+    responses = await intake.raw(
         b"HEAD /v1/alerts/alertmanager HTTP/1.1\r\n\r\nGET /v1/alerts/alertmanager HTTP/1.1\r\nConnection: close\r\n\r\n"
     )
-    first, _, rest = answers.partition(b"\r\n\r\n")
+    first, _, rest = responses.partition(b"\r\n\r\n")
     assert first.startswith(b"HTTP/1.1 405")
     assert rest.startswith(b"HTTP/1.1 405")
 
@@ -321,7 +326,7 @@ async def test_too_many_requests_under_way_get_503(intake: IntakeUnderTest) -> N
     status, headers, _ = await intake.post()
     assert (status, headers["retry-after"]) == (503, "5")
     held.release.set()
-    assert [answer[0] for answer in await asyncio.gather(*hanging)] == [200, 200]
+    assert [response[0] for response in await asyncio.gather(*hanging)] == [200, 200]
 
 
 @pytest.mark.parametrize("intake", [{"maxUnderWay": 2}], indirect=True)
@@ -381,10 +386,9 @@ async def test_a_client_that_does_not_read_its_responses_is_not_read(intake: Int
     assert connection.unsent_bytes < 64 * 1024**2
     writer.write(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
     async with asyncio.timeout(DEADLINE_SECONDS):
-        answers = await reader.read(-1)
+        responses = await reader.read(-1)
     writer.close()
-    answered = answers.count(b"HTTP/1.1 404")
-    assert answered == sent + 1
+    assert responses.count(b"HTTP/1.1 404") == sent + 1
 
 
 async def test_when_stopping_accepted_requests_get_their_response_and_no_more_are_accepted(intake: IntakeUnderTest) -> None:
@@ -425,7 +429,7 @@ async def test_everything_is_counted(intake: IntakeUnderTest) -> None:
     async def some(body: bytes) -> Accepted:
         rejected = [Rejection(0, "an alert needs labels"), Rejection(1, "no owner"), Rejection(2, "no owner")]
         if body == b"none":
-            raise NothingAccepted("no alert was taken", rejected, [NoTenantReason.NO_OWNER] * 2)
+            raise NothingAccepted("no alert was accepted", rejected, [NoTenantReason.NO_OWNER] * 2)
         return Accepted(4, rejected, 7, [NoTenantReason.NO_OWNER] * 2)
 
     intake.behaviour = some

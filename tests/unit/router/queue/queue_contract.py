@@ -170,7 +170,7 @@ class DeliveryQueueContract(EngineContract):
         opened.clock.wall += 365 * DAY  # the wall clock jumps
         assert await opened.queue.expired(limit=10) == []
         opened.clock.monotonic += 60
-        opened = await opened.reopen()  # a restart: time passes that nobody saw
+        opened = await opened.reopen()  # a restart: time passes while no process has the queue open
         opened.clock.monotonic += 39
         assert await opened.queue.expired(limit=10) == []
         opened.clock.monotonic += 2

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.resolver import Before, Note, Resolved, ResolverContext
 from eventsink.resources.model import AtMost, SecretKeyRef, SpecModel, StatusModel
 from eventsink.resources.rule import Rule, form
+from eventsink.runtime.retry_after import parse_retry_after
 from eventsink.runtime.settings import Settings
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
 from eventsink.sinks.target import DispatchParameters, Target, destination_of
@@ -64,6 +66,7 @@ class PagerTarget(Target):
     service: str
     key: str
     team: str
+    timeout: float = 5.0
 
     def destination(self) -> str:
         return destination_of("pager", self.service, self.team)
@@ -139,19 +142,28 @@ class PagerSender:
         self._endpoint = Endpoint.parse(target.service)
         self._headers = f"Pager-Key: {target.key}\r\nContent-Type: application/json\r\n".encode()
         self._team = target.team
+        self._timeout = target.timeout
         self._transport = transport
 
     async def send(self, message: Message) -> Outcome:
-        alerts = [json.loads(alert) for alert in message.alerts]
-        page = {"team": self._team, "alerts": [{"name": one["name"], "status": one["status"]} for one in alerts]}
         try:
-            response = await self._transport.post(self._endpoint, self._headers, json.dumps(page).encode(), timeout=5.0)
+            alerts = [json.loads(alert) for alert in message.alerts]
+            page = {"team": self._team, "alerts": [{"name": one["name"], "status": one["status"]} for one in alerts]}
+        except (ValueError, KeyError):
+            return Failed(FailureClass.MESSAGE, "InvalidMessage", "an alert of the message cannot be read")
+        body = json.dumps(page).encode()
+        try:
+            response = await self._transport.post(self._endpoint, self._headers, body, timeout=self._timeout)
         except TransportError as error:
+            if error.status is not None and 200 <= error.status < 300:
+                return Delivered(error.status)
             hopeless = error.kind in (TransportErrorKind.TLS, TransportErrorKind.EGRESS)
             return Failed(FailureClass.SINK if hopeless else FailureClass.TRANSIENT, error.kind.value, str(error))
         if 200 <= response.status < 300:
             return Delivered(response.status)
-        return Failed(FailureClass.TRANSIENT, f"HTTP{response.status}", "the paging service did not take it", response.status)
+        failure = FailureClass.SINK if 300 <= response.status < 400 else FailureClass.TRANSIENT
+        wait = parse_retry_after(response.retry_after, time.time())
+        return Failed(failure, f"HTTP{response.status}", "the paging service did not take it", response.status, wait)
 
     async def close(self) -> None:
         pass

@@ -78,23 +78,21 @@ async def reached(server: Server, times: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_of_several_addresses_those_that_are_refused_are_skipped(dialler: Dialler, names: Names) -> None:
+async def test_of_several_addresses_those_that_egress_denies_are_skipped(dialler: Dialler, names: Names) -> None:
     names.addresses = ["169.254.169.254", "10.0.0.1", "::1", "127.0.0.1"]
     async with serving(OK) as server:
         await connect(dialler, server.port)
         await reached(server, 1)
 
 
-async def test_a_name_that_leads_to_refused_addresses_only_is_not_dialled_and_the_setting_is_named(
-    dialler: Dialler, names: Names
-) -> None:
+async def test_a_name_with_denied_addresses_only_is_not_dialled_and_the_setting_is_named(dialler: Dialler, names: Names) -> None:
     names.addresses = ["169.254.169.254", "10.0.0.1"]
     with pytest.raises(TransportError, match=r"10\.0\.0\.1 is not public \(private\)") as error:
         await connect(dialler, 9)
     assert error.value.kind is TransportErrorKind.EGRESS
 
 
-async def test_an_address_where_nobody_listens_is_followed_by_the_next(dialler: Dialler, names: Names) -> None:
+async def test_after_an_address_without_a_listener_the_next_is_tried(dialler: Dialler, names: Names) -> None:
     names.addresses = ["127.0.0.2", "127.0.0.1"]
     async with serving(OK) as server:
         await connect(dialler, server.port)
@@ -111,7 +109,7 @@ async def test_other_ways_to_write_an_address_are_judged_as_the_address_that_the
     dialler.close()
 
 
-async def test_a_name_is_remembered_for_a_while_and_judged_anew_when_it_changes(
+async def test_a_name_is_cached_for_a_while_and_judged_again_when_it_changes(
     dialler: Dialler, names: Names, clock: Clock
 ) -> None:
     names.addresses = ["127.0.0.1"]
@@ -157,7 +155,7 @@ async def test_a_look_up_that_fails_after_everybody_gave_up_is_not_logged(
     assert not caplog.records
 
 
-async def test_a_failed_look_up_is_told_and_not_remembered(dialler: Dialler, names: Names) -> None:
+async def test_a_failed_lookup_is_reported_and_not_cached(dialler: Dialler, names: Names) -> None:
     with pytest.raises(TransportError, match="has no address"):
         await connect(dialler, 9)
     names.addresses = ["127.0.0.1"]
@@ -165,7 +163,7 @@ async def test_a_failed_look_up_is_told_and_not_remembered(dialler: Dialler, nam
         await connect(dialler, server.port)
 
 
-async def test_whoever_waits_for_a_look_up_when_all_ends_gets_an_error(dialler: Dialler, names: Names) -> None:
+async def test_a_lookup_under_way_at_close_fails(dialler: Dialler, names: Names) -> None:
     names.release.clear()
     hosts = [f"{number}.example.com" for number in range(dial.RESOLVER_THREADS + 1)]
     dials = [asyncio.ensure_future(connect(dialler, 9, host)) for host in hosts]

@@ -63,7 +63,7 @@ def test_public_addresses_pass(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", REFUSED)
-def test_everything_else_is_refused_with_a_reason(address: str) -> None:
+def test_every_other_address_is_denied_with_a_reason(address: str) -> None:
     verdict = judge(address)
     assert not verdict.allowed
     assert verdict.reason
@@ -81,7 +81,7 @@ def test_everything_else_is_refused_with_a_reason(address: str) -> None:
         ("127.0.0.1", False),
     ],
 )
-def test_the_settings_make_exceptions_and_a_denial_stands_over_them(address: str, allowed: bool) -> None:
+def test_the_settings_allow_more_and_deny_overrides_allow(address: str, allowed: bool) -> None:
     guard = EgressGuard(EgressSettings(allow=("10.96.0.0/12", "fd00::/8"), deny=("10.96.66.0/24", "8.0.0.0/8")))
     assert guard.judge(address).allowed is allowed
 

@@ -42,7 +42,7 @@ async def test_an_unused_connection_makes_room_for_another_host() -> None:
     await transport.close()
 
 
-async def test_whoever_waits_at_another_host_gets_the_place_that_becomes_free() -> None:
+async def test_a_freed_connection_goes_to_a_request_that_waits_at_another_host() -> None:
     transport = opened(maxConnections=1)
     async with serving(OK) as one, serving(OK) as two:
         answers = await asyncio.gather(*(post(transport, at(server)) for _ in range(10) for server in (one, two)))
@@ -50,7 +50,7 @@ async def test_whoever_waits_at_another_host_gets_the_place_that_becomes_free() 
     await transport.close()
 
 
-async def test_a_host_whose_places_are_all_taken_keeps_no_other_host_waiting() -> None:
+async def test_a_host_with_all_its_connections_busy_delays_no_other_host() -> None:
     transport = opened(maxConnections=3, maxConnectionsPerHost=2)
     answer = asyncio.Event()
 
@@ -81,7 +81,7 @@ async def test_a_host_whose_places_are_all_taken_keeps_no_other_host_waiting() -
     await transport.close()
 
 
-async def test_nothing_is_kept_of_a_host_that_nobody_could_reach() -> None:
+async def test_nothing_is_kept_of_an_unreachable_host() -> None:
     transport = opened(maxConnections=1)
 
     async def hang(reader: Reader, _: Writer) -> None:
@@ -122,7 +122,7 @@ def test_a_url_is_taken_apart_and_only_its_origin_shown(url: str, origin: str, t
 @pytest.mark.parametrize(
     "url", ["", "example.com", "ftp://x/", "http://", "http://x:99999/", "http://x/a b", "http://x/ü", "http://x\r\nEvil: 1/"]
 )
-def test_what_is_no_url_is_refused_without_showing_it(url: str) -> None:
+def test_an_invalid_url_is_rejected_without_showing_it(url: str) -> None:
     with pytest.raises(ValueError, match=r"URL") as error:
         Endpoint.parse(url)
     assert len(url) < 9 or url not in str(error.value)

@@ -154,7 +154,7 @@ class TransportContract:
             await asyncio.gather(*hanging, return_exceptions=True)
             release.set()
 
-    async def test_a_cancelled_request_gives_its_place_back(self, transport: Transport) -> None:
+    async def test_a_cancelled_request_frees_its_connection(self, transport: Transport) -> None:
         async def hang_at_first(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             if server.connections <= 4:
@@ -204,7 +204,7 @@ class TransportContract:
             assert (error.kind, error.sent) == (TransportErrorKind.RESET, True)
             assert len(server.requests) == 4 + 2
 
-    async def test_a_second_answer_to_one_request_is_not_taken_for_that_to_the_next(self, transport: Transport) -> None:
+    async def test_a_second_response_to_one_request_is_not_taken_for_that_to_the_next(self, transport: Transport) -> None:
         async def answer_too_much(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(OK if server.connections > 1 else OK + b"HTTP/1.1 500 Not Asked For\r\nContent-Length: 0\r\n")
@@ -233,7 +233,7 @@ class TransportContract:
             (b"HTTP/1.1 500 \xff\r\nContent-Length: 1\r\n\r\nx", (500, b"x")),
         ],
     )
-    async def test_answers_of_all_forms_are_read_and_no_redirect_is_followed(
+    async def test_responses_of_all_forms_are_read_and_no_redirect_is_followed(
         self, transport: Transport, answer: bytes, expected: tuple[int, bytes]
     ) -> None:
         async with serving(answer) as server:
@@ -250,7 +250,7 @@ class TransportContract:
             response = await post(transport, at(server))
             assert (response.body, response.retry_after) == (b"all of it", "7")
 
-    async def test_a_huge_answer_is_cut_and_its_end_not_waited_for(self, transport: Transport) -> None:
+    async def test_a_huge_response_is_truncated_and_its_end_not_awaited(self, transport: Transport) -> None:
         async def endless(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
@@ -274,7 +274,7 @@ class TransportContract:
             (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000, TransportErrorKind.PROTOCOL),
         ],
     )
-    async def test_what_is_no_answer_is_an_error_and_nothing_is_logged(
+    async def test_an_invalid_or_truncated_response_is_an_error_and_nothing_is_logged(
         self, transport: Transport, answer: bytes, kind: TransportErrorKind, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def once(reader: Reader, writer: Writer) -> None:
@@ -290,7 +290,7 @@ class TransportContract:
         assert not caplog.records
 
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"])
-    async def test_an_answer_that_does_not_come_is_a_timeout(self, transport: Transport, answer: bytes) -> None:
+    async def test_a_response_that_does_not_come_is_a_timeout(self, transport: Transport, answer: bytes) -> None:
         async def stall(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(answer)
@@ -300,13 +300,13 @@ class TransportContract:
             error = await fails(transport, at(server), timeout=0.3)
             assert (error.kind, error.sent) == (TransportErrorKind.TIMEOUT, True)
 
-    async def test_nobody_listening_is_refused(self, transport: Transport) -> None:
+    async def test_a_port_without_a_listener_is_connection_refused(self, transport: Transport) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             error = await fails(transport, Endpoint.parse(f"http://127.0.0.1:{unused.getsockname()[1]}/"))
         assert (error.kind, error.sent) == (TransportErrorKind.REFUSED, False)
 
-    async def test_a_name_without_an_address_is_told(self, transport: Transport) -> None:
+    async def test_a_name_without_an_address_is_not_resolved(self, transport: Transport) -> None:
         error = await fails(transport, Endpoint.parse("http://no-such-name.invalid/"))
         assert error.kind is TransportErrorKind.DNS
 
@@ -330,7 +330,7 @@ class TransportContract:
             assert (await fails(transport, at(server, "127.0.0.1", "https"), ca=pem)).kind is TransportErrorKind.TLS
             assert len(server.requests) == 2
 
-    async def test_https_to_a_server_without_tls_is_told(self, transport: Transport) -> None:
+    async def test_https_to_a_server_without_tls_is_a_tls_failure(self, transport: Transport) -> None:
         async def plain(reader: Reader, writer: Writer) -> None:
             await reader.read(10)
             writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -339,7 +339,7 @@ class TransportContract:
         async with serving(plain) as server:
             assert (await fails(transport, at(server, "localhost", "https"))).kind is TransportErrorKind.TLS
 
-    async def test_a_certificate_that_has_expired_is_refused(self, transport: Transport) -> None:
+    async def test_an_expired_certificate_is_rejected(self, transport: Transport) -> None:
         authority = trustme.CA()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC)).configure_cert(context)

@@ -76,7 +76,7 @@ class SlackSender:
                 return Delivered(200, f"{self._target.channel_id}/{posted.get('ts') or ''}")
         except Exception as error:
             if not isinstance(error, SlackApiError | aiohttp.ClientError | TimeoutError | OSError | ValueError):
-                get_logger().error("a Slack message could not be sent for a reason nobody thought of", error=type(error).__name__)
+                get_logger().error("a Slack message could not be sent because of an unexpected error", error=type(error).__name__)
             return failed(error, self._where)
 
     async def _post_to_webhook(self, message: SlackMessage) -> Outcome:

@@ -86,7 +86,7 @@ class WebhookSender:
                 return Delivered(error.status)  # it was taken; what is wrong with the rest is no reason to send it twice
             return classify_error(error)
         except Exception as error:  # whatever it is must not end this sink's deliveries; its text may hold anything
-            get_logger().error("a message could not be sent for a reason nobody thought of", error=type(error).__name__)
+            get_logger().error("a message could not be sent because of an unexpected error", error=type(error).__name__)
             text = f"{self._endpoint.origin} was not reached: {type(error).__name__} in the router; see its log"
             return Failed(FailureClass.TRANSIENT, "InternalError", text)
         return classify(response, self._endpoint.origin, self._now())

@@ -9,12 +9,12 @@ from eventsink.runtime.settings import Seconds, Settings
 
 
 class DispatchSettings(Settings):
-    """How much is on its way, and how much is kept in memory."""
+    """How many messages are in flight, and how many deliveries are kept in memory."""
 
     concurrency: int = Field(default=8, ge=1, le=256)
-    """Messages on their way to one sink at once; those about one alert always leave one after the other."""
+    """Messages in flight to one sink at once; those about one alert are always sent one after the other."""
     max_in_flight: int = Field(default=2048, ge=1)
-    """Messages on their way in all."""
+    """Messages in flight in all."""
     window: int = Field(default=5000, ge=1000)
     """Waiting deliveries of one sink that are kept in memory; the rest stays in the queue. Not below the largest batch."""
     max_in_memory: int = Field(default=50_000, ge=1000)

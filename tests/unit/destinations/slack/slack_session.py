@@ -1,4 +1,4 @@
-"""An HTTP session that answers as a test says, in place of Slack."""
+"""An HTTP session that responds as a test says, in place of Slack."""
 
 from __future__ import annotations
 

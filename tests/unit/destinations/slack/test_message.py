@@ -165,7 +165,7 @@ def text_of(message: SlackMessage) -> str:
     return json.dumps(message.body(), ensure_ascii=False).replace("\u2060", "")
 
 
-def test_the_headline_tells_how_bad_what_and_where() -> None:
+def test_the_headline_has_severity_name_and_namespace() -> None:
     assert made(CASES["one"]).text == "🔴 Critical · KubePodCrashLooping · payments/api-0 · The pod is crash looping."
 
 
@@ -202,7 +202,7 @@ def test_what_does_not_fit_of_a_group_is_counted_and_found_by_a_command() -> Non
     assert lines[-1] == f"and 175 more, found with: {LOOKUP}"
 
 
-def test_a_label_is_left_out_only_where_the_place_says_all_of_it() -> None:
+def test_a_label_is_left_out_only_where_the_namespace_line_says_all_of_it() -> None:
     text = text_of(made([alert(labels={"pod": "api-0", "shard": "0", "app": "api"})]))
     assert "app=api shard=0" in text
     assert "pod=api-0" not in text
@@ -232,7 +232,7 @@ def test_a_long_description_is_cut_with_the_source_a_button_away() -> None:
     ("text", "most", "expected"),
     [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("abe\u0301d", 4, "ab…"), ("👩‍👩‍👧x", 4, "…"), ("a b c", 4, "a b…")],
 )
-def test_what_is_cut_keeps_its_characters_whole(text: str, most: int, expected: str) -> None:
+def test_truncated_text_keeps_its_characters_whole(text: str, most: int, expected: str) -> None:
     assert cut(text, most) == expected
 
 

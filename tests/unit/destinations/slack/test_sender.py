@@ -1,4 +1,4 @@
-"""A Slack channel is told by token or by incoming webhook, and each of Slack's answers is told apart by a table."""
+"""Messages go to a Slack channel by token or by incoming webhook, and each of Slack's responses has a failure class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRANSIENT, SINK, OF_MESSAGE = FailureClass.TRANSIENT, FailureClass.SINK, Failure
 
 
 async def sent(answer: Any, target: SlackTarget = TOKEN, message: Message = MESSAGE) -> tuple[Outcome, ScriptedSession]:
-    """What became of a message, and what Slack was asked."""
+    """The outcome of a message, and the requests to Slack."""
     slack = ScriptedSession({"chat.postMessage": [answer], HOOK_URL: [answer]})
     with capture_logs() as logs:
         outcome = await SlackSender(sink_of(target), target, SlackSettings(), slack.session).send(message)
@@ -136,7 +136,7 @@ async def test_what_is_no_documented_error_is_judged_by_its_status_or_its_kind(
         (200, "ok", None, ""),
     ],
 )
-async def test_each_answer_to_an_incoming_webhook_has_its_class(
+async def test_each_response_to_an_incoming_webhook_has_its_class(
     status: int, text: str, expected: FailureClass | None, reason: str
 ) -> None:
     outcome, _ = await sent(ScriptedResponse(status, {}, text), HOOK)
@@ -182,5 +182,5 @@ def test_a_webhook_is_one_of_slacks(url: str, fine: bool) -> None:
     ("headers", "wait"),
     [({}, None), (None, None), ({"retry-after": " 12 "}, 12.0), ({"Retry-After": ["3"]}, 3.0), ({"Retry-After": "soon"}, None)],
 )
-def test_slack_asks_to_wait_in_whole_seconds(headers: Any, wait: float | None) -> None:
+def test_retry_after_is_read_in_whole_seconds(headers: Any, wait: float | None) -> None:
     assert retry_after(headers) == wait

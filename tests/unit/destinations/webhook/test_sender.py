@@ -1,4 +1,4 @@
-"""A webhook gets CloudEvents or Alertmanager's own format, signed, and its answers are told apart by a table."""
+"""A webhook gets CloudEvents or Alertmanager's own format, signed, and each of its responses has a failure class."""
 
 from __future__ import annotations
 
@@ -161,13 +161,13 @@ async def test_retry_after_counts_for_transient_failures_only() -> None:
 
 
 @pytest.mark.parametrize("secret", ["whsec_!!!", "whsec_", "short", "whsec_YWJj", "x" * 300])
-def test_an_unusable_signing_secret_is_refused_without_showing_it(secret: str) -> None:
+def test_an_unusable_signing_secret_is_rejected_without_showing_it(secret: str) -> None:
     with pytest.raises(InvalidSigningSecret) as error:
         signing_key(secret)
     assert secret.removeprefix("whsec_") == "" or secret not in str(error.value)
 
 
-async def test_what_nobody_thought_of_is_a_failure_that_passes_and_shows_no_credential() -> None:
+async def test_an_unexpected_error_is_transient_and_shows_no_credential() -> None:
     class Broken(ScriptedTransport):
         async def post(self, *_: object, **__: object) -> NoReturn:
             raise RuntimeError(f"{CANARY} in an error of a library")

@@ -141,7 +141,7 @@ def test_one_message_that_fails_alone_does_not_slow_the_others() -> None:
         assert poison.seqs == [0]
 
 
-def test_a_sink_that_refuses_is_held_probed_slowly_and_tried_at_once_when_it_is_recompiled() -> None:
+def test_a_sink_that_rejects_everything_is_held_and_probed_and_tried_at_once_when_recompiled() -> None:
     one = lane(*(delivery(n) for n in range(5)))
     now, waits = 0.0, []
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""Messages to one place are spaced out, and the sinks that share it take turns."""
+"""Messages with one rate-limit key are spaced out, and the sinks that share it take turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test alerts take the way of every alert to one sink, and what became of them is told at once."""
+"""Test alerts go to one sink like any alert, and their outcome is reported at once."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def find_go(folder: Path) -> str:
 
 
 def go_version(go: str) -> tuple[int, int]:
-    """(major, minor) of a Go program; (0, 0) where it does not tell."""
+    """(major, minor) of a Go program; (0, 0) where it does not say."""
     shown = subprocess.run([go, "version"], capture_output=True, text=True, timeout=60).stdout
     match = re.search(r"go(\d+)\.(\d+)", shown)
     return (int(match[1]), int(match[2])) if match else (0, 0)
@@ -149,7 +149,7 @@ def go_version(go: str) -> tuple[int, int]:
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Hold a lock file; whoever comes second waits and is told."""
+    """Hold a lock file; whoever comes second waits, and a line says so."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,5 +160,5 @@ def only_one(path: Path) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Tell a person at the terminal."""
+    """Write a line for the person at the terminal."""
     print(f"[control plane] {text}", file=sys.stderr, flush=True)

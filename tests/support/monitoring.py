@@ -55,7 +55,7 @@ class Alertmanager(RunningProcess):
 
 
 class Prometheus(RunningProcess):
-    """One Prometheus that evaluates rules, scrapes nobody unless told to, and sends alerts to Alertmanagers.
+    """One Prometheus that evaluates rules, scrapes nobody unless it is configured to, and sends alerts to Alertmanagers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Ports of loopback for programs that cannot be told to take a free one themselves."""
+"""Ports of loopback for programs that cannot take a free one themselves."""
 
 from __future__ import annotations
 

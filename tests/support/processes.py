@@ -130,7 +130,7 @@ class RunningProcess:
         return found
 
     def port_of(self, part: str, *, deadline: float = DEADLINE_SECONDS) -> int:
-        """The port that a part (`monitor`, `intake`, `admin`) listens on, from the log line that tells it."""
+        """The port that a part (`monitor`, `intake`, `admin`) listens on, from its log line."""
         line = self.wait_logged(
             f"listening, part {part}",
             lambda line: line.get("event") == "listening" and line.get("part") == part,
@@ -191,7 +191,7 @@ class RunningProcess:
         self._process.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: the process stands still, its connections stay open, until `resume`."""
+        """SIGSTOP: the process is paused, its connections stay open, until `resume`."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:

@@ -1,4 +1,4 @@
-"""A webhook receiver that remembers every request and answers as it was told."""
+"""A webhook receiver that records every request and responds as configured."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Received:
     time
         Seconds on the monotonic clock at which its last byte was here.
     connection
-        Number of the connection, from 1, so that a test can tell whether connections are kept.
+        Number of the connection, from 1, so that a test can see whether connections are kept.
     """
 
     method: str
@@ -134,9 +134,9 @@ class Receiver:
     def answer(self, *answers: Answer | int, path: str | None = None) -> None:
         """From now on answer requests to `path` (absent: to every path without answers of its own) with these, one after
         another; the last one is repeated for ever. A number is a status."""
-        told = [Answer(one) if isinstance(one, int) else one for one in answers] or [OK]
+        given = [Answer(one) if isinstance(one, int) else one for one in answers] or [OK]
         with self._lock:
-            self._answers[path] = told
+            self._answers[path] = given
 
     def requests(self, path: str | None = None) -> list[Received]:
         """What has come so far, in order; with a path, only what was sent there."""

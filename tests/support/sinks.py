@@ -68,7 +68,7 @@ def uid_of(kubectl: Kubectl, namespace: str, name: str = "alerts") -> str:
 
 
 def events_of(kubectl: Kubectl, uid: str) -> list[dict[str, Any]]:
-    """The Events told of an EventSink, oldest first."""
+    """The Events about an EventSink, oldest first."""
     found = kubectl.run("get", "events", "--all-namespaces", f"--field-selector=involvedObject.uid={uid}", "-o", "json")
     items: list[dict[str, Any]] = json.loads(found.stdout)["items"]
     return sorted(items, key=lambda one: str(one["metadata"]["creationTimestamp"]))

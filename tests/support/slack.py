@@ -334,8 +334,8 @@ class Slack:
         with self._lock:
             posted = Counter(one.channel_name for one in self.state.messages)
             calls = dict(self._methods.calls)
-        told = ", ".join(f"#{name} {count}" for name, count in posted.items()) or "none"
-        return f"posted: {told}; calls: {', '.join(f'{name} {count}' for name, count in calls.items()) or 'none'}"
+        messages = ", ".join(f"#{name} {count}" for name, count in posted.items()) or "none"
+        return f"posted: {messages}; calls: {', '.join(f'{name} {count}' for name, count in calls.items()) or 'none'}"
 
     def _id(self, channel: str | None) -> str | None:
         with self._lock:
@@ -363,8 +363,8 @@ class _Front(Receiver):
 
 def line(posted: Posted) -> str:
     """A message as the program prints it."""
-    told = {"team": posted.team_id, "channel": f"#{posted.channel_name}", "channel_id": posted.channel, "ts": posted.ts}
-    return json.dumps(told | {"via": posted.via, "message": posted.body}, ensure_ascii=False)
+    shown = {"team": posted.team_id, "channel": f"#{posted.channel_name}", "channel_id": posted.channel, "ts": posted.ts}
+    return json.dumps(shown | {"via": posted.via, "message": posted.body}, ensure_ascii=False)
 
 
 def main(options: list[str] | None = None) -> int:

@@ -104,7 +104,7 @@ def _actions(elements: list[Mapping[str, Any]], path: str) -> Iterator[str]:
         yield f"{path} has {len(elements)}, not 1 to {ACTIONS_ELEMENTS}"
     identifiers = [one.get("action_id") for one in elements]
     if len(set(identifiers)) < len(identifiers):
-        yield f"{path}: an action_id stands twice"
+        yield f"{path}: duplicate action_id"
     for number, one in enumerate(elements):
         where = f"{path}[{number}]"
         if one.get("type") != "button":

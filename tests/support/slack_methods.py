@@ -16,7 +16,7 @@ from tests.support.slack_http import HOOK_STATUSES, arguments, basic, bearer, js
 from tests.support.slack_state import Channel, Posted, State, Token, Workspace, truth
 
 WEBHOOK = "webhook"
-"""In place of a method's name: every incoming webhook."""
+"""Instead of a method's name: every incoming webhook."""
 BUT_DONE = frozenset({"fatal_error"})
 """Some aspect of the operation may have succeeded, Slack says of it: here it has."""
 
@@ -42,7 +42,7 @@ class Methods:
     state
         What is known.
     url
-        Tells where the stand-in listens.
+        Returns where the stand-in listens.
     on_message
         Called with each message taken.
 
@@ -77,13 +77,13 @@ class Methods:
         return Answer(404)
 
     def _failure(self, method: str, channel: str | None) -> Failure | None:
-        told = self.failures.get(method, [])
-        for one in told:
+        configured = self.failures.get(method, [])
+        for one in configured:
             if one.channel is None or one.channel == channel:
                 if one.left is not None:
                     one.left -= 1
                     if one.left <= 0:
-                        told.remove(one)
+                        configured.remove(one)
                 return one
         return None
 
@@ -133,7 +133,7 @@ class Methods:
             case "conversations.join":
                 return state.join(caller, form.get("channel"))
             case _:
-                posted = self._told(state.post(caller, parsed(content)))
+                posted = self._announced(state.post(caller, parsed(content)))
                 return {"channel": posted.channel, "ts": posted.ts, "message": {"type": "message", **posted.body}}
 
     def _authorize(self, form: Mapping[str, Any], request: Received) -> dict[str, Any]:
@@ -164,14 +164,14 @@ class Methods:
         if failure is not None and not failure.done:
             return _failed(failure, webhook=True)
         try:
-            self._told(self._state.post_by_hook(path, payload(request)))
+            self._announced(self._state.post_by_hook(path, payload(request)))
         except Refused as refused:
             answer = text_answer(refused.error, HOOK_STATUSES[refused.error], refused.retry_after)
         else:
             answer = text_answer("ok", 200)
         return answer if failure is None else _failed(failure, webhook=True)
 
-    def _told(self, posted: Posted) -> Posted:
+    def _announced(self, posted: Posted) -> Posted:
         if self._on_message is not None:
             self._on_message(posted)
         return posted

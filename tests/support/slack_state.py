@@ -58,7 +58,7 @@ class Channel:
     """Only some people may post."""
 
     def shown(self) -> dict[str, Any]:
-        """As conversations.list and conversations.info tell it."""
+        """As conversations.list and conversations.info show it."""
         return {
             "id": self.id,
             "name": self.name,
@@ -316,7 +316,7 @@ class State:
         if wait:
             raise Refused("ratelimited", retry_after=wait)
         check(body, webhook=via == "webhook")
-        # Microseconds since the epoch, pushed on where the clock stands: unique and rising.
+        # Microseconds since the epoch, advanced where the clock does not move: unique and rising.
         self._last_ts = max(self._last_ts + 1, int(self.clock() * 1_000_000))
         seconds, rest = divmod(self._last_ts, 1_000_000)
         kept = dict(body)

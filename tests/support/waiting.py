@@ -32,7 +32,7 @@ def wait_until(
     deadline, poll
         Seconds in all, and between two looks.
     show
-        Tells the state for the failure; absent, what `probe` returned last is shown.
+        Returns the state for the failure; absent, what `probe` returned last is shown.
 
     Raises
     ------

@@ -11,7 +11,7 @@ MAX_PORT = 65535
 
 
 def check_address(text: str) -> str:
-    """`host:port` with a port from 0 (any free one) to 65535; an IPv6 host stands in brackets.
+    """`host:port` with a port from 0 (any free one) to 65535; an IPv6 host in brackets.
 
     Raises
     ------

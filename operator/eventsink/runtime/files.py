@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_private(file: Path, text: str) -> None:
-    """Put a text into a file that only its owner may read; whoever looks sees the old text or the new one, also after a crash.
+    """Put a text into a file that only its owner may read; a reader sees the old text or the new one, also after a crash.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def remove(file: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what `write_private` had begun below a folder when the process was killed."""
+    """Remove what `write_private` had begun below a folder before the process was killed."""
     for file in folder.glob("*/.*.new"):
         file.unlink(missing_ok=True)
 

@@ -81,7 +81,7 @@ def run_command(name: str, load: Callable[[], S], serve: Callable[[S, asyncio.Ev
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Run `main` until it returns, under uvloop.
 
-    `main` gets an event that is set at SIGTERM or SIGINT, and returns when it has put everything away. A second signal ends the
+    `main` gets an event that is set at SIGTERM or SIGINT, and returns when it has closed everything. A second signal ends the
     process at once.
 
     Returns

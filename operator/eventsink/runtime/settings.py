@@ -1,4 +1,4 @@
-"""Configuration of a process: one YAML file, the environment over it, and a sentence for whoever got it wrong."""
+"""Configuration of a process: one YAML file, environment variables that override it, and errors that name the field and what to do."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def load_settings(model: type[Model], *, part: str, path: Path | None) -> Model:
     model
         The settings of the part.
     part
-        `router`, `operator` ...: `EVENTSINK_<PART>__<FIELD>` in the environment stands over the file.
+        `router`, `operator` ...: `EVENTSINK_<PART>__<FIELD>` in the environment overrides the file.
     path
         The YAML file; None: defaults and environment only.
 
@@ -116,7 +116,7 @@ def from_environment(environment: Mapping[str, str], prefix: str) -> dict[str, A
 
 
 def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with the values of `above` over it, member by member."""
+    """`below` with the values of `above`, which override it member by member."""
     result = dict(below)
     for key, value in above.items():
         lower = result.get(key)

@@ -31,7 +31,7 @@ def test_a_duration_is_the_sum_of_its_parts(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "90", "s", "-1s", "1.5h", "1 h", "1h ", "1h\n", "1H", "1y", "12345678s", "1s" * 17, "\u0661s"]
 )
-def test_what_is_no_duration_is_refused_with_the_forms_to_use(text: str) -> None:
+def test_what_is_no_duration_is_rejected_with_the_forms_to_use(text: str) -> None:
     with pytest.raises(InvalidDuration, match="such as 90s, 4h, 3d or 1h30m"):
         parse_duration(text)
 

@@ -33,16 +33,14 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]
     return process.returncode, [json.loads(line) for line in written.splitlines()]
 
 
-def test_sigterm_lets_the_process_put_things_away() -> None:
-    process = start(
-        "async def main(stop):\n    get_logger().info('up')\n    await stop.wait()\n    get_logger().info('put away')"
-    )
+def test_sigterm_lets_the_process_close_what_is_open() -> None:
+    process = start("async def main(stop):\n    get_logger().info('up')\n    await stop.wait()\n    get_logger().info('closed')")
     assert process.stderr is not None
     process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     status, lines = finish(process)
     assert status == 0
-    assert [line["event"] for line in lines] == ["stopping", "put away", "stopped"]
+    assert [line["event"] for line in lines] == ["stopping", "closed", "stopped"]
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
@@ -110,7 +108,7 @@ def test_what_libraries_log_is_structured_and_credentials_are_blanked_out() -> N
     assert "Traceback" in str(lines[2]["exception"])
 
 
-def test_a_repeated_line_passes_once_an_interval_and_tells_what_was_kept_back() -> None:
+def test_a_repeated_line_is_written_once_an_interval_with_the_count_of_those_suppressed() -> None:
     now = 100.0
     repeated = Repeated(60, clock=lambda: now)
     assert repeated.due() == 0

@@ -1,4 +1,4 @@
-"""Configuration comes from a file and the environment, and a mistake is told by file and field."""
+"""Configuration comes from a file and the environment, and a mistake is reported with file and field."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_a_duration_is_read(written: object, expected: float) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "h", "4 h", "-1s", "1.5h", True, -1, float("inf"), None, [], "5y"])
-def test_what_is_no_duration_is_refused(written: object) -> None:
+def test_what_is_no_duration_is_rejected(written: object) -> None:
     with pytest.raises(ValueError, match="duration"):
         seconds(written)
 
 
-def test_defaults_hold_where_the_file_says_nothing(tmp_path: Path) -> None:
+def test_defaults_apply_where_the_file_sets_nothing(tmp_path: Path) -> None:
     assert load(tmp_path, "") == Example()
 
 
@@ -59,7 +59,7 @@ def test_the_file_is_read_in_camel_case(tmp_path: Path) -> None:
     assert settings.intake == Intake(read_timeout=5.0, address="[::1]:0")
 
 
-def test_the_environment_stands_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTSINK_EXAMPLE__INTAKE__READ_TIMEOUT", "3s")
     monkeypatch.setenv("EVENTSINK_EXAMPLE__NAMES", '["a", "b"]')
     monkeypatch.setenv("EVENTSINK_OTHER__HA_WINDOW", "nonsense")
@@ -85,14 +85,14 @@ def test_the_environment_stands_over_the_file(tmp_path: Path, monkeypatch: pytes
         ("- a", "must hold settings"),
     ],
 )
-def test_a_mistake_is_told_by_file_and_field(tmp_path: Path, text: str, sentence: str) -> None:
+def test_a_mistake_is_reported_with_file_and_field(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         load(tmp_path, text)
     assert sentence in str(error.value)
     assert "example.yaml" in str(error.value)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none.yaml: cannot be read: No such file"):
         load_settings(Example, part="example", path=tmp_path / "none.yaml")
 

@@ -1,4 +1,4 @@
-"""A running process is told by its log, and a failure shows that log."""
+"""A running process is known by its log, and a failure shows that log."""
 
 from __future__ import annotations
 

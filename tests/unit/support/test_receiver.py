@@ -1,4 +1,4 @@
-"""The receiver records what it gets and answers as it was told, so that tests can rest on it."""
+"""The receiver records what it gets and responds as configured, so that tests can rely on it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_it_gives_each_path_its_answers_in_turn_and_repeats_the_last() -> None:
         assert [one.path for one in receiver.requests("/b")] == ["/b"]
 
 
-def test_it_hangs_or_hangs_up_when_told() -> None:
+def test_it_hangs_or_hangs_up_as_configured() -> None:
     with Receiver() as receiver:
         receiver.answer(HANG, DISCONNECT)
         with pytest.raises(TimeoutError):

@@ -41,7 +41,7 @@ def slack() -> Iterator[Slack]:
 
 @pytest.fixture(autouse=True)
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check of message bodies minds a single thing, so that what it says stands here."""
+    """The check of message bodies checks a single thing, so that its text is here."""
 
     def problems(body: dict[str, Any], *, webhook: bool = False) -> list[str]:
         return [f"the text is bad in a {'webhook' if webhook else 'message'}"] if body.get("text") == "bad" else []
@@ -79,9 +79,9 @@ def refused(call: Any, **arguments: Any) -> tuple[str, int, str | None]:
 def test_it_keeps_what_is_posted_and_names_it_by_a_rising_timestamp(slack: Slack) -> None:
     assert slack.messages() == []
     channel = slack.add_channel("T1", "payments")
-    told = client(slack)
-    first = told.chat_postMessage(channel=channel, text="one", blocks=[{"type": "divider"}])
-    second = told.chat_postMessage(channel="#alerts", text="two")
+    web = client(slack)
+    first = web.chat_postMessage(channel=channel, text="one", blocks=[{"type": "divider"}])
+    second = web.chat_postMessage(channel="#alerts", text="two")
     kept, other = slack.wait_for(2)
     assert (kept.team_id, kept.channel, kept.channel_name, kept.via, kept.text) == ("T1", channel, "payments", "token", "one")
     assert kept.body == {"text": "one", "blocks": [{"type": "divider"}]}
@@ -92,27 +92,27 @@ def test_it_keeps_what_is_posted_and_names_it_by_a_rising_timestamp(slack: Slack
 
 
 async def test_the_asynchronous_client_is_answered_alike(slack: Slack) -> None:
-    told = AsyncWebClient(slack.issue_token("T1"), base_url=slack.api_url, timeout=30)
-    assert (await told.auth_test())["team_id"] == "T1"
-    assert (await told.conversations_list())["channels"][0]["name"] == "alerts"
-    await told.chat_postMessage(channel="alerts", text="one")
+    web = AsyncWebClient(slack.issue_token("T1"), base_url=slack.api_url, timeout=30)
+    assert (await web.auth_test())["team_id"] == "T1"
+    assert (await web.conversations_list())["channels"][0]["name"] == "alerts"
+    await web.chat_postMessage(channel="alerts", text="one")
     with pytest.raises(SlackApiError) as raised:
-        await told.chat_postMessage(channel="nowhere", text="one")
+        await web.chat_postMessage(channel="nowhere", text="one")
     assert raised.value.response["error"] == "channel_not_found"
     assert len(slack.messages()) == 1
 
 
 def test_a_form_carries_blocks_as_json_and_a_token_as_a_field(slack: Slack) -> None:
     token = slack.issue_token("T1")
-    told = WebClient(base_url=slack.api_url, timeout=30)
+    web = WebClient(base_url=slack.api_url, timeout=30)
     form = {"token": token, "channel": "alerts", "text": "one", "blocks": json.dumps([{"type": "divider"}])}
-    told.api_call("chat.postMessage", data=form)
+    web.api_call("chat.postMessage", data=form)
     [kept] = slack.messages()
     assert kept.body == {"text": "one", "blocks": [{"type": "divider"}]}
     assert raw(f"{slack.api_url}chat.postMessage", json.dumps(form).encode())[1] == '{"ok": false, "error": "not_authed"}'
     assert raw(f"{slack.api_url}auth.test?token={token}", b"")[1] == '{"ok": false, "error": "not_authed"}'
-    assert refused(told.api_call, api_method="chat.postMessage", data=form | {"blocks": "["})[0] == "invalid_blocks_format"
-    assert refused(told.api_call, api_method="auth.test", params={"token": ""})[0] == "not_authed"
+    assert refused(web.api_call, api_method="chat.postMessage", data=form | {"blocks": "["})[0] == "invalid_blocks_format"
+    assert refused(web.api_call, api_method="auth.test", params={"token": ""})[0] == "not_authed"
 
 
 def spoilt(slack: Slack, error: str) -> str:
@@ -135,18 +135,18 @@ def spoilt(slack: Slack, error: str) -> str:
 @pytest.mark.parametrize("error", ["not_authed", "invalid_auth", "token_revoked", "token_expired", "account_inactive"])
 @pytest.mark.parametrize("method", ["auth.test", "chat.postMessage", "conversations.list", "conversations.info", "auth.revoke"])
 def test_every_method_refuses_a_token_that_is_not_good(slack: Slack, method: str, error: str) -> None:
-    told = WebClient(spoilt(slack, error) or None, base_url=slack.api_url, timeout=30)
+    web = WebClient(spoilt(slack, error) or None, base_url=slack.api_url, timeout=30)
     form = {"channel": "alerts", "text": "one"}
-    assert refused(told.api_call, api_method=method, data=form) == (error, 200, None)
+    assert refused(web.api_call, api_method=method, data=form) == (error, 200, None)
     assert slack.messages() == []
 
 
 def test_a_rotated_token_expires_by_the_clock(slack: Slack) -> None:
-    told = client(slack, expires_in=60)
+    web = client(slack, expires_in=60)
     slack.clock.advance(59)
-    told.auth_test()
+    web.auth_test()
     slack.clock.advance(1)
-    assert refused(told.auth_test)[0] == "token_expired"
+    assert refused(web.auth_test)[0] == "token_expired"
 
 
 CHANNELS: dict[str, tuple[dict[str, bool], tuple[str, ...], str | None]] = {
@@ -165,11 +165,11 @@ CHANNELS: dict[str, tuple[dict[str, bool], tuple[str, ...], str | None]] = {
 def test_a_channel_takes_messages_of_whom_it_lets(slack: Slack, case: str) -> None:
     channel, scopes, error = CHANNELS[case]
     identifier = slack.add_channel("T1", "other", **channel)
-    told = client(slack, scopes=scopes)
+    web = client(slack, scopes=scopes)
     if error is None:
-        told.chat_postMessage(channel=identifier, text="one")
+        web.chat_postMessage(channel=identifier, text="one")
     else:
-        assert refused(told.chat_postMessage, channel=identifier, text="one") == (error, 200, None)
+        assert refused(web.chat_postMessage, channel=identifier, text="one") == (error, 200, None)
     assert len(slack.messages(identifier)) == (error is None)
 
 
@@ -199,12 +199,12 @@ BODIES: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
 @pytest.mark.parametrize("case", BODIES)
 def test_a_message_has_content_within_the_limits(slack: Slack, case: str) -> None:
     body, error, _ = BODIES[case]
-    told = client(slack)
+    web = client(slack)
     call: dict[str, Any] = {"api_method": "chat.postMessage", "json": {"channel": "alerts", **body}}
     if error is None:
-        told.api_call(**call)
+        web.api_call(**call)
     else:
-        assert refused(told.api_call, **call)[0] == error
+        assert refused(web.api_call, **call)[0] == error
     assert len(slack.messages()) == (error is None)
 
 
@@ -224,11 +224,11 @@ def test_what_is_wrong_with_a_body_is_told_as_slack_tells_it(slack: Slack) -> No
 
 def test_the_whole_check_of_limits_is_asked(slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slack_limits, "problems", WHOLE_CHECK)
-    told, webhook = client(slack), hook(slack)
+    web, webhook = client(slack), hook(slack)
     for most, error, word in ((3_000, None, "ok"), (3_001, "invalid_blocks", "invalid_payload")):
         body = {"text": "one", "blocks": [{"type": "section", "text": {"type": "plain_text", "text": "x" * most}}]}
         call: dict[str, Any] = {"api_method": "chat.postMessage", "json": {"channel": "alerts", **body}}
-        assert told.api_call(**call)["ok"] if error is None else refused(told.api_call, **call)[0] == error
+        assert web.api_call(**call)["ok"] if error is None else refused(web.api_call, **call)[0] == error
         slack.clock.advance(1)
         assert webhook.send_dict(body).body == word
         slack.clock.advance(1)
@@ -242,10 +242,10 @@ def test_a_text_is_cut_where_slack_cuts_it(slack: Slack) -> None:
 
 def test_a_channel_takes_one_message_a_second(slack: Slack) -> None:
     slack.add_channel("T1", "other")
-    told, webhook = client(slack), hook(slack)
-    told.chat_postMessage(channel="alerts", text="one")
-    assert refused(told.chat_postMessage, channel="alerts", text="two") == ("ratelimited", 429, "1")
-    told.chat_postMessage(channel="other", text="a channel of its own")
+    web, webhook = client(slack), hook(slack)
+    web.chat_postMessage(channel="alerts", text="one")
+    assert refused(web.chat_postMessage, channel="alerts", text="two") == ("ratelimited", 429, "1")
+    web.chat_postMessage(channel="other", text="a channel of its own")
     limited = webhook.send(text="two")
     assert (limited.status_code, limited.body, limited.headers["Retry-After"]) == (429, "rate_limited", "1")
     slack.clock.advance(1)
@@ -268,15 +268,15 @@ def test_a_burst_is_let_through_and_paid_for_later(pace: Pace, times: list[float
 
 
 def test_channels_are_listed_twenty_times_a_minute(slack: Slack) -> None:
-    told = client(slack)
+    web = client(slack)
     for _ in range(20):
-        told.conversations_list()
+        web.conversations_list()
     slack.clock.advance(20)
-    assert refused(told.conversations_list) == ("ratelimited", 429, "40")
+    assert refused(web.conversations_list) == ("ratelimited", 429, "40")
     slack.add_workspace("T2")
     WebClient(slack.issue_token("T2"), base_url=slack.api_url).conversations_list()
     slack.clock.advance(40)
-    told.conversations_list()
+    web.conversations_list()
     assert slack.calls("conversations.list") == 23
 
 
@@ -317,38 +317,38 @@ def test_a_list_holds_what_was_asked_for_and_may_be_seen(slack: Slack) -> None:
 
 
 def test_a_channel_is_told_renamed_archived_and_joined(slack: Slack) -> None:
-    told = client(slack)
+    web = client(slack)
     identifier = slack.add_channel("T1", "open", member=False)
     private = slack.add_channel("T1", "private", private=True)
     slack.rename("open", "opened")
     for channel, scope in ((identifier, "channels:read"), (private, "groups:read")):
         lacking = client(slack, scopes=[one for one in ALL_SCOPES if one != scope])
         assert refused(lacking.conversations_info, channel=channel)[0] == "missing_scope"
-    assert told.conversations_info(channel=identifier)["channel"]["name"] == "opened"
-    assert refused(told.conversations_info, channel="opened")[0] == "channel_not_found"
-    assert told.conversations_info(channel=identifier)["channel"]["is_member"] is False
-    told.conversations_join(channel=identifier)
-    told.chat_postMessage(channel=identifier, text="one")
-    assert refused(told.conversations_join, channel=private)[0] == "method_not_supported_for_channel_type"
+    assert web.conversations_info(channel=identifier)["channel"]["name"] == "opened"
+    assert refused(web.conversations_info, channel="opened")[0] == "channel_not_found"
+    assert web.conversations_info(channel=identifier)["channel"]["is_member"] is False
+    web.conversations_join(channel=identifier)
+    web.chat_postMessage(channel=identifier, text="one")
+    assert refused(web.conversations_join, channel=private)[0] == "method_not_supported_for_channel_type"
     slack.archive("opened")
-    assert told.conversations_info(channel=identifier)["channel"]["is_archived"] is True
-    assert refused(told.conversations_join, channel=identifier)[0] == "is_archived"
+    assert web.conversations_info(channel=identifier)["channel"]["is_archived"] is True
+    assert refused(web.conversations_join, channel=identifier)[0] == "is_archived"
     slack.archive("opened", False)
     slack.invite("opened", False)
     slack.clock.advance(1)
-    assert refused(told.chat_postMessage, channel=identifier, text="two")[0] == "not_in_channel"
+    assert refused(web.chat_postMessage, channel=identifier, text="two")[0] == "not_in_channel"
     slack.delete("opened")
-    assert refused(told.conversations_info, channel=identifier)[0] == "channel_not_found"
+    assert refused(web.conversations_info, channel=identifier)[0] == "channel_not_found"
 
 
 def test_a_token_tells_who_it_is_and_can_be_given_back(slack: Slack) -> None:
-    told = client(slack, scopes=["chat:write", "channels:read"])
-    who = told.auth_test()
+    web = client(slack, scopes=["chat:write", "channels:read"])
+    who = web.auth_test()
     assert (who["team_id"], who["team"], who["user_id"]) == ("T1", "Acme", "UT1BOT")
     assert who.headers["x-oauth-scopes"] == "channels:read,chat:write"
-    assert told.auth_revoke(test=True)["revoked"] is False
-    assert told.auth_revoke()["revoked"] is True
-    assert refused(told.auth_test)[0] == "token_revoked"
+    assert web.auth_revoke(test=True)["revoked"] is False
+    assert web.auth_revoke()["revoked"] is True
+    assert refused(web.auth_test)[0] == "token_revoked"
 
 
 def exchanged(slack: Slack, **arguments: Any) -> Any:
@@ -368,7 +368,7 @@ def test_a_code_is_worth_one_token(slack: Slack) -> None:
 
 
 def test_a_code_can_be_exchanged_with_the_client_in_a_header_or_in_the_form(slack: Slack) -> None:
-    told = WebClient(base_url=slack.api_url, timeout=30)
+    web = WebClient(base_url=slack.api_url, timeout=30)
     for secret, good in ((slack.client_secret, True), ("canary", False)):
         credentials = {"client_id": slack.client_id, "client_secret": secret}
         calls: list[dict[str, Any]] = [
@@ -377,9 +377,9 @@ def test_a_code_can_be_exchanged_with_the_client_in_a_header_or_in_the_form(slac
         ]
         for call in calls:
             if good:
-                assert told.api_call("oauth.v2.access", **call)["access_token"]
+                assert web.api_call("oauth.v2.access", **call)["access_token"]
             else:
-                assert refused(told.api_call, api_method="oauth.v2.access", **call)[0] == "bad_client_secret"
+                assert refused(web.api_call, api_method="oauth.v2.access", **call)[0] == "bad_client_secret"
 
 
 REDIRECT = "https://eventsink.example.com/installed"
@@ -481,36 +481,36 @@ FAILURES = ["ratelimited", "service_unavailable", "fatal_error", "request_timeou
 
 
 @pytest.mark.parametrize("error", FAILURES)
-def test_failures_come_as_often_as_told_and_only_a_fatal_one_has_posted(slack: Slack, error: str) -> None:
-    told = client(slack)
+def test_failures_come_as_often_as_configured_and_only_a_fatal_one_has_posted(slack: Slack, error: str) -> None:
+    web = client(slack)
     slack.fail("chat.postMessage", error, times=2)
     for _ in range(2):
         status, wait = (429, "1") if error == "ratelimited" else (200, None)
-        assert refused(told.chat_postMessage, channel="alerts", text="one") == (error, status, wait)
+        assert refused(web.chat_postMessage, channel="alerts", text="one") == (error, status, wait)
         slack.clock.advance(1)
     assert len(slack.messages()) == (2 if error == "fatal_error" else 0)
-    told.chat_postMessage(channel="alerts", text="two")
+    web.chat_postMessage(channel="alerts", text="two")
     assert slack.calls("chat.postMessage") == 3
 
 
-def test_a_failure_has_the_status_and_the_patience_that_it_is_told(slack: Slack) -> None:
-    told = client(slack)
+def test_a_failure_has_the_status_and_the_retry_after_that_are_configured(slack: Slack) -> None:
+    web = client(slack)
     slack.fail("auth.test", "ratelimited", retry_after=30)
     slack.fail("auth.test", "service_unavailable", status=503, times=None)
-    assert refused(told.auth_test) == ("ratelimited", 429, "30")
+    assert refused(web.auth_test) == ("ratelimited", 429, "30")
     for _ in range(3):
-        assert refused(told.auth_test)[:2] == ("service_unavailable", 503)
+        assert refused(web.auth_test)[:2] == ("service_unavailable", 503)
     slack.heal("auth.test")
-    told.auth_test()
+    web.auth_test()
 
 
 def test_a_failure_can_be_of_one_channel(slack: Slack) -> None:
     slack.add_channel("T1", "other")
     slack.fail("chat.postMessage", "is_archived", channel="alerts", times=None)
     slack.fail(WEBHOOK, "rollup_error", channel="alerts", times=None)
-    told = client(slack)
-    told.chat_postMessage(channel="other", text="one")
-    assert refused(told.chat_postMessage, channel="alerts", text="one")[0] == "is_archived"
+    web = client(slack)
+    web.chat_postMessage(channel="other", text="one")
+    assert refused(web.chat_postMessage, channel="alerts", text="one")[0] == "is_archived"
     failed = hook(slack).send(text="one")
     assert (failed.status_code, failed.body) == (500, "rollup_error")
     slack.clock.advance(1)
@@ -540,8 +540,8 @@ def test_a_method_that_it_does_not_play_is_unknown(slack: Slack) -> None:
 
 
 def test_a_wait_ends_when_its_message_comes_and_else_says_what_came(slack: Slack) -> None:
-    told = client(slack)
-    posting = threading.Timer(0.05, lambda: told.chat_postMessage(channel="alerts", text="one"))
+    web = client(slack)
+    posting = threading.Timer(0.05, lambda: web.chat_postMessage(channel="alerts", text="one"))
     posting.start()
     assert [one.text for one in slack.wait_for(lambda seen: any(one.text == "one" for one in seen), channel="alerts")] == ["one"]
     posting.join()
@@ -590,9 +590,9 @@ def test_as_a_program_it_prints_a_line_for_each_message_and_no_credential(tmp_pa
         assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
         known = json.loads(credentials.read_text())
         assert known["api_url"] == f"http://127.0.0.1:{port}/api/"
-        told = WebClient(base_url=known["api_url"], timeout=30)
-        told.api_call("chat.postMessage", data={"token": known["token"], "channel": "payments", "text": "fünf"})
-        refused(told.api_call, api_method="chat.postMessage", data={"channel": "payments", "text": "two"})
+        web = WebClient(base_url=known["api_url"], timeout=30)
+        web.api_call("chat.postMessage", data={"token": known["token"], "channel": "payments", "text": "fünf"})
+        refused(web.api_call, api_method="chat.postMessage", data={"channel": "payments", "text": "two"})
         [taken] = [line for line in process.lines() if "message" in line]
         assert (taken["channel"], taken["message"], taken["via"]) == ("#payments", {"text": "fünf"}, "token")
         assert process.terminate() == 0

@@ -693,7 +693,7 @@ def test_a_thousand_sinks_are_listed_in_pages_without_a_gap(
 def test_the_rest_api_cannot_access_secrets_that_it_did_not_create(
     install_manifests: Installed, namespace: str, kubectl: Kubectl, crd_installed: None, rest: Rest
 ) -> None:
-    facade = Kubectl(install_manifests.rest)
+    rest_api = Kubectl(install_manifests.rest)
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -702,26 +702,26 @@ def test_the_rest_api_cannot_access_secrets_that_it_did_not_create(
     }
     kubectl.apply(secret)
     for verb in ("get", "list", "watch", "update", "patch"):
-        assert facade.run("auth", "can-i", verb, "secrets", f"--namespace={namespace}", check=False).stdout.strip() == "no"
-    deleted = facade.run("delete", "secret", "theirs", f"--namespace={namespace}", check=False)
-    assert "the facade may make and delete Secrets of the type eventsink.dev/rest only" in deleted.stderr
+        assert rest_api.run("auth", "can-i", verb, "secrets", f"--namespace={namespace}", check=False).stdout.strip() == "no"
+    deleted = rest_api.run("delete", "secret", "theirs", f"--namespace={namespace}", check=False)
+    assert "the REST API may create and delete Secrets of the type eventsink.dev/rest only" in deleted.stderr
     body = json.dumps({**secret, "metadata": {"name": "mine", "namespace": namespace}})
-    made = facade.run("create", "-f", "-", input=body, check=False)
-    assert "the facade may make and delete Secrets of the type eventsink.dev/rest only" in made.stderr
+    made = rest_api.run("create", "-f", "-", input=body, check=False)
+    assert "the REST API may create and delete Secrets of the type eventsink.dev/rest only" in made.stderr
     assert kubectl.get("secret", "theirs", namespace=namespace)
 
 
-def written_as(facade: Kubectl, verb: str, sink: dict[str, Any]) -> str:
-    """What the API server says to the facade; empty where it agrees."""
-    return facade.run(verb, "-f", "-", input=json.dumps(sink), check=False).stderr
+def written_as(rest_api: Kubectl, verb: str, sink: dict[str, Any]) -> str:
+    """The API server's error for the REST API; empty if it accepts."""
+    return rest_api.run(verb, "-f", "-", input=json.dumps(sink), check=False).stderr
 
 
 def test_a_compromised_rest_api_cannot_send_credentials_of_others_anywhere(
     install_manifests: Installed, namespace: str, tenant: str, kubectl: Kubectl, rest: Rest
 ) -> None:
-    facade = Kubectl(install_manifests.rest)
+    rest_api = Kubectl(install_manifests.rest)
     theirs = {"name": "theirs", "key": "a"}
-    only_own = "the facade may refer to Secrets that it made only"
+    only_own = "the REST API may refer only to Secrets that it created"
     for webhook in (
         {"urlSecretRef": theirs},
         {"url": "https://thief.example.com/", "headers": [{"name": "X-A", "valueFrom": {"secretKeyRef": theirs}}]},
@@ -737,7 +737,7 @@ def test_a_compromised_rest_api_cannot_send_credentials_of_others_anywhere(
             ],
         },
     ):
-        assert only_own in written_as(facade, "create", event_sink(namespace, name="thief", tenant=tenant, webhook=webhook))
+        assert only_own in written_as(rest_api, "create", event_sink(namespace, name="thief", tenant=tenant, webhook=webhook))
 
     header = {"name": "X-A", "valueFrom": {"secretKeyRef": theirs}}
     mine = {"url": "https://example.com/a", "headers": [header], "signingSecretRefs": [{"name": "theirs", "key": "signing"}]}
@@ -745,14 +745,14 @@ def test_a_compromised_rest_api_cannot_send_credentials_of_others_anywhere(
     known = kubectl.get("eventsink", "victim", namespace=namespace)
 
     def changed(**webhook: Any) -> str:
-        return written_as(facade, "replace", {**known, "spec": {**known["spec"], "webhook": {**mine, **webhook}}})
+        return written_as(rest_api, "replace", {**known, "spec": {**known["spec"], "webhook": {**mine, **webhook}}})
 
     stays = "values of headers stay with the host that they were written for"
     assert stays in changed(url="https://thief.example.com/a")
     assert stays in changed(url="http://example.com/a")
     assert only_own in changed(headers=[{"name": "X-A", "valueFrom": {"secretKeyRef": {"name": "theirs", "key": "another"}}}])
     assert only_own in changed(headers=[{"name": "X-A", "valueFrom": {"secretKeyRef": {"name": "theirs", "key": "signing"}}}])
-    assert changed(url="https://example.com/b") == "", "what the facade does for its callers it may"
+    assert changed(url="https://example.com/b") == "", "what the REST API does for its callers is allowed"
     known = kubectl.get("eventsink", "victim", namespace=namespace)
     assert changed(url="https://elsewhere.example.com/", headers=[{"name": "X-A", "value": "new"}]) == ""
 

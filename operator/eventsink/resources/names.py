@@ -16,7 +16,7 @@ EVENTSINKS = Resource(GROUP, VERSION, PLURAL, KIND, status=True)
 TENANT_LABEL = "eventsink.dev/tenant"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 REST_MANAGER = "eventsink-rest"
-"""Of EventSinks and Secrets that the REST facade made."""
+"""Of EventSinks and Secrets that the REST API created."""
 OPERATOR_MANAGER = "eventsink-operator"
 """Field manager of what the operator writes."""
 ROUTER_MANAGER = "eventsink-router"

@@ -1,1 +1,1 @@
-"""A destination type that exists only here: the REST API, its document and the command line get it from one line."""
+"""The throw-away destination type in the REST API, its document and at the command line, from one line."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eventsink.destinations import registry
 
-registry.register("pager", "tests.unit.rest.third_type.pager")
+registry.register("pager", "tests.support.throwaway_destination")
 
 from click.testing import CliRunner  # noqa: E402
 
@@ -20,7 +20,8 @@ from eventsink.rest.http.openapi import document  # noqa: E402
 from eventsink.rest.models import CreateRequest, UpdateRequest, read  # noqa: E402
 from tests.unit.test_client import ID, SINK, Server, Step  # noqa: E402
 
-BODY = {"tenant_id": "acme", "name": "Night", "event_sink_args": {"Pager": {"number": "123", "key": "canary"}}}
+PAGER = {"service": "https://pager.example/", "key": "key-canary", "team": "ops"}
+BODY = {"tenant_id": "acme", "name": "Night", "event_sink_args": {"Pager": PAGER}}
 
 
 def rejected(**args: object) -> str:
@@ -35,11 +36,11 @@ def rejected(**args: object) -> str:
 def command(folder: Path) -> dict[str, object]:
     """What `eventsink sinks create` sends and prints."""
     server = Server()
-    (folder / "key").write_text("canary\n")
-    shown = {**SINK, "event_sink_type": "Pager", "configuration": {"Pager": {"number": "123"}}}
+    (folder / "key").write_text("key-canary\n")
+    shown = {**SINK, "event_sink_type": "Pager", "configuration": {"Pager": {"service": "https://pager.example/", "team": "ops"}}}
     server.script = [Step(body={"event_sink": shown})]
     where = [f"--server={server.url}", f"--key-file={folder / 'key'}"]
-    made = ["--tenant=acme", "--name=Night", "--pager-number=123", f"--pager-key-file={folder / 'key'}"]
+    made = ["--tenant=acme", "--name=Night", "--pager-service=https://pager.example/", f"--pager-key-file={folder / 'key'}"]
     try:
         done = CliRunner().invoke(main, ["sinks", "create", *made, *where])
     finally:
@@ -48,9 +49,9 @@ def command(folder: Path) -> dict[str, object]:
 
 
 created = new_spec(read(CreateRequest, json.dumps(BODY).encode()), "own", "")
-update = UpdateRequest.model_validate({"id": ID, "event_sink_args": {"Pager": {"number": "456"}}})
+update = UpdateRequest.model_validate({"id": ID, "event_sink_args": {"Pager": {"team": "night"}}})
 metadata = {"uid": ID, "name": "night", "namespace": "acme", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
-obj = {"metadata": metadata, "spec": created.spec, "status": {"pager": {"carrier": "Bell"}}}
+obj = {"metadata": metadata, "spec": created.spec, "status": {"pager": {"team": "ops"}}}
 print(
     json.dumps(
         {
@@ -60,7 +61,11 @@ print(
             "changed": changed_spec(created.spec, update, "other", "").spec,
             "response": json.loads(response_of(obj).model_dump_json(by_alias=True, exclude_none=True)),
             "sentence": rest_sentence("spec.pager.keySecretRef: not found"),
-            "rejected": [rejected(), rejected(number="x" * 11), rejected(number="1", colour="red")],
+            "rejected": [
+                rejected(service="https://pager.example/"),
+                rejected(team="A", key="key-a", service="x"),
+                rejected(colour="red"),
+            ],
             "command": command(Path(sys.argv[1])),
         }
     )

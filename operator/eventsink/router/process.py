@@ -192,7 +192,7 @@ def _gauges(
     yield "queue_bytes", "What the queue takes in its file.", depth.bytes
     yield "dead_letters_evicted", "Dead letters dropped since the start: too many, or too old.", depth.evicted
     yield "sinks_held", "Sinks whose queue is held because of a failure.", dispatcher.held_sinks()
-    yield "messages_in_flight", "Messages on their way at this moment.", dispatcher.in_flight
+    yield "messages_in_flight", "Messages in flight at this moment.", dispatcher.in_flight
     yield "oldest_waiting_seconds", "Age of the oldest waiting delivery.", dispatcher.oldest()
     yield "notified_alerts", "Alerts in the notification log, each counted for every sink that was notified of it.", len(log)
     yield "sinks", "Compiled sinks that are known.", len(directory.sinks)

@@ -354,6 +354,15 @@ class SenderContract:
             assert isinstance(await self.send(other), Delivered)
             assert (await context.transport.post(Endpoint.parse(url_of(server)), b"", b"", timeout=LONG_SECONDS)).status == 200
 
+    async def test_nothing_is_sent_once_the_process_has_closed_what_is_shared(self) -> None:
+        async with serving(self.success) as server:
+            async with self.context(url_of(server)) as context:
+                sender = self.open(self.target(url_of(server), LONG_SECONDS), context)
+            outcome = await self.send(sender)
+            assert server.connections == 0
+        assert isinstance(outcome, Failed)
+        assert (outcome.failure, outcome.reason) == (TRANSIENT, "ConnectionLost")
+
     async def test_a_message_under_way_when_the_sender_is_closed_has_an_outcome(self) -> None:
         async def respond(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)

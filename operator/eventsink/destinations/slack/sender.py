@@ -70,6 +70,8 @@ class SlackSender:
         rendered = render(alerts, sink=self._sink, tenant=self._tenant, lookup=f"eventsink deliveries --message {message.id}")
         try:
             async with asyncio.timeout(self._timeout):
+                if self._session.closed:  # slack_sdk would open one of its own, without the egress guard
+                    raise aiohttp.ClientConnectionError
                 if self._target.webhook_url is not None:
                     return await self._post_to_webhook(rendered)
                 posted = await self._client.chat_postMessage(channel=self._target.channel_id, **rendered.body())

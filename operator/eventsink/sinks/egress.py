@@ -62,7 +62,7 @@ class EgressSettings(Settings):
     allow: tuple[str, ...] = ()
     """Networks in CIDR form that are allowed although they are not public, such as 10.96.0.0/12 for receivers in the cluster."""
     deny: tuple[str, ...] = ()
-    """Networks in CIDR form that are refused, whatever else is said."""
+    """Networks in CIDR form that are denied, even if `allow` has them."""
 
     @field_validator("allow", "deny")
     @classmethod

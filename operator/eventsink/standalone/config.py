@@ -31,7 +31,7 @@ class FolderSettings(Settings):
     """How the folder of documents is watched."""
 
     poll: Seconds = Field(default=1.0, ge=0.05, le=3600)
-    """Between two looks at the folder. A change counts once two looks in a row have seen it."""
+    """Interval between polls of the folder. A change takes effect once two polls in a row have seen it."""
 
 
 class OpenTenancySettings(TenancySettings):
@@ -52,14 +52,14 @@ class QuickShutdownSettings(ShutdownSettings):
     """What happens at SIGTERM: readiness goes first, then the intake, then what is on its way."""
 
     unready: Seconds = 0.0
-    """How long alerts are still taken after readiness went, until load balancers have noticed; here there is none by default."""
+    """How long alerts are still accepted after readiness ended, until load balancers have noticed; by default there are none here."""
 
 
 class LocalFacadeSettings(FacadeSettings):
     """The REST API."""
 
     default_namespace: str = Field(default="default", max_length=63, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")
-    """Where sinks of tenants are made that own no namespace; empty: they are refused."""
+    """Namespace for sinks of tenants that own none; empty: such sinks are rejected."""
 
 
 @with_destinations("ROUTER_SETTINGS", "OPERATOR_SETTINGS")
@@ -68,11 +68,11 @@ class StandaloneSettings(ProcessSettings):
 
     folder: FolderSettings = FolderSettings()
     sources: tuple[PostingSourceSettings, ...] = ()
-    """Who may send alerts; none: one source alertmanager, whose token is made at the first start."""
+    """Who may send alerts; none: one source alertmanager, whose token is created at the first start."""
     tenancy: OpenTenancySettings = OpenTenancySettings()
     egress: EgressSettings = EgressSettings()
     credential_grace: Seconds = 600.0
-    """How long a sink goes on with a credential whose Secret is gone: a tool may just be writing it anew."""
+    """How long a sink stays active without the Secret of its credential: a tool may just be rewriting the file."""
     intake: IntakeSettings = IntakeSettings()
     queue: QueueSettings = QueueSettings()
     state: StateSettings = StateSettings()

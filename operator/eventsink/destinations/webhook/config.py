@@ -13,7 +13,7 @@ class WebhookPolicy(Settings):
     allowed_hosts: tuple[str, ...] = ()
     """Host names, with * for any characters (*.example.com); none: all."""
     denied_hosts: tuple[str, ...] = ()
-    """Host names that are refused, whatever else is said; with * for any characters."""
+    """Host names that are denied, even if allowedHosts has them; with * for any characters."""
 
 
 ROUTER_SETTINGS: dict[str, type[Settings]] = {}

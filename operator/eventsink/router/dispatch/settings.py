@@ -20,7 +20,7 @@ class DispatchSettings(Settings):
     max_in_memory: int = Field(default=50_000, ge=1000)
     """Waiting deliveries of all sinks that are kept in memory."""
     expiry_interval: Seconds = Field(default=5.0, gt=0)
-    """Between two looks for deliveries that have reached their sink's maxAge."""
+    """Interval between checks for deliveries that have reached their sink's maxAge."""
     rate_limit_interval: Seconds = Field(default=1.0, gt=0)
     """Between two messages to one destination that limits their rate, from all sinks that share it: a Slack channel takes about one a second."""
     retry: RetrySettings = RetrySettings()

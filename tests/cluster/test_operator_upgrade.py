@@ -1,0 +1,120 @@
+"""An operator with another compiler compiles each sink again, once, and a router of the version before reads the result."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventsink.controller.compile import COMPILER_VERSION
+from tests.controlplane import ControlPlane
+from tests.support import sink_v0_1
+from tests.support.cluster import SINKS_NAMESPACE, Installed, install, install_crd
+from tests.support.kubectl import Kubectl
+from tests.support.older_operator import OLDER_VERSION
+from tests.support.parts import start_operator
+from tests.support.sinks import SECRET, compiled, event_sink, secret, signed, uid_of, wait_compiled
+
+USER = "system:serviceaccount:eventsink-system:eventsink-operator"
+READS = {"get", "list", "watch"}
+NAMES = ("signed", "plain", "paused")
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    with ControlPlane() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def admin(plane: ControlPlane) -> Kubectl:
+    return Kubectl(plane.admin_kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
+    install_crd(admin)
+    return install(plane, admin)
+
+
+def writes_since(plane: ControlPlane, start: int) -> Counter[str]:
+    """How often the operator wrote each object, without Events, since there were `start` audited requests."""
+    done = [one for one in plane.audited()[start:] if one["user"]["username"] == USER and one["verb"] not in READS]
+    refs = [one["objectRef"] for one in done if "objectRef" in one]
+    return Counter(f"{ref['resource']}/{ref.get('name', '')}" for ref in refs if ref["resource"] != "events")
+
+
+def compiler_of(admin: Kubectl, uid: str) -> int:
+    """The version that the compiled Secret records where the operator looks for it."""
+    notes = admin.get("secret", f"sink-{uid}", namespace=SINKS_NAMESPACE)["metadata"]["annotations"]
+    return int(json.loads(notes["eventsink.dev/compiled-from"])["compiler"])
+
+
+def test_an_upgrade_compiles_each_sink_once_and_a_restart_none(
+    plane: ControlPlane, admin: Kubectl, installed: Installed, tmp_path: Path
+) -> None:
+    with admin.namespace(tenant="acme") as acme:
+        sinks = [
+            event_sink(acme, "signed", webhook=signed()),
+            event_sink(acme, "plain"),
+            event_sink(acme, "paused", suspend=True),
+        ]
+        admin.apply([secret(acme, secret=SECRET), *sinks])
+        with start_operator(installed, tmp_path, module="tests.support.older_operator") as older:
+            for name in NAMES:
+                admin.wait_condition("eventsink", name, "Ready", "True", namespace=acme)
+            assert older.terminate() == 0
+        uids = {name: uid_of(admin, acme, name) for name in NAMES}
+        before = {uid: compiled(admin, uid) for uid in uids.values()}
+        assert {compiler_of(admin, uid) for uid in uids.values()} == {OLDER_VERSION}
+
+        audited = len(plane.audited())
+        with start_operator(installed, tmp_path) as upgraded:
+            for uid in uids.values():
+                wait_compiled(admin, uid, lambda sink: sink["compiledFrom"]["compiler"] == COMPILER_VERSION)
+            upgraded.wait_ready()
+            assert upgraded.terminate() == 0
+        assert writes_since(plane, audited) == {f"secrets/sink-{uid}": 1 for uid in uids.values()}
+
+        for name, uid in uids.items():
+            document = compiled(admin, uid)
+            assert document is not None
+            old = sink_v0_1.Sink.model_validate(document)
+            assert (old.name, old.suspend) == (name, name == "paused")
+            assert old.webhook is not None
+            assert old.webhook.signing_secrets == ((SECRET,) if name == "signed" else ())
+            assert old.destination == old.expected_destination()
+            # Only the recorded version differs: nothing is a new destination, so nothing is sent again.
+            assert {**document, "compiledFrom": None} == {**(before[uid] or {}), "compiledFrom": None}
+
+        audited = len(plane.audited())
+        with start_operator(installed, tmp_path) as restarted:
+            restarted.wait_ready()
+            admin.apply(event_sink(acme, "last"))  # handled after all that were there
+            admin.wait_condition("eventsink", "last", "Ready", "True", namespace=acme)
+            restarted.terminate()
+        assert writes_since(plane, audited) == {f"secrets/sink-{uid_of(admin, acme, 'last')}": 1, "eventsinks/last": 1}
+
+
+def test_what_an_operator_recorded_that_had_no_compiler_version_is_compiled_again(
+    admin: Kubectl, installed: Installed, tmp_path: Path
+) -> None:
+    with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path) as operator:
+        operator.wait_ready()
+        admin.apply(event_sink(acme, "plain"))
+        admin.wait_condition("eventsink", "plain", "Ready", "True", namespace=acme)
+        uid = uid_of(admin, acme, "plain")
+        secret_name = f"sink-{uid}"
+        found = admin.get("secret", secret_name, namespace=SINKS_NAMESPACE)
+        document = json.loads(base64.b64decode(found["data"]["sink.json"]))
+        del document["compiledFrom"]["compiler"], document["compiledFrom"]["tokens"], document["dispatch"], document["type"]
+        data = base64.b64encode(json.dumps(document).encode()).decode()
+        notes = {"eventsink.dev/compiled-from": json.dumps(document["compiledFrom"])}
+        change = {"metadata": {"annotations": notes}, "data": {"sink.json": data}}
+        admin.run("-n", SINKS_NAMESPACE, "patch", "secret", secret_name, "--type=merge", "-p", json.dumps(change))
+        again = wait_compiled(admin, uid, lambda sink: sink["compiledFrom"].get("compiler") == COMPILER_VERSION)
+        assert again["type"] == "webhook"

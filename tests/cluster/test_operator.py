@@ -70,7 +70,7 @@ def test_a_missing_secret_is_told_with_the_command_and_its_creation_makes_the_si
     kubectl.apply(event_sink(acme, webhook=signed()))
     told = wait_not_ready(kubectl, acme, "SecretNotFound")
     assert told["message"] == (
-        "spec.webhook.signingSecretRefs[0]: there is no Secret hook in this namespace; make it with: "
+        "spec.webhook.signingSecretRefs[0]: Secret hook not found, create it with: "
         f"kubectl -n {acme} create secret generic hook --from-literal=secret=..."
     )
     assert conditions(kubectl, acme) == {"Ready": "False", "Reconciling": "True"}

@@ -31,7 +31,7 @@ class ClusterState:
     # ---- EventSinks
 
     def see(self, obj: Object) -> None:
-        """An EventSink appeared or changed. A state older than the known one is ignored where that can be told."""
+        """An EventSink appeared or changed. A state older than the known one is ignored where that can be seen."""
         metadata = obj["metadata"]
         key = (metadata["namespace"], metadata["name"])
         known = self.eventsinks.get(key)
@@ -41,7 +41,7 @@ class ClusterState:
         self._enqueue(key)
 
     def lose(self, key: Key, uid: str) -> None:
-        """An EventSink is gone, unless one of that name was made anew since."""
+        """An EventSink is gone, unless one of that name was created again since."""
         known = self.eventsinks.get(key)
         if known is not None and known["metadata"].get("uid") == uid:
             del self.eventsinks[key]

@@ -28,7 +28,7 @@ class OperatorSettings(ProcessSettings):
     tenancy: TenancySettings = TenancySettings()
     egress: EgressSettings = EgressSettings()
     credential_grace: Seconds = 600.0
-    """How long a sink goes on with a credential whose Secret is gone: a GitOps tool may just be making it anew."""
+    """How long a sink goes on with a credential whose Secret is gone: a GitOps tool may just be re-creating it."""
     workers: int = Field(default=8, ge=1, le=64)
     """EventSinks that are reconciled at once."""
     sweep_interval: Seconds = Field(default=60.0, gt=0)

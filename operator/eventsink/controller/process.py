@@ -18,7 +18,7 @@ from eventsink.runtime.settings import load_settings
 START_ATTEMPTS_SECONDS = 60.0
 """How long the start waits for an API server that is away."""
 FORBIDDEN_FOR_SECONDS = 15.0
-"""How long the start is refused before a right is taken to be missing: an API server that just started knows no roles for a moment."""
+"""How long the start is forbidden before a right is taken to be missing: an API server that just started knows no roles for a moment."""
 
 
 def main(config: Path | None) -> int:
@@ -84,7 +84,7 @@ async def check_crd(api: Api, stop: asyncio.Event) -> None:
     Raises
     ------
     Stop
-        The CRD is absent, or a right is missing, or nobody answered.
+        The CRD is absent, or a right is missing, or there was no response.
     """
     started = time.monotonic()
     while not stop.is_set():

@@ -1,4 +1,4 @@
-"""Brings one EventSink into force: read, validate, claim, credentials, compile, Secret, status. May run at any time, any number of times."""
+"""Reconciles one EventSink: read, validate, claim, credentials, compile, Secret, status. May run at any time, any number of times."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Reconciler:
         self._resolvers = resolvers
 
     async def reconcile(self, key: Key) -> Result:
-        """Bring one EventSink into force.
+        """Reconcile one EventSink.
 
         Raises
         ------
         ApiError
-            The API server refused or was away: run again later.
+            The API server rejected a request or was unavailable: run again later.
         """
         obj = self._state.eventsinks.get(key)
         living = read_object(obj) if obj is not None else None
@@ -74,7 +74,7 @@ class Reconciler:
             return Result("deleted" if removed else "absent")
         assert obj is not None
         compiled = self._store.compiled.get(living.uid)
-        state, again = await self._bring_into_force(living, compiled)
+        state, again = await self._accept_and_compile(living, compiled)
         await self._writer.write(living, state)
         if state.problem is None:
             return Result("ready")
@@ -85,10 +85,10 @@ class Reconciler:
         others = [compiled for compiled in self._store.of(key) if compiled.uid != uid]
         for compiled in others:
             await self._store.remove(compiled)
-            get_logger().info("a compiled sink was removed", sink="/".join(key), uid=compiled.uid)
+            get_logger().info("compiled sink removed", sink="/".join(key), uid=compiled.uid)
         return len(others)
 
-    async def _bring_into_force(self, living: EventSinkObject, compiled: Compiled | None) -> tuple[SpecState, float | None]:
+    async def _accept_and_compile(self, living: EventSinkObject, compiled: Compiled | None) -> tuple[SpecState, float | None]:
         try:
             sink = self._accept(living)
         except Problem as problem:
@@ -211,11 +211,11 @@ class Reconciler:
         return any((namespace, name) not in self._state.secrets for name in used)
 
     def _waited(self, living: EventSinkObject, problem: Problem) -> float:
-        """For how many seconds the status has told of this problem."""
-        told = living.status.condition(READY)
-        if told is None or told.status != "False" or told.reason != problem.reason:
+        """For how many seconds the status has reported this problem."""
+        ready = living.status.condition(READY)
+        if ready is None or ready.status != "False" or ready.reason != problem.reason:
             return 0.0
-        return (self._now() - parse_time(told.last_transition_time)).total_seconds()
+        return (self._now() - parse_time(ready.last_transition_time)).total_seconds()
 
     async def _withdraw(self, living: EventSinkObject, problem: Problem) -> None:
         before = await self._store.read(living.uid)
@@ -224,7 +224,7 @@ class Reconciler:
         withdrawn = Withdrawn(reason=problem.reason, since=format_time(self._now()))
         sink = before.model_copy(update={"withdrawn": withdrawn, "target": None})
         await self._store.write(sink)
-        get_logger().warning("a sink was withdrawn", sink=f"{living.namespace}/{living.name}", reason=problem.reason)
+        get_logger().warning("sink withdrawn", sink=f"{living.namespace}/{living.name}", reason=problem.reason)
 
 
 def tokens_of(compiled: Compiled | None) -> list[Key]:

@@ -165,7 +165,7 @@ def _body(sink: EventSinkObject, status: EventSinkStatus) -> Object:
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        # The resourceVersion makes a write to an object that was changed or made anew since fail (409).
+        # The resourceVersion makes a write to an object that was changed or re-created since fail (409).
         "metadata": {"name": sink.name, "namespace": sink.namespace, "resourceVersion": sink.resource_version},
         "status": status.to_dict(),
     }

@@ -47,7 +47,7 @@ def check_claim(tenant: str, namespace: str, namespaces: Mapping[str, Namespace]
         sentence = f"the tenant {tenant} belongs to other namespaces; if it is also this one's, the platform team runs: {command}"
         raise Problem("TenantOwnedElsewhere", "spec.tenant", sentence, effect=Effect.WITHDRAW)
     if not allow_unowned:
-        sentence = f"nobody owns the tenant {tenant}; to give it to this namespace, the platform team runs: {command}"
+        sentence = f"no namespace owns the tenant {tenant}; to give it to this namespace, the platform team runs: {command}"
         raise Problem("TenantNotOwned", "spec.tenant", sentence, effect=Effect.WITHDRAW)
 
 

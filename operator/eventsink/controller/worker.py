@@ -1,4 +1,4 @@
-"""The loop of one worker: takes keys off the work queue, brings each into force, and puts back what has to run again."""
+"""The loop of one worker: takes keys off the work queue, reconciles each, and puts back what has to run again."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Worker:
     queue, state, store, reconciler, metrics
         The parts of the operator.
     failed
-        Told of a key that storage refused, of the error, and after how many seconds it is tried again.
+        Called with a key whose reconcile failed, the error, and the seconds until it is retried.
     finished
-        Called after each key, whatever became of it.
+        Called after each key, whatever the outcome.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Worker:
                     result = await self._reconciler.reconcile(key)
                     outcome, again = result.outcome, result.again_after
             except (Conflict, NotFound):
-                # It was changed or deleted since it was seen: that will be, or was, told by the watch.
+                # It was changed or deleted since it was seen: the watch reports it.
                 self._queue.failed(key)
                 outcome, again = "conflict", None
             except ApiError as error:

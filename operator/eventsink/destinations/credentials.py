@@ -51,7 +51,7 @@ def secret_missing(path: str, ref: SecretKeyRef, namespace: str) -> Problem:
     return Problem(
         "SecretNotFound",
         path,
-        f"there is no Secret {ref.name} in this namespace; make it with: "
+        f"Secret {ref.name} not found, create it with: "
         f"kubectl -n {namespace} create secret generic {ref.name} --from-literal={ref.key}=...",
         effect=Effect.GRACE,
         may_pass=True,

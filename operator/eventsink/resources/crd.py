@@ -3,7 +3,7 @@
 Pydantic writes JSON Schema; the API server takes only structural schemas (Kubernetes' documentation, "Extend the Kubernetes
 API with CustomResourceDefinitions", section "Specifying a structural schema"). The difference is rewritten here: references
 are inlined, `anyOf` with null becomes the other half, titles and null defaults go. What a structural schema cannot say is a
-`SchemaError` at generation rather than an answer of the API server at installation.
+`SchemaError` at generation rather than an error of the API server at installation.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def structural_schema(model: type[BaseModel]) -> dict[str, Any]:
     ------
     SchemaError
         The model uses something that a structural schema cannot say, or has a text or list without a bound (without bounds
-        the API server refuses CEL rules as too expensive, and people can fill its memory).
+        the API server rejects CEL rules as too expensive, and people can fill its memory).
     """
     schema = model.model_json_schema(by_alias=True)
     return _rewritten(schema, schema.get("$defs", {}), model.__name__)
@@ -170,7 +170,7 @@ def _check_bounds(schema: dict[str, Any], path: str) -> None:
 
 
 class _Text(yaml.SafeDumper):
-    """Writes no anchors, since one SecretKeyRef stands in many places and each has to be readable by itself."""
+    """Writes no anchors, since one SecretKeyRef occurs in many fields and each has to be readable by itself."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -81,7 +81,7 @@ def read_eventsink(obj: Mapping[str, Any]) -> EventSink:
 
 
 def read_object(obj: Mapping[str, Any]) -> EventSinkObject:
-    """Read everything but the spec. A status that cannot be read counts as empty: it is made anew from the world."""
+    """Read everything but the spec. A status that cannot be read counts as empty: it is written again from the state of the cluster."""
     metadata = obj.get("metadata") or {}
     try:
         status = EventSinkStatus.model_validate(obj.get("status") or {})

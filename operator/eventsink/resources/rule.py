@@ -1,8 +1,8 @@
-"""Rules of the EventSink that its shape cannot say, each once: as CEL for the API server, as Python, and as the sentence told.
+"""Rules of the EventSink that its shape cannot say, each once: as CEL for the API server, as Python, and as the message shown.
 
 A rule is attached in `spec.py`, to a type (as `Annotated` metadata) or to a model (in its `RULES`). From there it goes both
-into the CRD, where `kubectl apply` answers with its sentence, and into the validation of a spec that was never seen by such a
-CRD, so that a person hears the same words in both cases. Predicates get the validated value or model, never a raw document.
+into the CRD, where `kubectl apply` shows its message, and into the validation of a spec that was never seen by such a
+CRD, so that a person reads the same message in both cases. Predicates get the validated value or model, never a raw document.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def cel_list(texts: Sequence[str]) -> str:
 def form(pattern: str, message: str) -> Rule:
     """A text as a whole matches an anchored pattern that Python and RE2 read alike.
 
-    A rule instead of the schema's `pattern`, whose answer would be the pattern.
+    A rule instead of the schema's `pattern`, whose message would be the pattern.
     """
     return Rule(
         message=message,
@@ -123,5 +123,5 @@ def exactly_one(fields: Sequence[str], message: str) -> Rule:
 
 
 def unique(message: str) -> Rule:
-    """No entry of a list stands there twice; in the CRD the list's type says it."""
+    """A list has no duplicate entries; in the CRD the list's type says so."""
     return Rule(message=message, holds=lambda entries: all(entry not in entries[:i] for i, entry in enumerate(entries)))

@@ -1,4 +1,4 @@
-"""The table of the EventSink's rules: what may be written beyond shapes and bounds, and the sentence told where it is not.
+"""The table of the EventSink's rules: what may be written beyond shapes and bounds, and the message shown otherwise.
 
 Each is CEL and Python of the same meaning; a test holds the two together on every refused manifest. Rules about a URL or the
 value of a header stand at the object around it, since the API server repeats the value that a rule is attached to.
@@ -49,7 +49,7 @@ MATCHER = form(
     MATCHER_PATTERN,
     'write one matcher as name="value", name!="value", name=~"pattern" or name!~"pattern", each in an entry of its own',
 )
-UNIQUE_ENTRIES = unique("the same entry stands there twice; remove one of them")
+UNIQUE_ENTRIES = unique("duplicate entry, remove one")
 
 DURATION = form(DURATION_PATTERN, DURATION_FORM)
 REPEAT_INTERVAL = within("1m", "30d", "repeatInterval must be from 1m to 30d")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from eventsink.kube.api import Api, ApiError, Conflict, NotFound, Object
 from eventsink.kube.status import StatusApplier
 from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND, ROUTER_MANAGER
+from eventsink.resources.status import DELIVERING, Condition, DeliveryStatus, EventSinkStatus
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.health import DeliveringState, SinkHealth
 from eventsink.runtime.backoff import Backoff
@@ -26,10 +27,6 @@ PER_SECOND = 20
 """Writes in all."""
 LOOK_SECONDS = 1.0
 BACKOFF = Backoff(first=1.0, longest=60.0)
-MAX_TEXT = 1024
-"""Characters of a message; the CRD's bound is higher."""
-
-
 NOTHING_SENT = SinkHealth(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent yet")
 
 
@@ -157,28 +154,23 @@ def due(
 
 def status_body(sink: Sink, health: SinkHealth, changed: str) -> Object:
     """What is applied: all fields of this manager, each time."""
-    status: Object = {
-        "conditions": [
-            {
-                "type": "Delivering",
-                "status": health.state.value,
-                "reason": health.reason,
-                "message": health.message[:MAX_TEXT],
-                "lastTransitionTime": changed,
-                "observedGeneration": sink.compiled_from.generation,
-            }
-        ]
-    }
-    delivery: Object = {}
-    if health.last_delivered is not None:
-        delivery["lastDeliveredTime"] = format_time(health.last_delivered)
-    if health.last_error:
-        delivery["lastError"] = health.last_error[:MAX_TEXT]
-    if delivery:
-        status["delivery"] = delivery
+    condition = Condition(
+        type=DELIVERING,
+        status=health.state.value,
+        reason=health.reason,
+        message=health.message,
+        last_transition_time=changed,
+        observed_generation=sink.compiled_from.generation,
+    )
+    delivery = DeliveryStatus(
+        last_delivered_time=format_time(health.last_delivered) if health.last_delivered is not None else None,
+        last_error=health.last_error or None,
+    )
+    known = delivery != DeliveryStatus()
+    status = EventSinkStatus(conditions=(condition,), delivery=delivery if known else None)
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {"name": sink.name, "namespace": sink.namespace},
-        "status": status,
+        "status": status.to_dict(),
     }

@@ -80,11 +80,11 @@ def test_who_may_claim_a_tenant(tenant: str, namespace: str, reason: str | None)
     if reason is None:
         check_claim(tenant, namespace, NAMESPACES, allow_unowned=False)
         return
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(Problem) as raised:
         check_claim(tenant, namespace, NAMESPACES, allow_unowned=False)
-    assert (refused.value.reason, refused.value.effect, refused.value.may_pass) == (reason, Effect.WITHDRAW, False)
+    assert (raised.value.reason, raised.value.effect, raised.value.may_pass) == (reason, Effect.WITHDRAW, False)
     others = {"a1", "a2", "g", "free"} - {namespace}
-    assert not any(f" {other} " in refused.value.message or refused.value.message.endswith(f" {other}") for other in others)
+    assert not any(f" {other} " in raised.value.message or raised.value.message.endswith(f" {other}") for other in others)
 
 
 def test_an_unowned_tenant_may_be_claimed_where_the_setting_allows_it() -> None:
@@ -150,7 +150,7 @@ def test_everything_that_may_be_written_is_compiled() -> None:
 @pytest.mark.parametrize(
     ("webhook", "data", "reason", "sentence"),
     [
-        ({"signingSecretRefs": [ref()]}, None, "SecretNotFound", "spec.webhook.signingSecretRefs[0]: there is no Secret c"),
+        ({"signingSecretRefs": [ref()]}, None, "SecretNotFound", "spec.webhook.signingSecretRefs[0]: Secret c not found"),
         ({"signingSecretRefs": [ref()]}, {}, "SecretKeyNotFound", "the Secret c has no key k"),
         ({"signingSecretRefs": [ref()]}, {"k": b"canary"}, "InvalidSecretValue", "a signing secret has 16 to 256 bytes"),
         ({"signingSecretRefs": [ref()]}, {"k": b"whsec_canary!!!!!!!!!!!!!!"}, "InvalidSecretValue", "is not base64"),
@@ -174,16 +174,16 @@ def test_everything_that_may_be_written_is_compiled() -> None:
         ({"url": None, "urlSecretRef": ref()}, {"k": b"ftp://canary/"}, "InvalidURL", "must begin with http:// or https://"),
     ],
 )
-def test_what_cannot_be_compiled_is_told_by_field_and_without_its_value(
+def test_what_cannot_be_compiled_is_reported_by_field_and_without_its_value(
     webhook: dict[str, Any], data: dict[str, bytes] | None, reason: str, sentence: str
 ) -> None:
     given = {key: value for key, value in ({"url": "https://hooks.example.com/x"} | webhook).items() if value is not None}
     made = read_eventsink(obj({"webhook": given}))
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(Problem) as raised:
         compiled(made, {"c": data} if data is not None else {})
-    assert refused.value.reason == reason
-    assert sentence in refused.value.message
-    assert CANARY not in refused.value.message
+    assert raised.value.reason == reason
+    assert sentence in raised.value.message
+    assert CANARY not in raised.value.message
 
 
 def test_a_private_authority_is_taken_as_it_is() -> None:
@@ -209,9 +209,9 @@ def test_the_platforms_policy_on_urls(policy: dict[str, Any], url: str, allowed:
     if allowed:
         compiled(sink(url=url), **policy)
         return
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(Problem) as raised:
         compiled(sink(url=url), **policy)
-    assert (refused.value.reason, refused.value.effect) == ("URLNotAllowed", Effect.WITHDRAW)
+    assert (raised.value.reason, raised.value.effect) == ("URLNotAllowed", Effect.WITHDRAW)
     digests = [WebhookResolver(WebhookPolicy(**one)).policy_digest() for one in (policy, {})]
     assert digests[0] != digests[1]
 
@@ -227,16 +227,16 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROBLEM = Problem("InvalidMatcher", "spec.match", "wrong")
 
 
-def told(
-    verdict: SpecState, before: dict[str, Any] | None = None, *, generation: int = 1, now: datetime = NOW
+def reported(
+    state: SpecState, before: dict[str, Any] | None = None, *, generation: int = 1, now: datetime = NOW
 ) -> tuple[EventSink, Any]:
     raw = obj({"webhook": {"url": "https://hooks.example.com/x"}}, generation=generation)
     made = read_eventsink({**raw, "status": before or {}})
-    return made, status_of(made, verdict, now)
+    return made, status_of(made, state, now)
 
 
 @pytest.mark.parametrize(
-    ("labels", "before", "reason", "is_told"),
+    ("labels", "before", "reason", "is_recorded"),
     [
         ({}, False, "SecretNotFound", True),
         ({"app.kubernetes.io/managed-by": "eventsink-rest"}, False, "SecretNotFound", False),
@@ -245,25 +245,25 @@ def told(
         ({"app.kubernetes.io/managed-by": "Helm"}, False, "SecretNotFound", True),
     ],
 )
-def test_that_a_sink_by_rest_waits_for_its_secret_at_first_is_nothing_to_tell_people(
-    labels: dict[str, str], before: bool, reason: str, is_told: bool
+def test_no_event_is_recorded_while_a_sink_made_by_rest_waits_for_its_secret_at_first(
+    labels: dict[str, str], before: bool, reason: str, is_recorded: bool
 ) -> None:
-    _, accepted = told(SpecState(None, type="webhook"))
+    _, accepted = reported(SpecState(None, type="webhook"))
     raw = obj({"webhook": {"url": "https://hooks.example.com/x"}})
     raw = {**raw, "metadata": {**raw["metadata"], "labels": labels}, "status": accepted.to_dict() if before else {}}
     made = read_eventsink(raw)
     status = status_of(made, SpecState(Problem(reason, "spec.webhook", "x"), type="webhook"), NOW)
-    assert (event_of(made, status) is not None) is is_told
+    assert (event_of(made, status) is not None) is is_recorded
 
 
-def test_a_verdict_is_told_once_and_times_stay_while_nothing_changes() -> None:
-    made, status = told(SpecState(None, type="webhook"))
+def test_a_state_is_reported_once_and_times_stay_while_nothing_changes() -> None:
+    made, status = reported(SpecState(None, type="webhook"))
     assert not is_written(made, status, details=True)
     assert event_of(made, status) == ("Normal", "Accepted", "spec accepted and active")
-    again, same = told(SpecState(None, type="webhook"), status.to_dict(), now=NOW + timedelta(hours=1))
+    again, same = reported(SpecState(None, type="webhook"), status.to_dict(), now=NOW + timedelta(hours=1))
     assert is_written(again, same, details=True)
     assert event_of(again, same) is None
-    newer, changed = told(SpecState(None, type="webhook"), status.to_dict(), generation=2, now=NOW + timedelta(hours=1))
+    newer, changed = reported(SpecState(None, type="webhook"), status.to_dict(), generation=2, now=NOW + timedelta(hours=1))
     assert not is_written(newer, changed, details=True)
     assert event_of(newer, changed) is None
     assert changed.condition("Ready").last_transition_time == "2026-01-01T00:00:00Z"
@@ -271,7 +271,7 @@ def test_a_verdict_is_told_once_and_times_stay_while_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "kinds", "sentence"),
+    ("state", "kinds", "sentence"),
     [
         (
             SpecState(PROBLEM, 3),
@@ -288,13 +288,13 @@ def test_a_verdict_is_told_once_and_times_stay_while_nothing_changes() -> None:
         (SpecState(None, suspended=True), {"Ready": "True"}, "suspended"),
     ],
 )
-def test_conditions_say_what_follows(verdict: SpecState, kinds: dict[str, str], sentence: str) -> None:
-    _, status = told(verdict)
+def test_conditions_say_what_follows(state: SpecState, kinds: dict[str, str], sentence: str) -> None:
+    _, status = reported(state)
     assert {one.type: one.status for one in status.conditions} == kinds
     assert sentence in status.condition("Ready").message
 
 
-# ---- the world and the queue
+# ---- the state and the queue
 
 
 def metadata(name: str, version: str = "1", namespace: str = "n", **more: Any) -> dict[str, Any]:
@@ -303,42 +303,42 @@ def metadata(name: str, version: str = "1", namespace: str = "n", **more: Any) -
 
 def test_a_change_of_a_secret_concerns_those_that_refer_to_it_only() -> None:
     seen: list[tuple[str, str]] = []
-    world = ClusterState(seen.append, lambda: None)
-    world.uses(("n", "a"), ["s", "t"])
-    world.uses(("n", "b"), ["t"])
-    world.secret_handler.upsert(("n", "s"), metadata("s"))
-    world.secret_handler.upsert(("other", "s"), metadata("s"))
-    world.secret_handler.upsert(("n", "unrelated"), metadata("unrelated"))
+    state = ClusterState(seen.append, lambda: None)
+    state.uses(("n", "a"), ["s", "t"])
+    state.uses(("n", "b"), ["t"])
+    state.secret_handler.upsert(("n", "s"), metadata("s"))
+    state.secret_handler.upsert(("other", "s"), metadata("s"))
+    state.secret_handler.upsert(("n", "unrelated"), metadata("unrelated"))
     assert seen == [("n", "a")]
-    world.uses(("n", "a"), [])
+    state.uses(("n", "a"), [])
     seen.clear()
-    world.secret_handler.delete(("n", "t"))
+    state.secret_handler.delete(("n", "t"))
     assert seen == [("n", "b")]
 
 
 def test_a_label_concerns_the_namespaces_sinks_and_those_that_claim_the_tenant() -> None:
     seen: list[tuple[str, str]] = []
     tenancies: list[None] = []
-    world = ClusterState(seen.append, lambda: tenancies.append(None))
+    state = ClusterState(seen.append, lambda: tenancies.append(None))
     for namespace, tenant in (("n", "acme"), ("m", "acme"), ("m2", "globex")):
-        world.see({**metadata("s", namespace=namespace), "spec": {"tenant": tenant}})
+        state.see({**metadata("s", namespace=namespace), "spec": {"tenant": tenant}})
     seen.clear()
     label: dict[str, Any] = {"labels": {"eventsink.dev/tenant": "acme"}}
-    world.namespace_handler.upsert(("", "n"), metadata("n", **label))
+    state.namespace_handler.upsert(("", "n"), metadata("n", **label))
     assert sorted(seen) == [("m", "s"), ("n", "s")]
-    world.namespace_handler.upsert(("", "n"), metadata("n", "2", **label))  # nothing that matters changed
+    state.namespace_handler.upsert(("", "n"), metadata("n", "2", **label))  # nothing that matters changed
     assert (len(seen), len(tenancies)) == (2, 1)
-    world.namespace_handler.upsert(("", "n"), metadata("n", "3", **label, deletionTimestamp="x"))
-    assert world.namespaces["n"].tenant == ""
+    state.namespace_handler.upsert(("", "n"), metadata("n", "3", **label, deletionTimestamp="x"))
+    assert state.namespaces["n"].tenant == ""
 
 
-def test_an_eventsink_made_anew_is_not_lost_with_the_former() -> None:
-    world = ClusterState(lambda _: None, lambda: None)
-    world.see(metadata("s", uid="new"))
-    world.lose(("n", "s"), "old")
-    assert ("n", "s") in world.eventsinks
-    world.lose(("n", "s"), "new")
-    assert world.eventsinks == {}
+def test_a_recreated_eventsink_is_not_lost_with_the_former() -> None:
+    state = ClusterState(lambda _: None, lambda: None)
+    state.see(metadata("s", uid="new"))
+    state.lose(("n", "s"), "old")
+    assert ("n", "s") in state.eventsinks
+    state.lose(("n", "s"), "new")
+    assert state.eventsinks == {}
 
 
 def test_unreadable_notes_on_a_compiled_secret_mean_that_it_is_made_again() -> None:

@@ -83,7 +83,7 @@ SLACK = {"channel": "#alerts", "botTokenSecretRef": REF}
         ([sink(), namespace("acme", "acme")], [], []),
         ([sink(), namespace("acme", "umbrella")], [("spec.tenant", "this namespace belongs to the tenant umbrella")], []),
         ([sink(), namespace("other", "acme")], [("spec.tenant", "the tenant acme belongs to other namespaces")], []),
-        ([sink(), namespace("acme")], [], [("spec.tenant", "nobody owns the tenant acme")]),
+        ([sink(), namespace("acme")], [], [("spec.tenant", "no namespace owns the tenant acme")]),
     ],
 )
 def test_it_says_what_the_operator_says(

@@ -77,7 +77,7 @@ def usable(channel: Channel | None, asked: str, identity: Identity) -> Channel:
         raise Problem(
             "ChannelNotFound",
             path,
-            f"the workspace {identity.team_name} has no channel {asked} that the app sees; correct the name, or if it is a private "
+            f"the workspace {identity.team_name} has no channel {asked} that the app can see; correct the name, or if it is a private "
             f"channel, invite the app there with /invite @{identity.bot_name}",
             again_after=ASK_AGAIN_SECONDS,
         )
@@ -105,7 +105,7 @@ def problem_of(error: Exception, path: str) -> Problem:
         return Problem(
             "SlackTokenInvalid",
             path,
-            f"Slack refuses the token ({name}); put a valid one into the Secret",
+            f"Slack rejects the token ({name}); put a valid one into the Secret",
             again_after=ASK_AGAIN_SECONDS * 5,
         )
     if name == "missing_scope":
@@ -124,7 +124,7 @@ def problem_of(error: Exception, path: str) -> Problem:
         )
     if failure.failure is FailureClass.TRANSIENT:
         wait = failure.retry_after or ASK_AGAIN_SECONDS / 2
-        return Problem("SlackUnavailable", path, f"{failure.message}; it is asked again", may_pass=True, again_after=wait)
+        return Problem("SlackUnavailable", path, f"{failure.message}; retrying", may_pass=True, again_after=wait)
     return Problem("SlackRefused", path, f"{failure.message}", again_after=ASK_AGAIN_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Exchanges OAuth codes for tokens, each at most once, and renews tokens before they expire. What Slack answers is stored before it is used."""
+"""Exchanges OAuth codes for tokens, each at most once, and renews tokens before they expire. Each response is stored before it is used."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from eventsink.runtime.settings import ConfigurationError, read_secret_file
 
 PATH = "spec.slack.oauthCodeSecretRef"
 CLAIM_SECONDS = 60.0
-"""So long a claim without an answer may be one that is being exchanged; then the answer is taken to be lost."""
+"""So long a claim without a response may be one that is being exchanged; then the response is taken to be lost."""
 ASK_AGAIN_SECONDS = 30.0
 STORE_ATTEMPTS = 10
 STORE_BACKOFF = Backoff(first=1.0, longest=8.0)
-"""After a failed attempt to store what Slack answered; it doubles, up to a minute in all."""
+"""After a failed attempt to store a response of Slack; it doubles, up to a minute in all."""
 RENEW_AHEAD_SECONDS = 7200.0
 """Tokens live for 12 hours: six chances an hour apart would be too few, this gives 120 a minute apart."""
 LOOK_SECONDS = 60.0
 LOST = "answer_lost"
-"""Recorded where a code or a refresh token was used up and its answer is not known."""
+"""Recorded where a code or a refresh token was used up and the response is not known."""
 _PLATFORM_ERRORS = frozenset(
     {"bad_client_secret", "invalid_client_id", "bad_redirect_uri", "invalid_client", "oauth_authorization_url_mismatch"}
 )
-"""Slack refused the platform's own credentials: the code is as good as before."""
+"""Slack rejected the platform's own credentials: the code is still valid."""
 _UNSPENT_ERRORS = frozenset({"ratelimited", "rate_limited"})
 _NEW_CODE = "install the app again and put the new code into the Secret"
 
@@ -96,7 +96,7 @@ class SlackCodes:
             task = asyncio.get_running_loop().create_task(self._obtain(name, code, namespace_uid, tenant))
             self._under_way[name] = task
             task.add_done_callback(lambda done: self._finished(name, done))
-        # What was begun goes on when the caller is cancelled: the answer must be stored.
+        # What was begun goes on when the caller is cancelled: the response must be stored.
         stored = await asyncio.shield(task)
         return self._checked(stored, namespace_uid, tenant)
 
@@ -146,7 +146,7 @@ class SlackCodes:
             raise Problem(
                 "CodeRefused",
                 PATH,
-                f"Slack refused the code ({record.error}); a code is good for ten minutes and one exchange: {_NEW_CODE}",
+                f"Slack rejected the code ({record.error}); a code is valid for ten minutes and one exchange: {_NEW_CODE}",
             )
         # One operator runs at a time: who claimed before this one started is gone.
         if not record.error and max(self._started, self._now() - CLAIM_SECONDS) < record.claimed_at:
@@ -154,7 +154,7 @@ class SlackCodes:
         raise Problem(
             "CodeSpent",
             PATH,
-            f"the code was sent to Slack and the answer is lost; a code is good for one exchange: {_NEW_CODE}",
+            f"the code was sent to Slack and the response was lost; a code is valid for one exchange: {_NEW_CODE}",
         )
 
     async def _obtain(self, name: str, code: str, namespace_uid: str, tenant: str) -> StoredToken:
@@ -188,10 +188,10 @@ class SlackCodes:
     async def _exchange(self, claimed: StoredToken, code: str, secret: str) -> StoredToken:
         form = {"code": code} | ({"redirect_uri": self._app.redirect_url} if self._app.redirect_url else {})
         try:
-            answer = await self._access(secret, form)
+            response = await self._access(secret, form)
         except Exception as error:
             return await self._refused(claimed, error)
-        record = granted(claimed.record, answer, self._now())
+        record = granted(claimed.record, response, self._now())
         stored = await self._save(claimed, record)
         get_logger().info("an OAuth code was exchanged", tenant=record.tenant, token=stored.name)
         return stored
@@ -199,8 +199,8 @@ class SlackCodes:
     async def _access(self, secret: str, form: dict[str, str]) -> dict[str, Any]:
         """oauth.v2.access; the client's own method uses what aiohttp is about to drop."""
         credentials = {"client_id": self._app.client_id, "client_secret": secret}
-        answer = await web_client(self._slack, self._session, None).api_call("oauth.v2.access", data=credentials | form)
-        return answer.data if isinstance(answer.data, dict) else {}
+        response = await web_client(self._slack, self._session, None).api_call("oauth.v2.access", data=credentials | form)
+        return response.data if isinstance(response.data, dict) else {}
 
     async def _refused(self, claimed: StoredToken, error: Exception) -> StoredToken:
         """What a failed exchange leaves behind: nothing where the code is still good, else why it is not."""
@@ -210,16 +210,14 @@ class SlackCodes:
             raise Problem(
                 "SlackNotConfigured",
                 PATH,
-                f"Slack refuses the platform's app ({name}); the platform team has to mend slackApp of the operator's settings",
+                f"Slack rejects the platform's app ({name}); the platform team has to fix slackApp in the operator's settings",
                 again_after=ASK_AGAIN_SECONDS,
             ) from None
         if name in _UNSPENT_ERRORS or isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             await self._store.delete(claimed)
             failure = failed(error, "Slack")
             wait = failure.retry_after or ASK_AGAIN_SECONDS
-            raise Problem(
-                "SlackUnavailable", PATH, f"{failure.message}; it is asked again", may_pass=True, again_after=wait
-            ) from None
+            raise Problem("SlackUnavailable", PATH, f"{failure.message}; retrying", may_pass=True, again_after=wait) from None
         known = name if isinstance(error, SlackApiError) and name and name not in UNCERTAIN else LOST
         get_logger().warning("an OAuth code gave no token", reason=known, tenant=claimed.record.tenant)
         return await self._save(claimed, claimed.record.model_copy(update={"error": known}))
@@ -230,7 +228,7 @@ class SlackCodes:
             try:
                 return await self._store.replace(stored, record)
             except ApiError as error:
-                get_logger().warning("what Slack answered could not be stored; it is tried again", reason=str(error))
+                get_logger().warning("could not store the response of Slack, retrying", reason=str(error))
                 if isinstance(error, Conflict):
                     stored = await self._as_it_is(stored)
                 if attempt == STORE_ATTEMPTS - 1:
@@ -239,7 +237,7 @@ class SlackCodes:
         raise AssertionError("unreachable")
 
     async def _as_it_is(self, stored: StoredToken) -> StoredToken:
-        """The record's version now; what Slack answered counts, whatever else was noted meanwhile."""
+        """The record's version now; the response of Slack counts, whatever else was recorded meanwhile."""
         try:
             return await self._store.read(stored.name) or stored
         except ApiError:
@@ -253,14 +251,14 @@ class SlackCodes:
             get_logger().warning("a Slack token cannot be renewed", reason=problem.message, token=stored.name)
             return
         try:
-            answer = await self._access(secret, {"grant_type": "refresh_token", "refresh_token": record.refresh_token})
+            response = await self._access(secret, {"grant_type": "refresh_token", "refresh_token": record.refresh_token})
         except Exception as error:
             name = error_name(error)
             get_logger().warning("a Slack token was not renewed", reason=name or type(error).__name__, token=stored.name)
             if name == "invalid_refresh_token":
                 await self._save(stored, record.model_copy(update={"error": name, "refresh_token": ""}))
             return
-        await self._save(stored, granted(record, answer, self._now()))
+        await self._save(stored, granted(record, response, self._now()))
         get_logger().info("a Slack token was renewed", token=stored.name)
 
     async def _revoke(self, stored: StoredToken) -> None:
@@ -283,9 +281,9 @@ def renewal_due(record: TokenRecord, now: float) -> bool:
     return bool(record.refresh_token) and record.expires_at is not None and now >= record.expires_at - RENEW_AHEAD_SECONDS
 
 
-def granted(record: TokenRecord, answer: dict[str, Any], now: float) -> TokenRecord:
-    """The record with what oauth.v2.access answered: https://docs.slack.dev/reference/methods/oauth.v2.access."""
-    token, refresh, expires = answer.get("access_token"), answer.get("refresh_token"), answer.get("expires_in")
+def granted(record: TokenRecord, response: dict[str, Any], now: float) -> TokenRecord:
+    """The record with the response of oauth.v2.access: https://docs.slack.dev/reference/methods/oauth.v2.access."""
+    token, refresh, expires = response.get("access_token"), response.get("refresh_token"), response.get("expires_in")
     if not isinstance(token, str) or not token:
         return record.model_copy(update={"error": "no_bot_token"})
     return record.model_copy(

@@ -62,7 +62,7 @@ class _Workspace:
     """What a list that is not at its end has found so far: one that Slack made wait goes on where it was."""
     cursor: str = ""
     unavailable: Problem | None = None
-    """Why Slack could not be asked: until then all who share the token are told the same, and wait for no second time-out."""
+    """Why Slack could not be asked: until then all who share the token get the same problem, and wait for no second time-out."""
     unavailable_until: float = 0.0
 
 
@@ -94,7 +94,7 @@ class SlackLookup:
             try:
                 token = read_secret_file(self._settings.token_file)
             except ConfigurationError:
-                pass  # told when a sink needs it
+                pass  # reported when a sink needs it
         return hashlib.sha256(f"{self._settings.model_dump_json()}\n{token}".encode()).hexdigest()[:16]
 
     async def target(
@@ -189,7 +189,7 @@ class SlackLookup:
             raise Problem(
                 "SlackNotConfigured",
                 PLATFORM_PATH,
-                "the platform's own token cannot be read; the platform team has to mend slack.tokenFile of the operator",
+                "the platform's own token cannot be read; the platform team has to fix slack.tokenFile of the operator",
                 again_after=ASK_AGAIN_SECONDS,
             ) from None
 
@@ -212,13 +212,16 @@ class SlackLookup:
         if workspace.identity is not None and self._clock() < workspace.identity_at + IDENTITY_KEPT_SECONDS:
             return workspace.identity
         try:
-            answer = await client.auth_test()
+            response = await client.auth_test()
         except Exception as error:
             raise problem_of(error, path) from None
-        headers: Mapping[str, Any] = {str(name).lower(): value for name, value in answer.headers.items()}
+        headers: Mapping[str, Any] = {str(name).lower(): value for name, value in response.headers.items()}
         scopes = frozenset(scope.strip() for scope in str(headers.get("x-oauth-scopes", "")).split(","))
         workspace.identity = Identity(
-            text_of(answer.get("team_id")), text_of(answer.get("team")), text_of(answer.get("user")) or "the app", scopes - {""}
+            text_of(response.get("team_id")),
+            text_of(response.get("team")),
+            text_of(response.get("user")) or "the app",
+            scopes - {""},
         )
         workspace.identity_at = self._clock()
         return workspace.identity
@@ -238,12 +241,12 @@ class SlackLookup:
 
     async def _by_id(self, client: AsyncWebClient, identifier: str) -> Channel | None:
         try:
-            answer = await client.conversations_info(channel=identifier)
+            response = await client.conversations_info(channel=identifier)
         except Exception as error:
             if isinstance(error, SlackApiError) and error_name(error) == "channel_not_found":
                 return None
             raise problem_of(error, "spec.slack.channel") from None
-        return read_channel(answer.get("channel") or {})
+        return read_channel(response.get("channel") or {})
 
     async def _by_name(self, client: AsyncWebClient, workspace: _Workspace, name: str) -> Channel | None:
         listed = workspace.listed_at
@@ -260,7 +263,7 @@ class SlackLookup:
         types = "public_channel,private_channel"
         for _ in range(MAX_PAGES):
             try:
-                answer = await client.conversations_list(
+                response = await client.conversations_list(
                     types=types, exclude_archived=False, limit=PAGE, cursor=workspace.cursor or None
                 )
             except Exception as error:
@@ -271,11 +274,11 @@ class SlackLookup:
                 if name == "invalid_cursor":
                     workspace.listing, workspace.cursor = {}, ""
                 raise problem_of(error, "spec.slack.channel") from None
-            for one in answer.get("channels") or []:
+            for one in response.get("channels") or []:
                 channel = read_channel(one)
                 if channel.name not in workspace.listing or workspace.listing[channel.name].archived:
                     workspace.listing[channel.name] = channel
-            workspace.cursor = text_of((answer.get("response_metadata") or {}).get("next_cursor"))
+            workspace.cursor = text_of((response.get("response_metadata") or {}).get("next_cursor"))
             if not workspace.cursor:
                 break
         workspace.channels, workspace.listing, workspace.cursor = workspace.listing, {}, ""

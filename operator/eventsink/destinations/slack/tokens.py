@@ -23,7 +23,7 @@ class TokenRecord(SecretDocument):
 
     version: Literal[1] = 1
     namespace_uid: str
-    """Of the namespace whose EventSink named the code first: a namespace made anew is another one."""
+    """Of the namespace whose EventSink named the code first: a namespace that was re-created is another one."""
     tenant: str
     claimed_at: float
     """The code is exchanged after this was stored, and never again."""

@@ -108,7 +108,7 @@ BATCH_NEEDS_CLOUDEVENTS = Rule(
     reason="FieldValueForbidden",
 )
 UNIQUE_HEADERS = Rule(
-    message="the same header stands there twice (upper and lower case do not differ); remove one of them",
+    message="duplicate header, remove one (upper and lower case do not differ)",
     cel="!has(self.headers) || self.headers.all(h, "
     "self.headers.exists_one(other, other.name.lowerAscii() == h.name.lowerAscii()))",
     holds=lambda webhook: (
@@ -140,8 +140,7 @@ HEADER_VALUE = Rule(
     field="value",
 )
 HEADER_CREDENTIAL = Rule(
-    message="this header carries a credential, which must not stand in a spec; put it into a Secret and name it in "
-    "valueFrom.secretKeyRef",
+    message="credentials belong in a Secret; name it in valueFrom.secretKeyRef",
     cel=f"!has(self.value) || !(self.name.lowerAscii() in {cel_list(CREDENTIAL_HEADERS)})",
     holds=lambda header: header.value is None or header.name.lower() not in CREDENTIAL_HEADERS,
     field="value",
@@ -169,7 +168,7 @@ class HeaderSpec(SpecModel):
         default=None,
         max_length=4096,
         repr=False,
-        description="The value, for everybody to read. A credential belongs into a Secret: use valueFrom.",
+        description="The value, for everybody to read. Credentials belong in a Secret: use valueFrom.",
     )
     value_from: HeaderValueFrom | None = Field(default=None, description="Where the value is read.")
 

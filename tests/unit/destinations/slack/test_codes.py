@@ -318,7 +318,7 @@ async def test_codes_and_rotation_work_with_slack_as_it_answers_over_http(tmp_pa
             now += 43200 - RENEW_AHEAD_SECONDS
             await codes.look({token_name(code)})
             second = (await codes.token(code, namespace_uid="ns", tenant="acme")).record
-            with pytest.raises(Problem, match="Slack refused the code"):
+            with pytest.raises(Problem, match="Slack rejected the code"):
                 await SlackCodes(app, SlackSettings(api_url=slack.api_url), MemoryStore(), session).token(
                     code, namespace_uid="ns", tenant="acme"
                 )

@@ -22,7 +22,7 @@ FIELD = between(CONTRIBUTING, "### A spec field", "## Rules")
 def paths(recipe: str, kind: str, name: str) -> list[Path]:
     """The paths of a recipe, for one that exists."""
     found = [one.replace(f"<{kind}>", name) for one in names(recipe)]
-    return [ROOT / one for one in found if one.startswith(("operator/", "tests/"))]
+    return [ROOT / one for one in found if one.startswith(("operator/", "tests/", "manifests/"))]
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -100,8 +100,7 @@ PRINTER_COLUMNS: list[dict[str, Any]] = [
 
 def _root_schema() -> dict[str, Any]:
     return {
-        "description": "An EventSink says which alerts of a tenant are delivered to one destination: a Slack channel or "
-        "an HTTP endpoint.",
+        "description": "An EventSink delivers the alerts of a tenant that match to one destination.",
         "type": "object",
         "required": ["spec"],
         "properties": {

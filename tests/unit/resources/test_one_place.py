@@ -6,6 +6,7 @@ import ast
 
 import pytest
 
+from eventsink.destinations import registry
 from tests.unit.docs.pages import PACKAGE
 
 DECLARED_AND_COMPILED = {"resources/spec.py", "controller/compile.py", "sinks/sink.py"}
@@ -50,3 +51,10 @@ NAMES = {
 def test_a_field_is_named_by_its_declaration_the_compiler_and_its_consumer_only(names: set[str], consumers: set[str]) -> None:
     naming = {module for module, found in NAMES.items() if found & names}
     assert naming == DECLARED_AND_COMPILED | CLIENT | consumers
+
+
+def test_no_module_but_those_of_a_destination_type_names_it() -> None:
+    naming = {module for module, found in NAMES.items() if found & set(registry.names())}
+    own = {module for module in naming if module.startswith("destinations/")}
+    # The browser flow that installs the platform's Slack app is a page of that type.
+    assert naming - own - CLIENT <= {"rest/pages/slack_install.py"}

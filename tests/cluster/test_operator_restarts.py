@@ -216,7 +216,7 @@ def test_an_uninstall_leaves_nothing_stuck(fresh_control_plane: Any, tmp_path: P
     wait_until("the CRD to be gone", lambda: admin.find("crd", "eventsinks.eventsink.dev") is None, poll=0.5)
 
 
-def test_a_wrong_setting_ends_the_start_with_a_sentence_and_status_2(tmp_path: Path) -> None:
+def test_an_invalid_setting_stops_the_start_with_an_explanation_and_status_2(tmp_path: Path) -> None:
     settings = tmp_path / "operator.yaml"
     settings.write_text("sweepIntervall: 5s\n")
     process: RunningProcess

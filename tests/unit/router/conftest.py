@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from eventsink.sinks.sink import Sink
-from tests.unit.router.dispatch.dispatching import World
+from tests.unit.router.dispatch.dispatching import DispatchUnderTest
 from tests.unit.router.sinks import sink
 
 LOOPS: Mapping[str, Callable[[], AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -23,11 +23,11 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Function) 
 
 
 @pytest.fixture
-async def worlds(tmp_path: Path) -> AsyncIterator[Callable[..., World]]:
-    made: list[World] = []
+async def make_dispatch(tmp_path: Path) -> AsyncIterator[Callable[..., DispatchUnderTest]]:
+    made: list[DispatchUnderTest] = []
 
-    def make(*sinks: Sink, **settings: object) -> World:
-        made.append(World(tmp_path, *(sinks or (sink("s"),)), **settings))
+    def make(*sinks: Sink, **settings: object) -> DispatchUnderTest:
+        made.append(DispatchUnderTest(tmp_path, *(sinks or (sink("s"),)), **settings))
         return made[-1]
 
     yield make

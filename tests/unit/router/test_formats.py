@@ -56,7 +56,7 @@ def test_an_event_is_delivered_once_for_each_id(router: Router, receiver: Receiv
     assert delivered(receiver, 3) == [("Login", "event"), ("Login", "event"), ("Last", "event")]
 
 
-def test_the_url_suffix_of_a_format_is_no_token(router: Router, receiver: Receiver) -> None:
+def test_the_url_suffix_of_a_format_is_not_taken_for_a_token(router: Router, receiver: Receiver) -> None:
     for path, token in (
         ("beacon/api/v2/alerts", router.token),
         (f"beacon/{router.token}/api/v2/alerts", ""),
@@ -73,5 +73,5 @@ def test_the_url_suffix_of_a_format_is_no_token(router: Router, receiver: Receiv
         assert post(router, path, readings("Disk"), token) == 401, path
 
 
-def test_what_the_format_cannot_read_gets_400(router: Router) -> None:
+def test_a_payload_that_the_format_cannot_read_gets_400(router: Router) -> None:
     assert post(router, "beacon", b"{}") == 400

@@ -50,7 +50,7 @@ KUBECONFIG = {
         ({"queue": {"maxWaiting": 0}}, "queue.maxWaiting"),
     ],
 )
-def test_a_wrong_setting_ends_the_start_with_a_sentence_and_status_2(
+def test_an_invalid_setting_stops_the_start_with_an_explanation_and_status_2(
     tmp_path: Path, settings: dict[str, Any], sentence: str
 ) -> None:
     with start(tmp_path, **settings) as process:
@@ -71,7 +71,7 @@ def test_a_wrong_setting_ends_the_start_with_a_sentence_and_status_2(
         ({"intake": {"tlsCertificateFile": "/none", "tlsKeyFile": "/none"}}, 2, "cannot be used together"),
     ],
 )
-def test_what_cannot_be_opened_ends_the_start_with_a_sentence(
+def test_a_resource_that_cannot_be_opened_stops_the_start_with_an_explanation(
     tmp_path: Path, settings: dict[str, Any], status: int, sentence: str
 ) -> None:
     with start(tmp_path, **settings) as process:
@@ -79,7 +79,7 @@ def test_what_cannot_be_opened_ends_the_start_with_a_sentence(
         assert sentence in process.lines()[-1]["reason"]
 
 
-def test_two_routers_on_one_queue_are_refused(tmp_path: Path) -> None:
+def test_a_second_router_on_the_same_queue_does_not_start(tmp_path: Path) -> None:
     with start_router(tmp_path, "http://127.0.0.1:1/"), start(tmp_path) as second:
         assert second.wait() == 1
         assert "another process has this queue open" in second.lines()[-1]["reason"]

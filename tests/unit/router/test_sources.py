@@ -41,14 +41,14 @@ def test_two_sources_of_one_name_stop_the_start() -> None:
         open_sources((source_settings(), source_settings()))
 
 
-def test_only_the_right_token_of_the_right_source_is_taken() -> None:
+def test_only_the_right_token_of_the_right_source_is_accepted() -> None:
     sources = {"alertmanager": source()}
     assert authenticate(sources, "alertmanager", TOKEN) is sources["alertmanager"]
     for name, token in (("alertmanager", "wrong"), ("alertmanager", ""), ("other", TOKEN), ("", ""), ("alertmanager", "\udc80")):
         assert authenticate(sources, name, token) is None
 
 
-def test_two_tokens_live_at_once_and_a_rotated_file_takes_effect_without_a_restart(tmp_path: Path) -> None:
+def test_two_tokens_are_valid_at_once_and_a_rotated_file_takes_effect_without_a_restart(tmp_path: Path) -> None:
     now = 0.0
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("one\n")
@@ -64,7 +64,7 @@ def test_two_tokens_live_at_once_and_a_rotated_file_takes_effect_without_a_resta
     assert rotating.knows("three")
 
 
-def test_a_hash_and_a_file_may_hold_tokens_side_by_side(tmp_path: Path) -> None:
+def test_tokens_may_come_from_hashes_and_files_at_once(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("from-the-file\n")
     both = source(tokenFiles=[str(file)])

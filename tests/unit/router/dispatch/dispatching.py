@@ -1,4 +1,4 @@
-"""A dispatcher over a real queue and scripted senders, for the tests of what sends."""
+"""A dispatcher over a real queue and scripted senders, for the tests of dispatch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HANG = object()
 
 @dataclass
 class ScriptedSender:
-    """Answers as its script says, then that everything arrives."""
+    """Returns the outcomes of its script, then reports everything as delivered."""
 
     script: list[object] = field(default_factory=list)
     sent: list[tuple[str, list[str]]] = field(default_factory=list)
@@ -85,7 +85,7 @@ class AnnouncingQueue(SqliteQueue):
             listener(deliveries)
 
 
-class World:
+class DispatchUnderTest:
     """A dispatcher and what is around it; `restart` makes a new one over the same queue file."""
 
     def __init__(self, folder: Path, *sinks: Sink, **settings: object) -> None:
@@ -100,7 +100,7 @@ class World:
         self.dispatcher: Dispatcher
         self.tests: SinkTests
 
-    async def start(self) -> World:
+    async def start(self) -> DispatchUnderTest:
         self.queue = await AnnouncingQueue.open(QueueSettings(path=self.folder / "q.db", min_free_bytes=0))
         self.directory = SinkDirectory()
         self.dispatcher = Dispatcher(
@@ -152,4 +152,4 @@ class World:
         return await self.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=100)
 
 
-Make = Callable[..., World]
+MakeDispatch = Callable[..., DispatchUnderTest]

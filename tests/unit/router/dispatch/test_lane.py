@@ -1,4 +1,4 @@
-"""A lane decides what of one sink may leave: in order, in bounded numbers, slowly when everything fails."""
+"""A lane decides which deliveries of one sink are sent: in order, in bounded numbers, slowly when everything fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eventsink.sinks.sender import Failed, FailureClass
 
 SETTINGS = RetrySettings()
 TRANSIENT = Failed(FailureClass.TRANSIENT, "HTTP503", "x responded with 503", 503)
-REFUSED = Failed(FailureClass.SINK, "HTTP401", "x responded with 401", 401)
+REJECTED = Failed(FailureClass.SINK, "HTTP401", "x responded with 401", 401)
 
 
 def delivery(seq: int, key: str = "", *, batch: str = "", kind: PayloadKind = PayloadKind.ALERT, due: float = 0.0) -> Delivery:
@@ -39,12 +39,12 @@ def all_picked(one: Lane, now: float = 0.0) -> list[list[int]]:
     return found
 
 
-def test_no_more_than_the_concurrency_leaves_at_once() -> None:
+def test_no_more_messages_than_the_concurrency_are_in_flight() -> None:
     one = lane(*(delivery(n) for n in range(10)), concurrency=3)
     assert all_picked(one) == [[0], [1], [2]]
 
 
-def test_those_of_one_key_leave_one_after_the_other() -> None:
+def test_deliveries_of_one_key_are_sent_one_after_the_other() -> None:
     one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "b"), delivery(4, "a"))
     first, second = picked(one), picked(one)
     assert (first.seqs, second.seqs, one.pick(0)) == ([1], [3], None)
@@ -52,7 +52,7 @@ def test_those_of_one_key_leave_one_after_the_other() -> None:
     assert all_picked(one) == [[2]]
 
 
-def test_what_waits_for_its_retry_holds_back_what_follows_of_its_key_only() -> None:
+def test_a_delivery_awaiting_its_retry_delays_only_later_ones_of_its_key() -> None:
     one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "b"))
     due = one.failed_transiently(picked(one), TRANSIENT, 0.0)
     assert all_picked(one) == [[3]]
@@ -76,7 +76,7 @@ def test_a_batch_takes_the_first_of_each_key_and_no_groups() -> None:
     assert all_picked(one) == [[1, 3], [4], [5]]
 
 
-def test_a_stored_composition_leaves_as_it_was_after_a_restart() -> None:
+def test_a_stored_composition_is_sent_unchanged_after_a_restart() -> None:
     one = lane(delivery(1, "a", batch="m"), delivery(2, "b", batch="m"), delivery(3, "a"), delivery(4, "c"), batch=10)
     first, second = picked(one), picked(one)
     assert (first.id, first.seqs, first.bound) == ("m", [1, 2], True)
@@ -98,7 +98,7 @@ def test_a_rejected_batch_is_halved_until_the_bad_alert_is_found() -> None:
     assert len(one) == 1
 
 
-def test_when_everything_fails_one_message_at_a_time_leaves_ever_more_slowly() -> None:
+def test_while_everything_fails_one_message_at_a_time_is_sent_with_growing_waits() -> None:
     one = lane(*(delivery(n) for n in range(20)))
     now, waits = 0.0, []
     for message in [picked(one) for _ in range(FAILURES_UNTIL_SLOW)]:
@@ -118,7 +118,7 @@ def test_when_everything_fails_one_message_at_a_time_leaves_ever_more_slowly() -
     assert len(all_picked(one, now + 60)) == 8  # it works again: everything at once
 
 
-def test_when_a_failing_sink_recovers_what_failed_is_tried_at_once() -> None:
+def test_failed_deliveries_are_retried_at_once_when_the_sink_recovers() -> None:
     one = lane(*(delivery(n) for n in range(5)))
     for message in [picked(one) for _ in range(5)]:
         one.failed_transiently(message, TRANSIENT, 0.0)
@@ -145,7 +145,7 @@ def test_a_sink_that_rejects_everything_is_held_and_probed_and_tried_at_once_whe
     one = lane(*(delivery(n) for n in range(5)))
     now, waits = 0.0, []
     for _ in range(6):
-        due = one.failed_for_the_sink(picked(one, now), REFUSED, now)
+        due = one.failed_for_the_sink(picked(one, now), REJECTED, now)
         waits.append(due - now)
         assert one.held == "HTTP401"
         assert one.pick(due - 0.001) is None
@@ -156,7 +156,7 @@ def test_a_sink_that_rejects_everything_is_held_and_probed_and_tried_at_once_whe
     assert len(all_picked(one, now)) == 5
 
 
-def test_retry_after_counts_for_the_whole_sink() -> None:
+def test_retry_after_applies_to_the_whole_sink() -> None:
     one = lane(delivery(1), delivery(2))
     one.failed_transiently(picked(one), Failed(FailureClass.TRANSIENT, "HTTP429", "", 429, retry_after=90.0), 0.0)
     assert one.pick(89.9) is None
@@ -180,21 +180,21 @@ def test_a_probe_is_sent_at_once_unless_the_receiver_asked_to_wait() -> None:
 
 
 @pytest.mark.parametrize("blocked", ["Suspended", "Withdrawn"])
-def test_nothing_leaves_for_a_blocked_sink(blocked: str) -> None:
+def test_nothing_is_sent_to_a_blocked_sink(blocked: str) -> None:
     one = lane(delivery(1))
     one.blocked = blocked
     assert one.pick(0) is None
     assert one.wake_at() is None
 
 
-def test_an_expired_delivery_is_taken_out_but_not_while_it_is_in_flight() -> None:
+def test_an_expired_delivery_is_removed_but_not_while_it_is_in_flight() -> None:
     one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "b"))
-    flying = picked(one)
+    in_flight = picked(one)
     assert one.expire(1) == (None, [])
     item, void = one.expire(3)
     assert item is not None
     assert void == []
-    one.failed_transiently(flying, TRANSIENT, 0.0)
+    one.failed_transiently(in_flight, TRANSIENT, 0.0)
     assert one.expire(1)[0] is not None
     assert all_picked(one) == [[2]]
 
@@ -210,7 +210,7 @@ def test_a_batch_that_lost_a_member_is_composed_again() -> None:
     assert all_picked(one) == [[2]]
 
 
-def test_attempts_before_a_restart_count() -> None:
+def test_attempts_made_before_a_restart_count() -> None:
     one = lane(delivery(1, due=50.0))
     assert one.pick(49.0) is None
     message = picked(one, 50.0)
@@ -238,7 +238,9 @@ def test_waits_grow_and_are_bounded(attempts: int, retry_after: float | None, lo
     assert probe_wait(attempts, SETTINGS) <= 300
 
 
-steps = st.lists(st.sampled_from(["pick", "deliver", "fail", "refuse", "hold", "mend", "return", "expire", "add"]), max_size=80)
+steps = st.lists(
+    st.sampled_from(["pick", "deliver", "fail", "reject", "hold", "recompile", "return", "expire", "add"]), max_size=80
+)
 
 
 @given(steps, st.integers(1, 4), st.integers(1, 3), st.data())
@@ -247,7 +249,7 @@ def test_whatever_happens_nothing_is_lost_or_sent_out_of_order(
 ) -> None:
     one = lane(concurrency=concurrency, batch=batch)
     waiting: dict[int, str] = {}
-    flying: list[OutgoingMessage] = []
+    in_flight: list[OutgoingMessage] = []
     seq, now = 0, 0.0
 
     def gone(seqs: list[int]) -> None:
@@ -266,29 +268,29 @@ def test_whatever_happens_nothing_is_lost_or_sent_out_of_order(
             if message is not None:
                 for item in message.items:
                     earlier = [n for n, key in waiting.items() if key == item.delivery.key and n < item.delivery.seq]
-                    assert not earlier, "an earlier one of its key was still waiting"
-                flying.append(message)
-                assert len(flying) <= concurrency
-        elif step == "mend":
+                    assert not earlier, "an earlier delivery of its key was still waiting"
+                in_flight.append(message)
+                assert len(in_flight) <= concurrency
+        elif step == "recompile":
             one.recompiled()
         elif step == "expire" and waiting:
             number = data.draw(st.sampled_from(sorted(waiting)))
             if one.expire(number)[0] is not None:
                 gone([number])
-        elif flying:
-            message = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
+        elif in_flight:
+            message = in_flight.pop(data.draw(st.integers(0, len(in_flight) - 1)))
             if step == "deliver":
                 one.delivered(message)
                 gone(message.seqs)
             elif step == "fail":
                 one.failed_transiently(message, TRANSIENT, now)
-            elif step == "refuse":
+            elif step == "reject":
                 gone([item.delivery.seq for item in one.failed_for_good(message)])
             elif step == "hold":
-                one.failed_for_the_sink(message, REFUSED, now)
+                one.failed_for_the_sink(message, REJECTED, now)
             else:
                 one.returned(message)
-    for message in flying:
+    for message in in_flight:
         one.delivered(message)
         gone(message.seqs)
     assert len(one) == len(waiting)

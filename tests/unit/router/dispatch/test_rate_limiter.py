@@ -23,7 +23,7 @@ def test_sinks_with_the_same_key_take_turns() -> None:
     assert [one.turn("general", sink, 2.5) for sink in "bc"] == [2.5 + ASK_AGAIN_SECONDS, None]
 
 
-def test_a_sink_with_nothing_left_to_send_stops_no_other() -> None:
+def test_a_sink_with_nothing_left_to_send_blocks_no_other() -> None:
     one = RateLimiter(1.0)
     one.turn("general", "a", 0.5)
     for sink in "bc":

@@ -103,13 +103,13 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Hang up for good: an end alone leaves open whether the client still reads."""
+    """Reset the connection: an end alone leaves open whether the client still reads."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 class Held:
-    """An acceptor that hangs until it is let go."""
+    """An acceptor that hangs until it is released."""
 
     def __init__(self, intake: IntakeUnderTest) -> None:
         self.begun = asyncio.Semaphore(0)
@@ -154,7 +154,7 @@ async def test_an_alert_is_accepted_and_the_response_says_how_many(intake: Intak
         (f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}Content-Encoding: gzip\r\n", 415, "compressed bodies are not accepted"),
     ],
 )
-async def test_what_cannot_be_accepted_gets_a_sentence_and_changes_nothing(
+async def test_an_unacceptable_request_is_rejected_with_an_explanation_and_not_passed_on(
     intake: IntakeUnderTest, head: str, status: int, sentence: str
 ) -> None:
     received, headers, body = await intake.ask(head)
@@ -199,7 +199,7 @@ async def test_each_failure_has_its_status_and_a_temporary_one_its_retry_after(
     assert "/var" not in body["error"]
 
 
-async def test_a_body_over_the_limit_is_rejected_before_all_of_it_is_read(intake: IntakeUnderTest) -> None:
+async def test_a_body_over_the_limit_is_rejected_before_it_is_read_completely(intake: IntakeUnderTest) -> None:
     status, _, body = await intake.post(b"x" * 2001)
     assert status == 413
     assert "at most 2000 bytes" in body["error"]
@@ -209,7 +209,7 @@ async def test_a_body_over_the_limit_is_rejected_before_all_of_it_is_read(intake
     assert intake.bodies == []
 
 
-async def test_chunked_bodies_and_expect_continue_are_understood(intake: IntakeUnderTest) -> None:
+async def test_chunked_bodies_and_expect_continue_are_supported(intake: IntakeUnderTest) -> None:
     head = f"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{AUTH}Connection: close\r\n"
     chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".encode()
     assert parsed(await intake.raw(chunked))[0] == 200
@@ -245,7 +245,7 @@ async def test_responses_on_one_connection_are_in_the_order_of_the_requests(inta
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_gets_400_and_the_server_goes_on(intake: IntakeUnderTest, data: bytes) -> None:
+async def test_invalid_http_is_rejected_and_the_server_goes_on(intake: IntakeUnderTest, data: bytes) -> None:
     assert (await intake.raw(data, end=True))[9:12] in (b"400", b"404", b"")
     assert (await intake.post())[0] == 200
 
@@ -263,18 +263,18 @@ async def test_the_response_to_a_broken_request_follows_that_to_the_good_one_bef
 
 
 async def test_a_request_to_upgrade_the_protocol_is_ignored(intake: IntakeUnderTest) -> None:
-    wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-    status, headers, _ = parsed(await intake.raw(request_head(2, extra=wish) + b"{}"))
+    header = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    status, headers, _ = parsed(await intake.raw(request_head(2, extra=header) + b"{}"))
     assert (status, headers["connection"]) == (200, "close")
 
 
-async def test_old_clients_get_their_response_and_the_connection_is_closed(intake: IntakeUnderTest) -> None:
-    for wish in ("", "Connection: keep-alive\r\n"):
-        status, headers, _ = parsed(await intake.raw(request_head(2, version="1.0", extra=wish) + b"{}"))
+async def test_http_1_0_clients_get_their_response_and_the_connection_is_closed(intake: IntakeUnderTest) -> None:
+    for header in ("", "Connection: keep-alive\r\n"):
+        status, headers, _ = parsed(await intake.raw(request_head(2, version="1.0", extra=header) + b"{}"))
         assert (status, headers["connection"]) == (200, "close")
 
 
-async def test_a_client_that_ends_its_half_gets_its_response_and_the_connection_is_closed(intake: IntakeUnderTest) -> None:
+async def test_a_half_closed_connection_gets_its_response_and_is_closed(intake: IntakeUnderTest) -> None:
     assert parsed(await intake.raw(request_head(2) + b"{}", end=True))[0] == 200
 
 
@@ -361,7 +361,7 @@ async def test_too_much_in_memory_gets_503(intake: IntakeUnderTest) -> None:
     assert (await intake.post(b"x" * 1500))[0] == 200
 
 
-async def test_memory_held_for_a_client_that_went_away_is_released(intake: IntakeUnderTest) -> None:
+async def test_memory_held_for_a_disconnected_client_is_released(intake: IntakeUnderTest) -> None:
     held = Held(intake)
     _, writer = await asyncio.open_connection("127.0.0.1", intake.port)
     writer.write(request_head(1000) + b"x" * 1000 + (request_head(1000) + b"x" * 1000) * 3 + request_head(1000) + b"x" * 500)
@@ -391,7 +391,7 @@ async def test_a_client_that_does_not_read_its_responses_is_not_read(intake: Int
     assert responses.count(b"HTTP/1.1 404") == sent + 1
 
 
-async def test_when_stopping_accepted_requests_get_their_response_and_no_more_are_accepted(intake: IntakeUnderTest) -> None:
+async def test_on_stop_accepted_requests_get_their_response_and_new_ones_are_rejected(intake: IntakeUnderTest) -> None:
     release, begun = asyncio.Event(), asyncio.Event()
 
     async def hang(_: bytes) -> Accepted:
@@ -455,11 +455,11 @@ async def test_everything_is_counted(intake: IntakeUnderTest) -> None:
     assert count("eventsink_router_intake_under_way") == 0
 
 
-async def test_rejections_are_logged_once_in_a_while_and_without_tokens(intake: IntakeUnderTest) -> None:
-    async def refuse(_: bytes) -> Accepted:
+async def test_rejections_are_logged_at_a_limited_rate_and_without_tokens(intake: IntakeUnderTest) -> None:
+    async def reject(_: bytes) -> Accepted:
         return Accepted(1, [Rejection(3, "the alert has no label namespace")], 0, [NoTenantReason.NO_NAMESPACE])
 
-    intake.behaviour = refuse
+    intake.behaviour = reject
     with capture_logs() as lines:
         for _ in range(3):
             await intake.post()

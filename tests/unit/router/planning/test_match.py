@@ -73,13 +73,13 @@ def test_only_the_star_of_a_namespace_pattern_has_a_meaning(pattern: str, namesp
     assert CompiledMatch(SinkMatch(namespaces=("other", pattern))).fulfilled(alert(namespace=namespace)) is wanted
 
 
-def test_no_pattern_keeps_the_router_busy() -> None:
+def test_no_pattern_is_slow_to_match() -> None:
     """With an engine that backtracks, this takes longer than anybody waits."""
     many = CompiledMatch(SinkMatch(namespaces=("*a" * 31,), matchers=('team=~"(a+)+b"',)))
     assert not many.fulfilled(alert(namespace="a" * 10_000 + "b", team="a" * 10_000))
 
 
-def test_all_patterns_that_a_sink_may_have_fit() -> None:
+def test_as_many_patterns_as_a_spec_allows_compile() -> None:
     patterns = tuple(f"{n:02}-" + "*x" * 30 for n in range(64))
     assert CompiledMatch(SinkMatch(namespaces=patterns)).fulfilled(alert(namespace="63-" + "yx" * 30))
 
@@ -116,7 +116,7 @@ changes = st.lists(
 
 
 @given(changes, st.dictionaries(names, values), st.sampled_from(["t", "u"]))
-def test_the_index_agrees_with_looking_at_every_sink(
+def test_the_index_finds_the_same_sinks_as_a_linear_search(
     history: list[tuple[str, str, dict[str, Any] | None]], labels: dict[str, str], tenant: str
 ) -> None:
     index, present = SinkIndex(), dict[str, Sink]()

@@ -29,10 +29,10 @@ async def queue(tmp_path: Path) -> AsyncIterator[SqliteQueue]:
         ("the same again is a repeat", "ab", "ab", True),
         ("also when something is gone", "ab", "a", True),
         ("something new makes it none", "ab", "abc", False),
-        ("also when it took the place of another", "ab", "ac", False),
+        ("also when it replaced another", "ab", "ac", False),
     ],
 )
-async def test_whether_a_notification_repeats_the_one_before_it(
+async def test_a_notification_with_nothing_new_is_a_repeat(
     queue: SqliteQueue, why: str, before: str | None, then: str, repeat: bool
 ) -> None:
     log = NotificationLog(queue, StateSettings())
@@ -40,8 +40,8 @@ async def test_whether_a_notification_repeats_the_one_before_it(
         log.record_group("am", "g", frozenset(before), 1.0)
     log.record_group("am", "another group", frozenset(then), 2.0)
     log.record_group("another source", "g", frozenset(then), 2.0)
-    said, undo = log.record_group("am", "g", frozenset(then), 3.0)
-    assert said is repeat, why
+    is_repeat, undo = log.record_group("am", "g", frozenset(then), 3.0)
+    assert is_repeat is repeat, why
     undo()  # it could not be stored: when it comes again, it is what it was
     assert log.record_group("am", "g", frozenset(then), 4.0)[0] is repeat
 
@@ -56,7 +56,7 @@ async def test_a_group_without_notifications_is_forgotten(queue: SqliteQueue) ->
     assert log.record_group("am", "young", frozenset("b"), now)[0] is False
 
 
-async def test_what_was_seen_a_moment_ago_counts_although_it_was_notified_long_ago(queue: SqliteQueue) -> None:
+async def test_an_alert_seen_recently_is_kept_although_it_was_notified_long_ago(queue: SqliteQueue) -> None:
     """A pair's second notification names an old alert and a new one; the first was just notified of the new one."""
     log = NotificationLog(queue, StateSettings())
     target, alerts = sink(), [alert(), alert("g")]
@@ -71,7 +71,7 @@ async def test_what_was_seen_a_moment_ago_counts_although_it_was_notified_long_a
     assert to_notify(alerts[:1], log.notified(target, alerts[:1]), now=NOW + 5, ha_window=WINDOW, repeat=True) == [0]
 
 
-async def test_the_log_steps_back_and_is_of_one_destination(queue: SqliteQueue) -> None:
+async def test_the_log_is_rolled_back_and_is_kept_per_destination(queue: SqliteQueue) -> None:
     log = NotificationLog(queue, StateSettings())
     here, elsewhere = sink(), sink(url="https://elsewhere.example.com/")
     _, undo_first = log.record(here, [alert()], 1.0)
@@ -86,7 +86,7 @@ async def test_the_log_steps_back_and_is_of_one_destination(queue: SqliteQueue) 
     assert log.notified(here, [alert()]) == [None]
 
 
-async def test_what_is_old_is_forgotten_here_and_on_disk(queue: SqliteQueue) -> None:
+async def test_old_entries_are_forgotten_in_memory_and_on_disk(queue: SqliteQueue) -> None:
     settings = StateSettings(retention=1000, resolved_retention=100)
     log = NotificationLog(queue, settings)
     now = queue.clock()

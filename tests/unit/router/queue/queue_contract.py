@@ -38,13 +38,13 @@ class Clock:
 
 
 @dataclass
-class Open:
+class QueueUnderTest:
     """A queue under test and what its listener was given."""
 
     queue: Queue
-    heard: list[Delivery]
+    queued: list[Delivery]
     clock: Clock
-    reopen: Callable[[], Awaitable[Open]]
+    reopen: Callable[[], Awaitable[QueueUnderTest]]
 
 
 def alert(name: str, sinks: Sequence[str] = ("s1",), *, status: str = "firing", key: str = "", max_age: float = DAY) -> Batch:
@@ -69,18 +69,18 @@ class EngineContract:
         raise NotImplementedError
 
     @pytest.fixture
-    async def opened(self, tmp_path: Path) -> AsyncIterator[Open]:
+    async def opened(self, tmp_path: Path) -> AsyncIterator[QueueUnderTest]:
         clock = Clock()
         queues: list[Queue] = []
 
-        async def open_once() -> Open:
+        async def open_once() -> QueueUnderTest:
             for queue in queues:
                 await queue.close()
-            heard: list[Delivery] = []
+            queued: list[Delivery] = []
             queue = await self.open_queue(tmp_path, clock)
-            queue.subscribe(heard.extend)
+            queue.subscribe(queued.extend)
             queues.append(queue)
-            return Open(queue, heard, clock, open_once)
+            return QueueUnderTest(queue, queued, clock, open_once)
 
         yield await open_once()
         for queue in queues:
@@ -90,63 +90,63 @@ class EngineContract:
 class DeliveryQueueContract(EngineContract):
     """What `DeliveryQueue` promises."""
 
-    async def test_what_was_put_goes_to_the_listener_and_can_be_taken_in_order(self, opened: Open) -> None:
+    async def test_committed_deliveries_go_to_the_listener_and_are_taken_in_order(self, opened: QueueUnderTest) -> None:
         for name in "abc":
             await opened.queue.put(alert(name))
-        assert [one.key for one in opened.heard] == ["a", "b", "c"]
-        assert await opened.queue.take("s1", after=0, limit=10) == opened.heard
-        assert await opened.queue.take("s1", after=opened.heard[0].seq, limit=1) == [opened.heard[1]]
+        assert [one.key for one in opened.queued] == ["a", "b", "c"]
+        assert await opened.queue.take("s1", after=0, limit=10) == opened.queued
+        assert await opened.queue.take("s1", after=opened.queued[0].seq, limit=1) == [opened.queued[1]]
         assert await opened.queue.take("s2", after=0, limit=10) == []
 
-    async def test_what_was_put_is_there_after_a_restart_with_its_id(self, opened: Open) -> None:
+    async def test_deliveries_and_their_ids_survive_a_restart(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a", ["s1", "s2"]))
-        before = opened.heard
+        before = opened.queued
         opened = await opened.reopen()
         assert await opened.queue.take("s1", after=0, limit=10) == before[:1]
         assert await opened.queue.sinks_waiting() == {"s1": 1, "s2": 1}
         await opened.queue.put(alert("b"))
-        assert opened.heard[0].seq > before[1].seq
-        assert len({one.id for one in [*before, *opened.heard]}) == 3
+        assert opened.queued[0].seq > before[1].seq
+        assert len({one.id for one in [*before, *opened.queued]}) == 3
 
-    async def test_a_number_is_never_used_again(self, opened: Open) -> None:
+    async def test_a_sequence_number_is_never_reused(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a"))
-        first = opened.heard[0]
+        first = opened.queued[0]
         await opened.queue.settle([first.seq])
         await opened.queue.flush()
         opened = await opened.reopen()
         await opened.queue.put(alert("b"))
-        assert opened.heard[0].seq > first.seq
-        assert opened.heard[0].id != first.id
+        assert opened.queued[0].seq > first.seq
+        assert opened.queued[0].id != first.id
 
-    async def test_what_arrived_is_gone_and_its_payload_stays_for_the_others(self, opened: Open) -> None:
+    async def test_a_settled_delivery_is_removed_and_its_payload_kept_for_the_others(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a", ["s1", "s2"]))
-        await opened.queue.settle([opened.heard[0].seq, 999])
+        await opened.queue.settle([opened.queued[0].seq, 999])
         await opened.queue.flush()
         assert opened.queue.depth().waiting == 1
         opened = await opened.reopen()
         assert [one.body for one in await opened.queue.take("s2", after=0, limit=1)] == [b'{"name":"a"}']
 
-    async def test_calls_at_once_are_committed_in_the_order_of_the_calls(self, opened: Open) -> None:
+    async def test_concurrent_puts_are_committed_in_the_order_of_the_calls(self, opened: QueueUnderTest) -> None:
         await asyncio.gather(*(opened.queue.put(alert(f"{n:03}")) for n in range(300)))
-        assert [one.key for one in opened.heard] == [f"{n:03}" for n in range(300)]
+        assert [one.key for one in opened.queued] == [f"{n:03}" for n in range(300)]
 
-    async def test_a_caller_that_is_gone_changes_nothing(self, opened: Open) -> None:
+    async def test_a_cancelled_put_is_still_committed(self, opened: QueueUnderTest) -> None:
         task = asyncio.ensure_future(opened.queue.put(alert("a")))
         await asyncio.sleep(0)
         task.cancel()
         await opened.queue.put(Batch())
-        assert [one.key for one in opened.heard] == ["a"]
+        assert [one.key for one in opened.queued] == ["a"]
 
-    async def test_an_empty_batch_waits_for_those_before_it(self, opened: Open) -> None:
+    async def test_an_empty_batch_waits_for_those_before_it(self, opened: QueueUnderTest) -> None:
         puts = [asyncio.ensure_future(opened.queue.put(alert(str(n)))) for n in range(20)]
         await asyncio.sleep(0)
         await opened.queue.put(Batch())
-        assert len(opened.heard) == 20
+        assert len(opened.queued) == 20
         await asyncio.gather(*puts)
 
-    async def test_a_failed_attempt_is_recorded(self, opened: Open) -> None:
+    async def test_a_failed_attempt_is_recorded(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a"))
-        seq = opened.heard[0].seq
+        seq = opened.queued[0].seq
         await opened.queue.retry([Retry(seq, 12.5, "HTTP503")])
         await opened.queue.retry([Retry(seq, 99.5, "Timeout")])
         opened = await opened.reopen()
@@ -155,17 +155,17 @@ class DeliveryQueueContract(EngineContract):
         record = (await opened.queue.look_up(DeliveryFilter(), limit=1))[0]
         assert (record.reason, record.state, record.attempts) == ("Timeout", DeliveryState.WAITING, 2)
 
-    async def test_the_composition_of_a_message_survives_a_restart(self, opened: Open) -> None:
+    async def test_the_composition_of_a_message_survives_a_restart(self, opened: QueueUnderTest) -> None:
         for name in "abc":
             await opened.queue.put(alert(name))
-        await opened.queue.bind([one.seq for one in opened.heard[:2]], "m1")
+        await opened.queue.bind([one.seq for one in opened.queued[:2]], "m1")
         opened = await opened.reopen()
         taken = await opened.queue.take("s1", after=0, limit=10)
         assert [one.batch for one in taken] == ["m1", "m1", ""]
         await opened.queue.bind([taken[0].seq], "")
         assert [one.batch for one in await opened.queue.take("s1", after=0, limit=10)] == ["", "m1", ""]
 
-    async def test_age_counts_on_the_queue_clock_only(self, opened: Open) -> None:
+    async def test_age_counts_on_the_queue_clock_only(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a", max_age=100))
         opened.clock.wall += 365 * DAY  # the wall clock jumps
         assert await opened.queue.expired(limit=10) == []
@@ -176,11 +176,11 @@ class DeliveryQueueContract(EngineContract):
         opened.clock.monotonic += 2
         assert [one.key for one in await opened.queue.expired(limit=10)] == ["a"]
 
-    async def test_a_full_queue_accepts_nothing_and_goes_on_when_there_is_room(self, opened: Open, tmp_path: Path) -> None:
+    async def test_a_full_queue_rejects_deliveries_until_there_is_room(self, opened: QueueUnderTest, tmp_path: Path) -> None:
         await opened.queue.close()
         queue = await self.open_queue(tmp_path, opened.clock, max_waiting=3)
-        heard: list[Delivery] = []
-        queue.subscribe(heard.extend)
+        queued: list[Delivery] = []
+        queue.subscribe(queued.extend)
         try:
             await queue.put(alert("a", ["s1", "s2"]))
             undone: list[str] = []
@@ -189,14 +189,14 @@ class DeliveryQueueContract(EngineContract):
             assert undone == ["b"]
             await queue.put(alert("c"))
             assert await names(queue) == ["a", "c"]
-            await queue.settle([heard[0].seq])
+            await queue.settle([queued[0].seq])
             await queue.flush()
             await queue.put(alert("d"))
             assert await names(queue) == ["c", "d"]
         finally:
             await queue.close()
 
-    async def test_a_closed_queue_says_so(self, opened: Open) -> None:
+    async def test_a_closed_queue_raises_unavailable(self, opened: QueueUnderTest) -> None:
         await opened.queue.close()
         await opened.queue.close()
         with pytest.raises(QueueUnavailable, match="closed"):
@@ -204,9 +204,9 @@ class DeliveryQueueContract(EngineContract):
         with pytest.raises(QueueUnavailable, match="closed"):
             await opened.queue.take("s1", after=0, limit=1)
 
-    async def test_closing_keeps_what_arrived_a_moment_ago(self, opened: Open) -> None:
+    async def test_closing_stores_what_has_just_been_settled(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a"))
-        await opened.queue.settle([opened.heard[0].seq])
+        await opened.queue.settle([opened.queued[0].seq])
         opened = await opened.reopen()
         assert opened.queue.depth().waiting == 0
 
@@ -214,7 +214,7 @@ class DeliveryQueueContract(EngineContract):
 class NotificationLogContract(EngineContract):
     """What `NotificationLogStore` promises."""
 
-    async def test_the_latest_entry_of_the_log_is_kept_and_forgotten_on_request(self, opened: Open) -> None:
+    async def test_the_notification_log_keeps_the_latest_entry_until_it_is_forgotten(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(Batch(log_entries=[entry("f1"), entry("f2"), entry("f1", "s2")]))
         await opened.queue.put(Batch(log_entries=[entry("f1", status="resolved", at=2.0)]))
         await opened.queue.forget([entry("f2")])
@@ -226,9 +226,9 @@ class NotificationLogContract(EngineContract):
 class DeadLettersContract(EngineContract):
     """What `DeadLetters` promises."""
 
-    async def test_a_dead_letter_has_its_reason_and_can_be_replayed_under_its_id(self, opened: Open) -> None:
+    async def test_a_dead_letter_has_its_reason_and_can_be_replayed_under_its_id(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a", ["s1", "s2"]))
-        first, second = opened.heard
+        first, second = opened.queued
         await opened.queue.dead_letter([DeadLetter(first.seq, "HTTP400", "rejected by https://x")])
         assert await opened.queue.take("s1", after=0, limit=1) == []
         record = (await opened.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=5))[0]
@@ -239,9 +239,9 @@ class DeadLettersContract(EngineContract):
             opened.clock.wall,
         )
         assert opened.queue.depth().dead == 1
-        opened.heard.clear()
+        opened.queued.clear()
         assert await opened.queue.replay(DeliveryFilter(ids=frozenset({first.id, second.id})), max_age=DAY, limit=10) == 1
-        replayed = opened.heard[0]
+        replayed = opened.queued[0]
         assert (replayed.id, replayed.body, replayed.attempts) == (first.id, first.body, 0)
         assert replayed.seq > second.seq
         depth = opened.queue.depth()
@@ -250,21 +250,21 @@ class DeadLettersContract(EngineContract):
         assert [one.id for one in await opened.queue.take("s1", after=0, limit=5)] == [first.id]
         assert [r.id for r in await opened.queue.look_up(DeliveryFilter(ids=frozenset({first.id})), limit=5)] == [first.id]
 
-    async def test_a_dead_letter_keeps_its_id_however_often_it_is_replayed(self, opened: Open) -> None:
+    async def test_a_dead_letter_keeps_its_id_however_often_it_is_replayed(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a"))
         for _ in range(3):
-            await opened.queue.dead_letter([DeadLetter(opened.heard[-1].seq, "HTTP400", "")])
-            assert await opened.queue.replay(DeliveryFilter(ids=frozenset({opened.heard[0].id})), max_age=DAY, limit=10) == 1
-        assert {one.id for one in opened.heard} == {opened.heard[0].id}
+            await opened.queue.dead_letter([DeadLetter(opened.queued[-1].seq, "HTTP400", "")])
+            assert await opened.queue.replay(DeliveryFilter(ids=frozenset({opened.queued[0].id})), max_age=DAY, limit=10) == 1
+        assert {one.id for one in opened.queued} == {opened.queued[0].id}
 
-    async def test_what_is_dead_or_unknown_does_not_arrive(self, opened: Open) -> None:
+    async def test_settling_dead_or_unknown_deliveries_records_no_arrival(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a"))
-        await opened.queue.dead_letter([DeadLetter(opened.heard[0].seq, "HTTP400", "")])
-        await opened.queue.settle([opened.heard[0].seq, 99], Arrival("m1", ""))
+        await opened.queue.dead_letter([DeadLetter(opened.queued[0].seq, "HTTP400", "")])
+        await opened.queue.settle([opened.queued[0].seq, 99], Arrival("m1", ""))
         assert opened.queue.depth().dead == 1
         assert await opened.queue.look_up(DeliveryFilter(message="m1"), limit=10) == []
 
-    async def test_a_deleted_sink_leaves_dead_letters_and_no_log_entries(self, opened: Open) -> None:
+    async def test_a_deleted_sink_leaves_dead_letters_and_no_log_entries(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(replace(alert("a", ["s1", "s2"]), log_entries=[entry("a"), entry("a", "s2")]))
         assert await opened.queue.dead_letter_sink("s1", reason="SinkDeleted", detail="the EventSink was deleted") == 1
         assert await opened.queue.sinks_waiting() == {"s2": 1}
@@ -291,22 +291,22 @@ class DeliveryLogContract(EngineContract):
             (DeliveryFilter(ids=frozenset({"nonsense", "", "-1", f"0-{'f' * 30}"})), []),
         ],
     )
-    async def test_deliveries_are_looked_up_by_what_is_known(
-        self, opened: Open, wanted: DeliveryFilter, expected: list[str]
+    async def test_deliveries_are_looked_up_by_any_combination_of_fields(
+        self, opened: QueueUnderTest, wanted: DeliveryFilter, expected: list[str]
     ) -> None:
         for name, sink in (("a", "s1"), ("b", "s2"), ("c", "s2")):
             await opened.queue.put(alert(name, [sink]))
         await opened.queue.dead_letter(
-            [DeadLetter(opened.heard[0].seq, "HTTP400", ""), DeadLetter(opened.heard[1].seq, "MaxAge", "")]
+            [DeadLetter(opened.queued[0].seq, "HTTP400", ""), DeadLetter(opened.queued[1].seq, "MaxAge", "")]
         )
         assert [record.name for record in await opened.queue.look_up(wanted, limit=10)] == expected
         dead = [n for n in expected if n != "c"]
         assert await opened.queue.replay(wanted, max_age=DAY, limit=10) == len(dead)
 
-    async def test_what_arrived_in_a_message_is_found_by_it_and_by_its_id_for_a_while(self, opened: Open) -> None:
+    async def test_delivered_alerts_are_found_by_message_and_by_id_until_forgotten(self, opened: QueueUnderTest) -> None:
         for name in "abcd":
             await opened.queue.put(alert(name))
-        seqs = [one.seq for one in opened.heard]
+        seqs = [one.seq for one in opened.queued]
         await opened.queue.retry([Retry(seqs[0], 0.0, "HTTP503")])
         await opened.queue.settle(seqs[:2], Arrival("m1", "C1/12.5"))
         await opened.queue.settle(seqs[2:3], Arrival("m2", ""))
@@ -332,21 +332,21 @@ class DeliveryLogContract(EngineContract):
         for nothing in (DeliveryFilter(message="m1"), DeliveryFilter(state=DeliveryState.ARRIVED)):
             assert await opened.queue.replay(nothing, max_age=DAY, limit=10) == 0
 
-    async def test_an_id_of_another_queue_means_nothing(self, opened: Open, tmp_path: Path) -> None:
+    async def test_an_id_of_another_queue_means_nothing(self, opened: QueueUnderTest, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
         other = await self.open_queue(tmp_path / "other", opened.clock)
-        heard: list[Delivery] = []
-        other.subscribe(heard.extend)
+        queued: list[Delivery] = []
+        other.subscribe(queued.extend)
         await other.put(alert("a"))
         await other.close()
         await opened.queue.put(alert("b"))
-        await opened.queue.dead_letter([DeadLetter(opened.heard[0].seq, "HTTP400", "")])
-        assert heard[0].id != opened.heard[0].id
-        foreign = DeliveryFilter(ids=frozenset({heard[0].id}))
+        await opened.queue.dead_letter([DeadLetter(opened.queued[0].seq, "HTTP400", "")])
+        assert queued[0].id != opened.queued[0].id
+        foreign = DeliveryFilter(ids=frozenset({queued[0].id}))
         assert await opened.queue.look_up(foreign, limit=5) == []
         assert await opened.queue.replay(foreign, max_age=DAY, limit=5) == 0
 
-    async def test_long_lists_come_in_pages(self, opened: Open) -> None:
+    async def test_long_lists_come_in_pages(self, opened: QueueUnderTest) -> None:
         await asyncio.gather(*(opened.queue.put(alert(str(n))) for n in range(25)))
         found, after = [], 0
         while page := await opened.queue.look_up(DeliveryFilter(), after=after, limit=10):

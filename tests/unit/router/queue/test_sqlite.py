@@ -1,4 +1,4 @@
-"""The SQLite queue keeps the contract, and what is particular to a file: full disks, kill -9, a second process."""
+"""The SQLite queue passes the contract, and what is particular to a file: full disks, kill -9, a second process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_broken_file_is_rejected_and_left_as_it_is(tmp_path: Path, conte
     assert (tmp_path / "queue.db").read_bytes() == content
 
 
-async def test_a_file_with_damaged_pages_is_rejected_in_words(tmp_path: Path) -> None:
+async def test_a_file_with_damaged_pages_is_rejected_with_an_explanation(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     for number in range(20):
         await queue.put(alert(f"{number}" * 3000))
@@ -84,7 +84,7 @@ async def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     assert (folder / "queue.db").exists()
 
 
-async def test_an_end_while_the_file_is_made_leaves_one_that_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_crash_while_the_file_is_created_leaves_one_that_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(_: int) -> str:
         raise KeyboardInterrupt
 
@@ -100,12 +100,12 @@ async def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
         await SqliteQueue.open(settings(tmp_path / "none"))
 
 
-async def test_when_storage_fails_everything_before_it_was_noticed_steps_back_in_reverse(
+async def test_when_a_commit_fails_every_batch_after_it_is_rolled_back_in_reverse(
     tmp_path: Path, connections: list[sqlite3.Connection]
 ) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
-    heard: list[str] = []
-    queue.subscribe(lambda new: heard.extend(one.key for one in new))
+    queued: list[str] = []
+    queue.subscribe(lambda new: queued.extend(one.key for one in new))
     await queue.put(alert("before"))
     limit_pages(connections[-1], 0)
     undone: list[int] = []
@@ -117,12 +117,12 @@ async def test_when_storage_fails_everything_before_it_was_noticed_steps_back_in
     assert queue.depth().waiting == 1
     limit_pages(connections[-1], 1_000_000)
     await queue.put(alert("after"))
-    assert heard == ["before", "after"]
+    assert queued == ["before", "after"]
     assert await names(queue) == ["before", "after"]
     await queue.close()
 
 
-async def test_what_waits_behind_a_failed_commit_fails_with_it_and_is_never_committed(
+async def test_batches_waiting_behind_a_failed_commit_fail_too_and_are_never_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventsink.router.queue.sqlite.writer.MAX_COMMIT_ROWS", 1)
@@ -135,7 +135,7 @@ async def test_what_waits_behind_a_failed_commit_fails_with_it_and_is_never_comm
     await queue.close()
 
 
-async def test_what_arrived_while_storage_failed_is_recorded_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deliveries_settled_while_storage_fails_are_recorded_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     seqs: list[int] = []
     queue.subscribe(lambda new: seqs.extend(one.seq for one in new))
@@ -156,9 +156,7 @@ async def test_a_nearly_full_disk_accepts_nothing_new(tmp_path: Path) -> None:
     await queue.close()
 
 
-async def test_a_file_that_once_filled_the_disk_is_room_again_when_it_has_drained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_drained_file_gives_its_room_to_new_deliveries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1 << 20), monotonic=lambda: clock.monotonic)
     for number in range(40):
@@ -176,11 +174,11 @@ async def test_a_file_that_once_filled_the_disk_is_room_again_when_it_has_draine
     await queue.close()
 
 
-async def test_of_what_arrived_the_oldest_and_the_old_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_delivery_log_is_bounded_by_number_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     queue = await SqliteQueue.open(settings(tmp_path, maxArrived=3, arrivedAge="1h"), wall=lambda: clock.wall)
-    heard: list[int] = []
-    queue.subscribe(lambda new: heard.extend(one.seq for one in new))
+    queued: list[int] = []
+    queue.subscribe(lambda new: queued.extend(one.seq for one in new))
 
     async def kept() -> list[str]:
         await queue.keep_house()
@@ -188,7 +186,7 @@ async def test_of_what_arrived_the_oldest_and_the_old_are_forgotten(tmp_path: Pa
 
     for number in range(5):
         await queue.put(alert(str(number)))
-        await queue.settle(heard[-1:], Arrival(f"m{number}", ""))
+        await queue.settle(queued[-1:], Arrival(f"m{number}", ""))
         clock.wall += 600
     assert await kept() == ["2", "3", "4"]
     clock.wall += 3600 - 3 * 600 + 1
@@ -196,7 +194,7 @@ async def test_of_what_arrived_the_oldest_and_the_old_are_forgotten(tmp_path: Pa
     await queue.close()
 
 
-async def test_old_and_surplus_dead_letters_make_room(tmp_path: Path) -> None:
+async def test_dead_letters_are_bounded_by_number_and_age(tmp_path: Path) -> None:
     clock = Clock()
     queue = await SqliteQueue.open(settings(tmp_path, maxDead=2, deadLetterAge="1h"), wall=lambda: clock.wall)
     for name in "abcd":
@@ -212,7 +210,7 @@ async def test_old_and_surplus_dead_letters_make_room(tmp_path: Path) -> None:
     await queue.close()
 
 
-async def test_room_is_used_again(tmp_path: Path) -> None:
+async def test_freed_space_in_the_file_is_reused(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     seqs: list[int] = []
     queue.subscribe(lambda new: seqs.extend(one.seq for one in new))
@@ -252,7 +250,7 @@ asyncio.run(main())
 """
 
 
-async def test_kill_9_loses_nothing_that_was_acknowledged_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+async def test_kill_9_loses_no_acknowledged_batch_and_leaves_no_partial_one(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     chance = random.Random(7)
     acknowledged: set[str] = set()

@@ -239,3 +239,32 @@ async def test_when_kopf_gives_up_the_operator_ends_instead_of_waiting_for_ever(
                 await KopfThread(Refused(), lambda kind, obj: None).run()  # type: ignore[arg-type]
     finally:
         await api.close()
+
+
+async def test_a_moment_of_401_as_after_a_start_of_the_api_server_does_not_end_the_operator(
+    admin: Kubectl, installed: Installed, acme: str
+) -> None:
+    class Starting:
+        """The API server accepts the token at the third login only."""
+
+        logins = 0
+
+        async def access(self) -> Access:
+            self.logins += 1
+            access = await api.access()
+            return access if self.logins > 2 else replace(access, token="wrong")
+
+    admin.apply(event_sink(acme))
+    seen: asyncio.Queue[str] = asyncio.Queue()
+    api = await connect(KubernetesSettings(kubeconfig=installed.operator), "operator")
+    try:
+        kopf = asyncio.ensure_future(
+            KopfThread(Starting(), lambda kind, obj: seen.put_nowait(obj["metadata"]["namespace"])).run()  # type: ignore[arg-type]
+        )
+        async with asyncio.timeout(60):
+            while await seen.get() != acme:
+                pass
+        kopf.cancel()
+        await asyncio.gather(kopf, return_exceptions=True)
+    finally:
+        await api.close()

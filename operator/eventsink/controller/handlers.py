@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import kopf
@@ -20,6 +22,8 @@ from eventsink.resources.names import GROUP, PLURAL, VERSION
 
 STOP_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
+UNAUTHORIZED_FOR_SECONDS = 15.0
+"""How long a login that gets 401 is repeated: an API server that has just started accepts no token for a moment."""
 
 Seen = Callable[[str | None, Object], None]
 """Type of the event (None: listed, ADDED, MODIFIED, DELETED) and the object."""
@@ -30,7 +34,7 @@ _TASKS = logging.getLogger("kopf._core.reactor.running")
 
 
 class _Failures(logging.Handler):
-    """Hears of kopf's tasks that failed."""
+    """Reports kopf's tasks that failed."""
 
     def __init__(self, failed: Callable[[BaseException], None]) -> None:
         super().__init__(logging.ERROR)
@@ -41,12 +45,39 @@ class _Failures(logging.Handler):
             self._failed(record.exc_info[1])
 
 
+class Logins:
+    """Counts kopf's logins: one at the start, and one after each 401.
+
+    kopf uses no credentials again that got a 401, and ends where a login brings no others. So for a while each login is given an
+    expiration of its own, by which kopf takes the same credentials for new ones.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._count = 0
+        self._unauthorized_since = self._last = 0.0
+
+    def next(self) -> tuple[float, datetime | None]:
+        """Seconds to wait before this login, and the expiration of its credentials; none at first, and where kopf is to end."""
+        self._count += 1
+        now, last = self._clock(), self._last
+        self._last = now
+        if self._count == 1:
+            return 0.0, None
+        if self._count == 2 or now - last > UNAUTHORIZED_FOR_SECONDS:
+            self._unauthorized_since = now
+        if now - self._unauthorized_since > UNAUTHORIZED_FOR_SECONDS:
+            return 0.0, None
+        return RECONNECT_SECONDS, datetime.max.replace(tzinfo=UTC) - timedelta(days=self._count)
+
+
 class KopfThread:
     """Watches EventSinks with kopf; `seen` is called in the loop that made this."""
 
     def __init__(self, api: HttpApi, seen: Seen) -> None:
         self._api = api
         self._seen = seen
+        self._logins = Logins()
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._ready = threading.Event()
@@ -103,6 +134,8 @@ class KopfThread:
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.ConnectionInfo:
+            wait, expiration = self._logins.next()
+            await asyncio.sleep(wait)
             access = await self._api.access()
             return kopf.ConnectionInfo(
                 server=access.server,
@@ -112,6 +145,7 @@ class KopfThread:
                 scheme="Bearer" if access.token else None,
                 token=access.token,
                 insecure=access.insecure,
+                expiration=expiration,
             )
 
         @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)

@@ -24,7 +24,7 @@ from typing import Any
 import standardwebhooks
 
 from demo.draw import aside, check, message, paint, say, step
-from demo.installation import Cluster, Installation, Standalone
+from demo.installation import ClusterInstallation, Installation, StandaloneInstallation
 from tests.support.parts import alert, notification, request
 from tests.support.receiver import Received, Receiver
 from tests.support.slack import Slack
@@ -102,7 +102,7 @@ class Story:
 
     def fail_twice(self) -> None:
         self._step("A disk fills up while the receiver is failing: 503, 503, then 200")
-        self._receiver.answer(503, 503, 200, path="/disks")
+        self._receiver.respond_with(503, 503, 200, path="/disks")
         self._send("disk")
         arrived = self._receiver.wait_for(3, path="/disks")
         for number, one in enumerate(arrived, 1):
@@ -113,14 +113,14 @@ class Story:
 
     def kill(self) -> None:
         self._step(f"kill -9 while {COUNTED} alerts wait for delivery")
-        self._receiver.answer(503, path="/counted")
+        self._receiver.respond_with(503, path="/counted")
         with ThreadPoolExecutor(POSTERS) as posters:
             statuses = list(posters.map(self._count, range(COUNTED)))
         accepted = {number for number, status in enumerate(statuses) if status == 200}
         aside(f"{len(accepted)} requests got a 200; the receiver responds 503 meanwhile")
         self._installation.kill()
         aside("killed; restarted on the same queue; the receiver responds 200 again")
-        self._receiver.answer(200, path="/counted")
+        self._receiver.respond_with(200, path="/counted")
         already = len(self._receiver.requests("/counted"))
         self._installation.restart()
 
@@ -209,7 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="eventsink-demo-") as name, Slack() as slack, Receiver() as receiver:
         folder = Path(name)
-        installation: Installation = Cluster(folder, slack) if given.cluster else Standalone(folder, slack)
+        installation: Installation = (
+            ClusterInstallation(folder, slack) if given.cluster else StandaloneInstallation(folder, slack)
+        )
         story = Story(installation, slack, receiver)
         try:
             story.run()

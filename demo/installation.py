@@ -66,7 +66,7 @@ def settings(slack: Slack) -> dict[str, Any]:
     }
 
 
-class Standalone:
+class StandaloneInstallation:
     """`eventsink run` over a folder of YAML."""
 
     def __init__(self, folder: Path, slack: Slack) -> None:
@@ -123,7 +123,7 @@ class Standalone:
             self._process.close()
 
 
-class Cluster:
+class ClusterInstallation:
     """Operator and router as processes over a real API server, with the roles of manifests/."""
 
     def __init__(self, folder: Path, slack: Slack) -> None:

@@ -20,7 +20,7 @@ from tests.support.cluster import SINKS_NAMESPACE, Installed, MakeControlPlane, 
 from tests.support.kubectl import Kubectl, condition
 from tests.support.parts import Router, alert, cluster_router, notification, request, start_operator
 from tests.support.processes import RunningProcess
-from tests.support.receiver import Answer, Receiver
+from tests.support.receiver import CannedResponse, Receiver
 from tests.support.sinks import SECRET, event_sink, secret, signed, uid_of
 from tests.support.waiting import wait_until
 
@@ -106,12 +106,12 @@ def test_a_status_is_told_when_it_changes_and_not_at_each_message(
     with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path), router.start():
         admin.apply(event_sink(acme, webhook={"url": receiver.url("/hook")}))
         wait_until("the sink", lambda: known(router))
-        receiver.answer(200, path="/hook")
+        receiver.respond_with(200, path="/hook")
         for number in range(50):
             router.post(notification(alert(f"A{number}", namespace=acme), group=str(number)))
         receiver.wait_for(50)
         admin.wait_condition("eventsink", "alerts", "Delivering", "True", namespace=acme)
-        receiver.answer(404, path="/hook")
+        receiver.respond_with(404, path="/hook")
         router.post(notification(alert("B", namespace=acme), group="B"))
         told = admin.wait_condition("eventsink", "alerts", "Delivering", "False", reason="HTTP404", namespace=acme)
         assert told["message"].startswith(f"{receiver.url('').rstrip('/')} responded with 404: check the URL")
@@ -265,8 +265,8 @@ def test_no_credential_is_found_anywhere_but_in_secrets(
         # `create`, since `apply` itself would copy the data into an annotation.
         literals = {"url": receiver.url(path), "header": CANARIES["header"], "signing": CANARIES["signing"]}
         admin.run("-n", acme, "create", "secret", "generic", "c", *(f"--from-literal={k}={v}" for k, v in literals.items()))
-        receiver.answer(
-            *(Answer(status, body=CANARIES["answer"].encode()) for status in (500, 302, 400, 503, 401)),
+        receiver.respond_with(
+            *(CannedResponse(status, body=CANARIES["answer"].encode()) for status in (500, 302, 400, 503, 401)),
             path=path,
         )
         admin.apply(

@@ -26,7 +26,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def router(receiver: Receiver, tmp_path: Path) -> Iterator[Router]:
     """A router with one sink, whose receiver rejects messages with 400."""
-    receiver.answer(400)
+    receiver.respond_with(400)
     with start_router(tmp_path, receiver.url("/hook")) as running:
         for number in range(3):
             assert running.post(notification(alert(f"A{number}", namespace="acme"), group=str(number)))[0] == 200
@@ -58,7 +58,7 @@ def test_dead_letters_are_shown_with_their_reason(router: Router) -> None:
 
 def test_a_replay_delivers_again_under_the_same_id(router: Router, receiver: Receiver) -> None:
     dead = json.loads(command(router, "deliveries", "-o", "json").stdout)
-    receiver.answer(200)
+    receiver.respond_with(200)
     tried = command(router, "replay", "--all", "--dry-run")
     assert len(tried.stdout.splitlines()) == 4
     one = command(router, "replay", dead[0]["id"])
@@ -129,7 +129,7 @@ def test_a_test_alert_is_sent_to_one_sink_and_its_outcome_returned(router: Route
     rejected = client.test(uid)
     assert (rejected["delivered"], rejected["status"], rejected["reason"]) == (False, "4xx", "HTTP400")
     assert rejected["id"] in [one["id"] for one in client.deliveries({"state": "dead"}, limit=10)]
-    receiver.answer(200)
+    receiver.respond_with(200)
     arrived = client.test(uid)
     assert (arrived["delivered"], arrived["status"], arrived["message"]) == (True, "2xx", "the test alert arrived")
     last = receiver.wait_for(5)[-1]

@@ -30,7 +30,7 @@ LOOPBACK = {"allow": ["127.0.0.0/8"]}
 
 @dataclass
 class System:
-    """Operator, router and facade over a stand-in of Slack."""
+    """Operator, router and facade over a stand-in for Slack."""
 
     kubectl: Kubectl
     slack: Slack
@@ -284,12 +284,12 @@ def test_a_test_alert_is_really_delivered_and_the_response_has_its_outcome(
         assert received.json()["data"]["name"] == "EventSinkTest"
         assert received.headers["webhook-id"] == told["delivery_id"]
 
-        receiver.answer(404)
+        receiver.respond_with(404)
         told = client.ask("POST", f"{SINKS}/{made['id']}/test").json
         assert (told["delivered"], told["status"], told["reason"]) == (False, "4xx", "HTTP404")
         assert "/hook" not in told["message"]
         # The sink is held now; once its receiver is mended, a test finds that out at once.
-        receiver.answer(200)
+        receiver.respond_with(200)
         assert client.ask("POST", f"{SINKS}/{made['id']}/test").json["delivered"] is True
         assert other.requests() == []
 

@@ -18,7 +18,7 @@ from tests.support.debian import MonitoringPrograms
 from tests.support.kubectl import Kubectl
 from tests.support.monitoring import Alertmanager, webhook_configuration
 from tests.support.monitoring import alert as raised
-from tests.support.parts import Router, alert, apply_in_force, cluster_router, notification, start_operator
+from tests.support.parts import Router, alert, apply_and_wait, cluster_router, notification, start_operator
 from tests.support.ports import free_port
 from tests.support.processes import RunningProcess
 from tests.support.router_process import start_router
@@ -35,7 +35,7 @@ LOOPBACK = {"allow": ["127.0.0.0/8"]}
 
 @dataclass
 class System:
-    """Operator and router over a stand-in of Slack."""
+    """Operator and router over a stand-in for Slack."""
 
     installed: Installed
     kubectl: Kubectl
@@ -55,7 +55,7 @@ class System:
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply, and wait until each EventSink is in force at the router."""
-        apply_in_force(self.kubectl, self.router, *objects)
+        apply_and_wait(self.kubectl, self.router, *objects)
 
     def wait_condition(self, namespace: str, reason: str, kind: str = "Ready") -> str:
         """Wait until a condition of the sink `alerts` has a reason; returns its message."""

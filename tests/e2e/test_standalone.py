@@ -19,7 +19,7 @@ import yaml
 
 from tests.support.cluster import ROOT
 from tests.support.ports import free_ports
-from tests.support.receiver import Answer, Received, Receiver
+from tests.support.receiver import CannedResponse, Received, Receiver
 from tests.support.slack import Slack
 from tests.support.standalone import NAMESPACE, Standalone, run, secret, sink
 from tests.support.waiting import wait_until
@@ -59,7 +59,7 @@ def test_a_first_start_needs_a_document_and_nothing_else(standalone: Standalone,
     token = standalone.data / "alertmanager-token"
     assert standalone.logged("alerts are taken")["token_files"] == [str(token)]
     assert token.stat().st_mode & 0o777 == 0o600
-    standalone.tell("DiskFull", namespace="anything")
+    standalone.post_alert("DiskFull", namespace="anything")
     receiver.wait_for(told("DiskFull"), path="/hook")
     assert standalone.running.terminate() == 0
     before = token.read_text()
@@ -72,7 +72,7 @@ def test_a_webhook_is_signed_with_the_secret_of_a_document(standalone: Standalon
     document["spec"]["webhook"]["signingSecretRefs"] = [{"name": "hook", "key": "secret"}]
     standalone.put("sinks.yaml", NAMESPACE, document, secret("hook", secret=SIGNING))
     standalone.start()
-    standalone.tell("DiskFull")
+    standalone.post_alert("DiskFull")
     [received] = receiver.wait_for(1)
     standardwebhooks.Webhook(SIGNING).verify(received.body, dict(received.headers))
     standalone.logged("delivery to a sink", sink="acme/alerts", delivering="True")
@@ -85,11 +85,11 @@ def test_a_webhook_is_signed_with_the_secret_of_a_document(standalone: Standalon
 def test_a_change_of_a_sink_counts_without_a_restart(standalone: Standalone, receiver: Receiver) -> None:
     standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/old")))
     standalone.start()
-    standalone.tell("Before")
+    standalone.post_alert("Before")
     receiver.wait_for(told("Before"), path="/old")
     standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/new")))
     standalone.logged("sink accepted and active", sink="acme/alerts", generation=2)
-    standalone.tell("After")
+    standalone.post_alert("After")
     receiver.wait_for(told("After"), path="/new")
     assert [name_of(one) for one in receiver.requests("/old")] == ["Before"]
 
@@ -124,37 +124,37 @@ def test_a_bad_file_is_told_by_line_and_field_and_its_last_good_version_stays_ov
     standalone.start()
     standalone.put_text("sinks.yaml", text)
     standalone.logged(**expected)
-    standalone.tell("Still")
+    standalone.post_alert("Still")
     receiver.wait_for(told("Still"))
     standalone.running.kill9()
     standalone.start()
     standalone.logged(**expected)
-    standalone.tell("StillAfterTheRestart")
+    standalone.post_alert("StillAfterTheRestart")
     receiver.wait_for(told("Still", "StillAfterTheRestart"))
 
 
 def test_a_deleted_file_deletes_its_sinks_whose_deliveries_become_dead_letters(
     standalone: Standalone, receiver: Receiver
 ) -> None:
-    receiver.answer(503, path="/gone")
+    receiver.respond_with(503, path="/gone")
     standalone.put("gone.yaml", sink("gone", receiver.url("/gone")))
     standalone.put("stays.yaml", NAMESPACE, sink("stays", receiver.url("/stays")))
     standalone.start()
-    standalone.tell("DiskFull")
+    standalone.post_alert("DiskFull")
     receiver.wait_for(1, path="/gone")
     (standalone.documents / "gone.yaml").unlink()
     [dead] = wait_until("a dead letter", lambda: standalone.deliveries(state="dead"))
     assert dead["reason"] == "SinkDeleted"
-    standalone.tell("Next")
+    standalone.post_alert("Next")
     receiver.wait_for(told("DiskFull", "Next"), path="/stays")
 
 
 def test_a_file_that_is_deleted_while_nothing_runs_deletes_its_sinks_too(standalone: Standalone, receiver: Receiver) -> None:
-    receiver.answer(503)
+    receiver.respond_with(503)
     standalone.put("gone.yaml", sink("gone", receiver.url("/gone")))
     standalone.put("owner.yaml", NAMESPACE)
     standalone.start()
-    standalone.tell("DiskFull")
+    standalone.post_alert("DiskFull")
     receiver.wait_for(1)
     standalone.running.kill9()
     (standalone.documents / "gone.yaml").unlink()
@@ -169,7 +169,7 @@ def test_the_same_sink_in_two_files_is_an_error_that_names_both(standalone: Stan
     standalone.put("b.yaml", sink("alerts", receiver.url("/second")))
     line = standalone.logged("file rejected; its last good version stays active", file="b.yaml", line=1)
     assert line["reason"] == "EventSink acme/alerts is also defined at a.yaml:8; remove one of the two"
-    standalone.tell("DiskFull")
+    standalone.post_alert("DiskFull")
     receiver.wait_for(told("DiskFull"), path="/first")
     (standalone.documents / "a.yaml").unlink()
     standalone.logged("sink accepted and active", sink="acme/alerts", generation=2)
@@ -186,7 +186,7 @@ def test_a_new_secret_signs_without_a_restart(standalone: Standalone, receiver: 
     for number, signing in enumerate((SIGNING, f"whsec_{base64.b64encode(f'{CANARY}-new-one-here'.encode()).decode()}")):
         standalone.put("secret.yaml", secret("hook", secret=signing))
         wait_until("the sink", partial(was_in_force, standalone, number + 1))
-        standalone.tell(f"Alert{number}")
+        standalone.post_alert(f"Alert{number}")
         received = receiver.wait_for(number + 1)[-1]
         standardwebhooks.Webhook(signing).verify(received.body, dict(received.headers))
 
@@ -204,7 +204,7 @@ def test_a_document_that_left_its_file_deletes_its_sink_and_one_that_moved_does_
     standalone.put("a.yaml", NAMESPACE)
     line = standalone.logged("compiled sink removed")
     assert line["sink"] == "acme/leaves"
-    standalone.tell("DiskFull")
+    standalone.post_alert("DiskFull")
     receiver.wait_for(told("DiskFull"), path="/moves")
     assert [line["sink"] for line in standalone.running.lines() if line["event"] == "compiled sink removed"] == ["acme/leaves"]
     assert not receiver.requests("/leaves")
@@ -223,11 +223,11 @@ def test_a_mounted_configmap_changes_by_its_link(standalone: Standalone, receive
     publish("1", NAMESPACE, sink("alerts", receiver.url("/old")))
     (mount / "sinks.yaml").symlink_to("..data/sinks.yaml")
     standalone.start()
-    standalone.tell("Before")
+    standalone.post_alert("Before")
     receiver.wait_for(told("Before"), path="/old")
     publish("2", NAMESPACE, sink("alerts", receiver.url("/new")))
     standalone.logged("sink accepted and active", sink="acme/alerts", generation=2)
-    standalone.tell("After")
+    standalone.post_alert("After")
     receiver.wait_for(told("After"), path="/new")
     assert not [line for line in standalone.running.lines() if line["event"] == "compiled sink removed"]
 
@@ -241,7 +241,7 @@ def test_a_folder_that_vanishes_deletes_nothing(standalone: Standalone, receiver
     standalone.running.kill9()
     standalone.start()
     standalone.logged("document folder unreadable or unmounted; its last contents stay active")
-    standalone.tell("DiskFull")
+    standalone.post_alert("DiskFull")
     receiver.wait_for(told("DiskFull"))
 
 
@@ -257,14 +257,14 @@ def test_a_second_process_on_the_same_data_is_refused(standalone: Standalone, re
 
 
 def test_kill_9_loses_nothing(standalone: Standalone, receiver: Receiver) -> None:
-    receiver.answer(Answer(503))
+    receiver.respond_with(CannedResponse(503))
     standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/hook")))
     standalone.start()
     names = [f"Alert{number}" for number in range(30)]
     for name in names:
-        standalone.tell(name)
+        standalone.post_alert(name)
     standalone.running.kill9()
-    receiver.answer(200)
+    receiver.respond_with(200)
     standalone.start()
     receiver.wait_for(told(*names))
     assert standalone.running.terminate() == 0
@@ -275,7 +275,7 @@ def test_a_claim_of_another_tenant_is_refused_as_in_a_cluster(standalone: Standa
     standalone.start()
     line = standalone.logged("a sink is not ready", sink="other/thief", reason="TenantOwnedElsewhere", field="spec.tenant")
     assert line["line"] == 15
-    standalone.tell("DiskFull")
+    standalone.post_alert("DiskFull")
     assert standalone.deliveries() == []
 
 
@@ -296,12 +296,12 @@ def test_slack_sinks_by_code_and_by_token_and_the_code_is_exchanged_once_over_ki
             "sinks.yaml", *(slack_sink(*of) for of in (("code", "oauthCodeSecretRef"), ("token", "botTokenSecretRef")))
         )
         standalone.start(**settings)
-        standalone.tell("Before")
+        standalone.post_alert("Before")
         slack.wait_for(1, channel="by-code")
         slack.wait_for(1, channel="by-token")
         standalone.running.kill9()
         standalone.start(**settings)
-        standalone.tell("After")
+        standalone.post_alert("After")
         slack.wait_for(2, channel="by-code")
         slack.wait_for(2, channel="by-token")
         assert slack.calls("oauth.v2.access") == 1

@@ -48,7 +48,7 @@ def test_the_first_start_creates_a_key_that_manages_sinks(standalone: Standalone
         made = client.create("default", "Alerts", Webhook(secret_url=receiver.url(f"/{CANARY}"), generate_signing_secret=True))
         assert (made.ready, made.reason) == (True, "")
         assert CANARY not in json.dumps(made.raw)
-        standalone.tell("DiskFull", namespace="anything")
+        standalone.post_alert("DiskFull", namespace="anything")
         assert receiver.wait_for(1)[0].json()["data"]["name"] == "DiskFull"
 
         assert client.test(made.id).delivered
@@ -56,7 +56,7 @@ def test_the_first_start_creates_a_key_that_manages_sinks(standalone: Standalone
 
         changed = client.update(made.id, destination=Webhook(secret_url=receiver.url("/elsewhere")))
         assert changed.ready
-        standalone.tell("Again", namespace="anything")
+        standalone.post_alert("Again", namespace="anything")
         receiver.wait_for(lambda seen: any(one.json()["data"]["name"] == "Again" for one in seen), path="/elsewhere")
 
         client.delete(made.id)
@@ -84,7 +84,7 @@ def test_created_sinks_survive_a_kill_unchanged(standalone: Standalone, receiver
             before.updated_at,
             before.etag,
         )
-        standalone.tell("DiskFull", namespace="anything")
+        standalone.post_alert("DiskFull", namespace="anything")
         assert "webhook-signature" in receiver.wait_for(1)[0].headers
 
 
@@ -103,7 +103,7 @@ def test_sinks_from_documents_are_listed_and_can_only_be_changed_in_their_file(
                 change()
         made = client.create("acme", "By program", Webhook(url=receiver.url("/made")))
         assert {one.id for one in client.list("acme")} == {shown.id, made.id}
-        standalone.tell("DiskFull")
+        standalone.post_alert("DiskFull")
         receiver.wait_for(2)
         # The document changes: the times of the sink do, too, and stay so.
         document["spec"]["name"] = "Other"
@@ -130,11 +130,11 @@ def test_sinks_from_documents_are_listed_and_can_only_be_changed_in_their_file(
 def test_deliveries_for_a_created_sink_that_is_not_ready_at_the_start_keep_waiting(
     standalone: Standalone, receiver: Receiver
 ) -> None:
-    receiver.answer(503)
+    receiver.respond_with(503)
     standalone.start()
     with connect(standalone) as client:
         made = client.create("default", "Alerts", Webhook(url=receiver.url("/hook")))
-    standalone.tell("DiskFull", namespace="anything")
+    standalone.post_alert("DiskFull", namespace="anything")
     receiver.wait_for(1)
     standalone.running.kill9()
     # As when its compiled form was lost, and it cannot be compiled now.
@@ -142,7 +142,7 @@ def test_deliveries_for_a_created_sink_that_is_not_ready_at_the_start_keep_waiti
     compiled.unlink()
     standalone.start(webhooks={"deniedHosts": ["127.0.0.1"]})
     assert [one["state"] for one in standalone.deliveries()] == ["waiting"]
-    receiver.answer(200)
+    receiver.respond_with(200)
     standalone.running.terminate()
     standalone.start()
     wait_until("its arrival", lambda: standalone.deliveries() == [])

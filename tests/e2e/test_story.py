@@ -17,9 +17,9 @@ from tests.support.cluster import Installed, MakeNamespace
 from tests.support.debian import MonitoringPrograms
 from tests.support.kubectl import Kubectl
 from tests.support.monitoring import Alertmanager, Prometheus, webhook_configuration
-from tests.support.parts import Router, alert, apply_in_force, cluster_router, notification, start_operator
+from tests.support.parts import Router, alert, apply_and_wait, cluster_router, notification, start_operator
 from tests.support.ports import free_port
-from tests.support.receiver import Answer, Received, Receiver
+from tests.support.receiver import CannedResponse, Received, Receiver
 from tests.support.sinks import SECRET, event_sink, secret, signed
 from tests.support.waiting import wait_until
 
@@ -36,7 +36,7 @@ class System:
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply EventSinks and what they need, and wait until they are in force at the router."""
-        apply_in_force(self.kubectl, self.router, *objects)
+        apply_and_wait(self.kubectl, self.router, *objects)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_kill_9_in_the_middle_of_2000_alerts_loses_none_that_was_answered(
 ) -> None:
     acme = make_namespace(tenant)
     system.apply(secret(acme, secret=SECRET), event_sink(acme, tenant=tenant, webhook=signed(receiver.url("/events"))))
-    receiver.answer(Answer(delay=0.005), path="/events")
+    receiver.respond_with(CannedResponse(delay=0.005), path="/events")
     accepted: set[str] = set()
 
     def post(number: int) -> None:
@@ -175,7 +175,7 @@ def test_a_suspended_sink_gets_nothing_and_a_deleted_one_leaves_dead_letters(
         event_sink(acme, "asleep", tenant=tenant, suspend=True, webhook={"url": receiver.url("/asleep")}),
         event_sink(acme, "well", tenant=tenant, webhook={"url": receiver.url("/well")}),
     )
-    receiver.answer(Answer(503), path="/down")
+    receiver.respond_with(CannedResponse(503), path="/down")
     assert system.router.post(notification(alert("Disk", namespace=acme)))[0] == 200
     receiver.wait_for(1, path="/well")
     receiver.wait_for(3, path="/down")  # it is tried again and again, and delays nobody
@@ -203,13 +203,13 @@ def test_a_wrong_token_at_the_receiver_holds_the_queue_and_a_mended_sink_release
         "headers": [{"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": "token", "key": "value"}}}],
     }
     system.apply(secret(acme, "token", value="Bearer wrong"), event_sink(acme, tenant=tenant, webhook=hook))
-    receiver.answer(401, path="/guarded")
+    receiver.respond_with(401, path="/guarded")
     for number in range(20):
         assert system.router.post(notification(alert(f"A{number}", namespace=acme), group=str(number)))[0] == 200
     told = system.kubectl.wait_condition("eventsink", "alerts", "Delivering", "False", namespace=acme)
     assert told["reason"] == "HTTP401"
     assert "Bearer" not in told["message"]
-    receiver.answer(200, path="/guarded")
+    receiver.respond_with(200, path="/guarded")
     system.kubectl.apply(secret(acme, "token", value="Bearer right"))
     system.kubectl.wait_condition("eventsink", "alerts", "Delivering", "True", namespace=acme)
     right = receiver.wait_for(

@@ -51,7 +51,7 @@ def test_an_alert_reaches_a_sink_of_the_type_with_its_credential(standalone: Sta
     standalone.put("sinks.yaml", NAMESPACE, pager(receiver.url("/page"), team="ops"), secret("pager", key=KEY))
     standalone.start()
     standalone.logged("sink accepted and active", sink="acme/alerts")
-    standalone.tell("DiskFull")
+    standalone.post_alert("DiskFull")
     [received] = receiver.wait_for(1, path="/page")
     assert received.headers["pager-key"] == KEY
     assert pages(receiver, "/page") == [("ops", "DiskFull", "firing")]
@@ -62,7 +62,7 @@ def test_an_alert_reaches_a_sink_of_the_type_with_its_credential(standalone: Sta
         "the new key",
         lambda: [line["event"] for line in standalone.running.lines()].count("sink accepted and active") == 2,
     )
-    standalone.tell("Again")
+    standalone.post_alert("Again")
     assert receiver.wait_for(2, path="/page")[1].headers["pager-key"] == f"{KEY}-2"
 
 
@@ -84,7 +84,7 @@ def test_programs_create_and_change_a_sink_of_the_type_through_rest(standalone: 
         assert client.test(made.id).delivered
         assert pages(receiver, "/page")[0][0] == "ops"
         client.update_from(made.id, {"event_sink_args": {"Pager": {"team": "night"}}})
-        standalone.tell("DiskFull", namespace="anything")
+        standalone.post_alert("DiskFull", namespace="anything")
         wait_until("the page", lambda: ("night", "DiskFull", "firing") in pages(receiver, "/page"))
         with pytest.raises(InvalidRequest, match="lower-case letters"):
             client.update_from(made.id, {"event_sink_args": {"Pager": {"team": "OPS"}}})

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.parts import Router, alert, notification
 from tests.support.ports import free_port
-from tests.support.receiver import HANG, Answer, Received, Receiver
+from tests.support.receiver import HANG, CannedResponse, Received, Receiver
 from tests.support.router_process import start_router
 from tests.support.waiting import wait_until
 
@@ -47,7 +47,7 @@ def names(requests: list[Received]) -> list[str]:
 @pytest.mark.parametrize("batch", [1, 20])
 def test_what_was_answered_200_arrives_through_many_kills(receiver: Receiver, tmp_path: Path, batch: int) -> None:
     chance = random.Random(batch)
-    receiver.answer(Answer(delay=0.003))
+    receiver.respond_with(CannedResponse(delay=0.003))
     address = f"{receiver.url('/hook')}#batch={batch}"
     intake = {"address": f"127.0.0.1:{free_port()}"}
     accepted: set[str] = set()
@@ -71,7 +71,7 @@ def test_what_was_answered_200_arrives_through_many_kills(receiver: Receiver, tm
 
 
 def test_sigterm_takes_no_more_finishes_what_is_under_way_and_loses_nothing(receiver: Receiver, tmp_path: Path) -> None:
-    receiver.answer(Answer(delay=0.05))
+    receiver.respond_with(CannedResponse(delay=0.05))
     shutdown = {"unready": "1s", "grace": "10s"}
     accepted: set[str] = set()
     with start_router(tmp_path, receiver.url("/hook"), shutdown=shutdown) as router, ThreadPoolExecutor(POSTERS) as posters:
@@ -91,8 +91,8 @@ def test_sigterm_takes_no_more_finishes_what_is_under_way_and_loses_nothing(rece
 
 
 def test_hanging_and_dead_sinks_delay_no_other(receiver: Receiver, tmp_path: Path) -> None:
-    receiver.answer(HANG, path="/hanging")
-    receiver.answer(500, path="/dead")
+    receiver.respond_with(HANG, path="/hanging")
+    receiver.respond_with(500, path="/dead")
     nobody = f"http://127.0.0.1:{free_port()}/nobody"
     addresses = [receiver.url("/well"), receiver.url("/hanging"), receiver.url("/dead"), nobody]
     with start_router(tmp_path, *addresses) as router:
@@ -106,7 +106,7 @@ def test_hanging_and_dead_sinks_delay_no_other(receiver: Receiver, tmp_path: Pat
 
 
 def test_a_full_queue_says_503_and_takes_alerts_again_when_there_is_room(receiver: Receiver, tmp_path: Path) -> None:
-    receiver.answer(503)
+    receiver.respond_with(503)
     with start_router(
         tmp_path, receiver.url("/hook"), queue={"maxWaiting": 50}, dispatch={"retry": {"sinkLongest": "1s"}}
     ) as router:
@@ -115,13 +115,13 @@ def test_a_full_queue_says_503_and_takes_alerts_again_when_there_is_room(receive
         status, response = router.post(notification(alert("A50", namespace="acme"), group="A50"))
         assert status == 503
         assert "the queue is full: 50 deliveries wait (queue.maxWaiting)" in response["error"]
-        receiver.answer(200)
+        receiver.respond_with(200)
         wait_until("room", lambda: post(router, "A50"))
         receiver.wait_for(lambda seen: {f"A{n}" for n in range(51)} <= set(names(seen)))
 
 
 def test_what_waits_is_shown_with_the_reason_of_its_last_attempt(receiver: Receiver, tmp_path: Path) -> None:
-    receiver.answer(503)
+    receiver.respond_with(503)
     with start_router(tmp_path, receiver.url("/hook")) as router:
         assert post(router, "A")
         receiver.wait_for(1)

@@ -26,7 +26,7 @@ MakeControlPlane = Callable[[], ControlPlane]
 
 @dataclass(frozen=True)
 class Installed:
-    """What `kubectl apply -k manifests/default` made: kubeconfigs with exactly the rights that are shipped, valid for an hour."""
+    """What `kubectl apply -k manifests/default` made: kubeconfigs with exactly the permissions that are shipped, valid for an hour."""
 
     operator: Path
     router: Path
@@ -37,7 +37,7 @@ class Installed:
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
-    """The session's control plane. What takes its API server away uses `fresh_control_plane`."""
+    """The session's control plane. Tests that stop its API server use `fresh_control_plane`."""
     with ControlPlane() as running:
         yield running
 

@@ -33,7 +33,7 @@ class MonitoringPrograms:
     def alertmanager_command(self) -> list[str | Path]:
         """The start of the command that runs Alertmanager.
 
-        Debian's build reads its default templates from /usr/share, wherever the program lies. Where they are not installed, it runs
+        Debian's build reads its default templates from /usr/share, wherever the program is. Where they are not installed, it runs
         in a mount namespace of its own in which /usr/share is that of the package; nobody else sees it. As another user than
         root, that takes user namespaces.
         """

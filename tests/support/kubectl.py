@@ -30,7 +30,7 @@ class KubectlFailed(AssertionError):
 
 
 class Kubectl:
-    """Runs kubectl with one kubeconfig, and so with the rights of one user.
+    """Runs kubectl with one kubeconfig, and so with the permissions of one user.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def _object(text: str) -> dict[str, Any]:
 def _shown(found: Mapping[str, Any]) -> str:
     if not found:
         return "(no such object)"
-    if found.get("kind") == "Secret":  # what is in it belongs into no output, of tests neither
+    if found.get("kind") == "Secret":  # its content must not appear in any output, not even of tests
         found = {**found, "data": dict.fromkeys(found.get("data") or {}, "(not shown)")}
     return yaml.safe_dump({key: value for key, value in found.items() if key != "metadata"} | {"metadata": _brief(found)})
 

@@ -150,5 +150,5 @@ def webhook_configuration(
 
 def _request(url: str, body: bytes) -> None:
     request = urllib.request.Request(url, data=body, method="POST", headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_SECONDS) as answer:
-        answer.read()
+    with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_SECONDS) as response:
+        response.read()

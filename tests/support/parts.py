@@ -1,4 +1,4 @@
-"""The operator and the router as processes of their own, with the rights that manifests/ gives them."""
+"""The operator and the router as processes of their own, with the permissions that manifests/ gives them."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Router:
         return f"http://127.0.0.1:{self.running.port_of('admin')}"
 
     def post(self, notification: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Post as the source would: status and answer."""
+        """Post as the source would: status and response."""
         return self.post_bytes(json.dumps(notification).encode())
 
     def post_bytes(self, body: bytes) -> tuple[int, dict[str, Any]]:
@@ -126,7 +126,7 @@ class Router:
         return self.running.metrics()
 
 
-def apply_in_force(kubectl: Kubectl, router: Router, *objects: Mapping[str, Any]) -> None:
+def apply_and_wait(kubectl: Kubectl, router: Router, *objects: Mapping[str, Any]) -> None:
     """Apply EventSinks and what they need, and wait until they are Ready and the router has them."""
     kubectl.apply([dict(one) for one in objects])
     for one in objects:
@@ -143,13 +143,13 @@ def cluster_router(installed: Installed, folder: Path, **settings: Any) -> Route
 
 
 def request(url: str, token: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-    """GET, or POST where there is a body, with a bearer token: status and JSON answer."""
+    """GET, or POST where there is a body, with a bearer token: status and JSON response."""
     asked = urllib.request.Request(
         url, data=body, headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(asked, timeout=HTTP_TIMEOUT_SECONDS) as answer:
-            return answer.status, json.loads(answer.read())
+        with urllib.request.urlopen(asked, timeout=HTTP_TIMEOUT_SECONDS) as response:
+            return response.status, json.loads(response.read())
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.loads(error.read())

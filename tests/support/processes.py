@@ -141,21 +141,21 @@ class RunningProcess:
     def metrics(self) -> str:
         """What Prometheus would read."""
         url = f"http://127.0.0.1:{self.port_of('monitor')}/metrics"
-        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_SECONDS) as answer:
-            return str(answer.read().decode())
+        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_SECONDS) as response:
+            return str(response.read().decode())
 
     def wait_ready(self, url: str | None = None, *, deadline: float = DEADLINE_SECONDS) -> None:
-        """Wait until `url` (absent: `/readyz` of the monitor's port) answers 200."""
+        """Wait until `url` (absent: `/readyz` of the monitor's port) returns 200."""
         target = url or f"http://127.0.0.1:{self.port_of('monitor', deadline=deadline)}/readyz"
-        last = "nobody listens"
+        last = "nothing listens there"
 
         def probe() -> bool:
             nonlocal last
             if self.exit_code is not None:
                 raise ProcessEnded(f"{self.name} ended before it was ready\n{self.tail()}")
             try:
-                with urllib.request.urlopen(target, timeout=HTTP_TIMEOUT_SECONDS) as answer:
-                    return bool(answer.status == 200)
+                with urllib.request.urlopen(target, timeout=HTTP_TIMEOUT_SECONDS) as response:
+                    return bool(response.status == 200)
             except urllib.error.HTTPError as error:
                 with error:
                     last = f"{error.code}: {error.read(2000).decode(errors='replace')}"

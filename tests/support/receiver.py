@@ -30,7 +30,7 @@ class Received:
     headers
         Names in lower case; of a repeated one, the values joined by a comma and a space.
     time
-        Seconds on the monotonic clock at which its last byte was here.
+        Seconds on the monotonic clock at which its last byte arrived.
     connection
         Number of the connection, from 1, so that a test can see whether connections are kept.
     """
@@ -48,17 +48,17 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """How one request is answered.
+class CannedResponse:
+    """What the receiver returns for one request.
 
     Attributes
     ----------
     delay
-        Seconds before the answer.
+        Seconds before the response.
     hang
-        Never answer; the connection stays open.
+        Never respond; the connection stays open.
     disconnect
-        Close the connection instead of answering.
+        Close the connection instead of responding.
     """
 
     status: int = 200
@@ -69,25 +69,25 @@ class Answer:
     disconnect: bool = False
 
 
-OK = Answer()
-HANG = Answer(hang=True)
-DISCONNECT = Answer(disconnect=True)
+OK = CannedResponse()
+HANG = CannedResponse(hang=True)
+DISCONNECT = CannedResponse(disconnect=True)
 
 
-def retry_after(seconds: int, status: int = 503) -> Answer:
-    """Not now: a status with Retry-After."""
-    return Answer(status, {"Retry-After": str(seconds)})
+def retry_after(seconds: int, status: int = 503) -> CannedResponse:
+    """A temporary failure with Retry-After."""
+    return CannedResponse(status, {"Retry-After": str(seconds)})
 
 
-def redirect(location: str, status: int = 307) -> Answer:
-    """Go elsewhere."""
-    return Answer(status, {"Location": location})
+def redirect(location: str, status: int = 307) -> CannedResponse:
+    """A redirect to another address."""
+    return CannedResponse(status, {"Location": location})
 
 
 class Receiver:
     """Listens on a free port of loopback, in a thread of its own; use as a context manager.
 
-    Requests are answered 200 unless `answer` says something else. Pipelined requests are not supported: their answers could
+    The response is 200 unless `respond_with` says something else. Pipelined requests are not supported: their responses could
     come out of order.
 
     Parameters
@@ -95,7 +95,7 @@ class Receiver:
     authority
         Serve TLS with a certificate for 127.0.0.1 and localhost that this authority issues.
     port
-        Listen there instead, to come back where an earlier receiver was.
+        Listen there instead, to take over the port of an earlier receiver.
     """
 
     def __init__(self, *, authority: trustme.CA | None = None, port: int = 0) -> None:
@@ -104,7 +104,7 @@ class Receiver:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             authority.issue_cert("127.0.0.1", "localhost").configure_cert(self._tls)
         self._requests: list[Received] = []
-        self._answers: dict[str | None, list[Answer]] = {}
+        self._responses: dict[str | None, list[CannedResponse]] = {}
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._connections: set[_Connection] = set()
@@ -128,18 +128,18 @@ class Receiver:
         self.close()
 
     def url(self, path: str = "/") -> str:
-        """Where to send to, with a path of one's choice."""
+        """The address of a path."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}{path}"
 
-    def answer(self, *answers: Answer | int, path: str | None = None) -> None:
-        """From now on answer requests to `path` (absent: to every path without answers of its own) with these, one after
-        another; the last one is repeated for ever. A number is a status."""
-        given = [Answer(one) if isinstance(one, int) else one for one in answers] or [OK]
+    def respond_with(self, *responses: CannedResponse | int, path: str | None = None) -> None:
+        """From now on return these responses, one after another, to requests to `path` (absent: to every path that has none of
+        its own); the last one is repeated for ever. A number is a status."""
+        given = [CannedResponse(one) if isinstance(one, int) else one for one in responses] or [OK]
         with self._lock:
-            self._answers[path] = given
+            self._responses[path] = given
 
     def requests(self, path: str | None = None) -> list[Received]:
-        """What has come so far, in order; with a path, only what was sent there."""
+        """The requests received so far, in order; with a path, only those to it."""
         with self._lock:
             seen = list(self._requests)
         return seen if path is None else [one for one in seen if one.path == path]
@@ -156,7 +156,7 @@ class Receiver:
         path: str | None = None,
         deadline: float = DEADLINE_SECONDS,
     ) -> list[Received]:
-        """Wait until that many requests are here, or until the predicate holds of them; returns all that are here then.
+        """Wait until that many requests were received, or until the predicate holds of them; returns all that were received.
 
         Raises
         ------
@@ -207,27 +207,27 @@ class Receiver:
         )
 
     def opened(self, connection: _Connection) -> int:
-        """A connection is there; returns its number."""
+        """A connection was opened; returns its number."""
         self._connections.add(connection)
         self._accepted += 1
         return self._accepted
 
     def closed(self, connection: _Connection) -> None:
-        """A connection is gone."""
+        """A connection was closed."""
         self._connections.discard(connection)
 
-    def take(self, request: Received) -> Answer:
-        """Note a request; returns what to send back."""
+    def take(self, request: Received) -> CannedResponse:
+        """Record a request; returns the response to it."""
         with self._lock:
             self._requests.append(request)
-            answers = self._answers.get(request.path) or self._answers.get(None)
-            if answers is None:
+            responses = self._responses.get(request.path) or self._responses.get(None)
+            if responses is None:
                 return OK
-            return answers.pop(0) if len(answers) > 1 else answers[0]
+            return responses.pop(0) if len(responses) > 1 else responses[0]
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: bytes to requests, answers to bytes (also the callbacks of httptools' parser)."""
+    """One connection: bytes to requests, responses to bytes (also the callbacks of httptools' parser)."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -257,7 +257,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._reply(Answer(400, {"Connection": "close"}))
+            self._respond(CannedResponse(400, {"Connection": "close"}))
             self.abort()
 
     def on_url(self, url: bytes) -> None:
@@ -284,24 +284,24 @@ class _Connection(asyncio.Protocol):
             self._number,
         )
         self._clear()
-        answer = self._receiver.take(request)
-        if answer.hang:
+        response = self._receiver.take(request)
+        if response.hang:
             return
-        if answer.delay:
-            asyncio.get_running_loop().call_later(answer.delay, self._reply, answer)
+        if response.delay:
+            asyncio.get_running_loop().call_later(response.delay, self._respond, response)
         else:
-            self._reply(answer)
+            self._respond(response)
 
-    def _reply(self, answer: Answer) -> None:
+    def _respond(self, response: CannedResponse) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        if answer.disconnect:
+        if response.disconnect:
             self._transport.abort()
             return
-        head = [f"HTTP/1.1 {answer.status} -", f"Content-Length: {len(answer.body)}"]
-        head += [f"{name}: {value}" for name, value in answer.headers.items()]
-        self._transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + answer.body)
-        if answer.headers.get("Connection", "").lower() == "close":
+        head = [f"HTTP/1.1 {response.status} -", f"Content-Length: {len(response.body)}"]
+        head += [f"{name}: {value}" for name, value in response.headers.items()]
+        self._transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + response.body)
+        if response.headers.get("Connection", "").lower() == "close":
             self._transport.close()
 
 

@@ -98,7 +98,7 @@ class Sink(Document):
     slack: SlackTarget | None = None
 
     def expected_destination(self) -> str:
-        """The digest by which version 0.1 tells whether the destination is another one, and alerts are sent there again."""
+        """The digest by which version 0.1 decides whether the destination changed and alerts are sent there again."""
         if self.webhook is not None:
             return _digest("webhook", self.webhook.url)
         assert self.slack is not None

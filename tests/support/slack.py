@@ -1,4 +1,4 @@
-"""A stand-in of Slack for tests and the demo: it takes what Slack takes, and refuses what Slack refuses.
+"""A stand-in for Slack for tests and the demo: it accepts what Slack accepts, and rejects what Slack rejects.
 
     with Slack() as slack:
         slack.add_workspace("T1", "Acme")
@@ -7,26 +7,26 @@
 
 Where its rules come from (pages of https://docs.slack.dev unless a whole address is given):
 
-- answers are HTTP 200 with `ok` and `error`, tokens come in Authorization or in a form, never in JSON: apis/web-api; nor in a URL:
+- responses are HTTP 200 with `ok` and `error`, tokens come in Authorization or in a form, never in JSON: apis/web-api; nor in a URL:
   changelog/2020-11-no-more-tokens-in-querystrings-for-newly-created-apps
 - one message a second and channel, conversations.list 20 times a minute (tier 2), 429 with Retry-After in whole seconds:
-  apis/web-api/rate-limits. The limit of a whole workspace is not played. That messages by token and
+  apis/web-api/rate-limits. The limit of a whole workspace is not simulated. That messages by token and
   by webhook count together is the stricter reading of "per channel".
-- errors of each method: reference/methods/<method>. A revoked token answers token_revoked, an uninstalled app
+- errors of each method: reference/methods/<method>. A revoked token gets token_revoked, one of an uninstalled app
   account_inactive, which that page says of bot tokens
 - text is cut at 40,000 characters, markdown_text takes 12,000 (msg_too_long): reference/methods/chat.postMessage
 - msg_blocks_too_long has no number on any page: https://github.com/slackapi/bolt-js/issues/2509 saw it from 13,172
-  characters on; here it comes where `tests.support.slack_limits` draws the line. That module also judges all else in a
-  message, and minds what Slack merely recommends
+  characters on; here it comes where `tests.support.slack_limits` draws the line. That module also checks everything else in a
+  message, and enforces what Slack merely recommends
 - pages hold 100 channels unless asked for, at most 999 ("an integer under 1000"): reference/methods/conversations.list
 - errors of a code: reference/methods/oauth.v2.access. That a code lives ten minutes and is used once is taken from the project's
   notes, and so is code_already_used: lists of that page's errors name invalid_code alone. A code issued without redirect_uri
-  refuses one, which the page leaves open
+  is rejected with one, which the page leaves open
 - a rotated token lives 43,200 s; a used refresh token is void: authentication/using-token-rotation
-- what incoming webhooks answer: https://api.slack.com/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks;
-  no_text and no_service, which came later, from the project's notes. A message with bad blocks answers invalid_payload
+- what incoming webhooks return: https://api.slack.com/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks;
+  no_text and no_service, which came later, from the project's notes. A message with bad blocks gets invalid_payload
 
-As a program, `python -m tests.support.slack --port N`, it prints one JSON line for each message that it takes.
+As a program, `python -m tests.support.slack --port N`, it prints one JSON line for each message that it accepts.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from tests.support.receiver import DISCONNECT, HANG, POLL_SECONDS, Answer, Received, Receiver
+from tests.support.receiver import DISCONNECT, HANG, POLL_SECONDS, CannedResponse, Received, Receiver
 from tests.support.slack_http import HOOK_STATUSES
-from tests.support.slack_methods import BUT_DONE, WEBHOOK, Failure, Methods
-from tests.support.slack_pace import Clock, Pace, Window
-from tests.support.slack_state import BOT_SCOPES, Channel, Grant, Posted, State, Workspace
+from tests.support.slack_methods import BUT_DONE, WEBHOOK, ConfiguredFailure, SlackMethods
+from tests.support.slack_rate_limits import CallRateLimit, MessageRateLimit, SlackClock
+from tests.support.slack_state import BOT_SCOPES, Channel, Grant, Posted, SlackState, Workspace
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
-__all__ = ["WEBHOOK", "Clock", "Posted", "Slack"]
+__all__ = ["WEBHOOK", "Posted", "Slack", "SlackClock"]
 
 MESSAGE_SECONDS = 1.0
 """Between two messages of a channel. Slack lets short bursts through, and promises none."""
@@ -67,30 +67,30 @@ class Slack:
     port
         Listen there instead.
     clock
-        What ages codes and tokens and paces messages; one that is stopped makes the limits exact.
+        By which codes and tokens expire and rates are limited; a stopped one makes the limits exact.
     message_seconds, burst
-        A channel takes one message in so many seconds, after a burst of so many; 0 seconds: as many as come.
+        A channel accepts one message in so many seconds, after a burst of so many; 0 seconds: no limit.
     lists_per_minute
-        Calls of conversations.list of a workspace in a minute; 0: as many as come.
+        Calls of conversations.list of a workspace in a minute; 0: no limit.
     on_message
-        Called with each message taken, in the thread of the stand-in.
+        Called with each accepted message, in the thread of the stand-in.
     """
 
     def __init__(
         self,
         *,
         port: int = 0,
-        clock: Clock | None = None,
+        clock: SlackClock | None = None,
         message_seconds: float = MESSAGE_SECONDS,
         burst: int = 1,
         lists_per_minute: int = LISTS_PER_MINUTE,
         on_message: Callable[[Posted], None] | None = None,
     ) -> None:
-        self.clock = clock or Clock()
-        self.state = State(self.clock, Pace(message_seconds, burst), Window(lists_per_minute))
+        self.clock = clock or SlackClock()
+        self.state = SlackState(self.clock, MessageRateLimit(message_seconds, burst), CallRateLimit(lists_per_minute))
         self._lock = threading.RLock()
-        self._methods = Methods(self.state, lambda: self.url, on_message)
-        self._front = _Front(self._answer, port)
+        self._methods = SlackMethods(self.state, lambda: self.url, on_message)
+        self._front = _Front(self._respond, port)
 
     def __enter__(self) -> Self:
         self._front.__enter__()
@@ -99,7 +99,7 @@ class Slack:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
         if self._methods.mistake and error is None:
-            raise AssertionError(f"the stand-in of Slack made a mistake: {self._methods.mistake}")
+            raise AssertionError(f"the stand-in for Slack made a mistake: {self._methods.mistake}")
 
     def __repr__(self) -> str:
         return f"Slack({self.url}, {self.state})"
@@ -176,12 +176,12 @@ class Slack:
             self.state.channel(channel).name = name
 
     def archive(self, channel: str, archived: bool = True) -> None:
-        """Archive a channel, or not any more."""
+        """Archive a channel, or unarchive it."""
         with self._lock:
             self.state.channel(channel).archived = archived
 
     def invite(self, channel: str, member: bool = True) -> None:
-        """Take the bot into a channel, or throw it out."""
+        """Add the bot to a channel, or remove it."""
         with self._lock:
             self.state.channel(channel).member = member
 
@@ -201,12 +201,12 @@ class Slack:
             return self.state.issue_token(team_id, scopes, expires_in)
 
     def revoke(self, token: str) -> None:
-        """Refuse a token from now on: token_revoked."""
+        """Reject a token from now on: token_revoked."""
         with self._lock:
             self.state.revoke(token)
 
     def expire(self, token: str) -> None:
-        """End a token's time now: token_expired."""
+        """Let a token expire now: token_expired."""
         with self._lock:
             self.state.expire(token)
 
@@ -256,12 +256,12 @@ class Slack:
         status: int | None = None,
         done: bool | None = None,
     ) -> None:
-        """Refuse the next calls of a method (or `WEBHOOK`) whatever they say; failures of one method come in turn.
+        """Fail the next calls of a method (or `WEBHOOK`) whatever they say; failures of one method come in turn.
 
         Parameters
         ----------
         times
-            So many calls; None: all, until `heal`.
+            So many calls; None: all, until `clear_failures`.
         channel
             Only calls that post there: an id or a name.
         retry_after
@@ -272,19 +272,19 @@ class Slack:
             Whether the call takes effect all the same; absent, fatal_error does.
         """
         if method == WEBHOOK and status is None and error not in HOOK_STATUSES:
-            raise ValueError(f"no status is known for a webhook that answers {error}: give one")
+            raise ValueError(f"no status is known for a webhook that returns {error}: give one")
         done = error in BUT_DONE if done is None else done
-        self._put(method, Failure(error, times, self._id(channel), done, status, retry_after))
+        self._put(method, ConfiguredFailure(error, times, self._id(channel), done, status, retry_after))
 
     def hang(self, method: str, *, times: int | None = 1, channel: str | None = None, done: bool = False) -> None:
-        """Never answer the next calls of a method; with `done` they take effect."""
-        self._put(method, Failure("hang", times, self._id(channel), done, instead=HANG))
+        """Never respond to the next calls of a method; with `done` they take effect."""
+        self._put(method, ConfiguredFailure("hang", times, self._id(channel), done, instead=HANG))
 
     def hang_up(self, method: str, *, times: int | None = 1, channel: str | None = None, done: bool = False) -> None:
-        """Close the connection of the next calls of a method instead of answering; with `done` they take effect."""
-        self._put(method, Failure("hang up", times, self._id(channel), done, instead=DISCONNECT))
+        """Close the connection of the next calls of a method instead of responding; with `done` they take effect."""
+        self._put(method, ConfiguredFailure("hang up", times, self._id(channel), done, instead=DISCONNECT))
 
-    def heal(self, method: str | None = None) -> None:
+    def clear_failures(self, method: str | None = None) -> None:
         """Forget the failures of a method, or of all."""
         with self._lock:
             if method is None:
@@ -293,7 +293,7 @@ class Slack:
                 self._methods.failures.pop(method, None)
 
     def calls(self, method: str) -> int:
-        """How often a method (or `WEBHOOK`) was called, refusals counted in."""
+        """How often a method (or `WEBHOOK`) was called, rejected calls included."""
         with self._lock:
             return self._methods.calls[method]
 
@@ -341,24 +341,24 @@ class Slack:
         with self._lock:
             return None if channel is None else self.state.channel(channel).id
 
-    def _answer(self, request: Received) -> Answer:
+    def _respond(self, request: Received) -> CannedResponse:
         with self._lock:
-            return self._methods.answer(request)
+            return self._methods.respond(request)
 
-    def _put(self, method: str, failure: Failure) -> None:
+    def _put(self, method: str, failure: ConfiguredFailure) -> None:
         with self._lock:
             self._methods.failures.setdefault(method, []).append(failure)
 
 
 class _Front(Receiver):
-    """The receiver, answering by a function and keeping nothing: requests hold credentials."""
+    """A receiver whose responses a function makes and which keeps no requests, since they hold credentials."""
 
-    def __init__(self, answer: Callable[[Received], Answer], port: int) -> None:
+    def __init__(self, respond: Callable[[Received], CannedResponse], port: int) -> None:
         super().__init__(port=port)
-        self._decide = answer
+        self._respond_to = respond
 
-    def take(self, request: Received) -> Answer:
-        return self._decide(request)
+    def take(self, request: Received) -> CannedResponse:
+        return self._respond_to(request)
 
 
 def line(posted: Posted) -> str:
@@ -369,7 +369,7 @@ def line(posted: Posted) -> str:
 
 def main(options: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; credentials go to a file that only its owner reads, never to the output."""
-    parser = argparse.ArgumentParser(prog="python -m tests.support.slack", description="A stand-in of Slack on loopback.")
+    parser = argparse.ArgumentParser(prog="python -m tests.support.slack", description="A stand-in for Slack on loopback.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--channel", action="append", help="a channel's name; may be repeated (default: alerts)")
     parser.add_argument("--credentials", type=Path, help="write addresses, a token, a code and webhooks into this file")

@@ -1,4 +1,4 @@
-"""Whether the stand-in of Slack takes what a message holds."""
+"""Whether the stand-in for Slack accepts the content of a message."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ MAX_MARKDOWN_TEXT = 12_000
 """Characters; beyond, msg_too_long."""
 
 
-class Refused(Exception):
-    """A call that Slack does not grant.
+class SlackError(Exception):
+    """A call that Slack rejects.
 
     Attributes
     ----------
     error
         The documented name.
     details
-        Further members of the answer.
+        Further members of the response.
     retry_after
-        Whole seconds, where the answer is to come later.
+        Whole seconds to wait, where the call may be repeated.
     """
 
     def __init__(self, error: str, *, retry_after: int | None = None, **details: Any) -> None:
@@ -32,29 +32,29 @@ class Refused(Exception):
 
 
 def check(body: Mapping[str, Any], *, webhook: bool) -> None:
-    """Whether a message's content is one that Slack takes.
+    """Check that Slack accepts a message's content.
 
     Raises
     ------
-    Refused
-        It is not.
+    SlackError
+        It does not.
     """
     if not any(body.get(name) for name in ("text", "blocks", "attachments", "markdown_text")):
-        raise Refused("no_text")
+        raise SlackError("no_text")
     if len(str(body.get("markdown_text") or "")) > MAX_MARKDOWN_TEXT:
-        raise Refused("msg_too_long")
+        raise SlackError("msg_too_long")
     attachments = body.get("attachments") or []
     if not _objects(attachments):
-        raise Refused("invalid_payload" if webhook else "invalid_attachments")
+        raise SlackError("invalid_payload" if webhook else "invalid_attachments")
     lists = [body.get("blocks") or [], *(one.get("blocks") or [] for one in attachments)]
     if not all(_objects(one) for one in lists):
-        raise Refused("invalid_payload" if webhook else "invalid_blocks_format")
+        raise SlackError("invalid_payload" if webhook else "invalid_blocks_format")
     if sum(_characters(one) for one in lists) > slack_limits.MAX_ALL_BLOCKS:
-        raise Refused("invalid_payload" if webhook else "msg_blocks_too_long")
+        raise SlackError("invalid_payload" if webhook else "msg_blocks_too_long")
     found = slack_limits.problems(body, webhook=webhook)
     if found:
         messages = [f"[ERROR] {one}" for one in found]
-        raise Refused("invalid_payload" if webhook else "invalid_blocks", response_metadata={"messages": messages})
+        raise SlackError("invalid_payload" if webhook else "invalid_blocks", response_metadata={"messages": messages})
 
 
 def _objects(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""How the stand-in of Slack reads requests and words its answers: of the Web API in JSON, of incoming webhooks in one word."""
+"""How the stand-in for Slack reads requests and writes responses: of the Web API in JSON, of incoming webhooks as one word."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.support.receiver import Answer, Received
-from tests.support.slack_content import Refused
+from tests.support.receiver import CannedResponse, Received
+from tests.support.slack_content import SlackError
 
 HOOK_STATUSES = {
     "invalid_payload": 400,
@@ -35,17 +35,17 @@ def arguments(request: Received) -> dict[str, Any]:
         try:
             body = json.loads(request.body)
         except ValueError:
-            raise Refused("invalid_json") from None
+            raise SlackError("invalid_json") from None
         if not isinstance(body, dict):
-            raise Refused("json_not_object")
+            raise SlackError("json_not_object")
         body.pop("token", None)
         return found | body
     if kind == "application/x-www-form-urlencoded":
         try:
             return found | dict(parse_qsl(request.body.decode(), keep_blank_values=True))
         except ValueError:
-            raise Refused("invalid_form_data") from None
-    raise Refused("invalid_post_type" if kind else "missing_post_type")
+            raise SlackError("invalid_form_data") from None
+    raise SlackError("invalid_post_type" if kind else "missing_post_type")
 
 
 def parsed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def parsed(content: Mapping[str, Any]) -> dict[str, Any]:
             try:
                 found[name] = json.loads(value)
             except ValueError:
-                raise Refused(error) from None
+                raise SlackError(error) from None
     return found
 
 
@@ -69,9 +69,9 @@ def payload(request: Received) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:
-        raise Refused("invalid_payload") from None
+        raise SlackError("invalid_payload") from None
     if not isinstance(found, dict):
-        raise Refused("invalid_payload")
+        raise SlackError("invalid_payload")
     return found
 
 
@@ -94,18 +94,18 @@ def basic(request: Received) -> tuple[str, str] | None:
     return user, password
 
 
-def json_answer(content: Mapping[str, Any] | Refused, headers: Mapping[str, str] | None = None) -> Answer:
+def json_response(content: Mapping[str, Any] | SlackError, headers: Mapping[str, str] | None = None) -> CannedResponse:
     status, more = 200, {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
-    if isinstance(content, Refused):
+    if isinstance(content, SlackError):
         if content.retry_after is not None:
             status, more["Retry-After"] = 429, str(content.retry_after)
         content = {"ok": False, "error": content.error, **content.details}
-    return Answer(status, more, json.dumps(content).encode())
+    return CannedResponse(status, more, json.dumps(content).encode())
 
 
-def text_answer(word: str, status: int, retry_after: int | None = None) -> Answer:
+def text_response(word: str, status: int, retry_after: int | None = None) -> CannedResponse:
     headers = {"Content-Type": "text/html"}
     if status == 429:
         headers["Retry-After"] = str(retry_after or 1)
         word = "rate_limited"
-    return Answer(status, headers, word.encode())
+    return CannedResponse(status, headers, word.encode())

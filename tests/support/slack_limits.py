@@ -11,7 +11,7 @@ MAX_TEXT = 4000
 MAX_BLOCKS = 50
 MAX_ATTACHMENTS = 100
 MAX_ALL_BLOCKS = 10_000
-"""Characters in all blocks: from roughly here on Slack was seen to answer msg_blocks_too_long."""
+"""Characters in all blocks: from roughly here on Slack was seen to return msg_blocks_too_long."""
 SECTION_TEXT, FIELD_TEXT, FIELDS, HEADER_TEXT = 3000, 2000, 10, 150
 CONTEXT_ELEMENTS, ACTIONS_ELEMENTS, BUTTON_TEXT, URL, ACTION_ID, BLOCK_ID = 10, 25, 75, 3000, 255, 255
 _KINDS = {
@@ -28,7 +28,7 @@ _MENTION = re.compile(r"@(?:here|channel|everyone)\b|<[!@#]")
 
 
 def problems(body: Mapping[str, Any], *, webhook: bool = False) -> list[str]:
-    """What of the body Slack would refuse, or would take for more than text, as sentences; empty: it is fine."""
+    """What Slack would reject in the body, or would take for more than text, as sentences; empty: it is fine."""
     return list(_problems(body, webhook))
 
 

@@ -1,4 +1,4 @@
-"""What the stand-in of Slack answers to each method and each incoming webhook, and the failures that a test wants instead."""
+"""How the stand-in for Slack responds to each method and incoming webhook, and the failures that a test wants instead."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.support.receiver import Answer, Received
-from tests.support.slack_content import Refused
-from tests.support.slack_http import HOOK_STATUSES, arguments, basic, bearer, json_answer, parsed, payload, text_answer
-from tests.support.slack_state import Channel, Posted, State, Token, Workspace, truth
+from tests.support.receiver import CannedResponse, Received
+from tests.support.slack_content import SlackError
+from tests.support.slack_http import HOOK_STATUSES, arguments, basic, bearer, json_response, parsed, payload, text_response
+from tests.support.slack_state import Channel, Posted, SlackState, Token, Workspace, truth
 
 WEBHOOK = "webhook"
 """Instead of a method's name: every incoming webhook."""
@@ -22,7 +22,7 @@ BUT_DONE = frozenset({"fatal_error"})
 
 
 @dataclass(slots=True)
-class Failure:
+class ConfiguredFailure:
     """One thing that goes wrong with the next calls of a method."""
 
     error: str
@@ -31,20 +31,20 @@ class Failure:
     done: bool
     status: int | None = None
     retry_after: int | None = None
-    instead: Answer | None = None
+    instead: CannedResponse | None = None
 
 
-class Methods:
-    """Answers requests from the state; not safe for threads by itself.
+class SlackMethods:
+    """Responds to requests from the state; not thread-safe by itself.
 
     Parameters
     ----------
     state
-        What is known.
+        What the responses are made from.
     url
         Returns where the stand-in listens.
     on_message
-        Called with each message taken.
+        Called with each accepted message.
 
     Attributes
     ----------
@@ -56,27 +56,27 @@ class Methods:
         Where the stand-in itself went wrong, if it did.
     """
 
-    def __init__(self, state: State, url: Callable[[], str], on_message: Callable[[Posted], None] | None) -> None:
+    def __init__(self, state: SlackState, url: Callable[[], str], on_message: Callable[[Posted], None] | None) -> None:
         self._state, self._url, self._on_message = state, url, on_message
-        self.failures: dict[str, list[Failure]] = {}
+        self.failures: dict[str, list[ConfiguredFailure]] = {}
         self.calls: Counter[str] = Counter()
         self.mistake = ""
 
-    def answer(self, request: Received) -> Answer:
-        """To a request for any path."""
+    def respond(self, request: Received) -> CannedResponse:
+        """The response to a request for any path."""
         path = urlsplit(request.path).path
         try:
             if path.startswith("/api/"):
                 return self._call(path.removeprefix("/api/"), request)
             if path.startswith("/services/"):
                 return self._hooked(path, request)
-        except Exception as error:  # a mistake of the stand-in must fail the test, not look like an answer of Slack
+        except Exception as error:  # a mistake of the stand-in must fail the test, not look like a response of Slack
             # Neither the exception itself nor its text: the arguments of its frames are shown with it, credentials among them.
             self.mistake = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
-            return Answer(500)
-        return Answer(404)
+            return CannedResponse(500)
+        return CannedResponse(404)
 
-    def _failure(self, method: str, channel: str | None) -> Failure | None:
+    def _failure(self, method: str, channel: str | None) -> ConfiguredFailure | None:
         configured = self.failures.get(method, [])
         for one in configured:
             if one.channel is None or one.channel == channel:
@@ -87,23 +87,23 @@ class Methods:
                 return one
         return None
 
-    def _call(self, method: str, request: Received) -> Answer:
+    def _call(self, method: str, request: Received) -> CannedResponse:
         self.calls[method] += 1
         try:
             form = arguments(request)
-        except Refused as refused:
-            return json_answer(refused)
+        except SlackError as error:
+            return json_response(error)
         failure = self._failure(method, self._named_channel(form))
         if failure is not None and not failure.done:
             return _failed(failure)
         headers: dict[str, str] = {}
         try:
             granted = self._grant(method, form, request, headers)
-        except Refused as refused:
-            answer = json_answer(refused, headers)
+        except SlackError as error:
+            response = json_response(error, headers)
         else:
-            answer = json_answer({"ok": True, **granted}, headers)
-        return answer if failure is None else _failed(failure)
+            response = json_response({"ok": True, **granted}, headers)
+        return response if failure is None else _failed(failure)
 
     def _named_channel(self, form: Mapping[str, Any]) -> str | None:
         for one in self._state.channels.values():
@@ -116,7 +116,7 @@ class Methods:
         if method == "oauth.v2.access":
             return self._authorize(form, request)
         if method not in _SCOPES:
-            raise Refused("unknown_method")
+            raise SlackError("unknown_method")
         caller = state.authenticate(bearer(form, request), *_SCOPES[method])
         headers["x-oauth-scopes"] = ",".join(sorted(caller.scopes))
         content = {name: value for name, value in form.items() if name != "token"}
@@ -141,35 +141,35 @@ class Methods:
         self._state.check_client(client_id, client_secret)
         match form.get("grant_type") or "authorization_code":
             case "authorization_code":
-                answer, grant = self._state.exchange(form.get("code"), form.get("redirect_uri"))
+                granted, grant = self._state.exchange(form.get("code"), form.get("redirect_uri"))
             case "refresh_token":
                 return self._state.refresh(form.get("refresh_token"))
             case _:
-                raise Refused("invalid_grant_type")
-        answer["authed_user"] = {"id": "U00000001"}
+                raise SlackError("invalid_grant_type")
+        granted["authed_user"] = {"id": "U00000001"}
         if grant.webhook_channel is not None:
             channel = self._state.channels[grant.webhook_channel]
-            answer["scope"] += ",incoming-webhook"
-            answer["incoming_webhook"] = {
+            granted["scope"] += ",incoming-webhook"
+            granted["incoming_webhook"] = {
                 "channel": f"#{channel.name}",
                 "channel_id": channel.id,
                 "configuration_url": f"{self._url()}services/configure",
                 "url": self._url() + self._state.issue_hook(channel.id).removeprefix("/"),
             }
-        return answer
+        return granted
 
-    def _hooked(self, path: str, request: Received) -> Answer:
+    def _hooked(self, path: str, request: Received) -> CannedResponse:
         self.calls[WEBHOOK] += 1
         failure = self._failure(WEBHOOK, self._state.hook_channel(path))
         if failure is not None and not failure.done:
             return _failed(failure, webhook=True)
         try:
             self._announced(self._state.post_by_hook(path, payload(request)))
-        except Refused as refused:
-            answer = text_answer(refused.error, HOOK_STATUSES[refused.error], refused.retry_after)
+        except SlackError as error:
+            response = text_response(error.error, HOOK_STATUSES[error.error], error.retry_after)
         else:
-            answer = text_answer("ok", 200)
-        return answer if failure is None else _failed(failure, webhook=True)
+            response = text_response("ok", 200)
+        return response if failure is None else _failed(failure, webhook=True)
 
     def _announced(self, posted: Posted) -> Posted:
         if self._on_message is not None:
@@ -191,7 +191,7 @@ _SCOPES: dict[str, tuple[str, ...]] = {
 def _readable(caller: Token, channel: Channel) -> Channel:
     needed = "groups:read" if channel.private else "channels:read"
     if needed not in caller.scopes:
-        raise Refused("missing_scope", needed=needed, provided=",".join(sorted(caller.scopes)))
+        raise SlackError("missing_scope", needed=needed, provided=",".join(sorted(caller.scopes)))
     return channel
 
 
@@ -207,14 +207,14 @@ def _identity(url: str, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _failed(failure: Failure, *, webhook: bool = False) -> Answer:
+def _failed(failure: ConfiguredFailure, *, webhook: bool = False) -> CannedResponse:
     if failure.instead is not None:
         return failure.instead
     if webhook:
-        return text_answer(failure.error, failure.status or HOOK_STATUSES[failure.error], failure.retry_after)
+        return text_response(failure.error, failure.status or HOOK_STATUSES[failure.error], failure.retry_after)
     limited = failure.error == "ratelimited"
     headers = {"Content-Type": "application/json; charset=utf-8"}
     if limited or failure.retry_after is not None:
         headers["Retry-After"] = str(1 if failure.retry_after is None else failure.retry_after)
     body = json.dumps({"ok": False, "error": failure.error}).encode()
-    return Answer(failure.status or (429 if limited else 200), headers, body)
+    return CannedResponse(failure.status or (429 if limited else 200), headers, body)

@@ -1,7 +1,7 @@
-"""What the stand-in of Slack knows, workspaces, channels, tokens, codes and messages, and what it decides about them.
+"""What the stand-in for Slack knows, workspaces, channels, tokens, codes and messages, and what it decides about them.
 
-Nothing here knows of HTTP. A refusal is raised as `Refused` with the error's documented name. Where a rule comes from stands
-in the docstring of `tests.support.slack`.
+Nothing here knows of HTTP. A rejection is raised as `SlackError` with the error's documented name. The docstring of
+`tests.support.slack` says where each rule comes from.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.slack_content import Refused, check
-from tests.support.slack_pace import Clock, Pace, Window
+from tests.support.slack_content import SlackError, check
+from tests.support.slack_rate_limits import CallRateLimit, MessageRateLimit, SlackClock
 
 CODE_SECONDS = 600.0
 """A code of an installation is good for ten minutes."""
@@ -22,7 +22,7 @@ ROTATED_TOKEN_SECONDS = 43_200
 DEFAULT_LIMIT, MAX_LIMIT = 100, 999
 """Channels on one page of conversations.list: unless asked for, and at most ("an integer under 1000")."""
 MAX_TEXT = 40_000
-"""Characters of a text; what is beyond is cut, not refused."""
+"""Characters of a text; what is beyond is cut, not rejected."""
 BOT_SCOPES = ("chat:write", "channels:read", "groups:read")
 """What the documentation of the Slack sinks asks for."""
 TYPE_SCOPES = {
@@ -126,19 +126,19 @@ class Posted:
         return str(self.body.get("text") or "")
 
 
-class State:
-    """All of it, not safe for threads by itself.
+class SlackState:
+    """All of it, not thread-safe by itself.
 
     Parameters
     ----------
     clock
         What the time is.
-    pace, window
-        How often a channel is posted to, and channels are listed.
+    message_rate, listing_rate
+        How often a channel may be posted to, and channels be listed.
     """
 
-    def __init__(self, clock: Clock, pace: Pace, window: Window) -> None:
-        self.clock, self.pace, self.window = clock, pace, window
+    def __init__(self, clock: SlackClock, message_rate: MessageRateLimit, listing_rate: CallRateLimit) -> None:
+        self.clock, self.message_rate, self.listing_rate = clock, message_rate, listing_rate
         self.client_id = "1000.2000"
         self.client_secret = f"canary-{secrets.token_hex(8)}"
         self.workspaces: dict[str, Workspace] = {}
@@ -152,7 +152,7 @@ class State:
         self._last_ts = 0
 
     def __repr__(self) -> str:
-        return f"State({len(self.workspaces)} workspaces, {len(self.channels)} channels, {len(self.messages)} messages)"
+        return f"SlackState({len(self.workspaces)} workspaces, {len(self.channels)} channels, {len(self.messages)} messages)"
 
     def channel(self, channel: str) -> Channel:
         """The channel of an id or, where it is unique, of a name.
@@ -202,11 +202,11 @@ class State:
             raise KeyError("no such webhook")
 
     def revoke(self, token: str) -> None:
-        """From now on the token is refused."""
+        """From now on the token is rejected."""
         self._issued(token).revoked = True
 
     def expire(self, token: str) -> None:
-        """The token's time is over now."""
+        """The token expires now."""
         self._issued(token).expires = self.clock()
 
     def _issued(self, token: str) -> Token:
@@ -215,27 +215,27 @@ class State:
         return self.tokens[token]
 
     def authenticate(self, token: str | None, *needed: str) -> Token:
-        """Who calls.
+        """Whose call it is.
 
         Raises
         ------
-        Refused
-            Nobody who may.
+        SlackError
+            The token is not valid for it.
         """
         if not token:
-            raise Refused("not_authed")
+            raise SlackError("not_authed")
         found = self.tokens.get(token)
         if found is None:
-            raise Refused("invalid_auth")
+            raise SlackError("invalid_auth")
         if found.revoked:
-            raise Refused("token_revoked")
+            raise SlackError("token_revoked")
         if not self.workspaces[found.team_id].active:
-            raise Refused("account_inactive")
+            raise SlackError("account_inactive")
         if found.expires is not None and found.expires <= self.clock():
-            raise Refused("token_expired")
+            raise SlackError("token_expired")
         for scope in needed:
             if scope not in found.scopes:
-                raise Refused("missing_scope", needed=scope, provided=",".join(sorted(found.scopes)))
+                raise SlackError("missing_scope", needed=scope, provided=",".join(sorted(found.scopes)))
         return found
 
     def visible(self, caller: Token, channel: object, *, by_name: bool = False) -> Channel:
@@ -244,22 +244,22 @@ class State:
         for one in mine:
             if one.id == channel or (by_name and isinstance(channel, str) and one.name == channel.removeprefix("#")):
                 return one
-        raise Refused("channel_not_found")
+        raise SlackError("channel_not_found")
 
     def page(self, caller: Token, form: Mapping[str, Any]) -> dict[str, Any]:
         """One page of conversations.list."""
         types = [one.strip() for one in str(form.get("types") or "public_channel").split(",")]
         if any(one not in TYPE_SCOPES for one in types):
-            raise Refused("invalid_types")
+            raise SlackError("invalid_types")
         for one in types:
             if TYPE_SCOPES[one] not in caller.scopes:
-                raise Refused("missing_scope", needed=TYPE_SCOPES[one], provided=",".join(sorted(caller.scopes)))
+                raise SlackError("missing_scope", needed=TYPE_SCOPES[one], provided=",".join(sorted(caller.scopes)))
         limit = _whole(form.get("limit"), DEFAULT_LIMIT)
         if not 1 <= limit <= MAX_LIMIT:
-            raise Refused("invalid_limit")
-        wait = self.window.take(caller.team_id, self.clock())
+            raise SlackError("invalid_limit")
+        wait = self.listing_rate.take(caller.team_id, self.clock())
         if wait:
-            raise Refused("ratelimited", retry_after=wait)
+            raise SlackError("ratelimited", retry_after=wait)
         found = [one for one in self.channels.values() if one.team_id == caller.team_id]
         found = [one for one in found if one.member or not one.private]
         found = [one for one in found if ("private_channel" if one.private else "public_channel") in types]
@@ -274,9 +274,9 @@ class State:
         """conversations.join."""
         found = self.visible(caller, channel)
         if found.private:
-            raise Refused("method_not_supported_for_channel_type")
+            raise SlackError("method_not_supported_for_channel_type")
         if found.archived:
-            raise Refused("is_archived")
+            raise SlackError("is_archived")
         warning = {"warning": "already_in_channel"} if found.member else {}
         found.member = True
         return {"channel": found.shown(), **warning}
@@ -284,27 +284,27 @@ class State:
     def post(self, caller: Token, body: Mapping[str, Any]) -> Posted:
         """chat.postMessage."""
         if not body.get("channel"):
-            raise Refused("invalid_arguments", response_metadata={"messages": ["[ERROR] missing required field: channel"]})
+            raise SlackError("invalid_arguments", response_metadata={"messages": ["[ERROR] missing required field: channel"]})
         channel = self.visible(caller, body["channel"], by_name=True)
         if channel.archived:
-            raise Refused("is_archived")
+            raise SlackError("is_archived")
         if channel.restricted:
-            raise Refused("restricted_action")
+            raise SlackError("restricted_action")
         if not channel.member and "chat:write.public" not in caller.scopes:
-            raise Refused("not_in_channel")
+            raise SlackError("not_in_channel")
         return self._keep(channel, "token", {name: value for name, value in body.items() if name != "channel"})
 
     def post_by_hook(self, path: str, body: Mapping[str, Any]) -> Posted:
         """An incoming webhook's message: its own channel, whatever the body says."""
         channel = self._hooks.get(path)
         if channel is None or not self.workspaces[channel.team_id].active:
-            raise Refused("no_service")
+            raise SlackError("no_service")
         if channel.id not in self.channels:
-            raise Refused("channel_not_found")
+            raise SlackError("channel_not_found")
         if channel.archived:
-            raise Refused("channel_is_archived")
+            raise SlackError("channel_is_archived")
         if channel.restricted:
-            raise Refused("action_prohibited")
+            raise SlackError("action_prohibited")
         return self._keep(channel, "webhook", body)
 
     def delete_channel(self, channel_id: str) -> None:
@@ -312,9 +312,9 @@ class State:
         del self.channels[channel_id]
 
     def _keep(self, channel: Channel, via: str, body: Mapping[str, Any]) -> Posted:
-        wait = self.pace.take(channel.id, self.clock())
+        wait = self.message_rate.take(channel.id, self.clock())
         if wait:
-            raise Refused("ratelimited", retry_after=wait)
+            raise SlackError("ratelimited", retry_after=wait)
         check(body, webhook=via == "webhook")
         # Microseconds since the epoch, advanced where the clock does not move: unique and rising.
         self._last_ts = max(self._last_ts + 1, int(self.clock() * 1_000_000))
@@ -329,21 +329,21 @@ class State:
     def check_client(self, client_id: object, client_secret: object) -> None:
         """Whether a call of oauth.v2.access comes from the app."""
         if client_id != self.client_id:
-            raise Refused("invalid_client_id")
+            raise SlackError("invalid_client_id")
         if client_secret != self.client_secret:
-            raise Refused("bad_client_secret")
+            raise SlackError("bad_client_secret")
 
     def exchange(self, code: object, redirect_uri: object) -> tuple[dict[str, Any], Grant]:
         """A code for a token, once."""
         grant = self.grants.get(str(code))
         if grant is None:
-            raise Refused("invalid_code")
+            raise SlackError("invalid_code")
         if grant.used:
-            raise Refused("code_already_used")
+            raise SlackError("code_already_used")
         if self.clock() - grant.issued >= CODE_SECONDS:
-            raise Refused("invalid_code")
+            raise SlackError("invalid_code")
         if (redirect_uri or None) != grant.redirect_uri:
-            raise Refused("bad_redirect_uri")
+            raise SlackError("bad_redirect_uri")
         grant.used = True
         return self._granted(grant.team_id, grant.scopes, rotation=grant.rotation), grant
 
@@ -351,14 +351,14 @@ class State:
         """A refresh token for new ones; it is void from then on, while the access token lives to its end."""
         old = self._refreshes.pop(str(refresh_token), None)
         if old is None or old.revoked or not self.workspaces[old.team_id].active:
-            raise Refused("invalid_refresh_token")
+            raise SlackError("invalid_refresh_token")
         return self._granted(old.team_id, sorted(old.scopes), rotation=True)
 
     def _granted(self, team_id: str, scopes: Iterable[str], *, rotation: bool) -> dict[str, Any]:
         scopes = tuple(scopes)
         workspace = self.workspaces[team_id]
         access_token = self.issue_token(team_id, scopes, ROTATED_TOKEN_SECONDS if rotation else None)
-        answer: dict[str, Any] = {
+        granted: dict[str, Any] = {
             "access_token": access_token,
             "token_type": "bot",
             "scope": ",".join(scopes),
@@ -371,8 +371,8 @@ class State:
         if rotation:
             refresh_token = f"xoxe-1-canary-{secrets.token_hex(12)}"
             self._refreshes[refresh_token] = self.tokens[access_token]
-            answer |= {"expires_in": ROTATED_TOKEN_SECONDS, "refresh_token": refresh_token}
-        return answer
+            granted |= {"expires_in": ROTATED_TOKEN_SECONDS, "refresh_token": refresh_token}
+        return granted
 
 
 def truth(value: object) -> bool:
@@ -386,7 +386,7 @@ def _whole(value: object, absent: int) -> int:
     try:
         return int(str(value))
     except ValueError:
-        raise Refused("invalid_limit") from None
+        raise SlackError("invalid_limit") from None
 
 
 def _read_cursor(value: object) -> str:
@@ -395,7 +395,7 @@ def _read_cursor(value: object) -> str:
     try:
         before, _, after = base64.b64decode(str(value), validate=True).decode().partition(":")
     except ValueError:
-        raise Refused("invalid_cursor") from None
+        raise SlackError("invalid_cursor") from None
     if before != "after" or not after:
-        raise Refused("invalid_cursor")
+        raise SlackError("invalid_cursor")
     return after

@@ -80,13 +80,13 @@ class Standalone:
         assert self.process is not None
         return self.process
 
-    def tell(self, name: str, **labels: str) -> None:
+    def post_alert(self, name: str, **labels: str) -> None:
         """Send an alert of the namespace acme; it must be accepted."""
         url = f"http://127.0.0.1:{self.running.port_of('intake')}/v1/alerts/alertmanager"
         token = (self.data / "alertmanager-token").read_text().strip()
         body = notification(alert(name, **{"namespace": "acme", **labels}), group=name)
-        status, answer = request(url, token, json.dumps(body).encode())
-        assert status == 200, answer
+        status, response = request(url, token, json.dumps(body).encode())
+        assert status == 200, response
 
     def deliveries(self, **conditions: str) -> list[dict[str, Any]]:
         """As the admin API lists them, asked with the token that the first start made."""

@@ -19,7 +19,7 @@ MODULE = "import pytest\npytest.skip('not here', allow_module_level=True)\n"
     ("ci", "options"), [("", []), ("true", []), ("true", ["--numprocesses=2"])], ids=["elsewhere", "ci", "ci, side by side"]
 )
 @pytest.mark.parametrize("code", [SKIPPED, XFAILED, MODULE], ids=["skipped", "expected to fail", "whole module"])
-def test_what_does_not_run_fails_under_ci_only(tmp_path: Path, code: str, ci: str, options: list[str]) -> None:
+def test_a_skipped_test_fails_only_under_ci(tmp_path: Path, code: str, ci: str, options: list[str]) -> None:
     (tmp_path / "test_one.py").write_text("def test_other(): pass\n" + code if code is not MODULE else code)
     (tmp_path / "test_two.py").write_text("def test_two(): pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

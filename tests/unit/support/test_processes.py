@@ -26,14 +26,14 @@ def test_a_port_is_read_from_the_log_and_sigterm_ends_the_process(tmp_path: Path
     assert process not in open_processes
 
 
-def test_a_process_that_ends_before_what_is_awaited_fails_at_once_with_its_log(tmp_path: Path) -> None:
+def test_waiting_for_a_process_that_ends_fails_at_once_with_its_log(tmp_path: Path) -> None:
     with python("raise SystemExit('no such setting')", tmp_path) as process:
         with pytest.raises(ProcessEnded, match="no such setting"):
             process.port_of("monitor")
         assert process.exit_code == 1
 
 
-def test_a_process_is_killed_at_the_end_and_its_log_is_noted_on_the_failure(tmp_path: Path) -> None:
+def test_a_process_is_killed_on_close_and_a_failure_shows_its_log(tmp_path: Path) -> None:
     started: list[RunningProcess] = []
 
     def fail_beside_it() -> None:
@@ -48,13 +48,13 @@ def test_a_process_is_killed_at_the_end_and_its_log_is_noted_on_the_failure(tmp_
     assert "4711" in failure.value.__notes__[0]
 
 
-def test_a_process_that_continues_a_log_sees_its_own_lines_only(tmp_path: Path) -> None:
+def test_a_process_that_continues_a_log_sees_only_its_own_lines(tmp_path: Path) -> None:
     for number in (1, 2):
         with python(f'print(\'{{"number": {number}}}\'); print("not JSON")', tmp_path) as process:
             assert process.wait() == 0
             assert process.lines() == [{"number": number}]
 
 
-def test_a_process_that_stays_fails_the_wait_for_its_end(tmp_path: Path) -> None:
+def test_waiting_for_the_end_of_a_process_that_goes_on_times_out(tmp_path: Path) -> None:
     with python("import time; time.sleep(600)", tmp_path) as process, pytest.raises(TimeoutError, match="sample still runs"):
         process.wait(deadline=0.1)

@@ -9,21 +9,21 @@ import time
 import pytest
 import trustme
 
-from tests.support.receiver import DISCONNECT, HANG, Answer, Receiver, redirect, retry_after
+from tests.support.receiver import DISCONNECT, HANG, CannedResponse, Receiver, redirect, retry_after
 
 
 def post(receiver: Receiver, path: str, body: bytes = b"{}", timeout: float = 30) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=timeout)
     try:
         connection.request("POST", path, body, {"X-Team": "acme"})
-        answer = connection.getresponse()
-        answer.read()
-        return answer
+        response = connection.getresponse()
+        response.read()
+        return response
     finally:
         connection.close()
 
 
-def test_it_records_a_request_whole() -> None:
+def test_a_request_is_recorded_completely() -> None:
     with Receiver() as receiver:
         assert post(receiver, "/hook?a=1", b'{"a": 1}').status == 200
         [request] = receiver.wait_for(1)
@@ -32,21 +32,21 @@ def test_it_records_a_request_whole() -> None:
     assert request.time <= time.monotonic()
 
 
-def test_it_gives_each_path_its_answers_in_turn_and_repeats_the_last() -> None:
+def test_each_path_gets_its_responses_in_turn_and_the_last_is_repeated() -> None:
     with Receiver() as receiver:
-        receiver.answer(503, retry_after(7, 429), 204, path="/a")
-        receiver.answer(redirect("http://127.0.0.1/elsewhere"))
-        answers = [post(receiver, "/a") for _ in range(4)]
-        assert [answer.status for answer in answers] == [503, 429, 204, 204]
-        assert answers[1].headers["Retry-After"] == "7"
+        receiver.respond_with(503, retry_after(7, 429), 204, path="/a")
+        receiver.respond_with(redirect("http://127.0.0.1/elsewhere"))
+        responses = [post(receiver, "/a") for _ in range(4)]
+        assert [response.status for response in responses] == [503, 429, 204, 204]
+        assert responses[1].headers["Retry-After"] == "7"
         other = post(receiver, "/b")
         assert (other.status, other.headers["Location"]) == (307, "http://127.0.0.1/elsewhere")
         assert [one.path for one in receiver.requests("/b")] == ["/b"]
 
 
-def test_it_hangs_or_hangs_up_as_configured() -> None:
+def test_it_hangs_or_disconnects_as_configured() -> None:
     with Receiver() as receiver:
-        receiver.answer(HANG, DISCONNECT)
+        receiver.respond_with(HANG, DISCONNECT)
         with pytest.raises(TimeoutError):
             post(receiver, "/", timeout=0.2)
         with pytest.raises((ConnectionError, http.client.BadStatusLine)):
@@ -56,13 +56,13 @@ def test_it_hangs_or_hangs_up_as_configured() -> None:
 
 def test_it_delays_and_sends_large_bodies() -> None:
     with Receiver() as receiver:
-        receiver.answer(Answer(body=b"x" * 5_000_000, delay=0.3))
+        receiver.respond_with(CannedResponse(body=b"x" * 5_000_000, delay=0.3))
         started = time.monotonic()
         assert int(post(receiver, "/").headers["Content-Length"]) == 5_000_000
         assert time.monotonic() - started >= 0.3
 
 
-def test_it_tells_connections_apart() -> None:
+def test_requests_record_their_connection() -> None:
     with Receiver() as receiver:
         kept = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=30)
         for _ in range(2):
@@ -86,14 +86,14 @@ def test_it_serves_tls_with_a_private_authority(tmp_path: object) -> None:
         receiver.wait_for(1, path="/hook")
 
 
-def test_a_wait_that_is_not_fulfilled_says_what_came() -> None:
+def test_a_wait_that_times_out_reports_what_was_received() -> None:
     with Receiver() as receiver:
         post(receiver, "/a")
         with pytest.raises(TimeoutError, match=r"no 2 requests to any path within 0.1 s; last state:\n1 came: /a 1"):
             receiver.wait_for(2, deadline=0.1)
 
 
-def test_a_port_can_be_taken_again_after_it_was_closed() -> None:
+def test_the_port_of_a_closed_receiver_can_be_reused() -> None:
     with Receiver() as first:
         post(first, "/")
     with Receiver(port=first.port) as second:

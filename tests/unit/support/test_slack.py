@@ -1,4 +1,4 @@
-"""The stand-in of Slack answers Slack's own client as Slack's documentation says, so that tests can rest on it."""
+"""The stand-in for Slack responds to Slack's own client as Slack's documentation says, so that tests can rely on it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from slack_sdk.webhook import WebhookClient
 from tests.support import slack as slack_module
 from tests.support import slack_limits
 from tests.support.processes import RunningProcess
-from tests.support.slack import WEBHOOK, Clock, Slack
-from tests.support.slack_pace import Pace
+from tests.support.slack import WEBHOOK, Slack, SlackClock
+from tests.support.slack_rate_limits import MessageRateLimit
 
 FORM = "application/x-www-form-urlencoded"
 WHOLE_CHECK = slack_limits.problems
@@ -33,7 +33,7 @@ ALL_SCOPES = ("chat:write", "channels:read", "groups:read", "channels:join")
 
 @pytest.fixture
 def slack() -> Iterator[Slack]:
-    with Slack(clock=Clock(stopped=True)) as started:
+    with Slack(clock=SlackClock(stopped=True)) as started:
         started.add_workspace("T1", "Acme")
         started.add_channel("T1", "alerts")
         yield started
@@ -41,7 +41,7 @@ def slack() -> Iterator[Slack]:
 
 @pytest.fixture(autouse=True)
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check of message bodies checks a single thing, so that its text is here."""
+    """The check of message bodies checks a single thing, so that this test has its text."""
 
     def problems(body: dict[str, Any], *, webhook: bool = False) -> list[str]:
         return [f"the text is bad in a {'webhook' if webhook else 'message'}"] if body.get("text") == "bad" else []
@@ -58,16 +58,16 @@ def hook(slack: Slack, channel: str = "alerts") -> WebhookClient:
 
 
 def raw(url: str, body: bytes, kind: str = "application/json") -> tuple[int, str]:
-    """Status and text that a body is answered with, where Slack's clients do not send the like."""
+    """Status and text of the response to a body that Slack's clients would not send."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": kind}), timeout=30) as answer:
-            return answer.status, answer.read().decode()
+        with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": kind}), timeout=30) as response:
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
 
 
-def refused(call: Any, **arguments: Any) -> tuple[str, int, str | None]:
+def rejected(call: Any, **arguments: Any) -> tuple[str, int, str | None]:
     """Error, HTTP status and Retry-After of a call that Slack's client raises."""
     with pytest.raises(SlackApiError) as raised:
         call(**arguments)
@@ -76,7 +76,7 @@ def refused(call: Any, **arguments: Any) -> tuple[str, int, str | None]:
     return response["error"], response.status_code, response.headers.get("Retry-After")
 
 
-def test_it_keeps_what_is_posted_and_names_it_by_a_rising_timestamp(slack: Slack) -> None:
+def test_posted_messages_are_recorded_with_increasing_timestamps(slack: Slack) -> None:
     assert slack.messages() == []
     channel = slack.add_channel("T1", "payments")
     web = client(slack)
@@ -91,7 +91,7 @@ def test_it_keeps_what_is_posted_and_names_it_by_a_rising_timestamp(slack: Slack
     assert other.channel == second["channel"]
 
 
-async def test_the_asynchronous_client_is_answered_alike(slack: Slack) -> None:
+async def test_the_asynchronous_client_gets_the_same_responses(slack: Slack) -> None:
     web = AsyncWebClient(slack.issue_token("T1"), base_url=slack.api_url, timeout=30)
     assert (await web.auth_test())["team_id"] == "T1"
     assert (await web.conversations_list())["channels"][0]["name"] == "alerts"
@@ -102,7 +102,7 @@ async def test_the_asynchronous_client_is_answered_alike(slack: Slack) -> None:
     assert len(slack.messages()) == 1
 
 
-def test_a_form_carries_blocks_as_json_and_a_token_as_a_field(slack: Slack) -> None:
+def test_a_form_may_have_blocks_as_json_and_the_token_as_a_field(slack: Slack) -> None:
     token = slack.issue_token("T1")
     web = WebClient(base_url=slack.api_url, timeout=30)
     form = {"token": token, "channel": "alerts", "text": "one", "blocks": json.dumps([{"type": "divider"}])}
@@ -111,12 +111,12 @@ def test_a_form_carries_blocks_as_json_and_a_token_as_a_field(slack: Slack) -> N
     assert kept.body == {"text": "one", "blocks": [{"type": "divider"}]}
     assert raw(f"{slack.api_url}chat.postMessage", json.dumps(form).encode())[1] == '{"ok": false, "error": "not_authed"}'
     assert raw(f"{slack.api_url}auth.test?token={token}", b"")[1] == '{"ok": false, "error": "not_authed"}'
-    assert refused(web.api_call, api_method="chat.postMessage", data=form | {"blocks": "["})[0] == "invalid_blocks_format"
-    assert refused(web.api_call, api_method="auth.test", params={"token": ""})[0] == "not_authed"
+    assert rejected(web.api_call, api_method="chat.postMessage", data=form | {"blocks": "["})[0] == "invalid_blocks_format"
+    assert rejected(web.api_call, api_method="auth.test", params={"token": ""})[0] == "not_authed"
 
 
-def spoilt(slack: Slack, error: str) -> str:
-    """A token that is refused with an error."""
+def unusable_token(slack: Slack, error: str) -> str:
+    """A token that is rejected with this error."""
     token = slack.issue_token("T1", expires_in=60)
     match error:
         case "not_authed":
@@ -134,10 +134,10 @@ def spoilt(slack: Slack, error: str) -> str:
 
 @pytest.mark.parametrize("error", ["not_authed", "invalid_auth", "token_revoked", "token_expired", "account_inactive"])
 @pytest.mark.parametrize("method", ["auth.test", "chat.postMessage", "conversations.list", "conversations.info", "auth.revoke"])
-def test_every_method_refuses_a_token_that_is_not_good(slack: Slack, method: str, error: str) -> None:
-    web = WebClient(spoilt(slack, error) or None, base_url=slack.api_url, timeout=30)
+def test_every_method_rejects_an_invalid_token(slack: Slack, method: str, error: str) -> None:
+    web = WebClient(unusable_token(slack, error) or None, base_url=slack.api_url, timeout=30)
     form = {"channel": "alerts", "text": "one"}
-    assert refused(web.api_call, api_method=method, data=form) == (error, 200, None)
+    assert rejected(web.api_call, api_method=method, data=form) == (error, 200, None)
     assert slack.messages() == []
 
 
@@ -146,7 +146,7 @@ def test_a_rotated_token_expires_by_the_clock(slack: Slack) -> None:
     slack.clock.advance(59)
     web.auth_test()
     slack.clock.advance(1)
-    assert refused(web.auth_test)[0] == "token_expired"
+    assert rejected(web.auth_test)[0] == "token_expired"
 
 
 CHANNELS: dict[str, tuple[dict[str, bool], tuple[str, ...], str | None]] = {
@@ -162,22 +162,22 @@ CHANNELS: dict[str, tuple[dict[str, bool], tuple[str, ...], str | None]] = {
 
 
 @pytest.mark.parametrize("case", CHANNELS)
-def test_a_channel_takes_messages_of_whom_it_lets(slack: Slack, case: str) -> None:
+def test_posting_to_a_channel_needs_membership_and_scopes(slack: Slack, case: str) -> None:
     channel, scopes, error = CHANNELS[case]
     identifier = slack.add_channel("T1", "other", **channel)
     web = client(slack, scopes=scopes)
     if error is None:
         web.chat_postMessage(channel=identifier, text="one")
     else:
-        assert refused(web.chat_postMessage, channel=identifier, text="one") == (error, 200, None)
+        assert rejected(web.chat_postMessage, channel=identifier, text="one") == (error, 200, None)
     assert len(slack.messages(identifier)) == (error is None)
 
 
 def test_another_teams_channel_is_not_found(slack: Slack) -> None:
     slack.add_workspace("T2")
     foreign = slack.add_channel("T2", "foreign")
-    assert refused(client(slack).chat_postMessage, channel=foreign, text="one")[0] == "channel_not_found"
-    assert refused(client(slack).conversations_info, channel=foreign)[0] == "channel_not_found"
+    assert rejected(client(slack).chat_postMessage, channel=foreign, text="one")[0] == "channel_not_found"
+    assert rejected(client(slack).conversations_info, channel=foreign)[0] == "channel_not_found"
 
 
 LONG: list[dict[str, Any]] = [{"type": "section", "text": {"type": "plain_text", "text": "x" * 2_900}}] * 4
@@ -197,54 +197,54 @@ BODIES: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
 
 
 @pytest.mark.parametrize("case", BODIES)
-def test_a_message_has_content_within_the_limits(slack: Slack, case: str) -> None:
+def test_a_message_beyond_the_limits_is_rejected(slack: Slack, case: str) -> None:
     body, error, _ = BODIES[case]
     web = client(slack)
     call: dict[str, Any] = {"api_method": "chat.postMessage", "json": {"channel": "alerts", **body}}
     if error is None:
         web.api_call(**call)
     else:
-        assert refused(web.api_call, **call)[0] == error
+        assert rejected(web.api_call, **call)[0] == error
     assert len(slack.messages()) == (error is None)
 
 
 @pytest.mark.parametrize("case", [name for name, (_, _, word) in BODIES.items() if word])
-def test_a_webhook_answers_the_like_in_a_word(slack: Slack, case: str) -> None:
+def test_a_webhook_applies_the_same_limits_and_returns_one_word(slack: Slack, case: str) -> None:
     body, _, word = BODIES[case]
-    answer = hook(slack).send_dict(body)
-    assert (answer.status_code, answer.body) == (200 if word == "ok" else 400, word)
+    response = hook(slack).send_dict(body)
+    assert (response.status_code, response.body) == (200 if word == "ok" else 400, word)
     assert len(slack.messages()) == (word == "ok")
 
 
-def test_what_is_wrong_with_a_body_is_told_as_slack_tells_it(slack: Slack) -> None:
+def test_mistakes_in_a_body_are_reported_in_slacks_form(slack: Slack) -> None:
     with pytest.raises(SlackApiError) as raised:
         client(slack).chat_postMessage(channel="alerts", text="bad")
     assert raised.value.response["response_metadata"] == {"messages": ["[ERROR] the text is bad in a message"]}
 
 
-def test_the_whole_check_of_limits_is_asked(slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_limits_are_checked(slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slack_limits, "problems", WHOLE_CHECK)
     web, webhook = client(slack), hook(slack)
     for most, error, word in ((3_000, None, "ok"), (3_001, "invalid_blocks", "invalid_payload")):
         body = {"text": "one", "blocks": [{"type": "section", "text": {"type": "plain_text", "text": "x" * most}}]}
         call: dict[str, Any] = {"api_method": "chat.postMessage", "json": {"channel": "alerts", **body}}
-        assert web.api_call(**call)["ok"] if error is None else refused(web.api_call, **call)[0] == error
+        assert web.api_call(**call)["ok"] if error is None else rejected(web.api_call, **call)[0] == error
         slack.clock.advance(1)
         assert webhook.send_dict(body).body == word
         slack.clock.advance(1)
     assert len(slack.messages()) == 2
 
 
-def test_a_text_is_cut_where_slack_cuts_it(slack: Slack) -> None:
+def test_a_long_text_is_cut_where_slack_cuts_it(slack: Slack) -> None:
     client(slack).chat_postMessage(channel="alerts", text="x" * 40_001)
     assert len(slack.messages()[0].text) == 40_000
 
 
-def test_a_channel_takes_one_message_a_second(slack: Slack) -> None:
+def test_a_channel_accepts_one_message_a_second(slack: Slack) -> None:
     slack.add_channel("T1", "other")
     web, webhook = client(slack), hook(slack)
     web.chat_postMessage(channel="alerts", text="one")
-    assert refused(web.chat_postMessage, channel="alerts", text="two") == ("ratelimited", 429, "1")
+    assert rejected(web.chat_postMessage, channel="alerts", text="two") == ("ratelimited", 429, "1")
     web.chat_postMessage(channel="other", text="a channel of its own")
     limited = webhook.send(text="two")
     assert (limited.status_code, limited.body, limited.headers["Retry-After"]) == (429, "rate_limited", "1")
@@ -254,25 +254,25 @@ def test_a_channel_takes_one_message_a_second(slack: Slack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pace", "times", "answers"),
+    ("limit", "times", "waits"),
     [
-        (Pace(1), [0, 0.5, 0.9, 1, 1.5, 2.5], [0, 1, 1, 0, 1, 0]),
-        (Pace(1, burst=3), [0, 0, 0, 0, 1, 1, 4], [0, 0, 0, 1, 0, 1, 0]),
-        (Pace(1, burst=2), [0, 60, 60, 60], [0, 0, 0, 1]),
-        (Pace(2.5), [0, 0, 2], [0, 3, 1]),
-        (Pace(0), [0, 0, 0], [0, 0, 0]),
+        (MessageRateLimit(1), [0, 0.5, 0.9, 1, 1.5, 2.5], [0, 1, 1, 0, 1, 0]),
+        (MessageRateLimit(1, burst=3), [0, 0, 0, 0, 1, 1, 4], [0, 0, 0, 1, 0, 1, 0]),
+        (MessageRateLimit(1, burst=2), [0, 60, 60, 60], [0, 0, 0, 1]),
+        (MessageRateLimit(2.5), [0, 0, 2], [0, 3, 1]),
+        (MessageRateLimit(0), [0, 0, 0], [0, 0, 0]),
     ],
 )
-def test_a_burst_is_let_through_and_paid_for_later(pace: Pace, times: list[float], answers: list[int]) -> None:
-    assert [pace.take("C1", 1_800_000_000 + time) for time in times] == answers
+def test_a_burst_is_accepted_and_delays_later_messages(limit: MessageRateLimit, times: list[float], waits: list[int]) -> None:
+    assert [limit.take("C1", 1_800_000_000 + time) for time in times] == waits
 
 
-def test_channels_are_listed_twenty_times_a_minute(slack: Slack) -> None:
+def test_channels_may_be_listed_twenty_times_a_minute(slack: Slack) -> None:
     web = client(slack)
     for _ in range(20):
         web.conversations_list()
     slack.clock.advance(20)
-    assert refused(web.conversations_list) == ("ratelimited", 429, "40")
+    assert rejected(web.conversations_list) == ("ratelimited", 429, "40")
     slack.add_workspace("T2")
     WebClient(slack.issue_token("T2"), base_url=slack.api_url).conversations_list()
     slack.clock.advance(40)
@@ -280,7 +280,7 @@ def test_channels_are_listed_twenty_times_a_minute(slack: Slack) -> None:
     assert slack.calls("conversations.list") == 23
 
 
-def test_the_clients_own_iteration_walks_all_pages(slack: Slack) -> None:
+def test_the_clients_own_iteration_reads_all_pages(slack: Slack) -> None:
     names = {"alerts", *(f"channel-{number}" for number in range(24))}
     for name in names - {"alerts"}:
         slack.add_channel("T1", name)
@@ -289,7 +289,7 @@ def test_the_clients_own_iteration_walks_all_pages(slack: Slack) -> None:
     assert {name for page in pages for name in page} == names
 
 
-def test_a_list_holds_what_was_asked_for_and_may_be_seen(slack: Slack) -> None:
+def test_a_list_has_the_requested_channels_that_the_token_may_see(slack: Slack) -> None:
     slack.add_channel("T1", "old", archived=True)
     slack.add_channel("T1", "secret", private=True)
     slack.add_channel("T1", "hidden", private=True, member=False)
@@ -309,46 +309,46 @@ def test_a_list_holds_what_was_asked_for_and_may_be_seen(slack: Slack) -> None:
         ({"limit": 0}, "invalid_limit"),
         ({"cursor": "canary"}, "invalid_cursor"),
     ):
-        assert refused(client(slack).conversations_list, **arguments)[0] == error
+        assert rejected(client(slack).conversations_list, **arguments)[0] == error
     lacking = client(slack, scopes=["channels:read"])
     with pytest.raises(SlackApiError) as raised:
         lacking.conversations_list(types="public_channel,private_channel")
     assert (raised.value.response["needed"], raised.value.response["provided"]) == ("groups:read", "channels:read")
 
 
-def test_a_channel_is_told_renamed_archived_and_joined(slack: Slack) -> None:
+def test_a_channel_can_be_read_renamed_archived_and_joined(slack: Slack) -> None:
     web = client(slack)
     identifier = slack.add_channel("T1", "open", member=False)
     private = slack.add_channel("T1", "private", private=True)
     slack.rename("open", "opened")
     for channel, scope in ((identifier, "channels:read"), (private, "groups:read")):
         lacking = client(slack, scopes=[one for one in ALL_SCOPES if one != scope])
-        assert refused(lacking.conversations_info, channel=channel)[0] == "missing_scope"
+        assert rejected(lacking.conversations_info, channel=channel)[0] == "missing_scope"
     assert web.conversations_info(channel=identifier)["channel"]["name"] == "opened"
-    assert refused(web.conversations_info, channel="opened")[0] == "channel_not_found"
+    assert rejected(web.conversations_info, channel="opened")[0] == "channel_not_found"
     assert web.conversations_info(channel=identifier)["channel"]["is_member"] is False
     web.conversations_join(channel=identifier)
     web.chat_postMessage(channel=identifier, text="one")
-    assert refused(web.conversations_join, channel=private)[0] == "method_not_supported_for_channel_type"
+    assert rejected(web.conversations_join, channel=private)[0] == "method_not_supported_for_channel_type"
     slack.archive("opened")
     assert web.conversations_info(channel=identifier)["channel"]["is_archived"] is True
-    assert refused(web.conversations_join, channel=identifier)[0] == "is_archived"
+    assert rejected(web.conversations_join, channel=identifier)[0] == "is_archived"
     slack.archive("opened", False)
     slack.invite("opened", False)
     slack.clock.advance(1)
-    assert refused(web.chat_postMessage, channel=identifier, text="two")[0] == "not_in_channel"
+    assert rejected(web.chat_postMessage, channel=identifier, text="two")[0] == "not_in_channel"
     slack.delete("opened")
-    assert refused(web.conversations_info, channel=identifier)[0] == "channel_not_found"
+    assert rejected(web.conversations_info, channel=identifier)[0] == "channel_not_found"
 
 
-def test_a_token_tells_who_it_is_and_can_be_given_back(slack: Slack) -> None:
+def test_a_token_is_identified_and_can_be_revoked(slack: Slack) -> None:
     web = client(slack, scopes=["chat:write", "channels:read"])
     who = web.auth_test()
     assert (who["team_id"], who["team"], who["user_id"]) == ("T1", "Acme", "UT1BOT")
     assert who.headers["x-oauth-scopes"] == "channels:read,chat:write"
     assert web.auth_revoke(test=True)["revoked"] is False
     assert web.auth_revoke()["revoked"] is True
-    assert refused(web.auth_test)[0] == "token_revoked"
+    assert rejected(web.auth_test)[0] == "token_revoked"
 
 
 def exchanged(slack: Slack, **arguments: Any) -> Any:
@@ -356,14 +356,14 @@ def exchanged(slack: Slack, **arguments: Any) -> Any:
     return WebClient(base_url=slack.api_url, timeout=30, retry_handlers=[]).oauth_v2_access(**form)
 
 
-def test_a_code_is_worth_one_token(slack: Slack) -> None:
+def test_a_code_is_exchanged_for_one_token(slack: Slack) -> None:
     code = slack.issue_code("T1")
     granted = exchanged(slack, code=code)
     assert (granted["token_type"], granted["team"]) == ("bot", {"id": "T1", "name": "Acme"})
     assert granted["scope"] == "chat:write,channels:read,groups:read"
     assert "refresh_token" not in granted.data
     client(slack, granted["access_token"]).chat_postMessage(channel="alerts", text="one")
-    assert refused(exchanged, slack=slack, code=code)[0] == "code_already_used"
+    assert rejected(exchanged, slack=slack, code=code)[0] == "code_already_used"
     assert slack.calls("oauth.v2.access") == 2
 
 
@@ -379,7 +379,7 @@ def test_a_code_can_be_exchanged_with_the_client_in_a_header_or_in_the_form(slac
             if good:
                 assert web.api_call("oauth.v2.access", **call)["access_token"]
             else:
-                assert refused(web.api_call, api_method="oauth.v2.access", **call)[0] == "bad_client_secret"
+                assert rejected(web.api_call, api_method="oauth.v2.access", **call)[0] == "bad_client_secret"
 
 
 REDIRECT = "https://eventsink.example.com/installed"
@@ -398,18 +398,18 @@ REDIRECT = "https://eventsink.example.com/installed"
         ({"grant_type": "password"}, 0, "invalid_grant_type"),
     ],
 )
-def test_an_exchange_must_fit_the_code_and_the_app(
+def test_an_exchange_with_other_arguments_than_those_of_the_code_is_rejected(
     slack: Slack, arguments: dict[str, str], aged: float, error: str | None
 ) -> None:
     form = {"code": slack.issue_code("T1", redirect_uri=REDIRECT), "redirect_uri": REDIRECT}
     slack.clock.advance(aged)
     if error is not None:
-        assert refused(exchanged, slack=slack, **{**form, **arguments})[0] == error
+        assert rejected(exchanged, slack=slack, **{**form, **arguments})[0] == error
     if not aged or error is None:
-        assert exchanged(slack, **form)["ok"]  # a refusal has not spent the code
+        assert exchanged(slack, **form)["ok"]  # a rejected exchange has not used up the code
 
 
-def test_a_code_may_bring_a_webhook_with_it(slack: Slack) -> None:
+def test_a_code_may_include_an_incoming_webhook(slack: Slack) -> None:
     given = exchanged(slack, code=slack.issue_code("T1", webhook_channel="alerts"))["incoming_webhook"]
     assert given["channel"] == "#alerts"
     assert WebhookClient(given["url"], timeout=30).send(text="one").body == "ok"
@@ -441,7 +441,7 @@ def test_tokens_are_rotated_by_slacks_own_rotator(slack: Slack) -> None:
     with pytest.raises(SlackTokenRotationError, match="invalid_refresh_token"):
         rotator.perform_bot_token_rotation(bot=old)
     slack.clock.advance(43_200)
-    assert refused(client(slack, new.bot_token).auth_test)[0] == "token_expired"
+    assert rejected(client(slack, new.bot_token).auth_test)[0] == "token_expired"
     again = rotator.perform_bot_token_rotation(bot=new, minutes_before_expiration=24 * 60)
     assert again is not None
     client(slack, again.bot_token).auth_test()
@@ -456,12 +456,12 @@ HOOKS: dict[str, tuple[str, int, str]] = {
 
 
 @pytest.mark.parametrize("change", HOOKS)
-def test_a_webhook_answers_by_its_channel(slack: Slack, change: str) -> None:
+def test_a_webhooks_error_depends_on_the_state_of_its_channel(slack: Slack, change: str) -> None:
     webhook = hook(slack)
     argument, status, word = HOOKS[change]
     getattr(slack, change)(argument)
-    answer = webhook.send(text="one")
-    assert (answer.status_code, answer.body) == (status, word)
+    response = webhook.send(text="one")
+    assert (response.status_code, response.body) == (status, word)
 
 
 def test_a_webhook_must_be_known_and_its_body_must_be_an_object(slack: Slack) -> None:
@@ -481,36 +481,36 @@ FAILURES = ["ratelimited", "service_unavailable", "fatal_error", "request_timeou
 
 
 @pytest.mark.parametrize("error", FAILURES)
-def test_failures_come_as_often_as_configured_and_only_a_fatal_one_has_posted(slack: Slack, error: str) -> None:
+def test_failures_occur_as_often_as_configured_and_only_a_fatal_error_has_posted(slack: Slack, error: str) -> None:
     web = client(slack)
     slack.fail("chat.postMessage", error, times=2)
     for _ in range(2):
         status, wait = (429, "1") if error == "ratelimited" else (200, None)
-        assert refused(web.chat_postMessage, channel="alerts", text="one") == (error, status, wait)
+        assert rejected(web.chat_postMessage, channel="alerts", text="one") == (error, status, wait)
         slack.clock.advance(1)
     assert len(slack.messages()) == (2 if error == "fatal_error" else 0)
     web.chat_postMessage(channel="alerts", text="two")
     assert slack.calls("chat.postMessage") == 3
 
 
-def test_a_failure_has_the_status_and_the_retry_after_that_are_configured(slack: Slack) -> None:
+def test_a_failure_has_its_configured_status_and_retry_after(slack: Slack) -> None:
     web = client(slack)
     slack.fail("auth.test", "ratelimited", retry_after=30)
     slack.fail("auth.test", "service_unavailable", status=503, times=None)
-    assert refused(web.auth_test) == ("ratelimited", 429, "30")
+    assert rejected(web.auth_test) == ("ratelimited", 429, "30")
     for _ in range(3):
-        assert refused(web.auth_test)[:2] == ("service_unavailable", 503)
-    slack.heal("auth.test")
+        assert rejected(web.auth_test)[:2] == ("service_unavailable", 503)
+    slack.clear_failures("auth.test")
     web.auth_test()
 
 
-def test_a_failure_can_be_of_one_channel(slack: Slack) -> None:
+def test_a_failure_can_be_limited_to_one_channel(slack: Slack) -> None:
     slack.add_channel("T1", "other")
     slack.fail("chat.postMessage", "is_archived", channel="alerts", times=None)
     slack.fail(WEBHOOK, "rollup_error", channel="alerts", times=None)
     web = client(slack)
     web.chat_postMessage(channel="other", text="one")
-    assert refused(web.chat_postMessage, channel="alerts", text="one")[0] == "is_archived"
+    assert rejected(web.chat_postMessage, channel="alerts", text="one")[0] == "is_archived"
     failed = hook(slack).send(text="one")
     assert (failed.status_code, failed.body) == (500, "rollup_error")
     slack.clock.advance(1)
@@ -520,7 +520,7 @@ def test_a_failure_can_be_of_one_channel(slack: Slack) -> None:
 
 
 @pytest.mark.parametrize("done", [False, True])
-def test_an_answer_that_never_comes_may_be_of_a_call_that_was_done(slack: Slack, done: bool) -> None:
+def test_a_call_without_a_response_may_have_taken_effect(slack: Slack, done: bool) -> None:
     token, code = slack.issue_token("T1"), slack.issue_code("T1")
     slack.hang("chat.postMessage", done=done)
     slack.hang_up("oauth.v2.access", done=done)
@@ -530,16 +530,16 @@ def test_an_answer_that_never_comes_may_be_of_a_call_that_was_done(slack: Slack,
         exchanged(slack, code=code)
     assert len(slack.messages()) == done
     if done:
-        assert refused(exchanged, slack=slack, code=code)[0] == "code_already_used"
+        assert rejected(exchanged, slack=slack, code=code)[0] == "code_already_used"
     else:
         assert exchanged(slack, code=code)["ok"]
 
 
-def test_a_method_that_it_does_not_play_is_unknown(slack: Slack) -> None:
-    assert refused(client(slack).api_call, api_method="chat.update")[0] == "unknown_method"
+def test_a_method_that_is_not_simulated_is_unknown(slack: Slack) -> None:
+    assert rejected(client(slack).api_call, api_method="chat.update")[0] == "unknown_method"
 
 
-def test_a_wait_ends_when_its_message_comes_and_else_says_what_came(slack: Slack) -> None:
+def test_a_wait_ends_with_its_message_or_reports_what_was_posted(slack: Slack) -> None:
     web = client(slack)
     posting = threading.Timer(0.05, lambda: web.chat_postMessage(channel="alerts", text="one"))
     posting.start()
@@ -549,7 +549,7 @@ def test_a_wait_ends_when_its_message_comes_and_else_says_what_came(slack: Slack
         slack.wait_for(2, deadline=0.1)
 
 
-def test_nothing_that_it_shows_holds_a_credential(slack: Slack) -> None:
+def test_no_representation_shows_a_credential(slack: Slack) -> None:
     token, code, url = slack.issue_token("T1"), slack.issue_code("T1", rotation=True), slack.issue_webhook("alerts")
     granted = exchanged(slack, code=code)
     WebClient(base_url=slack.api_url).api_call("chat.postMessage", data={"token": token, "channel": "alerts", "text": "one"})
@@ -566,7 +566,7 @@ def test_nothing_that_it_shows_holds_a_credential(slack: Slack) -> None:
     assert not [text for text in [*shown, str(late.value)] if "canary" in text]
 
 
-def test_a_mistake_of_its_own_fails_the_test_that_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_of_the_stand_in_fails_the_test_that_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("canary")
 
@@ -592,7 +592,7 @@ def test_as_a_program_it_prints_a_line_for_each_message_and_no_credential(tmp_pa
         assert known["api_url"] == f"http://127.0.0.1:{port}/api/"
         web = WebClient(base_url=known["api_url"], timeout=30)
         web.api_call("chat.postMessage", data={"token": known["token"], "channel": "payments", "text": "fünf"})
-        refused(web.api_call, api_method="chat.postMessage", data={"channel": "payments", "text": "two"})
+        rejected(web.api_call, api_method="chat.postMessage", data={"channel": "payments", "text": "two"})
         [taken] = [line for line in process.lines() if "message" in line]
         assert (taken["channel"], taken["message"], taken["via"]) == ("#payments", {"text": "fünf"}, "token")
         assert process.terminate() == 0

@@ -134,10 +134,10 @@ class System:
             "status": {"observedGeneration": generation, "conditions": conditions},
         }
 
-        async def tell() -> None:
+        async def write_status() -> None:
             await self.objects.apply(EVENTSINKS, body, manager="operator", subresource="status")
 
-        task = asyncio.get_running_loop().create_task(tell())
+        task = asyncio.get_running_loop().create_task(write_status())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

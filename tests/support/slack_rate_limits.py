@@ -1,4 +1,4 @@
-"""The time that the stand-in of Slack lives in, and how often it lets a channel be posted to and channels be listed."""
+"""The clock of the stand-in for Slack, and how often it lets a channel be posted to and channels be listed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROUNDING_SECONDS = 1e-6
 """Sums of seconds since the epoch are exact to less than this."""
 
 
-class Clock:
+class SlackClock:
     """Seconds since the epoch; a test moves it on instead of waiting.
 
     Parameters
@@ -34,7 +34,7 @@ class Clock:
 
 
 @dataclass
-class Pace:
+class MessageRateLimit:
     """One message each `interval` seconds and channel, after a burst of `burst`; an interval of 0 counts nothing."""
 
     interval: float
@@ -42,7 +42,7 @@ class Pace:
     _spent: dict[str, float] = field(default_factory=dict)
 
     def take(self, channel: str, now: float) -> int:
-        """0: let it through; else the whole seconds to wait. A refusal spends nothing."""
+        """0: let it through; else the whole seconds to wait. A rejected message spends nothing."""
         # The time at which all that was let through is paid for (GCRA): a burst may run ahead of it.
         paid = max(self._spent.get(channel, now), now)
         wait = paid - now - (self.burst - 1) * self.interval
@@ -53,7 +53,7 @@ class Pace:
 
 
 @dataclass
-class Window:
+class CallRateLimit:
     """At most `limit` calls in any minute, each team for itself; 0 counts nothing."""
 
     limit: int

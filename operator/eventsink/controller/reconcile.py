@@ -71,6 +71,8 @@ class Reconciler:
             living = None
         removed = await self._remove_others(key, living.uid if living is not None else "")
         if living is None:
+            if obj is None:
+                self._state.uses(key, ())  # it may have been deleted while it was compiled
             return Result("deleted" if removed else "absent")
         assert obj is not None
         compiled = self._store.compiled.get(living.uid)
@@ -170,8 +172,9 @@ class Reconciler:
             return old.target if old is not None else None
 
         resolver = self._resolvers[sink.spec.type]
-        own = {reference.ref.name for reference in references(sink.spec)}
-        self._state.uses((sink.namespace, sink.name), own, resolver.tokens(sink, values))
+        key, own = (sink.namespace, sink.name), {reference.ref.name for reference in references(sink.spec)}
+        # Those of before, too: without the new ones, the sink stays active with them.
+        self._state.uses(key, own, [*tokens_of(before), *resolver.tokens(sink, values)])
         namespace = self._state.namespaces.get(sink.namespace)
         resolved = await resolver.resolve(
             sink, values, namespace_uid=namespace.uid if namespace is not None else "", before=target_before
@@ -179,6 +182,7 @@ class Reconciler:
         made_from = wanted.model_copy(update={"secrets": versions, "tokens": resolved.tokens})
         new = compile_sink(sink, resolved.target, made_from)
         await self._store.write(new)
+        self._state.uses(key, own, [(one.namespace, one.name) for one in resolved.tokens])
         get_logger().info(
             "sink accepted and active", sink=f"{sink.namespace}/{sink.name}", tenant=sink.spec.tenant, generation=sink.generation
         )

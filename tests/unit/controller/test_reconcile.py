@@ -1,0 +1,136 @@
+"""Reconciling one EventSink over the local API, with a destination type whose credentials are scripted."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from eventsink.controller.cluster_state import ClusterState
+from eventsink.controller.config import OperatorSettings, TenancySettings
+from eventsink.controller.reconcile import Reconciler
+from eventsink.controller.resolvers import Resolvers
+from eventsink.controller.status import StatusWriter
+from eventsink.controller.store import CompiledStore
+from eventsink.controller.tenancy import Namespace
+from eventsink.destinations.credentials import SecretValues
+from eventsink.destinations.problem import Problem
+from eventsink.destinations.resolver import Before, Resolved
+from eventsink.destinations.slack.target import SlackTarget
+from eventsink.kube.api import EVENTS, SECRETS, Key, NotFound, Object
+from eventsink.kube.local import LocalApi
+from eventsink.resources.eventsink import EventSink
+from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND
+from eventsink.sinks.sink import SecretVersion
+
+KEY = ("acme", "s")
+TOKENS = "tokens"
+REFUSED = "refused"
+
+
+class Codes:
+    """In the place of the resolver of Slack sinks: the token of a code is in the Secret of the same name; one code has none."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], Awaitable[None]] = _nothing
+        """Called while a code is being exchanged."""
+
+    def policy_digest(self) -> str:
+        return ""
+
+    def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
+        return [(TOKENS, _code(secrets))]
+
+    async def resolve(self, sink: EventSink, secrets: SecretValues, *, namespace_uid: str, before: Before) -> Resolved:
+        code = _code(secrets)
+        await self.meanwhile()
+        if code == REFUSED:
+            raise Problem("CodeRefused", "spec.slack.oauthCodeSecretRef", "Slack rejected the code")
+        target = SlackTarget(token=f"xoxb-{code}", team_id="T", channel_id="C")
+        return Resolved(target, (SecretVersion(namespace=TOKENS, name=code, version="1"),))
+
+    def status(self, target: object) -> None:
+        return None
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _code(secrets: SecretValues) -> str:
+    (data,) = secrets.values()
+    return data["code"].decode()
+
+
+class Operator:
+    """A reconciler, and what it knows."""
+
+    def __init__(self) -> None:
+        self.api = LocalApi((EVENTSINKS, SECRETS, EVENTS), passing=(EVENTS,))
+        self.state = ClusterState(lambda key: None, lambda: None)
+        self.state.namespaces[KEY[0]] = Namespace("u1", "")
+        settings = OperatorSettings(tenancy=TenancySettings(allow_unowned=True))
+        self.codes = Codes()
+        self._reconciler = Reconciler(
+            settings,
+            self.api,
+            self.state,
+            CompiledStore(self.api, settings.sinks_namespace, lambda key: None),
+            StatusWriter(self.api, lambda: datetime.now(UTC)),
+            cast(Resolvers, {"slack": self.codes}),
+        )
+
+    async def write(self, code: str) -> str:
+        """Have the EventSink name a Secret with that code; returns the outcome."""
+        stored = self.api.put(SECRETS, _secret(f"code-{code}", code))
+        self.state.secret_handler.upsert((KEY[0], f"code-{code}"), stored)
+        spec = {
+            "tenant": "acme",
+            "name": "S",
+            "slack": {"channel": "#a", "oauthCodeSecretRef": {"name": f"code-{code}", "key": "code"}},
+        }
+        known: Any = next(self.api.objects(EVENTSINKS), None)
+        sink: Object = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"namespace": KEY[0], "name": KEY[1]}, "spec": spec}
+        written = await (self.api.replace(EVENTSINKS, sink) if known is not None else self.api.create(EVENTSINKS, sink))
+        self.state.see(written)
+        return await self.reconcile()
+
+    async def reconcile(self) -> str:
+        return (await self._reconciler.reconcile(KEY)).outcome
+
+    async def delete(self) -> None:
+        """Delete the EventSink."""
+        known = self.state.eventsinks[KEY]
+        await self.api.delete(EVENTSINKS, KEY)
+        self.state.lose(KEY, known["metadata"]["uid"])
+
+
+def _secret(name: str, code: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"namespace": KEY[0], "name": name},
+        "data": {"code": base64.b64encode(code.encode()).decode()},
+    }
+
+
+async def test_the_token_of_the_active_sink_stays_in_use_while_a_new_code_gives_none() -> None:
+    operator = Operator()
+    assert await operator.write("first") == "ready"
+    assert operator.state.used_in(TOKENS) == {"first"}
+    assert await operator.write(REFUSED) == "problem"
+    assert "first" in operator.state.used_in(TOKENS), "it would not be renewed any more, and be revoked after some time"
+    assert await operator.write("second") == "ready"
+    assert operator.state.used_in(TOKENS) == {"second"}
+
+
+async def test_a_sink_that_is_deleted_while_it_is_compiled_uses_no_token_any_more() -> None:
+    operator = Operator()
+    operator.codes.meanwhile = operator.delete
+    with pytest.raises(NotFound):
+        await operator.write("first")
+    assert await operator.reconcile() == "deleted"
+    assert operator.state.used_in(TOKENS) == set()

@@ -109,7 +109,8 @@ class Watch:
                 async with asyncio.timeout_at(end):
                     await self.changed.wait()
             except TimeoutError:
-                return
+                if not self.behind:
+                    return  # else something changed in that moment, and whoever watches goes on from here
             self.changed.clear()
 
 

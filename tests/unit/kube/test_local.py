@@ -7,7 +7,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventsink.kube.api import EVENTS, NAMESPACES, SECRETS, ApiError, Collection, Forbidden, Gone, NotFound, Object, Unavailable
+from eventsink.kube.api import (
+    EVENTS,
+    NAMESPACES,
+    SECRETS,
+    ApiError,
+    Collection,
+    Forbidden,
+    Gone,
+    NotFound,
+    Object,
+    Unavailable,
+    WatchEvent,
+)
 from eventsink.kube.local import Change, LocalApi
 from eventsink.kube.local_watch import HISTORY
 from eventsink.kube.reflector import Reflector
@@ -178,6 +190,22 @@ async def test_a_change_that_is_committed_late_is_seen_by_a_watch_that_began_mea
     made = await making
     async with api.watch(Collection(SECRETS), resource_version=version, seconds=60) as events:
         assert (await anext(events)).object == made
+
+
+async def test_a_change_in_the_moment_in_which_a_watch_ends_is_not_lost() -> None:
+    api, _ = opened()
+    version = (await api.list(Collection(SECRETS))).resource_version
+    async with api.watch(Collection(SECRETS), resource_version=version, seconds=0) as events:
+        reading = asyncio.ensure_future(_all(events))
+        await asyncio.sleep(0)  # it waits now, and its time is over in the next round of the loop
+        asyncio.get_running_loop().call_soon(api.put, SECRETS, secret(*KEY))
+        first, *others = await reading
+    assert (first.type, first.object["metadata"]["name"]) == ("ADDED", KEY[1])
+    assert [one.type for one in others] == ["BOOKMARK"]
+
+
+async def _all(events: AsyncIterator[WatchEvent]) -> list[WatchEvent]:
+    return [one async for one in events]
 
 
 async def test_who_waits_until_all_is_read_knows_that_every_watch_has_seen_it() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CONFIG = click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML file with the settings; EVENTSINK_<PART>__<FIELD> in the environment stands over it.",
+    help="YAML file with the settings; EVENTSINK_<PART>__<FIELD> in the environment overrides it.",
 )
 
 
@@ -145,12 +145,12 @@ def admin_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--tenant", help="Only of this tenant.")
 @click.option("--sink", help="Only of this sink: NAMESPACE/NAME, or the uid of a deleted one.")
 @click.option("--reason", help="Only with this reason, such as HTTP400.")
-@click.option("--message", help="What a Slack message told, by the id in it.")
+@click.option("--message", help="The alerts in a Slack message, by the id that it shows.")
 @click.option("--limit", default=200, show_default=True, type=click.IntRange(1, 1_000_000), help="At most so many.")
 @click.option("-o", "--output", default="table", type=click.Choice(["table", "wide", "json"]), show_default=True)
 @admin_options
 def deliveries(output: str, limit: int, server: str, token_file: Path, **conditions: str | None) -> None:
-    """Show what waits, what became a dead letter and why, and which Slack message told what, oldest first."""
+    """Show what waits, what became a dead letter and why, and which Slack message carried which alert, oldest first."""
     from eventsink.router.admin.client import table
 
     found = list(_ask(lambda: list(_admin(server, token_file).deliveries(conditions, limit=limit))))
@@ -210,7 +210,7 @@ def _admin(server: str, token_file: Path) -> AdminClient:
 
 
 def _ask(question: Callable[[], Any]) -> Any:
-    """The answer, or the end with status 1 and a sentence."""
+    """The response; or the program ends with status 1 and a sentence."""
     from eventsink.router.admin.client import AdminError
 
     try:

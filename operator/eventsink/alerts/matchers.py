@@ -1,6 +1,6 @@
 """Label matchers in Alertmanager's classic syntax: `name="value"`, `!=`, `=~`, `!~`.
 
-Source of the syntax: Alertmanager's configuration reference, section matcher. A value may stand in double quotes, in which a
+Source of the syntax: Alertmanager's configuration reference, section matcher. A value may be in double quotes, in which a
 backslash goes before a quotation mark, a backslash and the n of a line break. Regular expressions are RE2 and match the whole
 value; a label that is absent has the empty value.
 """
@@ -78,7 +78,7 @@ def _value(written: str) -> str:
     if not written.startswith('"'):
         if '"' in written:
             raise InvalidMatcher(
-                "a value with quotation marks in it must stand in quotation marks, with \\ before each inner one"
+                "put quotation marks around a value that contains quotation marks, with \\ before each inner one"
             )
         return _unescape(written)
     if len(written) < 2 or not written.endswith('"'):

@@ -16,7 +16,7 @@ from eventsink.runtime.process import ExitStatus, Process, Stop, run_command
 from eventsink.runtime.settings import load_settings
 
 START_ATTEMPTS_SECONDS = 60.0
-"""How long the start waits for an API server that is away."""
+"""How long the start waits for an API server that does not respond."""
 FORBIDDEN_FOR_SECONDS = 15.0
 """How long the start is forbidden before a right is taken to be missing: an API server that just started knows no roles for a moment."""
 
@@ -79,7 +79,7 @@ class Operator:
 
 
 async def check_crd(api: Api, stop: asyncio.Event) -> None:
-    """Whether the API server serves EventSinks; waits a while for one that is away.
+    """Whether the API server serves EventSinks; waits a while for one that does not respond.
 
     Raises
     ------

@@ -140,7 +140,7 @@ class Selector:
         return {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": obj["metadata"]}
 
     def event(self, entry: Entry) -> WatchEvent | None:
-        """What a change is to somebody who sees only these objects."""
+        """What a change looks like to a watch of these objects only."""
         before = entry.before is not None and self.matches(entry.before)
         after = entry.after is not None and self.matches(entry.after)
         if after:

@@ -133,7 +133,7 @@ def _rewritten(schema: dict[str, Any], definitions: dict[str, Any], path: str) -
         others = [option for option in schema["anyOf"] if option != {"type": "null"}]
         if len(others) != 1:
             raise SchemaError(f"{path}: a structural schema knows one type for each field")
-        # What stands at the field itself (its description) goes over what its type says.
+        # The field's own members (its description) override those of its type.
         outer = {key: value for key, value in schema.items() if key not in DROPPED}
         return _rewritten({**_resolved(others[0], definitions), **outer}, definitions, path)
     if "const" in schema:

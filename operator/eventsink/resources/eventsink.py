@@ -58,7 +58,7 @@ class EventSinkObject:
 
 @dataclass(frozen=True)
 class EventSink(EventSinkObject):
-    """An EventSink whose spec is in order, as far as the spec alone can tell."""
+    """An EventSink whose spec is valid, as far as the spec alone shows."""
 
     spec: EventSinkSpec
 

@@ -97,7 +97,7 @@ def form(pattern: str, message: str) -> Rule:
 
 
 def within(lowest: str, highest: str, message: str) -> Rule:
-    """A duration lies between two others, both allowed. One that is no duration is left to the rule about its form."""
+    """A duration is between two others, both allowed. A text that is not a duration is left to the rule about its form."""
     factor = "1"
     for unit, size in reversed(UNITS_MS.items()):
         if unit != "ms":

@@ -1,7 +1,7 @@
 """The table of the EventSink's rules: what may be written beyond shapes and bounds, and the message shown otherwise.
 
 Each is CEL and Python of the same meaning; a test holds the two together on every refused manifest. Rules about a URL or the
-value of a header stand at the object around it, since the API server repeats the value that a rule is attached to.
+value of a header are attached to the object around it, since the API server repeats the value that a rule is attached to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MATCHER_PATTERN = (
     r"^[ \t]*[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*(=~|!~|!=|=)"
     r'[ \t]*("([^"\\\r\n]|\\.)*"|[^"\r\n]*)[ \t]*$'
 )
-"""The form of an Alertmanager matcher; whether a pattern is one of RE2 only the operator can tell."""
+"""The form of an Alertmanager matcher; only the operator can check that a pattern is RE2."""
 SECRET_NAME = form(
     DNS_SUBDOMAIN,
     "the name of a Secret consists of lower-case letters, digits, - and ., and begins and ends with a letter or digit",
@@ -43,7 +43,7 @@ DISPLAY_NAME = form(TEXT_PATTERN, "write one line of text that is not blank")
 SOURCE = form(DNS_LABEL, "the name of a source consists of lower-case letters, digits and -, such as alertmanager")
 NAMESPACE_GLOB = form(
     NAMESPACE_GLOB_PATTERN,
-    "write the name of a namespace, in lower case; * stands for any characters, as in shop-*",
+    "write the name of a namespace, in lower case; * matches any characters, as in shop-*",
 )
 MATCHER = form(
     MATCHER_PATTERN,

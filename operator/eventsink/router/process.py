@@ -94,7 +94,7 @@ class Router:
 
     @classmethod
     async def open(cls, settings: RouterSettings, process: Process) -> Router:
-        """A router that listens, and dispatches as soon as its directory is loaded; until then its intake answers 503.
+        """A router that listens, and dispatches as soon as its directory is loaded; until then its intake responds with 503.
 
         Raises
         ------

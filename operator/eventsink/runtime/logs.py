@@ -69,7 +69,7 @@ def configure_logs(settings: LogSettings) -> None:
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:
-    """Not that somebody sent what is no HTTP: the line would show it, credentials included, as often as they like."""
+    """Drops the log lines about requests that are not HTTP: they would show what was sent, credentials included, as often as a client likes."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, HttpProcessingError)
 

@@ -93,7 +93,7 @@ class Standalone:
         self._directory.withheld |= uids - self._directory.sinks.keys()
 
     async def _commit(self, change: Change) -> None:
-        """Store a change that somebody makes by the API."""
+        """Store a change that is made through the API."""
         if change.resource == EVENTS:
             if change.after is not None:
                 self._log.event(change.after)

@@ -1,4 +1,4 @@
-"""What Slack says of tokens and channels, read and judged: which of them can be used, and what somebody has to do. Pure."""
+"""Reads what Slack says about tokens and channels, and decides which of them can be used and what a person has to do. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventsink.destinations.slack.api import error_name, failed
 from eventsink.sinks.sender import FailureClass
 
 ASK_AGAIN_SECONDS = 60.0
-"""After a problem that somebody mends in Slack, of which the cluster hears nothing."""
+"""After a problem that is fixed in Slack, which the cluster does not notice."""
 _CHANNEL_ID = "CG"
 """Ids of public and private channels begin with one of these, and hold upper-case letters and digits only."""
 _CREDENTIAL_ERRORS = frozenset(

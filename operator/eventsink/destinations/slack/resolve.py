@@ -56,7 +56,7 @@ class SlackResolver:
         return Resolved(target, tokens)
 
     def status(self, target: Target) -> SlackStatus | None:
-        """The channel; an incoming webhook does not tell which one it posts to."""
+        """The channel; an incoming webhook does not say which one it posts to."""
         if not isinstance(target, SlackTarget) or not target.channel_id:
             return None
         return SlackStatus(

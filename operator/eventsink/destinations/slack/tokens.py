@@ -120,7 +120,7 @@ class SecretTokenStore:
 
 
 def token_name(code: str) -> str:
-    """Name of the record of a code: of its digest, so that it tells nothing of the code."""
+    """Name of the record of a code: of its digest, so that it reveals nothing about the code."""
     return f"slack-{hashlib.sha256(code.encode()).hexdigest()[:40]}"
 
 

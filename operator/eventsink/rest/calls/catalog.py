@@ -103,7 +103,7 @@ class Catalog:
         if uid in self._gone:
             return
         if metadata.get("deletionTimestamp"):
-            self._delete(key)  # somebody's finalizer may keep it for long
+            self._delete(key)  # a finalizer may keep it for long
             return
         before = self._sinks.get(self._uids.get(key, ""))
         if before is not None:

@@ -30,7 +30,7 @@ CHANGED_MEANWHILE = "others change this sink at the same time; try again"
 NO_RESPONSE = "the API server does not respond; try again"
 _LABELS = {MANAGED_BY_LABEL: REST_MANAGER}
 _DENIED = re.compile(r"denied the request: (.*)", re.DOTALL)
-"""The message of somebody's admission webhook."""
+"""The message of an admission webhook in the cluster."""
 
 
 class ChangedMeanwhile(Conflict):
@@ -80,7 +80,7 @@ class EventSinkRepository:
         Parameters
         ----------
         annotations
-            Its annotations: they tell what this call created, where a response was lost.
+            Its annotations: by them this call recognizes what it created, where a response was lost.
 
         Raises
         ------

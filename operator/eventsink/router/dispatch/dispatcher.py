@@ -110,7 +110,7 @@ class Dispatcher:
         return self._watchers.watch(uid, attempted)
 
     def probe(self, uid: str) -> None:
-        """Try a sink at once to which everything failed: somebody wants to know whether it is fixed."""
+        """Retry a sink at once to which everything failed, to find out whether it is fixed."""
         worker = self._workers.get(uid)
         if worker is not None:
             worker.lane.probe(self._queue.clock())

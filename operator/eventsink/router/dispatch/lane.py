@@ -196,7 +196,7 @@ class Lane:
         self._make_due()
 
     def probe(self, now: float) -> None:
-        """Try at once although everything failed, unless the receiver asked to wait: somebody wants to know whether the sink works."""
+        """Try at once although everything failed, unless the receiver asked to wait: to find out whether the sink works."""
         if self.slow:
             self.not_before = max(min(self.not_before, now), self.asked_until)
 

@@ -174,7 +174,7 @@ def marked_alert(sink: Sink, key: str, now: datetime) -> Alert:
         severity=Severity.INFORMATIONAL,
         name=ALERT_NAME,
         summary=SUMMARY,
-        description=f"Somebody asked for it, to see whether the EventSink {sink.namespace}/{sink.name} delivers.",
+        description=f"Sent on request, to see whether the EventSink {sink.namespace}/{sink.name} delivers.",
         namespace="",
         labels=labels,
         annotations={"summary": SUMMARY},

@@ -129,7 +129,7 @@ def _uid(sink: Sink) -> str:
 
 
 def _patterns(patterns: tuple[str, ...]) -> Pattern:
-    """One expression for namespace patterns, in which * stands for any characters.
+    """One expression for namespace patterns, in which * matches any characters.
 
     RE2, since the patterns are a tenant's and the namespace is whatever a label says: another engine could be kept busy with them.
     """

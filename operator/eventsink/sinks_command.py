@@ -17,7 +17,7 @@ import yaml
 from eventsink.client import Client, EventSink, EventSinkError
 from eventsink.destinations.arguments import arguments
 from eventsink.destinations.options import Argument, from_model, given, options
-from eventsink.resources.spec import Delivery, Match
+from eventsink.resources.spec import DeliverySpec, MatchSpec
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
 from eventsink.runtime.times import format_time
 
@@ -68,7 +68,7 @@ OWN = (
     Argument("suspend", click.Option(["--suspend/--resume"], default=None, help="Pause the sink; resume it.")),
 )
 TYPES = " or ".join(one.display_name for one in arguments().values())
-RULES = {"match": from_model(Match), "delivery": from_model(Delivery)}
+RULES = {"match": from_model(MatchSpec), "delivery": from_model(DeliverySpec)}
 """Field of a request -> the options for its fields."""
 CHANGE = [*OWN, *RULES["match"], *RULES["delivery"], *(one for type_ in options().values() for one in type_.arguments)]
 CREATE = [*CHANGE, *(one for type_ in options().values() for one in type_.create_arguments)]

@@ -22,7 +22,7 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """What may be asked for, the lowest first."""
 
 
-class Match(SpecModel):
+class MatchSpec(SpecModel):
     """Which alerts of the tenant to deliver; an alert must satisfy every part that is given."""
 
     min_severity: Severity | None = Field(
@@ -63,7 +63,7 @@ class Match(SpecModel):
     )
 
 
-class Delivery(SpecModel):
+class DeliverySpec(SpecModel):
     """How alerts are delivered."""
 
     send_resolved: bool | None = Field(
@@ -91,8 +91,8 @@ class CommonSpec(SpecModel):
     suspend: bool | None = Field(
         default=None, description="Pause this sink: while true, alerts are neither queued nor sent. Default: false."
     )
-    match: Match | None = Field(default=None, description="Which alerts to deliver. Default: every alert of the tenant.")
-    delivery: Delivery | None = Field(default=None, description="How alerts are delivered.")
+    match: MatchSpec | None = Field(default=None, description="Which alerts to deliver. Default: every alert of the tenant.")
+    delivery: DeliverySpec | None = Field(default=None, description="How alerts are delivered.")
 
     @property
     def type(self) -> str:

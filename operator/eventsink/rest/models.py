@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model, model_val
 from eventsink.destinations.arguments import RestModel, arguments, bounds, from_spec, stated
 from eventsink.resources import rules
 from eventsink.resources.eventsink import SENTENCES
-from eventsink.resources.spec import Delivery, EventSinkSpec, Match
+from eventsink.resources.spec import DeliverySpec, EventSinkSpec, MatchSpec
 from eventsink.rest.errors import InvalidRequest
 
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         """How alerts are delivered."""
 
 else:
-    MatchArgs = from_spec("MatchArgs", Match, "Which alerts to deliver; an alert must satisfy everything that is set.")
-    DeliveryArgs = from_spec("DeliveryArgs", Delivery, "How alerts are delivered.")
+    MatchArgs = from_spec("MatchArgs", MatchSpec, "Which alerts to deliver; an alert must satisfy everything that is set.")
+    DeliveryArgs = from_spec("DeliveryArgs", DeliverySpec, "How alerts are delivered.")
 
 
 class ByType(RestModel):

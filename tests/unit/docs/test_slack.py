@@ -7,7 +7,7 @@ import yaml
 from eventsink.destinations.slack.api import ERRORS
 from eventsink.destinations.slack.codes import RENEW_AHEAD_SECONDS
 from eventsink.destinations.slack.config import SlackAppSettings
-from eventsink.destinations.slack.spec import Slack
+from eventsink.destinations.slack.spec import SlackSpec
 from eventsink.resources.eventsink import read_eventsink
 from tests.unit.docs.pages import between, blocks, names, page, rows
 
@@ -22,7 +22,7 @@ def test_the_example_is_accepted() -> None:
 
 
 def test_each_credential_is_named() -> None:
-    fields = {field.alias for name, field in Slack.model_fields.items() if name != "channel"}
+    fields = {field.alias for name, field in SlackSpec.model_fields.items() if name != "channel"}
     shown = {name for row in rows(between(SLACK, "## Which credential", "```")) for name in names(row[1])}
     assert shown == fields | {"channel"}
 

@@ -10,11 +10,11 @@ import trustme
 import yaml
 
 from eventsink.controller.compile import compile_sink
-from eventsink.destinations.slack.spec import Slack
+from eventsink.destinations.slack.spec import SlackSpec
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook.config import WebhookPolicy
 from eventsink.destinations.webhook.resolve import target_of
-from eventsink.destinations.webhook.spec import Webhook
+from eventsink.destinations.webhook.spec import WebhookSpec
 from eventsink.resources.eventsink import EventSink, read_eventsink
 from eventsink.resources.model import SecretKeyRef
 from eventsink.sinks.sink import CompiledFrom, SecretVersion, Sink
@@ -47,9 +47,9 @@ def target_for(sink: EventSink) -> Target:
         return "https://secret.example.com/hook" if path.endswith("urlSecretRef") else SECRET
 
     destination = sink.spec.destination
-    if isinstance(destination, Webhook):
+    if isinstance(destination, WebhookSpec):
         return target_of(destination, credential, WebhookPolicy())
-    assert isinstance(destination, Slack)
+    assert isinstance(destination, SlackSpec)
     if destination.incoming_webhook_secret_ref is not None:
         return SlackTarget(webhook_url="https://hooks.slack.com/services/T/B/x")
     return SlackTarget(token="xoxb-1", team_id="T", team_name="A", channel_id="C", channel_asked=destination.channel or "")

@@ -15,9 +15,9 @@ from eventsink.destinations.arguments import (
     RestModel,
     bounds,
 )
-from eventsink.destinations.slack.spec import Slack, SlackStatus
+from eventsink.destinations.slack.spec import SlackSpec, SlackStatus
 
-Channel = Annotated[str, Field(min_length=1, **bounds(Slack, "channel"))]
+Channel = Annotated[str, Field(min_length=1, **bounds(SlackSpec, "channel"))]
 _CREDENTIALS = {
     "slack_oauth_code": ("oauthCodeSecretRef", "code"),
     "bot_token": ("botTokenSecretRef", "token"),

@@ -29,7 +29,7 @@ from eventsink.destinations.slack.channels import (
     usable,
 )
 from eventsink.destinations.slack.config import SlackPlatform
-from eventsink.destinations.slack.spec import Slack
+from eventsink.destinations.slack.spec import SlackSpec
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.resources.eventsink import EventSink
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
@@ -119,7 +119,7 @@ class SlackLookup:
             Something cannot be used, or Slack cannot be asked now.
         """
         slack = sink.spec.destination
-        assert isinstance(slack, Slack)
+        assert isinstance(slack, SlackSpec)
         if slack.incoming_webhook_secret_ref is not None:
             return self._webhook(slack, secrets, sink.namespace)
         path, token = self._token(slack, secrets, sink.namespace, granted)
@@ -155,7 +155,7 @@ class SlackLookup:
             channel_asked=slack.channel,
         )
 
-    def _webhook(self, slack: Slack, secrets: SecretValues, namespace: str) -> SlackTarget:
+    def _webhook(self, slack: SlackSpec, secrets: SecretValues, namespace: str) -> SlackTarget:
         path = "spec.slack.incomingWebhookSecretRef"
         assert slack.incoming_webhook_secret_ref is not None
         url = secret_text(path, slack.incoming_webhook_secret_ref, secrets, namespace).strip()
@@ -165,7 +165,7 @@ class SlackLookup:
             raise Problem("InvalidSecretValue", path, str(error)) from None
         return SlackTarget(webhook_url=url)
 
-    def _token(self, slack: Slack, secrets: SecretValues, namespace: str, granted: str | None) -> tuple[str, str]:
+    def _token(self, slack: SlackSpec, secrets: SecretValues, namespace: str, granted: str | None) -> tuple[str, str]:
         """(the field that it comes from, the token)."""
         if slack.oauth_code_secret_ref is not None:
             assert granted is not None

@@ -11,7 +11,7 @@ from eventsink.destinations.slack.api import check_hook_url
 from eventsink.destinations.slack.codes import PATH, SlackCodes
 from eventsink.destinations.slack.config import SlackAppSettings, SlackPlatform, SlackSettings
 from eventsink.destinations.slack.lookup import SlackLookup
-from eventsink.destinations.slack.spec import Slack, SlackStatus
+from eventsink.destinations.slack.spec import SlackSpec, SlackStatus
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.slack.tokens import SecretTokenStore, token_name
 from eventsink.kube.api import Key
@@ -101,9 +101,9 @@ def check(sink: EventSink, secrets: SecretValues) -> Sequence[Note]:
     return (Note("spec.slack", "not checked: whether Slack accepts the credential, and has the channel"),)
 
 
-def _spec(sink: EventSink) -> Slack:
+def _spec(sink: EventSink) -> SlackSpec:
     slack = sink.spec.destination
-    assert isinstance(slack, Slack)
+    assert isinstance(slack, SlackSpec)
     return slack
 
 

@@ -39,7 +39,7 @@ CHANNEL_FIXED = Rule(
 )
 
 
-class Slack(SpecModel):
+class SlackSpec(SpecModel):
     """Post messages to a Slack channel."""
 
     RULES = (ONE_SLACK_CREDENTIAL, CHANNEL_NEEDED, CHANNEL_FIXED)
@@ -68,5 +68,5 @@ class SlackStatus(StatusModel):
     )
 
 
-SPEC = Slack
+SPEC = SlackSpec
 STATUS = SlackStatus

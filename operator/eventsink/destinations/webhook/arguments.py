@@ -25,7 +25,7 @@ from eventsink.destinations.webhook.spec import (
     HEADER_VALUE,
     HEADER_VALUE_PATTERN,
     HeaderSpec,
-    Webhook,
+    WebhookSpec,
     WebhookStatus,
 )
 
@@ -45,19 +45,21 @@ class HeaderArgs(RestModel):
 class WebhookArgs(RestModel):
     """An HTTP endpoint that messages are posted to."""
 
-    url: Annotated[str, Field(min_length=1, **bounds(Webhook, "url"))] | None = None
+    url: Annotated[str, Field(min_length=1, **bounds(WebhookSpec, "url"))] | None = None
     """Where to post; readable by everybody who may read the EventSink."""
-    secret_url: Annotated[str, Field(min_length=1, **bounds(Webhook, "url"), json_schema_extra={"writeOnly": True})] | None = None
+    secret_url: (
+        Annotated[str, Field(min_length=1, **bounds(WebhookSpec, "url"), json_schema_extra={"writeOnly": True})] | None
+    ) = None
     """Instead of `url`, if the URL itself is a credential: kept in a Secret, shown as scheme and host."""
-    headers: Annotated[list[HeaderArgs], Field(max_length=bounds(Webhook, "headers")["max_length"])] | None = None
+    headers: Annotated[list[HeaderArgs], Field(max_length=bounds(WebhookSpec, "headers")["max_length"])] | None = None
     """Headers sent with each message; in an update they replace all existing ones."""
     signing_secret: Credential | None = None
     """Signs messages (Standard Webhooks); after an update the previous one keeps signing beside it."""
     generate_signing_secret: bool | None = None
     """Generate a signing secret; this response alone shows it."""
-    format: Annotated[str, Field(json_schema_extra={"enum": choices(Webhook, "format")})] | None = None
+    format: Annotated[str, Field(json_schema_extra={"enum": choices(WebhookSpec, "format")})] | None = None
     """cloudevents (default), or alertmanager: the group as Alertmanager's own webhook sends it."""
-    batch: Annotated[int, Field(**bounds(Webhook, "batch"))] | None = None
+    batch: Annotated[int, Field(**bounds(WebhookSpec, "batch"))] | None = None
     """Most alerts in one message; for the format cloudevents only."""
     timeout: Duration | None = None
     """How long one attempt may take, 1s to 60s."""

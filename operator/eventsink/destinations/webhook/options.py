@@ -8,7 +8,7 @@ import click
 
 from eventsink.destinations.arguments import choices
 from eventsink.destinations.options import SECRET_FILE, Argument, DestinationOptions
-from eventsink.destinations.webhook.spec import Webhook
+from eventsink.destinations.webhook.spec import WebhookSpec
 
 
 class HeaderFile(click.ParamType):  # type: ignore[type-arg]  # generic in some versions
@@ -33,7 +33,9 @@ OPTIONS = DestinationOptions(
         ),
         Argument(
             "format",
-            click.Option(["--format"], type=click.Choice(choices(Webhook, "format")), help="Webhook: format of the messages."),
+            click.Option(
+                ["--format"], type=click.Choice(choices(WebhookSpec, "format")), help="Webhook: format of the messages."
+            ),
         ),
         Argument("batch", click.Option(["--batch"], type=int, help="Webhook: most alerts in one message.")),
         Argument("timeout", click.Option(["--timeout"], metavar="DURATION", help="Webhook: of one attempt, such as 10s.")),

@@ -12,7 +12,7 @@ from eventsink.destinations.credentials import SecretValues, secret_text
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.resolver import Before, Note, Resolved, ResolverContext
 from eventsink.destinations.webhook.config import WebhookPolicy
-from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_FORMAT, DEFAULT_TIMEOUT, Webhook, WebhookStatus
+from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_FORMAT, DEFAULT_TIMEOUT, WebhookSpec, WebhookStatus
 from eventsink.destinations.webhook.target import Header, WebhookTarget
 from eventsink.kube.api import Key
 from eventsink.resources.eventsink import EventSink
@@ -77,13 +77,13 @@ def check(sink: EventSink, secrets: SecretValues) -> Sequence[Note]:
     return ()
 
 
-def _spec(sink: EventSink) -> Webhook:
+def _spec(sink: EventSink) -> WebhookSpec:
     webhook = sink.spec.destination
-    assert isinstance(webhook, Webhook)
+    assert isinstance(webhook, WebhookSpec)
     return webhook
 
 
-def target_of(webhook: Webhook, read: ReadText, policy: WebhookPolicy) -> WebhookTarget:
+def target_of(webhook: WebhookSpec, read: ReadText, policy: WebhookPolicy) -> WebhookTarget:
     """The target of a webhook.
 
     Raises
@@ -109,7 +109,7 @@ def target_of(webhook: Webhook, read: ReadText, policy: WebhookPolicy) -> Webhoo
     )
 
 
-def _headers(webhook: Webhook, read: ReadText) -> Iterator[Header]:
+def _headers(webhook: WebhookSpec, read: ReadText) -> Iterator[Header]:
     for index, header in enumerate(webhook.headers or ()):
         path = f"spec.webhook.headers[{index}]"
         if header.value_from is not None:
@@ -124,7 +124,7 @@ def _headers(webhook: Webhook, read: ReadText) -> Iterator[Header]:
         yield Header(name=header.name, value=value)
 
 
-def _signing_secrets(webhook: Webhook, read: ReadText) -> Iterator[str]:
+def _signing_secrets(webhook: WebhookSpec, read: ReadText) -> Iterator[str]:
     for index, ref in enumerate(webhook.signing_secret_refs or ()):
         path = f"spec.webhook.signingSecretRefs[{index}]"
         secret = read(path, ref)
@@ -135,7 +135,7 @@ def _signing_secrets(webhook: Webhook, read: ReadText) -> Iterator[str]:
         yield secret
 
 
-def _authority(webhook: Webhook, read: ReadText) -> str | None:
+def _authority(webhook: WebhookSpec, read: ReadText) -> str | None:
     if webhook.tls is None:
         return None
     path = "spec.webhook.tls.caSecretRef"

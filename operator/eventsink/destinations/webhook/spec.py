@@ -182,7 +182,7 @@ class Tls(SpecModel):
     )
 
 
-class Webhook(SpecModel):
+class WebhookSpec(SpecModel):
     """Post messages to an HTTP endpoint."""
 
     RULES = (
@@ -253,5 +253,5 @@ class WebhookStatus(StatusModel):
     )
 
 
-SPEC = Webhook
+SPEC = WebhookSpec
 STATUS = WebhookStatus

@@ -38,7 +38,7 @@ from eventsink.rest.http.operations import (
     MAX_PAGE_TOKEN,
     MAX_TENANT_LENGTH,
     OPERATIONS,
-    Endpoint,
+    Operation,
 )
 from eventsink.rest.models import UUID_PATTERN, CreateRequest, NoContent, OneSink, UpdateRequest, read
 from eventsink.rest.pages.docs import SECURITY_POLICY, message_page, reference_page
@@ -187,7 +187,7 @@ class RestServer:
             response.headers.setdefault(header, value)
         return response
 
-    def _serve(self, one: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _serve(self, one: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         call = self._calls[one.name]
 
         async def handle(request: web.Request) -> web.StreamResponse:

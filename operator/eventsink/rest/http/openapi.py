@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from eventsink.destinations.arguments import RestModel
-from eventsink.rest.http.operations import OPERATIONS, Endpoint
+from eventsink.rest.http.operations import OPERATIONS, Operation
 from eventsink.rest.models import ErrorResponse
 
 ERRORS = {
@@ -61,7 +61,7 @@ def document() -> dict[str, Any]:
     }
 
 
-def _operation(one: Endpoint) -> dict[str, Any]:
+def _operation(one: Operation) -> dict[str, Any]:
     result: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
@@ -88,7 +88,7 @@ def _operation(one: Endpoint) -> dict[str, Any]:
     return result
 
 
-def _response(one: Endpoint) -> dict[str, Any]:
+def _response(one: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": _reference(one.response.__name__)}
     if one.response_example is not None:
         content["example"] = one.response_example

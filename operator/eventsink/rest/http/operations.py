@@ -40,7 +40,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Operation:
     """One call."""
 
     name: str
@@ -89,8 +89,8 @@ _WEBHOOK = {
     "reason": "",
 }
 
-OPERATIONS: tuple[Endpoint, ...] = (
-    Endpoint(
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
         name="create_event_sink",
         method="POST",
         path="/v1/event_sink",
@@ -110,7 +110,7 @@ OPERATIONS: tuple[Endpoint, ...] = (
         response_example={"event_sink": _WEBHOOK},
         response_headers=("ETag",),
     ),
-    Endpoint(
+    Operation(
         name="list_event_sinks",
         method="GET",
         path="/v1/event_sink",
@@ -142,7 +142,7 @@ OPERATIONS: tuple[Endpoint, ...] = (
         ),
         response_example={"event_sinks": [_WEBHOOK]},
     ),
-    Endpoint(
+    Operation(
         name="get_event_sink",
         method="GET",
         path="/v1/event_sink/{id}",
@@ -154,7 +154,7 @@ OPERATIONS: tuple[Endpoint, ...] = (
         response_example={"event_sink": _WEBHOOK},
         response_headers=("ETag",),
     ),
-    Endpoint(
+    Operation(
         name="update_event_sink",
         method="PUT",
         path="/v1/event_sink/{id}",
@@ -171,7 +171,7 @@ OPERATIONS: tuple[Endpoint, ...] = (
         },
         response_headers=("ETag",),
     ),
-    Endpoint(
+    Operation(
         name="delete_event_sink",
         method="DELETE",
         path="/v1/event_sink/{id}",
@@ -182,7 +182,7 @@ OPERATIONS: tuple[Endpoint, ...] = (
         parameters=(ID,),
         response_example={"id": EXAMPLE_ID, "tenant_id": "acme"},
     ),
-    Endpoint(
+    Operation(
         name="test_event_sink",
         method="POST",
         path="/v1/event_sink/{id}/test",
@@ -203,7 +203,7 @@ OPERATIONS: tuple[Endpoint, ...] = (
             "delivery_id": "01J0000000000000000000000",
         },
     ),
-    Endpoint(
+    Operation(
         name="install_slack",
         method="POST",
         path="/v1/slack/install",

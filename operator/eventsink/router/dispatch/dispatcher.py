@@ -121,12 +121,14 @@ class Dispatcher:
     async def load(self) -> None:
         """Take up what waits since before the start; the directory is loaded."""
         self._loaded = True
-        for uid in await self._queue.sinks_waiting():
-            worker = self._workers.get(uid)
-            if worker is not None:
-                worker.lane.lagging = True
+        waiting = await self._queue.sinks_waiting()
+        for uid, worker in self._workers.items():
+            if uid in waiting or worker.missed:
                 self._refill(worker)
-            elif uid not in self._directory.withheld:
+            elif not worker.refilling and not len(worker.lane):
+                worker.lane.lagging = False  # nothing waits, and nothing was committed meanwhile
+        for uid in waiting:
+            if uid not in self._workers and uid not in self._directory.withheld:
                 await self._dead_letter_sink(uid)
 
     async def watch_expiry(self) -> None:
@@ -184,8 +186,8 @@ class Dispatcher:
         if worker is None:
             lane = Lane(self._settings.retry, self._chance)
             worker = self._workers[sink.uid] = SinkWorker(sink, lane, self._health_changed)
+            lane.lagging = True  # something may wait, also what was committed just before `load`: it is read first
             if self._loaded:
-                lane.lagging = True  # something may wait: the sink may have been unreadable for a while
                 self._refill(worker)
         self._leave_line(worker)
         old = worker.use(sink, self._open_sender, self._settings.concurrency)
@@ -229,7 +231,7 @@ class Dispatcher:
             task.add_done_callback(worker.tasks.discard)
         else:
             self._full[worker.sink.uid] = None
-        if lane.lagging and len(lane) <= self._windows.room(lane) // 2:
+        if self._loaded and lane.lagging and len(lane) <= self._windows.room(lane) // 2:
             self._refill(worker)
         wake = lane.wake_at()
         worker.wake_in(max(wake, worker.turn_at) - self._queue.clock() if wake is not None else None, self._pump)

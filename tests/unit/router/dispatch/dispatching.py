@@ -100,7 +100,8 @@ class DispatchUnderTest:
         self.dispatcher: Dispatcher
         self.tests: SinkTests
 
-    async def start(self) -> DispatchUnderTest:
+    async def start(self, *before_load: str) -> DispatchUnderTest:
+        """Start, and commit alerts of these names when the directory is loaded and the dispatcher is not yet."""
         self.queue = await AnnouncingQueue.open(QueueSettings(path=self.folder / "q.db", min_free_bytes=0))
         self.directory = SinkDirectory()
         self.dispatcher = Dispatcher(
@@ -116,6 +117,8 @@ class DispatchUnderTest:
         for one in directory(*self.sinks).sinks.values():
             self.directory.put(one)
         self.directory.mark_loaded()
+        if before_load:
+            await self.put(*before_load)
         await self.dispatcher.load()
         return self
 

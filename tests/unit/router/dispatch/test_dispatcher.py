@@ -159,6 +159,20 @@ async def test_a_delivery_that_is_both_read_and_announced_is_sent_once(make_disp
     assert [alerts for _, alerts in dispatch.senders["s"].sent] == [["a"], ["b"]]
 
 
+async def test_what_waited_before_a_restart_is_sent_although_more_is_committed_while_it_is_loaded(
+    make_dispatch: MakeDispatch,
+) -> None:
+    dispatch = make_dispatch()
+    dispatch.senders["s"].script = [HANG] * 2
+    await dispatch.start()
+    await dispatch.put("a", "b")
+    await dispatch.stop()
+    other = make_dispatch()
+    await other.start("c")
+    await other.until_empty()
+    assert sorted(other.arrived()) == ["a", "b", "c"]
+
+
 async def test_a_batch_is_sent_in_the_same_composition_after_a_restart(make_dispatch: MakeDispatch) -> None:
     batching = sink("s", webhook={"batch": 3})
     dispatch = make_dispatch(batching)

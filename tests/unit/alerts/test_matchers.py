@@ -39,7 +39,7 @@ LABELS = {"alertname": "KubePodCrash", "team": "batch", "path": r"C:\new", "quot
         (r'alertname=~"\w+"', True),
     ],
 )
-def test_a_matcher_decides_on_labels(text: str, expected: bool) -> None:
+def test_a_matcher_selects_alerts_by_labels(text: str, expected: bool) -> None:
     assert parse_matcher(text).matches(LABELS) is expected
 
 
@@ -63,14 +63,14 @@ def test_a_matcher_decides_on_labels(text: str, expected: bool) -> None:
         ('a="' + "x" * 2000 + '"', "at most 1024 characters"),
     ],
 )
-def test_what_is_no_matcher_is_rejected_with_a_sentence(text: str, sentence: str) -> None:
+def test_an_invalid_matcher_is_rejected_with_an_explanation(text: str, sentence: str) -> None:
     with pytest.raises(InvalidMatcher) as error:
         parse_matcher(text)
     assert sentence in str(error.value)
 
 
 @given(st.text(max_size=50))
-def test_any_value_can_be_written(value: str) -> None:
+def test_any_value_can_be_quoted(value: str) -> None:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     matcher = parse_matcher(f'a="{escaped}"')
     assert matcher.value == value
@@ -78,7 +78,7 @@ def test_any_value_can_be_written(value: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_read_or_rejected(text: str) -> None:
+def test_any_text_is_parsed_or_rejected(text: str) -> None:
     try:
         parse_matcher(text)
     except InvalidMatcher:

@@ -129,11 +129,11 @@ class ApiContract:
         assert metadata["resourceVersion"]
         assert await api.get(EVENTSINKS, (namespace, "a")) == made
 
-    async def test_a_name_is_taken_once(self, api: Api, namespace: str) -> None:
+    async def test_a_second_object_of_the_same_name_is_a_conflict(self, api: Api, namespace: str) -> None:
         made = await asyncio.gather(*(api.create(SECRETS, secret(namespace, "a")) for _ in range(4)), return_exceptions=True)
         assert [type(one) for one in made if isinstance(one, Exception)] == [Conflict] * 3
 
-    async def test_a_name_is_made_up_from_its_beginning(self, api: Api, namespace: str) -> None:
+    async def test_a_name_is_generated_from_its_prefix(self, api: Api, namespace: str) -> None:
         body = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -144,7 +144,7 @@ class ApiContract:
         assert len(names) == 2
         assert all(name.startswith("a.") and len(name) > 2 for name in names)
 
-    async def test_a_change_of_the_spec_counts_and_a_write_of_the_same_does_not(self, api: Api, namespace: str) -> None:
+    async def test_the_generation_grows_with_a_change_of_the_spec_only(self, api: Api, namespace: str) -> None:
         made = await api.create(EVENTSINKS, event_sink(namespace), manager="m")
         same = await api.replace(EVENTSINKS, made, manager="n")
         assert (same["metadata"]["resourceVersion"], same["metadata"]["generation"]) == (made["metadata"]["resourceVersion"], 1)
@@ -154,21 +154,21 @@ class ApiContract:
         assert changed["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
         assert "n" in [one["manager"] for one in changed["metadata"]["managedFields"]]
 
-    async def test_a_change_of_labels_alone_is_no_new_generation(self, api: Api, namespace: str) -> None:
+    async def test_a_change_of_labels_does_not_change_the_generation(self, api: Api, namespace: str) -> None:
         made = await api.create(EVENTSINKS, event_sink(namespace))
         metadata = {**made["metadata"], "labels": {"l": "2"}}
         changed = await api.replace(EVENTSINKS, {**made, "metadata": metadata})
         assert (changed["metadata"]["generation"], changed["metadata"]["labels"]) == (1, {"l": "2"})
         assert changed["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
 
-    async def test_a_replace_of_what_changed_since_it_was_read_is_a_conflict(self, api: Api, namespace: str) -> None:
+    async def test_a_replace_with_an_old_resource_version_is_a_conflict(self, api: Api, namespace: str) -> None:
         made = await api.create(SECRETS, secret(namespace, "a"))
         await api.replace(SECRETS, {**made, "data": {"k": "Yg=="}})
         with pytest.raises(Conflict):
             await api.replace(SECRETS, {**made, "data": {"k": "Yw=="}})
         assert secret_data(await api.get(SECRETS, (namespace, "a"))) == {"k": b"b"}
 
-    async def test_a_replace_of_an_object_that_was_created_again_is_a_conflict(self, api: Api, namespace: str) -> None:
+    async def test_a_replace_of_a_re_created_object_is_a_conflict(self, api: Api, namespace: str) -> None:
         made = await api.create(EVENTSINKS, event_sink(namespace))
         await api.delete(EVENTSINKS, (namespace, "a"))
         await until_gone(api, EVENTSINKS, (namespace, "a"))
@@ -178,7 +178,7 @@ class ApiContract:
         with pytest.raises(Conflict):
             await api.replace(EVENTSINKS, stale)
 
-    async def test_what_does_not_exist_is_not_found(self, api: Api, namespace: str) -> None:
+    async def test_every_call_for_a_missing_object_is_not_found(self, api: Api, namespace: str) -> None:
         for call in (
             api.get(SECRETS, (namespace, "a")),
             api.delete(SECRETS, (namespace, "a")),
@@ -224,28 +224,28 @@ class ApiContract:
         found = await api.get(EVENTSINKS, key)
         assert (found["status"], found["spec"], found["metadata"]["generation"]) == (status, made["spec"], 1)
 
-    async def test_a_status_that_says_the_same_is_no_change(self, api: Api, namespace: str) -> None:
+    async def test_an_unchanged_status_is_no_new_version(self, api: Api, namespace: str) -> None:
         key = (namespace, "a")
         await api.create(EVENTSINKS, event_sink(namespace))
         first = await apply_status(api, key, "m", conditions=[condition("Ready")])
         again = await apply_status(api, key, "m", conditions=[condition("Ready")])
         assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
 
-    async def test_a_status_of_what_changed_since_it_was_read_is_a_conflict(self, api: Api, namespace: str) -> None:
+    async def test_a_status_with_an_old_resource_version_is_a_conflict(self, api: Api, namespace: str) -> None:
         key = (namespace, "a")
         version = (await api.create(EVENTSINKS, event_sink(namespace)))["metadata"]["resourceVersion"]
         await apply_status(api, key, "m", version=version, conditions=[condition("Ready")])
         with pytest.raises(Conflict):
             await apply_status(api, key, "m", version=version, conditions=[condition("Ready", "False")])
 
-    async def test_a_write_of_the_object_leaves_its_status_alone(self, api: Api, namespace: str) -> None:
+    async def test_a_replace_does_not_change_the_status(self, api: Api, namespace: str) -> None:
         made = await api.create(EVENTSINKS, {**event_sink(namespace), "status": {"observedGeneration": 7}})
         assert "status" not in made
         known = await apply_status(api, (namespace, "a"), "m", conditions=[condition("Ready")])
         written = await api.replace(EVENTSINKS, {**known, "spec": {**SPEC, "name": "B"}, "status": {}})
         assert written["status"] == known["status"]
 
-    async def test_an_object_that_is_created_again_has_no_status(self, api: Api, namespace: str) -> None:
+    async def test_a_re_created_object_has_no_status(self, api: Api, namespace: str) -> None:
         await api.create(EVENTSINKS, event_sink(namespace))
         await apply_status(api, (namespace, "a"), "m", conditions=[condition("Ready")])
         await api.delete(EVENTSINKS, (namespace, "a"))
@@ -254,7 +254,7 @@ class ApiContract:
 
     # ---- deleting
 
-    async def test_only_the_object_that_is_meant_is_deleted(self, api: Api, namespace: str) -> None:
+    async def test_an_object_is_deleted_only_with_the_expected_uid_and_version(self, api: Api, namespace: str) -> None:
         key = (namespace, "a")
         metadata = (await api.create(SECRETS, secret(namespace, "a")))["metadata"]
         assert not await delete_if_same(api, SECRETS, key, uid="00000000-0000-0000-0000-000000000000")
@@ -264,7 +264,7 @@ class ApiContract:
         assert await delete_if_same(api, SECRETS, key, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
         assert not await delete_if_same(api, SECRETS, key)
 
-    async def test_a_deleted_object_takes_what_it_owns_with_it(self, api: Api, namespace: str) -> None:
+    async def test_the_dependents_of_a_deleted_object_are_deleted(self, api: Api, namespace: str) -> None:
         owners = [await api.create(EVENTSINKS, event_sink(namespace, name)) for name in ("a", "b")]
         for one in owners:
             metadata = one["metadata"]
@@ -289,7 +289,7 @@ class ApiContract:
         assert (sorted(found), pages) == (names, 3)
         assert len(await list_all(api, Collection(SECRETS, namespace))) == 5
 
-    async def test_a_list_has_what_is_selected_and_nothing_else(self, api: Api, namespace: str) -> None:
+    async def test_a_list_has_only_the_selected_objects(self, api: Api, namespace: str) -> None:
         await api.create(SECRETS, secret(namespace, "a", "example.com/a", labels={"l": "1"}))
         await api.create(SECRETS, secret(namespace, "b", "example.com/b"))
 
@@ -305,7 +305,7 @@ class ApiContract:
         everywhere = await api.list(Collection(SECRETS, field_selector="type=example.com/a"))
         assert (namespace, "a") in {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in everywhere.items}
 
-    async def test_metadata_alone_hold_no_data(self, api: Api, namespace: str) -> None:
+    async def test_a_metadata_list_has_no_data(self, api: Api, namespace: str) -> None:
         collection = Collection(SECRETS, namespace, metadata_only=True)
         await api.create(SECRETS, secret(namespace, "a", annotations={"n": "1"}))
         page = await api.list(collection)
@@ -317,7 +317,7 @@ class ApiContract:
         for found in (one, event.object):
             assert not {"data", "type"} & set(found)
 
-    async def test_a_watch_goes_on_where_a_list_ended(self, api: Api, namespace: str) -> None:
+    async def test_a_watch_continues_from_a_list(self, api: Api, namespace: str) -> None:
         await api.create(SECRETS, secret(namespace, "before"))
         version = (await api.list(Collection(SECRETS, namespace))).resource_version
         made = await api.create(SECRETS, secret(namespace, "a"))
@@ -331,7 +331,7 @@ class ApiContract:
         async with watching(api, Collection(SECRETS, namespace), changed.object["metadata"]["resourceVersion"]) as events:
             assert seen(await anext(events)) == ("DELETED", "a"), "and from any change on"
 
-    async def test_a_watch_shows_what_is_selected_and_nothing_else(self, api: Api, namespace: str) -> None:
+    async def test_a_watch_shows_only_the_selected_objects(self, api: Api, namespace: str) -> None:
         version = (await api.list(Collection(SECRETS, namespace))).resource_version
         async with watching(api, Collection(SECRETS, namespace, label_selector="l=1"), version) as events:
             made = await api.create(SECRETS, secret(namespace, "a"))
@@ -341,7 +341,7 @@ class ApiContract:
             await api.replace(SECRETS, {**labelled, "metadata": {**labelled["metadata"], "labels": {}}})
             assert seen(await anext(events)) == ("DELETED", "a"), "it is not selected any more"
 
-    async def test_a_watch_shows_changes_of_a_status(self, api: Api, namespace: str) -> None:
+    async def test_a_watch_shows_changes_of_the_status(self, api: Api, namespace: str) -> None:
         await api.create(EVENTSINKS, event_sink(namespace))
         version = (await api.list(Collection(EVENTSINKS, namespace))).resource_version
         async with watching(api, Collection(EVENTSINKS, namespace), version) as events:
@@ -355,7 +355,7 @@ class ApiContract:
             async with api.watch(Collection(SECRETS, namespace), resource_version=version, seconds=1) as events:
                 assert [one async for one in events if one.type != "BOOKMARK"] == []
 
-    async def test_a_reflector_follows(self, api: Api, namespace: str) -> None:
+    async def test_a_reflector_follows_every_change(self, api: Api, namespace: str) -> None:
         recorder = Recorder()
         await api.create(SECRETS, secret(namespace, "a"))
         task = asyncio.ensure_future(Reflector(api, "secrets", Collection(SECRETS, namespace), recorder).run())

@@ -14,7 +14,7 @@ from eventsink.kube.api import Forbidden, Gone, Invalid, NotFound, Unavailable
 from eventsink.kube.http import KubernetesSettings, api_error, connect
 
 
-async def test_a_pods_token_is_handed_on_without_its_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_scheme_is_removed_from_a_pods_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("a.b.c")
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.crt"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
@@ -30,7 +30,7 @@ async def test_a_pods_token_is_handed_on_without_its_scheme(tmp_path: Path, monk
     assert (access.server, access.token) == ("https://10.96.0.1:443", "a.b.c")
 
 
-async def test_a_kubeconfigs_token_is_handed_on_without_its_scheme(tmp_path: Path) -> None:
+async def test_the_scheme_is_removed_from_a_kubeconfigs_token(tmp_path: Path) -> None:
     config = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -31,7 +31,7 @@ KEY = ("acme", "a")
 
 
 def opened(error: ApiError | None = None) -> tuple[LocalApi, list[Change]]:
-    """An API, and the changes that it committed; with an error, all are refused."""
+    """An API, and the changes that it committed; with an error, every commit fails."""
     changes: list[Change] = []
 
     async def commit(change: Change) -> None:
@@ -69,7 +69,7 @@ async def test_a_change_is_committed_before_it_is_seen_and_without_a_status() ->
     assert (third.key, third.after) == (KEY, None)
 
 
-async def test_a_change_that_is_refused_did_not_happen() -> None:
+async def test_a_change_whose_commit_fails_is_not_made() -> None:
     api, changes = opened(Unavailable(0, "Unavailable", "disk full"))
     document = api.put(EVENTSINKS, event_sink(*KEY))
     version = (await api.list(Collection(EVENTSINKS))).resource_version
@@ -87,7 +87,7 @@ async def test_a_change_that_is_refused_did_not_happen() -> None:
     assert changes == []
 
 
-async def test_changes_of_one_object_are_committed_one_after_the_other() -> None:
+async def test_changes_of_one_object_are_committed_one_at_a_time() -> None:
     under_way, most = 0, 0
 
     async def commit(change: Change) -> None:
@@ -105,7 +105,7 @@ async def test_changes_of_one_object_are_committed_one_after_the_other() -> None
     assert most == 5, "those of different objects are not held up by each other"
 
 
-async def test_what_passes_is_committed_and_not_kept() -> None:
+async def test_objects_that_are_only_passed_on_are_committed_and_not_stored() -> None:
     api, changes = opened()
     await api.create(EVENTS, {"metadata": {"generateName": "a.", "namespace": "acme"}, "message": "m"})
     [change] = changes
@@ -114,7 +114,7 @@ async def test_what_passes_is_committed_and_not_kept() -> None:
     assert (await api.list(Collection(EVENTS))).items == []
 
 
-async def test_what_somebody_else_keeps_is_put_as_it_is_and_keeps_its_status() -> None:
+async def test_an_object_that_is_stored_elsewhere_is_put_unchanged_and_keeps_its_status() -> None:
     api, changes = opened()
     document = event_sink(*KEY)
     document["metadata"] |= {"uid": "u", "generation": 5}
@@ -131,7 +131,7 @@ async def test_what_somebody_else_keeps_is_put_as_it_is_and_keeps_its_status() -
     assert changes == []
 
 
-async def test_versions_rise_also_above_those_of_earlier_processes() -> None:
+async def test_versions_are_higher_than_those_of_earlier_processes() -> None:
     api, _ = opened()
     old = str(10**18)
     api.put(SECRETS, secret("acme", "old", resourceVersion=old))
@@ -140,7 +140,7 @@ async def test_versions_rise_also_above_those_of_earlier_processes() -> None:
     assert int(versions[0]) > int(old)
 
 
-async def test_a_page_of_a_list_that_changed_since_is_refused() -> None:
+async def test_a_continue_token_of_a_changed_list_is_gone() -> None:
     api, _ = opened()
     for name in "ab":
         await api.create(SECRETS, secret("acme", name))
@@ -169,14 +169,14 @@ async def test_a_watch_that_falls_behind_ends_and_its_reflector_lists_again() ->
 
 
 @pytest.mark.parametrize("version", ["1", "abc", ""])
-async def test_a_watch_from_before_the_start_or_from_nowhere_is_refused(version: str) -> None:
+async def test_a_watch_from_an_old_or_invalid_version_is_gone(version: str) -> None:
     api, _ = opened()
     with pytest.raises(Gone):
         async with api.watch(Collection(SECRETS), resource_version=version, seconds=1):
             pass
 
 
-async def test_a_change_that_is_committed_late_is_seen_by_a_watch_that_began_meanwhile() -> None:
+async def test_a_watch_begun_during_a_commit_sees_the_change() -> None:
     go_on = asyncio.Event()
 
     async def commit(change: Change) -> None:
@@ -192,7 +192,7 @@ async def test_a_change_that_is_committed_late_is_seen_by_a_watch_that_began_mea
         assert (await anext(events)).object == made
 
 
-async def test_a_change_in_the_moment_in_which_a_watch_ends_is_not_lost() -> None:
+async def test_a_change_made_while_a_watch_ends_is_not_lost() -> None:
     api, _ = opened()
     version = (await api.list(Collection(SECRETS))).resource_version
     async with api.watch(Collection(SECRETS), resource_version=version, seconds=0) as events:
@@ -208,7 +208,7 @@ async def _all(events: AsyncIterator[WatchEvent]) -> list[WatchEvent]:
     return [one async for one in events]
 
 
-async def test_who_waits_until_all_is_read_knows_that_every_watch_has_seen_it() -> None:
+async def test_caught_up_waits_until_every_watch_has_seen_all_changes() -> None:
     api, _ = opened()
     recorders = [Recorder() for _ in range(3)]
     reflectors = [Reflector(api, "secrets", Collection(SECRETS), one) for one in recorders]
@@ -227,7 +227,7 @@ async def test_who_waits_until_all_is_read_knows_that_every_watch_has_seen_it() 
     await api.caught_up()
 
 
-async def test_an_owner_that_is_deleted_is_deleted_although_what_it_owns_cannot_be() -> None:
+async def test_an_owner_is_deleted_although_its_dependent_cannot_be() -> None:
     async def commit(change: Change) -> None:
         if change.resource == SECRETS and change.after is None:
             raise Forbidden(403, "Forbidden", "no")

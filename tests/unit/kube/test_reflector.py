@@ -1,4 +1,4 @@
-"""The reflector reports every change once, also of those that happened while nothing was connected, and storms nobody."""
+"""The reflector reports every change once, including those made while it was disconnected, and never floods the server."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ScriptedApi:
         yield events()
 
 
-class Recorder:
+class EventRecorder:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
 
@@ -92,9 +92,9 @@ def api(monkeypatch: pytest.MonkeyPatch) -> ScriptedApi:
     return ScriptedApi()
 
 
-async def follow(api: ScriptedApi, expected: int) -> tuple[Recorder, Reflector]:
+async def follow(api: ScriptedApi, expected: int) -> tuple[EventRecorder, Reflector]:
     """Follow until so many requests were made and all was read of the last."""
-    recorder = Recorder()
+    recorder = EventRecorder()
     reflector = Reflector(api, "things", Collection(SECRETS), recorder)  # type: ignore[arg-type]
     task = asyncio.ensure_future(reflector.run())
     async with asyncio.timeout(DEADLINE_SECONDS):
@@ -115,13 +115,13 @@ async def test_a_list_comes_in_pages_and_the_watch_goes_on_from_it(api: Scripted
     assert api.asked[1:] == [("list", "next"), ("watch", "10")]
 
 
-async def test_an_empty_list_is_a_list(api: ScriptedApi) -> None:
+async def test_an_empty_list_is_synced(api: ScriptedApi) -> None:
     api.lists = [page()]
     recorder, reflector = await follow(api, 2)
     assert (recorder.seen, reflector.synced.is_set()) == ([], True)
 
 
-async def test_a_bookmark_moves_the_position_and_reports_nothing(api: ScriptedApi) -> None:
+async def test_a_bookmark_moves_the_resource_version_and_reports_nothing(api: ScriptedApi) -> None:
     api.lists = [page(obj("a", 1))]
     api.watches = [[event("BOOKMARK", "", 50), Unavailable(0, "Unavailable", "cut")]]
     recorder, _ = await follow(api, 3)
@@ -136,22 +136,22 @@ async def test_a_bookmark_moves_the_position_and_reports_nothing(api: ScriptedAp
         [Gone(410, "Expired", "too old")],
     ],
 )
-async def test_after_a_position_that_is_too_old_only_what_changed_is_reported(api: ScriptedApi, expiry: Any) -> None:
+async def test_after_an_expired_resource_version_only_changes_are_reported(api: ScriptedApi, expiry: Any) -> None:
     api.lists = [page(obj("same", 1), obj("changed", 2), obj("gone", 3)), page(obj("same", 1), obj("changed", 7), obj("new", 8))]
     api.watches = [expiry]
     recorder, _ = await follow(api, 4)
     assert recorder.seen[3:] == [("changed@7", "upsert"), ("new@8", "upsert"), ("gone", "delete")]
 
 
-async def test_an_outage_is_waited_out_and_nothing_reported_twice(api: ScriptedApi) -> None:
-    api.lists = [Unavailable(0, "Unavailable", "away"), Unavailable(503, "x", "away"), page(obj("a", 1))]
-    api.watches = [Unavailable(0, "Unavailable", "away"), []]
+async def test_after_an_outage_nothing_is_reported_twice(api: ScriptedApi) -> None:
+    api.lists = [Unavailable(0, "Unavailable", "unavailable"), Unavailable(503, "x", "unavailable"), page(obj("a", 1))]
+    api.watches = [Unavailable(0, "Unavailable", "unavailable"), []]
     recorder, reflector = await follow(api, 5)
     assert recorder.seen == [("a@1", "upsert")]
     assert reflector.connected
 
 
-async def test_a_refused_watch_lists_again(api: ScriptedApi) -> None:
+async def test_a_forbidden_watch_lists_again(api: ScriptedApi) -> None:
     api.lists = [page(obj("a", 1)), page(obj("a", 1))]
     api.watches = [Forbidden(403, "Forbidden", "no right")]
     recorder, _ = await follow(api, 4)
@@ -159,7 +159,7 @@ async def test_a_refused_watch_lists_again(api: ScriptedApi) -> None:
     assert recorder.seen == [("a@1", "upsert")]
 
 
-async def test_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retry_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -168,8 +168,8 @@ async def test_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
             raise asyncio.CancelledError
 
     api = ScriptedApi()
-    api.lists = [Unavailable(0, "Unavailable", "away")] * 10
-    reflector = Reflector(api, "things", Collection(SECRETS), Recorder(), chance=lambda: 1.0)  # type: ignore[arg-type]
+    api.lists = [Unavailable(0, "Unavailable", "unavailable")] * 10
+    reflector = Reflector(api, "things", Collection(SECRETS), EventRecorder(), chance=lambda: 1.0)  # type: ignore[arg-type]
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
         await reflector.run()

@@ -1,4 +1,4 @@
-"""A status is written also where the CRD is older; what failed for another reason is not tried in another form."""
+"""A status is written also where the CRD is older; after any other failure it is not tried in another form."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BODY = {"metadata": {"name": "a"}, "status": {"observedGeneration": 1, "conditio
 CORE = {"observedGeneration": 1, "conditions": []}
 
 
-class ApiServer:
-    """Refuses the statuses of `errors`, in order, and takes the others."""
+class ScriptedApi:
+    """Fails with `errors`, in order, and accepts the statuses after them."""
 
     def __init__(self, *errors: ApiError | None) -> None:
         self.errors = list(errors)
@@ -30,12 +30,12 @@ class ApiServer:
         return obj
 
 
-def applier(server: ApiServer) -> StatusApplier:
+def applier(server: ScriptedApi) -> StatusApplier:
     return StatusApplier(cast(Api, server), EVENTSINKS, "m")
 
 
-async def test_everything_is_written_where_the_crd_has_all_fields() -> None:
-    server = ApiServer()
+async def test_the_whole_status_is_written_where_the_crd_has_all_fields() -> None:
+    server = ScriptedApi()
     statuses = applier(server)
     assert await statuses.apply(BODY) == BODY
     assert (server.applied, statuses.complete) == ([BODY["status"]], True)
@@ -44,8 +44,8 @@ async def test_everything_is_written_where_the_crd_has_all_fields() -> None:
 @pytest.mark.parametrize(
     "error", [ApiError(500, "InternalError", "field not declared"), Invalid(422, "Invalid", "unknown field")]
 )
-async def test_an_older_crd_gets_the_core_fields_from_then_on(error: ApiError) -> None:
-    server = ApiServer(error)
+async def test_an_older_crd_gets_only_the_core_fields(error: ApiError) -> None:
+    server = ScriptedApi(error)
     statuses = applier(server)
     for _ in range(2):
         assert (await statuses.apply(BODY))["status"] == CORE
@@ -58,11 +58,11 @@ async def test_an_older_crd_gets_the_core_fields_from_then_on(error: ApiError) -
         NotFound(404, "NotFound", "gone"),
         Conflict(409, "Conflict", "changed"),
         Forbidden(403, "Forbidden", "no right"),
-        Unavailable(503, "Unavailable", "away"),
+        Unavailable(503, "Unavailable", "unavailable"),
     ],
 )
 async def test_any_other_error_is_raised_and_changes_nothing(error: ApiError) -> None:
-    server = ApiServer(error)
+    server = ScriptedApi(error)
     statuses = applier(server)
     with pytest.raises(type(error)):
         await statuses.apply(BODY)
@@ -71,9 +71,9 @@ async def test_any_other_error_is_raised_and_changes_nothing(error: ApiError) ->
     assert server.applied[1] == BODY["status"]
 
 
-async def test_an_error_of_the_core_fields_says_nothing_about_the_crd() -> None:
+async def test_a_failure_of_the_core_fields_too_does_not_mean_an_older_crd() -> None:
     error = ApiError(500, "InternalError", "etcd")
-    statuses = applier(ApiServer(error, error))
+    statuses = applier(ScriptedApi(error, error))
     with pytest.raises(ApiError, match="etcd"):
         await statuses.apply(BODY)
     assert statuses.complete

@@ -24,14 +24,14 @@ def test_waits_double_up_to_the_longest(jitter: float, chance: float, waits: lis
 
 
 @pytest.mark.parametrize("failures", [-1, 0, 1])
-def test_no_failure_waits_as_long_as_the_first(failures: int) -> None:
+def test_the_wait_is_the_first_until_a_second_failure(failures: int) -> None:
     assert Backoff(first=2.0, longest=30.0).wait(failures) == 2.0
 
 
-def test_any_number_of_failures_waits_no_longer_than_the_longest() -> None:
+def test_no_wait_is_longer_than_the_longest() -> None:
     assert Backoff(first=0.5, longest=30.0).wait(10**9) == 30.0
     assert Backoff(first=5.0, longest=1.0).wait(1) == 1.0
 
 
-def test_chance_is_random_where_none_is_given() -> None:
+def test_jitter_is_random_by_default() -> None:
     assert len({Backoff(first=1.0, longest=30.0, jitter=0.5).wait(3) for _ in range(20)}) > 1

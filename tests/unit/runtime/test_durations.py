@@ -31,7 +31,7 @@ def test_a_duration_is_the_sum_of_its_parts(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "90", "s", "-1s", "1.5h", "1 h", "1h ", "1h\n", "1H", "1y", "12345678s", "1s" * 17, "\u0661s"]
 )
-def test_what_is_no_duration_is_rejected_with_the_forms_to_use(text: str) -> None:
+def test_an_invalid_duration_is_rejected_with_the_forms_to_use(text: str) -> None:
     with pytest.raises(InvalidDuration, match="such as 90s, 4h, 3d or 1h30m"):
         parse_duration(text)
 
@@ -45,7 +45,7 @@ def test_a_duration_is_written_in_its_largest_units(seconds: float, text: str) -
 
 
 @given(st.integers(min_value=0, max_value=9_999_999 * 604_800_000))
-def test_what_was_written_is_read_as_the_same(milliseconds: int) -> None:
+def test_a_written_duration_is_read_back(milliseconds: int) -> None:
     assert round(parse_duration(format_duration(milliseconds / 1000)) * 1000) == milliseconds
 
 

@@ -57,7 +57,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
     assert finish(process)[0] == 1
 
 
-def test_a_reason_to_stop_is_the_exit_status() -> None:
+def test_the_reason_to_stop_decides_the_exit_status() -> None:
     status, lines = finish(start("async def main(stop):\n    raise Stop(ExitStatus.CRD_ABSENT, 'apply the CRD')"))
     assert status == 3
     assert lines[-1]["reason"] == "apply the CRD"
@@ -75,7 +75,7 @@ def test_an_unexpected_exception_is_a_failure_with_its_traceback() -> None:
     assert "KeyError" in str(lines[-1]["exception"])
 
 
-def test_a_task_that_ends_takes_the_process_with_it() -> None:
+def test_the_process_ends_when_a_task_ends() -> None:
     body = """
         async def short(): pass
         async def main(stop):
@@ -88,7 +88,7 @@ def test_a_task_that_ends_takes_the_process_with_it() -> None:
     assert "short" in str(lines[-1]["reason"])
 
 
-def test_what_libraries_log_is_structured_and_credentials_are_blanked_out() -> None:
+def test_log_lines_of_libraries_are_structured_and_without_credentials() -> None:
     status, lines = finish(
         start(
             """
@@ -129,22 +129,22 @@ async def test_readiness_names_what_is_missing_and_metrics_are_served(missing: d
     port = await monitor.start()
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            async with session.get("/healthz") as answer:
-                assert answer.status == 200
-            async with session.get("/readyz") as answer:
-                assert answer.status == 503
-                assert await answer.json() == {"ok": False, "failing": {"sinks": "not listed yet"}}
+            async with session.get("/healthz") as response:
+                assert response.status == 200
+            async with session.get("/readyz") as response:
+                assert response.status == 503
+                assert await response.json() == {"ok": False, "failing": {"sinks": "not listed yet"}}
             missing["sinks"] = None
-            async with session.get("/readyz") as answer:
-                assert answer.status == 200
-            async with session.get("/metrics") as answer:
-                assert "eventsink_example_total 1.0" in await answer.text()
+            async with session.get("/readyz") as response:
+                assert response.status == 200
+            async with session.get("/metrics") as response:
+                assert "eventsink_example_total 1.0" in await response.text()
     finally:
         await monitor.stop()
 
 
-class Ending:
-    """A process whose parts write down when they end."""
+class ProcessUnderTest:
+    """A process whose parts record their end."""
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
@@ -164,57 +164,57 @@ class Ending:
             raise error
 
 
-async def test_what_is_under_way_ends_first_then_tasks_then_parts_from_the_last_to_the_first() -> None:
-    ending = Ending()
-    async with ending.process as process:
-        process.on_close(lambda: ending.end("first part"))
-        process.start("task", ending.work("task"))
-        process.on_stop(lambda: ending.end("under way"))
-        process.on_close(lambda: ending.end("last part"))
-        process.start("other task", ending.work("other task"))
-        asyncio.get_running_loop().call_soon(ending.stop.set)
+async def test_on_stop_requests_end_first_then_tasks_then_parts_in_reverse_order() -> None:
+    under_test = ProcessUnderTest()
+    async with under_test.process as process:
+        process.on_close(lambda: under_test.end("first part"))
+        process.start("task", under_test.work("task"))
+        process.on_stop(lambda: under_test.end("under way"))
+        process.on_close(lambda: under_test.end("last part"))
+        process.start("other task", under_test.work("other task"))
+        asyncio.get_running_loop().call_soon(under_test.stop.set)
         await process.until_stopped()
-    assert ending.ended == ["under way", "task", "other task", "last part", "first part"]
+    assert under_test.ended == ["under way", "task", "other task", "last part", "first part"]
 
 
 async def test_an_error_in_one_part_leaves_no_other_open() -> None:
-    ending = Ending()
+    under_test = ProcessUnderTest()
 
     async def run() -> None:
-        async with ending.process as process:
-            process.on_close(lambda: ending.end("first part"))
-            process.on_close(lambda: ending.end("last part", KeyError("last part")))
-            process.start("task", ending.work("task"))
-            process.on_stop(lambda: ending.end("under way", KeyError("under way")))
-            ending.stop.set()
+        async with under_test.process as process:
+            process.on_close(lambda: under_test.end("first part"))
+            process.on_close(lambda: under_test.end("last part", KeyError("last part")))
+            process.start("task", under_test.work("task"))
+            process.on_stop(lambda: under_test.end("under way", KeyError("under way")))
+            under_test.stop.set()
             await process.until_stopped()
 
     with pytest.raises(KeyError, match="last part"):
         await run()
-    assert ending.ended == ["under way", "task", "last part", "first part"]
+    assert under_test.ended == ["under way", "task", "last part", "first part"]
 
 
-async def test_a_step_of_the_start_ends_with_its_end_with_a_task_or_with_the_process() -> None:
-    ending = Ending()
-    async with ending.process as process:
-        process.start("task", ending.work("task"))
+async def test_waiting_at_start_ends_when_it_is_done_when_a_task_fails_or_on_stop() -> None:
+    under_test = ProcessUnderTest()
+    async with under_test.process as process:
+        process.start("task", under_test.work("task"))
         await process.until_stopped(asyncio.sleep(0))
         with pytest.raises(KeyError, match="of the step"):
-            await process.until_stopped(ending.end("step", KeyError("of the step")))
-        process.start("broken", ending.end("broken", KeyError("of the task")))
+            await process.until_stopped(under_test.end("step", KeyError("of the step")))
+        process.start("broken", under_test.end("broken", KeyError("of the task")))
         with pytest.raises(KeyError, match="of the task"):
-            await process.until_stopped(ending.work("step"))
-    other = Ending()
+            await process.until_stopped(under_test.work("step"))
+    other = ProcessUnderTest()
     async with other.process as process:
         other.stop.set()
         await process.until_stopped(other.work("step"))
 
 
-async def test_it_is_ready_between_its_start_and_its_end() -> None:
-    ending = Ending()
+async def test_a_process_is_ready_from_start_to_stop() -> None:
+    under_test = ProcessUnderTest()
 
     async def failing() -> dict[str, str]:
-        async with aiohttp.ClientSession() as session, session.get(f"http://{ending.address}/readyz") as response:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{under_test.address}/readyz") as response:
             found: dict[str, str] = (await response.json())["failing"]
             return found
 
@@ -229,10 +229,10 @@ async def test_it_is_ready_between_its_start_and_its_end() -> None:
         await look(while_running)
         process.readiness["sinks"] = lambda: "not listed yet"
         await look(while_running)
-        ending.stop.set()
+        under_test.stop.set()
         await asyncio.Event().wait()
 
-    async with ending.process as process:
+    async with under_test.process as process:
         await process.until_stopped(look(before))
         process.on_stop(lambda: look(at_the_end))
         process.start("work", run_and_stop())
@@ -243,15 +243,15 @@ async def test_it_is_ready_between_its_start_and_its_end() -> None:
 
 
 async def test_an_address_that_is_taken_is_status_2_and_names_the_setting() -> None:
-    ending = Ending()
-    async with ending.process:
+    under_test = ProcessUnderTest()
+    async with under_test.process:
         with pytest.raises(Stop, match=r"monitor\.address: cannot listen there: ") as raised:
-            async with Process("other", MonitorSettings(address=ending.address), asyncio.Event()):
+            async with Process("other", MonitorSettings(address=under_test.address), asyncio.Event()):
                 raise AssertionError
     assert raised.value.status is ExitStatus.USAGE
 
 
-async def test_a_wrong_certificate_is_not_taken_for_a_wrong_address() -> None:
+async def test_an_unusable_certificate_is_not_reported_as_a_taken_address() -> None:
     async def start() -> None:
         raise ConfigurationError("the certificate cannot be used")
 

@@ -24,10 +24,10 @@ NOW = 1_800_000_000.0
         (None, None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_and_bounded(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_read_as_seconds_or_a_date_up_to_a_limit(header: str | None, seconds: float | None) -> None:
     assert parse_retry_after(header, NOW) == seconds
 
 
 @pytest.mark.parametrize(("seconds", "value"), [(0.0, "1"), (0.4, "1"), (1.0, "1"), (29.6, "30"), (3600.0, "3600")])
-def test_it_is_written_as_whole_seconds_and_at_least_one(seconds: float, value: str) -> None:
+def test_retry_after_is_written_in_whole_seconds_and_at_least_one(seconds: float, value: str) -> None:
     assert format_retry_after(seconds) == value

@@ -44,7 +44,7 @@ def test_a_duration_is_read(written: object, expected: float) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "h", "4 h", "-1s", "1.5h", True, -1, float("inf"), None, [], "5y"])
-def test_what_is_no_duration_is_rejected(written: object) -> None:
+def test_an_invalid_duration_is_rejected(written: object) -> None:
     with pytest.raises(ValueError, match="duration"):
         seconds(written)
 
@@ -103,14 +103,14 @@ def test_a_wrong_value_is_never_repeated(tmp_path: Path) -> None:
     assert "canary" not in str(error.value)
 
 
-def test_a_secret_file_loses_one_newline_only(tmp_path: Path) -> None:
+def test_only_one_trailing_newline_of_a_secret_file_is_removed(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("abc \n\n")
     assert read_secret_file(file) == "abc \n"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff", b"x" * 70000])
-def test_an_unusable_secret_file_is_refused_without_its_content(tmp_path: Path, content: bytes) -> None:
+def test_an_unusable_secret_file_is_rejected_without_showing_its_content(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "token"
     file.write_bytes(content)
     with pytest.raises(ConfigurationError) as error:

@@ -29,7 +29,7 @@ def test_a_time_is_read_in_any_zone_and_given_in_utc(text: str, moment: datetime
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2026-03-01T12:00:15", "2026-03-01"])
-def test_what_is_no_time_with_a_zone_is_rejected(text: str) -> None:
+def test_a_text_that_is_not_a_time_with_a_zone_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"time|isoformat"):
         parse_time(text)
 

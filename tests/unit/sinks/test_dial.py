@@ -1,4 +1,4 @@
-"""A name is resolved, each of its addresses judged, and only an address that passed is dialled."""
+"""A name is resolved, each of its addresses judged, and only an allowed address is dialled."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ DNS_TTL = 5.0
 DEADLINE_SECONDS = 30.0
 
 
-class Names:
-    """The resolver of a test: what it answers, and how often it was asked."""
+class ScriptedResolver:
+    """A resolver with the addresses that a test sets, which counts its lookups."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []
@@ -39,8 +39,8 @@ class Names:
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    found = Names()
+def names(monkeypatch: pytest.MonkeyPatch) -> ScriptedResolver:
+    found = ScriptedResolver()
     monkeypatch.setattr(dial, "_look_up", found)
     return found
 
@@ -78,21 +78,23 @@ async def reached(server: Server, times: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_of_several_addresses_those_that_egress_denies_are_skipped(dialler: Dialler, names: Names) -> None:
+async def test_of_several_addresses_those_that_egress_denies_are_skipped(dialler: Dialler, names: ScriptedResolver) -> None:
     names.addresses = ["169.254.169.254", "10.0.0.1", "::1", "127.0.0.1"]
     async with serving(OK) as server:
         await connect(dialler, server.port)
         await reached(server, 1)
 
 
-async def test_a_name_with_denied_addresses_only_is_not_dialled_and_the_setting_is_named(dialler: Dialler, names: Names) -> None:
+async def test_a_name_with_denied_addresses_only_is_not_dialled_and_the_setting_is_named(
+    dialler: Dialler, names: ScriptedResolver
+) -> None:
     names.addresses = ["169.254.169.254", "10.0.0.1"]
     with pytest.raises(TransportError, match=r"10\.0\.0\.1 is not public \(private\)") as error:
         await connect(dialler, 9)
     assert error.value.kind is TransportErrorKind.EGRESS
 
 
-async def test_after_an_address_without_a_listener_the_next_is_tried(dialler: Dialler, names: Names) -> None:
+async def test_after_an_address_without_a_listener_the_next_is_tried(dialler: Dialler, names: ScriptedResolver) -> None:
     names.addresses = ["127.0.0.2", "127.0.0.1"]
     async with serving(OK) as server:
         await connect(dialler, server.port)
@@ -100,7 +102,7 @@ async def test_after_an_address_without_a_listener_the_next_is_tried(dialler: Di
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "127.1", "0177.0.0.1"])
-async def test_other_ways_to_write_an_address_are_judged_as_the_address_that_they_mean(host: str) -> None:
+async def test_other_notations_of_an_address_are_judged_as_that_address(host: str) -> None:
     dialler = Dialler(EgressGuard(EgressSettings()), connect_timeout=10.0, dns_ttl=DNS_TTL, clock=Clock())
     async with serving(OK) as server:
         with pytest.raises(TransportError, match=r"127\.0\.0\.1 is not public \(loopback\)"):
@@ -110,7 +112,7 @@ async def test_other_ways_to_write_an_address_are_judged_as_the_address_that_the
 
 
 async def test_a_name_is_cached_for_a_while_and_judged_again_when_it_changes(
-    dialler: Dialler, names: Names, clock: Clock
+    dialler: Dialler, names: ScriptedResolver, clock: Clock
 ) -> None:
     names.addresses = ["127.0.0.1"]
     async with serving(OK) as server:
@@ -124,7 +126,7 @@ async def test_a_name_is_cached_for_a_while_and_judged_again_when_it_changes(
         assert names.asked == 2
 
 
-async def test_a_name_that_many_want_at_once_is_looked_up_once(dialler: Dialler, names: Names) -> None:
+async def test_concurrent_lookups_of_a_name_are_one_lookup(dialler: Dialler, names: ScriptedResolver) -> None:
     names.addresses = ["127.0.0.1"]
     names.release.clear()
     async with serving(OK) as server:
@@ -137,8 +139,8 @@ async def test_a_name_that_many_want_at_once_is_looked_up_once(dialler: Dialler,
         assert names.asked == 1
 
 
-async def test_a_look_up_that_fails_after_everybody_gave_up_is_not_logged(
-    dialler: Dialler, names: Names, caplog: pytest.LogCaptureFixture
+async def test_a_lookup_that_fails_after_all_callers_are_gone_is_not_logged(
+    dialler: Dialler, names: ScriptedResolver, caplog: pytest.LogCaptureFixture
 ) -> None:
     names.release.clear()
     waiting = asyncio.ensure_future(connect(dialler, 9))
@@ -155,7 +157,7 @@ async def test_a_look_up_that_fails_after_everybody_gave_up_is_not_logged(
     assert not caplog.records
 
 
-async def test_a_failed_lookup_is_reported_and_not_cached(dialler: Dialler, names: Names) -> None:
+async def test_a_failed_lookup_is_reported_and_not_cached(dialler: Dialler, names: ScriptedResolver) -> None:
     with pytest.raises(TransportError, match="has no address"):
         await connect(dialler, 9)
     names.addresses = ["127.0.0.1"]
@@ -163,7 +165,7 @@ async def test_a_failed_lookup_is_reported_and_not_cached(dialler: Dialler, name
         await connect(dialler, server.port)
 
 
-async def test_a_lookup_under_way_at_close_fails(dialler: Dialler, names: Names) -> None:
+async def test_a_lookup_under_way_at_close_fails(dialler: Dialler, names: ScriptedResolver) -> None:
     names.release.clear()
     hosts = [f"{number}.example.com" for number in range(dial.RESOLVER_THREADS + 1)]
     dials = [asyncio.ensure_future(connect(dialler, 9, host)) for host in hosts]

@@ -1,4 +1,4 @@
-"""The egress guard lets the public internet through and nothing that leads elsewhere."""
+"""The egress guard allows public addresses and denies all others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from eventsink.sinks.egress import EgressGuard, EgressSettings, judge
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "172.15.255.255", "172.32.0.0", "100.63.255.255", "100.128.0.0", "11.0.0.1", "223.255.255.255"]
 PUBLIC += ["2606:4700::1111", "2a00:1450:4001::1", "2620:4f:7fff::1", "::ffff:8.8.8.8"]
-REFUSED = ["0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "127.0.0.1", "127.255.255.255", "169.254.169.254"]
-REFUSED += ["168.63.129.16", "::ffff:168.63.129.16"]
-REFUSED += [
+DENIED = ["0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "127.0.0.1", "127.255.255.255", "169.254.169.254"]
+DENIED += ["168.63.129.16", "::ffff:168.63.129.16"]
+DENIED += [
     "172.16.0.1",
     "172.31.255.255",
     "192.0.0.170",
@@ -21,8 +21,8 @@ REFUSED += [
     "198.18.0.1",
     "198.19.255.255",
 ]
-REFUSED += ["198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"]
-REFUSED += [
+DENIED += ["198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"]
+DENIED += [
     "::",
     "::1",
     "::10.0.0.1",
@@ -32,7 +32,7 @@ REFUSED += [
     "64:ff9b::a00:1",
     "64:ff9b:1::1",
 ]
-REFUSED += [
+DENIED += [
     "100::1",
     "2001::1",
     "2001:0:4136:e378::1",
@@ -42,7 +42,7 @@ REFUSED += [
     "2002:a00:1::",
     "2002:7f00:1::1",
 ]
-REFUSED += [
+DENIED += [
     "3fff::1",
     "5f00::1",
     "fc00::1",
@@ -58,11 +58,11 @@ REFUSED += [
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_public_addresses_pass(address: str) -> None:
+def test_public_addresses_are_allowed(address: str) -> None:
     assert judge(address).allowed
 
 
-@pytest.mark.parametrize("address", REFUSED)
+@pytest.mark.parametrize("address", DENIED)
 def test_every_other_address_is_denied_with_a_reason(address: str) -> None:
     verdict = judge(address)
     assert not verdict.allowed
@@ -87,6 +87,6 @@ def test_the_settings_allow_more_and_deny_overrides_allow(address: str, allowed:
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "everything", "10.0.0.0/33", ""])
-def test_a_wrong_network_stops_the_start_with_a_sentence(text: str) -> None:
+def test_an_invalid_network_is_rejected_with_an_explanation(text: str) -> None:
     with pytest.raises(ValidationError, match="CIDR form"):
         EgressSettings(allow=(text,))

@@ -1,4 +1,4 @@
-"""The transport of our own keeps the contract, on both event loops, and looks after its pool."""
+"""The project's own transport passes the contract on both event loops, and manages its pool."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TestHttp1Transport(TransportContract):
         return opened()
 
 
-async def test_unused_connections_are_ended() -> None:
+async def test_idle_connections_are_closed() -> None:
     transport = opened(idleTimeout="50ms")
     async with serving(OK) as server:
         await post(transport, at(server))
@@ -33,7 +33,7 @@ async def test_unused_connections_are_ended() -> None:
     await transport.close()
 
 
-async def test_an_unused_connection_makes_room_for_another_host() -> None:
+async def test_an_idle_connection_is_closed_for_another_host() -> None:
     transport = opened(maxConnections=1)
     async with serving(OK) as one, serving(OK) as two:
         for server in (one, two, one):
@@ -42,29 +42,29 @@ async def test_an_unused_connection_makes_room_for_another_host() -> None:
     await transport.close()
 
 
-async def test_a_freed_connection_goes_to_a_request_that_waits_at_another_host() -> None:
+async def test_a_freed_connection_lets_a_request_to_another_host_proceed() -> None:
     transport = opened(maxConnections=1)
     async with serving(OK) as one, serving(OK) as two:
-        answers = await asyncio.gather(*(post(transport, at(server)) for _ in range(10) for server in (one, two)))
-        assert {answer.status for answer in answers} == {200}
+        responses = await asyncio.gather(*(post(transport, at(server)) for _ in range(10) for server in (one, two)))
+        assert {response.status for response in responses} == {200}
     await transport.close()
 
 
 async def test_a_host_with_all_its_connections_busy_delays_no_other_host() -> None:
     transport = opened(maxConnections=3, maxConnectionsPerHost=2)
-    answer = asyncio.Event()
+    release = asyncio.Event()
 
     async def hang(reader: Reader, _: Writer) -> None:
         await slow.read_request(reader)
         await reader.read()
 
-    async def answer_when_told(reader: Reader, writer: Writer) -> None:
+    async def respond_when_released(reader: Reader, writer: Writer) -> None:
         await good.read_request(reader)
-        await answer.wait()
+        await release.wait()
         writer.write(OK)
         await reader.read()
 
-    async with serving(hang) as slow, serving(answer_when_told) as good, serving(OK) as third:
+    async with serving(hang) as slow, serving(respond_when_released) as good, serving(OK) as third:
         hanging = [asyncio.ensure_future(post(transport, at(slow))) for _ in range(3)]
         under_way = asyncio.ensure_future(post(transport, at(good)))
         async with asyncio.timeout(30):
@@ -72,7 +72,7 @@ async def test_a_host_with_all_its_connections_busy_delays_no_other_host() -> No
                 await asyncio.sleep(0.01)
             waiting = asyncio.ensure_future(post(transport, at(third)))
             await asyncio.sleep(0)
-            answer.set()
+            release.set()
             assert (await under_way).status == 200
             assert (await waiting).status == 200
         for task in hanging:
@@ -81,7 +81,7 @@ async def test_a_host_with_all_its_connections_busy_delays_no_other_host() -> No
     await transport.close()
 
 
-async def test_nothing_is_kept_of_an_unreachable_host() -> None:
+async def test_no_state_is_kept_of_an_unreachable_host() -> None:
     transport = opened(maxConnections=1)
 
     async def hang(reader: Reader, _: Writer) -> None:
@@ -114,7 +114,7 @@ async def test_nothing_is_kept_of_an_unreachable_host() -> None:
         ("https://user:p%40ss@example.com/", "https://example.com", "/"),
     ],
 )
-def test_a_url_is_taken_apart_and_only_its_origin_shown(url: str, origin: str, target: str) -> None:
+def test_a_url_is_parsed_and_only_its_origin_shown(url: str, origin: str, target: str) -> None:
     endpoint = Endpoint.parse(url)
     assert (endpoint.origin, endpoint.target, repr(endpoint)) == (origin, target, f"Endpoint({origin})")
 

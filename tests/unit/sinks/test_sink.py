@@ -33,14 +33,14 @@ def sink(target: Target | None) -> Sink:
 
 
 @pytest.mark.parametrize("target", [WEBHOOK, SLACK, None])
-def test_what_is_written_is_read_back(target: Target | None) -> None:
+def test_a_written_sink_is_read_back(target: Target | None) -> None:
     written = sink(target)
     assert Sink.model_validate_json(written.to_json()) == written
     assert "canary" not in repr(written)
 
 
 @pytest.mark.parametrize("target", [WEBHOOK, SLACK])
-def test_the_target_is_called_by_its_type_as_version_0_1_reads_it(target: Target) -> None:
+def test_the_target_has_the_member_name_that_version_0_1_reads(target: Target) -> None:
     document = json.loads(sink(target).to_json())
     assert document["version"] == 1
     assert document["type"] == target.type
@@ -54,7 +54,7 @@ def test_a_sink_that_version_0_1_compiled_gets_the_dispatch_parameters_of_its_ta
     assert Sink.model_validate(document) == sink(target)
 
 
-def test_a_type_that_a_newer_version_wrote_is_known_by_its_name_only() -> None:
+def test_a_destination_type_of_a_newer_version_is_known_only_by_name() -> None:
     document = json.loads(sink(WEBHOOK).to_json())
     document |= {"type": "pager", "pager": document.pop("webhook")}
     read = Sink.model_validate(document)
@@ -62,7 +62,7 @@ def test_a_type_that_a_newer_version_wrote_is_known_by_its_name_only() -> None:
     assert read.dispatch.payload is PayloadKind.GROUP
 
 
-def test_a_withdrawn_sink_keeps_how_it_is_dispatched() -> None:
+def test_a_withdrawn_sink_keeps_its_dispatch_parameters() -> None:
     withdrawn = sink(WEBHOOK).model_copy(update={"target": None, "withdrawn": Withdrawn(reason="TenantNotOwned", since="x")})
     read = Sink.model_validate_json(withdrawn.to_json())
     assert (read.type, read.target, read.dispatch.payload) == ("withdrawn", None, PayloadKind.GROUP)
@@ -71,7 +71,7 @@ def test_a_withdrawn_sink_keeps_how_it_is_dispatched() -> None:
 @pytest.mark.parametrize(
     ("current", "version", "readable"), [(1, 1, True), (1, 2, False), (1, 0, False), (3, 2, True), (3, 1, False)]
 )
-def test_a_reader_takes_its_own_version_and_the_one_before(
+def test_a_reader_accepts_its_own_version_and_the_previous_one(
     monkeypatch: pytest.MonkeyPatch, current: int, version: int, readable: bool
 ) -> None:
     monkeypatch.setattr(documents, "DOCUMENT_VERSION", current)

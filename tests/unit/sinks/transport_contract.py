@@ -52,15 +52,15 @@ class Server:
 
 @asynccontextmanager
 async def serving(handler: Handler | bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    """Serve on loopback; bytes are the answer to each request of a kept connection."""
+    """Serve on loopback; bytes are the response to each request of a kept connection."""
 
-    async def answer(reader: Reader, writer: Writer) -> None:
+    async def respond(reader: Reader, writer: Writer) -> None:
         while True:
             await server.read_request(reader)
             writer.write(handler)  # type: ignore[arg-type]
             await writer.drain()
 
-    server = Server(answer if isinstance(handler, bytes) else handler)
+    server = Server(respond if isinstance(handler, bytes) else handler)
     listening = await asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=context, limit=1 << 22)
     server.port = listening.sockets[0].getsockname()[1]
     try:
@@ -99,7 +99,7 @@ class TransportContract:
         yield opened
         await opened.close()
 
-    async def test_a_request_arrives_as_it_was_given(self, transport: Transport) -> None:
+    async def test_a_request_arrives_unchanged(self, transport: Transport) -> None:
         async with serving(OK) as server:
             response = await post(transport, at(server))
             assert (response.status, response.body, response.retry_after) == (200, b"ok", None)
@@ -111,29 +111,29 @@ class TransportContract:
         assert b"Content-Length: 7" in lines
         assert body == b'{"a":1}'
 
-    async def test_connections_are_kept_and_used_again(self, transport: Transport) -> None:
+    async def test_connections_are_kept_and_reused(self, transport: Transport) -> None:
         async with serving(OK) as server:
             for _ in range(5):
                 await post(transport, at(server))
             assert (server.connections, len(server.requests)) == (1, 5)
 
     @pytest.mark.parametrize(
-        "answer",
+        "sent",
         [
             b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         ],
     )
-    async def test_a_connection_that_the_server_ends_is_not_used_again(self, transport: Transport, answer: bytes) -> None:
-        async with serving(answer) as server:
+    async def test_a_connection_that_the_server_closes_is_not_reused(self, transport: Transport, sent: bytes) -> None:
+        async with serving(sent) as server:
             await post(transport, at(server))
             await post(transport, at(server))
             assert server.connections == 2
 
-    async def test_no_more_connections_than_allowed_are_opened_and_none_waits_for_ever(self, transport: Transport) -> None:
+    async def test_connections_to_a_host_are_bounded_and_every_request_gets_one(self, transport: Transport) -> None:
         async with serving(OK) as server:
-            answers = await asyncio.gather(*(post(transport, at(server)) for _ in range(60)))
-            assert {answer.status for answer in answers} == {200}
+            responses = await asyncio.gather(*(post(transport, at(server)) for _ in range(60)))
+            assert {response.status for response in responses} == {200}
             assert server.connections <= 4
 
     async def test_waiting_for_a_connection_is_bounded_by_the_timeout(self, transport: Transport) -> None:
@@ -172,22 +172,22 @@ class TransportContract:
                 task.cancel()
             assert (await waiting).status == 200
 
-    async def test_a_kept_connection_that_died_is_replaced_without_an_error(self, transport: Transport) -> None:
-        async def one_answer_then_close(reader: Reader, writer: Writer) -> None:
+    async def test_a_dead_kept_connection_is_replaced_without_an_error(self, transport: Transport) -> None:
+        async def respond_once_then_close(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(OK)
             await writer.drain()
-            await server.read_request(reader)  # the next request is read, and the connection ended without a word
+            await server.read_request(reader)  # the next request is read, and the connection is closed without a response
 
-        async with serving(one_answer_then_close) as server:
+        async with serving(respond_once_then_close) as server:
             await post(transport, at(server))
             assert (await post(transport, at(server))).status == 200
             assert server.connections == 2
 
-    async def test_a_message_at_which_a_server_hangs_up_is_sent_twice_at_most(self, transport: Transport) -> None:
+    async def test_a_message_on_which_the_server_disconnects_is_sent_at_most_twice(self, transport: Transport) -> None:
         all_kept = asyncio.Event()
 
-        async def answer_each_connection_once(reader: Reader, writer: Writer) -> None:
+        async def respond_once_on_each_connection(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             if len(server.requests) == 4:
                 all_kept.set()
@@ -197,22 +197,22 @@ class TransportContract:
                 await writer.drain()
                 await server.read_request(reader)
 
-        async with serving(answer_each_connection_once) as server:
+        async with serving(respond_once_on_each_connection) as server:
             await asyncio.gather(*(post(transport, at(server)) for _ in range(4)))
             assert server.connections == 4
             error = await fails(transport, at(server))
             assert (error.kind, error.sent) == (TransportErrorKind.RESET, True)
             assert len(server.requests) == 4 + 2
 
-    async def test_a_second_response_to_one_request_is_not_taken_for_that_to_the_next(self, transport: Transport) -> None:
-        async def answer_too_much(reader: Reader, writer: Writer) -> None:
+    async def test_a_surplus_response_is_not_taken_for_that_to_the_next_request(self, transport: Transport) -> None:
+        async def respond_too_much(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(OK if server.connections > 1 else OK + b"HTTP/1.1 500 Not Asked For\r\nContent-Length: 0\r\n")
             await writer.drain()
             await server.read_request(reader)
             writer.write(b"\r\n")
 
-        async with serving(answer_too_much) as server:
+        async with serving(respond_too_much) as server:
             assert (await post(transport, at(server))).status == 200
             assert (await post(transport, at(server))).status == 200
 
@@ -224,7 +224,7 @@ class TransportContract:
             assert server.connections == 1
 
     @pytest.mark.parametrize(
-        ("answer", "expected"),
+        ("sent", "expected"),
         [
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n", (201, b"")),
             (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", (204, b"")),
@@ -233,24 +233,24 @@ class TransportContract:
             (b"HTTP/1.1 500 \xff\r\nContent-Length: 1\r\n\r\nx", (500, b"x")),
         ],
     )
-    async def test_responses_of_all_forms_are_read_and_no_redirect_is_followed(
-        self, transport: Transport, answer: bytes, expected: tuple[int, bytes]
+    async def test_every_form_of_response_is_read_and_no_redirect_followed(
+        self, transport: Transport, sent: bytes, expected: tuple[int, bytes]
     ) -> None:
-        async with serving(answer) as server:
+        async with serving(sent) as server:
             response = await post(transport, at(server))
             assert (response.status, response.body) == expected
             assert len(server.requests) == 1
 
     async def test_a_body_may_end_with_the_connection(self, transport: Transport) -> None:
-        async def answer(reader: Reader, writer: Writer) -> None:
+        async def respond(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(b"HTTP/1.1 200 OK\r\nRetry-After: 7\r\n\r\nall of it")
 
-        async with serving(answer) as server:
+        async with serving(respond) as server:
             response = await post(transport, at(server))
             assert (response.body, response.retry_after) == (b"all of it", "7")
 
-    async def test_a_huge_response_is_truncated_and_its_end_not_awaited(self, transport: Transport) -> None:
+    async def test_a_huge_response_is_truncated_without_waiting_for_its_end(self, transport: Transport) -> None:
         async def endless(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
@@ -263,7 +263,7 @@ class TransportContract:
             assert (response.status, len(response.body)) == (200, MAX_RESPONSE_BODY_BYTES)
 
     @pytest.mark.parametrize(
-        ("answer", "kind"),
+        ("sent", "kind"),
         [
             (b"", TransportErrorKind.RESET),
             (b"HTTP/1.1 200 OK\r\nContent-Le", TransportErrorKind.RESET),
@@ -275,25 +275,25 @@ class TransportContract:
         ],
     )
     async def test_an_invalid_or_truncated_response_is_an_error_and_nothing_is_logged(
-        self, transport: Transport, answer: bytes, kind: TransportErrorKind, caplog: pytest.LogCaptureFixture
+        self, transport: Transport, sent: bytes, kind: TransportErrorKind, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def once(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
-            writer.write(answer)
+            writer.write(sent)
             await writer.drain()
 
         async with serving(once) as server:
             error = await fails(transport, at(server))
             assert (error.kind, error.sent) == (kind, True)
             if kind is TransportErrorKind.RESET:
-                assert error.status == (200 if b"\r\n\r\n" in answer else None)
+                assert error.status == (200 if b"\r\n\r\n" in sent else None)
         assert not caplog.records
 
-    @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"])
-    async def test_a_response_that_does_not_come_is_a_timeout(self, transport: Transport, answer: bytes) -> None:
+    @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"])
+    async def test_a_missing_or_incomplete_response_is_a_timeout(self, transport: Transport, sent: bytes) -> None:
         async def stall(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
-            writer.write(answer)
+            writer.write(sent)
             await reader.read()
 
         async with serving(stall) as server:
@@ -315,7 +315,7 @@ class TransportContract:
         error = await fails(transport, Endpoint.parse(url))
         assert (error.kind, error.sent) == (TransportErrorKind.EGRESS, False)
 
-    async def test_a_private_authority_is_trusted_where_it_is_given_only(self, transport: Transport) -> None:
+    async def test_a_private_authority_is_trusted_only_where_it_is_configured(self, transport: Transport) -> None:
         authority, other = trustme.CA(), trustme.CA()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost").configure_cert(context)
@@ -349,7 +349,7 @@ class TransportContract:
             assert "expired" in str(error)
 
     @pytest.mark.parametrize("bytes_read", [0, 10])
-    async def test_a_server_that_hangs_up_during_the_handshake_is_lost_and_not_untrusted(
+    async def test_a_disconnect_during_the_handshake_is_a_lost_connection_and_no_tls_failure(
         self, transport: Transport, bytes_read: int
     ) -> None:
         async def hang_up(reader: Reader, writer: Writer) -> None:
@@ -368,7 +368,7 @@ class TransportContract:
             error = await fails(transport, at(server, "127.0.0.1", "https"), timeout=0.3)
             assert (error.kind, error.sent) == (TransportErrorKind.CONNECT_TIMEOUT, False)
 
-    async def test_a_connection_that_is_reset_is_lost(self, transport: Transport) -> None:
+    async def test_a_reset_connection_is_reported_as_lost(self, transport: Transport) -> None:
         async def reset(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -378,7 +378,7 @@ class TransportContract:
             error = await fails(transport, at(server))
             assert (error.kind, error.sent) == (TransportErrorKind.RESET, True)
 
-    async def test_closing_ends_what_is_under_way_and_what_waits_with_an_error(self, transport: Transport) -> None:
+    async def test_closing_fails_requests_under_way_and_those_waiting(self, transport: Transport) -> None:
         async def hang(reader: Reader, _: Writer) -> None:
             await server.read_request(reader)
             await reader.read()

@@ -1,4 +1,4 @@
-"""What documents become on the local API, with what a cluster would give them: uids, generations, namespaces."""
+"""Documents on the local API get what a cluster would give them: uids, generations, namespaces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def documents(**specs: Any) -> dict[tuple[str, str, str], Document]:
 EARLY, LATE = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def test_a_generation_grows_and_its_time_moves_with_each_change_of_a_spec() -> None:
+def test_a_change_of_a_spec_increments_the_generation_and_moves_its_time() -> None:
     first = next_generations({}, documents(a={"x": 1}, b={"x": 1}), EARLY)
     second = next_generations(first, documents(a={"x": 2}, b={"x": 1}), LATE)
     assert {sink: one.number for sink, one in second.items()} == {"acme/a": 2, "acme/b": 1}
@@ -32,7 +32,7 @@ def test_a_generation_grows_and_its_time_moves_with_each_change_of_a_spec() -> N
     assert next_generations(second, documents(b={"x": 1}), LATE) == {"acme/b": second["acme/b"]}
 
 
-def test_a_sink_of_a_document_says_in_which_file_it_stands() -> None:
+def test_a_sink_of_a_document_names_its_file() -> None:
     document = Document("team/a.yaml", 1, "EventSink", "acme", "a", {"metadata": {"name": "a"}, "spec": {}})
     obj = eventsink_of(document, Generation(3, "", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"))
     assert obj["metadata"]["annotations"] == {"eventsink.dev/file": "team/a.yaml"}
@@ -40,12 +40,12 @@ def test_a_sink_of_a_document_says_in_which_file_it_stands() -> None:
     assert obj["metadata"]["managedFields"][0]["time"] == "2026-01-02T00:00:00Z"
 
 
-def test_a_uid_is_made_of_kind_namespace_and_name_and_stays() -> None:
+def test_a_uid_is_derived_from_kind_namespace_and_name() -> None:
     assert uid_of("EventSink", "acme", "alerts") == "5d58915b-5a69-501b-9bff-5f05a9eb6d4d"
     assert len({uid_of("EventSink", "a", "b"), uid_of("EventSink", "b", "a"), uid_of("Secret", "a", "b")}) == 3
 
 
-def test_nothing_that_a_document_can_name_lies_where_credentials_are_kept() -> None:
+def test_no_document_can_be_in_the_namespaces_of_credentials() -> None:
     operator = StandaloneSettings().operator()
     assert operator.sinks_namespace.startswith("_")
     assert TOKENS_NAMESPACE.startswith("_")
@@ -69,8 +69,8 @@ def secret_document(value: str) -> Document:
     return document("Secret", "s", data={"k": value})
 
 
-class Applied:
-    """A local API with documents."""
+class AppliedDocuments:
+    """A local API to which documents are applied."""
 
     def __init__(self) -> None:
         self.api = LocalApi(API_RESOURCES)
@@ -86,20 +86,20 @@ class Applied:
         return sorted(one["metadata"]["name"] for one in self.api.objects(resource))
 
 
-async def test_the_api_has_what_the_documents_say_and_no_more() -> None:
-    one = Applied()
+async def test_the_api_has_exactly_the_objects_of_the_documents() -> None:
+    one = AppliedDocuments()
     one.apply(sink_document("a"), sink_document("b"), secret_document("eA=="))
     first = await one.api.get(EVENTSINKS, ("acme", "a"))
     one.apply(sink_document("a"), sink_document("b", description="new"), secret_document("eQ=="))
-    assert await one.api.get(EVENTSINKS, ("acme", "a")) is first, "what did not change is not touched"
+    assert await one.api.get(EVENTSINKS, ("acme", "a")) is first, "an unchanged object is not written"
     changed = await one.api.get(EVENTSINKS, ("acme", "b"))
     assert (changed["spec"]["description"], changed["metadata"]["generation"]) == ("new", 2)
     one.apply(sink_document("b", description="new"))
     assert (one.names(EVENTSINKS), one.names(SECRETS)) == (["b"], [])
 
 
-async def test_a_sink_that_moves_to_another_file_is_the_same_with_another_file() -> None:
-    one = Applied()
+async def test_a_sink_moved_to_another_file_keeps_its_uid_and_generation() -> None:
+    one = AppliedDocuments()
     one.apply(sink_document(file="a.yaml"))
     before = await one.api.get(EVENTSINKS, ("acme", "a"))
     one.apply(sink_document(file="b.yaml"))
@@ -109,17 +109,17 @@ async def test_a_sink_that_moves_to_another_file_is_the_same_with_another_file()
     assert after["metadata"]["annotations"]["eventsink.dev/file"] == "b.yaml"
 
 
-async def test_a_secret_of_a_document_has_the_same_version_for_the_same_data_in_every_process() -> None:
+async def test_the_version_of_a_documents_secret_depends_only_on_its_data() -> None:
     versions = []
     for value in ("eA==", "eQ==", "eA=="):
-        one = Applied()
+        one = AppliedDocuments()
         one.apply(secret_document(value))
         versions.append((await one.api.get(SECRETS, ("acme", "s")))["metadata"]["resourceVersion"])
     assert versions[0] == versions[2] != versions[1]
 
 
-async def test_namespaces_are_those_of_documents_and_those_that_anything_is_in() -> None:
-    one = Applied()
+async def test_a_namespace_exists_if_a_document_defines_or_uses_it() -> None:
+    one = AppliedDocuments()
     labelled = document("Namespace", "owner", namespace="", metadata={"labels": {"eventsink.dev/tenant": "acme"}})
     one.apply(labelled, sink_document())
     one.applier.use_namespace("made")
@@ -133,10 +133,10 @@ async def test_namespaces_are_those_of_documents_and_those_that_anything_is_in()
     assert one.names(NAMESPACES) == ["owner"]
 
 
-async def test_a_document_of_a_name_that_a_program_has_counts_when_that_sink_is_deleted(
+async def test_a_document_takes_effect_once_the_created_sink_of_its_name_is_deleted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    one = Applied()
+    one = AppliedDocuments()
     made = {"metadata": {"name": "a", "namespace": "acme"}, "spec": {"tenant": "acme", "name": "made"}}
     await one.api.create(EVENTSINKS, made)
     one.apply(sink_document("a"), sink_document("b"))

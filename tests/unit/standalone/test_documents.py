@@ -1,4 +1,4 @@
-"""Reading files: what is a document, what is wrong and where, and that no text shows a value."""
+"""Reading files: which documents they have, what is wrong and where; no message shows a value."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def faults(text: str) -> list[tuple[int, str]]:
     return [(fault.line, fault.field) for fault in read_documents("f.yaml", text.encode()).faults]
 
 
-def test_a_document_without_a_namespace_lies_in_the_default_one() -> None:
+def test_a_document_without_a_namespace_is_in_the_default_one() -> None:
     [document] = read_documents("f.yaml", SINK.encode()).documents
     assert (document.key, document.line) == (("EventSink", "default", "alerts"), 1)
     assert document.title == "EventSink default/alerts"
@@ -48,12 +48,12 @@ def test_a_document_without_a_namespace_lies_in_the_default_one() -> None:
         ("status", 1),
     ],
 )
-def test_each_field_has_its_line_and_an_absent_one_that_of_the_nearest_around_it(path: str, line: int) -> None:
+def test_a_missing_field_has_the_line_of_its_nearest_parent(path: str, line: int) -> None:
     [document] = read_documents("f.yaml", SINK.encode()).documents
     assert document.line_of(path) == line
 
 
-def test_several_documents_and_lists_count_as_their_items_with_their_own_lines() -> None:
+def test_lists_and_several_documents_are_read_as_items_with_their_own_lines() -> None:
     items = "kind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata: {name: acme}\n"
     found = read_documents("f.yaml", f"---\n---\n{SECRET}---\n{items}".encode())
     assert [(one.title, one.line) for one in found.documents] == [("Secret default/hook", 3), ("Namespace acme", 9)]
@@ -68,19 +68,19 @@ def test_json_may_be_indented_by_tabs() -> None:
     assert document.line_of("stringData.a") == 8
 
 
-def test_string_data_stands_over_data() -> None:
+def test_string_data_overrides_data() -> None:
     [document] = read_documents("f.yaml", f"{SECRET}data: {{a: b2xk, b: b2xk}}\nstringData: {{a: new}}\n".encode()).documents
     assert document.object["data"] == {"a": base64.b64encode(b"new").decode(), "b": "b2xk"}
 
 
-def test_what_a_server_would_have_written_is_left_out() -> None:
+def test_members_that_only_a_server_writes_are_left_out() -> None:
     text = SINK.replace("  name: alerts\n", "  name: alerts\n  uid: x\n  deletionTimestamp: now\n") + "status: {conditions: []}\n"
     [document] = read_documents("f.yaml", text.encode()).documents
     assert document.object.keys() == {"apiVersion", "kind", "metadata", "spec"}
     assert document.object["metadata"] == {"name": "alerts", "namespace": "default"}
 
 
-def test_other_kinds_are_noted_and_no_fault() -> None:
+def test_other_kinds_are_noted_and_not_a_fault() -> None:
     found = read_documents("f.yaml", b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
     assert not found.faults
     assert [(note.line, note.field) for note in found.notes] == [(1, "kind")]
@@ -108,20 +108,20 @@ def test_other_kinds_are_noted_and_no_fault() -> None:
         ("[" * 5000, [(0, "")]),
     ],
 )
-def test_what_is_wrong_is_told_by_line_and_field(text: str, expected: list[tuple[int, str]]) -> None:
+def test_a_mistake_is_reported_by_line_and_field(text: str, expected: list[tuple[int, str]]) -> None:
     if "namespace: _sinks" in text:
         text = text.replace("metadata:\n  {", "metadata: {")
     assert faults(text) == expected
 
 
-def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
+def test_nested_yaml_aliases_do_not_exhaust_memory() -> None:
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 10)
     )
     assert faults(bomb) == [(1, "")]
 
 
-def test_a_file_that_is_too_large_or_no_text_is_refused() -> None:
+def test_a_file_that_is_too_large_or_not_text_is_rejected() -> None:
     assert faults("#" * (MAX_FILE_BYTES + 1)) == [(0, "")]
     assert [fault.line for fault in read_documents("f", b"a: 1\nb: \xff\n").faults] == [2]
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_too_large_or_no_text_is_refused() -> None:
         SINK.replace("name: alerts", "name: Canary7 canary7"),
     ],
 )
-def test_no_text_shows_what_stands_there(text: str) -> None:
+def test_no_message_shows_a_value(text: str) -> None:
     found = read_documents("f.yaml", text.encode())
     assert found.faults or found.notes
     assert "canary7" not in "".join(map(str, (*found.faults, *found.notes)))
@@ -155,7 +155,7 @@ def test_no_text_shows_what_stands_there(text: str) -> None:
 
 
 @given(st.binary(max_size=200) | st.text(alphabet="abk:{}[]-&*!|>'\"\n\t #%", max_size=200).map(str.encode))
-def test_no_file_can_end_the_program(content: bytes) -> None:
+def test_no_content_of_a_file_raises(content: bytes) -> None:
     read_documents("f.yaml", content)
 
 
@@ -167,5 +167,5 @@ def test_no_file_can_end_the_program(content: bytes) -> None:
         (Fault("a.yaml", 0, "", "no"), "a.yaml: no"),
     ],
 )
-def test_a_fault_reads_as_those_of_compilers(fault: Fault, shown: str) -> None:
+def test_a_fault_is_written_like_a_compilers(fault: Fault, shown: str) -> None:
     assert str(fault) == shown

@@ -39,17 +39,17 @@ def at(identity: Identity | None = HERE, /, **files: Stamp) -> Snapshot:
         "no change",
         "a changed file counts when it stays the same",
         "a new file, too",
-        "a deleted file counts when it stays away",
-        "a file that was away for one snapshot was replaced",
+        "a deleted file counts when it stays missing",
+        "a file that was missing in one snapshot was replaced",
         "the last file is deleted",
-        "the folder vanishes",
+        "the folder is removed",
         "the folder is unmounted",
         "another folder is mounted",
         "a file that is missing behind an outage is missing twice before it counts",
         "and behind an unmount, too",
     ],
 )
-def test_a_change_counts_when_two_snapshots_in_a_row_have_it(
+def test_a_change_counts_once_two_consecutive_snapshots_have_it(
     snapshots: list[Snapshot], read: list[tuple[str, ...]], gone: list[set[str]]
 ) -> None:
     folder_changes = FolderChanges()
@@ -58,7 +58,7 @@ def test_a_change_counts_when_two_snapshots_in_a_row_have_it(
     assert [one.gone for one in changes] == gone
 
 
-def test_a_file_of_an_earlier_run_is_gone_only_after_two_snapshots() -> None:
+def test_a_file_of_an_earlier_run_is_gone_only_after_two_snapshots_without_it() -> None:
     folder_changes = FolderChanges(["a", "b"], HERE)
     assert [(one.read, one.gone) for one in map(folder_changes.since_last, [at(b=OLD), at(b=OLD)])] == [
         (("b",), frozenset()),
@@ -66,7 +66,7 @@ def test_a_file_of_an_earlier_run_is_gone_only_after_two_snapshots() -> None:
     ]
 
 
-def test_an_empty_folder_at_the_start_is_not_the_one_that_was_mounted_before() -> None:
+def test_an_empty_folder_at_the_start_is_taken_for_a_missing_mount() -> None:
     folder_changes = FolderChanges(["a"], OTHER)
     assert folder_changes.lost(at())
     assert not any(folder_changes.since_last(at()).gone for _ in range(3))
@@ -79,7 +79,7 @@ def test_a_file_that_could_not_be_read_is_read_again() -> None:
     assert folder_changes.since_last(at(a=OLD)).read == ("a",)
 
 
-def test_a_snapshot_has_files_of_documents_in_all_folders_behind_links(tmp_path: Path) -> None:
+def test_a_snapshot_has_the_document_files_of_all_subfolders_and_follows_links(tmp_path: Path) -> None:
     (tmp_path / "team").mkdir()
     (tmp_path / "..data").mkdir()
     for name in ("a.yaml", "b.txt", ".hidden.yaml", "team/c.yml", "..data/d.json"):

@@ -22,7 +22,7 @@ Step = tuple[dict[str, FileContent], set[str]]
 
 
 @pytest.mark.parametrize(
-    ("steps", "expected", "refused"),
+    ("steps", "expected", "rejected"),
     [
         ([({"a": file("a", "x")}, set())], {"a": ["x"]}, []),
         ([({"a": file("a", "x")}, set()), ({"a": BAD}, set())], {"a": ["x"]}, ["a"]),
@@ -52,23 +52,23 @@ Step = tuple[dict[str, FileContent], set[str]]
         "gone",
         "changed",
         "one object in two files",
-        "who had it keeps it",
-        "the other gets it when it is free",
+        "the first file keeps the object",
+        "the other file gets the object once it is free",
         "moved at once",
         "swapped at once",
-        "a conflict leaves who had it in peace",
-        "a refused file that turned bad is not taken later",
+        "a conflict does not affect the file that had the object",
+        "a rejected file that turned bad is not accepted later",
     ],
 )
-def test_the_last_good_version_counts_and_no_object_twice(
-    steps: list[Step], expected: dict[str, list[str]], refused: list[str]
+def test_the_last_valid_version_of_a_file_counts_and_no_object_counts_twice(
+    steps: list[Step], expected: dict[str, list[str]], rejected: list[str]
 ) -> None:
     inventory = Inventory()
     faults: list[Fault] = []
     for changed, gone in steps:
         faults = inventory.update(changed, gone)
     assert held(inventory) == expected
-    assert [fault.file for fault in faults] == refused
+    assert [fault.file for fault in faults] == rejected
 
 
 def test_a_conflict_names_both_files() -> None:
@@ -76,13 +76,13 @@ def test_a_conflict_names_both_files() -> None:
     assert str(fault) == "b:1: EventSink acme/x is also defined at a:1; remove one of the two"
 
 
-def test_what_was_accepted_outlives_the_process() -> None:
+def test_accepted_documents_survive_a_restart() -> None:
     inventory = Inventory()
     inventory.update({"a": file("a", "x", "y")}, set())
     assert load(dump(inventory.files)) == inventory.files
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": [{"b": 1}]}'])
-def test_what_is_no_inventory_is_refused(text: str) -> None:
+def test_an_invalid_inventory_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):
         load(text)

@@ -15,13 +15,13 @@ from tests.unit.docs.test_settings import line_of, settings_rows
 PAGE = page("standalone.md")
 
 
-def test_each_setting_that_is_not_the_routers_or_the_operators_stands_in_the_page() -> None:
+def test_each_setting_of_standalone_alone_is_documented() -> None:
     elsewhere = settings_rows(RouterSettings) + settings_rows(OperatorSettings) + settings_rows(FacadeSettings, "rest.")
     own = [row for row in settings_rows(StandaloneSettings) if row not in elsewhere]
     assert [line_of(row) for row in rows(between(PAGE, "## Settings", "\n## "))] == [line_of(row) for row in own]
 
 
-def test_each_group_of_the_others_is_named() -> None:
+def test_each_group_of_shared_settings_is_named() -> None:
     text = between(PAGE, "All others are", "`queue.path` is rejected")
     fields = {(field.alias or name).split(".")[0] for name, field in StandaloneSettings.model_fields.items()}
     assert set(names(text)) == (fields | {"slackApp", "sources[]"}) - {
@@ -34,7 +34,7 @@ def test_each_group_of_the_others_is_named() -> None:
     }
 
 
-def test_the_words_of_the_log_are_those_of_the_program() -> None:
+def test_the_log_messages_are_those_of_the_program() -> None:
     source = "".join(file.read_text() for file in sorted(PACKAGE.rglob("*.py")))
     for words in re.findall(r"`((?:an?|sink|delivery|file|document) [a-z ;\n]+)`", PAGE):
         assert f'"{" ".join(words.split())}"' in source, words

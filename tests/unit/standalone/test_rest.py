@@ -13,9 +13,7 @@ from eventsink.standalone import rest
 from eventsink.standalone.rest import FIRST_KEY, KEYS, FileKeys, make_first_key
 
 
-async def test_while_the_file_of_keys_cannot_be_read_every_key_is_rejected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_while_the_key_file_cannot_be_read_every_key_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / KEYS
     _, record = make_key("x", None, datetime.now(UTC))
     await FileKeyStore(file).add(record)

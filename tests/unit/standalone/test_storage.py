@@ -71,17 +71,19 @@ def owned(name: str, owner: Object) -> Object:
 # ---- Secrets
 
 
-async def test_a_secret_outlives_the_process_in_a_file_for_its_owner_only(tmp_path: Path) -> None:
+async def test_a_secret_survives_a_restart_in_a_file_only_its_owner_can_read(tmp_path: Path) -> None:
     written = await write(opened(tmp_path), "x")
     [file] = files(tmp_path)
     assert file.stat().st_mode & 0o777 == 0o600
     assert {folder.stat().st_mode & 0o777 for folder in file.parents if tmp_path in folder.parents} == {0o700}
     again = await opened(tmp_path).get(SECRETS, COMPILED)
     assert secret_data(again) == {"a": b"x"}
-    assert again["metadata"]["resourceVersion"] == written["metadata"]["resourceVersion"], "what was made from it is still valid"
+    assert again["metadata"]["resourceVersion"] == written["metadata"]["resourceVersion"], (
+        "what was compiled from it is still valid"
+    )
 
 
-async def test_a_deleted_secret_is_gone_for_good(tmp_path: Path) -> None:
+async def test_a_deleted_secret_stays_deleted_after_a_restart(tmp_path: Path) -> None:
     api = opened(tmp_path)
     await write(api, "x")
     assert not await delete_if_same(api, SECRETS, COMPILED, resource_version="another")
@@ -91,7 +93,7 @@ async def test_a_deleted_secret_is_gone_for_good(tmp_path: Path) -> None:
         await opened(tmp_path).get(SECRETS, COMPILED)
 
 
-async def test_tokens_are_made_once_and_replaced_only_as_they_were_read(tmp_path: Path) -> None:
+async def test_a_token_is_created_once_and_replaced_only_if_unchanged(tmp_path: Path) -> None:
     store = SecretTokenStore(opened(tmp_path), "_tokens")
     record = TokenRecord(namespace_uid="u", tenant="acme", claimed_at=0.0)
     made = await asyncio.gather(*(store.create("slack-1", record) for _ in range(5)))
@@ -106,7 +108,7 @@ async def test_tokens_are_made_once_and_replaced_only_as_they_were_read(tmp_path
     assert await store.read("slack-1") is None
 
 
-async def test_what_documents_define_can_be_read_and_is_changed_in_the_file(tmp_path: Path) -> None:
+async def test_an_object_of_a_document_is_changed_only_in_its_file(tmp_path: Path) -> None:
     api = opened(tmp_path)
     metadata = {"name": "a", "namespace": "acme", "annotations": {"eventsink.dev/file": "team/a.yaml"}}
     sink = api.put(EVENTSINKS, {**body(), "metadata": {**metadata, "uid": "u"}})
@@ -127,7 +129,7 @@ async def test_what_documents_define_can_be_read_and_is_changed_in_the_file(tmp_
     assert files(tmp_path) == []
 
 
-async def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+async def test_a_change_that_cannot_be_written_to_disk_is_not_made(tmp_path: Path) -> None:
     api = opened(tmp_path)
     (tmp_path / "objects" / "_sinks").write_text("a file where the folder should be")
     with pytest.raises(Unavailable):
@@ -135,7 +137,7 @@ async def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path: Path) -
     assert list(api.objects(SECRETS)) == []
 
 
-def test_a_broken_secret_counts_as_none(tmp_path: Path) -> None:
+def test_an_unreadable_secret_counts_as_missing(tmp_path: Path) -> None:
     for name, content in (
         ("sink-1", "{"),
         ("sink-2", "[]"),
@@ -148,7 +150,7 @@ def test_a_broken_secret_counts_as_none(tmp_path: Path) -> None:
 # ---- EventSinks that programs create
 
 
-async def test_a_created_sink_outlives_the_process_without_its_status(tmp_path: Path) -> None:
+async def test_a_created_sink_survives_a_restart_without_its_status(tmp_path: Path) -> None:
     api = opened(tmp_path)
     made = await make(api)
     status = {"metadata": {"name": "a", "namespace": "acme"}, "status": {"observedGeneration": 1}}
@@ -165,8 +167,8 @@ async def test_a_created_sink_outlives_the_process_without_its_status(tmp_path: 
     assert "status" not in again
 
 
-@pytest.mark.parametrize("spec", [{"tenant": "globex"}, {"webhook": {"url": "ftp://x"}}, {"unheard": 1}])
-async def test_a_spec_that_no_server_would_take_changes_nothing(tmp_path: Path, spec: dict[str, object]) -> None:
+@pytest.mark.parametrize("spec", [{"tenant": "globex"}, {"webhook": {"url": "ftp://x"}}, {"unknown": 1}])
+async def test_a_spec_that_a_server_would_reject_changes_nothing(tmp_path: Path, spec: dict[str, object]) -> None:
     api = opened(tmp_path)
     made = await make(api)
     with pytest.raises(Invalid):
@@ -175,14 +177,14 @@ async def test_a_spec_that_no_server_would_take_changes_nothing(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", ["../a", ".", "A", "", "a" * 300])
-async def test_a_name_that_is_not_valid_makes_no_file(tmp_path: Path, name: str) -> None:
+async def test_an_invalid_name_creates_no_file(tmp_path: Path, name: str) -> None:
     api = opened(tmp_path)
     with pytest.raises(Invalid):
         await make(api, name) if name else await api.create(EVENTSINKS, {**body(), "metadata": {"name": "a", "namespace": ""}})
     assert files(tmp_path) == []
 
 
-async def test_a_deleted_sink_takes_the_secrets_with_it_that_it_owns_for_good(tmp_path: Path) -> None:
+async def test_the_secrets_of_a_deleted_sink_are_deleted_from_disk(tmp_path: Path) -> None:
     api = opened(tmp_path)
     mine, other = await make(api), await make(api, "b")
     await api.create(SECRETS, owned("mine", mine))
@@ -199,7 +201,7 @@ async def test_a_deleted_sink_takes_the_secrets_with_it_that_it_owns_for_good(tm
     assert files(tmp_path) == []
 
 
-async def test_a_write_that_fails_changes_nothing_and_half_a_file_counts_as_none(
+async def test_a_failed_write_changes_nothing_and_a_partial_file_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = opened(tmp_path)
@@ -224,7 +226,7 @@ OTHER_NAME = '{"metadata": {"namespace": "acme", "name": "b", "uid": "u", "gener
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", OTHER_NAME])
-async def test_a_sink_whose_file_was_changed_by_hand_stops_the_start_and_loses_nothing(tmp_path: Path, content: str) -> None:
+async def test_a_sink_file_broken_by_hand_stops_the_start_and_deletes_nothing(tmp_path: Path, content: str) -> None:
     api = opened(tmp_path)
     await api.create(SECRETS, owned("mine", await make(api)))
     file = tmp_path / "made" / "acme" / "a.json"
@@ -236,7 +238,7 @@ async def test_a_sink_whose_file_was_changed_by_hand_stops_the_start_and_loses_n
     assert await opened(tmp_path).get(SECRETS, ("acme", "mine"))
 
 
-async def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+async def test_a_partial_file_left_by_a_kill_is_removed(tmp_path: Path) -> None:
     for name in ("objects", "made"):
         (tmp_path / name / "acme").mkdir(parents=True)
         (tmp_path / name / "acme" / ".a.json.new").write_text('{"data": "canary')

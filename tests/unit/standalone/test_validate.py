@@ -86,7 +86,7 @@ SLACK = {"channel": "#alerts", "botTokenSecretRef": REF}
         ([sink(), namespace("acme")], [], [("spec.tenant", "no namespace owns the tenant acme")]),
     ],
 )
-def test_it_says_what_the_operator_says(
+def test_validate_reports_what_the_operator_would_report(
     documents: list[dict[str, Any]], errors: list[tuple[str, str]], notes: list[tuple[str, str]]
 ) -> None:
     found = checked(*documents)
@@ -97,7 +97,7 @@ def test_it_says_what_the_operator_says(
             assert fault.line > 1
 
 
-def test_documents_of_several_files_are_checked_together_and_may_not_stand_in_two() -> None:
+def test_documents_of_several_files_are_checked_together_and_defined_once() -> None:
     text = yaml.safe_dump(sink()).encode()
     found = check([read_documents("a.yaml", text), read_documents("b.yaml", text)])
     assert [str(error) for error in found.errors] == [
@@ -113,7 +113,7 @@ def test_no_finding_shows_a_credential() -> None:
     assert canary not in json.dumps(found.to_dict()) + repr(found)
 
 
-def test_a_folder_counts_as_its_files_and_each_file_once(tmp_path: Path) -> None:
+def test_a_folder_is_checked_as_its_files_and_each_file_once(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(yaml.safe_dump(sink()))
     found = check(read([str(tmp_path), str(file), "-"], io.BytesIO(yaml.safe_dump(sink("other")).encode())))
@@ -136,16 +136,16 @@ def test_the_exit_status_is_1_on_any_error(text: str, status: int, said: str) ->
     assert json.loads(as_json.stdout)["valid"] == (status == 0)
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     ended = CliRunner().invoke(main, ["validate", str(tmp_path / "absent.yaml")])
     assert ended.exit_code == 1
     assert "absent.yaml: cannot be read: No such file" in ended.stdout
 
 
-def test_the_samples_are_in_order() -> None:
+def test_the_samples_are_valid() -> None:
     ended = CliRunner().invoke(main, ["validate", str(ROOT / "manifests" / "samples")])
     assert (ended.exit_code, ended.stdout) == (0, "")
 
 
-def test_the_crd_is_the_one_in_the_repository() -> None:
+def test_the_packaged_crd_is_the_one_in_the_repository() -> None:
     assert CliRunner().invoke(main, ["crd"]).stdout == (ROOT / "crds" / FILE_NAME).read_text()

@@ -33,7 +33,7 @@ class FormatContract:
         [alert] = notification.alerts
         return notification, alert
 
-    def test_the_sample_is_read(self) -> None:
+    def test_the_sample_is_parsed(self) -> None:
         notification, alert = self.parsed()
         assert notification.rejected == []
         assert alert.name
@@ -42,29 +42,29 @@ class FormatContract:
         assert offset is not None
         assert not offset
 
-    def test_each_word_for_a_severity_means_what_the_format_declares(self) -> None:
+    def test_each_declared_severity_is_mapped(self) -> None:
         assert self.format.severities
         for word, severity in self.format.severities.items():
             assert self.parsed(word)[1].severity is severity, word
             assert self.parsed(word.upper())[1].severity is severity, word
 
     @pytest.mark.parametrize("word", ["", "a word that no table has"])
-    def test_another_severity_is_unknown(self, word: str) -> None:
+    def test_an_undeclared_severity_is_unknown(self, word: str) -> None:
         assert self.parsed(word)[1].severity is Severity.UNKNOWN
 
-    def test_a_grouped_format_gives_its_groups_as_received_and_no_other_does(self) -> None:
+    def test_only_a_grouped_format_has_groups_and_passes_them_on_as_received(self) -> None:
         notification, alert = self.parsed()
         given_with = (notification.group is not None, notification.envelope is not None, bool(notification.body), bool(alert.raw))
         assert set(given_with) == {self.format.grouped}
 
     @ONE_CLASS_FOR_ALL
     @given(st.binary(max_size=200))
-    def test_any_bytes_are_read_or_rejected(self, body: bytes) -> None:
+    def test_any_bytes_are_parsed_or_rejected(self, body: bytes) -> None:
         read_or_reject(self.format, body)
 
     @ONE_CLASS_FOR_ALL
     @given(json_values)
-    def test_any_json_is_read_or_rejected(self, content: object) -> None:
+    def test_any_json_is_parsed_or_rejected(self, content: object) -> None:
         read_or_reject(self.format, json.dumps(content).encode())
 
 

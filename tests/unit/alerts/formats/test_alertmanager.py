@@ -27,7 +27,7 @@ def alert(**members: Any) -> dict[str, Any]:
     return {"status": "firing", "labels": {"alertname": "A"}, "startsAt": "2026-01-01T00:00:00Z", **members}
 
 
-def test_a_recorded_notification_is_read_whole() -> None:
+def test_a_recorded_notification_is_parsed_completely() -> None:
     payload = parse(RECORDED)
     firing, resolved = payload.alerts
     assert payload.rejected == []
@@ -46,7 +46,7 @@ def test_a_recorded_notification_is_read_whole() -> None:
     assert payload.group.key == '{}/{tenant="acme"}:{alertname="KubePodCrashLooping"}'
 
 
-def test_each_alert_keeps_its_own_bytes_and_the_notification_the_rest() -> None:
+def test_each_alert_keeps_its_own_bytes_and_the_group_the_rest() -> None:
     payload = parse(RECORDED)
     whole = json.loads(RECORDED)
     assert [json.loads(one.raw) for one in payload.alerts] == whole.pop("alerts")
@@ -74,7 +74,7 @@ def test_each_alert_keeps_its_own_bytes_and_the_notification_the_rest() -> None:
         (notification(alert(labels={})), "none of the 1 alerts can be used; alerts[0]: an alert needs labels"),
     ],
 )
-def test_a_notification_of_which_nothing_can_be_used_is_rejected(body: bytes, sentence: str) -> None:
+def test_a_notification_without_a_usable_alert_is_rejected(body: bytes, sentence: str) -> None:
     with pytest.raises(UnusablePayload) as error:
         parse(body)
     assert sentence in str(error.value)
@@ -131,7 +131,7 @@ def test_only_web_addresses_become_links() -> None:
         ("fatal", Severity.FATAL),
     ],
 )
-def test_words_for_severity_map_by_the_table(label: str, severity: Severity) -> None:
+def test_severity_labels_are_mapped_by_the_table(label: str, severity: Severity) -> None:
     assert severity_of(label, RULE_SEVERITIES) is severity
 
 
@@ -143,7 +143,7 @@ def test_an_unknown_severity_is_never_hidden_and_the_others_are_ordered(severity
     assert severity.passes(Severity.FATAL) is (severity in (Severity.FATAL, Severity.UNKNOWN))
 
 
-def test_both_halves_of_a_pair_give_one_id_and_another_tenant_or_source_another() -> None:
+def test_the_id_is_the_same_from_both_halves_of_a_pair_and_differs_by_tenant_and_source() -> None:
     one = parse(notification(alert(labels={"alertname": "A", "replica": "0"}))).alerts[0]
     two = parse(notification(alert(labels={"alertname": "A", "replica": "1"}))).alerts[0]
     drop = frozenset({"replica"})
@@ -154,13 +154,13 @@ def test_both_halves_of_a_pair_give_one_id_and_another_tenant_or_source_another(
     assert first.fingerprint != one.identify(source="other", tenant="acme", dropped_labels=drop).fingerprint
 
 
-def test_a_fingerprint_does_not_depend_on_order_nor_mix_up_parts() -> None:
+def test_a_fingerprint_depends_on_the_labels_and_not_on_their_order() -> None:
     assert fingerprint_of("t", "s", {"a": "b", "c": "d"}) == fingerprint_of("t", "s", {"c": "d", "a": "b"})
     assert fingerprint_of("t", "s", {"a": "bc"}) != fingerprint_of("t", "s", {"ab": "c"})
     assert fingerprint_of("ts", "", {}) != fingerprint_of("t", "s", {})
 
 
-def test_times_count_microseconds() -> None:
+def test_epoch_micros_counts_microseconds() -> None:
     assert epoch_micros(datetime(1970, 1, 1, 0, 0, 1, 5, UTC)) == 1_000_005
 
 
@@ -168,7 +168,7 @@ members = st.sampled_from(["status", "labels", "annotations", "startsAt", "endsA
 
 
 @given(st.dictionaries(members, json_values), json_values)
-def test_broken_members_are_read_or_rejected(broken: dict[str, object], envelope: object) -> None:
+def test_broken_members_are_parsed_or_rejected(broken: dict[str, object], envelope: object) -> None:
     for body in (notification({**alert(), **broken}), notification(alert(), groupLabels=envelope)):
         read_or_reject(FORMAT, body)
 

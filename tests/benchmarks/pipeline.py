@@ -32,7 +32,7 @@ DEADLINE_SECONDS = 300.0
 
 
 class Counter(threading.Thread):
-    """A receiver that answers 200 at once and counts what comes."""
+    """A receiver that responds 200 at once and counts requests."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -87,7 +87,7 @@ def measure(process: RunningProcess, receiver: Counter, alerts: int, send: Calla
 
 
 async def post_all(url: str, token: str, bodies: list[bytes]) -> None:
-    """Post bodies over a few kept connections, each answer awaited before the next body."""
+    """Post bodies over a few kept connections, each response awaited before the next body."""
     host, port = url.removeprefix("http://").partition("/")[0].split(":")
     path = "/" + url.removeprefix("http://").partition("/")[2]
     todo = iter(bodies)
@@ -97,13 +97,13 @@ async def post_all(url: str, token: str, bodies: list[bytes]) -> None:
         for body in todo:
             head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
+            response = await reader.readuntil(b"\r\n\r\n")
             length = next(
-                int(line.split(b":")[1]) for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length")
+                int(line.split(b":")[1]) for line in response.lower().split(b"\r\n") if line.startswith(b"content-length")
             )
             await reader.readexactly(length)
-            if b" 200 " not in answer[:16]:
-                raise RuntimeError(answer[:200].decode())
+            if b" 200 " not in response[:16]:
+                raise RuntimeError(response[:200].decode())
         writer.close()
 
     await asyncio.gather(*(one_connection() for _ in range(CONNECTIONS)))

@@ -36,17 +36,17 @@ def one_commit_a_row(folder: Path, rows: int) -> float:
 
 
 async def queue(folder: Path, rows: int, batch: int) -> tuple[float, float]:
-    """Deliveries a second that are put, handed out and settled; and CPU microseconds of each."""
+    """Deliveries a second that are put, passed to the listener and settled; and CPU microseconds of each."""
     opened = await SqliteQueue.open(QueueSettings(path=folder / f"queue-{batch}.db", min_free_bytes=0))
     settled = 0
     running: list[asyncio.Future[None]] = []
 
-    def hear(deliveries: list[Delivery]) -> None:
+    def settle(deliveries: list[Delivery]) -> None:
         nonlocal settled
         settled += len(deliveries)
         running.append(asyncio.ensure_future(opened.settle([one.seq for one in deliveries])))
 
-    opened.subscribe(hear)  # type: ignore[arg-type]
+    opened.subscribe(settle)  # type: ignore[arg-type]
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def put() -> None:

@@ -1,4 +1,4 @@
-"""What a POST costs the router: the transport of our own against aiohttp's client, on the same event loop, in one run.
+"""What a POST costs the router: the project's own transport against aiohttp's client, on the same event loop, in one run.
 
 Both send the same body over kept connections to the same server, which runs in a process of its own, so that the CPU time of this
 process is the client's alone. Ours judges addresses and bounds its waits as in the router.
@@ -26,16 +26,16 @@ HOSTS = 16
 IN_FLIGHT = 64
 BODY = b'{"data":"' + b"x" * 1000 + b'"}'
 HEADERS = {"Content-Type": "application/cloudevents+json", "webhook-id": "0123456789abcdef", "webhook-timestamp": "1800000000"}
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TIMEOUT_SECONDS = 30.0
 ROUNDS = 3
-"""The best of so many counts: what disturbs a run only ever makes it dearer."""
+"""The best of so many counts: a disturbance only ever makes a run slower."""
 
 Post = Callable[[int], Awaitable[int]]
 
 
-class Answering(asyncio.Protocol):
-    """Answers each request once its last byte is here, and looks at nothing but the length."""
+class Responder(asyncio.Protocol):
+    """Responds to each request once its last byte has arrived, and reads nothing of it."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -49,16 +49,16 @@ class Answering(asyncio.Protocol):
         self._received += data
         if self._received.endswith(BODY) and self._transport is not None:
             self._received = b""
-            self._transport.write(ANSWER)
+            self._transport.write(RESPONSE)
 
 
-def serve(told: Connection) -> None:
-    """Listen on HOSTS ports, tell them, and serve until this process is ended."""
+def serve(ports: Connection) -> None:
+    """Listen on HOSTS ports, send their numbers, and serve until this process is ended."""
 
     async def listening() -> None:
         loop = asyncio.get_running_loop()
-        servers = [await loop.create_server(Answering, "127.0.0.1", 0) for _ in range(HOSTS)]
-        told.send([server.sockets[0].getsockname()[1] for server in servers])
+        servers = [await loop.create_server(Responder, "127.0.0.1", 0) for _ in range(HOSTS)]
+        ports.send([server.sockets[0].getsockname()[1] for server in servers])
         await asyncio.Event().wait()
 
     asyncio.run(listening())
@@ -111,13 +111,13 @@ async def aiohttps(ports: list[int], requests: int) -> float:
 
 def main(requests: int) -> None:
     context = multiprocessing.get_context("spawn")
-    tell, told = context.Pipe()
-    server = context.Process(target=serve, args=(tell,), daemon=True)
+    sending, receiving = context.Pipe()
+    server = context.Process(target=serve, args=(sending,), daemon=True)
     server.start()
     try:
-        if not told.poll(TIMEOUT_SECONDS):
+        if not receiving.poll(TIMEOUT_SECONDS):
             raise SystemExit("the server did not start")
-        ports = told.recv()
+        ports = receiving.recv()
         for name, loop in (("uvloop", uvloop.new_event_loop), ("asyncio", asyncio.new_event_loop)):
             best = {}
             for client in (ours, aiohttps):

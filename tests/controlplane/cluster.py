@@ -107,7 +107,7 @@ class ControlPlane:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop_api_server(self) -> None:
-        """Take the API server away; its data stay."""
+        """Stop the API server; its data are kept."""
         self._end("kube-apiserver")
 
     def start_api_server(self) -> None:
@@ -123,9 +123,9 @@ class ControlPlane:
             "kind": "TokenRequest",
             "spec": {"expirationSeconds": TOKEN_LIFETIME_SECONDS},
         }
-        answer = json.loads(self.request(path, method="POST", body=json.dumps(body).encode()))
+        response = json.loads(self.request(path, method="POST", body=json.dumps(body).encode()))
         file = self.folder / f"{namespace}.{name}.kubeconfig"
-        self._write_kubeconfig(file, {"token": answer["status"]["token"]})
+        self._write_kubeconfig(file, {"token": response["status"]["token"]})
         return file
 
     def audited(self) -> list[dict[str, Any]]:
@@ -141,8 +141,8 @@ class ControlPlane:
         context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
         request = urllib.request.Request(f"{self.server}{path}", data=body, method=method)
         request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
-            return bytes(answer.read())
+        with urllib.request.urlopen(request, timeout=10, context=context) as response:
+            return bytes(response.read())
 
     def _issue(self) -> None:
         issue = self._authority.issue

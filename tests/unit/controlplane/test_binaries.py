@@ -1,4 +1,4 @@
-"""The programs of the control plane are looked for where people expect, and what is missing is said in words."""
+"""The programs of the control plane are looked for where people expect, and the error names what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def put_programs(folder: Path) -> None:
         (folder / name).touch()
 
 
-def test_kubebuilder_assets_go_before_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubebuilder_assets_are_preferred_to_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_programs(tmp_path / "assets")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -28,7 +28,7 @@ def test_kubebuilder_assets_go_before_the_cache(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "cache").exists()
 
 
-def test_assets_that_lack_a_program_are_refused_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_assets_are_rejected_with_the_missing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_programs(tmp_path)
     (tmp_path / "etcd").unlink()
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
@@ -43,7 +43,7 @@ def test_the_cache_is_used_without_building(tmp_path: Path, monkeypatch: pytest.
     assert binaries.find_or_build().kube_apiserver.is_relative_to(tmp_path / "eventsink" / "controlplane")
 
 
-def test_a_build_that_fails_tells_what_go_said_and_leaves_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_build_shows_the_output_of_go_and_leaves_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = tmp_path / "bin" / "go"
     go.parent.mkdir()
     go.write_text(

@@ -56,7 +56,7 @@ SHORT_SECONDS = 0.3
 """The sender's own timeout where it is to run out."""
 LONG_SECONDS = 20.0
 STATUSES = (100, *range(102, 600), 600, 799, 999)
-"""All but 101, which is no response to a POST that asks for no other protocol: see the test of what is no response."""
+"""All but 101, which is no response to a POST that asks for no other protocol: see the test of invalid responses."""
 
 
 @dataclass
@@ -109,7 +109,7 @@ class SenderContract:
 
     message = MESSAGE
     success = response(200)
-    """What the destination responds when it has taken a message."""
+    """The destination's response to an accepted message."""
     delivered_by_head = True
     """Whether the head of a 2xx response is enough; not where the destination reports failures in the body of one."""
 
@@ -174,7 +174,7 @@ class SenderContract:
         yield
         assert CANARY not in caplog.text
 
-    async def test_what_the_destination_takes_is_delivered(self) -> None:
+    async def test_an_accepted_message_is_delivered(self) -> None:
         async with serving(self.success) as server:
             assert isinstance(await self.sent(url_of(server)), Delivered)
             assert len(server.requests) == 1
@@ -206,9 +206,7 @@ class SenderContract:
         ("header", "wait"), [("7", 7.0), ("999999", 3600.0), ("soon", None), ("-1", None), (f"{CANARY}{'9' * 5000}", None)]
     )
     @pytest.mark.parametrize("status", [429, 503])
-    async def test_the_destination_may_ask_to_wait_and_for_no_longer_than_an_hour(
-        self, status: int, header: str, wait: float | None
-    ) -> None:
+    async def test_retry_after_is_respected_up_to_an_hour(self, status: int, header: str, wait: float | None) -> None:
         async with serving(response(status, b"", f"Retry-After: {header}")) as server:
             outcome = await self.failed(url_of(server))
         assert (outcome.failure, outcome.retry_after) == (TRANSIENT, wait)
@@ -222,23 +220,23 @@ class SenderContract:
             assert other.connections == 0
         assert (outcome.failure, outcome.reason, outcome.status_code) == (SINK, f"HTTP{status}", status)
 
-    async def test_where_nobody_listens_it_is_tried_again(self) -> None:
+    async def test_a_refused_connection_is_transient(self) -> None:
         outcome = await self.failed(f"http://127.0.0.1:{free_port()}/{CANARY}/")
         assert (outcome.failure, outcome.reason) == (TRANSIENT, "ConnectionRefused")
 
-    async def test_a_name_without_an_address_is_tried_again(self) -> None:
+    async def test_an_unresolved_name_is_transient(self) -> None:
         outcome = await self.failed(f"http://nowhere.invalid/{CANARY}/")
         assert (outcome.failure, outcome.reason) == (TRANSIENT, "NameNotResolved")
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1"])
-    async def test_an_address_that_egress_does_not_allow_is_never_dialled(self, host: str) -> None:
+    async def test_an_address_denied_by_egress_is_never_dialled(self, host: str) -> None:
         async with serving(self.success) as server:
             outcome = await self.failed(f"http://{host}:{server.port}/{CANARY}/", allow=())
             assert server.connections == 0
         assert (outcome.failure, outcome.reason) == (SINK, "EgressRefused")
         assert "is not public" in outcome.message
 
-    async def test_without_tls_where_it_is_expected_the_sink_is_at_fault(self) -> None:
+    async def test_a_failed_tls_handshake_is_a_failure_of_the_sink(self) -> None:
         async def respond(reader: Reader, writer: Writer) -> None:
             await reader.read(1)
             writer.write(b"this is not TLS\r\n")
@@ -249,7 +247,7 @@ class SenderContract:
         assert (outcome.failure, outcome.reason) == (SINK, "TLSFailed")
 
     @pytest.mark.parametrize("reset", [True, False])
-    async def test_a_connection_that_ends_without_a_response_is_lost(self, reset: bool) -> None:
+    async def test_a_connection_closed_without_a_response_is_transient(self, reset: bool) -> None:
         async def end(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             if reset:
@@ -260,7 +258,7 @@ class SenderContract:
         assert (outcome.failure, outcome.reason) == (TRANSIENT, "ConnectionLost")
 
     @pytest.mark.parametrize("trickle", [b"", b"X"])
-    async def test_a_destination_that_hangs_takes_no_longer_than_the_timeout(self, trickle: bytes) -> None:
+    async def test_a_hanging_destination_takes_no_longer_than_the_timeout(self, trickle: bytes) -> None:
         async def hang(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             while not reader.at_eof():
@@ -286,7 +284,7 @@ class SenderContract:
         ],
         ids=["no HTTP", "two digits", "four digits", "large head", "no length", "another protocol"],
     )
-    async def test_what_is_no_response_is_tried_again(self, garbage: bytes) -> None:
+    async def test_an_invalid_response_is_transient(self, garbage: bytes) -> None:
         async def respond(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(garbage)
@@ -297,7 +295,7 @@ class SenderContract:
         assert outcome.failure is TRANSIENT
 
     @pytest.mark.parametrize("ending", ["reset", "end", "endless"])
-    async def test_the_head_of_a_success_counts_however_the_body_ends(self, ending: str) -> None:
+    async def test_a_success_counts_by_its_head_however_the_body_ends(self, ending: str) -> None:
         async def respond(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n" + CANARY.encode())
@@ -317,7 +315,7 @@ class SenderContract:
             assert isinstance(outcome, Failed)
             assert outcome.failure is TRANSIENT
 
-    async def test_cancelling_ends_the_request_and_its_connection_is_not_used_again(self) -> None:
+    async def test_cancelling_aborts_the_request_and_its_connection_is_not_reused(self) -> None:
         async def hang_first(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             if server.connections == 1:
@@ -342,7 +340,7 @@ class SenderContract:
             assert isinstance(await self.send(sender), Delivered)
             assert server.connections == 2
 
-    async def test_closing_ends_what_is_the_senders_own_and_leaves_what_is_shared(self) -> None:
+    async def test_closing_a_sender_leaves_what_is_shared_open(self) -> None:
         async with serving(self.success) as server, self.context(url_of(server)) as context:
             closed, other = (self.open(self.target(url_of(server), LONG_SECONDS), context) for _ in range(2))
             assert isinstance(await self.send(closed), Delivered)
@@ -354,7 +352,7 @@ class SenderContract:
             assert isinstance(await self.send(other), Delivered)
             assert (await context.transport.post(Endpoint.parse(url_of(server)), b"", b"", timeout=LONG_SECONDS)).status == 200
 
-    async def test_nothing_is_sent_once_the_process_has_closed_what_is_shared(self) -> None:
+    async def test_nothing_is_sent_after_the_shared_transport_is_closed(self) -> None:
         async with serving(self.success) as server:
             async with self.context(url_of(server)) as context:
                 sender = self.open(self.target(url_of(server), LONG_SECONDS), context)
@@ -363,7 +361,7 @@ class SenderContract:
         assert isinstance(outcome, Failed)
         assert (outcome.failure, outcome.reason) == (TRANSIENT, "ConnectionLost")
 
-    async def test_a_message_under_way_when_the_sender_is_closed_has_an_outcome(self) -> None:
+    async def test_a_message_in_flight_when_the_sender_is_closed_has_an_outcome(self) -> None:
         async def respond(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
             await release.wait()
@@ -381,7 +379,7 @@ class SenderContract:
             assert isinstance(outcome, Delivered) or outcome.failure is TRANSIENT
 
     @pytest.mark.parametrize("damaged", [b'{"id": "canary"}', b"canary", b""])
-    async def test_an_alert_that_cannot_be_read_is_a_failure_of_its_message(self, damaged: bytes) -> None:
+    async def test_an_unreadable_alert_is_a_failure_of_the_message(self, damaged: bytes) -> None:
         async with serving(self.success) as server:
             outcome = await self.sent(url_of(server), message=Message(id="m1", alerts=[damaged]))
             assert server.connections == 0

@@ -1,4 +1,4 @@
-"""A process imports the parts of destination types that it needs, and no others: what sends has nothing that reads credentials."""
+"""A process imports the parts of destination types that it needs, and no others: the router has nothing that reads credentials."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def modules(program: str) -> set[str]:
 @pytest.mark.parametrize(
     ("program", "needed", "foreign"), [(ROUTER, "sender", "resolve"), (OPERATOR, "resolve", "sender")], ids=["router", "operator"]
 )
-def test_what_sends_never_loads_what_reads_credentials_and_the_other_way_round(program: str, needed: str, foreign: str) -> None:
+def test_the_router_never_loads_resolvers_and_the_operator_never_loads_senders(program: str, needed: str, foreign: str) -> None:
     loaded = modules(program)
     for name in registry.names():
         assert f"eventsink.destinations.{name}.{needed}" in loaded

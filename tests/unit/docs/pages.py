@@ -17,7 +17,7 @@ def page(name: str) -> str:
 
 
 def between(text: str, start: str, end: str) -> str:
-    """What stands between two pieces of a page that are both there."""
+    """The text between two pieces of a page that are both in it."""
     assert start in text, start
     rest = text.split(start, 1)[1]
     assert end in rest, end
@@ -33,13 +33,13 @@ def rows(text: str) -> list[list[str]]:
 
 
 def names(cell: str) -> list[str]:
-    """What stands in backticks."""
+    """The texts in backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
-def calls(place: str, function: str) -> Iterator[ast.Call]:
+def calls(part: str, function: str) -> Iterator[ast.Call]:
     """Calls of a function or method of that name in a part or a file of the program."""
-    where = PACKAGE / place
+    where = PACKAGE / part
     for file in [where] if where.is_file() else sorted(where.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == function:

@@ -31,7 +31,7 @@ def test_the_pages_of_the_root_are_checked_too() -> None:
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
-def test_links_between_pages_lead_somewhere(file: Path) -> None:
+def test_every_link_has_a_target(file: Path) -> None:
     for link in links(file.read_text(encoding="utf-8")):
         if re.match(r"[a-z]+:", link):
             continue
@@ -53,7 +53,7 @@ def test_every_page_of_the_documentation_is_reached_from_the_readme() -> None:
     assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= {link.partition("#")[0] for link in links(readme)}
 
 
-def test_every_cell_of_the_comparison_that_speaks_of_others_has_a_source() -> None:
+def test_every_claim_about_another_project_has_a_source() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme.split("## Compared with", 1)[1].split("\n\n", 2)[2].split("\n\n", 1)[0]
     lines = [line.split("|")[3:-1] for line in table.splitlines()[2:]]

@@ -32,7 +32,7 @@ def test_a_picture_is_well_formed_and_loads_nothing(name: str) -> None:
     assert not re.search(r"xoxb-|whsec_|<script|href=", text)
 
 
-def test_the_readme_shows_each_picture_with_the_same_words_for_those_who_cannot_see_it() -> None:
+def test_the_readme_shows_each_picture_with_its_alternative_text() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in [*PICTURES, record_demo.FILE.name]:
         assert f"docs/images/{name}" in readme
@@ -49,7 +49,7 @@ def test_the_recording_has_every_statement_of_the_demo() -> None:
             assert piece in shown, "run `make pictures` and commit the result"
 
 
-def test_styled_output_becomes_spans_and_what_differs_from_run_to_run_is_replaced() -> None:
+def test_styled_output_becomes_spans_and_varying_values_are_replaced() -> None:
     output = "\x1b[1m\x1b[36m1. Go\x1b[0m on\n\n   POST http://127.0.0.1:40123/ /tmp/eventsink-demo-ab_1/x webhook-id: 0a1b-4\n"
     assert record_demo.lines_of(output) == [
         [("1. Go", frozenset({"1", "36"})), (" on", frozenset())],

@@ -1,4 +1,4 @@
-"""docs/queue.md: its commands are understood, its snippets do what they say, its sentences are the program's."""
+"""docs/queue.md: its commands parse, its snippets do what they say, its error messages are the program's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def snippet(start: str) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_the_commands_are_understood(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_parse(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTSINK_ADMIN_TOKEN_FILE", "token")
     name, arguments = command[1], command[2:]
     context = cli.main.commands[name].make_context(name, arguments)
@@ -48,7 +48,7 @@ def test_every_option_is_shown(name: str) -> None:
         assert any(re.search(rf"(?<![\w-]){re.escape(spelling)}(?![\w-])", QUEUE) for spelling in option.opts), option.opts
 
 
-def test_the_sentences_are_those_of_the_program() -> None:
+def test_the_error_messages_are_those_of_the_program() -> None:
     source = "".join(
         (PACKAGE / "router" / "queue" / "sqlite" / name).read_text(encoding="utf-8")
         for name in ("queue.py", "schema.py", "store.py", "reader.py", "writer.py")
@@ -63,7 +63,7 @@ async def open_queue(folder: Path) -> SqliteQueue:
     return await SqliteQueue.open(QueueSettings(path=folder / "queue.db", min_free_bytes=0))
 
 
-async def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
+async def test_a_backup_made_while_the_router_runs_is_complete(tmp_path: Path) -> None:
     queue = await open_queue(tmp_path)
     for number in range(20):
         await queue.put(alert(f"a{number}"))

@@ -79,7 +79,7 @@ def sentences(model: type[Settings]) -> list[str]:
 
 
 def line_of(row: list[str]) -> str:
-    """A row as it stands in a page."""
+    """A row as it is written in a page."""
     return f"| {' | '.join(row)} |"
 
 
@@ -87,7 +87,7 @@ PARTS: dict[str, type[Settings]] = {"router.md": RouterSettings, "operator.md": 
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_every_setting_stands_in_the_reference_with_its_default_and_its_meaning(name: str) -> None:
+def test_every_setting_is_in_the_reference_with_its_default_and_description(name: str) -> None:
     text = between(page(name), "## Settings", "\n## ")
     listed, wanted = rows(text), settings_rows(PARTS[name])
     assert not [line_of(row) for row in wanted if row not in listed], "write these lines"
@@ -131,7 +131,7 @@ def metrics_of(name: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_every_metric_stands_in_the_reference(name: str) -> None:
+def test_every_metric_is_in_the_reference(name: str) -> None:
     listed = {row[0]: row for row in rows(between(page(name), "## Metrics", "\n## "))}
     wanted = {row[0]: row for row in metrics_of(name)}
     assert listed.keys() == wanted.keys()
@@ -141,7 +141,7 @@ def test_every_metric_stands_in_the_reference(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["status.md", "router.md", "operator.md", "sources.md", "queue.md", "webhooks.md", "rest.md"])
-def test_pages_name_only_metrics_and_settings_that_there_are(name: str) -> None:
+def test_pages_name_only_metrics_and_settings_that_exist(name: str) -> None:
     text = page(name)
     known = {row[0].strip("`") for part in PARTS for row in metrics_of(part)}
     shown = {
@@ -156,7 +156,7 @@ def test_pages_name_only_metrics_and_settings_that_there_are(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_the_words_to_look_for_in_a_log_are_those_of_the_program(name: str) -> None:
+def test_the_log_messages_of_the_troubleshooting_tables_exist(name: str) -> None:
     source = "".join(file.read_text(encoding="utf-8") for file in sorted(PACKAGE.rglob("*.py")))
     for row in rows(between(page(name), "## When something is wrong", "\n## ")):
         for words in names(row[0]):

@@ -41,9 +41,9 @@ def test_status_lists_each_reason_for_which_an_eventsink_is_not_ready() -> None:
 
 
 def test_status_lists_each_reason_of_delivering_that_is_no_failure() -> None:
-    told = {reason for call in calls("router/dispatch/health.py", "DeliveringCondition") for reason in strings(call.args[1])}
+    reported = {reason for call in calls("router/dispatch/health.py", "DeliveringCondition") for reason in strings(call.args[1])}
     listed = {names(row[1])[0] for row in rows(between(STATUS, "## Delivering", "Failures are of three")) if names(row[1])}
-    assert listed == told
+    assert listed == reported
 
 
 def failure_of(status: int) -> FailureClass:
@@ -89,7 +89,7 @@ def failures_without_an_attempt() -> dict[str, str]:
     return found
 
 
-def test_status_lists_nothing_that_does_not_happen() -> None:
+def test_status_lists_no_reason_that_does_not_occur() -> None:
     responses = {f"HTTP{status}" for status in range(300, 600)} | {"HTTP3xx", "HTTP4xx", "HTTP5xx"}
     others = {name: failure for name, failure in classes_in_status().items() if name not in responses | set(TransportErrorKind)}
     assert others == failures_without_an_attempt()

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import aiohttp
 
-Answer = Mapping[str, Any] | Exception | Callable[[Mapping[str, Any]], Any]
-
 
 @dataclass
 class Request:
-    """What was asked."""
+    """One request to Slack."""
 
     method: str
     """Name of the Web API's method, or the URL of an incoming webhook."""
@@ -25,7 +23,7 @@ class Request:
 
 @dataclass
 class ScriptedResponse:
-    """An answer of Slack, as much of aiohttp's as is looked at."""
+    """A response of Slack, with as much of aiohttp's interface as is used."""
 
     status: int
     headers: Mapping[str, str]
@@ -59,7 +57,7 @@ class ScriptedResponse:
 
 @dataclass
 class ScriptedSession:
-    """Answers each method with what stands first in its script, the last for ever; an exception is raised."""
+    """Responds to each method with the first step of its script, the last one for ever; an exception is raised."""
 
     script: dict[str, list[Any]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -72,41 +70,41 @@ class ScriptedSession:
     def calls(self, method: str) -> list[Request]:
         return [one for one in self.requests if one.method == method]
 
-    def request(self, _: str, url: str, **args: Any) -> _Asked:
+    def request(self, _: str, url: str, **args: Any) -> _RequestContext:
         method = url.rpartition("/api/")[2]
         body = args.get("json") or args.get("data") or {}
         if isinstance(body, bytes):
             body = json.loads(body)
         self.requests.append(Request(method, {**(args.get("params") or {}), **body}, dict(args.get("headers") or {})))
-        return _Asked(self, self.requests[-1])
+        return _RequestContext(self, self.requests[-1])
 
-    def post(self, url: str, **args: Any) -> _Asked:
+    def post(self, url: str, **args: Any) -> _RequestContext:
         return self.request("POST", url, **args)
 
 
 @dataclass
-class _Asked:
+class _RequestContext:
     session: ScriptedSession
     request: Request
 
     async def __aenter__(self) -> ScriptedResponse:
-        answers = self.session.script.get(self.request.method, [{"ok": True}])
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if callable(answer):
-            answer = answer(self.request)
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, ScriptedResponse):
-            return answer
-        return ScriptedResponse(200, {}, answer)
+        steps = self.session.script.get(self.request.method, [{"ok": True}])
+        step = steps.pop(0) if len(steps) > 1 else steps[0]
+        if callable(step):
+            step = step(self.request)
+        if asyncio.iscoroutine(step):
+            step = await step
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, ScriptedResponse):
+            return step
+        return ScriptedResponse(200, {}, step)
 
     async def __aexit__(self, *_: object) -> None:
         return None
 
 
-def refused(error: str, status: int = 200, **headers: str) -> ScriptedResponse:
-    """Slack says no."""
+def slack_error(error: str, status: int = 200, **headers: str) -> ScriptedResponse:
+    """A response with an error of Slack."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return ScriptedResponse(status, named, {"ok": False, "error": error})

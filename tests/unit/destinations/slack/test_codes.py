@@ -25,7 +25,7 @@ from eventsink.runtime.backoff import Backoff
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.guarded import guarded_session
 from tests.support.slack import Slack
-from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, refused
+from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, slack_error
 
 CODE = "canary-code-1"
 GRANTED = {"ok": True, "access_token": "xoxb-canary", "team": {"id": "T1"}}
@@ -199,19 +199,19 @@ async def test_a_claim_of_an_operator_that_is_gone_is_not_waited_for(world: Worl
 @pytest.mark.parametrize(
     ("answer", "reason", "spent"),
     [
-        (refused("invalid_code"), "CodeRefused", True),
-        (refused("code_already_used"), "CodeRefused", True),
+        (slack_error("invalid_code"), "CodeRefused", True),
+        (slack_error("code_already_used"), "CodeRefused", True),
         ({"ok": True}, "CodeRefused", True),
-        (refused("fatal_error"), "CodeSpent", True),
-        (refused("internal_error", 500), "CodeSpent", True),
+        (slack_error("fatal_error"), "CodeSpent", True),
+        (slack_error("internal_error", 500), "CodeSpent", True),
         (ScriptedResponse(502, {}, "<html>canary"), "CodeSpent", True),
         (TimeoutError(), "CodeSpent", True),
         (aiohttp.ServerDisconnectedError(), "CodeSpent", True),
         (CONNECT, "SlackUnavailable", False),
-        (refused("ratelimited", 429, retry_after="7"), "SlackUnavailable", False),
-        (refused("bad_client_secret"), "SlackNotConfigured", False),
-        (refused("invalid_client_id"), "SlackNotConfigured", False),
-        (refused("bad_redirect_uri"), "SlackNotConfigured", False),
+        (slack_error("ratelimited", 429, retry_after="7"), "SlackUnavailable", False),
+        (slack_error("bad_client_secret"), "SlackNotConfigured", False),
+        (slack_error("invalid_client_id"), "SlackNotConfigured", False),
+        (slack_error("bad_redirect_uri"), "SlackNotConfigured", False),
     ],
 )
 async def test_a_failed_exchange_is_tried_again_only_where_the_code_is_as_good_as_before(
@@ -250,7 +250,7 @@ async def test_a_token_that_expires_is_renewed_ahead_of_its_end_and_stored_befor
 
 
 async def test_a_renewal_that_fails_is_tried_again_until_slack_knows_the_refresh_token_no_more(world: World) -> None:
-    failures = [TimeoutError(), refused("internal_error", 500), refused("invalid_refresh_token")]
+    failures = [TimeoutError(), slack_error("internal_error", 500), slack_error("invalid_refresh_token")]
     world.slack.script["oauth.v2.access"] = [ROTATING, *failures]
     await world.token()
     world.now += 43200

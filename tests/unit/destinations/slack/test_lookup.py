@@ -1,4 +1,4 @@
-"""A Slack sink is resolved once: whose token it is, and which id its channel has; what cannot be used is told with what to do."""
+"""A Slack sink is resolved once: whose token it is, and which id its channel has; what cannot be used is reported with what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eventsink.destinations.slack.lookup import CHANNELS_KEPT_SECONDS, LIST_AGAI
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.resources.eventsink import EventSink, read_eventsink
 from tests.support.sinks import event_sink
-from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, refused
+from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, slack_error
 
 TOKEN = "xoxb-canary"
 BY_TOKEN: dict[str, Any] = {"botTokenSecretRef": {"name": "slack", "key": "token"}}
@@ -28,8 +28,8 @@ def channel(identifier: str, name: str, **members: Any) -> dict[str, Any]:
     return {"id": identifier, "name": name, "is_member": True, "is_archived": False, "is_private": False, **members}
 
 
-class Workspace:
-    """A workspace, and an operator that asks about it."""
+class LookupUnderTest:
+    """The lookup over a scripted workspace."""
 
     def __init__(self, folder: Path, *channels: dict[str, Any], scopes: dict[str, str] = SCOPES, **platform: Any) -> None:
         self.channels = list(channels) or [channel("C00000001", "general"), channel("C00000002", "security")]
@@ -53,7 +53,7 @@ class Workspace:
 
     def _info(self, request: Request) -> Any:
         found = [one for one in self.channels if one["id"] == request.form["channel"]]
-        return {"ok": True, "channel": found[0]} if found else refused("channel_not_found")
+        return {"ok": True, "channel": found[0]} if found else slack_error("channel_not_found")
 
     async def target(
         self,
@@ -80,8 +80,8 @@ def made(tenant: str = "acme", **spec: Any) -> EventSink:
     return read_eventsink(raw)
 
 
-async def test_a_name_is_looked_for_on_all_pages_once(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(5)))
+async def test_a_channel_name_is_looked_up_on_all_pages_once(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(5)))
     target = await workspace.target(channel="#c4", **BY_TOKEN)
     assert (target.token, target.team_id, target.team_name) == (TOKEN, "T1", "Acme")
     assert (target.channel_id, target.channel_name, target.channel_asked) == ("C00000004", "c4", "#c4")
@@ -91,12 +91,12 @@ async def test_a_name_is_looked_for_on_all_pages_once(tmp_path: Path) -> None:
     assert len(workspace.slack.calls("auth.test")) == 1
 
 
-async def test_a_list_that_slack_makes_wait_goes_on_where_it_was(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(7)))
+async def test_a_rate_limited_listing_continues_where_it_stopped(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(7)))
     workspace.slack.script["conversations.list"] = [
         workspace.list_channels,
         workspace.list_channels,
-        refused("ratelimited", 429),
+        slack_error("ratelimited", 429),
         workspace.list_channels,
     ]
     assert (await workspace.problem(channel="c6", **BY_TOKEN)).reason == "SlackUnavailable"
@@ -106,23 +106,27 @@ async def test_a_list_that_slack_makes_wait_goes_on_where_it_was(tmp_path: Path)
     assert [one.form.get("cursor") for one in workspace.slack.calls("conversations.list")] == [None, "2", "4", "4", "6"]
 
 
-async def test_a_cursor_that_slack_forgot_is_not_used_for_ever(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(4)))
-    workspace.slack.script["conversations.list"] = [workspace.list_channels, refused("invalid_cursor"), workspace.list_channels]
+async def test_an_invalid_cursor_restarts_the_listing(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path, *(channel(f"C0000000{n}", f"c{n}") for n in range(4)))
+    workspace.slack.script["conversations.list"] = [
+        workspace.list_channels,
+        slack_error("invalid_cursor"),
+        workspace.list_channels,
+    ]
     await workspace.problem(channel="c3", **BY_TOKEN)
     workspace.now += 60
     assert (await workspace.target(channel="c3", **BY_TOKEN)).channel_id == "C00000003"
 
 
-async def test_an_id_is_asked_for_directly(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
+async def test_a_channel_id_is_looked_up_directly(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path)
     assert (await workspace.target(channel="C00000001", **BY_TOKEN)).channel_name == "general"
     assert not workspace.slack.calls("conversations.list")
     assert (await workspace.problem(channel="C00000009", **BY_TOKEN)).reason == "ChannelNotFound"
 
 
-async def test_a_renamed_channel_is_followed_by_its_id_as_long_as_the_spec_names_it_as_before(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
+async def test_a_renamed_channel_is_found_by_its_id_while_the_spec_is_unchanged(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path)
     before = await workspace.target()
     workspace.channels[1]["name"] = "secops"
     after = await workspace.target(before=before)
@@ -146,10 +150,10 @@ async def test_a_renamed_channel_is_followed_by_its_id_as_long_as_the_spec_names
         ({"is_member": False, "is_private": True}, "chat:write.public", "NotInChannel", "/invite @eventsink"),
     ],
 )
-async def test_what_is_wrong_with_a_channel_is_told_apart(
+async def test_each_problem_of_a_channel_has_its_reason_and_remedy(
     tmp_path: Path, members: dict[str, Any], scopes: str, reason: str, says: str
 ) -> None:
-    workspace = Workspace(
+    workspace = LookupUnderTest(
         tmp_path, channel("C00000002", **{"name": "security", **members}), scopes={"X-OAuth-Scopes": f"chat:write,{scopes}"}
     )
     if not reason:
@@ -161,14 +165,14 @@ async def test_what_is_wrong_with_a_channel_is_told_apart(
     assert says in problem.message
 
 
-async def test_of_an_archived_and_a_living_channel_of_one_name_the_living_one_is_meant(tmp_path: Path) -> None:
+async def test_an_active_channel_is_preferred_to_an_archived_one_of_the_same_name(tmp_path: Path) -> None:
     for order in (1, -1):
         both = [channel("C00000001", "security", is_archived=True), channel("C00000002", "security")][::order]
-        assert (await Workspace(tmp_path, *both).target()).channel_id == "C00000002"
+        assert (await LookupUnderTest(tmp_path, *both).target()).channel_id == "C00000002"
 
 
-async def test_an_invitation_is_seen_but_slack_is_not_asked_for_all_channels_each_time(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path, channel("C00000002", "security", is_member=False))
+async def test_an_invitation_is_noticed_without_listing_all_channels_each_time(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path, channel("C00000002", "security", is_member=False))
     await workspace.problem()
     workspace.channels[0]["is_member"] = True
     await workspace.problem()
@@ -177,58 +181,58 @@ async def test_an_invitation_is_seen_but_slack_is_not_asked_for_all_channels_eac
     assert (await workspace.target()).channel_id == "C00000002"
 
 
-async def test_an_app_that_may_see_public_channels_only_is_asked_for_those(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
+async def test_an_app_without_access_to_private_channels_lists_public_ones(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path)
     listed = workspace.list_channels
     workspace.slack.script["conversations.list"] = [
-        lambda request: refused("missing_scope") if "private" in request.form["types"] else listed(request)
+        lambda request: slack_error("missing_scope") if "private" in request.form["types"] else listed(request)
     ]
     assert (await workspace.target()).channel_id == "C00000002"
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason", "may_pass", "wait"),
+    ("step", "reason", "may_pass", "wait"),
     [
-        (refused("invalid_auth"), "SlackTokenInvalid", False, 300.0),
-        (refused("token_revoked"), "SlackTokenInvalid", False, 300.0),
-        (refused("account_inactive"), "SlackTokenInvalid", False, 300.0),
+        (slack_error("invalid_auth"), "SlackTokenInvalid", False, 300.0),
+        (slack_error("token_revoked"), "SlackTokenInvalid", False, 300.0),
+        (slack_error("account_inactive"), "SlackTokenInvalid", False, 300.0),
         (
             ScriptedResponse(200, {}, {"ok": False, "error": "missing_scope", "needed": "channels:read"}),
             "SlackScopeMissing",
             False,
             300.0,
         ),
-        (refused("access_denied"), "SlackRefused", False, 60.0),
-        (refused("ratelimited", 429, retry_after="17"), "SlackUnavailable", True, 17.0),
-        (refused("service_unavailable", 503), "SlackUnavailable", True, 30.0),
+        (slack_error("access_denied"), "SlackRefused", False, 60.0),
+        (slack_error("ratelimited", 429, retry_after="17"), "SlackUnavailable", True, 17.0),
+        (slack_error("service_unavailable", 503), "SlackUnavailable", True, 30.0),
         (ScriptedResponse(200, {}, "<html>canary"), "SlackUnavailable", True, 30.0),
         (TimeoutError(), "SlackUnavailable", True, 30.0),
     ],
 )
 @pytest.mark.parametrize("method", ["auth.test", "conversations.list"])
-async def test_what_slack_refuses_is_told_with_what_to_do(
-    tmp_path: Path, method: str, answer: Any, reason: str, may_pass: bool, wait: float
+async def test_each_error_of_slack_has_its_reason_and_retry(
+    tmp_path: Path, method: str, step: Any, reason: str, may_pass: bool, wait: float
 ) -> None:
-    workspace = Workspace(tmp_path)
-    workspace.slack.script[method] = [answer]
+    workspace = LookupUnderTest(tmp_path)
+    workspace.slack.script[method] = [step]
     problem = await workspace.problem()
     assert (problem.reason, problem.may_pass, problem.again_after) == (reason, may_pass, wait)
 
 
-async def test_while_slack_is_away_sinks_of_one_token_wait_for_no_second_time_out(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
-    answers = workspace.slack.script["auth.test"]
+async def test_while_slack_is_unavailable_sinks_of_one_token_share_one_timeout(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path)
+    steps = workspace.slack.script["auth.test"]
     workspace.slack.script["auth.test"] = [TimeoutError()]
     await workspace.problem()
     await workspace.problem()
     assert len(workspace.slack.calls("auth.test")) == 1
     workspace.now += 30
-    workspace.slack.script["auth.test"] = answers
+    workspace.slack.script["auth.test"] = steps
     assert (await workspace.target()).team_id == "T1"
 
 
-async def test_an_incoming_webhook_needs_no_question_and_must_be_slacks(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
+async def test_an_incoming_webhook_is_checked_by_its_url_without_a_request(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path)
     spec: dict[str, Any] = {"incomingWebhookSecretRef": {"name": "slack", "key": "token"}}
     assert (await workspace.target(secret=f"{HOOK}\n", **spec)).webhook_url == HOOK
     assert not workspace.slack.requests
@@ -238,21 +242,21 @@ async def test_an_incoming_webhook_needs_no_question_and_must_be_slacks(tmp_path
 
 
 @pytest.mark.parametrize("secret", ["canary", "xoxp-canary", "xoxb-canary\nx: y", "xoxb-canary two", "xoxb-cänary"])
-async def test_a_value_that_is_no_bot_token_is_not_sent(tmp_path: Path, secret: str) -> None:
-    workspace = Workspace(tmp_path)
+async def test_a_value_that_is_not_a_bot_token_is_never_sent(tmp_path: Path, secret: str) -> None:
+    workspace = LookupUnderTest(tmp_path)
     assert (await workspace.problem(secret=secret)).reason == "InvalidSecretValue"
     assert not workspace.slack.requests
 
 
 async def test_the_token_of_a_code_is_used_like_any_other(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
+    workspace = LookupUnderTest(tmp_path)
     spec: dict[str, Any] = {"channel": "#security", "oauthCodeSecretRef": {"name": "slack", "key": "token"}}
     assert (await workspace.target(granted="xoxb-granted", **spec)).token == "xoxb-granted"
 
 
-async def test_a_sink_without_a_credential_uses_the_platforms_workspace_if_there_is_one(tmp_path: Path) -> None:
-    assert (await Workspace(tmp_path).problem(channel="#security")).reason == "SlackNotConfigured"
-    workspace = Workspace(tmp_path, tokenFile=tmp_path / "token")
+async def test_a_sink_without_a_credential_uses_the_platforms_workspace(tmp_path: Path) -> None:
+    assert (await LookupUnderTest(tmp_path).problem(channel="#security")).reason == "SlackNotConfigured"
+    workspace = LookupUnderTest(tmp_path, tokenFile=tmp_path / "token")
     assert (await workspace.target(channel="#security")).token == "xoxb-canary-platform"
     (tmp_path / "token").unlink()
     assert (await workspace.problem(channel="#security")).reason == "SlackNotConfigured"
@@ -270,8 +274,10 @@ async def test_a_sink_without_a_credential_uses_the_platforms_workspace_if_there
         ({"other": ["#security"]}, False),
     ],
 )
-async def test_the_platform_lists_the_channels_of_a_tenant(tmp_path: Path, channels: dict[str, list[str]], fine: bool) -> None:
-    workspace = Workspace(tmp_path, tokenFile=tmp_path / "token", channels=channels)
+async def test_a_tenant_may_use_only_the_channels_that_the_platform_allows(
+    tmp_path: Path, channels: dict[str, list[str]], fine: bool
+) -> None:
+    workspace = LookupUnderTest(tmp_path, tokenFile=tmp_path / "token", channels=channels)
     if fine:
         assert (await workspace.target(channel="#security")).channel_id == "C00000002"
         return
@@ -279,12 +285,12 @@ async def test_the_platform_lists_the_channels_of_a_tenant(tmp_path: Path, chann
     assert (problem.reason, problem.effect) == ("ChannelNotAllowed", Effect.WITHDRAW)
     assert (
         await workspace.target(channel="#security", **BY_TOKEN)
-    ).channel_id == "C00000002"  # a token of one's own is one's own
+    ).channel_id == "C00000002"  # the restriction is for the platform's token only
 
 
-def test_the_policy_changes_with_the_settings_and_with_the_platforms_token(tmp_path: Path) -> None:
-    one = Workspace(tmp_path, tokenFile=tmp_path / "token")
-    digests = {one.lookup.policy_digest(), Workspace(tmp_path).lookup.policy_digest()}
+def test_the_policy_digest_changes_with_the_settings_and_the_platforms_token(tmp_path: Path) -> None:
+    one = LookupUnderTest(tmp_path, tokenFile=tmp_path / "token")
+    digests = {one.lookup.policy_digest(), LookupUnderTest(tmp_path).lookup.policy_digest()}
     assert one.lookup.policy_digest() in digests
     (tmp_path / "token").write_text("xoxb-other")
     digests.add(one.lookup.policy_digest())
@@ -295,13 +301,13 @@ def test_the_policy_changes_with_the_settings_and_with_the_platforms_token(tmp_p
     ("text", "is_id"),
     [("C024BE91L", True), ("G024BE91L", True), ("#C024BE91L", False), ("c024be91l", False), ("C024be91l", False), ("C02", False)],
 )
-def test_an_id_is_told_from_a_name(text: str, is_id: bool) -> None:
+def test_channel_ids_are_distinguished_from_names(text: str, is_id: bool) -> None:
     assert is_channel_id(text) is is_id
 
 
-async def test_tokens_of_which_something_is_remembered_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_of_workspaces_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slack, "MAX_WORKSPACES", 3)
-    workspace = Workspace(tmp_path)
+    workspace = LookupUnderTest(tmp_path)
     for number in range(5):
         await workspace.target(secret=f"xoxb-{number}")
     await workspace.target(secret="xoxb-4")

@@ -1,6 +1,6 @@
-"""Slack messages read well on a phone, keep every limit, and whatever an alert says is text.
+"""Slack messages read well on a phone, are within every limit, and show whatever an alert says as text.
 
-The golden files are written anew with EVENTSINK_WRITE_GOLDEN=1; look at the difference before it is committed.
+EVENTSINK_WRITE_GOLDEN=1 writes the golden files; review the difference before you commit it.
 """
 
 from __future__ import annotations
@@ -129,13 +129,13 @@ def test_a_message_looks_like_its_golden_file(name: str) -> None:
     assert body == json.loads(file.read_text()), "if it is meant: EVENTSINK_WRITE_GOLDEN=1"
 
 
-def test_there_is_no_golden_file_of_nothing() -> None:
+def test_every_golden_file_has_its_case() -> None:
     assert {file.stem for file in GOLDEN.glob("*.json")} == set(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("webhook", [False, True])
-def test_a_message_keeps_every_limit_and_is_the_same_each_time(name: str, webhook: bool) -> None:
+def test_a_message_is_within_every_limit_and_deterministic(name: str, webhook: bool) -> None:
     body = made(CASES[name]).body()
     assert problems(body, webhook=webhook) == []
     assert made(CASES[name]).body() == body
@@ -157,7 +157,7 @@ ALERTS = st.builds(
 
 
 @given(st.lists(ALERTS, min_size=1, max_size=40))
-def test_whatever_alerts_say_the_message_is_one_that_slack_takes(alerts: list[Alert]) -> None:
+def test_any_alerts_make_a_message_that_slack_accepts(alerts: list[Alert]) -> None:
     assert problems(made(alerts).body()) == []
 
 
@@ -179,13 +179,13 @@ def test_the_headline_has_severity_name_and_namespace() -> None:
         ("storm", "🚨", "#7b1fa2"),
     ],
 )
-def test_sign_and_colour_are_those_of_the_worst_that_fires(name: str, sign: str, colour: str) -> None:
+def test_emoji_and_colour_are_those_of_the_most_severe_firing_alert(name: str, sign: str, colour: str) -> None:
     message = made(CASES[name])
     assert message.text.startswith(f"{sign} ")
     assert message.attachments[0]["color"] == colour
 
 
-def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_the_rest_is_found() -> None:
+def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_to_find_the_rest() -> None:
     message = made(storm())
     assert message.text.startswith("🚨 10,000 firing · 50 names")
     lines = message.attachments[0]["blocks"][0]["text"]["text"].split("\n")
@@ -197,31 +197,31 @@ def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_the_rest_is_
     assert LOOKUP in text_of(message)
 
 
-def test_what_does_not_fit_of_a_group_is_counted_and_found_by_a_command() -> None:
+def test_alerts_of_a_group_that_do_not_fit_are_counted_with_a_command_to_find_them() -> None:
     lines = made(pods(200)).attachments[0]["blocks"][0]["text"]["text"].split("\n")
     assert lines[-1] == f"and 175 more, found with: {LOOKUP}"
 
 
-def test_a_label_is_left_out_only_where_the_namespace_line_says_all_of_it() -> None:
+def test_a_label_is_left_out_only_where_the_namespace_line_has_its_value() -> None:
     text = text_of(made([alert(labels={"pod": "api-0", "shard": "0", "app": "api"})]))
     assert "app=api shard=0" in text
     assert "pod=api-0" not in text
 
 
-def test_a_time_before_1970_is_written_out() -> None:
+def test_a_time_before_1970_is_written_as_text() -> None:
     message = made([alert(starts_at=datetime(1, 1, 1, tzinfo=UTC))])
     assert problems(message.body()) == []
     assert "since 0001-01-01 00:00 UTC" in text_of(message)
     assert "<!date" not in text_of(message)
 
 
-def test_links_that_a_browser_opens_become_buttons_and_no_others() -> None:
+def test_only_web_links_become_buttons() -> None:
     links = Links(source="https://x.example.com/" + "a" * 3000, runbook="javascript:alert(1)", dashboard="https://g.example.com/")
     [actions] = [block for block in made([alert(links=links)]).attachments[0]["blocks"] if block["type"] == "actions"]
     assert [one["url"] for one in actions["elements"]] == ["https://g.example.com/"]
 
 
-def test_a_long_description_is_cut_with_the_source_a_button_away() -> None:
+def test_a_long_description_is_cut_and_the_source_linked_by_a_button() -> None:
     blocks = made([alert(description="d" * 9000)]).attachments[0]["blocks"]
     assert blocks[0]["text"]["text"].endswith("d…")
     assert len(blocks[0]["text"]["text"]) == 1200
@@ -232,11 +232,11 @@ def test_a_long_description_is_cut_with_the_source_a_button_away() -> None:
     ("text", "most", "expected"),
     [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("abe\u0301d", 4, "ab…"), ("👩‍👩‍👧x", 4, "…"), ("a b c", 4, "a b…")],
 )
-def test_truncated_text_keeps_its_characters_whole(text: str, most: int, expected: str) -> None:
+def test_truncation_splits_no_character(text: str, most: int, expected: str) -> None:
     assert cut(text, most) == expected
 
 
-def test_lines_are_joined_and_what_is_not_seen_goes() -> None:
+def test_lines_are_joined_and_invisible_characters_removed() -> None:
     assert one_line(" a\n\tb\u202e\x00 c ", 100) == "a b c"
     assert some_lines("a \n\n\n\nb\r\nc\x07", 100) == "a\n\nb\nc"
 
@@ -244,6 +244,6 @@ def test_lines_are_joined_and_what_is_not_seen_goes() -> None:
 @pytest.mark.parametrize(
     "text", ["<!channel>", "@here", "@channel", "<https://x.example.com|y>", "*b*", "`c`", "https://x.example.com", "> q"]
 )
-def test_a_text_means_itself_where_slack_formats(text: str) -> None:
+def test_formatting_and_mentions_in_alerts_are_made_inert(text: str) -> None:
     assert problems({"text": inert(text)}) == []
     assert problems({"text": text}) != [] or text in ("*b*", "`c`")

@@ -17,7 +17,7 @@ from eventsink.runtime.settings import Settings
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.target import Target
 from tests.unit.destinations.sender_contract import CANARY, MESSAGE, SenderContract, response, sink_of
-from tests.unit.destinations.slack.slack_session import ScriptedResponse, ScriptedSession, refused
+from tests.unit.destinations.slack.slack_session import ScriptedResponse, ScriptedSession, slack_error
 
 TOKEN = SlackTarget(token=f"xoxb-{CANARY}", team_id="T1", channel_id="C1")
 HOOK_URL = f"https://hooks.slack.com/services/T1/B1/{CANARY}"
@@ -25,17 +25,17 @@ HOOK = SlackTarget(webhook_url=HOOK_URL)
 TRANSIENT, SINK, OF_MESSAGE = FailureClass.TRANSIENT, FailureClass.SINK, FailureClass.MESSAGE
 
 
-async def sent(answer: Any, target: SlackTarget = TOKEN, message: Message = MESSAGE) -> tuple[Outcome, ScriptedSession]:
+async def sent(step: Any, target: SlackTarget = TOKEN, message: Message = MESSAGE) -> tuple[Outcome, ScriptedSession]:
     """The outcome of a message, and the requests to Slack."""
-    slack = ScriptedSession({"chat.postMessage": [answer], HOOK_URL: [answer]})
+    slack = ScriptedSession({"chat.postMessage": [step], HOOK_URL: [step]})
     with capture_logs() as logs:
         outcome = await SlackSender(sink_of(target), target, SlackSettings(), slack.session).send(message)
     assert CANARY not in repr(outcome) + json.dumps(logs)
     return outcome, slack
 
 
-async def failure(answer: Any, target: SlackTarget = TOKEN) -> Failed:
-    outcome, _ = await sent(answer, target)
+async def failure(step: Any, target: SlackTarget = TOKEN) -> Failed:
+    outcome, _ = await sent(step, target)
     assert isinstance(outcome, Failed)
     return outcome
 
@@ -68,7 +68,7 @@ class TestIncomingWebhookSender(SlackContract):
         return None if 200 <= status < 300 else super().expected(status)
 
 
-async def test_a_message_goes_to_the_channel_by_its_id_and_is_known_by_its_timestamp() -> None:
+async def test_a_message_is_posted_by_channel_id_and_its_reference_is_the_timestamp() -> None:
     outcome, slack = await sent({"ok": True, "channel": "C1", "ts": "1700000000.000100"})
     assert outcome == Delivered(200, "C1/1700000000.000100")
     [request] = slack.requests
@@ -90,7 +90,7 @@ async def test_an_incoming_webhook_gets_the_message_and_names_no_channel() -> No
 @pytest.mark.parametrize("error", sorted(ERRORS))
 async def test_each_documented_error_has_its_class_and_says_what_to_do(error: str) -> None:
     expected, hint = ERRORS[error]
-    failed = await failure(refused(error))
+    failed = await failure(slack_error(error))
     assert (failed.failure, failed.reason) == (expected, camel(error))
     assert error in failed.message
     assert hint in failed.message
@@ -98,26 +98,26 @@ async def test_each_documented_error_has_its_class_and_says_what_to_do(error: st
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected", "reason", "wait"),
+    ("step", "expected", "reason", "wait"),
     [
-        (refused("ratelimited", 429, retry_after="30"), TRANSIENT, "RateLimited", 30.0),
+        (slack_error("ratelimited", 429, retry_after="30"), TRANSIENT, "RateLimited", 30.0),
         (ScriptedResponse(429, {"Retry-After": "999999"}, ""), TRANSIENT, "RateLimited", 3600.0),
-        (refused("internal_error", 500), TRANSIENT, "InternalError", None),
+        (slack_error("internal_error", 500), TRANSIENT, "InternalError", None),
         (ScriptedResponse(503, {}, f"<html>{CANARY}"), TRANSIENT, "HTTP503", None),
         (ScriptedResponse(302, {}, ""), SINK, "HTTP302", None),
         (ScriptedResponse(404, {}, f"<html>{CANARY}"), SINK, "HTTP404", None),
-        (refused(f"error_of_{CANARY}"), TRANSIENT, "UnknownError", None),
-        (refused(""), TRANSIENT, "UnknownError", None),
+        (slack_error(f"error_of_{CANARY}"), TRANSIENT, "UnknownError", None),
+        (slack_error(""), TRANSIENT, "UnknownError", None),
         ({"ok": False}, TRANSIENT, "UnknownError", None),
         (TimeoutError(), TRANSIENT, "Timeout", None),
         (aiohttp.ServerDisconnectedError(CANARY), TRANSIENT, "ConnectionLost", None),
         (RuntimeError(CANARY), TRANSIENT, "InternalError", None),
     ],
 )
-async def test_what_is_no_documented_error_is_judged_by_its_status_or_its_kind(
-    answer: Any, expected: FailureClass, reason: str, wait: float | None
+async def test_an_undocumented_error_is_classified_by_its_status_or_kind(
+    step: Any, expected: FailureClass, reason: str, wait: float | None
 ) -> None:
-    failed = await failure(answer)
+    failed = await failure(step)
     assert (failed.failure, failed.reason, failed.retry_after) == (expected, reason, wait)
 
 
@@ -143,7 +143,7 @@ async def test_each_response_to_an_incoming_webhook_has_its_class(
     assert (outcome.failure, outcome.reason) == (expected, reason) if isinstance(outcome, Failed) else expected is None
 
 
-async def test_what_cannot_be_read_is_of_the_message() -> None:
+async def test_an_unreadable_alert_or_a_group_is_a_failure_of_the_message() -> None:
     for message in (Message(id="m", alerts=[b"{}"]), Message(id="m", group=b"{}")):
         outcome, slack = await sent({"ok": True}, message=message)
         assert isinstance(outcome, Failed)
@@ -152,7 +152,7 @@ async def test_what_cannot_be_read_is_of_the_message() -> None:
 
 
 @pytest.mark.parametrize("target", [SlackTarget(), SlackTarget(token="x", webhook_url=HOOK_URL)])
-def test_a_target_without_one_credential_is_not_opened(target: SlackTarget) -> None:
+def test_a_target_needs_exactly_one_credential(target: SlackTarget) -> None:
     with pytest.raises(ValueError, match="neither"):
         SlackSender(sink_of(target), target, SlackSettings(), cast(aiohttp.ClientSession, None))
 
@@ -169,7 +169,7 @@ def test_a_target_without_one_credential_is_not_opened(target: SlackTarget) -> N
         (CANARY, False),
     ],
 )
-def test_a_webhook_is_one_of_slacks(url: str, fine: bool) -> None:
+def test_only_urls_of_slack_are_incoming_webhooks(url: str, fine: bool) -> None:
     if fine:
         check_hook_url(url, SlackSettings())
         return

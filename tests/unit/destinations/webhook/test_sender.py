@@ -83,14 +83,14 @@ async def test_one_alert_is_one_cloudevent_with_the_alert_as_its_data() -> None:
     assert ALERT in body
 
 
-async def test_several_alerts_are_a_batch_and_one_of_a_batching_sink_too() -> None:
+async def test_several_alerts_or_one_of_a_batching_sink_are_a_batch() -> None:
     for alerts in ([ALERT, ALERT], [ALERT]):
         headers, body = await posted(Message(id="m1", alerts=alerts, batched=True))
         assert headers["content-type"] == "application/cloudevents-batch+json"
         assert [one["id"] for one in json.loads(body)] == ["a1"] * len(alerts)
 
 
-async def test_a_group_is_passed_on_to_the_byte() -> None:
+async def test_a_group_is_passed_on_byte_for_byte() -> None:
     group = b'{"version": "4",  "alerts": []}'
     headers, body = await posted(Message(id="m1", group=group))
     assert (headers["content-type"], body) == ("application/json", group)
@@ -122,7 +122,7 @@ async def test_each_attempt_is_signed_afresh() -> None:
     assert first.split(b"webhook-signature")[1] != second.split(b"webhook-signature")[1]
 
 
-async def test_own_headers_are_sent_and_a_message_without_secrets_has_no_signature() -> None:
+async def test_configured_headers_are_sent_and_without_secrets_there_is_no_signature() -> None:
     headers, _ = await posted(target=WebhookTarget(url="http://u:p@x/", headers=(Header(name="User-Agent", value="Mine"),)))
     assert headers["user-agent"] == "Mine"
     assert headers["authorization"] == "Basic " + base64.b64encode(b"u:p").decode()
@@ -153,7 +153,7 @@ async def test_each_status_is_of_one_class(failure: FailureClass | None, status:
         assert outcome.message.startswith(f"https://hooks.example.com responded with {status}")
 
 
-async def test_retry_after_counts_for_transient_failures_only() -> None:
+async def test_retry_after_applies_to_transient_failures_only() -> None:
     for status, expected in ((503, 30.0), (429, 30.0), (400, None), (401, None)):
         outcome = await sender(ScriptedTransport(responded(status, "30"))).send(MESSAGE)
         assert isinstance(outcome, Failed)
@@ -180,7 +180,7 @@ async def test_an_unexpected_error_is_transient_and_shows_no_credential() -> Non
     assert CANARY not in f"{outcome}{lines}"
 
 
-def test_any_other_text_is_the_key_itself() -> None:
+def test_a_signing_secret_without_the_prefix_is_used_as_it_is() -> None:
     assert signing_key("a-plain-text-secret") == b"a-plain-text-secret"
     assert signature([b"k"], "i", 1, b"{}").startswith("v1,")
 

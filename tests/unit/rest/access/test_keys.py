@@ -1,4 +1,4 @@
-"""API keys: made, kept as hashes, found, revoked; wrong ones are borne for a while only."""
+"""API keys are created, stored as hashes, found and revoked; addresses that send invalid ones are limited."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class ApiServer:
         assert (resource.plural, resource.kind) == (f"{obj['kind'].lower()}s", obj["kind"])
         self.asked.append(obj)
         if self.token_status is None:
-            raise Unavailable(0, "Unavailable", "no answer")
+            raise Unavailable(0, "Unavailable", "no response")
         return {"status": self.token_status if obj["kind"] == "TokenReview" else {"allowed": self.allowed}}
 
 

@@ -223,7 +223,7 @@ async def test_a_rejection_of_the_operator_is_explained_and_leaves_nothing(syste
     assert system.left == (0, 0)
 
 
-async def test_without_a_verdict_the_sink_stays_and_is_not_ready(system: System) -> None:
+async def test_a_sink_that_the_operator_has_not_processed_is_kept_and_not_ready(system: System) -> None:
     system.verdict = None
     made = await system.facade.create(system.caller, REQUEST)
     assert made.response.event_sink.ready is False
@@ -283,7 +283,7 @@ async def test_an_update_that_changes_nothing_writes_nothing(system: System) -> 
 
 
 @pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT, DOWN])
-async def test_a_deletion_whose_response_is_lost_is_a_deletion(system: System, trouble: str | ApiError) -> None:
+async def test_a_deletion_whose_response_is_lost_succeeds(system: System, trouble: str | ApiError) -> None:
     uid = await system.make()
     system.api.troubles = [("DELETE", "eventsinks", trouble)]
     assert (await system.facade.delete(system.caller, uid)).id == uid
@@ -305,7 +305,7 @@ async def test_a_sink_that_was_re_created_under_the_same_name_is_another_one(sys
     assert len(system.sinks) == 1
 
 
-async def test_before_everything_has_been_read_no_call_is_served(system: System) -> None:
+async def test_no_call_is_served_before_everything_has_been_read(system: System) -> None:
     uid = await system.make()
     system.unavailable = "not everything was read"
     for call in (
@@ -377,7 +377,7 @@ async def test_an_older_sink_is_not_deleted_by_a_repetition_of_its_request(
     assert system.left == (1, 0)
 
 
-async def test_a_sink_that_an_interrupted_call_left_is_decided_by_the_same_request(system: System) -> None:
+async def test_a_repeated_request_deletes_the_rejected_sink_of_an_interrupted_one(system: System) -> None:
     system.verdict = None
     await system.facade.create(system.caller, PLAIN, "k")
     system.verdict = "HostDenied"
@@ -394,7 +394,7 @@ async def test_concurrent_calls_that_are_rejected_leave_nothing_and_return_no_si
     assert system.left == (0, 0)
 
 
-async def test_a_generated_secret_that_a_kill_prevented_is_created_and_shown_by_the_same_request(system: System) -> None:
+async def test_a_repeated_request_creates_and_shows_a_missing_generated_secret(system: System) -> None:
     first = await system.facade.create(system.caller, GENERATES, "k")
     assert first.response.signing_secret is not None
     again = await system.facade.create(system.caller, GENERATES, "k")

@@ -30,7 +30,7 @@ NEW = InstallRequest(tenant_id="acme", name="Alerts", channel="#alerts")
 
 
 class FakeFacade:
-    """Stands for the facade: records what it is asked for."""
+    """Replaces the facade: records its calls."""
 
     def __init__(self) -> None:
         self.created: list[tuple[str, CreateRequest, str]] = []
@@ -67,9 +67,9 @@ class Flow:
         self.install = SlackInstall(settings, self.facade, self.callers.get, clock=lambda: self.now)  # type: ignore[arg-type]
 
     async def link(self, request: InstallRequest = NEW) -> str:
-        answer = await self.install.begin(self.caller, request)
-        assert answer.url.startswith("https://sinks.example.com/v1/slack/open?")
-        return parse_qs(urlsplit(answer.url).query)["state"][0]
+        response = await self.install.begin(self.caller, request)
+        assert response.url.startswith("https://sinks.example.com/v1/slack/open?")
+        return parse_qs(urlsplit(response.url).query)["state"][0]
 
     async def finish(self, opened: Opened, *, code: str = CODE, error: str = "", cookies: dict[str, str] | None = None) -> str:
         state = parse_qs(urlsplit(opened.location).query)["state"][0]
@@ -207,7 +207,9 @@ async def test_a_key_that_was_revoked_meanwhile_changes_nothing() -> None:
         ),
     ],
 )
-async def test_a_link_that_could_not_work_is_refused(request_: InstallRequest, error: type[RestError], sentence: str) -> None:
+async def test_a_link_for_an_invalid_request_is_not_created(
+    request_: InstallRequest, error: type[RestError], sentence: str
+) -> None:
     with pytest.raises(error, match=sentence):
         await Flow().link(request_)
 

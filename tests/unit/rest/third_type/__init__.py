@@ -1,1 +1,1 @@
-"""The throw-away destination type in the REST API, its document and at the command line, from one line."""
+"""The throw-away destination type in the REST API, in its OpenAPI document and on the command line, registered with one line."""

@@ -107,7 +107,7 @@ def test_defaults_are_filled_in() -> None:
     assert (made.delivery.max_age, made.delivery.send_resolved, made.suspend) == (259200.0, True, False)
 
 
-def test_everything_that_may_be_written_is_compiled() -> None:
+def test_every_field_of_a_spec_is_compiled() -> None:
     spec = {
         "description": "D",
         "suspend": True,
@@ -174,7 +174,7 @@ def test_everything_that_may_be_written_is_compiled() -> None:
         ({"url": None, "urlSecretRef": ref()}, {"k": b"ftp://canary/"}, "InvalidURL", "must begin with http:// or https://"),
     ],
 )
-def test_what_cannot_be_compiled_is_reported_by_field_and_without_its_value(
+def test_an_invalid_credential_is_reported_by_field_and_without_its_value(
     webhook: dict[str, Any], data: dict[str, bytes] | None, reason: str, sentence: str
 ) -> None:
     given = {key: value for key, value in ({"url": "https://hooks.example.com/x"} | webhook).items() if value is not None}
@@ -186,7 +186,7 @@ def test_what_cannot_be_compiled_is_reported_by_field_and_without_its_value(
     assert CANARY not in raised.value.message
 
 
-def test_a_private_authority_is_taken_as_it_is() -> None:
+def test_a_private_certificate_authority_is_compiled() -> None:
     result = compiled(sink(tls={"caSecretRef": ref()}), {"c": {"k": PEM}})
     assert isinstance(result.target, WebhookTarget)
     assert result.target.ca is not None
@@ -205,7 +205,7 @@ def test_a_private_authority_is_taken_as_it_is() -> None:
         ({"denied_hosts": ("a.example.com",), "allowed_hosts": ("*.example.com",)}, "https://a.example.com/", False),
     ],
 )
-def test_the_platforms_policy_on_urls(policy: dict[str, Any], url: str, allowed: bool) -> None:
+def test_the_platforms_policy_decides_on_urls(policy: dict[str, Any], url: str, allowed: bool) -> None:
     if allowed:
         compiled(sink(url=url), **policy)
         return
@@ -245,7 +245,7 @@ def reported(
         ({"app.kubernetes.io/managed-by": "Helm"}, False, "SecretNotFound", True),
     ],
 )
-def test_no_event_is_recorded_while_a_sink_made_by_rest_waits_for_its_secret_at_first(
+def test_no_event_is_recorded_while_a_new_sink_of_the_rest_api_waits_for_its_secret(
     labels: dict[str, str], before: bool, reason: str, is_recorded: bool
 ) -> None:
     _, accepted = reported(SpecState(None, type="webhook"))
@@ -256,7 +256,7 @@ def test_no_event_is_recorded_while_a_sink_made_by_rest_waits_for_its_secret_at_
     assert (event_of(made, status) is not None) is is_recorded
 
 
-def test_a_state_is_reported_once_and_times_stay_while_nothing_changes() -> None:
+def test_an_unchanged_state_is_reported_once_and_keeps_its_times() -> None:
     made, status = reported(SpecState(None, type="webhook"))
     assert not is_written(made, status, details=True)
     assert event_of(made, status) == ("Normal", "Accepted", "spec accepted and active")
@@ -288,7 +288,7 @@ def test_a_state_is_reported_once_and_times_stay_while_nothing_changes() -> None
         (SpecState(None, suspended=True), {"Ready": "True"}, "suspended"),
     ],
 )
-def test_conditions_say_what_follows(state: SpecState, kinds: dict[str, str], sentence: str) -> None:
+def test_conditions_report_the_state_and_its_consequence(state: SpecState, kinds: dict[str, str], sentence: str) -> None:
     _, status = reported(state)
     assert {one.type: one.status for one in status.conditions} == kinds
     assert sentence in status.condition("Ready").message
@@ -301,7 +301,7 @@ def metadata(name: str, version: str = "1", namespace: str = "n", **more: Any) -
     return {"metadata": {"name": name, "namespace": namespace, "uid": f"uid-{name}", "resourceVersion": version, **more}}
 
 
-def test_a_change_of_a_secret_concerns_those_that_refer_to_it_only() -> None:
+def test_a_change_of_a_secret_enqueues_only_the_sinks_that_refer_to_it() -> None:
     seen: list[tuple[str, str]] = []
     state = ClusterState(seen.append, lambda: None)
     state.uses(("n", "a"), ["s", "t"])
@@ -316,7 +316,7 @@ def test_a_change_of_a_secret_concerns_those_that_refer_to_it_only() -> None:
     assert seen == [("n", "b")]
 
 
-def test_a_label_concerns_the_namespaces_sinks_and_those_that_claim_the_tenant() -> None:
+def test_a_change_of_a_tenant_label_enqueues_the_sinks_of_the_namespace_and_the_tenant() -> None:
     seen: list[tuple[str, str]] = []
     tenancies: list[None] = []
     state = ClusterState(seen.append, lambda: tenancies.append(None))
@@ -332,7 +332,7 @@ def test_a_label_concerns_the_namespaces_sinks_and_those_that_claim_the_tenant()
     assert state.namespaces["n"].tenant == ""
 
 
-def test_a_recreated_eventsink_is_not_lost_with_the_former() -> None:
+def test_a_late_deletion_does_not_remove_a_re_created_eventsink() -> None:
     state = ClusterState(lambda _: None, lambda: None)
     state.see(metadata("s", uid="new"))
     state.lose(("n", "s"), "old")
@@ -341,12 +341,12 @@ def test_a_recreated_eventsink_is_not_lost_with_the_former() -> None:
     assert state.eventsinks == {}
 
 
-def test_unreadable_notes_on_a_compiled_secret_mean_that_it_is_made_again() -> None:
+def test_a_compiled_secret_with_unreadable_annotations_is_compiled_again() -> None:
     for notes in ({}, {"eventsink.dev/compiled-from": "{"}, {"eventsink.dev/compiled-from": '{"generation":"x"}'}):
         assert read_compiled("u", {"resourceVersion": "1", "annotations": notes}).made_from is None
 
 
-async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
+async def test_a_key_is_worked_on_once_at_a_time_and_again_if_it_changed_meanwhile() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for key in ("a", "b", "a"):
         queue.add(key)
@@ -361,7 +361,7 @@ async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> 
     assert queue.idle
 
 
-async def test_a_key_that_fails_comes_again_ever_later() -> None:
+async def test_a_failing_key_is_retried_with_growing_waits() -> None:
     queue: WorkQueue[str] = WorkQueue(chance=lambda: 1.0)
 
     async def fail() -> float:
@@ -376,7 +376,7 @@ async def test_a_key_that_fails_comes_again_ever_later() -> None:
     assert await fail() == 0.5
 
 
-async def test_the_earlier_of_two_wishes_counts() -> None:
+async def test_a_delayed_key_is_due_at_the_earliest_requested_time() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", 3600)
     queue.add_after("a", 0.01)

@@ -1,4 +1,4 @@
-"""The operator's start, over an API server that answers as the test says."""
+"""The operator's start, over an API server that responds as the test says."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from eventsink.kube.api import Api, ApiError, Forbidden, NotFound, Unavailable
 from eventsink.runtime.process import ExitStatus, Stop
 
 FORBIDDEN = Forbidden(403, "Forbidden", "eventsinks.eventsink.dev is forbidden")
-AWAY = Unavailable(0, "Unavailable", "https://127.0.0.1:6443 did not answer")
+UNAVAILABLE = Unavailable(0, "Unavailable", "https://127.0.0.1:6443 did not respond")
 ABSENT = NotFound(404, "NotFound", "the server could not find the requested resource")
-PATIENCE = {FORBIDDEN: "FORBIDDEN_FOR_SECONDS", AWAY: "START_ATTEMPTS_SECONDS"}
+PATIENCE = {FORBIDDEN: "FORBIDDEN_FOR_SECONDS", UNAVAILABLE: "START_ATTEMPTS_SECONDS"}
 
 
-class Answers:
-    """An API server that refuses some times, and then answers."""
+class FailingApi:
+    """An API server that fails some times, and then responds."""
 
     def __init__(self, error: ApiError, times: int) -> None:
         self.left = times
@@ -35,7 +35,7 @@ class Answers:
 
 async def check(error: ApiError, times: int) -> None:
     async with asyncio.timeout(30):
-        await check_crd(cast(Api, Answers(error, times)), asyncio.Event())
+        await check_crd(cast(Api, FailingApi(error, times)), asyncio.Event())
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +46,8 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("error", [FORBIDDEN, AWAY], ids=["forbidden", "away"])
-async def test_the_start_bears_with_an_api_server_that_is_only_just_there(error: ApiError) -> None:
+@pytest.mark.parametrize("error", [FORBIDDEN, UNAVAILABLE], ids=["forbidden", "unavailable"])
+async def test_the_start_is_retried_while_the_api_server_is_not_ready(error: ApiError) -> None:
     await check(error, 3)
 
 
@@ -55,18 +55,18 @@ async def test_the_start_bears_with_an_api_server_that_is_only_just_there(error:
     ("error", "sentence"),
     [
         (FORBIDDEN, "the operator lacks a right: eventsinks.eventsink.dev is forbidden; apply its roles"),
-        (AWAY, "https://127.0.0.1:6443 did not answer"),
+        (UNAVAILABLE, "https://127.0.0.1:6443 did not respond"),
     ],
-    ids=["forbidden", "away"],
+    ids=["forbidden", "unavailable"],
 )
-async def test_the_start_gives_up_with_a_sentence(error: ApiError, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_start_gives_up_with_an_explanation(error: ApiError, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, PATIENCE[error], 0.02)
     with pytest.raises(Stop, match=sentence) as raised:
         await check(error, 10**9)
     assert raised.value.status is ExitStatus.FAILED
 
 
-async def test_an_absent_crd_ends_the_start_at_once() -> None:
+async def test_an_absent_crd_stops_the_start_at_once() -> None:
     with pytest.raises(Stop, match="apply the CRD first") as raised:
         await check(ABSENT, 1)
     assert raised.value.status is ExitStatus.CRD_ABSENT

@@ -28,7 +28,7 @@ def sink(uid: str, name: str = "a") -> Sink:
     )
 
 
-class Store:
+class StoreUnderTest:
     def __init__(self) -> None:
         self.api = LocalApi((SECRETS,))
         self.enqueued: list[Key] = []
@@ -38,14 +38,14 @@ class Store:
         return [one.uid for one in self.store.of(("acme", name))]
 
     async def watch(self) -> None:
-        """Tell the store what a watch would tell it."""
+        """Give the store the events that a watch would give it."""
         page = await self.api.list(Collection(SECRETS, NAMESPACE))
         for obj in page.items:
             self.store.upsert((NAMESPACE, obj["metadata"]["name"]), obj)
 
 
-async def test_what_is_written_is_known_by_its_sink_and_the_watch_adds_nothing() -> None:
-    one = Store()
+async def test_a_written_sink_is_known_at_once_and_its_watch_event_changes_nothing() -> None:
+    one = StoreUnderTest()
     await one.store.write(sink("u1"))
     await one.store.write(sink("u2"))
     await one.store.write(sink("u3", "b"))
@@ -57,8 +57,8 @@ async def test_what_is_written_is_known_by_its_sink_and_the_watch_adds_nothing()
     assert one.enqueued == []
 
 
-async def test_what_is_removed_is_not_known_any_more_and_nobody_works_on_it() -> None:
-    one = Store()
+async def test_a_removed_sink_is_forgotten_and_not_enqueued() -> None:
+    one = StoreUnderTest()
     await one.store.write(sink("u1"))
     await one.store.remove(one.store.compiled["u1"])
     one.store.delete((NAMESPACE, "sink-u1"))
@@ -66,8 +66,8 @@ async def test_what_is_removed_is_not_known_any_more_and_nobody_works_on_it() ->
     assert list(one.api.objects(SECRETS)) == []
 
 
-async def test_what_somebody_else_changes_or_deletes_is_worked_on_again() -> None:
-    one = Store()
+async def test_a_foreign_change_or_deletion_of_a_compiled_sink_enqueues_it() -> None:
+    one = StoreUnderTest()
     await one.store.write(sink("u1"))
     [stored] = one.api.objects(SECRETS)
     await one.api.replace(SECRETS, {**stored, "data": {}})

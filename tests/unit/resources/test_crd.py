@@ -1,4 +1,4 @@
-"""The CRD is made from the models alone, and is one that the API server can take."""
+"""The CRD is generated from the models alone, and the API server accepts it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
         yield from nodes(schema["items"], f"{path}[]")
 
 
-def test_the_committed_crd_is_what_the_models_say() -> None:
+def test_the_committed_crd_is_up_to_date() -> None:
     assert COMMITTED.read_text(encoding="utf-8") == crd_yaml(), "run `make crds` and commit the result"
 
 
-def test_the_text_is_the_document() -> None:
+def test_the_yaml_of_the_crd_is_its_document() -> None:
     assert yaml.safe_load(crd_yaml()) == crd()
 
 
@@ -52,10 +52,10 @@ def test_every_rule_is_in_the_crd() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
-def test_every_rule_is_broken_by_a_refused_manifest_unless_it_is_about_a_change(name: str) -> None:
+def test_every_rule_has_a_rejected_manifest_unless_it_is_about_a_change(name: str) -> None:
     rule = RULES[name]
-    told = [line for case in refused() for line in (*case.says, *(case.offline or ()))]
-    assert rule.holds is None or any(line.endswith(f": {rule.message}") for line in told)
+    messages = [line for case in refused() for line in (*case.says, *(case.offline or ()))]
+    assert rule.holds is None or any(line.endswith(f": {rule.message}") for line in messages)
 
 
 def test_nothing_has_a_default_since_defaults_are_policy() -> None:
@@ -73,7 +73,7 @@ def test_kubectl_get_shows_tenant_type_ready_delivering_and_age() -> None:
     ]
 
 
-def test_a_drifted_file_fails_the_check_and_writing_it_mends_that(tmp_path: Path) -> None:
+def test_a_drifted_crd_fails_the_check_until_it_is_written_again(tmp_path: Path) -> None:
     runner = CliRunner()
     absent = runner.invoke(main, [str(tmp_path), "--check"])
     assert absent.exit_code == 1
@@ -115,6 +115,6 @@ class PatternOfItsOwn(BaseModel):
         (PatternOfItsOwn, r"PatternOfItsOwn\.text: a structural schema does not know pattern"),
     ],
 )
-def test_a_model_that_no_structural_schema_can_say_fails_the_generation(model: type[BaseModel], says: str) -> None:
+def test_a_model_without_a_structural_schema_fails_the_generation(model: type[BaseModel], says: str) -> None:
     with pytest.raises(SchemaError, match=says):
         structural_schema(model)

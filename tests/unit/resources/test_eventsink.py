@@ -1,4 +1,4 @@
-"""An EventSink is read whole or refused with a sentence for each thing that is wrong with it."""
+"""An EventSink is read completely or rejected with a message for each mistake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def errors_of(spec: object) -> list[str]:
 
 
 @pytest.mark.parametrize("case", refused(), ids=lambda case: case.case)
-def test_a_spec_that_got_around_the_api_server_hears_the_same_words(case: Refused) -> None:
+def test_an_invalid_spec_gets_the_same_messages_as_from_the_api_server(case: Refused) -> None:
     errors = errors_of(case.spec)
     if case.offline is not None:
         assert errors == list(case.offline)
@@ -38,7 +38,7 @@ def test_a_spec_that_the_api_server_accepts_is_read(spec: dict[str, Any]) -> Non
     assert read_spec(spec).model_dump(by_alias=True, exclude_none=True) == spec
 
 
-def test_what_the_form_of_a_matcher_refuses_is_none_for_the_router_either() -> None:
+def test_the_crd_and_the_router_accept_the_same_matchers() -> None:
     good = [text for spec in accepted().values() for text in spec.get("match", {}).get("matchers", [])]
     bad = [
         case.spec["match"]["matchers"][0] for case in refused() if any(line.endswith(rules.MATCHER.message) for line in case.says)
@@ -52,7 +52,7 @@ def test_what_the_form_of_a_matcher_refuses_is_none_for_the_router_either() -> N
             parse_matcher(text)
 
 
-def test_an_eventsink_is_read_with_what_identifies_it() -> None:
+def test_an_eventsink_is_read_with_its_identity() -> None:
     obj = eventsink(LEAST, name="alerts", namespace="acme")
     obj["metadata"] |= {"uid": "u1", "generation": 4, "resourceVersion": "77"}
     obj["status"] = {"observedGeneration": 3}
@@ -64,7 +64,7 @@ def test_an_eventsink_is_read_with_what_identifies_it() -> None:
     assert sink.raw is obj
 
 
-def test_an_object_can_be_read_although_its_spec_cannot() -> None:
+def test_an_object_is_readable_although_its_spec_is_invalid() -> None:
     obj = eventsink({"tenant": "acme"}, name="alerts")
     obj["metadata"] |= {"uid": "u1", "deletionTimestamp": "2026-03-01T08:00:00Z"}
     with pytest.raises(InvalidSpec):
@@ -73,11 +73,11 @@ def test_an_object_can_be_read_although_its_spec_cannot() -> None:
     assert read_object(obj).deleting
 
 
-def test_a_status_that_cannot_be_read_counts_as_empty() -> None:
+def test_an_unreadable_status_counts_as_empty() -> None:
     assert read_object({**eventsink(LEAST), "status": {"conditions": "gone"}}).status.conditions == ()
 
 
-def test_fields_that_this_version_does_not_know_are_named_and_marked() -> None:
+def test_unknown_fields_are_named_and_marked() -> None:
     with pytest.raises(InvalidSpec) as caught:
         read_spec({**LEAST, "pager": {}, "webhook": {**LEAST["webhook"], "retries": 3}})
     sentence = "this version of the operator does not know this field; upgrade the operator or remove the field"
@@ -87,16 +87,16 @@ def test_fields_that_this_version_does_not_know_are_named_and_marked() -> None:
     )
 
 
-def test_a_destination_of_a_newer_version_is_an_unknown_field_and_nothing_else() -> None:
+def test_an_unknown_destination_type_is_one_error_about_an_unknown_field() -> None:
     assert len(errors_of({"tenant": "acme", "name": "Alerts", "pager": {"key": "x"}})) == 1
 
 
-def test_pythons_own_names_of_fields_are_not_known() -> None:
+def test_python_names_of_fields_are_unknown() -> None:
     assert errors_of({**LEAST, "match": {"min_severity": "high"}})[0].startswith("spec.match.min_severity: ")
 
 
 @pytest.mark.parametrize("spec", [None, "text", []])
-def test_a_spec_that_is_none_is_refused_as_such(spec: object) -> None:
+def test_a_spec_that_is_not_an_object_is_rejected(spec: object) -> None:
     (error,) = errors_of(spec)
     assert error.startswith("spec: ")
 
@@ -115,8 +115,8 @@ def test_a_spec_that_is_none_is_refused_as_such(spec: object) -> None:
 def test_no_error_shows_a_credential_that_was_written_into_a_spec(webhook: dict[str, Any]) -> None:
     with pytest.raises(InvalidSpec) as caught:
         read_spec({**LEAST, "webhook": webhook})
-    told = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
-    assert "hunter2" not in told
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert "hunter2" not in shown
 
 
 def test_no_representation_shows_the_url_or_the_value_of_a_header() -> None:

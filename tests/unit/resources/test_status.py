@@ -24,8 +24,8 @@ def shown(conditions: tuple[Condition, ...]) -> dict[str, tuple[str, str]]:
     return {condition.type: (condition.status, condition.last_transition_time) for condition in conditions}
 
 
-def test_a_ready_sink_has_the_condition_ready_alone() -> None:
-    assert shown(ready("In force.", generation=3, now=NOW)) == {"Ready": ("True", "2026-03-01T09:30:15Z")}
+def test_a_ready_sink_has_only_the_condition_ready() -> None:
+    assert shown(ready("Active.", generation=3, now=NOW)) == {"Ready": ("True", "2026-03-01T09:30:15Z")}
 
 
 def test_a_sink_that_waits_is_not_ready_and_reconciling() -> None:
@@ -44,10 +44,10 @@ def test_a_sink_that_waits_is_not_ready_and_reconciling() -> None:
 
 
 def test_a_sink_that_needs_a_person_is_not_ready_and_stalled() -> None:
-    assert set(shown(stalled("InvalidURL", "Mend it.", generation=1, now=NOW))) == {"Ready", "Stalled"}
+    assert set(shown(stalled("InvalidURL", "Fix it.", generation=1, now=NOW))) == {"Ready", "Stalled"}
 
 
-def test_a_condition_whose_status_stays_keeps_the_time_of_its_transition() -> None:
+def test_an_unchanged_condition_keeps_its_transition_time() -> None:
     before = reconciling("SecretNotFound", "Create it.", generation=1, now=EARLIER)
     after = reconciling("SecretKeyNotFound", "Add the key.", generation=2, now=NOW, previous=before)
     assert shown(after) == shown(before)
@@ -55,29 +55,29 @@ def test_a_condition_whose_status_stays_keeps_the_time_of_its_transition() -> No
     assert {condition.observed_generation for condition in after} == {2}
 
 
-def test_a_condition_whose_status_changes_gets_the_time_of_now() -> None:
+def test_a_changed_condition_gets_a_new_transition_time() -> None:
     before = reconciling("SecretNotFound", "Create it.", generation=1, now=EARLIER)
-    assert shown(stalled("TenantRefused", "Ask.", generation=1, now=NOW, previous=before)) == {
+    assert shown(stalled("TenantNotOwned", "Ask.", generation=1, now=NOW, previous=before)) == {
         "Ready": ("False", "2026-03-01T08:00:00Z"),
         "Stalled": ("True", "2026-03-01T09:30:15Z"),
     }
-    assert shown(ready("In force.", generation=1, now=NOW, previous=before)) == {"Ready": ("True", "2026-03-01T09:30:15Z")}
+    assert shown(ready("Active.", generation=1, now=NOW, previous=before)) == {"Ready": ("True", "2026-03-01T09:30:15Z")}
 
 
-def test_the_routers_condition_is_not_carried_along() -> None:
+def test_the_routers_condition_is_not_copied() -> None:
     delivering = Condition(
         type="Delivering", status="True", reason="Delivered", message="", last_transition_time="2026-03-01T08:00:00Z"
     )
-    assert set(shown(ready("In force.", generation=1, now=NOW, previous=[delivering]))) == {"Ready"}
+    assert set(shown(ready("Active.", generation=1, now=NOW, previous=[delivering]))) == {"Ready"}
 
 
-def test_a_message_that_is_too_long_is_cut_and_stays_within_the_crds_bound() -> None:
+def test_a_long_message_is_truncated_to_the_limit_of_the_crd() -> None:
     (condition,) = ready("x" * 10_000, generation=1, now=NOW)
     assert len(condition.message) == structural_schema(Condition)["properties"]["message"]["maxLength"]
     assert condition.message.endswith("…")
 
 
-def test_a_status_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
+def test_unknown_fields_of_a_status_are_ignored() -> None:
     status = EventSinkStatus.model_validate(
         {
             "observedGeneration": 2,
@@ -104,6 +104,6 @@ def test_a_status_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
     assert status.condition("Stalled") is None
 
 
-def test_a_condition_without_its_time_is_refused() -> None:
+def test_a_condition_without_a_transition_time_is_rejected() -> None:
     with pytest.raises(ValidationError):
         Condition.model_validate({"type": "Ready", "status": "True", "reason": "A", "message": ""})

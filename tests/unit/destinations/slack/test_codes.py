@@ -1,4 +1,4 @@
-"""An OAuth code is exchanged at most once, what Slack answers is stored before it is used, and nobody else gets its token."""
+"""An OAuth code is exchanged at most once, Slack's response is stored before it is used, and nobody else gets its token."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DAY = 86400.0
 
 
 class MemoryStore:
-    """A `TokenStore` that forgets with the process; `broken` makes the next calls of `replace` fail."""
+    """A `TokenStore` in memory; `broken` makes the next calls of `replace` fail."""
 
     def __init__(self) -> None:
         self.records: dict[str, StoredToken] = {}
@@ -52,7 +52,7 @@ class MemoryStore:
     async def replace(self, stored: StoredToken, record: TokenRecord) -> StoredToken:
         if self.broken:
             self.broken -= 1
-            raise Unavailable(0, "Unavailable", "the API server is away")
+            raise Unavailable(0, "Unavailable", "the API server is unavailable")
         if self.records[stored.name].version != stored.version:
             raise Conflict(409, "Conflict", "changed")
         return self._put(stored.name, record)
@@ -70,7 +70,7 @@ class MemoryStore:
 
 
 @dataclass
-class World:
+class CodesUnderTest:
     """The codes of one operator; `restart` makes another over the same store."""
 
     folder: Path
@@ -108,49 +108,49 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def under_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CodesUnderTest:
     monkeypatch.setattr(slack_codes, "STORE_BACKOFF", Backoff(first=0.001, longest=0.01))
-    made = World(tmp_path)
+    made = CodesUnderTest(tmp_path)
     made.slack.script["oauth.v2.access"] = [GRANTED]
     return made
 
 
-async def test_a_code_is_exchanged_once_for_all_who_may_use_it_and_over_restarts(world: World) -> None:
-    assert await asyncio.gather(*(world.token() for _ in range(5))) == ["xoxb-canary"] * 5
-    world.restart()
-    assert await world.token() == "xoxb-canary"
-    assert len(world.exchanges) == 1
-    assert world.exchanges[0].form == {**APP, "code": CODE, "redirect_uri": "https://x/"}
+async def test_a_code_is_exchanged_once_for_concurrent_calls_and_across_restarts(under_test: CodesUnderTest) -> None:
+    assert await asyncio.gather(*(under_test.token() for _ in range(5))) == ["xoxb-canary"] * 5
+    under_test.restart()
+    assert await under_test.token() == "xoxb-canary"
+    assert len(under_test.exchanges) == 1
+    assert under_test.exchanges[0].form == {**APP, "code": CODE, "redirect_uri": "https://x/"}
 
 
-async def test_the_claim_is_stored_before_the_code_is_sent_and_the_answer_before_it_is_used(world: World) -> None:
+async def test_the_claim_is_stored_before_the_code_is_sent_and_the_response_before_it_is_used(under_test: CodesUnderTest) -> None:
     seen = []
 
-    def answer(_: Request) -> dict[str, Any]:
-        seen.append(world.record)
+    def response(_: Request) -> dict[str, Any]:
+        seen.append(under_test.record)
         return GRANTED
 
-    world.slack.script["oauth.v2.access"] = [answer]
-    world.store.broken = 3
-    assert await world.token() == "xoxb-canary"
+    under_test.slack.script["oauth.v2.access"] = [response]
+    under_test.store.broken = 3
+    assert await under_test.token() == "xoxb-canary"
     assert [(one.token, one.namespace_uid, one.tenant) for one in seen] == [("", "ns-1", "acme")]
-    assert world.record.token == "xoxb-canary"
+    assert under_test.record.token == "xoxb-canary"
 
 
-async def test_an_answer_is_stored_although_the_record_was_changed_meanwhile(world: World) -> None:
+async def test_a_response_is_stored_although_the_record_changed_meanwhile(under_test: CodesUnderTest) -> None:
     async def changed() -> dict[str, Any]:
-        [stored] = await world.store.list()
-        await world.codes.look(set())  # nobody is known to need it yet
-        assert (await world.store.list()) == [stored]
-        await world.store.replace(stored, stored.record.model_copy(update={"unused_since": world.now}))
+        [stored] = await under_test.store.list()
+        await under_test.codes.look(set())  # nobody is known to need it yet
+        assert (await under_test.store.list()) == [stored]
+        await under_test.store.replace(stored, stored.record.model_copy(update={"unused_since": under_test.now}))
         return GRANTED
 
-    world.slack.script["oauth.v2.access"] = [lambda _: changed()]
-    assert await world.token() == "xoxb-canary"
-    assert world.record.token == "xoxb-canary"
+    under_test.slack.script["oauth.v2.access"] = [lambda _: changed()]
+    assert await under_test.token() == "xoxb-canary"
+    assert under_test.record.token == "xoxb-canary"
 
 
-async def test_an_answer_that_comes_after_the_caller_has_gone_is_stored(world: World) -> None:
+async def test_a_response_that_arrives_after_its_caller_was_cancelled_is_stored(under_test: CodesUnderTest) -> None:
     asked, release = asyncio.Event(), asyncio.Event()
 
     async def late() -> dict[str, Any]:
@@ -158,46 +158,48 @@ async def test_an_answer_that_comes_after_the_caller_has_gone_is_stored(world: W
         await release.wait()
         return GRANTED
 
-    world.slack.script["oauth.v2.access"] = [lambda _: late()]
-    waiting = asyncio.ensure_future(world.token())
+    under_test.slack.script["oauth.v2.access"] = [lambda _: late()]
+    waiting = asyncio.ensure_future(under_test.token())
     await asked.wait()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     release.set()
-    await world.codes.finish(10)
-    assert world.record.token == "xoxb-canary"
+    await under_test.codes.finish(10)
+    assert under_test.record.token == "xoxb-canary"
 
 
-@pytest.mark.parametrize("who", [{"uid": "ns-made-anew"}, {"tenant": "other"}])
-async def test_nobody_else_gets_the_token_of_a_code(world: World, who: dict[str, str]) -> None:
-    await world.token()
-    assert (await world.problem(**who)).reason == "CodeTaken"
-    assert len(world.exchanges) == 1
+@pytest.mark.parametrize("who", [{"uid": "ns-re-created"}, {"tenant": "other"}])
+async def test_the_token_of_a_code_is_not_given_to_another_namespace_or_tenant(
+    under_test: CodesUnderTest, who: dict[str, str]
+) -> None:
+    await under_test.token()
+    assert (await under_test.problem(**who)).reason == "CodeTaken"
+    assert len(under_test.exchanges) == 1
 
 
-async def test_a_claim_without_an_answer_is_waited_for_and_then_taken_for_spent(world: World) -> None:
-    world.now += 1
-    claim = TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=world.now)
-    await world.store.create(token_name(CODE), claim)
-    problem = await world.problem()
+async def test_a_claim_without_a_response_is_waited_for_and_then_counts_as_spent(under_test: CodesUnderTest) -> None:
+    under_test.now += 1
+    claim = TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=under_test.now)
+    await under_test.store.create(token_name(CODE), claim)
+    problem = await under_test.problem()
     assert (problem.reason, problem.may_pass) == ("SlackUnavailable", True)
     assert problem.again_after is not None
-    world.now += CLAIM_SECONDS
-    problem = await world.problem()
+    under_test.now += CLAIM_SECONDS
+    problem = await under_test.problem()
     assert (problem.reason, problem.may_pass) == ("CodeSpent", False)
-    assert not world.exchanges
+    assert not under_test.exchanges
 
 
-async def test_a_claim_of_an_operator_that_is_gone_is_not_waited_for(world: World) -> None:
-    claim = TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=world.now)
-    await world.store.create(token_name(CODE), claim)
-    world.now += 1
-    world.restart()
-    assert (await world.problem()).reason == "CodeSpent"
+async def test_a_claim_of_an_earlier_process_counts_as_spent_at_once(under_test: CodesUnderTest) -> None:
+    claim = TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=under_test.now)
+    await under_test.store.create(token_name(CODE), claim)
+    under_test.now += 1
+    under_test.restart()
+    assert (await under_test.problem()).reason == "CodeSpent"
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason", "spent"),
+    ("response", "reason", "spent"),
     [
         (slack_error("invalid_code"), "CodeRefused", True),
         (slack_error("code_already_used"), "CodeRefused", True),
@@ -214,50 +216,50 @@ async def test_a_claim_of_an_operator_that_is_gone_is_not_waited_for(world: Worl
         (slack_error("bad_redirect_uri"), "SlackNotConfigured", False),
     ],
 )
-async def test_a_failed_exchange_is_tried_again_only_where_the_code_is_as_good_as_before(
-    world: World, answer: Any, reason: str, spent: bool
+async def test_a_failed_exchange_is_retried_only_if_the_code_is_still_valid(
+    under_test: CodesUnderTest, response: Any, reason: str, spent: bool
 ) -> None:
-    world.slack.script["oauth.v2.access"] = [answer, GRANTED]
-    assert (await world.problem()).reason == reason
+    under_test.slack.script["oauth.v2.access"] = [response, GRANTED]
+    assert (await under_test.problem()).reason == reason
     if spent:
-        assert (await world.problem()).reason == reason
-        assert len(world.exchanges) == 1
+        assert (await under_test.problem()).reason == reason
+        assert len(under_test.exchanges) == 1
     else:
-        assert await world.token() == "xoxb-canary"
+        assert await under_test.token() == "xoxb-canary"
 
 
-async def test_without_an_app_of_the_platform_nothing_is_claimed(world: World) -> None:
+async def test_without_a_configured_app_no_code_is_claimed(under_test: CodesUnderTest) -> None:
     for app in ({"clientId": ""}, {"clientSecretFile": None}, {"clientSecretFile": "/none"}):
-        world.restart(**app)
-        assert (await world.problem()).reason == "SlackNotConfigured"
-    assert not world.store.records
+        under_test.restart(**app)
+        assert (await under_test.problem()).reason == "SlackNotConfigured"
+    assert not under_test.store.records
 
 
-async def test_a_token_that_expires_is_renewed_ahead_of_its_end_and_stored_before_it_is_used(world: World) -> None:
+async def test_a_rotated_token_is_renewed_before_it_expires_and_stored_before_it_is_used(under_test: CodesUnderTest) -> None:
     second = {**ROTATING, "access_token": "xoxe.xoxb-2", "refresh_token": "xoxe-2"}
-    world.slack.script["oauth.v2.access"] = [ROTATING, second]
-    await world.token()
-    await world.codes.look({token_name(CODE)})
-    assert len(world.exchanges) == 1
-    world.now += 43200 - RENEW_AHEAD_SECONDS
-    world.store.broken = 2
-    await world.codes.look({token_name(CODE)})
-    assert world.exchanges[1].form == {**APP, "grant_type": "refresh_token", "refresh_token": "xoxe-1"}
-    assert (world.record.token, world.record.refresh_token) == ("xoxe.xoxb-2", "xoxe-2")
-    assert world.record.expires_at == world.now + 43200
-    await world.codes.look({token_name(CODE)})
-    assert len(world.exchanges) == 2
+    under_test.slack.script["oauth.v2.access"] = [ROTATING, second]
+    await under_test.token()
+    await under_test.codes.look({token_name(CODE)})
+    assert len(under_test.exchanges) == 1
+    under_test.now += 43200 - RENEW_AHEAD_SECONDS
+    under_test.store.broken = 2
+    await under_test.codes.look({token_name(CODE)})
+    assert under_test.exchanges[1].form == {**APP, "grant_type": "refresh_token", "refresh_token": "xoxe-1"}
+    assert (under_test.record.token, under_test.record.refresh_token) == ("xoxe.xoxb-2", "xoxe-2")
+    assert under_test.record.expires_at == under_test.now + 43200
+    await under_test.codes.look({token_name(CODE)})
+    assert len(under_test.exchanges) == 2
 
 
-async def test_a_renewal_that_fails_is_tried_again_until_slack_knows_the_refresh_token_no_more(world: World) -> None:
+async def test_a_failed_renewal_is_retried_until_slack_rejects_the_refresh_token(under_test: CodesUnderTest) -> None:
     failures = [TimeoutError(), slack_error("internal_error", 500), slack_error("invalid_refresh_token")]
-    world.slack.script["oauth.v2.access"] = [ROTATING, *failures]
-    await world.token()
-    world.now += 43200
+    under_test.slack.script["oauth.v2.access"] = [ROTATING, *failures]
+    await under_test.token()
+    under_test.now += 43200
     for _ in range(5):
-        await world.codes.look({token_name(CODE)})
-    assert len(world.exchanges) == 4
-    assert await world.token() == "xoxe.xoxb-1"  # it works to its end
+        await under_test.codes.look({token_name(CODE)})
+    assert len(under_test.exchanges) == 4
+    assert await under_test.token() == "xoxe.xoxb-1"  # it is valid until it expires
 
 
 @pytest.mark.parametrize(
@@ -270,39 +272,39 @@ async def test_a_renewal_that_fails_is_tried_again_until_slack_knows_the_refresh
         ("r", RENEW_AHEAD_SECONDS, True),
     ],
 )
-def test_only_what_expires_soon_and_can_be_renewed_is_renewed(refresh: str, expires_in: float | None, due: bool) -> None:
+def test_only_a_renewable_token_that_expires_soon_is_renewed(refresh: str, expires_in: float | None, due: bool) -> None:
     expires = 1000.0 + expires_in if expires_in is not None else None
     record = TokenRecord(namespace_uid="n", tenant="t", claimed_at=0, token="x", refresh_token=refresh, expires_at=expires)
     assert renewal_due(record, 1000.0) is due
 
 
-async def test_a_token_that_nobody_needs_is_kept_for_a_while_and_then_revoked(world: World) -> None:
-    await world.token()
-    await world.codes.look(set())
-    world.now += 29 * DAY
-    await world.codes.look(set())
-    await world.codes.look({token_name(CODE)})  # a sink was made anew
-    await world.codes.look(set())
-    world.now += 29 * DAY
-    await world.codes.look(set())
-    assert await world.token() == "xoxb-canary"
-    assert not world.slack.calls("auth.revoke")
-    world.now += DAY
-    world.slack.script["auth.revoke"] = [TimeoutError(), {"ok": True}]
-    await world.codes.look(set())
-    assert world.store.records
-    await world.codes.look(set())
-    assert not world.store.records
-    assert len(world.slack.calls("auth.revoke")) == 2
+async def test_an_unused_token_is_kept_for_30_days_and_then_revoked(under_test: CodesUnderTest) -> None:
+    await under_test.token()
+    await under_test.codes.look(set())
+    under_test.now += 29 * DAY
+    await under_test.codes.look(set())
+    await under_test.codes.look({token_name(CODE)})  # a sink was re-created
+    await under_test.codes.look(set())
+    under_test.now += 29 * DAY
+    await under_test.codes.look(set())
+    assert await under_test.token() == "xoxb-canary"
+    assert not under_test.slack.calls("auth.revoke")
+    under_test.now += DAY
+    under_test.slack.script["auth.revoke"] = [TimeoutError(), {"ok": True}]
+    await under_test.codes.look(set())
+    assert under_test.store.records
+    await under_test.codes.look(set())
+    assert not under_test.store.records
+    assert len(under_test.slack.calls("auth.revoke")) == 2
 
 
-def test_no_representation_of_a_record_shows_a_credential_and_no_name_tells_of_the_code() -> None:
+def test_no_representation_of_a_record_shows_a_credential_and_no_name_the_code() -> None:
     record = TokenRecord(namespace_uid="n", tenant="t", claimed_at=0, token="canary", refresh_token="canary")
     assert "canary" not in repr(StoredToken("n", record, "1"))
     assert CODE not in token_name(CODE)
 
 
-async def test_codes_and_rotation_work_with_slack_as_it_answers_over_http(tmp_path: Path) -> None:
+async def test_codes_and_rotation_work_over_http(tmp_path: Path) -> None:
     store, now = MemoryStore(), 1_800_000_000.0
     (tmp_path / "secret").write_text("")
     with Slack() as slack:

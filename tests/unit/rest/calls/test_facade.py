@@ -29,7 +29,7 @@ from eventsink.runtime.backoff import Backoff
 T = TypeVar("T")
 LOST = "lost"
 """The request is carried out, and its response is lost."""
-DOWN = Unavailable(0, "Unavailable", "no answer")
+DOWN = Unavailable(0, "Unavailable", "no response")
 CONFLICT = kube.Conflict(409, "Conflict", "changed")
 TIMED_OUT = Unavailable(504, "Timeout", "request did not complete")
 DONE_AND_TIMED_OUT = "carried out, with the response 504"
@@ -42,36 +42,36 @@ REQUEST = CreateRequest.model_validate(
 )
 
 
-class Troubled:
-    """Plays troubles before it passes requests on."""
+class FaultyApi:
+    """Plays faults before it passes requests on."""
 
     def __init__(self, objects: LocalApi) -> None:
         self._objects = objects
-        self.troubles: list[tuple[str, str, str | ApiError]] = []
+        self.faults: list[tuple[str, str, str | ApiError]] = []
         """Method, kind of objects, and what goes wrong: each once, in order."""
         self.asked: list[str] = []
 
     async def get(self, resource: Resource, key: Key) -> Object:
-        return await self._trouble("GET", resource, lambda: self._objects.get(resource, key))
+        return await self._fail_or_call("GET", resource, lambda: self._objects.get(resource, key))
 
     async def create(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
-        return await self._trouble("POST", resource, lambda: self._objects.create(resource, obj, manager=manager))
+        return await self._fail_or_call("POST", resource, lambda: self._objects.create(resource, obj, manager=manager))
 
     async def replace(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
-        return await self._trouble("PUT", resource, lambda: self._objects.replace(resource, obj, manager=manager))
+        return await self._fail_or_call("PUT", resource, lambda: self._objects.replace(resource, obj, manager=manager))
 
     async def delete(self, resource: Resource, key: Key, *, uid: str = "", resource_version: str = "") -> None:
-        await self._trouble("DELETE", resource, lambda: self._objects.delete(resource, key, uid=uid))
+        await self._fail_or_call("DELETE", resource, lambda: self._objects.delete(resource, key, uid=uid))
 
-    async def _trouble(self, method: str, resource: Resource, call: Callable[[], Awaitable[T]]) -> T:
+    async def _fail_or_call(self, method: str, resource: Resource, call: Callable[[], Awaitable[T]]) -> T:
         self.asked.append(f"{method} {resource.plural}")
-        for index, (verb, plural, trouble) in enumerate(self.troubles):
+        for index, (verb, plural, fault) in enumerate(self.faults):
             if verb == method and plural == resource.plural:
-                del self.troubles[index]
-                if isinstance(trouble, ApiError):
-                    raise trouble
+                del self.faults[index]
+                if isinstance(fault, ApiError):
+                    raise fault
                 await call()
-                raise TIMED_OUT if trouble == DONE_AND_TIMED_OUT else DOWN
+                raise TIMED_OUT if fault == DONE_AND_TIMED_OUT else DOWN
         return await call()
 
 
@@ -84,15 +84,15 @@ def rejected(reason: str) -> list[dict[str, str]]:
     return [{**ready, "status": "False"}, {**ready, "type": "Stalled"}]
 
 
-class System:
-    """The calls, and an operator that accepts every sink (or says `verdict`)."""
+class RestUnderTest:
+    """The calls, and an operator that accepts every sink, or rejects it for `operator_reason`; None: it processes none."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for where, name in ((repository, "BACKOFF"), (module, "UPDATE_BACKOFF")):
             monkeypatch.setattr(where, name, Backoff(first=0.001, longest=0.01))
-        self.verdict: str | None = "Ready"
+        self.operator_reason: str | None = "Ready"
         self.objects = LocalApi((EVENTSINKS, SECRETS))
-        self.api = Troubled(self.objects)
+        self.api = FaultyApi(self.objects)
         self.catalog = Catalog()
         self.catalog.namespaces.upsert(("", "acme"), {"metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}})
         self.unavailable: str | None = None
@@ -105,26 +105,26 @@ class System:
         self._watches = [asyncio.ensure_future(one.run()) for one in reflectors]
 
     async def end_watches(self) -> None:
-        """Nobody sees what happens from now on."""
+        """Stop the watches: changes are not seen from now on."""
         for one in self._watches:
             one.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
 
     def delete(self, key: Key) -> None:
-        """An EventSink is gone."""
+        """An EventSink was deleted."""
 
     def upsert(self, key: Key, obj: Object) -> None:
         """The operator decides on an EventSink a moment later."""
-        if self.verdict is None:
+        if self.operator_reason is None:
             return
         generation = obj["metadata"]["generation"]
         if obj.get("status", {}).get("observedGeneration") == generation:
             return
-        good = self.verdict == "Ready"
+        good = self.operator_reason == "Ready"
         ready = {
             "type": "Ready",
             "status": "True" if good else "False",
-            "reason": self.verdict,
+            "reason": self.operator_reason,
             "message": "spec.webhook.url: no",
         }
         stalled = {**ready, "type": "Stalled", "status": "False" if good else "True"}
@@ -165,8 +165,8 @@ class System:
 
 
 @pytest.fixture
-async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[System]:
-    one = System(monkeypatch)
+async def rest(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RestUnderTest]:
+    one = RestUnderTest(monkeypatch)
     yield one
     await one.end_watches()
 
@@ -174,22 +174,22 @@ async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[System]:
 SIGNED = {"Webhook": {"signing_secret": "whsec_" + "b" * 32}}
 
 
-@pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT, DOWN, TIMED_OUT])
+@pytest.mark.parametrize("fault", [LOST, DONE_AND_TIMED_OUT, DOWN, TIMED_OUT])
 @pytest.mark.parametrize("where", ["eventsinks", "secrets"])
 async def test_a_create_whose_response_is_lost_creates_one_sink_with_its_secret(
-    system: System, trouble: str | ApiError, where: str
+    rest: RestUnderTest, fault: str | ApiError, where: str
 ) -> None:
-    system.api.troubles = [("POST", where, trouble)]
-    made = await system.facade.create(system.caller, REQUEST)
+    rest.api.faults = [("POST", where, fault)]
+    made = await rest.facade.create(rest.caller, REQUEST)
     assert (made.response.event_sink.ready, made.response.event_sink.reason) == (True, "")
-    assert system.left == (1, 1)
+    assert rest.left == (1, 1)
 
 
-async def test_a_sink_whose_secret_cannot_be_created_is_deleted_again(system: System) -> None:
-    system.api.troubles = [("POST", "secrets", DOWN)] * repository.ATTEMPTS
+async def test_a_sink_whose_secret_cannot_be_created_is_deleted_again(rest: RestUnderTest) -> None:
+    rest.api.faults = [("POST", "secrets", DOWN)] * repository.ATTEMPTS
     with pytest.raises(ServiceUnavailable):
-        await system.facade.create(system.caller, REQUEST)
-    assert system.left == (0, 0)
+        await rest.facade.create(rest.caller, REQUEST)
+    assert rest.left == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -208,134 +208,134 @@ async def test_a_sink_whose_secret_cannot_be_created_is_deleted_again(system: Sy
 )
 @pytest.mark.parametrize("where", ["eventsinks", "secrets"])
 async def test_a_rejection_of_the_api_server_is_explained_and_leaves_nothing(
-    system: System, error: ApiError, kind: type[Exception], sentence: str, where: str
+    rest: RestUnderTest, error: ApiError, kind: type[Exception], sentence: str, where: str
 ) -> None:
-    system.api.troubles = [("POST", where, error)]
+    rest.api.faults = [("POST", where, error)]
     with pytest.raises(kind, match=sentence):
-        await system.facade.create(system.caller, REQUEST)
-    assert system.left == (0, 0)
+        await rest.facade.create(rest.caller, REQUEST)
+    assert rest.left == (0, 0)
 
 
-async def test_a_rejection_of_the_operator_is_explained_and_leaves_nothing(system: System) -> None:
-    system.verdict = "HostDenied"
+async def test_a_rejection_of_the_operator_is_explained_and_leaves_nothing(rest: RestUnderTest) -> None:
+    rest.operator_reason = "HostDenied"
     with pytest.raises(InvalidRequest, match=r"event_sink_args\.Webhook\.url: no"):
-        await system.facade.create(system.caller, REQUEST)
-    assert system.left == (0, 0)
+        await rest.facade.create(rest.caller, REQUEST)
+    assert rest.left == (0, 0)
 
 
-async def test_a_sink_that_the_operator_has_not_processed_is_kept_and_not_ready(system: System) -> None:
-    system.verdict = None
-    made = await system.facade.create(system.caller, REQUEST)
+async def test_a_sink_that_the_operator_has_not_processed_is_kept_and_not_ready(rest: RestUnderTest) -> None:
+    rest.operator_reason = None
+    made = await rest.facade.create(rest.caller, REQUEST)
     assert made.response.event_sink.ready is False
     assert "the operator has not processed it yet" in made.response.event_sink.reason
-    assert system.left == (1, 1)
+    assert rest.left == (1, 1)
 
 
-async def test_an_update_is_repeated_when_others_change_the_sink_meanwhile(system: System) -> None:
-    uid = await system.make()
-    system.api.troubles = [("PUT", "eventsinks", CONFLICT)] * (module.UPDATE_ATTEMPTS - 1)
-    changed = await system.update(uid, name="New", event_sink_args=SIGNED)
+async def test_an_update_is_repeated_when_others_change_the_sink_meanwhile(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    rest.api.faults = [("PUT", "eventsinks", CONFLICT)] * (module.UPDATE_ATTEMPTS - 1)
+    changed = await rest.update(uid, name="New", event_sink_args=SIGNED)
     assert changed.response.event_sink.name == "New"
-    assert system.left == (1, 2), "the old signing secret goes on signing"
-    assert system.api.asked.count("POST secrets") == 2, "one for the sink, one for the change"
+    assert rest.left == (1, 2), "the old signing secret goes on signing"
+    assert rest.api.asked.count("POST secrets") == 2, "one for the sink, one for the change"
 
 
-async def test_an_update_that_always_conflicts_fails_and_leaves_no_secret(system: System) -> None:
-    uid = await system.make()
-    system.api.troubles = [("PUT", "eventsinks", CONFLICT)] * module.UPDATE_ATTEMPTS
+async def test_an_update_that_always_conflicts_fails_and_leaves_no_secret(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    rest.api.faults = [("PUT", "eventsinks", CONFLICT)] * module.UPDATE_ATTEMPTS
     with pytest.raises(Conflict, match="at the same time"):
-        await system.update(uid, event_sink_args=SIGNED)
-    assert system.left == (1, 1)
+        await rest.update(uid, event_sink_args=SIGNED)
+    assert rest.left == (1, 1)
 
 
-@pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT])
-async def test_an_update_without_a_response_keeps_the_secret_that_the_spec_may_refer_to(system: System, trouble: str) -> None:
-    uid = await system.make()
-    system.api.troubles = [("PUT", "eventsinks", trouble)]
+@pytest.mark.parametrize("fault", [LOST, DONE_AND_TIMED_OUT])
+async def test_an_update_without_a_response_keeps_the_secret_that_the_spec_may_refer_to(rest: RestUnderTest, fault: str) -> None:
+    uid = await rest.make()
+    rest.api.faults = [("PUT", "eventsinks", fault)]
     with pytest.raises(ServiceUnavailable):
-        await system.update(uid, event_sink_args=SIGNED)
-    spec = next(iter(system.sinks.values()))["spec"]
-    assert {("acme", one["name"]) for one in spec["webhook"]["signingSecretRefs"]} <= set(system.secrets)
+        await rest.update(uid, event_sink_args=SIGNED)
+    spec = next(iter(rest.sinks.values()))["spec"]
+    assert {("acme", one["name"]) for one in spec["webhook"]["signingSecretRefs"]} <= set(rest.secrets)
 
 
-async def test_an_update_that_fails_leaves_no_secret(system: System) -> None:
-    uid = await system.make()
-    system.api.troubles = [("PUT", "eventsinks", kube.Forbidden(403, "Forbidden", "no right"))]
+async def test_an_update_that_fails_leaves_no_secret(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    rest.api.faults = [("PUT", "eventsinks", kube.Forbidden(403, "Forbidden", "no right"))]
     with pytest.raises(ServiceUnavailable):
-        await system.update(uid, event_sink_args=SIGNED)
+        await rest.update(uid, event_sink_args=SIGNED)
     with pytest.raises(PreconditionFailed):
-        await system.update(uid, if_match='"another"', event_sink_args=SIGNED)
-    assert system.left == (1, 1)
+        await rest.update(uid, if_match='"another"', event_sink_args=SIGNED)
+    assert rest.left == (1, 1)
 
 
-async def test_a_rejected_update_is_kept_and_not_ready(system: System) -> None:
-    uid = await system.make()
-    system.verdict = "HostDenied"
-    changed = await system.update(uid, name="New")
+async def test_a_rejected_update_is_kept_and_not_ready(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    rest.operator_reason = "HostDenied"
+    changed = await rest.update(uid, name="New")
     assert (changed.response.event_sink.name, changed.response.event_sink.ready) == ("New", False)
 
 
-async def test_an_update_that_changes_nothing_writes_nothing(system: System) -> None:
-    uid = await system.make()
-    before = list(system.api.asked)
-    await system.update(uid, name="Alerts")
-    assert system.api.asked[len(before) :] == ["GET eventsinks"]
+async def test_an_update_that_changes_nothing_writes_nothing(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    before = list(rest.api.asked)
+    await rest.update(uid, name="Alerts")
+    assert rest.api.asked[len(before) :] == ["GET eventsinks"]
 
 
-@pytest.mark.parametrize("trouble", [LOST, DONE_AND_TIMED_OUT, DOWN])
-async def test_a_deletion_whose_response_is_lost_succeeds(system: System, trouble: str | ApiError) -> None:
-    uid = await system.make()
-    system.api.troubles = [("DELETE", "eventsinks", trouble)]
-    assert (await system.facade.delete(system.caller, uid)).id == uid
-    assert system.left == (0, 0)
+@pytest.mark.parametrize("fault", [LOST, DONE_AND_TIMED_OUT, DOWN])
+async def test_a_deletion_whose_response_is_lost_succeeds(rest: RestUnderTest, fault: str | ApiError) -> None:
+    uid = await rest.make()
+    rest.api.faults = [("DELETE", "eventsinks", fault)]
+    assert (await rest.facade.delete(rest.caller, uid)).id == uid
+    assert rest.left == (0, 0)
     with pytest.raises(NotFound):
-        await system.facade.delete(system.caller, uid)
+        await rest.facade.delete(rest.caller, uid)
 
 
-async def test_a_sink_that_was_re_created_under_the_same_name_is_another_one(system: System) -> None:
-    uid = await system.make()
-    (key,) = system.sinks
-    known = system.sinks[key]
-    await system.end_watches()
-    await system.objects.delete(EVENTSINKS, key)
-    await system.objects.create(EVENTSINKS, {**known, "status": {}})
-    for call in (system.facade.get(system.caller, uid), system.facade.delete(system.caller, uid), system.update(uid, name="x")):
+async def test_a_sink_that_was_re_created_under_the_same_name_is_another_one(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    (key,) = rest.sinks
+    known = rest.sinks[key]
+    await rest.end_watches()
+    await rest.objects.delete(EVENTSINKS, key)
+    await rest.objects.create(EVENTSINKS, {**known, "status": {}})
+    for call in (rest.facade.get(rest.caller, uid), rest.facade.delete(rest.caller, uid), rest.update(uid, name="x")):
         with pytest.raises(NotFound):
             await call
-    assert len(system.sinks) == 1
+    assert len(rest.sinks) == 1
 
 
-async def test_no_call_is_served_before_everything_has_been_read(system: System) -> None:
-    uid = await system.make()
-    system.unavailable = "not everything was read"
+async def test_no_call_is_served_before_everything_has_been_read(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    rest.unavailable = "not everything was read"
     for call in (
-        system.facade.list_sinks(system.caller, "acme"),
-        system.facade.get(system.caller, uid),
-        system.facade.create(system.caller, REQUEST),
-        system.facade.delete(system.caller, uid),
-        system.update(uid, name="x"),
-        system.facade.test(system.caller, uid),
+        rest.facade.list_sinks(rest.caller, "acme"),
+        rest.facade.get(rest.caller, uid),
+        rest.facade.create(rest.caller, REQUEST),
+        rest.facade.delete(rest.caller, uid),
+        rest.update(uid, name="x"),
+        rest.facade.test(rest.caller, uid),
     ):
         with pytest.raises(ServiceUnavailable, match="not everything was read"):
             await call
-    system.unavailable = None
-    system.api.troubles = [("GET", "eventsinks", DOWN)] * repository.ATTEMPTS
+    rest.unavailable = None
+    rest.api.faults = [("GET", "eventsinks", DOWN)] * repository.ATTEMPTS
     with pytest.raises(ServiceUnavailable, match="the API server does not respond"):
-        await system.facade.get(system.caller, uid)
+        await rest.facade.get(rest.caller, uid)
 
 
-async def test_a_test_alert_without_a_configured_router_is_an_error(system: System) -> None:
+async def test_a_test_alert_without_a_configured_router_is_an_error(rest: RestUnderTest) -> None:
     with pytest.raises(Conflict, match=r"router\.url"):
-        await system.facade.test(system.caller, await system.make())
+        await rest.facade.test(rest.caller, await rest.make())
 
 
-async def test_a_key_of_another_tenant_finds_nothing(system: System) -> None:
-    uid = await system.make()
+async def test_a_key_of_another_tenant_finds_nothing(rest: RestUnderTest) -> None:
+    uid = await rest.make()
     stranger = KeyCaller(make_key("stranger", ("globex",), datetime.now(UTC))[1])
     with pytest.raises(NotFound):
-        await system.facade.get(stranger, uid)
+        await rest.facade.get(stranger, uid)
     with pytest.raises(Forbidden):
-        await system.facade.list_sinks(stranger, "acme")
+        await rest.facade.list_sinks(stranger, "acme")
 
 
 # ---- the same request again
@@ -353,111 +353,113 @@ GENERATES = CreateRequest.model_validate(
 )
 
 
-async def test_another_request_with_the_same_idempotency_key_is_rejected_also_when_a_response_is_lost(system: System) -> None:
-    await system.facade.create(system.caller, PLAIN, "k")
-    system.api.troubles = [("POST", "eventsinks", DOWN)]
+async def test_another_request_with_the_same_idempotency_key_is_rejected_also_when_a_response_is_lost(
+    rest: RestUnderTest,
+) -> None:
+    await rest.facade.create(rest.caller, PLAIN, "k")
+    rest.api.faults = [("POST", "eventsinks", DOWN)]
     with pytest.raises(Conflict, match="another request"):
-        await system.facade.create(system.caller, OTHER, "k")
-    assert system.left == (1, 0)
+        await rest.facade.create(rest.caller, OTHER, "k")
+    assert rest.left == (1, 0)
 
 
 async def test_an_older_sink_is_not_deleted_by_a_repetition_of_its_request(
-    system: System, monkeypatch: pytest.MonkeyPatch
+    rest: RestUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = await system.facade.create(system.caller, PLAIN, "k")
-    (key,) = system.sinks
+    made = await rest.facade.create(rest.caller, PLAIN, "k")
+    (key,) = rest.sinks
     status = {"observedGeneration": 1, "conditions": rejected("HostDenied")}
     body = {"metadata": {"namespace": key[0], "name": key[1]}, "status": status}
-    await system.objects.apply(EVENTSINKS, body, manager="operator", subresource="status")
+    await rest.objects.apply(EVENTSINKS, body, manager="operator", subresource="status")
     monkeypatch.setattr(idempotency, "YOUNG_SECONDS", -1.0)  # it was made long ago
-    for trouble in (None, DOWN):
-        system.api.troubles = [("POST", "eventsinks", trouble)] if trouble else []
-        again = await system.facade.create(system.caller, PLAIN, "k")
+    for fault in (None, DOWN):
+        rest.api.faults = [("POST", "eventsinks", fault)] if fault else []
+        again = await rest.facade.create(rest.caller, PLAIN, "k")
         assert (again.response.event_sink.id, again.response.event_sink.ready) == (made.response.event_sink.id, False)
-    assert system.left == (1, 0)
+    assert rest.left == (1, 0)
 
 
-async def test_a_repeated_request_deletes_the_rejected_sink_of_an_interrupted_one(system: System) -> None:
-    system.verdict = None
-    await system.facade.create(system.caller, PLAIN, "k")
-    system.verdict = "HostDenied"
-    system.upsert(*next(iter(system.sinks.items())))
+async def test_a_repeated_request_deletes_the_rejected_sink_of_an_interrupted_one(rest: RestUnderTest) -> None:
+    rest.operator_reason = None
+    await rest.facade.create(rest.caller, PLAIN, "k")
+    rest.operator_reason = "HostDenied"
+    rest.upsert(*next(iter(rest.sinks.items())))
     with pytest.raises(InvalidRequest):
-        await system.facade.create(system.caller, PLAIN, "k")
-    assert system.left == (0, 0)
+        await rest.facade.create(rest.caller, PLAIN, "k")
+    assert rest.left == (0, 0)
 
 
-async def test_concurrent_calls_that_are_rejected_leave_nothing_and_return_no_sink(system: System) -> None:
-    system.verdict = "HostDenied"
-    done = await asyncio.gather(*(system.facade.create(system.caller, PLAIN, "k") for _ in range(4)), return_exceptions=True)
+async def test_concurrent_calls_that_are_rejected_leave_nothing_and_return_no_sink(rest: RestUnderTest) -> None:
+    rest.operator_reason = "HostDenied"
+    done = await asyncio.gather(*(rest.facade.create(rest.caller, PLAIN, "k") for _ in range(4)), return_exceptions=True)
     assert {type(one) for one in done} <= {InvalidRequest, Conflict}
-    assert system.left == (0, 0)
+    assert rest.left == (0, 0)
 
 
-async def test_a_repeated_request_creates_and_shows_a_missing_generated_secret(system: System) -> None:
-    first = await system.facade.create(system.caller, GENERATES, "k")
+async def test_a_repeated_request_creates_and_shows_a_missing_generated_secret(rest: RestUnderTest) -> None:
+    first = await rest.facade.create(rest.caller, GENERATES, "k")
     assert first.response.signing_secret is not None
-    again = await system.facade.create(system.caller, GENERATES, "k")
+    again = await rest.facade.create(rest.caller, GENERATES, "k")
     assert again.response.signing_secret is None, "it is shown once"
-    (key,) = system.secrets
-    await system.objects.delete(SECRETS, key)
-    healed = await system.facade.create(system.caller, GENERATES, "k")
+    (key,) = rest.secrets
+    await rest.objects.delete(SECRETS, key)
+    healed = await rest.facade.create(rest.caller, GENERATES, "k")
     assert healed.response.event_sink.id == first.response.event_sink.id
     assert healed.response.signing_secret not in (None, first.response.signing_secret)
-    assert system.left == (1, 1)
+    assert rest.left == (1, 1)
 
 
-async def test_a_repeated_request_finds_its_sink_when_the_tenant_has_another_namespace(system: System) -> None:
-    first = await system.facade.create(system.caller, PLAIN, "k")
-    system.catalog.namespaces.upsert(
+async def test_a_repeated_request_finds_its_sink_when_the_tenant_has_another_namespace(rest: RestUnderTest) -> None:
+    first = await rest.facade.create(rest.caller, PLAIN, "k")
+    rest.catalog.namespaces.upsert(
         ("", "new"), {"metadata": {"name": "new", "labels": {"eventsink.dev/tenant": "acme", "eventsink.dev/rest": "true"}}}
     )
-    again = await system.facade.create(system.caller, PLAIN, "k")
+    again = await rest.facade.create(rest.caller, PLAIN, "k")
     assert again.response.event_sink.id == first.response.event_sink.id
-    elsewhere = await system.facade.create(system.caller, PLAIN, "k2")
+    elsewhere = await rest.facade.create(rest.caller, PLAIN, "k2")
     assert elsewhere.response.event_sink.id != first.response.event_sink.id
-    assert {namespace for namespace, _ in system.sinks} == {"acme", "new"}
+    assert {namespace for namespace, _ in rest.sinks} == {"acme", "new"}
 
 
-async def test_a_sink_that_others_delete_meanwhile_does_not_come_back(system: System) -> None:
-    system.verdict = None
-    making = asyncio.ensure_future(system.facade.create(system.caller, REQUEST))
-    while not system.sinks:
+async def test_a_sink_that_others_delete_meanwhile_does_not_come_back(rest: RestUnderTest) -> None:
+    rest.operator_reason = None
+    making = asyncio.ensure_future(rest.facade.create(rest.caller, REQUEST))
+    while not rest.sinks:
         await asyncio.sleep(0)
-    (key,) = system.sinks
-    await system.objects.delete(EVENTSINKS, key)
+    (key,) = rest.sinks
+    await rest.objects.delete(EVENTSINKS, key)
     with pytest.raises(Conflict, match="deleted"):
         await making
-    assert (await system.facade.list_sinks(system.caller, "acme")).event_sinks == []
+    assert (await rest.facade.list_sinks(rest.caller, "acme")).event_sinks == []
 
 
-async def test_when_the_process_stops_no_call_keeps_waiting(system: System) -> None:
-    system.verdict = None
-    making = asyncio.ensure_future(system.facade.create(system.caller, PLAIN))
-    while not system.catalog.of_tenant("acme"):
+async def test_when_the_process_stops_no_call_keeps_waiting(rest: RestUnderTest) -> None:
+    rest.operator_reason = None
+    making = asyncio.ensure_future(rest.facade.create(rest.caller, PLAIN))
+    while not rest.catalog.of_tenant("acme"):
         await asyncio.sleep(0)
-    system.facade.end_waits()
+    rest.facade.end_waits()
     async with asyncio.timeout(0.5):
         assert (await making).response.event_sink.ready is False
 
 
-async def test_an_update_that_cannot_read_the_sink_again_leaves_no_secret(system: System) -> None:
-    uid = await system.make()
-    system.api.troubles = [("PUT", "eventsinks", CONFLICT)]
-    real = system.api.replace
+async def test_an_update_that_cannot_read_the_sink_again_leaves_no_secret(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    rest.api.faults = [("PUT", "eventsinks", CONFLICT)]
+    real = rest.api.replace
 
     async def replace(resource: Resource, obj: Object, *, manager: str = "") -> Object:
-        system.api.troubles += [("GET", "eventsinks", DOWN)] * repository.ATTEMPTS
+        rest.api.faults += [("GET", "eventsinks", DOWN)] * repository.ATTEMPTS
         return await real(resource, obj, manager=manager)
 
-    system.api.replace = replace  # type: ignore[method-assign]
+    rest.api.replace = replace  # type: ignore[method-assign]
     with pytest.raises(ServiceUnavailable):
-        await system.update(uid, event_sink_args=SIGNED)
-    assert system.left == (1, 1)
+        await rest.update(uid, event_sink_args=SIGNED)
+    assert rest.left == (1, 1)
 
 
-async def test_a_missing_permission_is_named(system: System) -> None:
-    uid = await system.make()
-    system.api.troubles = [("GET", "eventsinks", kube.Forbidden(403, "Forbidden", "cannot get"))]
+async def test_a_missing_permission_is_named(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    rest.api.faults = [("GET", "eventsinks", kube.Forbidden(403, "Forbidden", "cannot get"))]
     with pytest.raises(ServiceUnavailable, match="lacks a permission"):
-        await system.facade.get(system.caller, uid)
+        await rest.facade.get(rest.caller, uid)

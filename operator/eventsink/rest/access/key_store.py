@@ -20,6 +20,8 @@ from eventsink.runtime.files import write_private
 LOCK_SECONDS = 10.0
 """How long a change waits for those of other processes, which take a few milliseconds."""
 LOCK_PAUSE_SECONDS = 0.02
+ATTEMPTS = 50
+"""Of a change of the Secret; each that fails was overtaken by that of another process."""
 KEYS_SECRET_TYPE = "eventsink.dev/rest-keys"
 
 
@@ -90,16 +92,19 @@ class SecretKeyStore:
 
     async def _patch(self, data: Mapping[str, str | None]) -> bool:
         """Change some records (None: remove it); whether there is such a Secret."""
-        while True:
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 secret = await self._api.get(SECRETS, (self._namespace, self._name))
                 new = {key: value for key, value in {**(secret.get("data") or {}), **data}.items() if value is not None}
                 await self._api.replace(SECRETS, {**secret, "data": new})
             except NotFound:
                 return False
-            except Conflict:
-                continue  # somebody else changed it meanwhile, so that this ends
-            return True
+            except Conflict:  # somebody else changed it meanwhile
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                return True
+        raise AssertionError
 
     def _error(self, error: ApiError) -> KeyStoreError:
         return KeyStoreError(f"the Secret {self._namespace}/{self._name} cannot be used: {error}")

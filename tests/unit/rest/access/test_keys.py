@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from eventsink.kube.api import SECRETS, Object, Resource
+from eventsink.kube.api import Conflict as ApiConflict
+from eventsink.kube.local import Change, LocalApi
 from eventsink.rest.access.authenticator import Authenticator, Failures
-from eventsink.rest.access.key_store import FileKeyStore, KeyStoreError, records_in
+from eventsink.rest.access.key_store import FileKeyStore, KeyStoreError, SecretKeyStore, records_in
 from eventsink.rest.access.keys import KeyRecord, find, make_key, read_records
 from eventsink.rest.config import FailureSettings
 from eventsink.rest.errors import TooManyRequests, Unauthorized
@@ -79,6 +82,34 @@ async def test_a_file_that_was_edited_by_hand_is_an_error(tmp_path: Path, conten
     (tmp_path / "keys.json").write_text(content)
     with pytest.raises(KeyStoreError, match=r"keys\.json"):
         await FileKeyStore(tmp_path / "keys.json").records()
+
+
+class OvertakenApi(LocalApi):
+    """Others change every object just before it is written."""
+
+    async def replace(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        raise ApiConflict(409, "Conflict", "changed since it was read")
+
+
+async def test_records_in_a_secret_that_several_processes_change_are_all_kept() -> None:
+    async def commit(change: Change) -> None:
+        await asyncio.sleep(0)
+
+    store = SecretKeyStore(LocalApi((SECRETS,), commit=commit), "n", "keys")
+    records = [made()[1] for _ in range(10)]
+    await asyncio.gather(*(store.add(one) for one in records))
+    assert await store.records() == {one.id: one for one in records}
+    assert all(await asyncio.gather(*(store.remove(one.id) for one in records[::2])))
+    assert await store.records() == {one.id: one for one in records[1::2]}
+    assert not await store.remove(records[0].id)
+
+
+async def test_a_change_of_a_secret_that_is_always_overtaken_ends_with_an_error() -> None:
+    store = SecretKeyStore(OvertakenApi((SECRETS,)), "n", "keys")
+    await store.add(made()[1])
+    async with asyncio.timeout(10):
+        with pytest.raises(KeyStoreError, match="changed since it was read"):
+            await store.add(made()[1])
 
 
 class Clock:

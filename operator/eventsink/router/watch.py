@@ -144,7 +144,7 @@ def read_sink(obj: Object) -> Sink:
         sink = Sink.model_validate_json(_document(obj, SINK_SECRET_KEY))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise UnreadableDocument(f"{'.'.join(map(str, first['loc']))}: {first['type']}") from None
+        raise UnreadableDocument(f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['type']}") from None
     if sink_secret_name(sink.uid) != obj["metadata"]["name"]:
         raise UnreadableDocument("uid: is not the one in the Secret's name")
     return sink

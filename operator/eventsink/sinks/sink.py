@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field, SerializeAsAny, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
 
 from eventsink.destinations import registry
 from eventsink.resources import defaults
@@ -144,6 +145,8 @@ class Sink(VersionedDocument):
         members = dict(data)
         named = members.pop("type", None)
         found = [name for name in registry.names() if members.get(name) is not None]
+        if named in registry.names() and named not in found:
+            raise PydanticCustomError("target_missing", "the document has no member of the name of its type")
         if not found:
             return members if named is None else {**members, "target": Target(type=named)}
         target: Target = registry.load(found[0], "target").TARGET.model_validate(members.pop(found[0]))

@@ -9,7 +9,7 @@ from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.sources import PostingSource, PostingSourceSettings
-from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch, Tenancy
+from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch, Tenancy, Withdrawn
 
 TOKEN = "token-of-the-source"
 
@@ -40,6 +40,12 @@ def sink(
         target=target,
         **members,
     )
+
+
+def withdrawn_sink(name: str, **members: Any) -> Sink:
+    """A sink as the operator leaves it when it may not send any more: without its target."""
+    withdrawn = Withdrawn(reason="TenantNotOwned", since="2026-01-01T00:00:00Z")
+    return sink(name, **members).model_copy(update={"withdrawn": withdrawn, "target": None})
 
 
 def uid(name: str) -> str:

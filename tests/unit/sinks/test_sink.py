@@ -62,6 +62,15 @@ def test_a_destination_type_of_a_newer_version_is_known_only_by_name() -> None:
     assert read.dispatch.payload is PayloadKind.GROUP
 
 
+@pytest.mark.parametrize("target", [WEBHOOK, SLACK])
+@pytest.mark.parametrize("absent", [{}, {"webhook": None, "slack": None}])
+def test_a_document_without_the_target_of_a_known_type_is_not_read(target: Target, absent: dict[str, None]) -> None:
+    document = json.loads(sink(target).to_json())
+    del document[target.type]
+    with pytest.raises(ValidationError, match="has no member of the name of its type"):
+        Sink.model_validate({**document, **absent})
+
+
 def test_a_withdrawn_sink_keeps_its_dispatch_parameters() -> None:
     withdrawn = sink(WEBHOOK).model_copy(update={"target": None, "withdrawn": Withdrawn(reason="TenantNotOwned", since="x")})
     read = Sink.model_validate_json(withdrawn.to_json())

@@ -20,7 +20,7 @@ class IntakeSettings(Settings):
     max_held_bytes: int = Field(default=64 * 1024**2, ge=1024)
     """Of all bodies that are in memory at once; more get a 503. What is made of a body takes several times its size."""
     max_connections: int = Field(default=2000, ge=1)
-    """Open at once; more get a 503 and closed."""
+    """Open at once; more get a 503 and are closed."""
     max_requests_under_way: int = Field(default=512, ge=1)
     """Accepted at once; more get a 503."""
     read_timeout: Seconds = 15.0

@@ -13,7 +13,6 @@ from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.protocol import DeliveryFilter
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
-from eventsink.sinks.sink import Withdrawn
 from tests.unit.router.dispatch.dispatching import (
     DEADLINE_SECONDS,
     HANG,
@@ -25,7 +24,7 @@ from tests.unit.router.dispatch.dispatching import (
     MakeDispatch,
     ScriptedSender,
 )
-from tests.unit.router.sinks import directory, sink, slack_sink, uid
+from tests.unit.router.sinks import directory, sink, slack_sink, uid, withdrawn_sink
 
 
 async def test_a_committed_delivery_is_sent_and_settled(make_dispatch: MakeDispatch) -> None:
@@ -241,8 +240,7 @@ async def test_retry_after_of_a_channel_makes_all_its_sinks_wait(make_dispatch: 
 
 
 async def test_nothing_is_sent_to_a_suspended_or_withdrawn_sink_until_it_is_resumed(make_dispatch: MakeDispatch) -> None:
-    withdrawn = sink("s").model_copy(update={"withdrawn": Withdrawn(reason="TenantNotOwned", since=""), "webhook": None})
-    dispatch = await make_dispatch(withdrawn).start()
+    dispatch = await make_dispatch(withdrawn_sink("s")).start()
     await dispatch.put("a")
     await dispatch.queue.flush()
     health = dispatch.dispatcher.health(uid("s"))

@@ -18,9 +18,8 @@ from eventsink.router.dispatch.sink_tests import (
 )
 from eventsink.router.queue.protocol import Delivery
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
-from eventsink.sinks.sink import Withdrawn
 from tests.unit.router.dispatch.dispatching import HANG, MESSAGE, SINK, TRANSIENT, DispatchUnderTest, MakeDispatch
-from tests.unit.router.sinks import sink, slack_sink, uid
+from tests.unit.router.sinks import sink, slack_sink, uid, withdrawn_sink
 
 LONG = 20.0
 
@@ -159,8 +158,7 @@ async def test_too_many_tests_of_one_sink_are_rejected(make_dispatch: MakeDispat
 
 
 async def test_a_suspended_or_withdrawn_sink_cannot_be_tested(make_dispatch: MakeDispatch) -> None:
-    withdrawn = sink("t").model_copy(update={"withdrawn": Withdrawn(reason="TenantNotOwned", since=""), "webhook": None})
-    dispatch = await make_dispatch(sink("s", suspend=True), withdrawn).start()
+    dispatch = await make_dispatch(sink("s", suspend=True), withdrawn_sink("t")).start()
     with pytest.raises(CannotTest, match="suspended"):
         await dispatch.tests.test(the(dispatch), LONG)
     with pytest.raises(CannotTest, match="TenantNotOwned"):

@@ -20,7 +20,7 @@ from eventsink.router.queue.protocol import Delivery, PayloadKind, QueueFull
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.support.parts import alert, notification
 from tests.support.throwaway_formats import BEACON, TICKER, readings
-from tests.unit.router.sinks import directory, sink, source, uid
+from tests.unit.router.sinks import directory, sink, source, uid, withdrawn_sink
 
 
 class Clock:
@@ -137,9 +137,10 @@ async def test_resolutions_are_left_out_for_a_sink_that_does_not_want_them(make_
 
 
 async def test_a_suspended_sink_queues_nothing_and_a_withdrawn_one_is_queued_for(make_planning: MakePlanning) -> None:
-    withdrawn = sink("w").model_copy(update={"withdrawn": {"reason": "TenantNotOwned", "since": ""}, "webhook": None})
-    planning = make_planning(sink("asleep", suspend=True), withdrawn)
-    assert await planning.post(alert("A", namespace="acme")) == [("w", "firing")]
+    groups = withdrawn_sink("g", webhook={"format": "alertmanager"})
+    planning = make_planning(sink("asleep", suspend=True), withdrawn_sink("w"), groups)
+    assert await planning.post(alert("A", namespace="acme")) == [("w", "firing"), ("g", "firing")]
+    assert [one.kind for one in planning.queued] == [PayloadKind.ALERT, PayloadKind.GROUP]
 
 
 async def test_the_same_alert_twice_in_one_request_is_one(make_planning: MakePlanning) -> None:

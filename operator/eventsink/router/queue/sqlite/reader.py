@@ -140,7 +140,7 @@ def select_deliveries(
 
 
 def conditions(wanted: DeliveryFilter, store: str) -> tuple[str, list[Any]]:
-    """The SQL condition of a wanted, and its values; ids of another file than `store` select nothing."""
+    """The SQL condition of a filter, and its values; ids of another file than `store` select nothing."""
     parts, values = ["1"], []
     if wanted.state is not None:
         parts.append("d.died IS NULL" if wanted.state is DeliveryState.WAITING else "d.died IS NOT NULL")

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue.protocol import DeliveryFilter
+from eventsink.router.queue.protocol import DeliveryFilter, DeliveryState
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from tests.unit.router.dispatch.dispatching import (
@@ -104,6 +104,16 @@ async def test_a_sink_that_was_held_before_a_restart_is_not_held_once_something_
     await again.put("b")
     await again.until(lambda: ("s", "Delivered") in [(name, health.reason) for name, health in again.health])
     assert (again.arrived(), again.held()) == (["b"], {})
+
+
+async def test_a_sink_of_which_everything_fails_says_so_and_is_not_held(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch()
+    dispatch.senders["s"].script = [TRANSIENT] * 3
+    await dispatch.start()
+    await dispatch.put("a")
+    await dispatch.until_empty()
+    states = [(health.state, health.reason, health.held) for _, health in dispatch.health]
+    assert states == [(DeliveringState.FALSE, "HTTP503", ""), (DeliveringState.TRUE, "Delivered", "")]
 
 
 async def test_one_hanging_sink_delays_no_other(make_dispatch: MakeDispatch) -> None:
@@ -214,6 +224,33 @@ async def test_a_slack_message_is_a_digest_of_everything_waiting_and_is_found_by
     found = await dispatch.queue.look_up(DeliveryFilter(message=messages[1][0]), limit=100)
     assert [record.name for record in found] == [f"a{n}" for n in range(60)]
     assert {record.reference for record in found} == {"C1/2.5"}
+
+
+async def test_only_a_destination_that_shows_messages_to_people_has_its_deliveries_recorded(make_dispatch: MakeDispatch) -> None:
+    dispatch = await make_dispatch(sink("s"), slack_sink("c")).start()
+    await dispatch.put("a", sinks=("s", "c"))
+    await dispatch.until_empty()
+    arrived = await dispatch.queue.look_up(DeliveryFilter(state=DeliveryState.ARRIVED), limit=10)
+    assert [record.sink for record in arrived] == [uid("c")]
+
+
+async def test_the_wait_between_messages_to_a_channel_counts_from_the_response(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch(slack_sink("a"), slack_sink("b"), rateLimitInterval="200ms")
+    responded = 0.0
+
+    async def slow(_: Message) -> Outcome:
+        nonlocal responded
+        await asyncio.sleep(0.15)
+        responded = asyncio.get_running_loop().time()
+        return Delivered(200)
+
+    dispatch.senders["a"].script = [slow]
+    await dispatch.start()
+    await dispatch.put("x", sinks=("a",))
+    await dispatch.until(lambda: dispatch.senders["a"].sent)
+    await dispatch.put("y", sinks=("b",))
+    await dispatch.until_empty()
+    assert dispatch.senders["b"].times[0] - responded >= 0.19
 
 
 async def test_sinks_that_share_a_channel_take_turns_and_another_channel_does_not_wait(make_dispatch: MakeDispatch) -> None:

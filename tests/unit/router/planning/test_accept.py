@@ -199,6 +199,18 @@ async def test_a_change_that_could_not_be_stored_is_still_a_change_when_resent(m
     assert await planning.post(mine, *many[:49]) == [("theirs", "firing")] * 49
 
 
+async def test_a_repeat_that_could_not_be_stored_is_still_a_repeat_when_resent(make_planning: MakePlanning) -> None:
+    planning = make_planning(sink("s"))
+    many = [alert(f"A{n}", namespace="acme") for n in range(50)]
+    await planning.post(*many)
+    planning.later(4 * 3600)
+    with pytest.raises(QueueFull):
+        await planning.post(*many)
+    await planning.queue.settle([one.seq for one in await planning.queue.take(uid("s"), after=0, limit=100)])
+    await planning.queue.flush()
+    assert await planning.post(*many) == [("s", "firing")] * 50
+
+
 async def test_a_resolution_that_a_sink_does_not_want_is_recorded_so_that_firing_again_is_new(
     make_planning: MakePlanning,
 ) -> None:

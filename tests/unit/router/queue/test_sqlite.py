@@ -148,6 +148,23 @@ async def test_deliveries_settled_while_storage_fails_are_recorded_later(tmp_pat
     await queue.close()
 
 
+async def test_a_disk_that_has_room_again_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 0
+    monkeypatch.setattr("eventsink.router.queue.sqlite.queue.free_bytes", lambda _: free)
+    monkeypatch.setattr("eventsink.router.queue.sqlite.queue.HOUSEKEEPING_SECONDS", 0.001)
+    queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1))
+    with pytest.raises(QueueFull):
+        await queue.put(alert("a"))
+    free = 1
+    async with asyncio.timeout(30):
+        while await names(queue) != ["a"]:
+            try:
+                await queue.put(alert("a"))
+            except QueueFull:
+                await asyncio.sleep(0.001)
+    await queue.close()
+
+
 async def test_a_nearly_full_disk_accepts_nothing_new(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1 << 60))
     with pytest.raises(QueueFull, match=r"queue\.minFreeBytes"):

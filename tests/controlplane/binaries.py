@@ -79,7 +79,7 @@ def cached() -> Path:
 
 
 def cache_root() -> Path:
-    """Where this project's tests keep what is costly to make."""
+    """Where this project's tests cache what takes long to build."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eventsink"
 
 
@@ -149,7 +149,7 @@ def go_version(go: str) -> tuple[int, int]:
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Hold a lock file; whoever comes second waits, and a line says so."""
+    """Hold a lock file; a second process waits, and a line says so."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,7 +15,7 @@ LIFETIME = datetime.timedelta(days=7)
 
 
 class Authority:
-    """A certificate authority that lives in one folder.
+    """A certificate authority whose files are in one folder.
 
     Parameters
     ----------

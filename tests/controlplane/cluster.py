@@ -1,4 +1,4 @@
-"""One running control plane: starts, stops, hands out kubeconfigs."""
+"""One running control plane: starts, stops, writes kubeconfigs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ START_TIMEOUT_SECONDS = 90
 STOP_TIMEOUT_SECONDS = 20
 TOKEN_LIFETIME_SECONDS = 3600
 START_ATTEMPTS = 3
-"""A port that was free may be taken by the time that its program listens; that needs bad luck, so not often in a row."""
+"""A port that was free may be taken by the time that its program listens; that is rare, so a few attempts are enough."""
 _PR_SET_PDEATHSIG = 1
 
 AUDIT_POLICY = {
@@ -223,7 +223,7 @@ class ControlPlane:
         log.close()
 
     def _end(self, name: str) -> None:
-        """Kill a program: ending in order, the API server first waits for the watches of everybody, and nobody needs it to."""
+        """Kill a program: on SIGTERM, the API server would first wait for all watches, which no test needs."""
         process = self._processes.pop(name, None)
         if process is not None:
             process.kill()

@@ -6,7 +6,7 @@ import socket
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on at this moment; another program may take one before it is used."""
+    """Ports of 127.0.0.1 without a listener at this moment; another program may take one before it is used."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -164,7 +164,7 @@ class RunningProcess:
         wait_until(f"readiness of {self.name}", probe, deadline=deadline, show=lambda: f"{last}\n{self.tail()}")
 
     def wait(self, *, deadline: float = DEADLINE_SECONDS) -> int:
-        """Wait for the end that it comes to by itself; returns the exit status.
+        """Wait until the process ends; returns the exit status.
 
         Raises
         ------

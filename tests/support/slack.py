@@ -186,7 +186,7 @@ class Slack:
             self.state.channel(channel).member = member
 
     def restrict(self, channel: str, restricted: bool = True) -> None:
-        """Let only some people post in a channel, or everybody again."""
+        """Let only some people post in a channel, or all again."""
         with self._lock:
             self.state.channel(channel).restricted = restricted
 

@@ -197,7 +197,7 @@ class SlackState:
         return None if found is None else found.id
 
     def remove_hook(self, path: str) -> None:
-        """Whoever installed the webhook removed it."""
+        """The webhook was removed in Slack."""
         if self._hooks.pop(path, None) is None:
             raise KeyError("no such webhook")
 
@@ -348,7 +348,7 @@ class SlackState:
         return self._granted(grant.team_id, grant.scopes, rotation=grant.rotation), grant
 
     def refresh(self, refresh_token: object) -> dict[str, Any]:
-        """A refresh token for new ones; it is void from then on, while the access token lives to its end."""
+        """A refresh token for new ones; it is invalid from then on, while the access token is valid until it expires."""
         old = self._refreshes.pop(str(refresh_token), None)
         if old is None or old.revoked or not self.workspaces[old.team_id].active:
             raise SlackError("invalid_refresh_token")

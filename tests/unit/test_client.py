@@ -66,7 +66,7 @@ class Step:
 CUT = Step(cut=True)
 
 
-class Server:
+class ScriptedRestServer:
     """Responds as scripted, with the last step repeated, and records the requests."""
 
     def __init__(self) -> None:
@@ -112,8 +112,8 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
+def server() -> Iterator[ScriptedRestServer]:
+    made = ScriptedRestServer()
     yield made
     made.close()
 
@@ -127,12 +127,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def client(server: Server, waits: list[float]) -> Iterator[Client]:
+def client(server: ScriptedRestServer, waits: list[float]) -> Iterator[Client]:
     with Client(server.url, KEY) as made:
         yield made
 
 
-def test_a_sink_is_made_and_read_as_an_object(server: Server, client: Client) -> None:
+def test_a_sink_is_made_and_read_as_an_object(server: ScriptedRestServer, client: Client) -> None:
     server.script = [Step(body={**ONE, "signing_secret": "whsec_canary"}, headers={"ETag": '"u.1"'})]
     destination = Webhook(
         url="https://example.com/hook", headers={"X-Team": "canary-header"}, generate_signing_secret=True, batch=5
@@ -162,7 +162,7 @@ def test_a_sink_is_made_and_read_as_an_object(server: Server, client: Client) ->
     }
 
 
-def test_an_update_sends_only_what_is_given_and_none_clears(server: Server, client: Client) -> None:
+def test_an_update_sends_only_the_given_fields_and_none_clears_one(server: ScriptedRestServer, client: Client) -> None:
     server.script = [Step()]
     client.update(ID, match=None, destination=Webhook(timeout=None), if_match='"u.1"')
     client.update(ID, destination=Slack(channel="#a"), suspend=True)
@@ -174,7 +174,7 @@ def test_an_update_sends_only_what_is_given_and_none_clears(server: Server, clie
     assert "if-match" not in other_headers
 
 
-def test_a_listing_is_read_page_by_page(server: Server, client: Client) -> None:
+def test_a_listing_is_read_page_by_page(server: ScriptedRestServer, client: Client) -> None:
     server.script = [
         Step(body={"event_sinks": [SINK, SINK], "pagination": {"next_page_token": "t&1"}}),
         Step(body={"event_sinks": [SINK], "pagination": {"next_page_token": ""}}),
@@ -186,7 +186,7 @@ def test_a_listing_is_read_page_by_page(server: Server, client: Client) -> None:
     assert "pagination%5Bpage_token%5D=t%261" in server.asked[1][1]
 
 
-def test_other_calls(server: Server, client: Client) -> None:
+def test_other_calls(server: ScriptedRestServer, client: Client) -> None:
     server.script = [
         Step(body={"id": ID, "tenant_id": "acme"}),
         Step(body={"delivered": False, "status": "4xx", "reason": "HTTP404", "message": "m", "seconds": 0.1, "delivery_id": "d"}),
@@ -213,8 +213,8 @@ def test_other_calls(server: Server, client: Client) -> None:
         (500, UnexpectedResponse),
     ],
 )
-def test_each_error_is_an_exception_of_its_own_with_the_servers_sentence_and_is_not_retried(
-    server: Server, client: Client, waits: list[float], status: int, kind: type[EventSinkError]
+def test_each_error_raises_its_own_exception_with_the_servers_message_and_is_not_retried(
+    server: ScriptedRestServer, client: Client, waits: list[float], status: int, kind: type[EventSinkError]
 ) -> None:
     server.script = [Step(status, {"error": "a sentence"})]
     with pytest.raises(kind, match=r"^a sentence$") as caught:
@@ -228,14 +228,14 @@ def test_each_error_is_an_exception_of_its_own_with_the_servers_sentence_and_is_
     "step", [Step(429, {"error": "s"}, {"Retry-After": "3"}), Step(503, {"error": "s"}, {"Retry-After": "3"})]
 )
 def test_a_response_with_retry_after_is_retried_after_that_time(
-    server: Server, client: Client, waits: list[float], step: Step
+    server: ScriptedRestServer, client: Client, waits: list[float], step: Step
 ) -> None:
     server.script = [step, step, Step()]
     assert client.get(ID).id == ID
     assert waits == [3.0, 3.0]
 
 
-def test_attempts_end_and_their_waits_grow(server: Server, client: Client, waits: list[float]) -> None:
+def test_attempts_end_and_their_waits_grow(server: ScriptedRestServer, client: Client, waits: list[float]) -> None:
     server.script = [Step(503, {"error": "unavailable"})]
     with pytest.raises(ServiceUnavailable, match="unavailable"):
         client.get(ID)
@@ -244,14 +244,16 @@ def test_attempts_end_and_their_waits_grow(server: Server, client: Client, waits
         assert 0.25 * 2**number <= wait <= 0.5 * 2**number
 
 
-def test_a_long_retry_after_is_not_waited_for(server: Server, client: Client, waits: list[float]) -> None:
+def test_a_long_retry_after_is_not_waited_for(server: ScriptedRestServer, client: Client, waits: list[float]) -> None:
     server.script = [Step(429, {"error": "later"}, {"Retry-After": "3600"})]
     with pytest.raises(TooManyRequests) as caught:
         client.get(ID)
     assert (caught.value.retry_after, len(server.asked), waits) == (3600.0, 1, [])
 
 
-def test_a_create_whose_response_was_lost_is_retried_with_the_same_idempotency_key(server: Server, client: Client) -> None:
+def test_a_create_whose_response_was_lost_is_retried_with_the_same_idempotency_key(
+    server: ScriptedRestServer, client: Client
+) -> None:
     server.script = [CUT, Step()]
     client.create("acme", "a", Slack(channel="#c"))
     client.create("acme", "a", Slack(channel="#c"))
@@ -273,7 +275,7 @@ def test_a_create_whose_response_was_lost_is_retried_with_the_same_idempotency_k
     ids=["test", "generate", "secret", "if-match"],
 )
 def test_calls_that_are_not_idempotent_are_not_retried_after_a_lost_response(
-    server: Server, client: Client, lost: Step, call: Callable[[Client], object]
+    server: ScriptedRestServer, client: Client, lost: Step, call: Callable[[Client], object]
 ) -> None:
     server.script = [Step(429, {"error": "wait"}, {"Retry-After": "1"}), lost, Step()]
     with pytest.raises(ServiceUnavailable):
@@ -281,7 +283,7 @@ def test_calls_that_are_not_idempotent_are_not_retried_after_a_lost_response(
     assert len(server.asked) == 2
 
 
-def test_a_deletion_whose_response_was_lost_succeeds_when_the_sink_is_gone(server: Server, client: Client) -> None:
+def test_a_deletion_whose_response_was_lost_succeeds_when_the_sink_is_gone(server: ScriptedRestServer, client: Client) -> None:
     server.script = [CUT, Step(404, {"error": "gone"})]
     assert client.delete(ID).id == ID
     with pytest.raises(NotFound):
@@ -301,7 +303,9 @@ def test_a_deletion_whose_response_was_lost_succeeds_when_the_sink_is_gone(serve
     ],
     ids=["html", "list", "empty", "no-sink", "time", "404", "redirect"],
 )
-def test_a_foreign_response_is_recognized_and_no_redirect_is_followed(server: Server, client: Client, step: Step) -> None:
+def test_a_foreign_response_is_recognized_and_no_redirect_is_followed(
+    server: ScriptedRestServer, client: Client, step: Step
+) -> None:
     server.script = [step]
     with pytest.raises(UnexpectedResponse, match="address"):
         client.get(ID)
@@ -332,7 +336,9 @@ def test_an_invalid_setting_is_named_without_its_value(server: str, key: str, fi
     assert "canary" not in str(caught.value)
 
 
-def test_no_netrc_replaces_the_key(server: Server, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_netrc_replaces_the_key(
+    server: ScriptedRestServer, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     assert requests.utils.get_netrc_auth(server.url) == ("other", "other")
@@ -348,7 +354,7 @@ def test_no_netrc_replaces_the_key(server: Server, client: Client, tmp_path: Pat
 class Terminal:
     """`eventsink sinks` with a key in a file."""
 
-    server: Server
+    server: ScriptedRestServer
     folder: Path
 
     def run(self, *arguments: str, status: int = 0, stdin: str | None = None) -> tuple[str, str]:
@@ -366,11 +372,11 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(server: Server, tmp_path: Path, waits: list[float]) -> Terminal:
+def terminal(server: ScriptedRestServer, tmp_path: Path, waits: list[float]) -> Terminal:
     return Terminal(server, tmp_path)
 
 
-def test_the_command_lists_a_tenants_sinks_as_a_table_json_or_yaml(server: Server, terminal: Terminal) -> None:
+def test_the_command_lists_a_tenants_sinks_as_a_table_json_or_yaml(server: ScriptedRestServer, terminal: Terminal) -> None:
     server.script = [Step(body={"event_sinks": [SINK, {**SINK, "name": "Other"}]})]
     lines = terminal.run("list", "--tenant=acme")[0].splitlines()
     assert lines[0].split() == ["ID", "NAME", "TYPE", "TO", "READY", "DELIVERING", "UPDATED"]
@@ -381,7 +387,9 @@ def test_the_command_lists_a_tenants_sinks_as_a_table_json_or_yaml(server: Serve
     assert terminal.run("list", "--tenant=acme") == ("", "no sinks\n")
 
 
-def test_the_command_creates_a_sink_from_options_and_prints_a_generated_secret_once(server: Server, terminal: Terminal) -> None:
+def test_the_command_creates_a_sink_from_options_and_prints_a_generated_secret_once(
+    server: ScriptedRestServer, terminal: Terminal
+) -> None:
     server.script = [Step(body={**ONE, "signing_secret": "whsec_x"})]
     header = terminal.file("header", "Bearer canary\n")
     output, errors = terminal.run(
@@ -405,7 +413,7 @@ def test_the_command_creates_a_sink_from_options_and_prints_a_generated_secret_o
     }
 
 
-def test_the_command_creates_a_sink_from_a_file_that_options_override(server: Server, terminal: Terminal) -> None:
+def test_the_command_creates_a_sink_from_a_file_that_options_override(server: ScriptedRestServer, terminal: Terminal) -> None:
     server.script = [Step(body={"event_sink": {**SINK, "ready": False, "reason": "Waiting: soon"}})]
     document = "{tenant_id: acme, name: A, event_sink_args: {Slack: {channel: '#a'}}}"
     code = terminal.file("code", "canary-code\n")
@@ -418,7 +426,7 @@ def test_the_command_creates_a_sink_from_a_file_that_options_override(server: Se
     }
 
 
-def test_the_command_shows_updates_and_deletes(server: Server, terminal: Terminal) -> None:
+def test_the_command_shows_updates_and_deletes(server: ScriptedRestServer, terminal: Terminal) -> None:
     server.script = [Step(headers={"ETag": '"u.1"'})]
     assert json.loads(terminal.run("get", ID, "-o", "json")[0])["etag"] == '"u.1"'
     terminal.run("update", ID, "--suspend", "--slack-channel=#b", "--if-match", '"u.1"')
@@ -427,7 +435,7 @@ def test_the_command_shows_updates_and_deletes(server: Server, terminal: Termina
     assert terminal.run("delete", ID)[0] == f"sink {ID} deleted\n"
 
 
-def test_the_command_tests_a_sink_and_its_exit_status_is_the_outcome(server: Server, terminal: Terminal) -> None:
+def test_the_command_tests_a_sink_and_its_exit_status_is_the_outcome(server: ScriptedRestServer, terminal: Terminal) -> None:
     outcome = {"delivered": True, "status": "2xx", "reason": "", "message": "", "seconds": 0.123, "delivery_id": "d"}
     server.script = [Step(body=outcome)]
     assert terminal.run("test", ID)[0] == "delivered in 0.12 s (2xx)\n"
@@ -455,7 +463,7 @@ def test_the_command_tests_a_sink_and_its_exit_status_is_the_outcome(server: Ser
     ids=" ".join,
 )
 def test_a_mistake_on_the_command_line_is_reported_before_any_request(
-    server: Server, terminal: Terminal, arguments: list[str], sentence: str
+    server: ScriptedRestServer, terminal: Terminal, arguments: list[str], sentence: str
 ) -> None:
     output, errors = terminal.run(*arguments, status=2)
     assert output == ""
@@ -471,6 +479,6 @@ def test_a_file_without_a_request_is_an_error(terminal: Terminal, document: str)
     assert "the file of -f" in terminal.run("create", "-f", "-", stdin=document, status=2)[1]
 
 
-def test_an_error_is_the_servers_sentence_with_exit_status_one(server: Server, terminal: Terminal) -> None:
+def test_an_error_prints_the_servers_message_with_exit_status_1(server: ScriptedRestServer, terminal: Terminal) -> None:
     server.script = [Step(409, {"error": "Helm manages it"})]
     assert terminal.run("delete", ID, status=1)[1] == "Error: Helm manages it\n"

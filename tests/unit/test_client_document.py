@@ -26,7 +26,7 @@ from eventsink.client import (
     Webhook,
 )
 from eventsink.rest.http.openapi import document
-from tests.unit.test_client import ID, KEY, ONE, Server, Step
+from tests.unit.test_client import ID, KEY, ONE, ScriptedRestServer, Step
 
 DOCUMENT = document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -43,14 +43,14 @@ def filled(kind: type[Any], **values: Any) -> Any:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    one = Server()
+def server() -> Iterator[ScriptedRestServer]:
+    one = ScriptedRestServer()
     yield one
     one.close()
 
 
 @pytest.fixture
-def asked(server: Server) -> list[tuple[str, str, dict[str, str], Any]]:
+def asked(server: ScriptedRestServer) -> list[tuple[str, str, dict[str, str], Any]]:
     """The requests of all calls, with every argument given."""
     common = {"description": "d", "match": filled(Match), "delivery": filled(Delivery), "suspend": True}
     link = {"url": "https://example.com/", "expires_at": "2026-01-01T00:00:00Z"}
@@ -123,7 +123,7 @@ def test_each_call_sends_every_documented_parameter_and_field(asked: list[tuple[
     assert seen == wanted
 
 
-def test_what_a_response_says_is_read() -> None:
+def test_every_field_of_a_response_is_read() -> None:
     renamed = {"type": "event_sink_type"}
     own = {"etag", "signing_secret", "raw"}
     shown = {renamed.get(one.name, one.name) for one in fields(EventSink)} - own
@@ -133,7 +133,7 @@ def test_what_a_response_says_is_read() -> None:
     assert set(DESTINATIONS) == set(SCHEMAS["EventSinkArgs"]["properties"])
 
 
-def test_every_documented_status_has_an_exception(server: Server) -> None:
+def test_every_documented_status_has_an_exception(server: ScriptedRestServer) -> None:
     statuses = {status for path in DOCUMENT["paths"].values() for one in path.values() for status in one["responses"]} - {"200"}
     for status in statuses:
         server.script = [Step(int(status), {"error": "a sentence"})]

@@ -47,11 +47,11 @@ def test_every_dependency_is_explained_once_and_nothing_else_is() -> None:
     assert sorted(name.lower() for name in LINE.findall(development)) == sorted(DEVELOPMENT)
 
 
-def test_the_program_imports_only_what_it_declares_and_all_of_it() -> None:
+def test_the_program_imports_exactly_its_declared_dependencies() -> None:
     assert set(imported(ROOT / "operator")) == set(RUNTIME)
 
 
-def test_tests_import_only_what_is_declared() -> None:
+def test_tests_import_only_declared_dependencies() -> None:
     undeclared = {
         name: file
         for name, file in (imported(ROOT / "tests") | imported(ROOT / "demo")).items()

@@ -1,4 +1,4 @@
-"""What was compiled is known by uid and by EventSink, through writes, watches and deletions."""
+"""Compiled sinks are known by uid and by EventSink, through writes, watches and deletions."""
 
 from __future__ import annotations
 

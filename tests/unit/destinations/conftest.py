@@ -1,4 +1,4 @@
-"""The contract of a sender is run on both event loops."""
+"""The sender contract runs on both event loops."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from eventsink.sinks.sink import CompiledFrom, Sink
 from eventsink.sinks.target import Target
 from eventsink.sinks.transport import Endpoint, Response, TransportError
 from tests.support.ports import free_port
-from tests.unit.sinks.transport_contract import Reader, Server, Writer, serving
+from tests.unit.sinks.transport_contract import Reader, ScriptedServer, Writer, serving
 
 CANARY = "canary"
 """Part of every credential and of everything that the destination writes in these tests; must appear in no outcome and no log."""
@@ -395,7 +395,7 @@ class SenderContract:
         assert first == second
 
 
-def url_of(server: Server, scheme: str = "http") -> str:
+def url_of(server: ScriptedServer, scheme: str = "http") -> str:
     """Where a server is; the path is a credential."""
     return f"{scheme}://127.0.0.1:{server.port}/{CANARY}/"
 

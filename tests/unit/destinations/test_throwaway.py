@@ -1,4 +1,4 @@
-"""A destination type that is not in the package passes the contract of senders too."""
+"""A destination type that is not in the package passes the sender contract too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages lead to each other."""
+"""Every link between pages has a target."""
 
 from __future__ import annotations
 

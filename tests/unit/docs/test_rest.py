@@ -34,7 +34,7 @@ def test_the_commands_parse(command: list[str], monkeypatch: pytest.MonkeyPatch,
         pass
 
 
-def test_there_are_commands() -> None:
+def test_the_page_has_commands() -> None:
     assert len(COMMANDS) >= 12
 
 

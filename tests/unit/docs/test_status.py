@@ -70,13 +70,13 @@ def classes_in_status() -> dict[str, FailureClass]:
 
 
 @pytest.mark.parametrize("status", [*range(300, 600)])
-def test_status_says_what_is_done_about_each_response(status: int) -> None:
+def test_status_lists_each_response_with_its_failure_class(status: int) -> None:
     listed = classes_in_status()
     assert listed.get(f"HTTP{status}", listed[f"HTTP{status // 100}xx"]) is failure_of(status)
 
 
 @pytest.mark.parametrize("kind", TransportErrorKind)
-def test_status_says_what_is_done_without_a_response(kind: TransportErrorKind) -> None:
+def test_status_lists_each_error_without_a_response_with_its_failure_class(kind: TransportErrorKind) -> None:
     assert classes_in_status()[kind.value] is classify_error(TransportError(kind, "https://example.com")).failure
 
 

@@ -33,7 +33,7 @@ WEBHOOKS = page("webhooks.md")
 SECRET = "whsec_" + base64.b64encode(b"a secret of the tests alone").decode()
 
 
-def test_the_example_of_an_event_is_what_is_sent() -> None:
+def test_the_example_event_is_what_is_sent() -> None:
     [shown] = [json.loads(block) for block in blocks(WEBHOOKS, "json")]
     alert, group = shown["data"], shown["data"]["group"]
     notification = {
@@ -89,7 +89,7 @@ def verify_in_python() -> Callable[..., None]:
     return module["verify"]
 
 
-async def test_the_python_of_the_page_accepts_what_is_sent_and_nothing_else() -> None:
+async def test_the_python_example_verifies_only_what_is_sent() -> None:
     verify = verify_in_python()
     old = "whsec_" + base64.b64encode(b"the secret that was before").decode()
     headers, body = await sent((old, SECRET))
@@ -106,7 +106,7 @@ async def test_the_python_of_the_page_accepts_what_is_sent_and_nothing_else() ->
 
 
 @pytest.mark.parametrize("changed", [False, True])
-async def test_the_shell_of_the_page_accepts_what_is_sent_and_nothing_else(changed: bool, tmp_path: Path) -> None:
+async def test_the_shell_example_verifies_only_what_is_sent(changed: bool, tmp_path: Path) -> None:
     headers, body = await sent((SECRET,))
     (tmp_path / "body").write_bytes(body + b"\n" * changed)
     [script] = blocks(WEBHOOKS, "sh")
@@ -117,7 +117,7 @@ async def test_the_shell_of_the_page_accepts_what_is_sent_and_nothing_else(chang
 
 
 @pytest.mark.parametrize("status", [*range(200, 600)])
-def test_the_table_of_responses_says_what_happens(status: int) -> None:
+def test_the_table_of_responses_is_that_of_the_program(status: int) -> None:
     listed = {code: row[1] for row in rows(between(WEBHOOKS, "## Responses", "Retries end at")) for code in names(row[0])}
     outcome = classify(Response(status, None, b""), "https://example.com", 0.0)
     expected = outcome.failure.value if isinstance(outcome, Failed) else "delivered"

@@ -118,7 +118,7 @@ class ApiContract:
 
     # ---- writing
 
-    async def test_a_created_object_has_what_a_server_adds(self, api: Api, namespace: str) -> None:
+    async def test_a_created_object_has_the_metadata_that_a_server_adds(self, api: Api, namespace: str) -> None:
         made = await api.create(EVENTSINKS, event_sink(namespace), manager="m")
         metadata = made["metadata"]
         assert made["spec"] == SPEC
@@ -276,7 +276,7 @@ class ApiContract:
 
     # ---- lists and watches
 
-    async def test_a_list_comes_in_pages(self, api: Api, namespace: str) -> None:
+    async def test_a_list_is_read_in_pages(self, api: Api, namespace: str) -> None:
         names = [f"s-{number}" for number in range(5)]
         for name in names:
             await api.create(SECRETS, secret(namespace, name))

@@ -1,4 +1,4 @@
-"""Credentials, as they are handed to a client of another library, and responses as errors."""
+"""Credentials as they are passed to another library's client, and responses as errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API without a server: the contract, and what only it has."""
+"""The local API passes the contract; and what only it has."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ async def follow(api: ScriptedApi, expected: int) -> tuple[EventRecorder, Reflec
     return recorder, reflector
 
 
-async def test_a_list_comes_in_pages_and_the_watch_goes_on_from_it(api: ScriptedApi) -> None:
+async def test_a_list_is_read_in_pages_and_the_watch_continues_from_it(api: ScriptedApi) -> None:
     api.lists = [page(obj("a", 1), more="next"), page(obj("b", 2), version=10)]
     api.watches = [[event("MODIFIED", "a", 11), event("DELETED", "b", 12), event("ADDED", "c", 13)]]
     recorder, reflector = await follow(api, 3)

@@ -14,7 +14,7 @@ BODY = {"metadata": {"name": "a"}, "status": {"observedGeneration": 1, "conditio
 CORE = {"observedGeneration": 1, "conditions": []}
 
 
-class ScriptedApi:
+class FailingStatusApi:
     """Fails with `errors`, in order, and accepts the statuses after them."""
 
     def __init__(self, *errors: ApiError | None) -> None:
@@ -30,12 +30,12 @@ class ScriptedApi:
         return obj
 
 
-def applier(server: ScriptedApi) -> StatusApplier:
+def applier(server: FailingStatusApi) -> StatusApplier:
     return StatusApplier(cast(Api, server), EVENTSINKS, "m")
 
 
 async def test_the_whole_status_is_written_where_the_crd_has_all_fields() -> None:
-    server = ScriptedApi()
+    server = FailingStatusApi()
     statuses = applier(server)
     assert await statuses.apply(BODY) == BODY
     assert (server.applied, statuses.complete) == ([BODY["status"]], True)
@@ -45,7 +45,7 @@ async def test_the_whole_status_is_written_where_the_crd_has_all_fields() -> Non
     "error", [ApiError(500, "InternalError", "field not declared"), Invalid(422, "Invalid", "unknown field")]
 )
 async def test_an_older_crd_gets_only_the_core_fields(error: ApiError) -> None:
-    server = ScriptedApi(error)
+    server = FailingStatusApi(error)
     statuses = applier(server)
     for _ in range(2):
         assert (await statuses.apply(BODY))["status"] == CORE
@@ -62,7 +62,7 @@ async def test_an_older_crd_gets_only_the_core_fields(error: ApiError) -> None:
     ],
 )
 async def test_any_other_error_is_raised_and_changes_nothing(error: ApiError) -> None:
-    server = ScriptedApi(error)
+    server = FailingStatusApi(error)
     statuses = applier(server)
     with pytest.raises(type(error)):
         await statuses.apply(BODY)
@@ -73,7 +73,7 @@ async def test_any_other_error_is_raised_and_changes_nothing(error: ApiError) ->
 
 async def test_a_failure_of_the_core_fields_too_does_not_mean_an_older_crd() -> None:
     error = ApiError(500, "InternalError", "etcd")
-    statuses = applier(ScriptedApi(error, error))
+    statuses = applier(FailingStatusApi(error, error))
     with pytest.raises(ApiError, match="etcd"):
         await statuses.apply(BODY)
     assert statuses.complete

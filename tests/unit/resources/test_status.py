@@ -1,4 +1,4 @@
-"""The conditions of an EventSink are such that kstatus, `kubectl wait` and people read them right."""
+"""The conditions of an EventSink are such that kstatus, `kubectl wait` and people read them correctly."""
 
 from __future__ import annotations
 

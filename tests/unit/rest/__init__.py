@@ -1,1 +1,1 @@
-"""Of the REST facade."""
+"""Tests of the REST API."""

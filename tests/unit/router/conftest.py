@@ -1,4 +1,4 @@
-"""What speaks over sockets is run on both event loops: asyncio's own, and uvloop, on which the router runs."""
+"""Tests over sockets run on both event loops: asyncio's own, and uvloop, on which the router runs."""
 
 from __future__ import annotations
 

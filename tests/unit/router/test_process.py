@@ -1,4 +1,4 @@
-"""The router as a process: a wrong start says why and with which status; a right one is ready only when it knows its sinks."""
+"""The router as a process: a failed start reports why and its exit status; the router is ready only when it knows its sinks."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_second_router_on_the_same_queue_does_not_start(tmp_path: Path) -> Non
         assert "another process has this queue open" in second.lines()[-1]["reason"]
 
 
-def test_without_the_api_server_it_runs_and_is_not_ready(tmp_path: Path) -> None:
+def test_without_the_api_server_the_router_runs_and_is_not_ready(tmp_path: Path) -> None:
     with start(tmp_path) as process:
         process.port_of("intake")
         with pytest.raises(TimeoutError, match="not listed yet: sinks, tenancy"):
@@ -93,7 +93,7 @@ def test_without_the_api_server_it_runs_and_is_not_ready(tmp_path: Path) -> None
         assert process.terminate() == 0
 
 
-def test_an_unusable_command_line_is_status_2(tmp_path: Path) -> None:
+def test_an_unusable_command_line_ends_with_status_2(tmp_path: Path) -> None:
     for arguments in (["router", "--config", "/none"], ["nonsense"], ["router", "--nonsense"]):
         with eventsink(*arguments, folder=tmp_path) as process:
             assert process.wait() == 2

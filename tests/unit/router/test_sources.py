@@ -1,4 +1,4 @@
-"""Who may send: tokens, and settings that stop the start because nothing good could come of them."""
+"""Who may send alerts: tokens, and settings that are rejected at the start."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_token_file_that_holds_no_token_stops_the_start(tmp_path: Path, conten
         open_sources((source_settings(tokenHashes=[], tokenFiles=[str(file)]),))
 
 
-def test_no_token_shows_in_what_a_source_prints(tmp_path: Path) -> None:
+def test_no_representation_of_a_source_shows_a_token(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("canary-token")
     assert "canary" not in repr(source(tokenFiles=[str(file)])) + repr(source_settings(tokenFiles=[str(file)]))

@@ -33,7 +33,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]
     return process.returncode, [json.loads(line) for line in written.splitlines()]
 
 
-def test_sigterm_lets_the_process_close_what_is_open() -> None:
+def test_on_sigterm_the_process_closes_what_is_open() -> None:
     process = start("async def main(stop):\n    get_logger().info('up')\n    await stop.wait()\n    get_logger().info('closed')")
     assert process.stderr is not None
     process.stderr.readline()
@@ -63,7 +63,7 @@ def test_the_reason_to_stop_decides_the_exit_status() -> None:
     assert lines[-1]["reason"] == "apply the CRD"
 
 
-def test_an_unusable_setting_is_status_2_with_its_sentence() -> None:
+def test_an_unusable_setting_ends_with_status_2_and_its_message() -> None:
     status, lines = finish(start("async def main(stop):\n    raise ConfigurationError('token: cannot be read')"))
     assert status == 2
     assert lines[-1]["reason"] == "token: cannot be read"
@@ -242,7 +242,7 @@ async def test_a_process_is_ready_from_start_to_stop() -> None:
     assert at_the_end == [{"process": "stopping", "sinks": "not listed yet"}]
 
 
-async def test_an_address_that_is_taken_is_status_2_and_names_the_setting() -> None:
+async def test_a_taken_address_ends_with_status_2_and_names_the_setting() -> None:
     under_test = ProcessUnderTest()
     async with under_test.process:
         with pytest.raises(Stop, match=r"monitor\.address: cannot listen there: ") as raised:

@@ -1,4 +1,4 @@
-"""Retry-After is read as RFC 9110 has it, and written so that nobody comes back at once."""
+"""Retry-After is read as RFC 9110 has it, and written so that no client retries at once."""
 
 from __future__ import annotations
 

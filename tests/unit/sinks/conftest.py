@@ -1,4 +1,4 @@
-"""The contract of a transport is run on both event loops."""
+"""The transport contract runs on both event loops."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from eventsink.sinks.dial import Dialler
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.http1 import Connection
 from eventsink.sinks.transport import Endpoint, TransportError, TransportErrorKind
-from tests.unit.sinks.transport_contract import OK, Server, serving
+from tests.support.clock import ManualClock
+from tests.unit.sinks.transport_contract import OK, ScriptedServer, serving
 
 NAME = "hooks.example.com"
 DNS_TTL = 5.0
@@ -45,16 +46,9 @@ def names(monkeypatch: pytest.MonkeyPatch) -> ScriptedResolver:
     return found
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
@@ -72,7 +66,7 @@ async def connect(dialler: Dialler, port: int, host: str = NAME) -> None:
     connection.abort()
 
 
-async def reached(server: Server, times: int) -> None:
+async def reached(server: ScriptedServer, times: int) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while server.connections < times:
             await asyncio.sleep(0.01)
@@ -103,7 +97,7 @@ async def test_after_an_address_without_a_listener_the_next_is_tried(dialler: Di
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "127.1", "0177.0.0.1"])
 async def test_other_notations_of_an_address_are_judged_as_that_address(host: str) -> None:
-    dialler = Dialler(EgressGuard(EgressSettings()), connect_timeout=10.0, dns_ttl=DNS_TTL, clock=Clock())
+    dialler = Dialler(EgressGuard(EgressSettings()), connect_timeout=10.0, dns_ttl=DNS_TTL, clock=ManualClock())
     async with serving(OK) as server:
         with pytest.raises(TransportError, match=r"127\.0\.0\.1 is not public \(loopback\)"):
             await connect(dialler, server.port, host)
@@ -112,7 +106,7 @@ async def test_other_notations_of_an_address_are_judged_as_that_address(host: st
 
 
 async def test_a_name_is_cached_for_a_while_and_judged_again_when_it_changes(
-    dialler: Dialler, names: ScriptedResolver, clock: Clock
+    dialler: Dialler, names: ScriptedResolver, clock: ManualClock
 ) -> None:
     names.addresses = ["127.0.0.1"]
     async with serving(OK) as server:

@@ -24,7 +24,7 @@ HEADERS = b"X-Test: canary-header\r\n"
 TIMEOUT_SECONDS = 30.0
 
 
-class Server:
+class ScriptedServer:
     """A server that does exactly what a test says, and counts connections and requests."""
 
     def __init__(self, handler: Handler) -> None:
@@ -51,7 +51,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(handler: Handler | bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+async def serving(handler: Handler | bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
     """Serve on loopback; bytes are the response to each request of a kept connection."""
 
     async def respond(reader: Reader, writer: Writer) -> None:
@@ -60,7 +60,7 @@ async def serving(handler: Handler | bytes, context: ssl.SSLContext | None = Non
             writer.write(handler)  # type: ignore[arg-type]
             await writer.drain()
 
-    server = Server(respond if isinstance(handler, bytes) else handler)
+    server = ScriptedServer(respond if isinstance(handler, bytes) else handler)
     listening = await asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=context, limit=1 << 22)
     server.port = listening.sockets[0].getsockname()[1]
     try:
@@ -69,7 +69,7 @@ async def serving(handler: Handler | bytes, context: ssl.SSLContext | None = Non
         listening.close()
 
 
-def at(server: Server, host: str = "127.0.0.1", scheme: str = "http") -> Endpoint:
+def at(server: ScriptedServer, host: str = "127.0.0.1", scheme: str = "http") -> Endpoint:
     return Endpoint.parse(f"{scheme}://{host}:{server.port}/canary-path?canary=query")
 
 

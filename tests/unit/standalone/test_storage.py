@@ -1,4 +1,4 @@
-"""The data folder: what programs and the operator write outlives the process, and nothing counts that was not written."""
+"""The data folder: what programs and the operator write survives a restart, and a change that could not be written is not made."""
 
 from __future__ import annotations
 

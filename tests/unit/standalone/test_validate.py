@@ -1,4 +1,4 @@
-"""What `eventsink validate` says of documents: the operator's words, with file and line."""
+"""`eventsink validate` reports what the operator would report, with file and line."""
 
 from __future__ import annotations
 

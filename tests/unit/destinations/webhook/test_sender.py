@@ -109,7 +109,7 @@ async def test_a_receiver_that_knows_either_secret_verifies_the_signature(secret
         verifier.verify(body + b" ", headers)
 
 
-async def test_each_attempt_is_signed_afresh() -> None:
+async def test_each_attempt_has_a_new_signature() -> None:
     transport = ScriptedTransport(responded(503))
     now = NOW
     again = WebhookSender(TARGET, transport, now=lambda: now)

@@ -18,6 +18,7 @@ from eventsink.rest.access.key_store import FileKeyStore, KeyStoreError, SecretK
 from eventsink.rest.access.keys import KeyRecord, find, make_key, read_records
 from eventsink.rest.config import FailureSettings
 from eventsink.rest.errors import TooManyRequests, Unauthorized
+from tests.support.clock import ManualClock
 from tests.support.rest import eventsink_command
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,16 +113,8 @@ async def test_a_change_of_a_secret_that_is_always_overtaken_ends_with_an_error(
             await store.add(made()[1])
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 async def test_invalid_keys_are_limited_by_address_and_nobody_else_is_affected() -> None:
-    clock = Clock()
+    clock = ManualClock()
     (key, record), (late, second) = made("acme"), made("acme")
     records = {record.id: record, second.id: second}
     authenticator = Authenticator(FailureSettings(allowed=3, every=10), lambda: records, clock=clock)

@@ -58,7 +58,7 @@ def test_an_older_event_of_the_watch_changes_nothing() -> None:
     assert uids(catalog) == []
 
 
-def test_a_deleted_sink_does_not_come_back_and_its_name_can_be_reused() -> None:
+def test_a_deleted_sink_does_not_reappear_and_its_name_can_be_reused() -> None:
     catalog = Catalog()
     first = sink("a", name="alerts", version=5)
     catalog.put(first)

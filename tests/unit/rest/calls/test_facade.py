@@ -43,7 +43,7 @@ REQUEST = CreateRequest.model_validate(
 
 
 class FaultyApi:
-    """Plays faults before it passes requests on."""
+    """Fails as a test says before it passes requests on."""
 
     def __init__(self, objects: LocalApi) -> None:
         self._objects = objects
@@ -231,7 +231,7 @@ async def test_a_sink_that_the_operator_has_not_processed_is_kept_and_not_ready(
     assert rest.left == (1, 1)
 
 
-async def test_an_update_is_repeated_when_others_change_the_sink_meanwhile(rest: RestUnderTest) -> None:
+async def test_an_update_is_retried_when_the_sink_changes_meanwhile(rest: RestUnderTest) -> None:
     uid = await rest.make()
     rest.api.faults = [("PUT", "eventsinks", CONFLICT)] * (module.UPDATE_ATTEMPTS - 1)
     changed = await rest.update(uid, name="New", event_sink_args=SIGNED)
@@ -421,7 +421,7 @@ async def test_a_repeated_request_finds_its_sink_when_the_tenant_has_another_nam
     assert {namespace for namespace, _ in rest.sinks} == {"acme", "new"}
 
 
-async def test_a_sink_that_others_delete_meanwhile_does_not_come_back(rest: RestUnderTest) -> None:
+async def test_a_sink_deleted_while_it_is_created_does_not_reappear(rest: RestUnderTest) -> None:
     rest.operator_reason = None
     making = asyncio.ensure_future(rest.facade.create(rest.caller, REQUEST))
     while not rest.sinks:
@@ -433,7 +433,7 @@ async def test_a_sink_that_others_delete_meanwhile_does_not_come_back(rest: Rest
     assert (await rest.facade.list_sinks(rest.caller, "acme")).event_sinks == []
 
 
-async def test_when_the_process_stops_no_call_keeps_waiting(rest: RestUnderTest) -> None:
+async def test_waiting_calls_return_when_the_process_stops(rest: RestUnderTest) -> None:
     rest.operator_reason = None
     making = asyncio.ensure_future(rest.facade.create(rest.caller, PLAIN))
     while not rest.catalog.of_tenant("acme"):

@@ -149,7 +149,7 @@ MANAGED: list[tuple[str, dict[str, Any], str | None]] = [
 
 
 @pytest.mark.parametrize(("metadata", "who"), [case[1:] for case in MANAGED], ids=[case[0] for case in MANAGED])
-def test_what_manages_a_sink_is_named_with_where_to_change_it(metadata: dict[str, Any], who: str | None) -> None:
+def test_the_manager_of_a_sink_is_named_with_where_to_change_it(metadata: dict[str, Any], who: str | None) -> None:
     sentence = managed_by(obj(metadata=metadata))
     if who is None:
         assert sentence is None

@@ -220,9 +220,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("before", "changes", "after"), [case[1:] for case in CHANGES], ids=[case[0] for case in CHANGES])
-def test_an_update_changes_what_it_names_and_nothing_else(
-    before: dict[str, Any], changes: dict[str, Any], after: dict[str, Any]
-) -> None:
+def test_an_update_changes_only_the_given_fields(before: dict[str, Any], changes: dict[str, Any], after: dict[str, Any]) -> None:
     copy = json.loads(json.dumps(before))
     assert changed(before, **changes).spec == after
     assert before == copy
@@ -334,7 +332,7 @@ BODIES: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("body", "sentence"), [case[1:] for case in BODIES], ids=[case[0] for case in BODIES])
-def test_an_invalid_body_is_rejected_with_a_sentence(body: bytes, sentence: str) -> None:
+def test_an_invalid_body_is_rejected_with_an_explanation(body: bytes, sentence: str) -> None:
     with pytest.raises(RestError) as error:
         read(CreateRequest, body)
     assert error.value.sentence.startswith(sentence)

@@ -18,7 +18,7 @@ from eventsink.rest.calls.specs import changed_spec, new_spec, rest_sentence  # 
 from eventsink.rest.errors import InvalidRequest  # noqa: E402
 from eventsink.rest.http.openapi import document  # noqa: E402
 from eventsink.rest.models import CreateRequest, UpdateRequest, read  # noqa: E402
-from tests.unit.test_client import ID, SINK, Server, Step  # noqa: E402
+from tests.unit.test_client import ID, SINK, ScriptedRestServer, Step  # noqa: E402
 
 PAGER = {"service": "https://pager.example/", "key": "key-canary", "team": "ops"}
 BODY = {"tenant_id": "acme", "name": "Night", "event_sink_args": {"Pager": PAGER}}
@@ -35,7 +35,7 @@ def rejected(**args: object) -> str:
 
 def command(folder: Path) -> dict[str, object]:
     """What `eventsink sinks create` sends and prints."""
-    server = Server()
+    server = ScriptedRestServer()
     (folder / "key").write_text("key-canary\n")
     shown = {**SINK, "event_sink_type": "Pager", "configuration": {"Pager": {"service": "https://pager.example/", "team": "ops"}}}
     server.script = [Step(body={"event_sink": shown})]

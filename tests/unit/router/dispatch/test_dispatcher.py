@@ -38,7 +38,7 @@ async def test_a_committed_delivery_is_sent_and_settled(make_dispatch: MakeDispa
     assert health.last_delivered is not None
 
 
-async def test_a_transient_failure_is_tried_again_under_the_same_id(make_dispatch: MakeDispatch) -> None:
+async def test_a_transient_failure_is_retried_with_the_same_message_id(make_dispatch: MakeDispatch) -> None:
     dispatch = make_dispatch()
     dispatch.senders["s"].script = [TRANSIENT, TRANSIENT]
     await dispatch.start()
@@ -346,7 +346,7 @@ async def test_a_delivery_of_another_tenant_is_never_sent(make_dispatch: MakeDis
     assert [one.reason for one in await dispatch.dead()] == ["TenantMismatch"]
 
 
-async def test_an_expired_delivery_is_dead_lettered_and_what_follows_is_sent(make_dispatch: MakeDispatch) -> None:
+async def test_only_the_expired_delivery_is_dead_lettered(make_dispatch: MakeDispatch) -> None:
     dispatch = make_dispatch()
     dispatch.senders["s"].script = [SINK] * 8
     await dispatch.start()

@@ -244,7 +244,7 @@ steps = st.lists(
 
 
 @given(steps, st.integers(1, 4), st.integers(1, 3), st.data())
-def test_whatever_happens_nothing_is_lost_or_sent_out_of_order(
+def test_no_sequence_of_events_loses_or_reorders_deliveries(
     history: list[str], concurrency: int, batch: int, data: st.DataObject
 ) -> None:
     one = lane(concurrency=concurrency, batch=batch)

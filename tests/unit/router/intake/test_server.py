@@ -425,7 +425,7 @@ async def test_surplus_connections_get_503(intake: IntakeUnderTest) -> None:
         writer.close()
 
 
-async def test_everything_is_counted(intake: IntakeUnderTest) -> None:
+async def test_requests_and_alerts_are_counted(intake: IntakeUnderTest) -> None:
     async def some(body: bytes) -> Accepted:
         rejected = [Rejection(0, "an alert needs labels"), Rejection(1, "no owner"), Rejection(2, "no owner")]
         if body == b"none":

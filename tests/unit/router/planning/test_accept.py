@@ -18,22 +18,16 @@ from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notification_log import NotificationLog, StateSettings
 from eventsink.router.queue.protocol import Delivery, PayloadKind, QueueFull
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from tests.support.clock import ManualClock
 from tests.support.parts import alert, notification
 from tests.support.throwaway_formats import BEACON, TICKER, readings
 from tests.unit.router.sinks import directory, sink, source, uid, withdrawn_sink
 
 
-class Clock:
-    """A monotonic clock that a test moves by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-
 class PlanningUnderTest:
     """An acceptor over a real queue."""
 
-    def __init__(self, queue: SqliteQueue, clock: Clock, known: SinkDirectory) -> None:
+    def __init__(self, queue: SqliteQueue, clock: ManualClock, known: SinkDirectory) -> None:
         self.queue = queue
         self.clock = clock
         self.names = {one.uid: one.name for one in known.sinks.values()}
@@ -67,9 +61,9 @@ MakePlanning = Callable[..., PlanningUnderTest]
 @pytest.fixture
 async def make_planning(tmp_path: Path) -> AsyncIterator[MakePlanning]:
     """Makes planning over these sinks."""
-    clock = Clock()
+    clock = ManualClock()
     settings = QueueSettings(path=tmp_path / "q.db", min_free_bytes=0, max_waiting=50)
-    queue = await SqliteQueue.open(settings, monotonic=lambda: clock.now)
+    queue = await SqliteQueue.open(settings, monotonic=clock)
     yield lambda *sinks: PlanningUnderTest(queue, clock, directory(*sinks))
     await queue.close()
 

@@ -109,7 +109,7 @@ def test_which_alerts_a_sink_is_notified_of(
         ("and so is a resolution", [alert(), alert("g", "resolved")], [notified(), notified()], [1]),
     ],
 )
-def test_which_alerts_of_a_notification_that_is_no_repeat_a_sink_is_notified_of(
+def test_only_changes_of_a_notification_that_is_not_a_repeat_are_notified(
     why: str, alerts: list[Alert], last: list[Notified | None], expected: list[int]
 ) -> None:
     assert to_notify(alerts, last, now=NOW, ha_window=WINDOW, repeat=False) == expected, why

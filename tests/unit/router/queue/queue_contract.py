@@ -29,7 +29,7 @@ from eventsink.router.queue.protocol import (
 DAY = 86400.0
 
 
-class Clock:
+class QueueClocks:
     """Two clocks that a test moves by hand."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class QueueUnderTest:
 
     queue: Queue
     queued: list[Delivery]
-    clock: Clock
+    clocks: QueueClocks
     reopen: Callable[[], Awaitable[QueueUnderTest]]
 
 
@@ -65,22 +65,22 @@ async def names(queue: Queue, sink: str = "s1") -> list[str]:
 class EngineContract:
     """Subclasses give `open_queue`, which opens (again) the queue kept in a folder."""
 
-    async def open_queue(self, folder: Path, clock: Clock, *, max_waiting: int = 1000) -> Queue:
+    async def open_queue(self, folder: Path, clocks: QueueClocks, *, max_waiting: int = 1000) -> Queue:
         raise NotImplementedError
 
     @pytest.fixture
     async def opened(self, tmp_path: Path) -> AsyncIterator[QueueUnderTest]:
-        clock = Clock()
+        clocks = QueueClocks()
         queues: list[Queue] = []
 
         async def open_once() -> QueueUnderTest:
             for queue in queues:
                 await queue.close()
             queued: list[Delivery] = []
-            queue = await self.open_queue(tmp_path, clock)
+            queue = await self.open_queue(tmp_path, clocks)
             queue.subscribe(queued.extend)
             queues.append(queue)
-            return QueueUnderTest(queue, queued, clock, open_once)
+            return QueueUnderTest(queue, queued, clocks, open_once)
 
         yield await open_once()
         for queue in queues:
@@ -167,18 +167,18 @@ class DeliveryQueueContract(EngineContract):
 
     async def test_age_counts_on_the_queue_clock_only(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a", max_age=100))
-        opened.clock.wall += 365 * DAY  # the wall clock jumps
+        opened.clocks.wall += 365 * DAY  # the wall clock jumps
         assert await opened.queue.expired(limit=10) == []
-        opened.clock.monotonic += 60
+        opened.clocks.monotonic += 60
         opened = await opened.reopen()  # a restart: time passes while no process has the queue open
-        opened.clock.monotonic += 39
+        opened.clocks.monotonic += 39
         assert await opened.queue.expired(limit=10) == []
-        opened.clock.monotonic += 2
+        opened.clocks.monotonic += 2
         assert [one.key for one in await opened.queue.expired(limit=10)] == ["a"]
 
     async def test_a_full_queue_rejects_deliveries_until_there_is_room(self, opened: QueueUnderTest, tmp_path: Path) -> None:
         await opened.queue.close()
-        queue = await self.open_queue(tmp_path, opened.clock, max_waiting=3)
+        queue = await self.open_queue(tmp_path, opened.clocks, max_waiting=3)
         queued: list[Delivery] = []
         queue.subscribe(queued.extend)
         try:
@@ -204,7 +204,7 @@ class DeliveryQueueContract(EngineContract):
         with pytest.raises(QueueUnavailable, match="closed"):
             await opened.queue.take("s1", after=0, limit=1)
 
-    async def test_closing_stores_what_has_just_been_settled(self, opened: QueueUnderTest) -> None:
+    async def test_closing_stores_deliveries_just_settled(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a"))
         await opened.queue.settle([opened.queued[0].seq])
         opened = await opened.reopen()
@@ -236,7 +236,7 @@ class DeadLettersContract(EngineContract):
             first.id,
             "HTTP400",
             "rejected by https://x",
-            opened.clock.wall,
+            opened.clocks.wall,
         )
         assert opened.queue.depth().dead == 1
         opened.queued.clear()
@@ -319,7 +319,7 @@ class DeliveryLogContract(EngineContract):
                 ("a", DeliveryState.ARRIVED, "m1", "C1/12.5"),
                 ("b", DeliveryState.ARRIVED, "m1", "C1/12.5"),
             ]
-            assert (found[0].attempts, found[0].arrived, found[0].reason) == (1, opened.clock.wall, "")
+            assert (found[0].attempts, found[0].arrived, found[0].reason) == (1, opened.clocks.wall, "")
         assert [one.name for one in await opened.queue.look_up(DeliveryFilter(), limit=10)] == ["d"]
         arrived = DeliveryFilter(state=DeliveryState.ARRIVED)
         everything = await opened.queue.look_up(arrived, limit=10)
@@ -334,7 +334,7 @@ class DeliveryLogContract(EngineContract):
 
     async def test_an_id_of_another_queue_means_nothing(self, opened: QueueUnderTest, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
-        other = await self.open_queue(tmp_path / "other", opened.clock)
+        other = await self.open_queue(tmp_path / "other", opened.clocks)
         queued: list[Delivery] = []
         other.subscribe(queued.extend)
         await other.put(alert("a"))
@@ -346,7 +346,7 @@ class DeliveryLogContract(EngineContract):
         assert await opened.queue.look_up(foreign, limit=5) == []
         assert await opened.queue.replay(foreign, max_age=DAY, limit=5) == 0
 
-    async def test_long_lists_come_in_pages(self, opened: QueueUnderTest) -> None:
+    async def test_long_lists_are_paged(self, opened: QueueUnderTest) -> None:
         await asyncio.gather(*(opened.queue.put(alert(str(n))) for n in range(25)))
         found, after = [], 0
         while page := await opened.queue.look_up(DeliveryFilter(), after=after, limit=10):

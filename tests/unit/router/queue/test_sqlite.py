@@ -18,15 +18,15 @@ import pytest
 from eventsink.router.queue.protocol import Arrival, Batch, DeliveryFilter, DeliveryState, Queue, QueueFull, QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue, schema
 from eventsink.router.queue.sqlite.store import Store
-from tests.unit.router.queue.queue_contract import Clock, QueueContract, alert, names
+from tests.unit.router.queue.queue_contract import QueueClocks, QueueContract, alert, names
 
 DEADLINE_SECONDS = 60
 
 
 class TestSqliteQueue(QueueContract):
-    async def open_queue(self, folder: Path, clock: Clock, *, max_waiting: int = 1000) -> Queue:
+    async def open_queue(self, folder: Path, clocks: QueueClocks, *, max_waiting: int = 1000) -> Queue:
         settings = QueueSettings(path=folder / "queue.db", max_waiting=max_waiting, min_free_bytes=0)
-        return await SqliteQueue.open(settings, monotonic=lambda: clock.monotonic, wall=lambda: clock.wall)
+        return await SqliteQueue.open(settings, monotonic=lambda: clocks.monotonic, wall=lambda: clocks.wall)
 
 
 def settings(folder: Path, **other: object) -> QueueSettings:
@@ -174,8 +174,8 @@ async def test_a_nearly_full_disk_accepts_nothing_new(tmp_path: Path) -> None:
 
 
 async def test_a_drained_file_gives_its_room_to_new_deliveries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1 << 20), monotonic=lambda: clock.monotonic)
+    clocks = QueueClocks()
+    queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1 << 20), monotonic=lambda: clocks.monotonic)
     for number in range(40):
         await queue.put(alert(f"{number}" * 50_000))
     with sqlite3.connect(tmp_path / "queue.db") as connection:
@@ -192,8 +192,8 @@ async def test_a_drained_file_gives_its_room_to_new_deliveries(tmp_path: Path, m
 
 
 async def test_the_delivery_log_is_bounded_by_number_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    queue = await SqliteQueue.open(settings(tmp_path, maxArrived=3, arrivedAge="1h"), wall=lambda: clock.wall)
+    clocks = QueueClocks()
+    queue = await SqliteQueue.open(settings(tmp_path, maxArrived=3, arrivedAge="1h"), wall=lambda: clocks.wall)
     queued: list[int] = []
     queue.subscribe(lambda new: queued.extend(one.seq for one in new))
 
@@ -204,23 +204,23 @@ async def test_the_delivery_log_is_bounded_by_number_and_age(tmp_path: Path, mon
     for number in range(5):
         await queue.put(alert(str(number)))
         await queue.settle(queued[-1:], Arrival(f"m{number}", ""))
-        clock.wall += 600
+        clocks.wall += 600
     assert await kept() == ["2", "3", "4"]
-    clock.wall += 3600 - 3 * 600 + 1
+    clocks.wall += 3600 - 3 * 600 + 1
     assert await kept() == ["3", "4"]
     await queue.close()
 
 
 async def test_dead_letters_are_bounded_by_number_and_age(tmp_path: Path) -> None:
-    clock = Clock()
-    queue = await SqliteQueue.open(settings(tmp_path, maxDead=2, deadLetterAge="1h"), wall=lambda: clock.wall)
+    clocks = QueueClocks()
+    queue = await SqliteQueue.open(settings(tmp_path, maxDead=2, deadLetterAge="1h"), wall=lambda: clocks.wall)
     for name in "abcd":
         await queue.put(alert(name, [f"s-{name}"]))
-        clock.wall += 1
+        clocks.wall += 1
         await queue.dead_letter_sink(f"s-{name}", reason="SinkDeleted", detail="")
     await queue.keep_house()
     assert [r.name for r in await queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=9)] == ["c", "d"]
-    clock.wall += 3601
+    clocks.wall += 3601
     await queue.keep_house()
     assert queue.depth().dead == 0
     assert queue.depth().evicted == 4

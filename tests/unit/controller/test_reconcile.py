@@ -28,11 +28,11 @@ from eventsink.sinks.sink import SecretVersion
 
 KEY = ("acme", "s")
 TOKENS = "tokens"
-REFUSED = "refused"
+REJECTED = "rejected"
 
 
-class Codes:
-    """In the place of the resolver of Slack sinks: the token of a code is in the Secret of the same name; one code has none."""
+class ScriptedCodes:
+    """Replaces the resolver of Slack sinks: the token of a code is in the Secret of the same name; one code is rejected."""
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[], Awaitable[None]] = _nothing
@@ -47,7 +47,7 @@ class Codes:
     async def resolve(self, sink: EventSink, secrets: SecretValues, *, namespace_uid: str, before: Before) -> Resolved:
         code = _code(secrets)
         await self.meanwhile()
-        if code == REFUSED:
+        if code == REJECTED:
             raise Problem("CodeRefused", "spec.slack.oauthCodeSecretRef", "Slack rejected the code")
         target = SlackTarget(token=f"xoxb-{code}", team_id="T", channel_id="C")
         return Resolved(target, (SecretVersion(namespace=TOKENS, name=code, version="1"),))
@@ -65,15 +65,15 @@ def _code(secrets: SecretValues) -> str:
     return data["code"].decode()
 
 
-class Operator:
-    """A reconciler, and what it knows."""
+class ReconcilerUnderTest:
+    """A reconciler over the local API."""
 
     def __init__(self) -> None:
         self.api = LocalApi((EVENTSINKS, SECRETS, EVENTS), passing=(EVENTS,))
         self.state = ClusterState(lambda key: None, lambda: None)
         self.state.namespaces[KEY[0]] = Namespace("u1", "")
         settings = OperatorSettings(tenancy=TenancySettings(allow_unowned=True))
-        self.codes = Codes()
+        self.codes = ScriptedCodes()
         self._reconciler = Reconciler(
             settings,
             self.api,
@@ -117,18 +117,18 @@ def _secret(name: str, code: str) -> Object:
     }
 
 
-async def test_the_token_of_the_active_sink_stays_in_use_while_a_new_code_gives_none() -> None:
-    operator = Operator()
+async def test_the_token_of_the_active_sink_stays_in_use_while_a_new_code_is_rejected() -> None:
+    operator = ReconcilerUnderTest()
     assert await operator.write("first") == "ready"
     assert operator.state.used_in(TOKENS) == {"first"}
-    assert await operator.write(REFUSED) == "problem"
+    assert await operator.write(REJECTED) == "problem"
     assert "first" in operator.state.used_in(TOKENS), "it would not be renewed any more, and be revoked after some time"
     assert await operator.write("second") == "ready"
     assert operator.state.used_in(TOKENS) == {"second"}
 
 
-async def test_a_sink_that_is_deleted_while_it_is_compiled_uses_no_token_any_more() -> None:
-    operator = Operator()
+async def test_a_sink_deleted_while_it_is_compiled_uses_no_token() -> None:
+    operator = ReconcilerUnderTest()
     operator.codes.meanwhile = operator.delete
     with pytest.raises(NotFound):
         await operator.write("first")

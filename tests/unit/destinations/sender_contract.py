@@ -211,6 +211,15 @@ class SenderContract:
             outcome = await self.failed(url_of(server))
         assert (outcome.failure, outcome.retry_after) == (TRANSIENT, wait)
 
+    async def test_no_proxy_of_the_environment_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with serving(self.success) as server, serving(self.success) as proxy:
+            for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+            for name in ("NO_PROXY", "no_proxy"):
+                monkeypatch.delenv(name, raising=False)
+            assert isinstance(await self.sent(url_of(server)), Delivered)
+            assert (len(server.requests), proxy.connections) == (1, 0)
+
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_redirects_are_not_followed(self, status: int) -> None:
         async with serving(self.success) as other:
@@ -294,7 +303,7 @@ class SenderContract:
             outcome = await self.failed(url_of(server))
         assert outcome.failure is TRANSIENT
 
-    @pytest.mark.parametrize("ending", ["reset", "end", "endless"])
+    @pytest.mark.parametrize("ending", ["reset", "end", "endless", "stall"])
     async def test_a_success_counts_by_its_head_however_the_body_ends(self, ending: str) -> None:
         async def respond(reader: Reader, writer: Writer) -> None:
             await server.read_request(reader)
@@ -302,6 +311,8 @@ class SenderContract:
             await writer.drain()
             if ending == "reset":
                 writer.transport.abort()
+            if ending == "stall":
+                await reader.read()
             while ending == "endless" and not writer.transport.is_closing():
                 writer.write(CANARY.encode() * 1000)
                 await writer.drain()

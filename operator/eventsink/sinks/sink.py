@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, SerializeAsAny, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from eventsink.destinations import registry
 from eventsink.resources import defaults
@@ -149,7 +157,7 @@ class Sink(VersionedDocument):
             raise PydanticCustomError("target_missing", "the document has no member of the name of its type")
         if not found:
             return members if named is None else {**members, "target": Target(type=named)}
-        target: Target = registry.load(found[0], "target").TARGET.model_validate(members.pop(found[0]))
+        target = _validated(registry.load(found[0], "target").TARGET, members.pop(found[0]), found[0])
         # Sinks that version 0.1 compiled have no dispatch parameters.
         return {"dispatch": target.dispatch_parameters(), **members, "target": target}
 
@@ -161,6 +169,19 @@ class Sink(VersionedDocument):
             document["type"] = target.pop("type")
             document[self.target.type] = target
         return document
+
+
+def _validated(model: type[Target], value: Any, member: str) -> Target:
+    """The target in a member of a sink; errors name the field within the sink, and no value."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+    errors = [
+        InitErrorDetails(type=PydanticCustomError(one["type"], "is not valid"), loc=(member, *one["loc"]), input=None)
+        for one in found
+    ]
+    raise ValidationError.from_exception_data("Sink", errors, hide_input=True)
 
 
 class Tenancy(VersionedDocument):

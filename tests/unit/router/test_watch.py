@@ -35,7 +35,7 @@ def document(of: Sink = GOOD, **changed: Any) -> dict[str, Any]:
         (secret(document(version=9)), "version: value_error"),
         (secret(document(webhook=None)), "the document: target_missing"),
         (secret(document(type="slack", webhook=None)), "the document: target_missing"),
-        (secret(document(webhook={"url": [CANARY]})), "url: string_type"),
+        (secret(document(webhook={"url": [CANARY]})), "webhook.url: string_type"),
         (secret(document(uid=CANARY)), "uid: is not the one in the Secret's name"),
         (
             {"metadata": {"name": f"sink-{GOOD.uid}"}, "data": {"sink.json": CANARY[:5]}},

@@ -93,3 +93,15 @@ def test_a_reader_accepts_its_own_version_and_the_previous_one(
                 ValidationError, match=f"has version {version}, and this program reads version {current}: upgrade it"
             ):
                 model.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [({}, ("webhook", "url")), ({"url": "canary", "timeout": "canary"}, ("webhook", "timeout")), ("canary", ("webhook",))],
+)
+def test_an_error_in_a_target_names_the_field_within_the_sink_and_no_value(target: Any, error: tuple[str, ...]) -> None:
+    document = json.loads(sink(WEBHOOK).to_json()) | {"webhook": target}
+    with pytest.raises(ValidationError) as caught:
+        Sink.model_validate(document)
+    assert [one["loc"] for one in caught.value.errors()] == [error]
+    assert "canary" not in f"{caught.value} {caught.value.errors()}"

@@ -1,4 +1,4 @@
-"""The control plane of the tests behaves as a cluster's does, in what the tests rest on."""
+"""The control plane of the tests behaves like a real cluster's in what the tests rely on."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_namespaces_and_dependents_are_really_deleted(kubectl: Kubectl) -> None:
         assert kubectl.find("namespace", namespace) is None
 
 
-def test_a_wait_that_is_not_fulfilled_shows_the_last_state_and_no_secret(kubectl: Kubectl, make_namespace: MakeNamespace) -> None:
+def test_a_wait_that_times_out_shows_the_last_state_and_no_secret(kubectl: Kubectl, make_namespace: MakeNamespace) -> None:
     namespace = make_namespace()
     kubectl.run("create", "secret", "generic", "token", "-n", namespace, "--from-literal=value=hunter2")
     with pytest.raises(TimeoutError, match=f"no awaited state of secret token in {namespace}") as failure:
@@ -71,7 +71,7 @@ def test_a_wait_that_is_not_fulfilled_shows_the_last_state_and_no_secret(kubectl
     assert "aHVudGVyMg" not in str(failure.value)
 
 
-def test_the_api_server_comes_back_with_its_data_after_it_was_away(fresh_control_plane: MakeControlPlane) -> None:
+def test_the_api_server_keeps_its_data_over_a_stop_and_a_start(fresh_control_plane: MakeControlPlane) -> None:
     control_plane = fresh_control_plane()
     kubectl = Kubectl(control_plane.admin_kubeconfig)
     kubectl.run("create", "configmap", "kept")
@@ -81,7 +81,7 @@ def test_the_api_server_comes_back_with_its_data_after_it_was_away(fresh_control
     assert kubectl.get("configmap", "kept")["metadata"]["name"] == "kept"
 
 
-def test_a_port_that_somebody_else_took_is_left_to_him(monkeypatch: pytest.MonkeyPatch, control_plane: ControlPlane) -> None:
+def test_a_port_that_is_in_use_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch, control_plane: ControlPlane) -> None:
     taken = int(control_plane.server.rsplit(":", 1)[1])
     drawn: list[list[int]] = []
 
@@ -109,7 +109,7 @@ def test_no_program_outlives_tests_that_are_killed(tmp_path: Path) -> None:
 
 
 def running_below(folder: Path) -> set[tuple[str, int]]:
-    """Name (of 15 characters at most) and process id of each program that was started with something in `folder`, but Python."""
+    """Name (of 15 characters at most) and process id of each program that was started with something in `folder`, except Python."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""EventSinks that are in order are taken as they were written, can be changed within the rules, and read well in kubectl."""
+"""Valid EventSinks are stored as they were written, can be changed within the rules, and read well in kubectl."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_accepted_manifest_is_stored_as_it_was_written(
 
 
 @pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)
-def test_a_sample_applies_by_itself(kubectl: Kubectl, namespace: str, file: Path) -> None:
+def test_a_sample_can_be_applied_as_it_is(kubectl: Kubectl, namespace: str, file: Path) -> None:
     sample = next(yaml.safe_load_all(file.read_text()))["metadata"]["name"]
     objects = list(yaml.safe_load_all(file.read_text().replace(sample, namespace)))
     assert [obj["kind"] for obj in objects] == ["Namespace", "Secret", "EventSink"]
@@ -39,7 +39,7 @@ def test_a_sample_applies_by_itself(kubectl: Kubectl, namespace: str, file: Path
     assert kubectl.get("eventsink", "alerts", namespace=namespace)["spec"] == objects[2]["spec"]
 
 
-def test_the_tenant_cannot_be_changed_and_everything_else_can(kubectl: Kubectl, namespace: str) -> None:
+def test_the_tenant_is_immutable_and_everything_else_can_be_changed(kubectl: Kubectl, namespace: str) -> None:
     kubectl.apply(eventsink(LEAST, namespace=namespace))
     sentence = "spec.tenant: Forbidden: the tenant of an EventSink cannot be changed; create another EventSink"
     for server_side in (False, True):
@@ -50,7 +50,7 @@ def test_the_tenant_cannot_be_changed_and_everything_else_can(kubectl: Kubectl, 
     assert kubectl.get("eventsink", "alerts", namespace=namespace)["spec"] == slack
 
 
-def test_a_change_that_breaks_a_rule_leaves_what_was_there(kubectl: Kubectl, namespace: str) -> None:
+def test_an_invalid_change_leaves_the_stored_spec_unchanged(kubectl: Kubectl, namespace: str) -> None:
     kubectl.apply(eventsink(LEAST, namespace=namespace))
     broken = {**LEAST, "webhook": {"url": "https://example.com/hook", "batch": 5, "format": "alertmanager"}}
     assert "remove batch" in kubectl.apply(eventsink(broken, namespace=namespace), expect_failure=True)
@@ -100,9 +100,9 @@ ROUTERS = EventSinkStatus(
 )
 
 
-def test_operator_and_router_write_the_status_beside_each_other(kubectl: Kubectl, namespace: str) -> None:
+def test_operator_and_router_write_the_status_without_conflict(kubectl: Kubectl, namespace: str) -> None:
     kubectl.apply(eventsink(LEAST, namespace=namespace))
-    waiting = operators(stalled("TenantRefused", "Ask the platform team.", generation=1, now=NOW))
+    waiting = operators(stalled("TenantNotOwned", "Ask the platform team.", generation=1, now=NOW))
     apply_status(kubectl, namespace, "eventsink-operator", waiting)
     apply_status(kubectl, namespace, "eventsink-router", ROUTERS)
     stored = EventSinkStatus.model_validate(kubectl.get("eventsink", "alerts", namespace=namespace)["status"])
@@ -110,7 +110,7 @@ def test_operator_and_router_write_the_status_beside_each_other(kubectl: Kubectl
     assert stored.delivery == ROUTERS.delivery
     assert stored.destinations == waiting.destinations == {"slack": SLACK}
 
-    accepted_now = operators(ready("In force.", generation=1, now=NOW, previous=stored.conditions))
+    accepted_now = operators(ready("Spec accepted and active.", generation=1, now=NOW, previous=stored.conditions))
     apply_status(kubectl, namespace, "eventsink-operator", accepted_now)
     stored = EventSinkStatus.model_validate(kubectl.get("eventsink", "alerts", namespace=namespace)["status"])
     assert {condition.type for condition in stored.conditions} == {"Ready", "Delivering"}
@@ -130,7 +130,7 @@ def test_kubectl_get_shows_tenant_type_and_conditions_by_each_of_its_names(kubec
     assert wide.split()[-1] == "Accepted"
 
 
-def test_kubectl_explain_tells_what_a_field_is_for(kubectl: Kubectl, crd_installed: None) -> None:
+def test_kubectl_explain_describes_the_fields(kubectl: Kubectl, crd_installed: None) -> None:
     webhook = " ".join(kubectl.run("explain", "eventsink.spec.webhook").stdout.split())
     assert "Post messages to an HTTP endpoint. Set exactly one of slack and webhook." in webhook
     assert "url <string> Where to post; http or https." in webhook

@@ -1,4 +1,4 @@
-"""The operator on a real API server, as a process with the rights that it is shipped with."""
+"""The operator on a real API server, as a process with the permissions of its manifests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.sinks import (
 from tests.support.waiting import wait_until
 
 SOON_SECONDS = 10.0
-"""Within this the operator must have followed a change of a Secret."""
+"""Within this the operator must have applied a change of a Secret."""
 GRACE_SECONDS = 4
 CANARY = "canary-of-an-unrelated-secret"
 
@@ -66,10 +66,12 @@ def conditions(kubectl: Kubectl, namespace: str, name: str = "alerts") -> dict[s
 # ---- Secrets
 
 
-def test_a_missing_secret_is_told_with_the_command_and_its_creation_makes_the_sink_ready(kubectl: Kubectl, acme: str) -> None:
+def test_a_missing_secret_is_reported_with_the_command_to_create_it_and_creating_it_makes_the_sink_ready(
+    kubectl: Kubectl, acme: str
+) -> None:
     kubectl.apply(event_sink(acme, webhook=signed()))
-    told = wait_not_ready(kubectl, acme, "SecretNotFound")
-    assert told["message"] == (
+    reported = wait_not_ready(kubectl, acme, "SecretNotFound")
+    assert reported["message"] == (
         "spec.webhook.signingSecretRefs[0]: Secret hook not found, create it with: "
         f"kubectl -n {acme} create secret generic hook --from-literal=secret=..."
     )
@@ -80,10 +82,10 @@ def test_a_missing_secret_is_told_with_the_command_and_its_creation_makes_the_si
     assert conditions(kubectl, acme) == {"Ready": "True"}
 
 
-def test_a_missing_key_is_told_and_its_addition_makes_the_sink_ready(kubectl: Kubectl, acme: str) -> None:
+def test_a_missing_key_is_reported_and_adding_it_makes_the_sink_ready(kubectl: Kubectl, acme: str) -> None:
     kubectl.apply([secret(acme, other="x"), event_sink(acme, webhook=signed())])
-    told = wait_not_ready(kubectl, acme, "SecretKeyNotFound")
-    assert "the Secret hook has no key secret" in told["message"]
+    reported = wait_not_ready(kubectl, acme, "SecretKeyNotFound")
+    assert "the Secret hook has no key secret" in reported["message"]
     kubectl.apply(secret(acme, other="x", secret=SECRET))
     wait_ready(kubectl, acme, deadline=SOON_SECONDS)
 
@@ -97,25 +99,27 @@ def test_a_rotated_secret_reaches_the_compiled_sink(kubectl: Kubectl, acme: str)
     wait_compiled(kubectl, uid, lambda sink: sink["webhook"]["signingSecrets"] == [OTHER_SECRET], deadline=SOON_SECONDS)
 
 
-def test_an_unusable_value_is_told_without_showing_it_and_the_last_good_one_stays(kubectl: Kubectl, acme: str) -> None:
+def test_an_invalid_secret_value_is_reported_but_not_shown_and_the_last_valid_one_stays_active(
+    kubectl: Kubectl, acme: str
+) -> None:
     kubectl.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed())])
     wait_ready(kubectl, acme)
     kubectl.apply(secret(acme, secret="canary"))
-    told = wait_not_ready(kubectl, acme, "InvalidSecretValue")
-    assert "canary" not in told["message"]
-    assert "the last accepted configuration (generation 1) stays active" in told["message"]
+    reported = wait_not_ready(kubectl, acme, "InvalidSecretValue")
+    assert "canary" not in reported["message"]
+    assert "the last accepted configuration (generation 1) stays active" in reported["message"]
     kept = compiled(kubectl, uid_of(kubectl, acme))
     assert kept is not None
     assert kept["webhook"]["signingSecrets"] == [SECRET]
 
 
-def test_a_credential_that_stays_away_for_longer_than_the_grace_withdraws_the_sink(kubectl: Kubectl, acme: str) -> None:
+def test_a_credential_missing_for_longer_than_the_grace_period_withdraws_the_sink(kubectl: Kubectl, acme: str) -> None:
     kubectl.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed())])
     wait_ready(kubectl, acme)
     uid = uid_of(kubectl, acme)
     kubectl.delete("secret", "hook", namespace=acme)
-    told = wait_not_ready(kubectl, acme, "SecretNotFound")
-    assert "stays active" in told["message"]
+    reported = wait_not_ready(kubectl, acme, "SecretNotFound")
+    assert "stays active" in reported["message"]
     withdrawn = wait_compiled(kubectl, uid, lambda sink: "withdrawn" in sink)
     assert withdrawn["withdrawn"]["reason"] == "SecretNotFound"
     assert "webhook" not in withdrawn
@@ -130,7 +134,7 @@ def test_a_credential_that_stays_away_for_longer_than_the_grace_withdraws_the_si
 def test_the_operator_holds_no_secret_that_no_sink_refers_to(
     kubectl: Kubectl, acme: str, operator: RunningProcess, control_plane: ControlPlane
 ) -> None:
-    # Not by `apply`, which writes a copy of the data into an annotation, and so into the metadata.
+    # Not by `apply`, which repeats the data in an annotation, and so in the metadata.
     kubectl.run("-n", acme, "create", "secret", "generic", "unrelated", f"--from-literal=key={CANARY}")
     kubectl.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed())])
     wait_ready(kubectl, acme)
@@ -168,13 +172,13 @@ def in_memory(pid: int, needles: list[bytes]) -> bool:
 # ---- edits, deletion
 
 
-def test_a_bad_edit_keeps_what_was_accepted_and_both_are_told(kubectl: Kubectl, acme: str) -> None:
+def test_an_invalid_edit_keeps_the_accepted_spec_active_and_the_status_reports_both(kubectl: Kubectl, acme: str) -> None:
     kubectl.apply(event_sink(acme, match={"matchers": ['team="a"']}))
     wait_ready(kubectl, acme)
     uid = uid_of(kubectl, acme)
     kubectl.apply(event_sink(acme, match={"matchers": ['team=~"("']}))
-    told = wait_not_ready(kubectl, acme, "InvalidMatcher")
-    assert told["message"] == (
+    reported = wait_not_ready(kubectl, acme, "InvalidMatcher")
+    assert reported["message"] == (
         "spec.match.matchers[0]: the regular expression is not valid RE2: missing ): (; "
         "the last accepted configuration (generation 1) stays active"
     )
@@ -189,7 +193,9 @@ def test_a_bad_edit_keeps_what_was_accepted_and_both_are_told(kubectl: Kubectl, 
     assert sorted(events) == [("Normal", "Accepted"), ("Normal", "Accepted"), ("Warning", "InvalidMatcher")]
 
 
-def test_nothing_is_told_twice(kubectl: Kubectl, acme: str, operator: RunningProcess) -> None:
+def test_an_unchanged_sink_gets_no_second_event_and_no_status_write(
+    kubectl: Kubectl, acme: str, operator: RunningProcess
+) -> None:
     kubectl.apply(event_sink(acme, webhook=signed()))
     wait_not_ready(kubectl, acme, "SecretNotFound")
     uid = uid_of(kubectl, acme)
@@ -203,9 +209,9 @@ def test_nothing_is_told_twice(kubectl: Kubectl, acme: str, operator: RunningPro
 
 
 def sweeps(operator: RunningProcess) -> float:
-    """How often the operator has compared everything."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{operator.port_of('monitor')}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
+    """How many sweeps the operator has completed."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{operator.port_of('monitor')}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
     return float(
         next((line.split()[-1] for line in lines if line.startswith('eventsink_operator_sweeps_total{result="done"}')), "0")
     )
@@ -220,7 +226,7 @@ def test_deletion_removes_the_compiled_sink(kubectl: Kubectl, acme: str) -> None
     kubectl.wait_gone("secret", f"sink-{uid}", namespace=SINKS_NAMESPACE)
 
 
-def test_a_sink_of_the_same_name_made_anew_inherits_nothing(kubectl: Kubectl, acme: str) -> None:
+def test_a_recreated_sink_inherits_nothing_from_the_deleted_one(kubectl: Kubectl, acme: str) -> None:
     kubectl.apply(event_sink(acme))
     wait_ready(kubectl, acme)
     former = uid_of(kubectl, acme)
@@ -233,8 +239,8 @@ def test_a_sink_of_the_same_name_made_anew_inherits_nothing(kubectl: Kubectl, ac
 
 def test_a_slack_sink_needs_a_credential_where_the_platform_has_no_workspace(kubectl: Kubectl, acme: str) -> None:
     kubectl.apply(event_sink(acme, slack={"channel": "#alerts"}))
-    told = wait_not_ready(kubectl, acme, "SlackNotConfigured")
-    assert "name a credential" in told["message"]
+    reported = wait_not_ready(kubectl, acme, "SlackNotConfigured")
+    assert "name a credential" in reported["message"]
     assert kubectl.get("eventsink", "alerts", namespace=acme)["status"]["type"] == "slack"
 
 
@@ -242,8 +248,8 @@ def test_an_incoming_webhook_of_slack_is_compiled_once_its_secret_is_there(kubec
     kubectl.apply(event_sink(acme, slack={"incomingWebhookSecretRef": {"name": "slack", "key": "url"}}))
     wait_not_ready(kubectl, acme, "SecretNotFound")
     kubectl.apply(secret(acme, "slack", url="https://hooks.example.com/services/T1/B1/x"))
-    told = wait_not_ready(kubectl, acme, "InvalidSecretValue")
-    assert "must begin with https://hooks.slack.com/" in told["message"]
+    reported = wait_not_ready(kubectl, acme, "InvalidSecretValue")
+    assert "must begin with https://hooks.slack.com/" in reported["message"]
     kubectl.apply(secret(acme, "slack", url="https://hooks.slack.com/services/T1/B1/x\n"))
     wait_ready(kubectl, acme)
     found = compiled(kubectl, uid_of(kubectl, acme))
@@ -260,33 +266,33 @@ def test_a_tenant_may_have_several_namespaces(kubectl: Kubectl, make_namespace: 
         wait_ready(kubectl, namespace)
 
 
-def test_an_unowned_tenant_is_refused_with_the_command_that_gives_it(
+def test_a_tenant_that_no_namespace_owns_is_rejected_with_the_command_to_label_one(
     kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
 ) -> None:
     namespace = make_namespace()
     kubectl.apply(event_sink(namespace, tenant="nobody"))
-    told = wait_not_ready(kubectl, namespace, "TenantNotOwned")
-    assert told["message"].endswith(f"kubectl label namespace {namespace} eventsink.dev/tenant=nobody")
+    reported = wait_not_ready(kubectl, namespace, "TenantNotOwned")
+    assert reported["message"].endswith(f"kubectl label namespace {namespace} eventsink.dev/tenant=nobody")
     assert conditions(kubectl, namespace) == {"Ready": "False", "Stalled": "True"}
     label(kubectl, namespace, "nobody")
     wait_ready(kubectl, namespace)
 
 
-def test_another_tenant_cannot_be_claimed_and_whose_it_is_is_not_told(
+def test_another_tenant_cannot_be_claimed_and_its_owner_is_not_disclosed(
     kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
 ) -> None:
     owner, thief, other = make_namespace("victim"), make_namespace(), make_namespace("third")
     kubectl.apply(event_sink(thief, tenant="victim"))
-    told = wait_not_ready(kubectl, thief, "TenantOwnedElsewhere")
-    assert owner not in told["message"]
+    reported = wait_not_ready(kubectl, thief, "TenantOwnedElsewhere")
+    assert owner not in reported["message"]
     kubectl.apply(event_sink(other, tenant="victim"))
-    told = wait_not_ready(kubectl, other, "TenantMismatch")
-    assert "belongs to the tenant third" in told["message"]
+    reported = wait_not_ready(kubectl, other, "TenantMismatch")
+    assert "belongs to the tenant third" in reported["message"]
     assert compiled(kubectl, uid_of(kubectl, thief)) is None
     assert compiled(kubectl, uid_of(kubectl, other)) is None
 
 
-def test_lost_authority_withdraws_at_once_and_comes_back(
+def test_removing_the_tenant_label_withdraws_the_sink_at_once_and_adding_it_activates_the_sink(
     kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
 ) -> None:
     namespace = make_namespace("mover")
@@ -296,8 +302,8 @@ def test_lost_authority_withdraws_at_once_and_comes_back(
     label(kubectl, namespace, None)
     withdrawn = wait_compiled(kubectl, uid, lambda sink: "withdrawn" in sink)
     assert (withdrawn["withdrawn"]["reason"], "webhook" in withdrawn) == ("TenantNotOwned", False)
-    told = wait_not_ready(kubectl, namespace, "TenantNotOwned")
-    assert told["message"].endswith("until then nothing is sent and deliveries are held")
+    reported = wait_not_ready(kubectl, namespace, "TenantNotOwned")
+    assert reported["message"].endswith("until then nothing is sent and deliveries are held")
     label(kubectl, namespace, "mover")
     wait_ready(kubectl, namespace)
     wait_compiled(kubectl, uid, lambda sink: "withdrawn" not in sink and "webhook" in sink)
@@ -318,7 +324,7 @@ def test_a_tenant_moves_to_another_namespace(kubectl: Kubectl, make_namespace: M
     assert "webhook" not in wait_compiled(kubectl, uid_of(kubectl, old), lambda sink: "withdrawn" in sink)
 
 
-def test_a_namespace_made_anew_inherits_nothing(
+def test_a_recreated_namespace_without_its_label_does_not_own_the_tenant(
     kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
 ) -> None:
     namespace = make_namespace("phoenix")

@@ -52,7 +52,7 @@ def acme(admin: Kubectl, installed: Installed) -> Iterator[str]:
 
 
 def requests_since(plane: ControlPlane, start: int) -> list[dict[str, Any]]:
-    """What the operator asked of the API server since there were `start` audited requests."""
+    """The operator's requests to the API server after the first `start` audited ones."""
     return [one for one in plane.audited()[start:] if one["user"]["username"] == USER]
 
 
@@ -74,7 +74,7 @@ def test_a_restart_over_handled_sinks_writes_nothing_and_reads_no_secret(
     before = len(plane.audited())
     with start_operator(installed, tmp_path, sweepInterval="1s") as operator:
         operator.wait_ready()
-        # A sink that comes now is handled after all that were there.
+        # A sink that is created now is handled after all that existed before.
         admin.apply(event_sink(acme, "last"))
         wait_ready(admin, acme, "last")
         operator.terminate()
@@ -90,27 +90,30 @@ def test_a_restart_over_handled_sinks_writes_nothing_and_reads_no_secret(
 def test_what_was_deleted_while_the_operator_was_down_is_removed_at_its_start(
     admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
 ) -> None:
-    admin.apply([event_sink(acme, "gone"), event_sink(acme, "anew"), event_sink(acme, "stays")])
+    admin.apply([event_sink(acme, "gone"), event_sink(acme, "recreated"), event_sink(acme, "stays")])
     with start_operator(installed, tmp_path) as operator:
-        for name in ("gone", "anew", "stays"):
+        for name in ("gone", "recreated", "stays"):
             wait_ready(admin, acme, name)
         operator.terminate()
-    uids = {name: uid_of(admin, acme, name) for name in ("gone", "anew", "stays")}
-    admin.run("-n", acme, "delete", "eventsink", "gone", "anew", "--timeout=30s")  # no finalizer makes this wait for the operator
-    admin.apply(event_sink(acme, "anew", webhook=signed(secret="none")))
+    uids = {name: uid_of(admin, acme, name) for name in ("gone", "recreated", "stays")}
+    # No finalizer makes the deletion wait for the operator.
+    admin.run("-n", acme, "delete", "eventsink", "gone", "recreated", "--timeout=30s")
+    admin.apply(event_sink(acme, "recreated", webhook=signed(secret="none")))
     with start_operator(installed, tmp_path):
         admin.wait_gone("secret", f"sink-{uids['gone']}", namespace=SINKS_NAMESPACE)
-        admin.wait_gone("secret", f"sink-{uids['anew']}", namespace=SINKS_NAMESPACE)
-        admin.wait_condition("eventsink", "anew", "Ready", "False", reason="SecretNotFound", namespace=acme)
+        admin.wait_gone("secret", f"sink-{uids['recreated']}", namespace=SINKS_NAMESPACE)
+        admin.wait_condition("eventsink", "recreated", "Ready", "False", reason="SecretNotFound", namespace=acme)
         assert compiled(admin, uids["stays"]) is not None
 
 
-def test_kill_9_in_the_middle_leaves_nothing_undone(admin: Kubectl, installed: Installed, acme: str, tmp_path: Path) -> None:
+def test_after_a_kill_in_the_middle_the_next_start_compiles_every_sink(
+    admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
+) -> None:
     names = [f"s{number}" for number in range(30)]
     with start_operator(installed, tmp_path) as operator:
         operator.wait_ready()
         admin.apply([event_sink(acme, name) for name in names])
-        operator.wait_logged("a first sink in force", lambda line: line.get("event") == "sink accepted and active")
+        operator.wait_logged("a first active sink", lambda line: line.get("event") == "sink accepted and active")
         operator.kill9()
     with start_operator(installed, tmp_path):
         for name in names:
@@ -118,7 +121,7 @@ def test_kill_9_in_the_middle_leaves_nothing_undone(admin: Kubectl, installed: I
         assert all(compiled(admin, uid_of(admin, acme, name)) for name in names)
 
 
-def test_the_api_server_going_away_for_a_minute_does_no_harm_and_causes_no_storm(
+def test_a_minute_without_the_api_server_neither_stops_the_operator_nor_causes_a_storm_of_requests(
     plane: ControlPlane, admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
 ) -> None:
     admin.apply([secret(acme, secret=SECRET), event_sink(acme, webhook=signed())])
@@ -131,7 +134,7 @@ def test_the_api_server_going_away_for_a_minute_does_no_harm_and_causes_no_storm
         time.sleep(OUTAGE_SECONDS)  # the outage itself, not a wait for something
         assert operator.exit_code is None
         plane.start_api_server()
-        # A change that is made now is followed without a restart.
+        # A change that is made now is applied without a restart.
         admin.apply(event_sink(acme, webhook=signed("https://hooks.example.com/changed")))
         wait_compiled(admin, uid, lambda sink: sink["webhook"]["url"].endswith("/changed"))
         lines = operator.text().splitlines()[before:]
@@ -140,7 +143,7 @@ def test_the_api_server_going_away_for_a_minute_does_no_harm_and_causes_no_storm
         assert operator.terminate() == 0
 
 
-def test_a_start_while_the_api_server_is_away_waits_for_it(
+def test_an_operator_started_while_the_api_server_is_unavailable_waits_for_it(
     plane: ControlPlane, admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
 ) -> None:
     plane.stop_api_server()
@@ -186,14 +189,14 @@ def test_a_spec_field_of_a_newer_crd_is_never_ignored(admin: Kubectl, installed:
     try:
         with start_operator(installed, tmp_path):
             admin.apply(event_sink(acme, onlyOnSundays=True))
-            told = admin.wait_condition("eventsink", "alerts", "Ready", "False", reason="UnknownField", namespace=acme)
-            assert told["message"].startswith("spec.onlyOnSundays: this version of the operator does not know this field")
+            reported = admin.wait_condition("eventsink", "alerts", "Ready", "False", reason="UnknownField", namespace=acme)
+            assert reported["message"].startswith("spec.onlyOnSundays: this version of the operator does not know this field")
             assert compiled(admin, uid_of(admin, acme)) is None
     finally:
         install_crd(admin)
 
 
-def test_a_missing_crd_ends_the_start_with_a_sentence_and_status_3(fresh_control_plane: Any, tmp_path: Path) -> None:
+def test_without_the_crd_the_start_ends_with_a_sentence_and_status_3(fresh_control_plane: Any, tmp_path: Path) -> None:
     plane = fresh_control_plane()
     settings = tmp_path / "operator.yaml"
     settings.write_text(f"monitor: {{address: '127.0.0.1:0'}}\nkubernetes: {{kubeconfig: {plane.admin_kubeconfig}}}\n")
@@ -226,8 +229,8 @@ def test_an_invalid_setting_stops_the_start_with_an_explanation_and_status_2(tmp
 
 
 async def test_when_kopf_gives_up_the_operator_ends_instead_of_waiting_for_ever(installed: Installed) -> None:
-    class Refused:
-        """The API server takes this token from nobody."""
+    class Unauthorized:
+        """The API server never accepts this token."""
 
         async def access(self) -> Access:
             return replace(await api.access(), token="wrong")
@@ -236,7 +239,7 @@ async def test_when_kopf_gives_up_the_operator_ends_instead_of_waiting_for_ever(
     try:
         async with asyncio.timeout(60):
             with pytest.raises(RuntimeError, match="kopf ended: LoginError"):
-                await KopfThread(Refused(), lambda kind, obj: None).run()  # type: ignore[arg-type]
+                await KopfThread(Unauthorized(), lambda kind, obj: None).run()  # type: ignore[arg-type]
     finally:
         await api.close()
 

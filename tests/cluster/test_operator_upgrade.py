@@ -1,4 +1,4 @@
-"""An operator with another compiler compiles each sink again, once, and a router of the version before reads the result."""
+"""An operator with another compiler compiles each sink again, once, and a router of the previous version reads the result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
 
 
 def writes_since(plane: ControlPlane, start: int) -> Counter[str]:
-    """How often the operator wrote each object, without Events, since there were `start` audited requests."""
+    """How often the operator wrote each object except Events, after the first `start` audited requests."""
     done = [one for one in plane.audited()[start:] if one["user"]["username"] == USER and one["verb"] not in READS]
     refs = [one["objectRef"] for one in done if "objectRef" in one]
     return Counter(f"{ref['resource']}/{ref.get('name', '')}" for ref in refs if ref["resource"] != "events")
@@ -88,19 +88,19 @@ def test_an_upgrade_compiles_each_sink_once_and_a_restart_none(
             assert old.webhook is not None
             assert old.webhook.signing_secrets == ((SECRET,) if name == "signed" else ())
             assert old.destination == old.expected_destination()
-            # Only the recorded version differs: nothing is a new destination, so nothing is sent again.
+            # Only the recorded version differs: no destination changed, so nothing is sent again.
             assert {**document, "compiledFrom": None} == {**(before[uid] or {}), "compiledFrom": None}
 
         audited = len(plane.audited())
         with start_operator(installed, tmp_path) as restarted:
             restarted.wait_ready()
-            admin.apply(event_sink(acme, "last"))  # handled after all that were there
+            admin.apply(event_sink(acme, "last"))  # handled after all that existed before
             admin.wait_condition("eventsink", "last", "Ready", "True", namespace=acme)
             restarted.terminate()
         assert writes_since(plane, audited) == {f"secrets/sink-{uid_of(admin, acme, 'last')}": 1, "eventsinks/last": 1}
 
 
-def test_what_an_operator_recorded_that_had_no_compiler_version_is_compiled_again(
+def test_a_compiled_sink_without_a_compiler_version_is_compiled_again(
     admin: Kubectl, installed: Installed, tmp_path: Path
 ) -> None:
     with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path) as operator:

@@ -66,7 +66,7 @@ def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
 
 @pytest.fixture
 def client(rest: Rest, tenant: str, namespace: str) -> RestClient:
-    """Has a key of the tenant, whose namespace the REST API knows."""
+    """A client with a key of the tenant, whose namespace the REST API knows."""
     made = rest.client(tenant)
     wait_home(made, tenant)
     return made
@@ -283,7 +283,7 @@ def test_only_scheme_and_host_of_a_url_in_a_secret_are_shown(
     assert listed[0]["configuration"]["Webhook"]["url"] == "https://yaml.example.com"
 
 
-# ---- refusals that leave nothing behind
+# ---- rejected requests that leave nothing behind
 
 
 def test_a_url_that_the_policy_forbids_is_rejected_with_the_reason_and_leaves_nothing(
@@ -447,7 +447,7 @@ def test_a_revoked_key_is_rejected_at_once_and_others_stay_valid(rest: Rest, cli
     second = rest.client(tenant)
     ident = second.key.split("_")[1]
     eventsink_command("keys", "revoke", ident, "--kubeconfig", str(rest.admin_kubeconfig))
-    wait_until("the end of the key", lambda: second.get("none").status in (401, 429))
+    wait_until("the key to be rejected", lambda: second.get("none").status in (401, 429))
     assert client.get("none").status == 404
     listed = eventsink_command("keys", "list", "-o", "json", "--kubeconfig", str(rest.admin_kubeconfig)).stdout
     assert ident not in listed
@@ -458,7 +458,7 @@ def test_a_revoked_key_is_rejected_at_once_and_others_stay_valid(rest: Rest, cli
 def test_keys_are_stored_as_hashes_only(rest: Rest, client: RestClient, tenant: str, kubectl: Kubectl) -> None:
     made = eventsink_command("keys", "create", "--name=x", f"--tenant={tenant}", "--kubeconfig", str(rest.admin_kubeconfig))
     client = RestClient(rest.port, made.stdout.strip())
-    wait_until("the facade to know the key", lambda: client.get("none").status == 404)
+    wait_until("the REST API to know the key", lambda: client.get("none").status == 404)
     secret = kubectl.get("secret", "eventsink-rest-keys", namespace=SYSTEM_NAMESPACE)
     _, ident, text = client.key.split("_", 2)
     record = json.loads(base64.b64decode(secret["data"][ident]))
@@ -490,8 +490,8 @@ def test_a_key_of_one_tenant_reaches_nothing_of_another_by_any_call(
             client.ask("POST", "/v1/slack/install", {"id": uid}),
         ]
         assert {one.status for one in calls[:-1]} == {404}
-        assert {one.error for one in calls[:-1]} == {unknown.error}, "a foreign id looks like one that is not there"
-        assert calls[-1].status == 409, "not set up here, whosever sink it is"
+        assert {one.error for one in calls[:-1]} == {unknown.error}, "a foreign id gets the same error as an unknown one"
+        assert calls[-1].status == 409, "not set up here, whoever owns the sink"
     for response in (
         client.create(other_tenant, HOOK),
         client.ask("GET", f"{SINKS}?tenant_id={other_tenant}"),
@@ -523,21 +523,21 @@ def test_with_several_namespaces_the_marked_one_gets_new_sinks(
     client: RestClient, tenant: str, namespace: str, make_namespace: MakeNamespace, kubectl: Kubectl
 ) -> None:
     second = make_namespace(tenant)
-    response = answered(lambda: client.create(tenant, HOOK), 409)
+    response = ask_until(lambda: client.create(tenant, HOOK), 409)
     assert "kubectl label namespace" in response.error
     kubectl.run("label", "namespace", second, "eventsink.dev/rest=true")
-    made = answered(lambda: client.create(tenant, HOOK), 200)
+    made = ask_until(lambda: client.create(tenant, HOOK), 200)
     assert the_object(kubectl, second, made.sink["id"])
 
 
-def answered(ask: Callable[[], Response], status: int) -> Response:
+def ask_until(ask: Callable[[], Response], status: int) -> Response:
     """Ask until the response has the status."""
 
     def probe() -> Response | None:
         response = ask()
         return response if response.status == status else None
 
-    found = wait_until(f"an response {status}", probe)
+    found = wait_until(f"a response {status}", probe)
     assert found is not None
     return found
 
@@ -548,7 +548,7 @@ def test_a_tenant_without_a_namespace_is_rejected_with_the_command_to_label_one(
     assert "kubectl label namespace <one> eventsink.dev/tenant=<tenant>" in response.error
 
 
-# ---- other hands
+# ---- changes by other tools
 
 
 MANAGED: list[tuple[str, dict[str, Any], str]] = [
@@ -687,7 +687,7 @@ def test_a_thousand_sinks_are_listed_in_pages_without_a_gap(
     assert seconds < 2.0, "what users were promised"
 
 
-# ---- rights
+# ---- permissions
 
 
 def test_the_rest_api_cannot_access_secrets_that_it_did_not_create(
@@ -729,7 +729,7 @@ def test_a_compromised_rest_api_cannot_send_credentials_of_others_anywhere(
             "url": "https://thief.example.com/",
             "signingSecretRefs": [{"name": "eventsink-rest-other-0123abcd", "key": "signing-secret"}],
         },
-        # Its own, for another use than it was made for: a signing secret as a header would be shown to the receiver.
+        # Its own Secret, used for another purpose: a signing secret as a header would be shown to the receiver.
         {
             "url": "https://thief.example.com/",
             "headers": [
@@ -757,7 +757,7 @@ def test_a_compromised_rest_api_cannot_send_credentials_of_others_anywhere(
     assert changed(url="https://elsewhere.example.com/", headers=[{"name": "X-A", "value": "new"}]) == ""
 
 
-# ---- trouble
+# ---- outages
 
 
 def test_while_the_api_server_is_down_calls_get_503_with_retry_after(
@@ -782,8 +782,8 @@ def test_while_the_api_server_is_down_calls_get_503_with_retry_after(
             lambda: client.ask("GET", f"{SINKS}?tenant_id=acme"),
         ]
         for call in calls:
-            response = answered(call, 503)
+            response = ask_until(call, 503)
             assert int(response.headers["retry-after"]) >= 1
             assert "API server" in response.error
         cluster.start_api_server()
-        wait_until("its return", lambda: client.get(uid).status == 200)
+        wait_until("the API server to return", lambda: client.get(uid).status == 200)

@@ -50,7 +50,7 @@ def wait_home(client: RestClient, tenant: str) -> None:
 
 
 def service_account(kubectl: Kubectl, namespace: str, *verbs: str) -> None:
-    """A ServiceAccount `bot` with rights on the EventSinks of its namespace."""
+    """A ServiceAccount `bot` with permissions on the EventSinks of its namespace."""
     kubectl.run("create", "serviceaccount", "bot", f"--namespace={namespace}")
     role = ("--verb=" + ",".join(verbs), "--resource=eventsinks.eventsink.dev")
     kubectl.run("create", "role", "bot", *role, f"--namespace={namespace}")
@@ -81,7 +81,7 @@ def test_rbac_on_eventsinks_decides_what_a_service_account_may_do(
                 change()
         with pytest.raises(Forbidden):
             client.create(other, "Elsewhere", Webhook(url="https://example.com/hook"))
-        # Whether there is such a tenant is not told.
+        # A tenant that does not exist gets the same error: its existence is not disclosed.
         with pytest.raises(Forbidden):
             client.create(f"t-{secrets.token_hex(4)}", "Nowhere", Webhook(url="https://example.com/hook"))
         assert list(client.list(other)) == []
@@ -89,7 +89,7 @@ def test_rbac_on_eventsinks_decides_what_a_service_account_may_do(
             with pytest.raises(NotFound):
                 call(foreign)
         kubectl.run("delete", "rolebinding", "bot", f"--namespace={namespace}")
-        wait_until("the end of the right", lambda: list(client.list(tenant)) == [])
+        wait_until("the permission to be gone", lambda: list(client.list(tenant)) == [])
     assert all_tenants.get(made.id).status == 200
 
 
@@ -103,7 +103,7 @@ def test_a_token_with_another_audience_or_of_a_deleted_account_is_rejected(rest:
     assert good.get("none").status == 404
     kubectl.run("delete", "serviceaccount", "bot", f"--namespace={namespace}")
     headers = {"X-Forwarded-For": "2001:db8::77"}
-    wait_until("its end", lambda: good.ask("GET", f"{SINKS}/none", headers=headers).status in (401, 429))
+    wait_until("the token to be rejected", lambda: good.ask("GET", f"{SINKS}/none", headers=headers).status in (401, 429))
     assert rest.process is not None
     assert good.key not in rest.process.text()
 
@@ -114,7 +114,7 @@ def test_a_token_cannot_request_an_install_link(rest: Rest, kubectl: Kubectl, te
     assert RestClient(rest.port, token(kubectl, namespace)).ask("POST", "/v1/slack/install", body).status in (403, 409)
 
 
-# ---- wrong keys
+# ---- invalid keys
 
 
 def test_invalid_keys_are_counted_by_the_address_from_a_trusted_proxy(rest: Rest) -> None:
@@ -124,11 +124,11 @@ def test_invalid_keys_are_counted_by_the_address_from_a_trusted_proxy(rest: Rest
         return RestClient(rest.port, key).ask("GET", f"{SINKS}/none", headers={"X-Forwarded-For": ", ".join(hops)}).status
 
     assert [ask("esk_wrong", "203.0.113.9") for _ in range(ALLOWED + 1)] == [401] * ALLOWED + [429]
-    assert ask(right, "203.0.113.9") == 429, "nobody can try keys there"
+    assert ask(right, "203.0.113.9") == 429, "a valid key does not get past the limit"
     assert ask("esk_wrong", "203.0.113.10") == 401
     assert ask(right, "203.0.113.10") == 404
-    assert ask(right, "203.0.113.9:4711") == 429, "the port is none of an address"
-    # What stands before the last hop was written by whoever sent it.
+    assert ask(right, "203.0.113.9:4711") == 429, "the port does not count as part of the address"
+    # Hops before the last one come from the client and are not trusted.
     assert ask(right, "203.0.113.10", "203.0.113.9") == 429
 
 
@@ -139,7 +139,7 @@ def test_an_unauthenticated_caller_learns_nothing_about_sinks(rest: Rest) -> Non
     assert RestClient(rest.port).ask("GET", "/openapi.json", headers=headers).json["openapi"].startswith("3.1")
 
 
-# ---- its end
+# ---- shutdown
 
 
 def test_a_request_under_way_is_completed_before_the_process_stops(
@@ -174,7 +174,7 @@ def test_after_a_kill_all_sinks_are_unchanged(
         assert again.get(made["id"]).sink["updated_at"] == made["updated_at"]
 
 
-# ---- for people
+# ---- command and metrics
 
 
 def test_the_command_manages_sinks_of_a_cluster(rest: Rest, tenant: str, namespace: str, tmp_path: Path) -> None:

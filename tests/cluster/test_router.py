@@ -1,4 +1,4 @@
-"""The router on a real API server: what it waits for, what it says, what it may not do, and that it goes on without others."""
+"""The router on a real API server: what it waits for, what it reports, what it may not do, and how it delivers alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CANARIES = {
     "url": "canary-url-5d1f",
     "header": "canary-header-77aa",
     "signing": "whsec_" + base64.b64encode(b"canary-signing-0123456789").decode(),
-    "answer": "canary-answer-31c9",
+    "response": "canary-response-31c9",
     "source": "canary-source-token-8e",
 }
 
@@ -61,12 +61,12 @@ def known(router: Router) -> list[str]:
     return [one["sink"] for one in router.admin("/v1/sinks")[1]["sinks"]]
 
 
-def test_a_router_that_knows_no_sinks_accepts_nothing(admin: Kubectl, installed: Installed, tmp_path: Path) -> None:
+def test_a_router_that_has_not_loaded_its_sinks_accepts_no_alerts(admin: Kubectl, installed: Installed, tmp_path: Path) -> None:
     router = cluster_router(installed, tmp_path)
     with router.start(ready=False) as process:
-        status, answer = router.post(notification(alert("A", namespace="acme")))
+        status, response = router.post(notification(alert("A", namespace="acme")))
         assert status == 503
-        assert "not loaded all sinks yet" in answer["error"]
+        assert "not loaded all sinks yet" in response["error"]
         ready = request(f"http://127.0.0.1:{process.port_of('monitor')}/readyz", "")
         assert ready[0] == 503
         wait_until(
@@ -78,10 +78,10 @@ def test_a_router_that_knows_no_sinks_accepts_nothing(admin: Kubectl, installed:
         )
         with start_operator(installed, tmp_path):
             process.wait_ready()
-        assert router.post(notification(alert("A", namespace="acme")))[0] == 403  # nobody owns that namespace
+        assert router.post(notification(alert("A", namespace="acme")))[0] == 403  # no tenant owns that namespace
 
 
-def test_it_goes_on_delivering_while_the_operator_and_the_api_server_are_down(
+def test_the_router_keeps_delivering_while_the_operator_and_the_api_server_are_down(
     plane: ControlPlane, admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
 ) -> None:
     router = cluster_router(installed, tmp_path)
@@ -99,7 +99,7 @@ def test_it_goes_on_delivering_while_the_operator_and_the_api_server_are_down(
         assert len(router.running.text().splitlines()) - before < 20
 
 
-def test_a_status_is_told_when_it_changes_and_not_at_each_message(
+def test_a_status_is_written_when_it_changes_and_not_for_each_message(
     plane: ControlPlane, admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
 ) -> None:
     router = cluster_router(installed, tmp_path)
@@ -113,8 +113,8 @@ def test_a_status_is_told_when_it_changes_and_not_at_each_message(
         admin.wait_condition("eventsink", "alerts", "Delivering", "True", namespace=acme)
         receiver.respond_with(404, path="/hook")
         router.post(notification(alert("B", namespace=acme), group="B"))
-        told = admin.wait_condition("eventsink", "alerts", "Delivering", "False", reason="HTTP404", namespace=acme)
-        assert told["message"].startswith(f"{receiver.url('').rstrip('/')} responded with 404: check the URL")
+        reported = admin.wait_condition("eventsink", "alerts", "Delivering", "False", reason="HTTP404", namespace=acme)
+        assert reported["message"].startswith(f"{receiver.url('').rstrip('/')} responded with 404: check the URL")
         status = admin.get("eventsink", "alerts", namespace=acme)["status"]
         assert status["delivery"]["lastError"].startswith("HTTP404: ")
         assert "/hook" not in json.dumps(status)
@@ -124,7 +124,7 @@ def test_a_status_is_told_when_it_changes_and_not_at_each_message(
         assert 2 <= len(wrote) <= 4
 
 
-def test_a_sink_made_anew_does_not_inherit_what_was_said_of_the_former(
+def test_a_recreated_sink_does_not_inherit_the_delivery_status_of_the_deleted_one(
     admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
 ) -> None:
     router = cluster_router(installed, tmp_path)
@@ -134,7 +134,7 @@ def test_a_sink_made_anew_does_not_inherit_what_was_said_of_the_former(
             admin.apply(event_sink(acme, webhook={"url": receiver.url("/hook")}))
             wait_until("the sink", lambda: known(router))
             operator.terminate()
-        # The operator is down: the router still has the former sink when a new one of its name is made.
+        # The operator is down: the router still has the deleted sink when another of its name is created.
         former = uid_of(admin, acme)
         admin.delete("eventsink", "alerts", namespace=acme)
         admin.apply(event_sink(acme, webhook={"url": receiver.url("/hook")}))
@@ -142,7 +142,7 @@ def test_a_sink_made_anew_does_not_inherit_what_was_said_of_the_former(
         receiver.wait_for(1)
         assert uid_of(admin, acme) != former
         admin.wait_until("eventsink", "alerts", lambda found: condition(found, "Delivering"), namespace=acme)
-        wait_until("what was said to be taken back", lambda: delivering(admin, acme)["reason"] == "NothingSent")
+        wait_until("the inherited status to be cleared", lambda: delivering(admin, acme)["reason"] == "NothingSent")
         assert "delivery" not in admin.get("eventsink", "alerts", namespace=acme)["status"]
 
 
@@ -151,7 +151,7 @@ def delivering(admin: Kubectl, namespace: str) -> dict[str, Any]:
 
 
 def as_router(installed: Installed, admin: Kubectl, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """kubectl with the router's rights."""
+    """kubectl with the router's permissions."""
     return Kubectl(installed.router).run(*arguments, check=False)
 
 
@@ -176,15 +176,15 @@ def as_router(installed: Installed, admin: Kubectl, *arguments: str) -> subproce
         ({"type": "slack"}, "may not change status.type"),
     ],
 )
-def test_the_router_may_change_nothing_of_a_status_but_its_own(
+def test_the_router_may_change_only_its_own_part_of_a_status(
     kubectl: Kubectl, install_manifests: Installed, namespace: str, status: dict[str, Any], sentence: str
 ) -> None:
     kubectl.apply(event_sink(namespace))
-    wait_until("the policy to be in force", lambda: sentence in patched_by_router(install_manifests, namespace, status), poll=0.5)
+    wait_until("the policy to be active", lambda: sentence in patched_by_router(install_manifests, namespace, status), poll=0.5)
 
 
 def patched_by_router(installed: Installed, namespace: str, status: dict[str, Any]) -> str:
-    """What the API server answers to a change of a status by the router (kubectl would read the object first, which it may not)."""
+    """The API server's response to a status patch by the router (kubectl would read the object first, which the router may not)."""
     config = yaml.safe_load(installed.router.read_text())
     cluster = config["clusters"][0]["cluster"]
     asked = urllib.request.Request(
@@ -198,8 +198,8 @@ def patched_by_router(installed: Installed, namespace: str, status: dict[str, An
     )
     context = ssl.create_default_context(cafile=cluster["certificate-authority"])
     try:
-        with urllib.request.urlopen(asked, timeout=10, context=context) as answer:
-            return str(answer.read().decode())
+        with urllib.request.urlopen(asked, timeout=10, context=context) as response:
+            return str(response.read().decode())
     except urllib.error.HTTPError as error:
         with error:
             return str(error.read().decode())
@@ -216,13 +216,15 @@ def patched_by_router(installed: Installed, namespace: str, status: dict[str, An
         ["create", "secret", "generic", "x", "-n", SINKS_NAMESPACE],
     ],
 )
-def test_the_router_has_no_right_beyond_its_own(kubectl: Kubectl, install_manifests: Installed, arguments: list[str]) -> None:
-    refused = as_router(install_manifests, kubectl, *arguments)
-    assert refused.returncode != 0
-    assert "forbidden" in refused.stderr.lower()
+def test_the_router_has_no_permission_that_it_does_not_need(
+    kubectl: Kubectl, install_manifests: Installed, arguments: list[str]
+) -> None:
+    denied = as_router(install_manifests, kubectl, *arguments)
+    assert denied.returncode != 0
+    assert "forbidden" in denied.stderr.lower()
 
 
-def test_an_unreadable_compiled_sink_keeps_its_last_good_version(
+def test_an_unreadable_compiled_sink_leaves_its_last_valid_version_active(
     admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
 ) -> None:
     router = cluster_router(installed, tmp_path)
@@ -262,11 +264,11 @@ def test_no_credential_is_found_anywhere_but_in_secrets(
             "headers": [{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "c", "key": "header"}}}],
             "signingSecretRefs": [{"name": "c", "key": "signing"}],
         }
-        # `create`, since `apply` itself would copy the data into an annotation.
+        # `create`, since `apply` itself would repeat the data in an annotation.
         literals = {"url": receiver.url(path), "header": CANARIES["header"], "signing": CANARIES["signing"]}
         admin.run("-n", acme, "create", "secret", "generic", "c", *(f"--from-literal={k}={v}" for k, v in literals.items()))
         receiver.respond_with(
-            *(CannedResponse(status, body=CANARIES["answer"].encode()) for status in (500, 302, 400, 503, 401)),
+            *(CannedResponse(status, body=CANARIES["response"].encode()) for status in (500, 302, 400, 503, 401)),
             path=path,
         )
         admin.apply(
@@ -292,11 +294,11 @@ def test_no_credential_is_found_anywhere_but_in_secrets(
         }
     for where, text in shown.items():
         for what, canary in CANARIES.items():
-            assert canary not in text, f"the {what} stands in the {where}"
-            assert base64.b64encode(canary.encode()).decode().rstrip("=") not in text, f"the {what} stands in the {where}"
+            assert canary not in text, f"the {what} is in the {where}"
+            assert base64.b64encode(canary.encode()).decode().rstrip("=") not in text, f"the {what} is in the {where}"
 
 
 def operator_metrics(operator: RunningProcess) -> str:
-    """What Prometheus would read of the operator."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{operator.port_of('monitor')}/metrics", timeout=10) as answer:
-        return str(answer.read().decode())
+    """The operator's metrics as Prometheus reads them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{operator.port_of('monitor')}/metrics", timeout=10) as response:
+        return str(response.read().decode())

@@ -1,4 +1,4 @@
-"""The operator with a destination type that the package does not know, on a real API server with the CRD made with that type."""
+"""The operator with a destination type that the package does not know, on a real API server with the CRD of that type."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_sink_of_the_type_is_compiled_with_its_credential_and_reports_its_dest
     assert (compiled["type"], compiled["dispatch"]["concurrency"]) == ("pager", 1)
     status = kubectl.get("eventsink", "alerts", namespace=acme)["status"]
     assert (status["type"], status["pager"]) == ("pager", {"team": "ops"})
-    # Its Secret is watched, though nothing but its own spec says that it is one of the type's credentials.
+    # Its Secret is watched, although only the type's own spec model declares the field as a credential.
     kubectl.apply(secret(acme, "pager", key="key-2"))
     wait_compiled(kubectl, uid_of(kubectl, acme), lambda sink: sink["pager"]["key"] == "key-2")
 

@@ -1,4 +1,4 @@
-"""`eventsink deliveries` and `eventsink replay` against a router at work."""
+"""`eventsink deliveries` and `eventsink replay` against a running router."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_replay_delivers_again_under_the_same_id(router: Router, receiver: Rec
         (["deliveries", "--server", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1 cannot be reached"),
     ],
 )
-def test_a_mistake_is_reported_with_a_sentence_and_a_status(
+def test_a_usage_error_is_reported_with_a_sentence_and_an_exit_status(
     router: Router, arguments: list[str], status: int, sentence: str
 ) -> None:
     given = [*arguments]
@@ -109,7 +109,7 @@ def test_a_mistake_is_reported_with_a_sentence_and_a_status(
         ("/v1/none", None, 404, "Not Found"),
     ],
 )
-def test_the_admin_api_says_what_is_wrong(
+def test_an_invalid_admin_request_is_rejected_with_the_reason(
     router: Router, path: str, body: dict[str, object] | None, status: int, sentence: str
 ) -> None:
     received, response = router.admin(path, body)

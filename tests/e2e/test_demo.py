@@ -29,7 +29,7 @@ def test_every_check_of_the_demo_passes(arguments: list[str]) -> None:
     assert "xoxb-" not in done.stdout
 
 
-def test_kept_running_it_shows_what_arrives_until_it_is_ended() -> None:
+def test_the_demo_kept_running_shows_what_arrives_until_it_is_interrupted() -> None:
     command = [sys.executable, "-m", "demo", "--keep"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
         deadline = threading.Timer(TIMEOUT_SECONDS, running.kill)
@@ -53,7 +53,9 @@ def test_kept_running_it_shows_what_arrives_until_it_is_ended() -> None:
             running.kill()
 
 
-def test_its_exit_status_says_when_a_check_failed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_check_makes_the_demo_exit_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(demo.Story, "_verified", lambda *_: False)
     assert demo.main([]) == 1
     shown = capsys.readouterr().out

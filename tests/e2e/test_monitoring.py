@@ -47,5 +47,5 @@ def test_alerts_posted_to_alertmanager_reach_a_webhook(monitoring: MonitoringPro
 
 
 def resolved(requests: list[Received]) -> bool:
-    """Whether the newest notification tells a resolution."""
+    """Whether the newest notification reports a resolution."""
     return bool(requests) and requests[-1].json()["status"] == "resolved"

@@ -1,7 +1,7 @@
 """The five minutes of the README, command by command.
 
 There are no nodes here, so this test plays the kubelet: it runs the two Deployments' programs as processes of their own, with the
-ServiceAccounts and the settings that the manifests give them, and says of their pods that they are ready.
+ServiceAccounts and the settings that the manifests give them, and reports their pods as ready.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BLOCK_TIMEOUT_SECONDS = 240
 
 
 class Kubelet(threading.Thread):
-    """Says of each pod of the system's namespace that it is ready, once its program is."""
+    """Reports each pod of the system's namespace as ready once its program has started."""
 
     def __init__(self, kubectl: Kubectl, programs: dict[str, RunningProcess]) -> None:
         super().__init__(daemon=True)
@@ -47,13 +47,13 @@ class Kubelet(threading.Thread):
             for pod in self._kubectl.list("pod", namespace=SYSTEM_NAMESPACE):
                 program = self._programs.get(pod["metadata"]["labels"]["app.kubernetes.io/name"])
                 if program is not None and pod["status"]["phase"] == "Pending":
-                    self._say_ready(pod["metadata"]["name"])
+                    self._report_ready(pod["metadata"]["name"])
 
     def stop(self) -> None:
         self._ending.set()
         self.join(30)
 
-    def _say_ready(self, pod: str) -> None:
+    def _report_ready(self, pod: str) -> None:
         status = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
         arguments = [
             "-n",
@@ -95,7 +95,7 @@ def test_the_five_minutes_on_a_cluster(fresh_control_plane: MakeControlPlane, re
     router: Router | None = None
 
     def start_programs() -> None:
-        """What the kubelet does once the ServiceAccounts and the Secret of tokens are there."""
+        """What the kubelet does once the ServiceAccounts and the Secret of tokens exist."""
         nonlocal router
         wait_until("the Secret of tokens", lambda: kubectl.find("secret", "eventsink-source-tokens", namespace=SYSTEM_NAMESPACE))
         installed = Installed(

@@ -1,4 +1,4 @@
-"""The REST API with operator, router and Slack: a code creates one sink, a browser connects one, credentials are seen nowhere."""
+"""The REST API with operator, router and Slack: a code creates one sink, a browser connects one, credentials are shown nowhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOOPBACK = {"allow": ["127.0.0.0/8"]}
 
 @dataclass
 class System:
-    """Operator, router and facade over a stand-in for Slack."""
+    """Operator, router and REST API with a stand-in for Slack."""
 
     kubectl: Kubectl
     slack: Slack
@@ -113,7 +113,7 @@ def channel(system: System) -> str:
     return name
 
 
-def tell(system: System, namespace: str, uid: str, name: str) -> None:
+def send_alert(system: System, namespace: str, uid: str, name: str) -> None:
     """Send an alert of the namespace, once the router has the sink."""
     wait_until("the sink at the router", lambda: uid in [one["uid"] for one in system.router.admin("/v1/sinks")[1]["sinks"]])
     status, response = system.router.post(notification(alert(name, namespace=namespace), group=name))
@@ -129,14 +129,14 @@ def test_a_slack_sink_is_created_with_a_code_gets_alerts_and_keeps_its_credentia
     assert made["event_sink_type"] == "Slack"
     shown = made["configuration"]["Slack"]
     assert (shown["channel"], shown["channel_name"], shown["team_id"], shown["team_name"]) == (f"#{first}", first, TEAM, "Acme")
-    tell(system, namespace, made["id"], "First")
+    send_alert(system, namespace, made["id"], "First")
     wait_until("the message", lambda: system.slack.messages(first))
     changed = client.update(made["id"], event_sink_args={"Slack": {"channel": f"#{second}"}}).sink
     assert changed["ready"] is True, changed
     assert changed["configuration"]["Slack"]["channel_name"] == second
-    for refused in ({"bot_token": "xoxb-1"}, {"slack_oauth_code": "x"}):
-        response = client.update(made["id"], event_sink_args={"Slack": {"channel": f"#{second}", **refused}})
-        assert response.error == f"event_sink_args.Slack.{next(iter(refused))}: unknown field, remove it"
+    for rejected in ({"bot_token": "xoxb-1"}, {"slack_oauth_code": "x"}):
+        response = client.update(made["id"], event_sink_args={"Slack": {"channel": f"#{second}", **rejected}})
+        assert response.error == f"event_sink_args.Slack.{next(iter(rejected))}: unknown field, remove it"
     everything = client.get(made["id"]).body + client.ask("GET", f"{SINKS}?tenant_id={tenant}").body
     events = json.dumps(events_of(system.kubectl, made["id"]))
     for canary in (given, system.slack.client_secret):
@@ -223,14 +223,14 @@ def test_a_person_connects_slack_in_the_browser(system: System, client: RestClie
     assert given not in page
     (sink,) = client.sinks(tenant)
     assert (sink["name"], sink["ready"], sink["configuration"]["Slack"]["channel_name"]) == ("By browser", True, name)
-    tell(system, namespace, sink["id"], "Browsed")
+    send_alert(system, namespace, sink["id"], "Browsed")
     wait_until("the message", lambda: system.slack.messages(name))
     status, _, page = browser.get(back)
     assert (status, "already used" in page) == (400, True)
     assert browser.get(begun.json["url"])[0] == 400
 
-    anew = client.ask("POST", "/v1/slack/install", {"id": sink["id"]}).json["url"]
-    asked = parse_qs(urlsplit(browser.get(anew)[1]["location"]).query)
+    reinstall = client.ask("POST", "/v1/slack/install", {"id": sink["id"]}).json["url"]
+    asked = parse_qs(urlsplit(browser.get(reinstall)[1]["location"]).query)
     given = system.slack.issue_code(TEAM, redirect_uri=asked["redirect_uri"][0])
     status, _, page = browser.get(f"{asked['redirect_uri'][0]}?code={given}&state={asked['state'][0]}")
     assert status == 200, page
@@ -254,8 +254,8 @@ def test_a_webhook_sink_gets_the_alerts_that_match(system: System, client: RestC
             match={"matchers": ['alertname="Wanted"']},
         )
         assert response.sink["ready"] is True, response.body
-        tell(system, namespace, response.sink["id"], "Unwanted")
-        tell(system, namespace, response.sink["id"], "Wanted")
+        send_alert(system, namespace, response.sink["id"], "Unwanted")
+        send_alert(system, namespace, response.sink["id"], "Wanted")
         received = receiver.wait_for(lambda seen: bool(seen))[0]
         assert received.json()["data"]["name"] == "Wanted"
         assert received.headers["authorization"] == "Bearer canary-header"
@@ -278,17 +278,17 @@ def test_a_test_alert_is_really_delivered_and_the_response_has_its_outcome(
         )
         response = client.ask("POST", f"{SINKS}/{made['id']}/test")
         assert response.status == 200, response.body
-        told = response.json
-        assert (told["delivered"], told["status"], told["reason"]) == (True, "2xx", "")
+        outcome = response.json
+        assert (outcome["delivered"], outcome["status"], outcome["reason"]) == (True, "2xx", "")
         (received,) = receiver.wait_for(1)
         assert received.json()["data"]["name"] == "EventSinkTest"
-        assert received.headers["webhook-id"] == told["delivery_id"]
+        assert received.headers["webhook-id"] == outcome["delivery_id"]
 
         receiver.respond_with(404)
-        told = client.ask("POST", f"{SINKS}/{made['id']}/test").json
-        assert (told["delivered"], told["status"], told["reason"]) == (False, "4xx", "HTTP404")
-        assert "/hook" not in told["message"]
-        # The sink is held now; once its receiver is mended, a test finds that out at once.
+        outcome = client.ask("POST", f"{SINKS}/{made['id']}/test").json
+        assert (outcome["delivered"], outcome["status"], outcome["reason"]) == (False, "4xx", "HTTP404")
+        assert "/hook" not in outcome["message"]
+        # The sink is held now; once its receiver works again, a test alert finds that out at once.
         receiver.respond_with(200)
         assert client.ask("POST", f"{SINKS}/{made['id']}/test").json["delivered"] is True
         assert other.requests() == []

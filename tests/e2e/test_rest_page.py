@@ -32,13 +32,13 @@ PAGE = (ROOT / "docs" / "rest.md").read_text()
 CALLS = re.findall(r"<!-- test: rest -->\n```sh\n(.*?)```", PAGE, re.DOTALL)
 WAITS = {"createWait": "5s", "testWait": "2s"}
 EXAMPLES = 25
-"""Requests that are made of each call, at each of two ways to make them."""
+"""Requests generated per call, in each of two ways to generate them."""
 CHECKED = Path(__file__).with_name("schemathesis.toml")
 
 
 @dataclass
-class World:
-    """A facade at work."""
+class System:
+    """A running REST API."""
 
     server: str
     key: str = field(repr=False)
@@ -50,7 +50,7 @@ class World:
         return self.slack.issue_code("T1")
 
 
-def on_a_cluster(folder: Path, slack: Slack, receiver: Receiver, stack: ExitStack) -> World:
+def on_a_cluster(folder: Path, slack: Slack, receiver: Receiver, stack: ExitStack) -> System:
     plane = stack.enter_context(ControlPlane())
     kubectl = Kubectl(plane.admin_kubeconfig)
     install_crd(kubectl)
@@ -72,17 +72,17 @@ def on_a_cluster(folder: Path, slack: Slack, receiver: Receiver, stack: ExitStac
     key = rest.key("acme")
     asked = RestClient(rest.port, key)
     wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in asked.create("acme", {"Slack": {}}).error)
-    return World(f"http://127.0.0.1:{rest.port}", key, receiver, slack)
+    return System(f"http://127.0.0.1:{rest.port}", key, receiver, slack)
 
 
-def on_a_folder(folder: Path, slack: Slack, receiver: Receiver, stack: ExitStack) -> World:
+def on_a_folder(folder: Path, slack: Slack, receiver: Receiver, stack: ExitStack) -> System:
     standalone = Standalone(folder)
     process = standalone.start(
         rest={**WAITS}, slack={"apiUrl": slack.api_url, "hookUrls": [slack.url]}, slackApp=app_of(slack, folder)
     )
     stack.enter_context(process)
     key = (standalone.data / "rest-key").read_text().strip()
-    return World(f"http://127.0.0.1:{process.port_of('rest')}", key, receiver, slack)
+    return System(f"http://127.0.0.1:{process.port_of('rest')}", key, receiver, slack)
 
 
 def app_of(slack: Slack, folder: Path) -> dict[str, Any]:
@@ -93,28 +93,28 @@ def app_of(slack: Slack, folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", params=[on_a_cluster, on_a_folder], ids=["cluster", "folder"])
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with ExitStack() as stack:
         slack = stack.enter_context(Slack(lists_per_minute=0))
         slack.add_workspace("T1", "Acme")
         slack.add_channel("T1", "security-alerts")
         receiver = stack.enter_context(Receiver())
-        yield request.param(tmp_path_factory.mktemp("world"), slack, receiver, stack)
+        yield request.param(tmp_path_factory.mktemp("system"), slack, receiver, stack)
 
 
 def test_the_page_has_calls() -> None:
     assert len(CALLS) == 7
 
 
-def test_the_calls_on_the_page_work(world: World) -> None:
+def test_the_calls_on_the_page_work(system: System) -> None:
     # Each response on a line of its own, to be looked at; the calls themselves are those of the page.
     script = 'curl() { command curl "$@" && echo; }\n' + "\n".join(CALLS)
     environment = {
         **os.environ,
-        "SERVER": world.server,
-        "KEY": world.key,
-        "RECEIVER": world.receiver.url("/hook"),
-        "CODE": world.code(),
+        "SERVER": system.server,
+        "KEY": system.key,
+        "RECEIVER": system.receiver.url("/hook"),
+        "CODE": system.code(),
     }
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -134,14 +134,14 @@ def test_the_calls_on_the_page_work(world: World) -> None:
     assert changed["event_sink"]["name"] == "Security alerts, all of them"
     assert changed["event_sink"]["configuration"]["Webhook"]["timeout"] == "5s"
     assert (tested["delivered"], tested["status"]) == (True, "2xx")
-    assert world.receiver.wait_for(1)[0].headers["webhook-id"] == tested["delivery_id"]
+    assert system.receiver.wait_for(1)[0].headers["webhook-id"] == tested["delivery_id"]
     assert deleted == {"id": sink["id"], "tenant_id": "acme"}
 
 
-def test_requests_generated_from_the_openapi_document_find_no_defect(world: World, tmp_path: Path) -> None:
+def test_requests_generated_from_the_openapi_document_find_no_defect(system: System, tmp_path: Path) -> None:
     command: list[str] = [
-        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CHECKED), "run", f"{world.server}/openapi.json"),
-        *("--header", f"Authorization: Bearer {world.key}", "--checks", "all", "--max-examples", str(EXAMPLES)),
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CHECKED), "run", f"{system.server}/openapi.json"),
+        *("--header", f"Authorization: Bearer {system.key}", "--checks", "all", "--max-examples", str(EXAMPLES)),
         *("--generation-deterministic", "--no-color"),
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)

@@ -29,13 +29,13 @@ from tests.support.waiting import wait_until
 TEAM = "T1"
 STORM = 10_000
 NAMES = 50
-TOLD_WITHIN_SECONDS = 180.0
+DELIVERED_WITHIN_SECONDS = 180.0
 LOOPBACK = {"allow": ["127.0.0.0/8"]}
 
 
 @dataclass
 class System:
-    """Operator and router over a stand-in for Slack."""
+    """Operator and router with a stand-in for Slack."""
 
     installed: Installed
     kubectl: Kubectl
@@ -54,7 +54,7 @@ class System:
         )
 
     def apply(self, *objects: dict[str, Any]) -> None:
-        """Apply, and wait until each EventSink is in force at the router."""
+        """Apply, and wait until each EventSink is active at the router."""
         apply_and_wait(self.kubectl, self.router, *objects)
 
     def wait_condition(self, namespace: str, reason: str, kind: str = "Ready") -> str:
@@ -69,11 +69,11 @@ class System:
 
     def send(self, *names: str, namespace: str, **labels: str) -> None:
         alerts = [alert(name, namespace=namespace, severity="critical", **labels) for name in names]
-        status, answer = self.router.post(notification(*alerts, group=names[0]))
-        assert (status, answer["accepted"]) == (200, len(names))
+        status, response = self.router.post(notification(*alerts, group=names[0]))
+        assert (status, response["accepted"]) == (200, len(names))
 
-    def told(self, channel: str) -> list[str]:
-        """Names of the alerts that the messages of a channel told, by what the router noted of them."""
+    def delivered(self, channel: str) -> list[str]:
+        """Names of the alerts in the messages of a channel, according to the router's delivery records."""
         messages = [f"{channel}/{posted.ts}" for posted in self.slack.messages(channel)]
         found = self.router.admin("/v1/deliveries?state=arrived&limit=1000")[1]["deliveries"]
         return [one["alert"] for one in found if one["reference"] in messages]
@@ -111,7 +111,7 @@ def tenant() -> str:
 
 
 def credentials(slack: Slack, system: System, channel: str) -> tuple[dict[str, str], list[str]]:
-    """Values of a Secret with each kind of credential, and all that must be seen nowhere."""
+    """Values of a Secret with each kind of credential, and all texts that must be shown nowhere."""
     values = {"code": slack.issue_code(TEAM), "token": slack.issue_token(TEAM), "url": slack.issue_webhook(channel)}
     return values, [*values.values(), slack.client_secret, (system.folder / "platform-token").read_text()]
 
@@ -120,7 +120,7 @@ def by(key: str) -> dict[str, Any]:
     return {"name": "slack", "key": key}
 
 
-def test_each_kind_of_credential_tells_its_channel_and_is_shown_nowhere(
+def test_each_kind_of_credential_delivers_to_its_channel_and_is_shown_nowhere(
     system: System, slack: Slack, monitoring: MonitoringPrograms, make_namespace: MakeNamespace, tenant: str, tmp_path: Path
 ) -> None:
     acme, other = make_namespace(tenant), make_namespace(f"other-{tenant}")
@@ -141,7 +141,7 @@ def test_each_kind_of_credential_tells_its_channel_and_is_shown_nowhere(
     with Alertmanager(monitoring, configuration, tmp_path / "am") as alertmanager:
         alertmanager.wait_up()
         alertmanager.post_alerts(
-            raised("DatabaseDown", namespace=acme, severity="critical", annotations={"summary": "No answer"})
+            raised("DatabaseDown", namespace=acme, severity="critical", annotations={"summary": "No response"})
         )
         for name in ("by-code", "by-token", "by-hook", "platform"):
             [posted] = slack.wait_for(1, channel=name)
@@ -159,12 +159,12 @@ def test_each_kind_of_credential_tells_its_channel_and_is_shown_nowhere(
         "platform": {**team, "channelId": channels["platform"], "channelName": "platform"},
     }
     [posted] = slack.messages("by-token")
-    wait_until("the note of the message", lambda: system.told(channels["by-token"]) == ["DatabaseDown"])
+    wait_until("the delivery record of the message", lambda: system.delivered(channels["by-token"]) == ["DatabaseDown"])
 
-    # A message that Slack refuses becomes a dead letter, and a token that it refuses a status.
+    # A message that Slack rejects becomes a dead letter; a token that it rejects is reported in the status.
     slack.fail("chat.postMessage", "invalid_blocks", channel="by-token")
     slack.revoke(values["token"])
-    system.send("Refused", namespace=acme)
+    system.send("Rejected", namespace=acme)
     wait_until("a dead letter", lambda: system.router.admin("/v1/deliveries?state=dead")[1]["deliveries"])
     system.send("Held", namespace=acme)
     system.kubectl.wait_condition("eventsink", "token", "Delivering", "False", namespace=acme)
@@ -194,7 +194,7 @@ def stored_token(system: System) -> str:
     return str(record["token"])
 
 
-def test_a_code_is_exchanged_once_over_a_restart_and_a_sink_made_anew(
+def test_a_code_is_exchanged_once_although_the_operator_restarts_and_the_sink_is_recreated(
     system: System, slack: Slack, make_namespace: MakeNamespace, tenant: str
 ) -> None:
     acme = make_namespace(tenant)
@@ -211,7 +211,7 @@ def test_a_code_is_exchanged_once_over_a_restart_and_a_sink_made_anew(
     assert slack.calls("oauth.v2.access") == 1
 
 
-def test_a_kill_between_claim_and_answer_leaves_a_code_that_is_not_sent_again(
+def test_a_code_is_not_sent_again_after_a_kill_between_claim_and_response(
     system: System, slack: Slack, make_namespace: MakeNamespace, tenant: str
 ) -> None:
     acme = make_namespace(tenant)
@@ -244,11 +244,11 @@ def test_a_revoked_token_holds_the_queue_and_a_new_secret_releases_it_with_nothi
     assert "revoked" in system.wait_condition(acme, "TokenRevoked", kind="Delivering")
     assert slack.messages("alerts") == []
     system.kubectl.apply(secret(acme, "slack", token=slack.issue_token(TEAM)))
-    wait_until("everything told", lambda: sorted(system.told(channel)) == sorted(names))
+    wait_until("all deliveries", lambda: sorted(system.delivered(channel)) == sorted(names))
     assert system.router.admin("/v1/deliveries?state=dead")[1]["deliveries"] == []
 
 
-def test_a_storm_is_told_in_digests_and_each_alert_is_linked_to_its_message(slack: Slack, tmp_path: Path) -> None:
+def test_a_storm_is_delivered_in_digests_and_each_alert_is_linked_to_its_message(slack: Slack, tmp_path: Path) -> None:
     channels = [slack.add_channel(TEAM, name) for name in ("alerts", "more")]
     token = slack.issue_token(TEAM)
     # Two sinks share a channel: together they may send one message a second.
@@ -256,15 +256,15 @@ def test_a_storm_is_told_in_digests_and_each_alert_is_linked_to_its_message(slac
     with start_router(tmp_path, *addresses, slack={"apiUrl": slack.api_url}) as router:
         for start in range(0, STORM, 100):
             alerts = [alert(f"Name{n % NAMES}", namespace="acme", pod=f"pod-{n}") for n in range(start, start + 100)]
-            status, answer = router.post(notification(*alerts, group=str(start)))
-            assert (status, answer["accepted"]) == (200, 100)
+            status, response = router.post(notification(*alerts, group=str(start)))
+            assert (status, response["accepted"]) == (200, 100)
         began = time.monotonic()
         wait_until(
-            "everything told",
+            "all deliveries",
             lambda: "eventsink_router_deliveries_waiting 0.0" in router.metrics(),
-            deadline=TOLD_WITHIN_SECONDS,
+            deadline=DELIVERED_WITHIN_SECONDS,
         )
-        assert time.monotonic() - began < TOLD_WITHIN_SECONDS
+        assert time.monotonic() - began < DELIVERED_WITHIN_SECONDS
         arrived: list[dict[str, Any]] = []
         after: int | None = 0
         while after is not None:
@@ -279,4 +279,4 @@ def test_a_storm_is_told_in_digests_and_each_alert_is_linked_to_its_message(slac
         listed = router.admin(f"/v1/deliveries?message={one['message']}&limit=1000")[1]["deliveries"]
         assert one["id"] in [other["id"] for other in listed]
         assert router.admin("/v1/deliveries?state=dead")[1]["deliveries"] == []
-    assert slack.calls("chat.postMessage") == len(posted)  # nobody was told to wait
+    assert slack.calls("chat.postMessage") == len(posted)  # no call was rate-limited

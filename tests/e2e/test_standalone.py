@@ -25,7 +25,7 @@ from tests.support.standalone import NAMESPACE, Standalone, run, secret, sink
 from tests.support.waiting import wait_until
 
 CANARY = f"canary-{secrets.token_hex(12)}"
-"""Part of every credential of these tests: found in no log and no answer."""
+"""Part of every credential of these tests: found in no log."""
 SIGNING = "whsec_" + base64.b64encode(f"{CANARY}-signing".encode()).decode()
 
 
@@ -33,7 +33,7 @@ def name_of(received: Received) -> str:
     return str(received.json()["data"]["name"])
 
 
-def told(*names: str) -> Callable[[list[Received]], bool]:
+def alerts_named(*names: str) -> Callable[[list[Received]], bool]:
     return lambda seen: {name_of(one) for one in seen} >= set(names)
 
 
@@ -60,7 +60,7 @@ def test_a_first_start_needs_a_document_and_nothing_else(standalone: Standalone,
     assert standalone.logged("alerts are taken")["token_files"] == [str(token)]
     assert token.stat().st_mode & 0o777 == 0o600
     standalone.post_alert("DiskFull", namespace="anything")
-    receiver.wait_for(told("DiskFull"), path="/hook")
+    receiver.wait_for(alerts_named("DiskFull"), path="/hook")
     assert standalone.running.terminate() == 0
     before = token.read_text()
     standalone.start()
@@ -82,15 +82,15 @@ def test_a_webhook_is_signed_with_the_secret_of_a_document(standalone: Standalon
     assert modes == {0}
 
 
-def test_a_change_of_a_sink_counts_without_a_restart(standalone: Standalone, receiver: Receiver) -> None:
+def test_a_change_of_a_sink_is_applied_without_a_restart(standalone: Standalone, receiver: Receiver) -> None:
     standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/old")))
     standalone.start()
     standalone.post_alert("Before")
-    receiver.wait_for(told("Before"), path="/old")
+    receiver.wait_for(alerts_named("Before"), path="/old")
     standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/new")))
     standalone.logged("sink accepted and active", sink="acme/alerts", generation=2)
     standalone.post_alert("After")
-    receiver.wait_for(told("After"), path="/new")
+    receiver.wait_for(alerts_named("After"), path="/new")
     assert [name_of(one) for one in receiver.requests("/old")] == ["Before"]
 
 
@@ -114,9 +114,9 @@ def test_a_change_of_a_sink_counts_without_a_restart(standalone: Standalone, rec
             },
         ),
     ],
-    ids=["no YAML", "no name", "no such URL"],
+    ids=["not YAML", "invalid name", "invalid URL"],
 )
-def test_a_bad_file_is_told_by_line_and_field_and_its_last_good_version_stays_over_restarts(
+def test_an_invalid_file_is_reported_by_line_and_field_and_its_last_good_version_stays_active_over_restarts(
     standalone: Standalone, receiver: Receiver, text: str, expected: dict[str, Any]
 ) -> None:
     standalone.put("owner.yaml", NAMESPACE)
@@ -125,12 +125,12 @@ def test_a_bad_file_is_told_by_line_and_field_and_its_last_good_version_stays_ov
     standalone.put_text("sinks.yaml", text)
     standalone.logged(**expected)
     standalone.post_alert("Still")
-    receiver.wait_for(told("Still"))
+    receiver.wait_for(alerts_named("Still"))
     standalone.running.kill9()
     standalone.start()
     standalone.logged(**expected)
     standalone.post_alert("StillAfterTheRestart")
-    receiver.wait_for(told("Still", "StillAfterTheRestart"))
+    receiver.wait_for(alerts_named("Still", "StillAfterTheRestart"))
 
 
 def test_a_deleted_file_deletes_its_sinks_whose_deliveries_become_dead_letters(
@@ -146,10 +146,12 @@ def test_a_deleted_file_deletes_its_sinks_whose_deliveries_become_dead_letters(
     [dead] = wait_until("a dead letter", lambda: standalone.deliveries(state="dead"))
     assert dead["reason"] == "SinkDeleted"
     standalone.post_alert("Next")
-    receiver.wait_for(told("DiskFull", "Next"), path="/stays")
+    receiver.wait_for(alerts_named("DiskFull", "Next"), path="/stays")
 
 
-def test_a_file_that_is_deleted_while_nothing_runs_deletes_its_sinks_too(standalone: Standalone, receiver: Receiver) -> None:
+def test_a_file_deleted_while_the_process_is_down_deletes_its_sinks_at_the_start(
+    standalone: Standalone, receiver: Receiver
+) -> None:
     receiver.respond_with(503)
     standalone.put("gone.yaml", sink("gone", receiver.url("/gone")))
     standalone.put("owner.yaml", NAMESPACE)
@@ -170,7 +172,7 @@ def test_the_same_sink_in_two_files_is_an_error_that_names_both(standalone: Stan
     line = standalone.logged("file rejected; its last good version stays active", file="b.yaml", line=1)
     assert line["reason"] == "EventSink acme/alerts is also defined at a.yaml:8; remove one of the two"
     standalone.post_alert("DiskFull")
-    receiver.wait_for(told("DiskFull"), path="/first")
+    receiver.wait_for(alerts_named("DiskFull"), path="/first")
     (standalone.documents / "a.yaml").unlink()
     standalone.logged("sink accepted and active", sink="acme/alerts", generation=2)
 
@@ -185,17 +187,17 @@ def test_a_new_secret_signs_without_a_restart(standalone: Standalone, receiver: 
     )
     for number, signing in enumerate((SIGNING, f"whsec_{base64.b64encode(f'{CANARY}-new-one-here'.encode()).decode()}")):
         standalone.put("secret.yaml", secret("hook", secret=signing))
-        wait_until("the sink", partial(was_in_force, standalone, number + 1))
+        wait_until("the sink", partial(was_activated, standalone, number + 1))
         standalone.post_alert(f"Alert{number}")
         received = receiver.wait_for(number + 1)[-1]
         standardwebhooks.Webhook(signing).verify(received.body, dict(received.headers))
 
 
-def was_in_force(standalone: Standalone, times: int) -> bool:
+def was_activated(standalone: Standalone, times: int) -> bool:
     return [line["event"] for line in standalone.running.lines()].count("sink accepted and active") == times
 
 
-def test_a_document_that_left_its_file_deletes_its_sink_and_one_that_moved_does_not(
+def test_removing_a_document_from_its_file_deletes_its_sink_and_moving_it_to_another_file_does_not(
     standalone: Standalone, receiver: Receiver
 ) -> None:
     standalone.put("a.yaml", NAMESPACE, sink("moves", receiver.url("/moves")), sink("leaves", receiver.url("/leaves")))
@@ -205,12 +207,12 @@ def test_a_document_that_left_its_file_deletes_its_sink_and_one_that_moved_does_
     line = standalone.logged("compiled sink removed")
     assert line["sink"] == "acme/leaves"
     standalone.post_alert("DiskFull")
-    receiver.wait_for(told("DiskFull"), path="/moves")
+    receiver.wait_for(alerts_named("DiskFull"), path="/moves")
     assert [line["sink"] for line in standalone.running.lines() if line["event"] == "compiled sink removed"] == ["acme/leaves"]
     assert not receiver.requests("/leaves")
 
 
-def test_a_mounted_configmap_changes_by_its_link(standalone: Standalone, receiver: Receiver) -> None:
+def test_an_update_of_a_mounted_configmap_is_applied(standalone: Standalone, receiver: Receiver) -> None:
     mount = standalone.documents
 
     def publish(version: str, *documents: dict[str, Any]) -> None:
@@ -224,15 +226,15 @@ def test_a_mounted_configmap_changes_by_its_link(standalone: Standalone, receive
     (mount / "sinks.yaml").symlink_to("..data/sinks.yaml")
     standalone.start()
     standalone.post_alert("Before")
-    receiver.wait_for(told("Before"), path="/old")
+    receiver.wait_for(alerts_named("Before"), path="/old")
     publish("2", NAMESPACE, sink("alerts", receiver.url("/new")))
     standalone.logged("sink accepted and active", sink="acme/alerts", generation=2)
     standalone.post_alert("After")
-    receiver.wait_for(told("After"), path="/new")
+    receiver.wait_for(alerts_named("After"), path="/new")
     assert not [line for line in standalone.running.lines() if line["event"] == "compiled sink removed"]
 
 
-def test_a_folder_that_vanishes_deletes_nothing(standalone: Standalone, receiver: Receiver) -> None:
+def test_a_missing_or_empty_folder_deletes_no_sink(standalone: Standalone, receiver: Receiver) -> None:
     standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/hook")))
     standalone.start()
     standalone.documents.rename(standalone.root / "elsewhere")
@@ -242,10 +244,10 @@ def test_a_folder_that_vanishes_deletes_nothing(standalone: Standalone, receiver
     standalone.start()
     standalone.logged("document folder unreadable or unmounted; its last contents stay active")
     standalone.post_alert("DiskFull")
-    receiver.wait_for(told("DiskFull"))
+    receiver.wait_for(alerts_named("DiskFull"))
 
 
-def test_a_second_process_on_the_same_data_is_refused(standalone: Standalone, receiver: Receiver) -> None:
+def test_a_second_process_on_the_same_data_folder_does_not_start(standalone: Standalone, receiver: Receiver) -> None:
     standalone.put("sinks.yaml", sink("alerts", receiver.url("/hook")))
     first = standalone.start()
     second = standalone.start(ready=False)
@@ -266,11 +268,11 @@ def test_kill_9_loses_nothing(standalone: Standalone, receiver: Receiver) -> Non
     standalone.running.kill9()
     receiver.respond_with(200)
     standalone.start()
-    receiver.wait_for(told(*names))
+    receiver.wait_for(alerts_named(*names))
     assert standalone.running.terminate() == 0
 
 
-def test_a_claim_of_another_tenant_is_refused_as_in_a_cluster(standalone: Standalone, receiver: Receiver) -> None:
+def test_a_sink_that_claims_another_tenant_is_rejected_as_in_a_cluster(standalone: Standalone, receiver: Receiver) -> None:
     standalone.put("sinks.yaml", NAMESPACE, sink("thief", receiver.url("/hook"), namespace="other"))
     standalone.start()
     line = standalone.logged("a sink is not ready", sink="other/thief", reason="TenantOwnedElsewhere", field="spec.tenant")
@@ -323,7 +325,7 @@ def slack_sink(key: str, field: str) -> dict[str, Any]:
         ([".", "--data", "data"], "is inside the folder of documents"),
     ],
 )
-def test_a_wrong_folder_stops_the_start_with_a_sentence(
+def test_an_unusable_folder_stops_the_start_with_a_sentence(
     arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -359,4 +361,4 @@ def test_the_commands_of_the_page_deliver_an_alert(receiver: Receiver, tmp_path:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert '"event_sink_type":"Webhook"' in ended.stdout
-    receiver.wait_for(told("DiskFull"), path="/hook")
+    receiver.wait_for(alerts_named("DiskFull"), path="/hook")

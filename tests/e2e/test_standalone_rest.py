@@ -105,7 +105,7 @@ def test_sinks_from_documents_are_listed_and_can_only_be_changed_in_their_file(
         assert {one.id for one in client.list("acme")} == {shown.id, made.id}
         standalone.post_alert("DiskFull")
         receiver.wait_for(2)
-        # The document changes: the times of the sink do, too, and stay so.
+        # A change of the document changes the sink's updated_at, which a restart keeps.
         document["spec"]["name"] = "Other"
         standalone.put("team/sinks.yaml", NAMESPACE, document, secret("hook", secret=f"{CANARY}-{'a' * 32}"))
         wait_until("the new name", lambda: client.get(shown.id).name == "Other")
@@ -119,15 +119,15 @@ def test_sinks_from_documents_are_listed_and_can_only_be_changed_in_their_file(
         assert client.get(made.id).ready
         (standalone.documents / "team" / "sinks.yaml").rename(standalone.documents / "moved.yaml")
 
-        def refusal() -> str:
+        def rejection() -> str:
             with pytest.raises(Conflict) as caught:
                 client.update(shown.id, name="x")
             return str(caught.value)
 
-        wait_until("the new file", lambda: "moved.yaml" in refusal())
+        wait_until("the new file", lambda: "moved.yaml" in rejection())
 
 
-def test_deliveries_for_a_created_sink_that_is_not_ready_at_the_start_keep_waiting(
+def test_a_start_keeps_the_waiting_deliveries_of_a_created_sink_that_is_not_ready(
     standalone: Standalone, receiver: Receiver
 ) -> None:
     receiver.respond_with(503)
@@ -137,7 +137,7 @@ def test_deliveries_for_a_created_sink_that_is_not_ready_at_the_start_keep_waiti
     standalone.post_alert("DiskFull", namespace="anything")
     receiver.wait_for(1)
     standalone.running.kill9()
-    # As when its compiled form was lost, and it cannot be compiled now.
+    # As if its compiled form was lost; it cannot be compiled again under these settings.
     (compiled,) = standalone.data.rglob(f"sink-{made.id}.json")
     compiled.unlink()
     standalone.start(webhooks={"deniedHosts": ["127.0.0.1"]})
@@ -145,7 +145,7 @@ def test_deliveries_for_a_created_sink_that_is_not_ready_at_the_start_keep_waiti
     receiver.respond_with(200)
     standalone.running.terminate()
     standalone.start()
-    wait_until("its arrival", lambda: standalone.deliveries() == [])
+    wait_until("the delivery", lambda: standalone.deliveries() == [])
 
 
 def test_a_document_does_not_take_the_name_of_a_sink_that_a_program_created(standalone: Standalone, receiver: Receiver) -> None:
@@ -157,7 +157,7 @@ def test_a_document_does_not_take_the_name_of_a_sink_that_a_program_created(stan
         standalone.logged("document ignored: a program created a sink of this name; rename the document")
         assert client.get(made.id).name == "Made"
         client.delete(made.id)
-        wait_until("the document to count", lambda: [one.name for one in client.list("default")] == [file.stem])
+        wait_until("the document to become active", lambda: [one.name for one in client.list("default")] == [file.stem])
 
 
 def test_a_rejected_sink_leaves_nothing(standalone: Standalone) -> None:
@@ -212,7 +212,9 @@ def test_a_slack_code_creates_a_sink_in_standalone_mode_too(standalone: Standalo
 
 def test_malformed_http_gets_400_and_leaves_nothing_in_the_log(standalone: Standalone) -> None:
     standalone.start(log={"format": "text"}, ready=False)
-    wait_until("its start", lambda: (standalone.data / "rest-key").exists() and "part=rest" in standalone.running.text())
+    wait_until(
+        "the REST API to start", lambda: (standalone.data / "rest-key").exists() and "part=rest" in standalone.running.text()
+    )
     port = int(re.findall(r"part=rest port=(\d+)", re.sub(r"\x1b\[[0-9;]*m", "", standalone.running.text()))[0])
     key = (standalone.data / "rest-key").read_text().strip()
     for request in (

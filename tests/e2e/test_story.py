@@ -29,13 +29,13 @@ POSTERS = 16
 
 @dataclass
 class System:
-    """Operator and router at work."""
+    """A running operator and router."""
 
     router: Router
     kubectl: Kubectl
 
     def apply(self, *objects: dict[str, Any]) -> None:
-        """Apply EventSinks and what they need, and wait until they are in force at the router."""
+        """Apply EventSinks and what they need, and wait until they are active at the router."""
         apply_and_wait(self.kubectl, self.router, *objects)
 
 
@@ -60,13 +60,13 @@ def receiver() -> Iterator[Receiver]:
 
 
 def verified(request: Received) -> dict[str, Any]:
-    """The CloudEvent in a request whose signature is right, judged by the reference library."""
+    """The CloudEvent in a request whose signature is valid according to the reference library."""
     standardwebhooks.Webhook(SECRET).verify(request.body, dict(request.headers))
     event: dict[str, Any] = request.json()
     return event
 
 
-def test_a_rule_fires_and_resolves_and_the_right_sinks_hear_of_it_once_each(
+def test_a_rule_that_fires_and_resolves_notifies_the_matching_sinks_once_each(
     system: System, receiver: Receiver, monitoring: MonitoringPrograms, make_namespace: MakeNamespace, tenant: str, tmp_path: Path
 ) -> None:
     acme, globex = make_namespace(tenant), make_namespace(f"globex-{tenant}")
@@ -129,7 +129,7 @@ def test_a_rule_fires_and_resolves_and_the_right_sinks_hear_of_it_once_each(
     assert len(receiver.requests()) == 4
 
 
-def test_a_kill_9_in_the_middle_of_2000_alerts_loses_none_that_was_answered(
+def test_a_kill_9_in_the_middle_of_2000_alerts_loses_none_that_was_accepted(
     system: System, receiver: Receiver, make_namespace: MakeNamespace, tenant: str
 ) -> None:
     acme = make_namespace(tenant)
@@ -142,7 +142,7 @@ def test_a_kill_9_in_the_middle_of_2000_alerts_loses_none_that_was_answered(
         try:
             status, _ = system.router.post(notification(alert(name, namespace=acme), group=name))
         except OSError:
-            return  # the router was killed: no answer, no promise
+            return  # the router was killed: no response, no promise
         if status == 200:
             accepted.add(name)
 
@@ -153,7 +153,7 @@ def test_a_kill_9_in_the_middle_of_2000_alerts_loses_none_that_was_answered(
         with system.router.start():
             for one in posts:
                 one.result()
-            for number in range(ALERTS):  # as Alertmanager would: what was not answered is sent again
+            for number in range(ALERTS):  # as Alertmanager would: what got no response is sent again
                 if f"Alert{number}" not in accepted:
                     post(number)
             assert len(accepted) == ALERTS
@@ -163,7 +163,7 @@ def test_a_kill_9_in_the_middle_of_2000_alerts_loses_none_that_was_answered(
     by_id: dict[str, set[str]] = {}
     for request in receiver.requests("/events"):
         by_id.setdefault(request.headers["webhook-id"], set()).add(verified(request)["id"])
-    assert all(len(alerts) == 1 for alerts in by_id.values())  # a message that came twice is the same message
+    assert all(len(alerts) == 1 for alerts in by_id.values())  # a duplicate is the same message
 
 
 def test_a_suspended_sink_gets_nothing_and_a_deleted_one_leaves_dead_letters(
@@ -178,10 +178,10 @@ def test_a_suspended_sink_gets_nothing_and_a_deleted_one_leaves_dead_letters(
     receiver.respond_with(CannedResponse(503), path="/down")
     assert system.router.post(notification(alert("Disk", namespace=acme)))[0] == 200
     receiver.wait_for(1, path="/well")
-    receiver.wait_for(3, path="/down")  # it is tried again and again, and delays nobody
-    told = system.kubectl.wait_condition("eventsink", "down", "Delivering", "False", namespace=acme)
-    assert told["reason"] == "HTTP503"
-    assert f"{receiver.url('').rstrip('/')} responded with 503" in told["message"]
+    receiver.wait_for(3, path="/down")  # it is tried again and again, and delays no other sink
+    reported = system.kubectl.wait_condition("eventsink", "down", "Delivering", "False", namespace=acme)
+    assert reported["reason"] == "HTTP503"
+    assert f"{receiver.url('').rstrip('/')} responded with 503" in reported["message"]
     assert receiver.requests("/asleep") == []
     uid = system.kubectl.get("eventsink", "down", namespace=acme)["metadata"]["uid"]
     system.kubectl.delete("eventsink", "down", namespace=acme)
@@ -194,7 +194,7 @@ def test_a_suspended_sink_gets_nothing_and_a_deleted_one_leaves_dead_letters(
     assert [(one["reason"], one["alert"], one["tenant"]) for one in dead()] == [("SinkDeleted", "Disk", tenant)]
 
 
-def test_a_wrong_token_at_the_receiver_holds_the_queue_and_a_mended_sink_releases_it(
+def test_a_401_of_the_receiver_holds_the_deliveries_and_a_corrected_token_releases_them(
     system: System, receiver: Receiver, make_namespace: MakeNamespace, tenant: str
 ) -> None:
     acme = make_namespace(tenant)
@@ -206,9 +206,9 @@ def test_a_wrong_token_at_the_receiver_holds_the_queue_and_a_mended_sink_release
     receiver.respond_with(401, path="/guarded")
     for number in range(20):
         assert system.router.post(notification(alert(f"A{number}", namespace=acme), group=str(number)))[0] == 200
-    told = system.kubectl.wait_condition("eventsink", "alerts", "Delivering", "False", namespace=acme)
-    assert told["reason"] == "HTTP401"
-    assert "Bearer" not in told["message"]
+    reported = system.kubectl.wait_condition("eventsink", "alerts", "Delivering", "False", namespace=acme)
+    assert reported["reason"] == "HTTP401"
+    assert "Bearer" not in reported["message"]
     receiver.respond_with(200, path="/guarded")
     system.kubectl.apply(secret(acme, "token", value="Bearer right"))
     system.kubectl.wait_condition("eventsink", "alerts", "Delivering", "True", namespace=acme)

@@ -55,7 +55,7 @@ def test_an_alert_reaches_a_sink_of_the_type_with_its_credential(standalone: Sta
     [received] = receiver.wait_for(1, path="/page")
     assert received.headers["pager-key"] == KEY
     assert pages(receiver, "/page") == [("ops", "DiskFull", "firing")]
-    # A credential that is replaced in its Secret is followed, as for every type.
+    # A rotated credential is used without a restart, as for every type.
     standalone.put("sinks.yaml", NAMESPACE, pager(receiver.url("/page"), team="ops"), secret("pager", key=f"{KEY}-2"))
     standalone.logged("sink accepted and active", sink="acme/alerts", generation=1)
     wait_until(
@@ -66,7 +66,9 @@ def test_an_alert_reaches_a_sink_of_the_type_with_its_credential(standalone: Sta
     assert receiver.wait_for(2, path="/page")[1].headers["pager-key"] == f"{KEY}-2"
 
 
-def test_a_setting_of_the_type_is_obeyed_and_its_problem_is_reported(standalone: Standalone, receiver: Receiver) -> None:
+def test_a_setting_of_the_type_is_applied_and_a_sink_that_breaks_it_is_reported(
+    standalone: Standalone, receiver: Receiver
+) -> None:
     standalone.put("sinks.yaml", NAMESPACE, pager(receiver.url("/page"), team="ops"), secret("pager", key=KEY))
     standalone.start(pagers={"deniedTeams": ["ops"]})
     reported = standalone.logged("a sink is not ready", sink="acme/alerts", field="spec.pager.team", reason="TeamNotAllowed")

@@ -1,4 +1,4 @@
-"""The router through kills, a full queue, and sinks that hang: what got a 200 arrives, and nobody waits for another."""
+"""The router through kills, a full queue, and sinks that hang: what got a 200 arrives, and no sink delays another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def post(router: Router, name: str) -> bool:
-    """Whether the router said that it keeps the alert."""
+    """Whether the router accepted the alert."""
     try:
         return router.post(notification(alert(name, namespace="acme"), group=name))[0] == 200
     except OSError:
@@ -45,7 +45,7 @@ def names(requests: list[Received]) -> list[str]:
 
 
 @pytest.mark.parametrize("batch", [1, 20])
-def test_what_was_answered_200_arrives_through_many_kills(receiver: Receiver, tmp_path: Path, batch: int) -> None:
+def test_every_accepted_alert_arrives_despite_many_kills(receiver: Receiver, tmp_path: Path, batch: int) -> None:
     chance = random.Random(batch)
     receiver.respond_with(CannedResponse(delay=0.003))
     address = f"{receiver.url('/hook')}#batch={batch}"
@@ -70,7 +70,9 @@ def test_what_was_answered_200_arrives_through_many_kills(receiver: Receiver, tm
     assert all(len(bodies) == 1 for bodies in contents.values())
 
 
-def test_sigterm_takes_no_more_finishes_what_is_under_way_and_loses_nothing(receiver: Receiver, tmp_path: Path) -> None:
+def test_after_sigterm_the_router_finishes_requests_and_messages_under_way_and_loses_nothing(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     receiver.respond_with(CannedResponse(delay=0.05))
     shutdown = {"unready": "1s", "grace": "10s"}
     accepted: set[str] = set()
@@ -93,8 +95,8 @@ def test_sigterm_takes_no_more_finishes_what_is_under_way_and_loses_nothing(rece
 def test_hanging_and_dead_sinks_delay_no_other(receiver: Receiver, tmp_path: Path) -> None:
     receiver.respond_with(HANG, path="/hanging")
     receiver.respond_with(500, path="/dead")
-    nobody = f"http://127.0.0.1:{free_port()}/nobody"
-    addresses = [receiver.url("/well"), receiver.url("/hanging"), receiver.url("/dead"), nobody]
+    unreachable = f"http://127.0.0.1:{free_port()}/unreachable"
+    addresses = [receiver.url("/well"), receiver.url("/hanging"), receiver.url("/dead"), unreachable]
     with start_router(tmp_path, *addresses) as router:
         for number in range(200):
             assert post(router, f"A{number}")
@@ -105,7 +107,7 @@ def test_hanging_and_dead_sinks_delay_no_other(receiver: Receiver, tmp_path: Pat
         assert len(receiver.requests("/hanging")) == 8  # as many as may be on their way to one sink
 
 
-def test_a_full_queue_says_503_and_takes_alerts_again_when_there_is_room(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_full_queue_responds_with_503_and_accepts_alerts_again_when_there_is_room(receiver: Receiver, tmp_path: Path) -> None:
     receiver.respond_with(503)
     with start_router(
         tmp_path, receiver.url("/hook"), queue={"maxWaiting": 50}, dispatch={"retry": {"sinkLongest": "1s"}}
@@ -120,7 +122,7 @@ def test_a_full_queue_says_503_and_takes_alerts_again_when_there_is_room(receive
         receiver.wait_for(lambda seen: {f"A{n}" for n in range(51)} <= set(names(seen)))
 
 
-def test_what_waits_is_shown_with_the_reason_of_its_last_attempt(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_waiting_delivery_is_shown_with_the_reason_of_its_last_attempt(receiver: Receiver, tmp_path: Path) -> None:
     receiver.respond_with(503)
     with start_router(tmp_path, receiver.url("/hook")) as router:
         assert post(router, "A")

@@ -1,4 +1,4 @@
-"""EventSinks that the API server must refuse or accept, as tables shared by the tests with and without an API server."""
+"""EventSinks that the API server must reject or accept, as tables shared by the tests with and without an API server."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A spec that must be refused, and what the person reads."""
+class Rejected:
+    """A spec that must be rejected, and what the user reads."""
 
     case: str
     spec: dict[str, Any]
     says: tuple[str, ...]
-    """Answer to `kubectl apply`, a line for each mistake."""
+    """What kubectl prints for `kubectl apply`, a line for each mistake."""
     server_side: tuple[str, ...]
-    """Answer to `kubectl apply --server-side`."""
+    """What kubectl prints for `kubectl apply --server-side`."""
     offline: tuple[str, ...] | None
     """What `read_spec` says; None: the paths and sentences of `says`."""
 
 
-def refused() -> list[Refused]:
-    """The table in refused.yaml."""
-    table = yaml.safe_load((FOLDER / "refused.yaml").read_text())
+def rejected() -> list[Rejected]:
+    """The table in rejected.yaml."""
+    table = yaml.safe_load((FOLDER / "rejected.yaml").read_text())
     return [
-        Refused(
+        Rejected(
             case=entry["case"],
             spec=merge_patch(table["base"], entry["change"]),
             says=tuple(entry["says"]),

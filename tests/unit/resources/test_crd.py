@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pydantic import BaseModel, Field
 
 from eventsink.resources.crd import FILE_NAME, SchemaError, crd, crd_yaml, main, structural_schema
-from tests.cluster.manifests import refused
+from tests.cluster.manifests import rejected
 from tests.unit.resources.every_rule import RULES
 
 COMMITTED = Path(__file__).parents[3] / "crds" / FILE_NAME
@@ -54,7 +54,7 @@ def test_every_rule_is_in_the_crd() -> None:
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_every_rule_has_a_rejected_manifest_unless_it_is_about_a_change(name: str) -> None:
     rule = RULES[name]
-    messages = [line for case in refused() for line in (*case.says, *(case.offline or ()))]
+    messages = [line for case in rejected() for line in (*case.says, *(case.offline or ()))]
     assert rule.holds is None or any(line.endswith(f": {rule.message}") for line in messages)
 
 

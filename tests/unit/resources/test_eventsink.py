@@ -10,7 +10,7 @@ import pytest
 from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
 from eventsink.resources import rules
 from eventsink.resources.eventsink import FieldError, InvalidSpec, read_eventsink, read_object, read_spec
-from tests.cluster.manifests import Refused, accepted, eventsink, refused
+from tests.cluster.manifests import Rejected, accepted, eventsink, rejected
 
 LEAST: dict[str, Any] = {"tenant": "acme", "name": "Alerts", "webhook": {"url": "https://example.com/hook"}}
 
@@ -21,8 +21,8 @@ def errors_of(spec: object) -> list[str]:
     return [str(error) for error in caught.value.errors]
 
 
-@pytest.mark.parametrize("case", refused(), ids=lambda case: case.case)
-def test_an_invalid_spec_gets_the_same_messages_as_from_the_api_server(case: Refused) -> None:
+@pytest.mark.parametrize("case", rejected(), ids=lambda case: case.case)
+def test_an_invalid_spec_gets_the_same_messages_as_from_the_api_server(case: Rejected) -> None:
     errors = errors_of(case.spec)
     if case.offline is not None:
         assert errors == list(case.offline)
@@ -41,7 +41,9 @@ def test_a_spec_that_the_api_server_accepts_is_read(spec: dict[str, Any]) -> Non
 def test_the_crd_and_the_router_accept_the_same_matchers() -> None:
     good = [text for spec in accepted().values() for text in spec.get("match", {}).get("matchers", [])]
     bad = [
-        case.spec["match"]["matchers"][0] for case in refused() if any(line.endswith(rules.MATCHER.message) for line in case.says)
+        case.spec["match"]["matchers"][0]
+        for case in rejected()
+        if any(line.endswith(rules.MATCHER.message) for line in case.says)
     ]
     assert len(good) > 5
     assert len(bad) > 3

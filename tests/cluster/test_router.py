@@ -187,8 +187,9 @@ def patched_by_router(installed: Installed, namespace: str, status: dict[str, An
     """The API server's response to a status patch by the router (kubectl would read the object first, which the router may not)."""
     config = yaml.safe_load(installed.router.read_text())
     cluster = config["clusters"][0]["cluster"]
+    # A dry run: a change that was stored before the policy became active would be no change when it is tried again.
     asked = urllib.request.Request(
-        f"{cluster['server']}/apis/eventsink.dev/v1alpha1/namespaces/{namespace}/eventsinks/alerts/status",
+        f"{cluster['server']}/apis/eventsink.dev/v1alpha1/namespaces/{namespace}/eventsinks/alerts/status?dryRun=All",
         data=json.dumps({"status": status}).encode(),
         method="PATCH",
         headers={

@@ -57,7 +57,7 @@ def test_a_first_start_needs_a_document_and_nothing_else(standalone: Standalone,
     standalone.put("team/sinks.yaml", sink("alerts", receiver.url("/hook"), namespace="default", tenant="default"))
     standalone.start()
     token = standalone.data / "alertmanager-token"
-    assert standalone.logged("alerts are taken")["token_files"] == [str(token)]
+    assert standalone.logged("alerts are accepted")["token_files"] == [str(token)]
     assert token.stat().st_mode & 0o777 == 0o600
     standalone.post_alert("DiskFull", namespace="anything")
     receiver.wait_for(alerts_named("DiskFull"), path="/hook")

@@ -31,7 +31,7 @@ OWN_CONDITIONS = (READY, RECONCILING, STALLED)
 
 @dataclass(frozen=True, slots=True)
 class SpecState:
-    """What became of a spec: accepted and active, or rejected, with what remains of what was accepted before."""
+    """The state of a spec: accepted and active, or rejected, with what remains of what was accepted before."""
 
     problem: Problem | None
     """None: the current generation is accepted and active."""

@@ -75,7 +75,7 @@ class WatchEvent(NamedTuple):
 
 
 class ApiError(Exception):
-    """The API server refused a request or did not respond. The text holds no part of the object."""
+    """The API server rejected a request or did not respond. The text holds no part of the object."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)

@@ -50,7 +50,7 @@ class Change:
 
 
 Commit = Callable[[Change], Awaitable[None]]
-"""Stores a change before anybody sees it; raises an ApiError to refuse it. Changes of one object come one after the other."""
+"""Stores a change before anybody sees it; raises an ApiError to reject it. Changes of one object come one after the other."""
 
 
 async def keep_nothing(change: Change) -> None:

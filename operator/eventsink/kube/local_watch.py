@@ -16,7 +16,7 @@ HISTORY = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What became of an object."""
+    """How an object changed."""
 
     position: int
     """In the order of the changes; the object's resourceVersion was drawn before the change was committed."""

@@ -127,7 +127,7 @@ class Reflector:
             self._outage = Repeated(60.0)
 
     async def _wait(self, error: ApiError) -> None:
-        """Say that it does not work, once a minute at most, and wait: longer each time, and never two at the same moment."""
+        """Log that the watch failed, once a minute at most, and wait: longer each time, and never two at the same moment."""
         if self._down_since is None:
             self._down_since = time.monotonic()
         more = self._outage.due()

@@ -1,6 +1,6 @@
 """The table of the EventSink's rules: what may be written beyond shapes and bounds, and the message shown otherwise.
 
-Each is CEL and Python of the same meaning; a test holds the two together on every refused manifest. Rules about a URL or the
+Each is CEL and Python of the same meaning; a test holds the two together on every rejected manifest. Rules about a URL or the
 value of a header are attached to the object around it, since the API server repeats the value that a rule is attached to.
 """
 

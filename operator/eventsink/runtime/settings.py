@@ -45,7 +45,7 @@ Seconds = Annotated[float, BeforeValidator(seconds)]
 
 
 class Settings(BaseModel):
-    """Base of each part's settings: camelCase in the file, unknown fields refused, no value in error texts."""
+    """Base of each part's settings: camelCase in the file, unknown fields rejected, no value in error texts."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,

@@ -23,7 +23,7 @@ MAX_SEND_SECONDS = 60.0
 
 
 class FailureClass(StrEnum):
-    """What a failure says about the future of the message and of its sink (DESIGN: the promise)."""
+    """What a failure says about the future of the message and of its sink (docs/status.md, Delivering)."""
 
     TRANSIENT = "transient"
     """The same message may succeed later: retry with back-off."""

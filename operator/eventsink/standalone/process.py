@@ -98,7 +98,7 @@ async def serve(settings: StandaloneSettings, folder: Path, data: Path, stop: as
             standalone = Standalone(settings, folder, data, router.directory, process)
             for source in settings.sources:
                 get_logger().info(
-                    "alerts are taken", path=f"/v1/alerts/{source.name}", token_files=[str(one) for one in source.token_files]
+                    "alerts are accepted", path=f"/v1/alerts/{source.name}", token_files=[str(one) for one in source.token_files]
                 )
             await start_rest(settings.rest, data / KEYS, standalone.api, router, process, unavailable=standalone.missing)
             router.report_to(standalone.api)

@@ -91,7 +91,7 @@ ERRORS: dict[str, tuple[FailureClass, str]] = {
     "duplicate_channel_not_found": (TRANSIENT, ""),
     "duplicate_message_not_found": (TRANSIENT, ""),
 }
-"""What no retry fixes is of the sink or of the message (DESIGN 2.4); an error that is not here is taken for transient."""
+"""What no retry fixes is of the sink or of the message (docs/slack.md); an error that is not here is taken for transient."""
 _SINK_KINDS = frozenset({TransportErrorKind.TLS, TransportErrorKind.EGRESS})
 
 
@@ -133,7 +133,7 @@ def failed(error: Exception, where: str) -> Failed:
 
 
 def refused(name: str, status: int, wait: float | None, where: str) -> Failed:
-    """What a refusal means: a table over the error's name, then over the status.
+    """What an error of Slack means: a table over the error's name, then over the status.
 
     Parameters
     ----------

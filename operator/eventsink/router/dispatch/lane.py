@@ -157,7 +157,7 @@ class Lane:
         return message.due
 
     def failed_for_good(self, message: OutgoingMessage) -> list[Item]:
-        """The receiver refuses the message: the items to dead-letter; none where a batch is halved to find out which of them it meant."""
+        """The receiver rejects the message: the items to dead-letter; none where a batch is halved to find out which of them it meant."""
         self._landed(message)
         self.failures = 0
         if len(message.items) == 1:

@@ -26,6 +26,11 @@ from eventsink.resources.status import (
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.times import format_time
 
+MAX_EVENT_NAME_PREFIX = 200
+"""Characters of the sink's name in the name of an Event, which has room for a suffix then (253 in all)."""
+MAX_EVENT_REASON = 128
+MAX_EVENT_MESSAGE = 1000
+"""Characters; the API server takes 128 and 1,024 (kubernetes pkg/apis/core/validation/events.go)."""
 OWN_CONDITIONS = (READY, RECONCILING, STALLED)
 
 
@@ -134,7 +139,7 @@ class StatusWriter:
         body: Object = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{sink.name[:200]}.", "namespace": sink.namespace},
+            "metadata": {"generateName": f"{sink.name[:MAX_EVENT_NAME_PREFIX]}.", "namespace": sink.namespace},
             "involvedObject": {
                 "apiVersion": API_VERSION,
                 "kind": KIND,
@@ -145,8 +150,8 @@ class StatusWriter:
                 **({"fieldPath": field} if field else {}),
             },
             "type": kind,
-            "reason": reason[:128],
-            "message": message[:1000],
+            "reason": reason[:MAX_EVENT_REASON],
+            "message": message[:MAX_EVENT_MESSAGE],
             "source": {"component": OPERATOR_MANAGER},
             "reportingComponent": OPERATOR_MANAGER,
             "firstTimestamp": format_time(now),

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from eventsink.kube.api import Object
+from eventsink.kube.secrets import encoded
 from eventsink.resources.names import API_VERSION, KIND
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -328,5 +329,5 @@ def _secret_data(value: Mapping[str, Any]) -> dict[str, str]:
             base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError):
             raise _Wrong(f"data.{key}", "is not base64; write plain text under stringData instead") from None
-    plain = {key: base64.b64encode(text.encode()).decode() for key, text in _texts(value, "stringData").items()}
+    plain = encoded(_texts(value, "stringData"))
     return {key: "".join(text.split()) for key, text in (data | plain).items()}

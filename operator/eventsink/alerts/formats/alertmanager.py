@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
 from urllib.parse import quote
 
 import msgspec
@@ -32,8 +31,6 @@ _SUMMARIES = ("summary", "title", "message", "description")
 _DESCRIPTIONS = ("description", "message")
 _RUNBOOKS = ("runbook_url", "runbook")
 _DASHBOARDS = ("dashboard_url", "dashboardURL", "dashboard", "__dashboard_url__")
-
-Text = Annotated[str, msgspec.Meta(max_length=65_536)]
 
 
 class _Notification(msgspec.Struct, rename="camel"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -10,7 +9,7 @@ from typing import Literal, Protocol
 from pydantic import ValidationError
 
 from eventsink.kube.api import SECRETS, Api, Collection, Conflict, NotFound, Object, delete_if_same, list_all
-from eventsink.kube.secrets import secret_data
+from eventsink.kube.secrets import encoded, secret_data
 from eventsink.resources.names import OPERATOR_LABELS, OPERATOR_MANAGER
 from eventsink.sinks.target import SecretDocument
 
@@ -115,7 +114,7 @@ class SecretTokenStore:
             "kind": "Secret",
             "metadata": {"name": name, "namespace": self.namespace, "labels": dict(OPERATOR_LABELS)},
             "type": TOKEN_SECRET_TYPE,
-            "data": {TOKEN_SECRET_KEY: base64.b64encode(record.to_json().encode()).decode()},
+            "data": encoded({TOKEN_SECRET_KEY: record.to_json()}),
         }
 
 

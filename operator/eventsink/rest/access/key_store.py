@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from eventsink.kube.api import SECRETS, Api, ApiError, Conflict, NotFound, Object
-from eventsink.kube.secrets import secret_data
+from eventsink.kube.secrets import encoded, secret_data
 from eventsink.rest.access.keys import MAX_KEYS, KeyRecord, read_records
 from eventsink.runtime.files import write_private
 
@@ -64,7 +63,7 @@ class SecretKeyStore:
     async def add(self, record: KeyRecord) -> None:
         if len(await self.records()) >= MAX_KEYS:
             raise KeyStoreError(f"{MAX_KEYS} keys exist already; revoke some first")
-        data = {record.id: base64.b64encode(record.model_dump_json().encode()).decode()}
+        data = encoded({record.id: record.model_dump_json()})
         try:
             if await self._patch(data):
                 return

@@ -6,13 +6,13 @@ It retries what may be sent again, and turns the API server's errors into those 
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from eventsink.kube import api as kube
 from eventsink.kube.api import SECRETS, Api, ApiError, Object, key_of
+from eventsink.kube.secrets import encoded
 from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND, MANAGED_BY_LABEL, REST_MANAGER
 from eventsink.rest.access.authorization import NO_SUCH_SINK
 from eventsink.rest.calls.catalog import Catalog, tenant_of
@@ -188,7 +188,7 @@ class EventSinkRepository:
             "metadata": {"name": name, "namespace": metadata["namespace"], "labels": _LABELS, "ownerReferences": [owner]},
             "type": SECRET_TYPE,
             "immutable": True,
-            "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+            "data": encoded(values),
         }
         try:
             await self._retried(lambda: self._api.create(SECRETS, body, manager=REST_MANAGER))

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.made
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv lock lint format types crds pictures test bench check controlplane
+.PHONY: help demo venv lock lint format types crds pictures test bench soak check controlplane
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -60,5 +60,9 @@ test: $(STAMP) controlplane ## every test: unit, a real API server, faults, end 
 
 bench: $(STAMP) ## the benchmarks, each a ratio of two things in one run
 	@for benchmark in tests/benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python -m "$$(echo "$${benchmark%.py}" | tr / .)" || exit 1; done
+
+# One after the other, at low priority: an audit measures memory and delays, which a second one would disturb.
+soak: $(STAMP) ## the long audits, each for hours or for SECONDS=n; one: python -m tests.soak.<name> [SECONDS]
+	@for audit in $(wildcard tests/soak/[a-z]*.py); do echo "== $$audit"; nice -n 10 $(BIN)/python -m "$$(echo "$${audit%.py}" | tr / .)" $(SECONDS) || exit 1; done
 
 check: lint types test ## what CI runs

@@ -91,7 +91,7 @@ class Settlement:
         worker.report(health.held(failed))
         if was_held != failed.reason:
             get_logger().warning("a sink is held", reason=failed.reason, **worker.names())
-        await self._queue.retry([Retry(seq, due, failed.reason) for seq in outgoing.seqs])
+        await self._queue.retry([Retry(seq, due, failed.reason, failed.message) for seq in outgoing.seqs])
 
     async def _failed_transiently(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
         now = self._queue.clock()
@@ -100,4 +100,4 @@ class Settlement:
             self._rate_limiter.pause(worker.rate_limit_key, now + failed.retry_after)
         if worker.lane.slow:
             worker.report(health.failing(failed))
-        await self._queue.retry([Retry(seq, due, failed.reason) for seq in outgoing.seqs])
+        await self._queue.retry([Retry(seq, due, failed.reason, failed.message) for seq in outgoing.seqs])

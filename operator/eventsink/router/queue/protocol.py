@@ -115,6 +115,8 @@ class Retry:
     """Queue clock."""
     reason: str
     """CamelCase, as in `Failed.reason`."""
+    detail: str = ""
+    """A sentence for a person, as in `Failed.message`."""
 
 
 @dataclass(frozen=True, slots=True)

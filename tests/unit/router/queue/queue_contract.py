@@ -148,12 +148,17 @@ class DeliveryQueueContract(EngineContract):
         await opened.queue.put(alert("a"))
         seq = opened.queued[0].seq
         await opened.queue.retry([Retry(seq, 12.5, "HTTP503")])
-        await opened.queue.retry([Retry(seq, 99.5, "Timeout")])
+        await opened.queue.retry([Retry(seq, 99.5, "Timeout", "no response")])
         opened = await opened.reopen()
         taken = (await opened.queue.take("s1", after=0, limit=1))[0]
         assert (taken.attempts, taken.due) == (2, 99.5)
         record = (await opened.queue.look_up(DeliveryFilter(), limit=1))[0]
-        assert (record.reason, record.state, record.attempts) == ("Timeout", DeliveryState.WAITING, 2)
+        assert (record.reason, record.detail, record.state, record.attempts) == (
+            "Timeout",
+            "no response",
+            DeliveryState.WAITING,
+            2,
+        )
 
     async def test_the_composition_of_a_message_survives_a_restart(self, opened: QueueUnderTest) -> None:
         for name in "abc":

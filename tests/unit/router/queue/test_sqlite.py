@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.router.queue.protocol import Arrival, Batch, DeliveryFilter, DeliveryState, Queue, QueueFull, QueueUnavailable
+from eventsink.router.queue.protocol import (
+    Arrival,
+    Batch,
+    DeadLetter,
+    DeliveryFilter,
+    DeliveryState,
+    Queue,
+    QueueFull,
+    QueueUnavailable,
+)
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue, schema
 from eventsink.router.queue.sqlite.store import Store
 from tests.unit.router.queue.queue_contract import QueueClocks, QueueContract, alert, names
@@ -26,11 +35,15 @@ DEADLINE_SECONDS = 60
 class TestSqliteQueue(QueueContract):
     async def open_queue(self, folder: Path, clocks: QueueClocks, *, max_waiting: int = 1000) -> Queue:
         settings = QueueSettings(path=folder / "queue.db", max_waiting=max_waiting, min_free_bytes=0)
-        return await SqliteQueue.open(settings, monotonic=lambda: clocks.monotonic, wall=lambda: clocks.wall)
+        return await open_with(settings, clocks)
 
 
 def settings(folder: Path, **other: object) -> QueueSettings:
     return QueueSettings.model_validate({"path": folder / "queue.db", "minFreeBytes": 0, **other})
+
+
+async def open_with(bounds: QueueSettings, clocks: QueueClocks) -> SqliteQueue:
+    return await SqliteQueue.open(bounds, monotonic=lambda: clocks.monotonic, wall=lambda: clocks.wall)
 
 
 async def test_a_second_process_is_rejected(tmp_path: Path) -> None:
@@ -191,9 +204,9 @@ async def test_a_drained_file_gives_its_room_to_new_deliveries(tmp_path: Path, m
     await queue.close()
 
 
-async def test_the_delivery_log_is_bounded_by_number_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_delivery_log_is_bounded_by_number_and_age(tmp_path: Path) -> None:
     clocks = QueueClocks()
-    queue = await SqliteQueue.open(settings(tmp_path, maxArrived=3, arrivedAge="1h"), wall=lambda: clocks.wall)
+    queue = await open_with(settings(tmp_path, maxArrived=3, arrivedAge="1h"), clocks)
     queued: list[int] = []
     queue.subscribe(lambda new: queued.extend(one.seq for one in new))
 
@@ -204,27 +217,70 @@ async def test_the_delivery_log_is_bounded_by_number_and_age(tmp_path: Path, mon
     for number in range(5):
         await queue.put(alert(str(number)))
         await queue.settle(queued[-1:], Arrival(f"m{number}", ""))
-        clocks.wall += 600
+        clocks.monotonic += 600
     assert await kept() == ["2", "3", "4"]
-    clocks.wall += 3600 - 3 * 600 + 1
+    clocks.monotonic += 3600 - 3 * 600 + 1
     assert await kept() == ["3", "4"]
     await queue.close()
 
 
 async def test_dead_letters_are_bounded_by_number_and_age(tmp_path: Path) -> None:
     clocks = QueueClocks()
-    queue = await SqliteQueue.open(settings(tmp_path, maxDead=2, deadLetterAge="1h"), wall=lambda: clocks.wall)
+    queue = await open_with(settings(tmp_path, maxDead=2, deadLetterAge="1h"), clocks)
     for name in "abcd":
         await queue.put(alert(name, [f"s-{name}"]))
-        clocks.wall += 1
+        clocks.monotonic += 1
         await queue.dead_letter_sink(f"s-{name}", reason="SinkDeleted", detail="")
     await queue.keep_house()
     assert [r.name for r in await queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=9)] == ["c", "d"]
-    clocks.wall += 3601
+    clocks.monotonic += 3601
     await queue.keep_house()
     assert queue.depth().dead == 0
     assert queue.depth().evicted == 4
     await queue.close()
+
+
+@pytest.mark.parametrize("days", [20, -20])
+async def test_a_jump_of_the_wall_clock_drops_nothing(tmp_path: Path, days: int) -> None:
+    clocks = QueueClocks()
+    queue = await open_with(settings(tmp_path), clocks)
+    queued: list[int] = []
+    queue.subscribe(lambda new: queued.extend(one.seq for one in new))
+    for name in "ab":
+        await queue.put(alert(name))
+    await queue.dead_letter([DeadLetter(queued[0], "HTTP400", "")])
+    await queue.settle(queued[1:], Arrival("m", ""))
+    clocks.wall += days * 86400
+    await queue.keep_house()
+    for state in (DeliveryState.DEAD, DeliveryState.ARRIVED):
+        (record,) = await queue.look_up(DeliveryFilter(state=state), limit=9)
+        assert (record.died or record.arrived) == QueueClocks().wall
+    await queue.close()
+
+
+async def test_what_is_kept_in_memory_of_shared_payloads_ends_when_only_one_delivery_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    store = Store(path)
+    store.begin()
+    new = store.put(alert("a", ["s1", "s2", "s3"]), now=0, clock=0).new
+    assert store.shared_payloads == 1
+    store.commit(0)
+    for seq in (new[0].seq, new[1].seq):
+        store.begin()
+        store.settle([seq])
+        store.rollback()  # as if the disk had been full: the next attempt counts from the same
+        store.begin()
+        store.settle([seq])
+        store.commit(0)
+    assert store.shared_payloads == 0
+    store.begin()
+    store.hold(1)
+    store.settle([new[2].seq])
+    assert store.shared_payloads == 0
+    assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (1,)
+    store.release([1])
+    assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (0,)
+    store.connection.close()
 
 
 async def test_freed_space_in_the_file_is_reused(tmp_path: Path) -> None:

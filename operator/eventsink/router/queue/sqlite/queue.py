@@ -50,7 +50,8 @@ class QueueSettings(Settings):
     path: Path = Path("/var/lib/eventsink/queue.db")
     """The database file; its folder must exist and be writable."""
     max_waiting: int = Field(default=1_000_000, ge=1)
-    """Deliveries that may wait; beyond it sources get a 503. One takes about 1 kB on the disk and nothing in memory."""
+    """Deliveries that may wait; beyond it sources get a 503. One takes 120 bytes on the disk, its alert (stored
+    once for all sinks) 1 to 4 kB, and nothing in memory."""
     max_bytes: int = Field(default=8 * 1024**3, ge=1024**2)
     """What rows may take in the file; beyond it sources get a 503."""
     min_free_bytes: int = Field(default=256 * 1024**2, ge=0)
@@ -153,8 +154,8 @@ class SqliteQueue:
 
     async def settle(self, delivered: Sequence[int], arrival: Arrival | None = None) -> None:
         if arrival is not None:
-            now = self._wall()
-            await self._change(lambda store: store.arrive(delivered, arrival, now=now), keep=True)
+            now, clock = self._wall(), self.clock()
+            await self._change(lambda store: store.arrive(delivered, arrival, now=now, clock=clock), keep=True)
             return
         self._settled.extend(delivered)
         if self._settle_timer is None:
@@ -164,12 +165,14 @@ class SqliteQueue:
         await self._change(lambda store: store.retry(retries), keep=True)
 
     async def dead_letter(self, dead_letters: Sequence[DeadLetter]) -> None:
-        now = self._wall()
-        await self._change(lambda store: store.dead_letter(dead_letters, now=now), keep=True)
+        now, clock = self._wall(), self.clock()
+        await self._change(lambda store: store.dead_letter(dead_letters, now=now, clock=clock), keep=True)
 
     async def dead_letter_sink(self, sink: str, *, reason: str, detail: str) -> int:
-        now = self._wall()
-        return -(await self._change(lambda store: store.dead_letter_sink(sink, reason, detail, now=now), keep=True)).waiting
+        now, clock = self._wall(), self.clock()
+        return -(
+            await self._change(lambda store: store.dead_letter_sink(sink, reason, detail, now=now, clock=clock), keep=True)
+        ).waiting
 
     async def bind(self, seqs: Sequence[int], batch: str) -> None:
         await self._change(lambda store: store.bind(seqs, batch))
@@ -319,9 +322,9 @@ class SqliteQueue:
                 pass  # it is tried again, and whatever else fails is logged
 
     def _evict(self, store: Store) -> StoreChange:
-        now, settings = self._wall(), self._settings
-        store.evict_arrived(keep=settings.max_arrived, before=now - settings.arrived_age)
-        return store.evict_dead(keep=settings.max_dead, born_before=now - settings.dead_letter_age)
+        clock, settings = self.clock(), self._settings
+        store.evict_arrived(keep=settings.max_arrived, before=clock - settings.arrived_age)
+        return store.evict_dead(keep=settings.max_dead, before=clock - settings.dead_letter_age)
 
     def _check_disk(self) -> None:
         # The file does not shrink: its free pages are room as well, or a queue that once filled the disk would stay full for ever.

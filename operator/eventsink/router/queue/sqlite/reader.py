@@ -20,9 +20,18 @@ from eventsink.router.queue.protocol import (
 from eventsink.router.queue.sqlite.schema import SELECT_LOG_PAGE, connect
 
 PAGE_ROWS = 1000
-_COLUMNS = "d.seq, d.origin, d.sink, d.tenant, d.key, d.status, p.kind, p.body, d.created, d.expires, d.due, d.attempts, d.batch"
-_ARRIVED_COLUMNS = "d.seq, d.origin, d.sink, d.tenant, d.name, d.status, d.created, d.attempts, d.arrived, d.message, d.reference"
-_FROM = "FROM deliveries d JOIN payloads p ON p.id = d.payload"
+_BY_TEXT = {
+    "sink": "d.sink IN (SELECT id FROM sinks WHERE uid = ?)",
+    # A tenant may have nearly all rows: they are read in order, not collected by sink and sorted.
+    "tenant": "+d.sink IN (SELECT id FROM sinks WHERE tenant = ?)",
+    "reason": "d.reason = ?",
+}
+_COLUMNS = "d.seq, d.origin, s.uid, s.tenant, d.key, d.status, p.kind, p.body, d.created, d.expires, d.due, d.attempts, d.batch"
+_ARRIVED_COLUMNS = (
+    "d.seq, d.origin, d.sink, d.tenant, d.name, d.status, d.created, d.attempts, d.arrived_wall, d.message, d.reference"
+)
+_FROM = "FROM deliveries d CROSS JOIN payloads p ON p.id = d.payload CROSS JOIN sinks s ON s.id = d.sink"
+"""In this order: the condition is always about the deliveries."""
 
 
 class Reader:
@@ -41,14 +50,25 @@ class Reader:
         return int(row[0]), int(row[1])
 
     def take(self, sink: str, after: int, limit: int) -> list[Delivery]:
-        where = "d.died IS NULL AND d.sink = ? AND d.seq > ?"
-        return select_deliveries(self._connection, self._id, where, (sink, after), limit=limit)
+        found: list[Delivery] = []
+        # One id, or several if the sink's uid was seen with several tenants.
+        for (one,) in self._connection.execute("SELECT id FROM sinks WHERE uid = ?", (sink,)).fetchall():
+            where = "d.died IS NULL AND d.sink = ? AND d.seq > ?"
+            found += select_deliveries(self._connection, self._id, where, (one, after), limit=limit)
+        found.sort(key=lambda delivery: delivery.seq)
+        return found[:limit]
 
     def expired(self, clock: float, limit: int) -> list[Delivery]:
-        return select_deliveries(self._connection, self._id, "d.died IS NULL AND d.expires <= ?", (clock,), limit=limit)
+        where = "d.died IS NULL AND d.expires <= ?"
+        return select_deliveries(self._connection, self._id, where, (clock,), limit=limit, order="d.expires, d.seq")
 
     def sinks_waiting(self) -> dict[str, int]:
-        return dict(self._connection.execute("SELECT sink, count(*) FROM deliveries WHERE died IS NULL GROUP BY sink"))
+        return dict(
+            self._connection.execute(
+                "SELECT s.uid, sum(d.n) FROM (SELECT sink, count(*) AS n FROM deliveries WHERE died IS NULL GROUP BY sink) d "
+                "JOIN sinks s ON s.id = d.sink GROUP BY s.uid"
+            )
+        )
 
     def log_entries(self, after: int) -> tuple[list[NotificationLogEntry], int]:
         """A page of the notification log, and the position to go on from."""
@@ -67,7 +87,7 @@ class Reader:
     def _in_queue(self, wanted: DeliveryFilter, after: int, limit: int) -> list[DeliveryRecord]:
         where, values = conditions(wanted, self._id)
         rows = self._connection.execute(
-            "SELECT d.seq, d.origin, d.sink, d.tenant, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died "
+            "SELECT d.seq, d.origin, s.uid, s.tenant, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died_wall "
             f"{_FROM} WHERE {where} AND d.seq > ? ORDER BY d.seq LIMIT ?",
             (*values, after, limit),
         )
@@ -98,7 +118,7 @@ class Reader:
         }
 
     def _arrived(self, wanted: DeliveryFilter, after: int, limit: int) -> list[DeliveryRecord]:
-        where, values = conditions(replace(wanted, state=None), self._id)
+        where, values = conditions(replace(wanted, state=None), self._id, arrived=True)
         if wanted.message is not None:
             where, values = f"{where} AND d.message = ?", [*values, wanted.message]
         rows = self._connection.execute(
@@ -126,11 +146,11 @@ def delivery_id(store: str, origin: int) -> str:
 
 
 def select_deliveries(
-    connection: sqlite3.Connection, store: str, where: str, values: Sequence[Any], *, limit: int
+    connection: sqlite3.Connection, store: str, where: str, values: Sequence[Any], *, limit: int, order: str = "d.seq"
 ) -> list[Delivery]:
-    """Deliveries in order of seq; `where` is one of this module's own texts."""
+    """Deliveries in an order; `where` and `order` are texts of the engine's own."""
     rows: Iterator[Any] = connection.execute(
-        f"SELECT {_COLUMNS} {_FROM} WHERE {where} ORDER BY d.seq LIMIT ?",
+        f"SELECT {_COLUMNS} {_FROM} WHERE {where} ORDER BY {order} LIMIT ?",
         (*values, limit),
     )
     return [
@@ -139,15 +159,16 @@ def select_deliveries(
     ]
 
 
-def conditions(wanted: DeliveryFilter, store: str) -> tuple[str, list[Any]]:
-    """The SQL condition of a filter, and its values; ids of another file than `store` select nothing."""
+def conditions(wanted: DeliveryFilter, store: str, *, arrived: bool = False) -> tuple[str, list[Any]]:
+    """The SQL condition of a filter on `deliveries`, or `arrivals`, and its values; ids of another file than `store` select nothing."""
     parts, values = ["1"], []
     if wanted.state is not None:
         parts.append("d.died IS NULL" if wanted.state is DeliveryState.WAITING else "d.died IS NOT NULL")
-    for column in ("tenant", "sink", "reason"):
+    texts = {"sink": "d.sink = ?", "tenant": "d.tenant = ?", "reason": "d.reason = ?"} if arrived else _BY_TEXT
+    for column, condition in texts.items():
         value = getattr(wanted, column)
         if value is not None:
-            parts.append(f"d.{column} = ?")
+            parts.append(condition)
             values.append(value)
     if wanted.ids is not None:
         origins = [origin for one in wanted.ids if (origin := _origin(one, store)) is not None]

@@ -29,6 +29,8 @@ from eventsink.router.queue.sqlite.schema import (
     unusable,
 )
 
+PAYLOADS_HELD = "SELECT payload FROM deliveries"
+"""Every row that holds a payload."""
 EVICTED_AT_ONCE = 1000
 VARIABLES_PER_STATEMENT = 500
 """Below SQLite's own limit of values in one statement, and few enough to be prepared quickly."""
@@ -60,10 +62,17 @@ class Store:
                 raise unusable(path, error) from None
             raise
         self.id, self.clock, self.seq = self.connection.execute("SELECT store, clock, seq FROM meta").fetchone()
-        shared = self.connection.execute("SELECT payload, count(*) FROM deliveries GROUP BY payload HAVING count(*) > 1")
+        shared = self.connection.execute(f"SELECT payload, count(*) FROM ({PAYLOADS_HELD}) GROUP BY payload HAVING count(*) > 1")  # noqa: S608 - constant
         self._shared: dict[int, int] = dict(shared)
+        """Payload -> how many rows hold it, of those that more than one holds."""
         self._next_payload = self.connection.execute("SELECT coalesce(max(id), 0) + 1 FROM payloads").fetchone()[0]
-        self._before: dict[int, int | None] = {}
+        self._sinks: dict[tuple[str, str], int] = {
+            (uid, tenant): number for number, uid, tenant in self.connection.execute("SELECT id, uid, tenant FROM sinks")
+        }
+        """(uid, tenant) -> id in the table."""
+        self._new_sinks: list[tuple[str, str]] = []
+        """What the open transaction added to `_sinks`."""
+        self._before: dict[int, int] = {}
         """What the open transaction changed in `_shared`, as it was before."""
         self._committed = (self.seq, self._next_payload)
 
@@ -75,6 +84,7 @@ class Store:
         self.connection.execute("COMMIT")
         self._committed = (self.seq, self._next_payload)
         self._before.clear()
+        self._new_sinks.clear()
 
     def rollback(self) -> None:
         """Undo everything since `begin`, in the file and in what is counted beside it."""
@@ -82,8 +92,11 @@ class Store:
             self.connection.execute("ROLLBACK")
         self.seq, self._next_payload = self._committed
         for payload, count in self._before.items():
-            self._set_shared(payload, count)
+            self._set_held(payload, count)
         self._before.clear()
+        for sink in self._new_sinks:
+            self._sinks.pop(sink, None)
+        self._new_sinks.clear()
 
     def put(self, batch: Batch, *, now: float, clock: float) -> StoreChange:
         first = self._next_payload
@@ -95,7 +108,8 @@ class Store:
             references[new.payload] += 1
             payload = batch.payloads[new.payload]
             expires = clock + new.max_age
-            rows.append((self.seq, first + new.payload, new.sink, new.tenant, new.key, new.status, now, expires))
+            sink = self._sinks.get((new.sink, new.tenant)) or self._add_sink(new.sink, new.tenant)
+            rows.append((self.seq, first + new.payload, sink, new.key, new.status, now, expires))
             change.new.append(
                 Delivery(
                     seq=self.seq,
@@ -114,11 +128,11 @@ class Store:
         self._next_payload += len(batch.payloads)
         for number, count in enumerate(references, first):
             if count > 1:
-                self._count(number, count)
+                self._change_held(number, count)
         execute = self.connection.executemany
         execute("INSERT INTO payloads VALUES (?, ?, ?, ?)", used)
         execute(
-            "INSERT INTO deliveries (seq, payload, sink, tenant, key, status, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         execute(
@@ -130,33 +144,35 @@ class Store:
     def settle(self, seqs: Sequence[int]) -> StoreChange:
         return self._remove(seqs, "died IS NULL", StoreChange())
 
-    def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float) -> StoreChange:
+    def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float, clock: float) -> StoreChange:
         """`settle`, and record in which message they arrived."""
         self.connection.executemany(
-            "INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, d.sink, d.tenant, d.key, p.name, d.status, d.created, d.attempts, "
-            "?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload WHERE d.seq = ? AND d.died IS NULL",
-            [(now, arrival.message, arrival.reference, seq) for seq in seqs],
+            "INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, s.uid, s.tenant, d.key, p.name, d.status, d.created, d.attempts, "
+            "?, ?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload JOIN sinks s ON s.id = d.sink "
+            "WHERE d.seq = ? AND d.died IS NULL",
+            [(clock, now, arrival.message, arrival.reference, seq) for seq in seqs],
         )
         return self.settle(seqs)
 
     def retry(self, retries: Sequence[Retry]) -> StoreChange:
         self.connection.executemany(
-            "UPDATE deliveries SET attempts = attempts + 1, due = ?, reason = ? WHERE seq = ? AND died IS NULL",
-            [(r.due, r.reason, r.seq) for r in retries],
+            "UPDATE deliveries SET attempts = attempts + 1, due = ?, reason = ?, detail = ? WHERE seq = ? AND died IS NULL",
+            [(r.due, r.reason, r.detail, r.seq) for r in retries],
         )
         return StoreChange()
 
-    def dead_letter(self, dead_letters: Sequence[DeadLetter], *, now: float) -> StoreChange:
+    def dead_letter(self, dead_letters: Sequence[DeadLetter], *, now: float, clock: float) -> StoreChange:
         cursor = self.connection.executemany(
-            "UPDATE deliveries SET died = ?, reason = ?, detail = ?, batch = '' WHERE seq = ? AND died IS NULL",
-            [(now, d.reason, d.detail, d.seq) for d in dead_letters],
+            "UPDATE deliveries SET died = ?, died_wall = ?, reason = ?, detail = ?, batch = '' WHERE seq = ? AND died IS NULL",
+            [(clock, now, d.reason, d.detail, d.seq) for d in dead_letters],
         )
         return StoreChange(waiting=-cursor.rowcount, dead=cursor.rowcount)
 
-    def dead_letter_sink(self, sink: str, reason: str, detail: str, *, now: float) -> StoreChange:
+    def dead_letter_sink(self, sink: str, reason: str, detail: str, *, now: float, clock: float) -> StoreChange:
         cursor = self.connection.execute(
-            "UPDATE deliveries SET died = ?, reason = ?, detail = ?, batch = '' WHERE sink = ? AND died IS NULL",
-            (now, reason, detail, sink),
+            "UPDATE deliveries SET died = ?, died_wall = ?, reason = ?, detail = ?, batch = '' "
+            "WHERE sink IN (SELECT id FROM sinks WHERE uid = ?) AND died IS NULL",
+            (clock, now, reason, detail, sink),
         )
         self.connection.execute(DELETE_LOG_OF_SINK, (sink,))
         return StoreChange(waiting=-cursor.rowcount, dead=cursor.rowcount)
@@ -178,7 +194,7 @@ class Store:
         for (seq,) in rows.fetchall():
             self.seq += 1
             self.connection.execute(
-                "UPDATE deliveries SET seq = ?, origin = coalesce(origin, seq), died = NULL, due = 0, attempts = 0, "
+                "UPDATE deliveries SET seq = ?, origin = coalesce(origin, seq), died = NULL, died_wall = NULL, due = 0, attempts = 0, "
                 "batch = '', reason = '', detail = '', expires = ? WHERE seq = ?",
                 (self.seq, expires, seq),
             )
@@ -186,11 +202,11 @@ class Store:
         change.waiting, change.dead = len(change.new), -len(change.new)
         return change
 
-    def evict_dead(self, *, keep: int, born_before: float) -> StoreChange:
-        """Drop dead letters that died before a time, and the oldest beyond `keep`; a bounded number at once."""
+    def evict_dead(self, *, keep: int, before: float) -> StoreChange:
+        """Drop dead letters that died before a time on the queue clock, and the oldest beyond `keep`; a bounded number at once."""
         count = self.connection.execute("SELECT count(*) FROM deliveries WHERE died IS NOT NULL").fetchone()[0]
         old = self.connection.execute(
-            "SELECT seq FROM deliveries WHERE died IS NOT NULL AND died < ? ORDER BY died LIMIT ?", (born_before, EVICTED_AT_ONCE)
+            "SELECT seq FROM deliveries WHERE died IS NOT NULL AND died < ? ORDER BY died LIMIT ?", (before, EVICTED_AT_ONCE)
         ).fetchall()
         if not old and count > keep:
             old = self.connection.execute(
@@ -201,7 +217,7 @@ class Store:
         return change
 
     def evict_arrived(self, *, keep: int, before: float) -> None:
-        """Drop records of what arrived before a time, and the oldest beyond `keep`; a bounded number at once."""
+        """Drop records of what arrived before a time on the queue clock, and the oldest beyond `keep`; a bounded number at once."""
         count = self.connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
         self.connection.execute(
             "DELETE FROM arrivals WHERE seq IN (SELECT seq FROM arrivals WHERE arrived < ? ORDER BY arrived LIMIT ?)",
@@ -227,31 +243,50 @@ class Store:
                 f"DELETE FROM deliveries WHERE seq IN ({marks}) AND {condition} RETURNING payload, died IS NULL",  # noqa: S608 - marks
                 chunk,
             ).fetchall()
-            unused = []
-            for payload, waited in removed:
-                if waited:
-                    change.waiting -= 1
-                else:
-                    change.dead -= 1
-                left = self._shared.get(payload, 1) - 1
-                if left == 0:
-                    self._count(payload, None)
-                    unused.append((payload,))
-                else:
-                    self._count(payload, left)
-            self.connection.executemany("DELETE FROM payloads WHERE id = ?", unused)
+            waited = sum(waited for _, waited in removed)
+            change.waiting -= waited
+            change.dead -= len(removed) - waited
+            self.release(payload for payload, _ in removed)
         return change
 
-    def _count(self, payload: int, deliveries: int | None) -> None:
-        """Record how many deliveries share a payload; what is not recorded belongs to one."""
-        self._before.setdefault(payload, self._shared.get(payload))
-        self._set_shared(payload, deliveries)
+    def hold(self, payload: int) -> None:
+        """One row more holds a payload that is stored already."""
+        self._change_held(payload, self._shared.get(payload, 1) + 1)
 
-    def _set_shared(self, payload: int, deliveries: int | None) -> None:
-        if deliveries is None:
-            self._shared.pop(payload, None)
+    def release(self, payloads: Iterable[int]) -> None:
+        """One row less holds each of these payloads; what none holds any more is deleted."""
+        unused = []
+        for payload in payloads:
+            held = self._shared.get(payload)
+            if held is None:
+                unused.append((payload,))
+            else:
+                self._change_held(payload, held - 1)
+        self.connection.executemany("DELETE FROM payloads WHERE id = ?", unused)
+
+    def _add_sink(self, uid: str, tenant: str) -> int:
+        """The id of a sink that the table does not have yet."""
+        number = self.connection.execute("INSERT INTO sinks (uid, tenant) VALUES (?, ?)", (uid, tenant)).lastrowid
+        assert number is not None
+        self._sinks[uid, tenant] = number
+        self._new_sinks.append((uid, tenant))
+        return number
+
+    def _change_held(self, payload: int, held: int) -> None:
+        """Record how many rows hold a payload; `rollback` reverts it."""
+        self._before.setdefault(payload, self._shared.get(payload, 1))
+        self._set_held(payload, held)
+
+    def _set_held(self, payload: int, held: int) -> None:
+        if held > 1:
+            self._shared[payload] = held
         else:
-            self._shared[payload] = deliveries
+            self._shared.pop(payload, None)
+
+    @property
+    def shared_payloads(self) -> int:
+        """How many payloads more than one row holds: what is kept in memory of them."""
+        return len(self._shared)
 
     def _deliveries(self, where: str, values: Sequence[Any]) -> list[Delivery]:
         return select_deliveries(self.connection, self.id, where, values, limit=VARIABLES_PER_STATEMENT)

@@ -50,7 +50,7 @@ pictures: $(STAMP) ## the pictures of the README; the recording is made by runni
 	@$(BIN)/python scripts/draw_alert_path.py
 	@$(BIN)/python scripts/record_demo.py
 
-controlplane: $(STAMP) ## the control plane of the tests: found, or built once (about six minutes)
+controlplane: $(STAMP) ## the control plane and the Alertmanager of the tests: found, or built once (about six minutes)
 	@$(BIN)/python -m tests.controlplane build
 
 # Two at once: one runs what needs the control plane, the other everything else, in about the same time.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.controlplane.alertmanager import CurrentAlertmanager, find_or_build_alertmanager
 from tests.support import no_skips
 from tests.support.cluster import (
     control_plane,
@@ -64,3 +65,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def monitoring() -> MonitoringPrograms:
     """Prometheus and Alertmanager, fetched once if need be."""
     return find_or_fetch()
+
+
+@pytest.fixture(scope="session")
+def current_alertmanager() -> CurrentAlertmanager:
+    """A current Alertmanager, built once if need be."""
+    return find_or_build_alertmanager()

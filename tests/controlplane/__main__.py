@@ -6,8 +6,10 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.controlplane.binaries import MissingProgram, find_or_build, say
+from tests.controlplane.alertmanager import find_or_build_alertmanager
+from tests.controlplane.binaries import find_or_build
 from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.go import MissingProgram, say
 
 
 def main(arguments: list[str]) -> int:
@@ -15,6 +17,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["build"]:
         try:
             find_or_build()
+            find_or_build_alertmanager()
         except MissingProgram as error:
             say(str(error))
             return 1

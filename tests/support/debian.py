@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.controlplane.binaries import MissingProgram, cache_root, only_one, say
+from tests.controlplane.go import MissingProgram, cache_root, only_one, say
 
 PACKAGES = ("prometheus", "prometheus-alertmanager")
 APT_TIMEOUT_SECONDS = 600

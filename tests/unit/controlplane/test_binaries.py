@@ -1,4 +1,4 @@
-"""The programs of the control plane are looked for where people expect, and the error names what is missing."""
+"""The programs that tests build are looked for where people expect, and the error names what is missing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.controlplane import binaries
-from tests.controlplane.binaries import MissingProgram
+from tests.controlplane import alertmanager, binaries
+from tests.controlplane.go import MissingProgram, go_version
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager")
 
@@ -43,6 +43,20 @@ def test_the_cache_is_used_without_building(tmp_path: Path, monkeypatch: pytest.
     assert binaries.find_or_build().kube_apiserver.is_relative_to(tmp_path / "eventsink" / "controlplane")
 
 
+def test_the_current_alertmanager_is_used_from_the_cache_without_building(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cached = alertmanager.cached_alertmanager()
+    cached.mkdir(parents=True)
+    (cached / "alertmanager").touch()
+    assert alertmanager.find_or_build_alertmanager().alertmanager_command() == [cached / "alertmanager"]
+
+
+def test_the_version_of_the_current_alertmanager_is_the_pinned_one() -> None:
+    assert f"github.com/prometheus/alertmanager v{alertmanager.VERSION}" in (alertmanager.MODULE / "go.mod").read_text()
+
+
 def test_a_failed_build_shows_the_output_of_go_and_leaves_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = tmp_path / "bin" / "go"
     go.parent.mkdir()
@@ -64,4 +78,4 @@ def test_the_version_of_go_is_read(tmp_path: Path, shown: str, version: tuple[in
     go = tmp_path / "go"
     go.write_text(f"#!/bin/sh\necho '{shown}'\n")
     go.chmod(0o755)
-    assert binaries.go_version(str(go)) == version
+    assert go_version(str(go)) == version

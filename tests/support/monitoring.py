@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -18,8 +18,16 @@ from tests.support.processes import RunningProcess
 HTTP_TIMEOUT_SECONDS = 10
 
 
+class AlertmanagerProgram(Protocol):
+    """An Alertmanager of some version."""
+
+    def alertmanager_command(self) -> list[str | Path]:
+        """The start of the command that runs it."""
+        ...
+
+
 class Alertmanager(RunningProcess):
-    """One Alertmanager, without a cluster of its own unless peers are given.
+    """One Alertmanager, without a cluster of its own unless it is given one.
 
     Parameters
     ----------
@@ -27,31 +35,60 @@ class Alertmanager(RunningProcess):
         The document of its configuration file.
     folder
         Holds its configuration, data and log; made if it is absent. Given again, it continues from what is there.
+    port
+        Of its API; absent: a free one.
+    options
+        More of its options; absent: those that leave it without a cluster.
     """
 
-    def __init__(self, programs: MonitoringPrograms, configuration: Mapping[str, Any], folder: Path) -> None:
+    def __init__(
+        self,
+        program: AlertmanagerProgram,
+        configuration: Mapping[str, Any],
+        folder: Path,
+        *,
+        port: int | None = None,
+        options: Sequence[str] = ("--cluster.listen-address=",),
+        name: str = "alertmanager",
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "alertmanager.yml"
         file.write_text(yaml.safe_dump(dict(configuration)))
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command: list[str | Path] = [
-            *programs.alertmanager_command(),
+            *program.alertmanager_command(),
             f"--config.file={file}",
             f"--storage.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self.port}",
-            "--cluster.listen-address=",
+            *options,
             "--log.level=debug",
         ]
-        super().__init__(command, log=folder / "alertmanager.log", name="alertmanager")
+        super().__init__(command, log=folder / "alertmanager.log", name=name)
 
     def wait_up(self) -> None:
         """Wait until it takes alerts."""
         self.wait_ready(f"{self.url}/-/ready")
 
-    def post_alerts(self, *alerts: Mapping[str, Any]) -> None:
+    def post_alerts(self, *alerts: Mapping[str, Any], timeout: float = HTTP_TIMEOUT_SECONDS) -> None:
         """Post alerts as a client of its v2 API does (see `alert`)."""
-        _request(f"{self.url}/api/v2/alerts", json.dumps(list(alerts)).encode())
+        _request(f"{self.url}/api/v2/alerts", json.dumps(list(alerts)).encode(), timeout=timeout)
+
+    def silence(self, **labels: str) -> str:
+        """Silence alerts with these labels for an hour; returns the silence's id."""
+        now = datetime.now(UTC)
+        silence = {
+            "matchers": [{"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in labels.items()],
+            "startsAt": now.isoformat(),
+            "endsAt": (now + timedelta(hours=1)).isoformat(),
+            "createdBy": "tests",
+            "comment": "a test",
+        }
+        return str(json.loads(_request(f"{self.url}/api/v2/silences", json.dumps(silence).encode()))["silenceID"])
+
+    def unsilence(self, silence: str) -> None:
+        """Expire a silence."""
+        _request(f"{self.url}/api/v2/silence/{silence}", method="DELETE")
 
 
 class Prometheus(RunningProcess):
@@ -148,7 +185,8 @@ def webhook_configuration(
     }
 
 
-def _request(url: str, body: bytes) -> None:
-    request = urllib.request.Request(url, data=body, method="POST", headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_SECONDS) as response:
-        response.read()
+def _request(url: str, body: bytes | None = None, *, method: str = "POST", timeout: float = HTTP_TIMEOUT_SECONDS) -> bytes:
+    request = urllib.request.Request(url, data=body, method=method, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        received: bytes = response.read()
+        return received

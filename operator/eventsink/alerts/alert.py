@@ -13,6 +13,19 @@ from enum import StrEnum
 
 import msgspec
 
+from eventsink.alerts.limits import (
+    MAX_ANNOTATION_CHARACTERS,
+    MAX_ANNOTATIONS_CHARACTERS,
+    MAX_LABELS_CHARACTERS,
+    MAX_MARKS,
+    MAX_NAME_CHARACTERS,
+    MAX_SUMMARY_CHARACTERS,
+    MAX_VALUE_CHARACTERS,
+    bounded,
+    cut,
+)
+from eventsink.alerts.peer_json import same_to_every_reader
+
 FINGERPRINT_BYTES = 16
 """128 bits: no two series of one cluster collide by chance."""
 
@@ -74,7 +87,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """How many alerts the source left out of the notification."""
 
 
-class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One alert of one tenant, as sinks match it, the queue stores it and CloudEvents carry it (`data`)."""
 
     id: str
@@ -97,6 +110,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """None while it is firing."""
     links: Links
     group: Group | None = None
+    truncated: tuple[str, ...] = ()
+    """What of it is not as the source sent it, since it exceeds a limit (`alerts.limits`): `labels` and `annotations` say that some are
+    left out, `annotations.<name>` that this one is cut, `links.source` or `group.externalUrl` that the URL is left out."""
 
     @property
     def identity(self) -> str:
@@ -119,11 +135,15 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: datetime | None
     links: Links
     group: Group | None
-    raw: bytes = b""
-    """The alert's own JSON as the source wrote it, where that is passed on unchanged (`IncomingNotification.envelope`)."""
+    truncated: tuple[str, ...] = ()
+    """What the format has cut or left out: see `Alert.truncated`."""
+    raw: msgspec.Raw | None = None
+    """The alert's own JSON as the source wrote it, where the format is grouped; a view of `IncomingNotification.body`."""
 
     def identify(self, *, source: str, tenant: str, dropped_labels: frozenset[str] = frozenset()) -> Alert:
-        """Give the alert its tenant, its fingerprint and its id.
+        """Give the alert its tenant, its fingerprint and its id, and cut it down to the limits (`alerts.limits`).
+
+        The fingerprint is of all labels, so that alerts that differ beyond the limits stay different.
 
         Parameters
         ----------
@@ -135,6 +155,10 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             Names of labels in which two duplicates of one alert differ (`replica`); they do not count for the fingerprint.
         """
         fingerprint = fingerprint_of(tenant, source, self.labels, dropped_labels)
+        labels, cut_labels = bounded(self.labels, "labels", longest=MAX_VALUE_CHARACTERS, total=MAX_LABELS_CHARACTERS)
+        annotations, cut_annotations = bounded(
+            self.annotations, "annotations", longest=MAX_ANNOTATION_CHARACTERS, total=MAX_ANNOTATIONS_CHARACTERS
+        )
         return Alert(
             id=alert_id(fingerprint, self.starts_at, self.status),
             fingerprint=fingerprint,
@@ -142,16 +166,17 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             tenant=tenant,
             status=self.status,
             severity=self.severity,
-            name=self.name,
-            summary=self.summary,
-            description=self.description,
-            namespace=self.namespace,
-            labels=self.labels,
-            annotations=self.annotations,
+            name=cut(self.name, MAX_NAME_CHARACTERS),
+            summary=cut(self.summary, MAX_SUMMARY_CHARACTERS),
+            description=cut(self.description, MAX_ANNOTATION_CHARACTERS),
+            namespace=cut(self.namespace, MAX_VALUE_CHARACTERS),
+            labels=labels,
+            annotations=annotations,
             starts_at=self.starts_at,
             ends_at=self.ends_at,
             links=self.links,
             group=self.group,
+            truncated=(cut_labels + cut_annotations + self.truncated)[:MAX_MARKS],
         )
 
 
@@ -168,15 +193,21 @@ class IncomingNotification(msgspec.Struct, frozen=True, kw_only=True):
     alerts: list[IncomingAlert]
     rejected: list[Rejection]
     group: Group | None = None
-    envelope: dict[str, msgspec.Raw] | None = None
-    """With a group in Alertmanager's webhook format: its own members but `alerts`, as the source wrote them, so that it is passed on."""
     body: bytes = b""
-    """With an `envelope`: the very bytes of the notification, for a sink that gets all of it."""
+    """With a group in Alertmanager's webhook format: the very bytes of the notification, for a sink that gets all of it."""
+    body_checked: bool | None = None
+    """Whether every reader reads the same in `body`; None: not looked at yet."""
+    absent: frozenset[int] = frozenset()
+    """Indices of what is `null` in it: it counts as not being there."""
 
     def positions(self) -> list[int]:
         """For each of `alerts`, its index in the notification."""
-        skipped = {one.index for one in self.rejected}
+        skipped = {one.index for one in self.rejected} | self.absent
         return [index for index in range(len(self.alerts) + len(skipped)) if index not in skipped]
+
+    def passes_on_body(self) -> bool:
+        """Whether `body` may go to a sink as it is: no reader finds another alert in it than this one did."""
+        return bool(self.body) and (same_to_every_reader(self.body) if self.body_checked is None else self.body_checked)
 
 
 class UnusablePayload(ValueError):
@@ -184,6 +215,10 @@ class UnusablePayload(ValueError):
 
     Its text is shown to the source (in a 4xx response) and names what is wrong; it repeats no value of the payload.
     """
+
+
+class OversizedPayload(UnusablePayload):
+    """A notification of which too much would be made (`alerts.limits.may_be_made_of`); nothing was made of it yet."""
 
 
 def fingerprint_of(tenant: str, source: str, labels: Mapping[str, str], dropped: Iterable[str] = frozenset()) -> str:

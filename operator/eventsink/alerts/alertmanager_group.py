@@ -1,15 +1,18 @@
-"""Alerts as a group in Alertmanager's webhook format, version 4, for sinks of groups: made where the source sends no groups.
+"""Alerts as a group in Alertmanager's webhook format, version 4, for sinks of groups: those of a group that is split between sinks, and
+those of a source that sends no groups. Only the members of the documented format are written.
 
 Source of the format: https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from eventsink.alerts.alert import Alert, Status
+from eventsink.alerts.alert import Alert, Group, IncomingAlert, Status
+from eventsink.alerts.limits import MAX_URL_CHARACTERS
 
 VERSION = "4"
 FINGERPRINT_DIGITS = 16
@@ -17,6 +20,18 @@ FINGERPRINT_DIGITS = 16
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time: the end of what has not ended."""
 _encoder = msgspec.json.Encoder()
+
+
+class _Original(msgspec.Struct, rename="camel"):
+    """What of a received alert is passed on as the source wrote it: its times have more digits than ours."""
+
+    starts_at: str
+    ends_at: str = NEVER
+    generator_url: str = msgspec.field(default="", name="generatorURL")
+    fingerprint: str = ""
+
+
+_original = msgspec.json.Decoder(_Original)
 
 
 def group_of(alert: Alert, *, key: str, receiver: str) -> dict[str, Any]:
@@ -62,3 +77,62 @@ def group_of(alert: Alert, *, key: str, receiver: str) -> dict[str, Any]:
 def encoded_group(alert: Alert, *, key: str, receiver: str) -> bytes:
     """`group_of` as JSON."""
     return _encoder.encode(group_of(alert, key=key, receiver=receiver))
+
+
+def encoded_part(group: Group, alerts: Sequence[tuple[IncomingAlert, Alert]], *, status: Status) -> bytes:
+    """Some alerts of a received group as a group of their own, as JSON.
+
+    What they have in common is found anew: nothing of the alerts that are left out is in it. An alert's labels are all that it came with,
+    so that its identity stays the same; annotations are within the limits.
+    """
+    common = _common([incoming.labels for incoming, _ in alerts])
+    return _encoder.encode(
+        {
+            "version": VERSION,
+            "groupKey": group.key,
+            "truncatedAlerts": group.truncated,
+            "status": status.value,
+            "receiver": group.receiver,
+            "groupLabels": {name: value for name, value in group.labels.items() if common.get(name) == value},
+            "commonLabels": common,
+            "commonAnnotations": _common([alert.annotations for _, alert in alerts]),
+            "externalURL": group.external_url,
+            "alerts": [_part(incoming, alert) for incoming, alert in alerts],
+        }
+    )
+
+
+def _part(incoming: IncomingAlert, alert: Alert) -> dict[str, Any]:
+    starts_at: Any = incoming.starts_at
+    ends_at: Any = incoming.ends_at if incoming.ends_at is not None else NEVER
+    generator_url, fingerprint = incoming.links.source, ""
+    if incoming.raw is not None:
+        try:
+            original = _original.decode(incoming.raw)
+        except msgspec.ValidationError:
+            pass  # another type than the format says: as it was understood
+        else:
+            starts_at, ends_at = original.starts_at, original.ends_at
+            fingerprint = original.fingerprint[:FINGERPRINT_DIGITS]
+            if len(original.generator_url) <= MAX_URL_CHARACTERS:
+                generator_url = original.generator_url
+    return {
+        "status": incoming.status.value,
+        "labels": incoming.labels,
+        "annotations": alert.annotations,
+        "startsAt": starts_at,
+        "endsAt": ends_at,
+        "generatorURL": generator_url,
+        "fingerprint": fingerprint or alert.fingerprint[:FINGERPRINT_DIGITS],
+    }
+
+
+def _common(each: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The members that all have, with one value."""
+    first, *others = each
+    common = dict(first)
+    for one in others:
+        if not common:
+            break
+        common = {name: value for name, value in common.items() if one.get(name) == value}
+    return common

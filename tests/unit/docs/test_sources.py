@@ -8,6 +8,7 @@ import json
 import pytest
 import yaml
 
+from eventsink.alerts import limits
 from eventsink.alerts.alert import Severity
 from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.format import Format
@@ -63,13 +64,22 @@ def test_the_example_of_a_source_is_accepted_by_the_router() -> None:
 
 def test_the_limits_are_those_of_the_program() -> None:
     listed = {row[0]: row[1] for row in rows(SOURCES.split("## Limits", 1)[1])}
+    made = (limits.MADE_LEAST_BYTES >> 20, limits.MADE_MOST_BYTES >> 20)
     assert listed == {
         "a request": f"{IntakeSettings().max_body_bytes >> 20} MiB (`intake.maxBodyBytes`)",
-        "alerts in a notification": f"{alertmanager.MAX_ALERTS}",
-        "labels of an alert, and annotations": f"{alertmanager.MAX_LABELS}",
-        "name of a label or an annotation": f"{alertmanager.MAX_NAME_CHARACTERS} characters",
-        "value of a label": f"{alertmanager.MAX_VALUE_CHARACTERS} characters",
-        "value of an annotation": f"{alertmanager.MAX_ANNOTATION_CHARACTERS} characters",
+        "what is made of a request": f"{limits.MADE_MULTIPLE} times its size, but always {made[0]} MiB and never more than {made[1]} MiB",
+        "labels of an alert, and annotations": f"{limits.MAX_LABELS}",
+        "name of a label or an annotation": f"{limits.MAX_NAME_CHARACTERS} characters",
+        "value of a label": f"{limits.MAX_VALUE_CHARACTERS} characters",
+        "value of an annotation": f"{limits.MAX_ANNOTATION_CHARACTERS} characters",
+        "all labels of an alert": f"{limits.MAX_LABELS_CHARACTERS} characters",
+        "all annotations of an alert": f"{limits.MAX_ANNOTATIONS_CHARACTERS} characters",
+        "name of an alert": f"{limits.MAX_NAME_CHARACTERS} characters",
+        "`summary`": f"{limits.MAX_SUMMARY_CHARACTERS} characters",
+        "group labels, and common labels": f"{limits.MAX_GROUP_LABELS_CHARACTERS} characters",
+        "key of a group": f"{limits.MAX_KEY_CHARACTERS} characters",
+        "a URL": f"{limits.MAX_URL_CHARACTERS} characters",
+        "`externalURL`": f"{limits.MAX_SHARED_URL_CHARACTERS} characters",
     }
 
 

@@ -1,6 +1,7 @@
 """Alertmanager's webhook, version 4: a group of alerts in one notification.
 
-Source of the format: Alertmanager's documentation, webhook_config. Members that this version does not know are ignored.
+Source of the format: Alertmanager's documentation, webhook_config. Members that this version does not know are ignored, those of another
+type are read as what they mean (`alerts.peer_json`), and what exceeds a limit (`alerts.limits`) is truncated and marked.
 """
 
 from __future__ import annotations
@@ -11,19 +12,36 @@ from urllib.parse import quote
 
 import msgspec
 
-from eventsink.alerts.alert import Group, IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
+from eventsink.alerts.alert import (
+    Group,
+    IncomingAlert,
+    IncomingNotification,
+    Links,
+    OversizedPayload,
+    Rejection,
+    Status,
+    UnusablePayload,
+)
 from eventsink.alerts.alertmanager_group import VERSION
 from eventsink.alerts.formats.format import Format, Repeats
+from eventsink.alerts.limits import (
+    LARGE_BODY_BYTES,
+    MAX_GROUP_LABELS_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    MAX_SHARED_URL_CHARACTERS,
+    MAX_URL_CHARACTERS,
+    MAX_VALUE_CHARACTERS,
+    bounded,
+    cut,
+    is_small,
+    may_be_made_of,
+    shortened_key,
+    size_made_of,
+)
+from eventsink.alerts.peer_json import members_of, number_of, same_to_every_reader, text_of, texts_of, time_of
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
 
-MAX_ALERTS = 10_000
-"""In one notification."""
-MAX_LABELS = 128
-"""Labels, and equally annotations, of one alert."""
-MAX_NAME_CHARACTERS = 256
-MAX_VALUE_CHARACTERS = 16_384
-"""Of one label's value."""
-MAX_ANNOTATION_CHARACTERS = 65_536
+MAX_TRUNCATED_ALERTS = 2**31 - 1
 _STATUSES = {"firing": Status.FIRING, "resolved": Status.RESOLVED}
 _NEVER = 1
 """The year of the times that mean 'not yet': Go's zero time."""
@@ -31,6 +49,9 @@ _SUMMARIES = ("summary", "title", "message", "description")
 _DESCRIPTIONS = ("description", "message")
 _RUNBOOKS = ("runbook_url", "runbook")
 _DASHBOARDS = ("dashboard_url", "dashboardURL", "dashboard", "__dashboard_url__")
+
+
+_NO_START = "startsAt must be a time with a zone, such as 2026-01-01T12:00:00Z"
 
 
 class _Notification(msgspec.Struct, rename="camel"):
@@ -53,13 +74,10 @@ class _Alert(msgspec.Struct, rename="camel"):
     generator_url: str = msgspec.field(default="", name="generatorURL")
 
 
-class _Version(msgspec.Struct):
-    version: object = ""
-
-
 _notification = msgspec.json.Decoder(_Notification)
 _alert = msgspec.json.Decoder(_Alert)
-_envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_alerts = msgspec.json.Decoder(list[msgspec.Raw])
+_encoder = msgspec.json.Encoder()
 
 
 def parse(body: bytes) -> IncomingNotification:
@@ -67,53 +85,115 @@ def parse(body: bytes) -> IncomingNotification:
 
     Raises
     ------
+    OversizedPayload
+        More would be made of it than `alerts.limits` allows.
     UnusablePayload
         Not JSON, another version, no alerts in it, or none that can be used.
     """
-    try:
-        notification = _notification.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unusable(body, error) from None
+    if not is_small(body, 0) and size_made_of(body, 0) > may_be_made_of(body):
+        raise _oversized(body, "it holds too many members")
+    notification = _read(body)
     if notification.version != VERSION:
         raise UnusablePayload(f'this source takes Alertmanager\'s webhook version "{VERSION}": the member "version" says another')
-    if not notification.alerts:
-        raise UnusablePayload('the notification holds no alert: "alerts" is empty')
-    if len(notification.alerts) > MAX_ALERTS:
-        raise UnusablePayload(f"a notification may hold {MAX_ALERTS} alerts: set max_alerts in Alertmanager's webhook_config")
-    group = Group(
-        key=notification.group_key,
-        receiver=notification.receiver,
-        labels=notification.group_labels,
-        common_labels=notification.common_labels,
-        external_url=_web(notification.external_url),
-        truncated=max(0, notification.truncated_alerts),
-    )
+    group, marks = _group(notification)
+    count = len(notification.alerts)
+    if not is_small(body, count) and size_made_of(body, count, _repeated(group)) > may_be_made_of(body):
+        raise _oversized(body, f"each of its {count} alerts repeats what they share")
     alerts: list[IncomingAlert] = []
     rejected: list[Rejection] = []
+    absent: set[int] = set()
     for index, raw in enumerate(notification.alerts):
         try:
-            alerts.append(_incoming(bytes(raw), group))
-        except (ValueError, OverflowError) as error:
-            rejected.append(Rejection(index, _reason(error)))
+            alerts.append(_incoming(raw, group, marks))
+        except (ValueError, OverflowError, RecursionError) as error:
+            if bytes(raw) == b"null":
+                absent.add(index)
+            else:
+                rejected.append(Rejection(index, _reason(error)))
+    if rejected and not alerts:
+        raise UnusablePayload(
+            f"none of the {len(rejected)} alerts can be used; alerts[{rejected[0].index}]: {rejected[0].reason}"
+        )
     if not alerts:
-        raise UnusablePayload(f"none of the {len(rejected)} alerts can be used; alerts[0]: {rejected[0].reason}")
-    envelope = _envelope.decode(body)
-    envelope.pop("alerts", None)
-    return IncomingNotification(alerts=alerts, rejected=rejected, group=group, envelope=envelope, body=body)
+        raise UnusablePayload('the notification holds no alert: "alerts" is empty')
+    return IncomingNotification(
+        alerts=alerts,
+        rejected=rejected,
+        group=group,
+        body=body,
+        body_checked=same_to_every_reader(body) if len(body) > LARGE_BODY_BYTES else None,
+        absent=frozenset(absent),
+    )
 
 
-def _incoming(raw: bytes, group: Group) -> IncomingAlert:
-    alert = _alert.decode(raw)
+def _read(body: bytes) -> _Notification:
+    try:
+        try:
+            return _notification.decode(body)
+        except msgspec.ValidationError:
+            return _read_leniently(body)
+    except msgspec.ValidationError:
+        raise UnusablePayload("the body must be a JSON object as Alertmanager's webhook sends it") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UnusablePayload("the body is not JSON") from None
+
+
+def _read_leniently(body: bytes) -> _Notification:
+    members = members_of(body)
+    alerts = members.get("alerts")
+    try:
+        listed = [] if alerts is None else _alerts.decode(alerts)
+    except msgspec.ValidationError:
+        raise UnusablePayload('the notification cannot be read: "alerts" must be a list') from None
+    return _Notification(
+        alerts=listed,
+        version=text_of(members.get("version")),
+        group_key=text_of(members.get("groupKey")),
+        receiver=text_of(members.get("receiver")),
+        group_labels=texts_of(members.get("groupLabels")),
+        common_labels=texts_of(members.get("commonLabels")),
+        external_url=text_of(members.get("externalURL")),
+        truncated_alerts=number_of(members.get("truncatedAlerts")),
+    )
+
+
+def _group(notification: _Notification) -> tuple[Group, tuple[str, ...]]:
+    """The group within the limits, and marks of what in it exceeds them: each alert carries it."""
+    most = MAX_GROUP_LABELS_CHARACTERS
+    labels, cut_labels = bounded(notification.group_labels, "group.labels", longest=MAX_VALUE_CHARACTERS, total=most)
+    common, cut_common = bounded(notification.common_labels, "group.commonLabels", longest=MAX_VALUE_CHARACTERS, total=most)
+    marks = cut_labels + cut_common
+    if len(notification.external_url) > MAX_SHARED_URL_CHARACTERS:
+        marks += ("group.externalUrl",)
+    group = Group(
+        key=shortened_key(notification.group_key),
+        receiver=cut(notification.receiver, MAX_NAME_CHARACTERS),
+        labels=labels,
+        common_labels=common,
+        external_url=_web(notification.external_url, MAX_SHARED_URL_CHARACTERS),
+        truncated=min(max(0, notification.truncated_alerts), MAX_TRUNCATED_ALERTS),
+    )
+    return group, marks
+
+
+def _repeated(group: Group) -> int:
+    """Bytes of a group in each of its alerts; its URL is also in a link."""
+    return len(_encoder.encode(group)) + len(group.external_url)
+
+
+def _incoming(raw: msgspec.Raw, group: Group, marks: tuple[str, ...]) -> IncomingAlert:
+    try:
+        alert = _alert.decode(raw)
+    except msgspec.ValidationError:
+        alert = _incoming_leniently(raw)
     status = _STATUSES.get(alert.status)
     if status is None:
         raise ValueError('status must be "firing" or "resolved"')
     if not alert.labels:
         raise ValueError("an alert needs labels")
-    _check_sizes("labels", alert.labels, MAX_VALUE_CHARACTERS)
-    _check_sizes("annotations", alert.annotations, MAX_ANNOTATION_CHARACTERS)
     starts_at = _utc(alert.starts_at)
     if starts_at is None:
-        raise ValueError("startsAt must be a time with a zone, such as 2026-01-01T12:00:00Z")
+        raise ValueError(_NO_START)
     labels, annotations = alert.labels, alert.annotations
     name = labels.get("alertname", "")
     return IncomingAlert(
@@ -134,18 +214,29 @@ def _incoming(raw: bytes, group: Group) -> IncomingAlert:
             silence=_silence(group.external_url, labels),
         ),
         group=group,
+        truncated=marks if len(alert.generator_url) <= MAX_URL_CHARACTERS else ("links.source", *marks),
         raw=raw,
     )
 
 
-def _check_sizes(what: str, pairs: Mapping[str, str], longest: int) -> None:
-    if len(pairs) > MAX_LABELS:
-        raise ValueError(f"{what}: an alert may have {MAX_LABELS}")
-    for name, value in pairs.items():
-        if not name or len(name) > MAX_NAME_CHARACTERS:
-            raise ValueError(f"{what}: a name has 1 to {MAX_NAME_CHARACTERS} characters")
-        if len(value) > longest:
-            raise ValueError(f"{what}: a value has at most {longest} characters")
+def _incoming_leniently(raw: msgspec.Raw) -> _Alert:
+    members = members_of(raw)
+    try:
+        starts_at = time_of(members["startsAt"])
+    except (KeyError, msgspec.ValidationError):
+        raise ValueError(_NO_START) from None
+    try:
+        ends_at = time_of(members["endsAt"])
+    except (KeyError, msgspec.ValidationError):
+        ends_at = None
+    return _Alert(
+        status=text_of(members.get("status")),
+        labels=texts_of(members.get("labels")),
+        starts_at=starts_at,
+        annotations=texts_of(members.get("annotations")),
+        ends_at=ends_at,
+        generator_url=text_of(members.get("generatorURL")),
+    )
 
 
 def _utc(time: datetime) -> datetime | None:
@@ -161,40 +252,36 @@ def _first(texts: Mapping[str, str], names: tuple[str, ...]) -> str:
     return ""
 
 
-def _web(url: str) -> str:
+def _web(url: str, longest: int = MAX_URL_CHARACTERS) -> str:
     """The URL where it is one that a browser opens; nothing else becomes a link in a message."""
-    return url if url.startswith(("http://", "https://")) and url.isprintable() and " " not in url else ""
+    usable = url.startswith(("http://", "https://")) and len(url) <= longest and url.isprintable() and " " not in url
+    return url if usable else ""
 
 
 def _silence(external_url: str, labels: Mapping[str, str]) -> str:
-    """Alertmanager's page for a new silence with exactly these labels filled in."""
+    """Alertmanager's page for a new silence with exactly these labels filled in; none where they are too long for a link."""
     if not external_url:
         return ""
-    parts = (f'{name}="{value}"' for name, value in sorted(labels.items()))
-    return f"{external_url.rstrip('/')}/#/silences/new?filter={quote('{' + ','.join(parts) + '}', safe='')}"
+    matchers = ",".join([f'{name}="{value}"' for name, value in sorted(labels.items())])
+    if len(matchers) > MAX_SHARED_URL_CHARACTERS:
+        return ""
+    return f"{external_url.rstrip('/')}/#/silences/new?filter={quote('{' + matchers + '}', safe='')}"
 
 
 def _reason(error: Exception) -> str:
     """What is wrong with one alert, without its values."""
     if isinstance(error, msgspec.ValidationError):
         return str(error).replace(" - at `$.", ", at ").rstrip("`")
-    if isinstance(error, msgspec.DecodeError):
+    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError | RecursionError):
         return "is not valid JSON"
     return str(error) if type(error) is ValueError else "holds a value that is out of range"
 
 
-def _unusable(body: bytes, error: Exception) -> UnusablePayload:
-    if isinstance(error, msgspec.ValidationError):
-        try:
-            version = msgspec.json.decode(body, type=_Version).version
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return UnusablePayload("the body must be a JSON object as Alertmanager's webhook sends it")
-        if version != VERSION:
-            return UnusablePayload(
-                f'this source takes Alertmanager\'s webhook version "{VERSION}": the member "version" says another'
-            )
-        return UnusablePayload(f"the notification cannot be read: {_reason(error)}")
-    return UnusablePayload("the body is not JSON")
+def _oversized(body: bytes, why: str) -> OversizedPayload:
+    return OversizedPayload(
+        f"more than {may_be_made_of(body) // 1024**2} MiB would be made of this request: {why}; "
+        "let the source send smaller groups (group_by), or fewer alerts in each (max_alerts)"
+    )
 
 
 FORMAT = Format(name="alertmanager", parse=parse, repeats=Repeats.BY_SOURCE, severities=RULE_SEVERITIES, grouped=True)

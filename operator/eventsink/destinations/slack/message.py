@@ -85,6 +85,8 @@ def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "")
         headline, blocks = _alike(alerts, firing, lookup)
     else:
         headline, blocks = _digest(alerts, firing, lookup)
+    if incomplete := _incomplete(alerts):
+        blocks.append(_context_plain(incomplete))
     sign = "✅" if worst is None else _EMOJI[worst]
     blocks.append(_context(f"{inert(one_line(sink, 140))} · tenant {inert(one_line(tenant, 80))}"))
     colour = _WELL if worst is None else _COLOURS[worst]
@@ -219,6 +221,17 @@ def _labels(alerts: Sequence[Alert], where: str) -> str:
         f"{name}={value}" for name, value in sorted(common.items()) if name not in _NOISE and value and value not in elsewhere
     ]
     return one_line("  ".join(shown), MAX_LABELS)
+
+
+def _incomplete(alerts: Sequence[Alert]) -> str:
+    """What the message cannot say, since its source left alerts out or an alert exceeds a limit."""
+    parts = []
+    # The notifications of one group say so again and again.
+    if left_out := sum({alert.group.key: alert.group.truncated for alert in alerts if alert.group is not None}.values()):
+        parts.append(f"{left_out:,} more {'alert was' if left_out == 1 else 'alerts were'} left out by the source.")
+    if marks := list(dict.fromkeys(mark for alert in alerts for mark in alert.truncated)):
+        parts.append(f"Too long, and therefore cut: {_few([one_line(mark, MAX_WHERE) for mark in marks], 3)}.")
+    return " ".join(parts)
 
 
 def _few(texts: Sequence[str], most: int) -> str:

@@ -234,8 +234,10 @@ class IntakeConnection(asyncio.Protocol):
 
     async def _accept(self, request: _Request) -> None:
         assert request.source is not None
+        body = b"".join(request.body)
+        request.body.clear()
         try:
-            response = await self._intake.handle(request.source, b"".join(request.body))
+            response = await self._intake.handle(request.source, body)
         finally:
             self._release(request)
             self._busy = False

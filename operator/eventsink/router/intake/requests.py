@@ -5,8 +5,9 @@
 
 Either may end in a URL suffix of the source's format, such as `/api/v2/alerts`.
 
-200 {"accepted": n, "rejected": [{"index", "reason"}]}; errors are {"error": "a sentence"}. What Alertmanager should send again gets a
-503 with Retry-After, never 429, which it does not retry.
+200 {"accepted": n, "rejected": [{"index", "reason"}]}, and where there are any, "truncated", "leftOutBySource" and "moreRejected" with their
+numbers; errors are {"error": "a sentence"}. What Alertmanager should send again gets a 503 with Retry-After, never 429, which it does not
+retry.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from urllib.parse import unquote
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from eventsink.alerts.alert import Rejection, UnusablePayload
+from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
 from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueError, QueueFull
@@ -31,6 +32,8 @@ from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.retry_after import format_retry_after
 
 PATH = "/v1/alerts/"
+MAX_REJECTIONS_SHOWN = 100
+"""Rejected alerts that a response lists; the others are counted in it."""
 UNUSABLE = "Unusable"
 """Reason of alerts, and of whole requests, that cannot be read; the others are those of `NoTenantReason`."""
 RETRY_SOON_SECONDS = 5
@@ -87,6 +90,18 @@ class IntakeMetrics:
         self.deliveries = Counter(
             "eventsink_router_deliveries_queued", "Deliveries queued, by source.", ["source"], registry=registry
         )
+        self.truncated = Counter(
+            "eventsink_router_alerts_truncated",
+            "Alerts that exceeded a limit: something in them was cut or left out, by source.",
+            ["source"],
+            registry=registry,
+        )
+        self.left_out = Counter(
+            "eventsink_router_alerts_left_out_by_source",
+            "Alerts that a source says that it left out of its notifications (Alertmanager: truncatedAlerts), by source.",
+            ["source"],
+            registry=registry,
+        )
         # `labels` costs more than `inc`; sources and codes are few.
         self.requests_of = cache(self.requests.labels)
         self.alerts_of = cache(self.alerts.labels)
@@ -126,6 +141,7 @@ class Intake:
         self._failed_logins = Repeated(60.0)
         self._failures = Repeated(60.0)
         self._rejections = Repeated(60.0)
+        self._truncations = Repeated(60.0)
         self.stopping = False
         """Set: every request gets a 503."""
 
@@ -210,7 +226,7 @@ class Intake:
         except UnusablePayload as unusable:
             self._metrics.rejected.labels(source.name, UNUSABLE).inc()
             self._log_rejection(source, str(unusable))
-            return error(400, str(unusable))
+            return error(413 if isinstance(unusable, OversizedPayload) else 400, str(unusable))
         except NothingAccepted as nothing:
             self._count_rejected(source, nothing.rejected, nothing.reasons)
             return error(403, str(nothing))
@@ -228,9 +244,9 @@ class Intake:
         self._metrics.alerts_of(source.name).inc(accepted.alerts)
         self._metrics.deliveries_of(source.name).inc(accepted.deliveries)
         self._count_rejected(source, accepted.rejected, accepted.reasons)
-        return IntakeResponse(
-            200, _encoder.encode({"accepted": accepted.alerts, "rejected": [_shown(one) for one in accepted.rejected]})
-        )
+        if accepted.truncated or accepted.left_out:
+            self._count_truncated(source, accepted)
+        return IntakeResponse(200, _encoder.encode(_result(accepted)))
 
     def _count_rejected(self, source: Source, rejected: Sequence[Rejection], reasons: Sequence[NoTenantReason]) -> None:
         for reason in reasons:
@@ -241,6 +257,19 @@ class Intake:
         if rejected:
             # Few sources show anybody the response that they get.
             self._log_rejection(source, f"alerts[{rejected[0].index}]: {rejected[0].reason}", alerts=len(rejected))
+
+    def _count_truncated(self, source: Source, accepted: Accepted) -> None:
+        self._metrics.truncated.labels(source.name).inc(accepted.truncated)
+        self._metrics.left_out.labels(source.name).inc(accepted.left_out)
+        more = self._truncations.due()
+        if more is not None:
+            get_logger().warning(
+                "alerts were truncated, or left out by their source (Alertmanager: set max_alerts to 0)",
+                source=source.name,
+                truncated=accepted.truncated,
+                left_out=accepted.left_out,
+                more=more,
+            )
 
     def _log_rejection(self, source: Source, reason: str, **facts: int) -> None:
         more = self._rejections.due()
@@ -274,8 +303,18 @@ def _later(sentence: str, seconds: int) -> IntakeResponse:
     return error(503, f"{sentence}; send it again later", f"Retry-After: {format_retry_after(seconds)}\r\n".encode())
 
 
-def _shown(rejection: Rejection) -> dict[str, object]:
-    return {"index": rejection.index, "reason": rejection.reason}
+def _result(accepted: Accepted) -> dict[str, object]:
+    shown = accepted.rejected[:MAX_REJECTIONS_SHOWN]
+    result: dict[str, object] = {
+        "accepted": accepted.alerts,
+        "rejected": [{"index": one.index, "reason": one.reason} for one in shown],
+    }
+    more = {
+        "moreRejected": len(accepted.rejected) - len(shown),
+        "truncated": accepted.truncated,
+        "leftOutBySource": accepted.left_out,
+    }
+    return result | {name: number for name, number in more.items() if number}
 
 
 def rendered(response: IntakeResponse, *, keep_alive: bool, head_only: bool = False) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eventsink.alerts.alert import Alert, IncomingNotification, Rejection, Status
 from eventsink.alerts.formats.format import Repeats
+from eventsink.alerts.limits import LARGE_BODY_BYTES
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning.batch import BatchBuilder, Owned
 from eventsink.router.planning.match import SinkIndex
@@ -39,6 +41,10 @@ class Accepted:
     rejected: Sequence[Rejection]
     deliveries: int
     reasons: Sequence[NoTenantReason] = ()
+    truncated: int = 0
+    """How many of the alerts were truncated (`Alert.truncated`)."""
+    left_out: int = 0
+    """How many alerts the source says that it left out of the notification (`Group.truncated`)."""
 
 
 class Acceptor:
@@ -52,6 +58,7 @@ class Acceptor:
         self._log = log
         self._queue = queue
         self._settings = settings
+        self._one_large = asyncio.Lock()
 
     async def accept_bytes(self, source: Source, body: bytes) -> Accepted:
         """Parse one notification by the source's format and accept it; returns when everything is on disk.
@@ -64,7 +71,11 @@ class Acceptor:
             As `accept`.
         """
         self._check_loaded()
-        return await self.accept(source, source.format.parse(body))
+        if len(body) <= LARGE_BODY_BYTES:
+            return await self.accept(source, source.format.parse(body))
+        # What is made of a large one takes a while and many times its size: aside of the event loop, and one at a time.
+        async with self._one_large:
+            return await self.accept(source, await asyncio.to_thread(source.format.parse, body))
 
     async def accept(self, source: Source, notification: IncomingNotification) -> Accepted:
         """Accept one notification, however it came; returns when everything is on disk.
@@ -87,9 +98,18 @@ class Acceptor:
             index, first = unassigned[0]
             raise NothingAccepted(f"no alert was accepted; alerts[{index}]: {first.sentence}", rejected, reasons)
         batch, undo = self._plan(source, notification, owned, unassigned)
+        accepted = Accepted(
+            len(owned),
+            rejected,
+            len(batch.deliveries),
+            reasons,
+            truncated=sum(1 for one in owned if one.alert.truncated),
+            left_out=notification.group.truncated if notification.group is not None else 0,
+        )
+        del notification, owned, unassigned  # many times the size of what waits for the disk
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
         await self._queue.put(batch, undo)
-        return Accepted(len(owned), rejected, len(batch.deliveries), reasons)
+        return accepted
 
     def _check_loaded(self) -> None:
         if not self._directory.loaded:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from eventsink.alerts.alert import Alert, IncomingNotification, Status
-from eventsink.alerts.alertmanager_group import encoded_group
+from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Status
+from eventsink.alerts.alertmanager_group import encoded_group, encoded_part
 from eventsink.router.queue.protocol import Batch, NewDelivery, NotificationLogEntry, Payload, PayloadKind
 from eventsink.sinks.sink import Sink
 
+PARTS_MULTIPLE = 4
+"""How many times the size of a notification its parts for different sinks may take, each of which wants other alerts of it ..."""
+PARTS_LEAST_BYTES = 1024**2
+"""... of a small notification so much; beyond it each alert is a group of its own, which is stored once for all sinks."""
 _encoder = msgspec.json.Encoder()
 
 
@@ -32,11 +36,13 @@ class BatchBuilder:
         self._payloads: list[Payload] = []
         self._deliveries: list[NewDelivery] = []
         self._stored: dict[object, int] = {}
+        self._incoming: dict[int, IncomingAlert] = {}
+        self._room_for_parts = max(PARTS_LEAST_BYTES, PARTS_MULTIPLE * len(notification.body))
         self.log_entries: list[NotificationLogEntry] = []
 
     def sends_received_group(self, sink: Sink) -> bool:
-        """Whether the sink gets the group as the source wrote it."""
-        return takes_groups(sink) and self._notification.envelope is not None
+        """Whether the sink gets the group that the source sent, or the part of it that it wants."""
+        return takes_groups(sink) and self._notification.group is not None
 
     def add_alerts(self, sink: Sink, chosen: Sequence[Owned]) -> None:
         """One delivery for each alert, to a sink of groups as a group of its own; those of one alert leave in order."""
@@ -49,28 +55,50 @@ class BatchBuilder:
         """One delivery for the group; those of one group leave in order."""
         group = self._notification.group
         assert group is not None
-        indices = tuple(one.index for one in chosen)
-        resolved = all(one.alert.status is Status.RESOLVED for one in chosen)
-        status = Status.RESOLVED if resolved else Status.FIRING
-        name = group.labels.get("alertname") or chosen[0].alert.name or group.receiver
-        payload = self._store(indices, lambda: Payload(PayloadKind.GROUP, self._render(indices, status), name))
-        self._add(sink, payload, hashlib.blake2b(group.key.encode(), digest_size=16).hexdigest(), status)
+        key = hashlib.blake2b(group.key.encode(), digest_size=16).hexdigest()
+        for part in self._parts(chosen):
+            indices = tuple(one.index for one in part)
+            resolved = all(one.alert.status is Status.RESOLVED for one in part)
+            status = Status.RESOLVED if resolved else Status.FIRING
+            name = group.labels.get("alertname") or part[0].alert.name or group.receiver
+            payload = self._store(
+                indices,
+                lambda part=part, status=status, name=name: Payload(PayloadKind.GROUP, self._render(part, status), name),  # type: ignore[misc]
+            )
+            self._add(sink, payload, key, status)
 
     def build(self) -> Batch:
         """The batch."""
         return Batch(self._payloads, self._deliveries, self.log_entries)
 
-    def _render(self, indices: tuple[int, ...], status: Status) -> bytes:
-        """The notification with these alerts only; the very bytes where that is all of them."""
+    def _parts(self, chosen: Sequence[Owned]) -> Iterable[Sequence[Owned]]:
+        """What is sent to a sink as one group: all that it wants, unless too much would be made for many sinks."""
+        if tuple(one.index for one in chosen) in self._stored or self._is_whole(chosen):
+            return [chosen]
+        size = sum(memoryview(raw).nbytes for one in chosen if (raw := self._source_of(one.index).raw) is not None)
+        if size > self._room_for_parts:
+            return [[one] for one in chosen]
+        self._room_for_parts -= size
+        return [chosen]
+
+    def _is_whole(self, chosen: Sequence[Owned]) -> bool:
         notification = self._notification
-        if len(indices) == len(notification.alerts) and not notification.rejected:
+        return len(chosen) == len(notification.alerts) and not notification.rejected and not notification.absent
+
+    def _render(self, chosen: Sequence[Owned], status: Status) -> bytes:
+        """The notification with these alerts only; the very bytes where that is all of them, and every reader reads the same in them."""
+        notification = self._notification
+        assert notification.group is not None
+        if self._is_whole(chosen) and notification.passes_on_body():
             return notification.body
-        assert notification.envelope is not None
-        raw = {index: incoming.raw for index, incoming in zip(notification.positions(), notification.alerts, strict=True)}
-        members = dict(notification.envelope)
-        members["status"] = msgspec.Raw(_encoder.encode(status))
-        members["alerts"] = msgspec.Raw(b"[" + b",".join(raw[index] for index in indices) + b"]")
-        return _encoder.encode(members)
+        alerts = [(self._source_of(one.index), one.alert) for one in chosen]
+        return encoded_part(notification.group, alerts, status=status)
+
+    def _source_of(self, index: int) -> IncomingAlert:
+        """The alert as it came, by its index in the notification."""
+        if not self._incoming:
+            self._incoming = dict(zip(self._notification.positions(), self._notification.alerts, strict=True))
+        return self._incoming[index]
 
     def _store(self, key: object, make: Callable[[], Payload]) -> int:
         number = self._stored.get(key)

@@ -208,6 +208,31 @@ def test_a_label_is_left_out_only_where_the_namespace_line_has_its_value() -> No
     assert "pod=api-0" not in text
 
 
+@pytest.mark.parametrize(
+    ("alerts", "line"),
+    [
+        ([alert()], ""),
+        ([alert(truncated=("labels",))], "Too long, and therefore cut: labels."),
+        (
+            [alert(truncated=("annotations.a", "annotations.b")), alert(truncated=("annotations.a", "c", "d"))],
+            "Too long, and therefore cut: annotations.a, annotations.b, c +1.",
+        ),
+        ([alert(group=Group(key="g", truncated=1))], "1 more alert was left out by the source."),
+        (
+            [
+                alert(group=Group(key="g", truncated=1000)),
+                alert(group=Group(key="g", truncated=1000)),
+                alert("B", group=Group(key="h", truncated=500), truncated=("labels",)),
+            ],
+            "1,500 more alerts were left out by the source. Too long, and therefore cut: labels.",
+        ),
+    ],
+)
+def test_a_message_says_what_is_not_in_it(alerts: list[Alert], line: str) -> None:
+    texts = [block["elements"][0]["text"] for block in made(alerts).attachments[0]["blocks"] if block["type"] == "context"]
+    assert [text for text in texts if "left out" in text or "cut" in text] == ([line] if line else [])
+
+
 def test_a_time_before_1970_is_written_as_text() -> None:
     message = made([alert(starts_at=datetime(1, 1, 1, tzinfo=UTC))])
     assert problems(message.body()) == []

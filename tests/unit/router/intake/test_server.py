@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from eventsink.alerts.alert import Rejection, UnusablePayload
+from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
 from eventsink.router.intake.connection import MAX_HEAD_BYTES
 from eventsink.router.intake.requests import Intake, IntakeMetrics
 from eventsink.router.intake.server import IntakeServer
@@ -346,6 +346,40 @@ async def test_the_bound_holds_for_requests_that_were_all_started_before_any_was
         assert [parsed(await reader.read(-1))[0] for reader, _ in clients[:2]] == [200, 200]
     for _, writer in clients:
         writer.close()
+
+
+async def test_a_request_of_which_too_much_would_be_made_gets_413_with_what_to_do(intake: IntakeUnderTest) -> None:
+    async def refuse(_: bytes) -> Accepted:
+        raise OversizedPayload("more than 64 MiB would be made of this request: let the source send smaller groups")
+
+    intake.behaviour = refuse
+    status, _, body = await intake.post()
+    assert (status, body["error"].rpartition(": ")[2]) == (413, "let the source send smaller groups")
+    assert intake.registry.get_sample_value(
+        "eventsink_router_alerts_rejected_total", {"source": "alertmanager", "reason": "Unusable"}
+    )
+
+
+async def test_what_was_truncated_or_left_out_is_reported_and_counted(intake: IntakeUnderTest) -> None:
+    async def accept(_: bytes) -> Accepted:
+        return Accepted(5, [], 5, truncated=2, left_out=3)
+
+    intake.behaviour = accept
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert (await intake.post())[2] == {"accepted": 5, "rejected": [], "truncated": 2, "leftOutBySource": 3}
+    for name, count in (("truncated", 4), ("left_out_by_source", 6)):
+        assert intake.registry.get_sample_value(f"eventsink_router_alerts_{name}_total", {"source": "alertmanager"}) == count
+    assert [(one["source"], one["truncated"], one["left_out"]) for one in logs] == [("alertmanager", 2, 3)]
+
+
+async def test_a_response_lists_some_of_many_rejected_alerts_and_counts_the_others(intake: IntakeUnderTest) -> None:
+    async def accept(_: bytes) -> Accepted:
+        return Accepted(1, [Rejection(index, "an alert needs labels") for index in range(250)], 1)
+
+    intake.behaviour = accept
+    _, _, body = await intake.post()
+    assert (len(body["rejected"]), body["moreRejected"]) == (100, 150)
 
 
 @pytest.mark.parametrize("intake", [{"maxHeldBytes": 2000}], indirect=True)

@@ -1,0 +1,64 @@
+"""JSON as peers mean it: `null` counts as absent, and a number or a boolean where a text is expected as its own text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+_any = msgspec.json.Decoder()
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_time = msgspec.json.Decoder(datetime, strict=False)
+
+
+def members_of(raw: msgspec.Raw | bytes) -> dict[str, msgspec.Raw]:
+    """The members of a JSON object that are not null; ValidationError if it is none."""
+    return {name: value for name, value in _members.decode(raw).items() if bytes(value) != b"null"}
+
+
+def text_of(raw: msgspec.Raw | None) -> str:
+    """A JSON value as a text; absent: empty. Of what is no text, the JSON itself."""
+    if raw is None:
+        return ""
+    value = _any.decode(raw)
+    return value if isinstance(value, str) else bytes(raw).decode()
+
+
+def texts_of(raw: msgspec.Raw | None) -> dict[str, str]:
+    """The members of a JSON object as texts; empty where it is absent or no object."""
+    try:
+        return {name: text_of(value) for name, value in members_of(raw).items()} if raw is not None else {}
+    except msgspec.ValidationError:
+        return {}
+
+
+def number_of(raw: msgspec.Raw | None) -> int:
+    """A whole number, also one written as a text; 0 where it is absent or none."""
+    try:
+        return int(text_of(raw) or 0)
+    except ValueError:
+        return 0
+
+
+def time_of(raw: msgspec.Raw) -> datetime:
+    """A time as in RFC 3339, or seconds since 1970; ValidationError if it is neither."""
+    return _time.decode(raw)
+
+
+def same_to_every_reader(body: bytes) -> bool:
+    """Whether no object in it, at any depth, has two members of one name.
+
+    Readers differ in which of the two they take, and some, such as Go's, in whether upper and lower case are two names.
+    """
+    try:
+        json.loads(body, object_pairs_hook=_check_names)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _check_names(pairs: Sequence[tuple[str, object]]) -> None:
+    if len({name.casefold() for name, _ in pairs}) != len(pairs):
+        raise ValueError("two members of one name")

@@ -262,10 +262,10 @@ def _silence(external_url: str, labels: Mapping[str, str]) -> str:
     """Alertmanager's page for a new silence with exactly these labels filled in; none where they are too long for a link."""
     if not external_url:
         return ""
-    matchers = ",".join([f'{name}="{value}"' for name, value in sorted(labels.items())])
-    if len(matchers) > MAX_SHARED_URL_CHARACTERS:
+    equal = ",".join([f'{name}="{value}"' for name, value in sorted(labels.items())])
+    if len(equal) > MAX_SHARED_URL_CHARACTERS:
         return ""
-    return f"{external_url.rstrip('/')}/#/silences/new?filter={quote('{' + matchers + '}', safe='')}"
+    return f"{external_url.rstrip('/')}/#/silences/new?filter={quote('{' + equal + '}', safe='')}"
 
 
 def _reason(error: Exception) -> str:

@@ -99,7 +99,7 @@ def test_status_lists_each_reason_of_a_dead_letter() -> None:
     reasons = {
         reason for call in calls("router/dispatch", "dead_letter") if len(call.args) > 1 for reason in strings(call.args[1])
     }
-    for call in calls("router/dispatch", "dead_letter_sink"):
+    for call in [one for name in ("dead_letter_sink", "dead_letter_oldest", "expire") for one in calls("router/dispatch", name)]:
         reasons |= {reason for keyword in call.keywords if keyword.arg == "reason" for reason in strings(keyword.value)}
     listed = {names(row[0])[0] for row in rows(between(STATUS, "## Dead letters", "## No alert"))}
     assert listed == reasons | {"HTTP400"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from eventsink.router.dispatch.lane import Item
 from eventsink.router.dispatch.settlement import Settlement
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.router.queue.protocol import Queue, QueueError
@@ -51,14 +50,22 @@ class Expiry:
                 get_logger().warning("could not look for expired deliveries; it is tried again", reason=str(error))
 
     async def _expire(self) -> None:
-        for delivery in await self._queue.expired(limit=MAX_EXPIRED_AT_ONCE):
-            worker = self._workers.get(delivery.sink)
-            if worker is not None and worker.lane.knows(delivery.seq):
-                item, void = worker.lane.expire(delivery.seq)
-                if item is None:
-                    continue  # in flight
+        while True:
+            in_flight = {seq for worker in self._workers.values() for seq in worker.lane.seqs_in_flight()}
+            expired = await self._queue.expire(
+                reason="MaxAge",
+                detail="it could not be delivered within the sink's maxAge",
+                limit=MAX_EXPIRED_AT_ONCE,
+                spare=in_flight,
+            )
+            for uid, seqs in expired.items():
+                self._settlement.expired(len(seqs))
+                worker = self._workers.get(uid)
+                if worker is None:
+                    continue
+                void = [one for seq in seqs for one in worker.lane.expire(seq)[1]]
                 if void:
                     await self._queue.bind(void, "")
-            await self._settlement.dead_letter([Item(delivery)], "MaxAge", "it could not be delivered within the sink's maxAge")
-            if worker is not None:
                 self._pump(worker)
+            if not expired:
+                return

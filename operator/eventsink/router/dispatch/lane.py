@@ -227,6 +227,10 @@ class Lane:
         self._remove([item])
         return item, void
 
+    def seqs_in_flight(self) -> list[int]:
+        """What is in flight."""
+        return [seq for message in self._flying for seq in message.seqs]
+
     def knows(self, seq: int) -> bool:
         """Whether the delivery is in the window."""
         return seq in self._items

@@ -12,7 +12,7 @@ monotonic clock only, so a jump of the wall clock expires nothing, and downtime 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -251,11 +251,11 @@ class DeliveryQueue(QueueClock, Protocol):
         ...
 
     async def sinks_waiting(self) -> dict[str, int]:
-        """uid -> number of waiting deliveries, of each sink that has any."""
+        """uid -> number of waiting deliveries, of each sink that has any, as of the last commits; counted in memory."""
         ...
 
     async def settle(self, delivered: Sequence[int], arrival: Arrival | None = None) -> None:
-        """Remove deliveries (by seq) that arrived. Unknown ones are ignored. May be put off for a moment: see `flush`.
+        """Remove deliveries (by seq) that arrived, dead letters too. Unknown ones are ignored. May be put off for a moment: see `flush`.
 
         With an `arrival` they are kept as `ARRIVED` for a while, without their content.
         """
@@ -267,10 +267,6 @@ class DeliveryQueue(QueueClock, Protocol):
 
     async def bind(self, seqs: Sequence[int], batch: str) -> None:
         """Store the composition of a message of several deliveries before it is sent; an empty `batch` reverts it."""
-        ...
-
-    async def expired(self, *, limit: int) -> list[Delivery]:
-        """Waiting deliveries whose `expires` has come, oldest first."""
         ...
 
     def depth(self) -> Depth:
@@ -306,13 +302,36 @@ class DeadLetters(Protocol):
         ...
 
     async def dead_letter_sink(self, sink: str, *, reason: str, detail: str) -> int:
-        """Turn all waiting deliveries of a sink into dead letters; forget what it was notified of. Returns how many."""
+        """Turn all waiting deliveries of a sink into dead letters; forget what it was notified of. Returns how many.
+
+        However many they are, no `put` waits for more than one chunk of them.
+        """
+        ...
+
+    async def dead_letter_oldest(
+        self, sink: str, *, reason: str, detail: str, limit: int, spare: Collection[int] = frozenset()
+    ) -> list[int]:
+        """Turn the oldest waiting deliveries of a sink into dead letters, except `spare`; returns their seqs.
+
+        Those are at most `limit`, and at most one chunk, so that nobody waits long: fewer than `limit` does not mean that nothing is left.
+        """
+        ...
+
+    async def expire(self, *, reason: str, detail: str, limit: int, spare: Collection[int] = frozenset()) -> dict[str, list[int]]:
+        """Turn waiting deliveries whose `expires` has come into dead letters, those that expired first, except `spare` (in flight).
+
+        Returns
+        -------
+        dict
+            uid of the sink -> seqs; at most `limit`, and at most one chunk, so that nobody waits long. Empty: nothing else has expired.
+        """
         ...
 
     async def replay(self, wanted: DeliveryFilter, *, max_age: float, limit: int) -> int:
         """Make dead letters wait again, oldest first, at most `limit`, with no attempts made and a new `max_age`.
 
-        They keep their ids and get new `seq`s (the listener gets them as any new delivery). Returns how many.
+        However many they are, no `put` waits for more than one chunk of them. They keep their ids and get new `seq`s (the listener gets
+        them as any new delivery). Returns how many.
         """
         ...
 

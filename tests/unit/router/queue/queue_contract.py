@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,10 +62,14 @@ async def names(queue: Queue, sink: str = "s1") -> list[str]:
     return [record.name for record in records]
 
 
+async def expire(queue: Queue, *, limit: int = 10, spare: Collection[int] = frozenset()) -> dict[str, list[int]]:
+    return await queue.expire(reason="MaxAge", detail="too old", limit=limit, spare=spare)
+
+
 class EngineContract:
     """Subclasses give `open_queue`, which opens (again) the queue kept in a folder."""
 
-    async def open_queue(self, folder: Path, clocks: QueueClocks, *, max_waiting: int = 1000) -> Queue:
+    async def open_queue(self, folder: Path, clocks: QueueClocks, *, max_waiting: int = 10_000) -> Queue:
         raise NotImplementedError
 
     @pytest.fixture
@@ -173,13 +177,13 @@ class DeliveryQueueContract(EngineContract):
     async def test_age_counts_on_the_queue_clock_only(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a", max_age=100))
         opened.clocks.wall += 365 * DAY  # the wall clock jumps
-        assert await opened.queue.expired(limit=10) == []
+        assert await expire(opened.queue) == {}
         opened.clocks.monotonic += 60
         opened = await opened.reopen()  # a restart: time passes while no process has the queue open
         opened.clocks.monotonic += 39
-        assert await opened.queue.expired(limit=10) == []
+        assert await expire(opened.queue) == {}
         opened.clocks.monotonic += 2
-        assert [one.key for one in await opened.queue.expired(limit=10)] == ["a"]
+        assert len((await expire(opened.queue))["s1"]) == 1
 
     async def test_a_full_queue_rejects_deliveries_until_there_is_room(self, opened: QueueUnderTest, tmp_path: Path) -> None:
         await opened.queue.close()
@@ -262,12 +266,69 @@ class DeadLettersContract(EngineContract):
             assert await opened.queue.replay(DeliveryFilter(ids=frozenset({opened.queued[0].id})), max_age=DAY, limit=10) == 1
         assert {one.id for one in opened.queued} == {opened.queued[0].id}
 
-    async def test_settling_dead_or_unknown_deliveries_records_no_arrival(self, opened: QueueUnderTest) -> None:
-        await opened.queue.put(alert("a"))
-        await opened.queue.dead_letter([DeadLetter(opened.queued[0].seq, "HTTP400", "")])
-        await opened.queue.settle([opened.queued[0].seq, 99], Arrival("m1", ""))
-        assert opened.queue.depth().dead == 1
-        assert await opened.queue.look_up(DeliveryFilter(message="m1"), limit=10) == []
+    async def test_what_arrives_although_it_was_dead_lettered_meanwhile_is_no_dead_letter(self, opened: QueueUnderTest) -> None:
+        for name in "ab":
+            await opened.queue.put(alert(name))
+        first, second = opened.queued
+        await opened.queue.dead_letter([DeadLetter(one.seq, "MaxAge", "") for one in opened.queued])
+        await opened.queue.settle([first.seq, 99], Arrival("m1", ""))
+        await opened.queue.settle([second.seq])
+        await opened.queue.flush()
+        depth = opened.queue.depth()
+        assert (depth.waiting, depth.dead) == (0, 0)
+        assert [one.name for one in await opened.queue.look_up(DeliveryFilter(message="m1"), limit=10)] == ["a"]
+
+    async def test_what_has_expired_becomes_dead_letters_except_what_is_in_flight(self, opened: QueueUnderTest) -> None:
+        for name, max_age in (("a", 30.0), ("b", 10.0), ("c", 20.0), ("d", 10.0)):
+            await opened.queue.put(alert(name, ["s1", "s2"], max_age=max_age))
+        seqs = {(one.key, one.sink): one.seq for one in opened.queued}
+        opened.clocks.monotonic += 25
+        in_flight = {seqs["b", "s2"]}
+        expired: dict[str, list[int]] = {}
+        while some := await expire(opened.queue, limit=2, spare=in_flight):
+            assert sum(map(len, some.values())) <= 2
+            for sink, died in some.items():
+                expired.setdefault(sink, []).extend(died)
+        assert expired == {
+            "s1": [seqs["b", "s1"], seqs["d", "s1"], seqs["c", "s1"]],
+            "s2": [seqs["d", "s2"], seqs["c", "s2"]],
+        }
+        assert await opened.queue.sinks_waiting() == {"s1": 1, "s2": 2}
+        dead = await opened.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=10)
+        assert {(one.name, one.reason, one.detail) for one in dead} == {(name, "MaxAge", "too old") for name in "bcd"}
+        assert await expire(opened.queue, limit=2) == {"s2": [seqs["b", "s2"]]}
+        assert await expire(opened.queue, limit=2) == {}
+
+    async def test_the_oldest_of_a_sink_become_dead_letters_except_what_is_in_flight(self, opened: QueueUnderTest) -> None:
+        for name in "abcd":
+            await opened.queue.put(alert(name, ["s1", "s2"]))
+        seqs = [one.seq for one in opened.queued if one.sink == "s1"]
+        queue = opened.queue
+        died = await queue.dead_letter_oldest("s1", reason="QueueShare", detail="", limit=2, spare={seqs[0]})
+        assert died == seqs[1:3]
+        assert await names(queue) == ["a", "d"]
+        assert await queue.sinks_waiting() == {"s1": 2, "s2": 4}
+        assert await queue.dead_letter_oldest("unknown", reason="QueueShare", detail="", limit=2) == []
+
+    async def test_deleting_or_replaying_a_large_backlog_lets_others_in_between(self, opened: QueueUnderTest) -> None:
+        payload = Payload(PayloadKind.ALERT, b"{}", "A")
+        for _ in range(4):
+            await opened.queue.put(Batch([payload], [NewDelivery(0, "s1", "acme", str(n), "firing", DAY) for n in range(900)]))
+        deleted = asyncio.ensure_future(opened.queue.dead_letter_sink("s1", reason="SinkDeleted", detail=""))
+        await asyncio.sleep(0)
+        await opened.queue.put(alert("b", ["s2"]))
+        assert not deleted.done()
+        assert await deleted == 3600
+        assert opened.queue.depth().dead == 3600
+        replayed = asyncio.ensure_future(opened.queue.replay(DeliveryFilter(sink="s1"), max_age=DAY, limit=3500))
+        await asyncio.sleep(0)
+        await opened.queue.put(alert("c", ["s2"]))
+        assert not replayed.done()
+        assert await replayed == 3500
+        assert await opened.queue.sinks_waiting() == {"s1": 3500, "s2": 2}
+        opened = await opened.reopen()
+        assert await opened.queue.sinks_waiting() == {"s1": 3500, "s2": 2}
+        assert opened.queue.depth().dead == 100
 
     async def test_a_deleted_sink_leaves_dead_letters_and_no_log_entries(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(replace(alert("a", ["s1", "s2"]), log_entries=[entry("a"), entry("a", "s2")]))

@@ -26,14 +26,14 @@ from eventsink.router.queue.protocol import (
     QueueUnavailable,
 )
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue, schema
-from eventsink.router.queue.sqlite.store import Store
+from eventsink.router.queue.sqlite.store import Store, StoreChange
 from tests.unit.router.queue.queue_contract import QueueClocks, QueueContract, alert, names
 
 DEADLINE_SECONDS = 60
 
 
 class TestSqliteQueue(QueueContract):
-    async def open_queue(self, folder: Path, clocks: QueueClocks, *, max_waiting: int = 1000) -> Queue:
+    async def open_queue(self, folder: Path, clocks: QueueClocks, *, max_waiting: int = 10_000) -> Queue:
         settings = QueueSettings(path=folder / "queue.db", max_waiting=max_waiting, min_free_bytes=0)
         return await open_with(settings, clocks)
 
@@ -262,24 +262,60 @@ async def test_what_is_kept_in_memory_of_shared_payloads_ends_when_only_one_deli
     path = tmp_path / "queue.db"
     store = Store(path)
     store.begin()
-    new = store.put(alert("a", ["s1", "s2", "s3"]), now=0, clock=0).new
+    change = store.put(alert("a", ["s1", "s2", "s3"]), now=0, clock=0)
     assert store.shared_payloads == 1
-    store.commit(0)
-    for seq in (new[0].seq, new[1].seq):
+    store.commit(0, change)
+    for one in change.new[:2]:
         store.begin()
-        store.settle([seq])
+        store.remove([one.seq])
         store.rollback()  # as if the disk had been full: the next attempt counts from the same
         store.begin()
-        store.settle([seq])
-        store.commit(0)
+        store.commit(0, store.remove([one.seq]))
     assert store.shared_payloads == 0
     store.begin()
     store.hold(1)
-    store.settle([new[2].seq])
+    store.remove([change.new[2].seq])
     assert store.shared_payloads == 0
     assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (1,)
     store.release([1])
     assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (0,)
+    store.connection.close()
+
+
+async def test_the_names_of_sinks_without_deliveries_are_dropped(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    queued: list[int] = []
+    queue.subscribe(lambda new: queued.extend(one.seq for one in new))
+    for sink in ("s1", "s2"):
+        await queue.put(alert("a", [sink]))
+    await queue.settle(queued[:1])
+    await queue.flush()
+    await queue.keep_house()
+    with sqlite3.connect(tmp_path / "queue.db") as connection:
+        assert connection.execute("SELECT uid FROM sinks").fetchall() == [("s2",)]
+    for sink in ("s1", "s2"):
+        await queue.put(alert("b", [sink]))
+    assert (await names(queue, "s1"), await names(queue, "s2")) == (["b"], ["a", "b"])
+    await queue.close()
+
+
+async def test_a_failed_commit_forgets_the_names_of_sinks_that_it_added_and_keeps_those_that_it_dropped(tmp_path: Path) -> None:
+    store = Store(tmp_path / "queue.db")
+
+    def put(name: str, sink: str) -> StoreChange:
+        store.begin()
+        return store.put(alert(name, [sink]), now=0, clock=0)
+
+    change = put("a", "s1")
+    store.commit(0, change)
+    before = dict(store.sinks)
+    put("b", "s2")
+    store.remove_sinks(before)
+    store.rollback()
+    assert store.sinks == before
+    change = put("c", "s2")
+    store.commit(0, change)
+    assert [uid for uid, _ in store.sinks.values()] == ["s1", "s2"]
     store.connection.close()
 
 

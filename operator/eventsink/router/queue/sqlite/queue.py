@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -23,12 +23,15 @@ from eventsink.router.queue.protocol import (
     Delivery,
     DeliveryFilter,
     DeliveryRecord,
+    DeliveryState,
     Depth,
     NotificationLogEntry,
     QueueFull,
     QueueUnavailable,
     Retry,
 )
+from eventsink.router.queue.sqlite import dead_letters as dead
+from eventsink.router.queue.sqlite.dead_letters import CHUNK_ROWS, Death
 from eventsink.router.queue.sqlite.reader import Reader
 from eventsink.router.queue.sqlite.schema import unusable
 from eventsink.router.queue.sqlite.store import Store, StoreChange
@@ -87,7 +90,8 @@ class SqliteQueue:
         self._settle_timer: asyncio.TimerHandle | None = None
         self._reader = Reader(settings.path, store.id)
         self._readers = ThreadPoolExecutor(1, "queue-reader")
-        self._waiting, self._dead = self._reader.counts()
+        self._by_sink = store.waiting
+        self._waiting, self._dead = sum(self._by_sink.values()), store.dead
         self._used_bytes = store.used_bytes()
         self._no_space = ""
         self._closed = False
@@ -95,6 +99,8 @@ class SqliteQueue:
         self._writer.start()
         self._failure_log = Repeated(60.0)
         self._evicted = 0
+        self._sinks_seen = 0
+        """Of the sinks in the file, where the last look for those that nothing refers to ended."""
         self._check_disk()
         self._housekeeper = self._loop.create_task(self._keep_house(), name="queue-housekeeping")
 
@@ -150,12 +156,14 @@ class SqliteQueue:
         return await self._read(lambda reader: reader.take(sink, after, limit))
 
     async def sinks_waiting(self) -> dict[str, int]:
-        return await self._read(Reader.sinks_waiting)
+        return dict(self._by_sink)
 
     async def settle(self, delivered: Sequence[int], arrival: Arrival | None = None) -> None:
         if arrival is not None:
             now, clock = self._wall(), self.clock()
-            await self._change(lambda store: store.arrive(delivered, arrival, now=now, clock=clock), keep=True)
+            await self._change(
+                lambda store: store.arrive(delivered, arrival, now=now, clock=clock), keep=True, rows=len(delivered)
+            )
             return
         self._settled.extend(delivered)
         if self._settle_timer is None:
@@ -165,25 +173,50 @@ class SqliteQueue:
         await self._change(lambda store: store.retry(retries), keep=True)
 
     async def dead_letter(self, dead_letters: Sequence[DeadLetter]) -> None:
-        now, clock = self._wall(), self.clock()
-        await self._change(lambda store: store.dead_letter(dead_letters, now=now, clock=clock), keep=True)
+        death = Death(self.clock(), self._wall())
+        await self._change(lambda store: dead.dead_letter(store, dead_letters, death), keep=True)
 
     async def dead_letter_sink(self, sink: str, *, reason: str, detail: str) -> int:
-        now, clock = self._wall(), self.clock()
-        return -(
-            await self._change(lambda store: store.dead_letter_sink(sink, reason, detail, now=now, clock=clock), keep=True)
-        ).waiting
+        await self._change(lambda store: store.forget_sink(sink), keep=True)
+        count = 0
+        while died := await self.dead_letter_oldest(sink, reason=reason, detail=detail, limit=CHUNK_ROWS):
+            count += len(died)
+        return count
+
+    async def dead_letter_oldest(
+        self, sink: str, *, reason: str, detail: str, limit: int, spare: Collection[int] = frozenset()
+    ) -> list[int]:
+        death, limit = Death(self.clock(), self._wall(), reason, detail), min(limit, CHUNK_ROWS)
+        change = await self._change(
+            lambda store: dead.dead_letter_oldest(store, sink, death, limit=limit, spare=spare), keep=True, rows=limit
+        )
+        return change.died.get(sink, [])
+
+    async def expire(self, *, reason: str, detail: str, limit: int, spare: Collection[int] = frozenset()) -> dict[str, list[int]]:
+        death, limit = Death(self.clock(), self._wall(), reason, detail), min(limit, CHUNK_ROWS)
+        return (await self._change(lambda store: dead.expire(store, death, limit=limit, spare=spare), rows=limit)).died
 
     async def bind(self, seqs: Sequence[int], batch: str) -> None:
         await self._change(lambda store: store.bind(seqs, batch))
 
-    async def expired(self, *, limit: int) -> list[Delivery]:
-        clock = self.clock()
-        return await self._read(lambda reader: reader.expired(clock, limit))
-
     async def replay(self, wanted: DeliveryFilter, *, max_age: float, limit: int) -> int:
-        expires = self.clock() + max_age
-        return len((await self._change(lambda store: store.replay(wanted, expires=expires, limit=limit))).new)
+        if wanted.state not in (None, DeliveryState.DEAD) or wanted.message is not None:
+            return 0
+        expires, replayed, after = self.clock() + max_age, 0, 0
+        # What is replayed gets newer numbers than these: none is replayed twice, though it dies again meanwhile.
+        until = (await self._change(lambda store: StoreChange(last=store.seq))).last
+        while replayed < limit:
+            change = await self._change(
+                lambda store, after=after, more=limit - replayed: dead.replay(  # type: ignore[misc]
+                    store, wanted, after=after, until=until, expires=expires, limit=more
+                ),
+                rows=CHUNK_ROWS,
+            )
+            if not change.new:
+                break
+            replayed += len(change.new)
+            after = change.last
+        return replayed
 
     async def look_up(self, wanted: DeliveryFilter, *, after: int = 0, limit: int) -> list[DeliveryRecord]:
         return await self._read(lambda reader: reader.look_up(wanted, after, limit))
@@ -238,10 +271,10 @@ class SqliteQueue:
         if self._no_space:
             raise QueueFull(self._no_space)
 
-    async def _change(self, apply: Callable[[Store], StoreChange], *, keep: bool = False) -> StoreChange:
+    async def _change(self, apply: Callable[[Store], StoreChange], *, keep: bool = False, rows: int = 1) -> StoreChange:
         if self._closed:
             raise QueueUnavailable("the queue is closed")
-        operation = QueueWrite(apply, self._loop.create_future(), keep)
+        operation = QueueWrite(apply, self._loop.create_future(), keep, rows)
         self._writer.do(operation)
         return await asyncio.shield(operation.future)
 
@@ -259,11 +292,17 @@ class SqliteQueue:
             self._settle_timer = None
         if self._settled and not self._closed:
             seqs, self._settled = self._settled, []
-            self._writer.do(QueueWrite(lambda store: store.settle(seqs), self._loop.create_future(), keep=True))
+            self._writer.do(QueueWrite(lambda store: store.remove(seqs), self._loop.create_future(), keep=True, rows=len(seqs)))
 
     def _finished(self, outcome: TransactionResult) -> None:
         """The writer's report of one transaction: step the counts, call the listeners, resolve the callers' futures."""
-        self._waiting += outcome.change.waiting
+        for uid, change_of_sink in outcome.change.waiting.items():
+            self._waiting += change_of_sink
+            waiting = self._by_sink.get(uid, 0) + change_of_sink
+            if waiting:
+                self._by_sink[uid] = waiting
+            else:
+                self._by_sink.pop(uid, None)
         self._dead += outcome.change.dead
         self._evicted += outcome.change.evicted
         if outcome.used_bytes is not None:
@@ -309,9 +348,11 @@ class SqliteQueue:
             Nothing could be dropped.
         """
         self._check_disk()
-        change = await self._change(self._evict)
-        if change.evicted:
-            get_logger().warning("dead letters were dropped: too many or too old", count=change.evicted)
+        evicted = 0
+        while (change := await self._change(self._evict, rows=2 * CHUNK_ROWS)).evicted or change.arrived:
+            evicted += change.evicted
+        if evicted:
+            get_logger().warning("dead letters were dropped: too many or too old", count=evicted)
 
     async def _keep_house(self) -> None:
         while True:
@@ -323,8 +364,10 @@ class SqliteQueue:
 
     def _evict(self, store: Store) -> StoreChange:
         clock, settings = self.clock(), self._settings
-        store.evict_arrived(keep=settings.max_arrived, before=clock - settings.arrived_age)
-        return store.evict_dead(keep=settings.max_dead, before=clock - settings.dead_letter_age)
+        change = dead.evict_dead(store, keep=settings.max_dead, before=clock - settings.dead_letter_age)
+        change.arrived = -dead.evict_arrived(store, keep=settings.max_arrived, before=clock - settings.arrived_age)
+        self._sinks_seen = dead.evict_sinks(store, self._sinks_seen)
+        return change
 
     def _check_disk(self) -> None:
         # The file does not shrink: its free pages are room as well, or a queue that once filled the disk would stay full for ever.

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from eventsink.router.queue.protocol import (
     Arrival,
     Batch,
-    DeadLetter,
     Delivery,
-    DeliveryFilter,
-    DeliveryState,
     NotificationLogEntry,
     Retry,
 )
-from eventsink.router.queue.sqlite.reader import conditions, delivery_id, select_deliveries
+from eventsink.router.queue.sqlite.reader import delivery_id, waiting_by_sink
 from eventsink.router.queue.sqlite.schema import (
     DELETE_LOG_ENTRY,
     DELETE_LOG_OF_SINK,
@@ -31,7 +27,6 @@ from eventsink.router.queue.sqlite.schema import (
 
 PAYLOADS_HELD = "SELECT payload FROM deliveries"
 """Every row that holds a payload."""
-EVICTED_AT_ONCE = 1000
 VARIABLES_PER_STATEMENT = 500
 """Below SQLite's own limit of values in one statement, and few enough to be prepared quickly."""
 
@@ -40,12 +35,22 @@ VARIABLES_PER_STATEMENT = 500
 class StoreChange:
     """What one transaction changed in the counts."""
 
-    waiting: int = 0
+    waiting: dict[str, int] = field(default_factory=dict)
+    """uid of the sink -> change of how many wait."""
     dead: int = 0
+    arrived: int = 0
     new: list[Delivery] = field(default_factory=list)
     """Deliveries that wait from now on."""
+    died: dict[str, list[int]] = field(default_factory=dict)
+    """uid of the sink -> seqs of those that became dead letters."""
     evicted: int = 0
-    """Dead letters that were dropped for newer ones."""
+    """Dead letters that were dropped: too old, or for newer ones."""
+    last: int = 0
+    """The seq at which a chunk ended."""
+
+    def count(self, uid: str, waiting: int) -> None:
+        """So many more of a sink wait."""
+        self.waiting[uid] = self.waiting.get(uid, 0) + waiting
 
 
 class Store:
@@ -66,12 +71,21 @@ class Store:
         self._shared: dict[int, int] = dict(shared)
         """Payload -> how many rows hold it, of those that more than one holds."""
         self._next_payload = self.connection.execute("SELECT coalesce(max(id), 0) + 1 FROM payloads").fetchone()[0]
-        self._sinks: dict[tuple[str, str], int] = {
-            (uid, tenant): number for number, uid, tenant in self.connection.execute("SELECT id, uid, tenant FROM sinks")
-        }
-        """(uid, tenant) -> id in the table."""
-        self._new_sinks: list[tuple[str, str]] = []
-        """What the open transaction added to `_sinks`."""
+        self.sinks: dict[int, tuple[str, str]] = {}
+        """The table of sinks: id -> (uid, tenant)."""
+        self._numbers: dict[tuple[str, str], int] = {}
+        """The reverse."""
+        for number, uid, tenant in self.connection.execute("SELECT id, uid, tenant FROM sinks"):
+            self._remember_sink(number, (uid, tenant))
+        self._new_sinks: list[int] = []
+        """What the open transaction added to that table."""
+        self._old_sinks: list[tuple[int, tuple[str, str]]] = []
+        """What it removed before."""
+        self.waiting = waiting_by_sink(self.connection)
+        """uid -> how many wait when the file is opened."""
+        self.dead: int = self.connection.execute("SELECT count(*) FROM deliveries WHERE died IS NOT NULL").fetchone()[0]
+        self.arrived: int = self.connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
+        """How many there are, as of the last commit."""
         self._before: dict[int, int] = {}
         """What the open transaction changed in `_shared`, as it was before."""
         self._committed = (self.seq, self._next_payload)
@@ -79,12 +93,16 @@ class Store:
     def begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
 
-    def commit(self, clock: float) -> None:
+    def commit(self, clock: float, change: StoreChange) -> None:
+        """`change`: all that was changed since `begin`."""
         self.connection.execute("UPDATE meta SET clock = ?, seq = ?", (clock, self.seq))
         self.connection.execute("COMMIT")
+        self.dead += change.dead
+        self.arrived += change.arrived
         self._committed = (self.seq, self._next_payload)
         self._before.clear()
         self._new_sinks.clear()
+        self._old_sinks.clear()
 
     def rollback(self) -> None:
         """Undo everything since `begin`, in the file and in what is counted beside it."""
@@ -94,21 +112,25 @@ class Store:
         for payload, count in self._before.items():
             self._set_held(payload, count)
         self._before.clear()
-        for sink in self._new_sinks:
-            self._sinks.pop(sink, None)
+        for number in self._new_sinks:
+            self._forget_sink(number)
+        for number, sink in self._old_sinks:
+            self._remember_sink(number, sink)
         self._new_sinks.clear()
+        self._old_sinks.clear()
 
     def put(self, batch: Batch, *, now: float, clock: float) -> StoreChange:
         first = self._next_payload
         references = [0] * len(batch.payloads)
         rows = []
-        change = StoreChange(waiting=len(batch.deliveries))
+        change = StoreChange()
         for new in batch.deliveries:
+            change.count(new.sink, 1)
             self.seq += 1
             references[new.payload] += 1
             payload = batch.payloads[new.payload]
             expires = clock + new.max_age
-            sink = self._sinks.get((new.sink, new.tenant)) or self._add_sink(new.sink, new.tenant)
+            sink = self._numbers.get((new.sink, new.tenant)) or self._add_sink(new.sink, new.tenant)
             rows.append((self.seq, first + new.payload, sink, new.key, new.status, now, expires))
             change.new.append(
                 Delivery(
@@ -141,18 +163,17 @@ class Store:
         )
         return change
 
-    def settle(self, seqs: Sequence[int]) -> StoreChange:
-        return self._remove(seqs, "died IS NULL", StoreChange())
-
     def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float, clock: float) -> StoreChange:
-        """`settle`, and record in which message they arrived."""
-        self.connection.executemany(
+        """`remove`, and record in which message they arrived."""
+        cursor = self.connection.executemany(
             "INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, s.uid, s.tenant, d.key, p.name, d.status, d.created, d.attempts, "
             "?, ?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload JOIN sinks s ON s.id = d.sink "
-            "WHERE d.seq = ? AND d.died IS NULL",
+            "WHERE d.seq = ?",
             [(clock, now, arrival.message, arrival.reference, seq) for seq in seqs],
         )
-        return self.settle(seqs)
+        change = self.remove(seqs)
+        change.arrived = cursor.rowcount
+        return change
 
     def retry(self, retries: Sequence[Retry]) -> StoreChange:
         self.connection.executemany(
@@ -161,21 +182,10 @@ class Store:
         )
         return StoreChange()
 
-    def dead_letter(self, dead_letters: Sequence[DeadLetter], *, now: float, clock: float) -> StoreChange:
-        cursor = self.connection.executemany(
-            "UPDATE deliveries SET died = ?, died_wall = ?, reason = ?, detail = ?, batch = '' WHERE seq = ? AND died IS NULL",
-            [(clock, now, d.reason, d.detail, d.seq) for d in dead_letters],
-        )
-        return StoreChange(waiting=-cursor.rowcount, dead=cursor.rowcount)
-
-    def dead_letter_sink(self, sink: str, reason: str, detail: str, *, now: float, clock: float) -> StoreChange:
-        cursor = self.connection.execute(
-            "UPDATE deliveries SET died = ?, died_wall = ?, reason = ?, detail = ?, batch = '' "
-            "WHERE sink IN (SELECT id FROM sinks WHERE uid = ?) AND died IS NULL",
-            (clock, now, reason, detail, sink),
-        )
+    def forget_sink(self, sink: str) -> StoreChange:
+        """Drop what a sink was notified of."""
         self.connection.execute(DELETE_LOG_OF_SINK, (sink,))
-        return StoreChange(waiting=-cursor.rowcount, dead=cursor.rowcount)
+        return StoreChange()
 
     def bind(self, seqs: Sequence[int], batch: str) -> StoreChange:
         self.connection.executemany("UPDATE deliveries SET batch = ? WHERE seq = ?", [(batch, seq) for seq in seqs])
@@ -185,68 +195,28 @@ class Store:
         self.connection.executemany(DELETE_LOG_ENTRY, [(e.sink, e.destination, e.fingerprint) for e in entries])
         return StoreChange()
 
-    def replay(self, wanted: DeliveryFilter, *, expires: float, limit: int) -> StoreChange:
-        if wanted.state not in (None, DeliveryState.DEAD) or wanted.message is not None:
-            return StoreChange()
-        where, values = conditions(replace(wanted, state=DeliveryState.DEAD), self.id)
-        rows = self.connection.execute(f"SELECT d.seq FROM deliveries d WHERE {where} ORDER BY d.seq LIMIT ?", (*values, limit))  # noqa: S608 - fixed texts
-        change = StoreChange()
-        for (seq,) in rows.fetchall():
-            self.seq += 1
-            self.connection.execute(
-                "UPDATE deliveries SET seq = ?, origin = coalesce(origin, seq), died = NULL, died_wall = NULL, due = 0, attempts = 0, "
-                "batch = '', reason = '', detail = '', expires = ? WHERE seq = ?",
-                (self.seq, expires, seq),
-            )
-            change.new.extend(self._deliveries("d.seq = ?", (self.seq,)))
-        change.waiting, change.dead = len(change.new), -len(change.new)
-        return change
-
-    def evict_dead(self, *, keep: int, before: float) -> StoreChange:
-        """Drop dead letters that died before a time on the queue clock, and the oldest beyond `keep`; a bounded number at once."""
-        count = self.connection.execute("SELECT count(*) FROM deliveries WHERE died IS NOT NULL").fetchone()[0]
-        old = self.connection.execute(
-            "SELECT seq FROM deliveries WHERE died IS NOT NULL AND died < ? ORDER BY died LIMIT ?", (before, EVICTED_AT_ONCE)
-        ).fetchall()
-        if not old and count > keep:
-            old = self.connection.execute(
-                "SELECT seq FROM deliveries WHERE died IS NOT NULL ORDER BY died LIMIT ?", (min(count - keep, EVICTED_AT_ONCE),)
-            ).fetchall()
-        change = self._remove((seq for (seq,) in old), "died IS NOT NULL", StoreChange())
-        change.evicted = len(old)
-        return change
-
-    def evict_arrived(self, *, keep: int, before: float) -> None:
-        """Drop records of what arrived before a time on the queue clock, and the oldest beyond `keep`; a bounded number at once."""
-        count = self.connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
-        self.connection.execute(
-            "DELETE FROM arrivals WHERE seq IN (SELECT seq FROM arrivals WHERE arrived < ? ORDER BY arrived LIMIT ?)",
-            (before, EVICTED_AT_ONCE),
-        )
-        if count > keep:
-            self.connection.execute(
-                "DELETE FROM arrivals WHERE seq IN (SELECT seq FROM arrivals ORDER BY arrived LIMIT ?)",
-                (min(count - keep, EVICTED_AT_ONCE),),
-            )
-
     def used_bytes(self) -> int:
         """What rows take in the file, without the free pages that the next rows go to."""
         one = self.connection.execute
         pages, free = one("PRAGMA page_count").fetchone()[0], one("PRAGMA freelist_count").fetchone()[0]
         return int((pages - free) * one("PRAGMA page_size").fetchone()[0])
 
-    def _remove(self, seqs: Iterable[int], condition: str, change: StoreChange) -> StoreChange:
+    def remove(self, seqs: Iterable[int]) -> StoreChange:
+        """Delete deliveries, whether they wait or are dead."""
+        change = StoreChange()
         remaining = iter(seqs)
         while chunk := list(islice(remaining, VARIABLES_PER_STATEMENT)):
             marks = ",".join("?" * len(chunk))
             removed = self.connection.execute(
-                f"DELETE FROM deliveries WHERE seq IN ({marks}) AND {condition} RETURNING payload, died IS NULL",  # noqa: S608 - marks
+                f"DELETE FROM deliveries WHERE seq IN ({marks}) RETURNING payload, sink, died IS NULL",  # noqa: S608 - marks
                 chunk,
             ).fetchall()
-            waited = sum(waited for _, waited in removed)
-            change.waiting -= waited
-            change.dead -= len(removed) - waited
-            self.release(payload for payload, _ in removed)
+            for _, sink, waited in removed:
+                if waited:
+                    change.count(self.sinks[sink][0], -1)
+                else:
+                    change.dead -= 1
+            self.release(payload for payload, _, _ in removed)
         return change
 
     def hold(self, payload: int) -> None:
@@ -268,9 +238,28 @@ class Store:
         """The id of a sink that the table does not have yet."""
         number = self.connection.execute("INSERT INTO sinks (uid, tenant) VALUES (?, ?)", (uid, tenant)).lastrowid
         assert number is not None
-        self._sinks[uid, tenant] = number
-        self._new_sinks.append((uid, tenant))
+        self._remember_sink(number, (uid, tenant))
+        self._new_sinks.append(number)
         return number
+
+    def numbers_of(self, uid: str) -> list[int]:
+        """The ids of a sink: one, or several if it was seen with several tenants."""
+        return [number for (number,) in self.connection.execute("SELECT id FROM sinks WHERE uid = ? ORDER BY id", (uid,))]
+
+    def remove_sinks(self, numbers: Iterable[int]) -> None:
+        """Drop sinks that no delivery has."""
+        for number in numbers:
+            self.connection.execute("DELETE FROM sinks WHERE id = ?", (number,))
+            self._old_sinks.append((number, self._forget_sink(number)))
+
+    def _remember_sink(self, number: int, sink: tuple[str, str]) -> None:
+        self.sinks[number] = sink
+        self._numbers[sink] = number
+
+    def _forget_sink(self, number: int) -> tuple[str, str]:
+        sink = self.sinks.pop(number)
+        del self._numbers[sink]
+        return sink
 
     def _change_held(self, payload: int, held: int) -> None:
         """Record how many rows hold a payload; `rollback` reverts it."""
@@ -287,6 +276,3 @@ class Store:
     def shared_payloads(self) -> int:
         """How many payloads more than one row holds: what is kept in memory of them."""
         return len(self._shared)
-
-    def _deliveries(self, where: str, values: Sequence[Any]) -> list[Delivery]:
-        return select_deliveries(self.connection, self.id, where, values, limit=VARIABLES_PER_STATEMENT)

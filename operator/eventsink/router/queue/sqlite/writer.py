@@ -36,6 +36,8 @@ class QueueWrite:
     apply: Callable[[Store], StoreChange]
     future: asyncio.Future[StoreChange]
     keep: bool
+    rows: int = 1
+    """About how many it changes."""
 
 
 @dataclass(slots=True)
@@ -104,7 +106,7 @@ class Writer:
         while one is not None:
             if not isinstance(one, Put):
                 work.append(one)
-                rows += 1
+                rows += one.rows
             elif one.epoch > self._failed_epoch:
                 work.append(one)
                 rows += len(one.batch.deliveries) + len(one.batch.log_entries) + 1
@@ -131,7 +133,7 @@ class Writer:
                     outcome.done.append((one.future, change))
                 _add(outcome.change, change)
             outcome.used_bytes = store.used_bytes()
-            store.commit(self._clock())
+            store.commit(self._clock(), outcome.change)
         except sqlite3.Error as error:
             return self._roll_back(work, QueueUnavailable(f"the storage failed: {error}"))
         except Exception as error:  # a defect must not end the thread: callers would wait for ever
@@ -155,7 +157,9 @@ class Writer:
 
 
 def _add(total: StoreChange, change: StoreChange) -> None:
-    total.waiting += change.waiting
+    for uid, waiting in change.waiting.items():
+        total.count(uid, waiting)
     total.dead += change.dead
+    total.arrived += change.arrived
     total.evicted += change.evicted
     total.new += change.new

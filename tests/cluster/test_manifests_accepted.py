@@ -13,6 +13,7 @@ from eventsink.destinations.slack.spec import SlackStatus
 from eventsink.resources.status import Condition, DeliveryStatus, EventSinkStatus, ready, stalled
 from eventsink.runtime.times import format_time
 from tests.cluster.manifests import accepted, eventsink
+from tests.support.cluster import MANIFESTS, Installed
 from tests.support.kubectl import Kubectl
 
 SAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "samples").glob("*.yaml"))
@@ -27,6 +28,12 @@ def test_an_accepted_manifest_is_stored_as_it_was_written(
 ) -> None:
     kubectl.apply(eventsink(spec, namespace=namespace), server_side=server_side)
     assert kubectl.get("eventsink", "alerts", namespace=namespace)["spec"] == spec
+
+
+def test_applying_the_manifests_again_reports_everything_as_unchanged(kubectl: Kubectl, install_manifests: Installed) -> None:
+    for _ in range(2):  # the first one adds kubectl's own annotation
+        reported = kubectl.run("apply", "-k", str(MANIFESTS)).stdout.splitlines()
+    assert [line for line in reported if not line.endswith(" unchanged")] == []
 
 
 @pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)

@@ -10,6 +10,11 @@ from eventsink.resources.model import SecretKeyRef
 MAX_VALUE_BYTES = 64 * 1024
 """Of one key of a Secret that a sink uses."""
 
+REST_SECRET_PREFIX = "eventsink-rest-"
+"""Of the names of Secrets that the REST API creates: it may delete one and create another of the same name."""
+ORIGIN_KEY = "origin"
+"""Key of such a Secret: scheme and host (and an unusual port) that its values may be sent to."""
+
 SecretValues = Mapping[str, Mapping[str, bytes]]
 """Name of a Secret -> its decoded data."""
 

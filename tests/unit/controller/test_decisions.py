@@ -18,7 +18,7 @@ from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.credentials import SecretValues
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.webhook.config import WebhookPolicy
-from eventsink.destinations.webhook.resolve import WebhookResolver
+from eventsink.destinations.webhook.resolve import WebhookResolver, check
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.resources.eventsink import EventSink, read_eventsink
 from eventsink.resources.model import references
@@ -105,6 +105,69 @@ def test_defaults_are_filled_in() -> None:
     assert isinstance(made.target, WebhookTarget)
     assert (made.target.format, made.target.batch, made.target.timeout, made.target.ca) == ("cloudevents", 1, 10.0, None)
     assert (made.delivery.max_age, made.delivery.send_resolved, made.suspend) == (259200.0, True, False)
+
+
+URL = {"url": b"https://hooks.example.com/x"}
+GIVEN = {"h": b"value", "origin": b"https://hooks.example.com"}
+HEADER = {"name": "X-A", "valueFrom": {"secretKeyRef": ref("h", "eventsink-rest-s-01234567")}}
+OWN_HEADER = {"name": "X-A", "valueFrom": {"secretKeyRef": ref("h", "own")}}
+
+
+@pytest.mark.parametrize(
+    ("webhook", "secrets", "allowed"),
+    [
+        ({"headers": [HEADER]}, {"eventsink-rest-s-01234567": GIVEN}, True),
+        ({"headers": [HEADER], "url": "https://HOOKS.example.com:443/other"}, {"eventsink-rest-s-01234567": GIVEN}, True),
+        ({"headers": [HEADER], "url": "https://thief.example.com/x"}, {"eventsink-rest-s-01234567": GIVEN}, False),
+        ({"headers": [HEADER], "url": "http://hooks.example.com/x"}, {"eventsink-rest-s-01234567": GIVEN}, False),
+        ({"headers": [HEADER], "url": "https://hooks.example.com:444/x"}, {"eventsink-rest-s-01234567": GIVEN}, False),
+        ({"headers": [HEADER]}, {"eventsink-rest-s-01234567": {"h": b"value"}}, False),
+        ({"headers": [HEADER], "urlSecretRef": ref("url", "own")}, {"eventsink-rest-s-01234567": GIVEN, "own": URL}, True),
+        (
+            {"headers": [HEADER], "urlSecretRef": ref("url", "eventsink-rest-s-01234567")},
+            {"eventsink-rest-s-01234567": GIVEN | {"url": b"https://thief.example.com/"}},
+            False,
+        ),
+        ({"headers": [OWN_HEADER], "urlSecretRef": ref("url", "own")}, {"own": URL | {"h": b"value"}}, True),
+        (
+            {"headers": [OWN_HEADER], "urlSecretRef": ref("url", "eventsink-rest-s-01234567")},
+            {"own": {"h": b"value"}, "eventsink-rest-s-01234567": URL},
+            False,
+        ),
+        (
+            {"headers": [{"name": "X-A", "value": "v"}], "urlSecretRef": ref("url", "eventsink-rest-s-01234567")},
+            {"eventsink-rest-s-01234567": URL},
+            True,
+        ),
+    ],
+    ids=[
+        "the host that it was given for",
+        "the same host, written differently",
+        "another host",
+        "another scheme",
+        "another port",
+        "a host that is not known",
+        "a URL from a Secret, of the same host",
+        "a URL that the REST API replaced",
+        "a URL and a header from Secrets of the tenant",
+        "a header of the tenant for a URL of the REST API",
+        "a header that is no secret",
+    ],
+)
+def test_a_header_goes_only_where_the_rest_api_cannot_redirect_it(
+    webhook: dict[str, Any], secrets: dict[str, dict[str, bytes]], allowed: bool
+) -> None:
+    given = webhook if "urlSecretRef" in webhook else {"url": "https://hooks.example.com/x"} | webhook
+    made = read_eventsink(obj({"webhook": given}))
+    if allowed:
+        assert compiled(made, secrets)
+        assert check(made, secrets) == ()
+        return
+    for attempt in (compiled, check):
+        with pytest.raises(Problem) as raised:
+            attempt(made, secrets)
+        assert (raised.value.reason, raised.value.effect) == ("HostMismatch", Effect.KEEP)
+        assert raised.value.path == "spec.webhook.headers[0].valueFrom.secretKeyRef"
 
 
 def test_every_field_of_a_spec_is_compiled() -> None:

@@ -14,7 +14,7 @@ from eventsink.destinations import registry
 from eventsink.resources.model import SecretKeyRef
 
 FILE = Path(__file__).parents[3] / "manifests" / "rest" / "policy.yaml"
-POLICY = next(one for one in yaml.safe_load_all(FILE.read_text()) if one["metadata"]["name"] == "eventsink-rest-references")[
+POLICY = next(one for one in yaml.safe_load_all(FILE.read_text()) if one["metadata"]["name"] == "eventsink-rest-eventsinks")[
     "spec"
 ]
 VARIABLES = {one["name"]: one["expression"] for one in POLICY["variables"]}

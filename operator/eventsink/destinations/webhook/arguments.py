@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -20,6 +19,7 @@ from eventsink.destinations.arguments import (
     choices,
     stated,
 )
+from eventsink.destinations.credentials import ORIGIN_KEY
 from eventsink.destinations.webhook.spec import (
     HEADER_NAME_PATTERN,
     HEADER_VALUE,
@@ -28,6 +28,7 @@ from eventsink.destinations.webhook.spec import (
     WebhookSpec,
     WebhookStatus,
 )
+from eventsink.sinks.transport import Endpoint
 
 MAX_CERTIFICATES = 64 * 1024
 """Characters."""
@@ -52,7 +53,7 @@ class WebhookArgs(RestModel):
     ) = None
     """Instead of `url`, if the URL itself is a credential: kept in a Secret, shown as scheme and host."""
     headers: Annotated[list[HeaderArgs], Field(max_length=bounds(WebhookSpec, "headers")["max_length"])] | None = None
-    """Headers sent with each message; in an update they replace all existing ones."""
+    """Headers sent with each message; in an update they replace all existing ones, and a URL in a Secret must be given again with them."""
     signing_secret: Credential | None = None
     """Signs messages (Standard Webhooks); after an update the previous one keeps signing beside it."""
     generate_signing_secret: bool | None = None
@@ -96,7 +97,7 @@ def _changed(before: Mapping[str, Any], args: WebhookArgs, credentials: Credenti
     spec, given = dict(before), args.model_fields_set
     _set_url(spec, before, args, credentials)
     if "headers" in given:
-        _set_headers(spec, args, credentials)
+        _set_headers(spec, before, args, credentials)
     _set_signing(spec, args, credentials)
     for name in ("format", "batch", "timeout"):
         if name in given:
@@ -133,8 +134,13 @@ def _set_url(spec: dict[str, Any], before: Mapping[str, Any], args: WebhookArgs,
         credentials.check_as("urlSecretRef", "url", url)
 
 
-def _set_headers(spec: dict[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
+def _set_headers(spec: dict[str, Any], before: Mapping[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
     headers = []
+    if args.headers:
+        url = args.url or args.secret_url or before.get("url")
+        if url is None:
+            raise InvalidArguments("write secret_url together with them: their values are kept for its host", field="headers")
+        credentials.keep(ORIGIN_KEY, _origin(url) or "")
     for index, header in enumerate(args.headers or ()):
         if not re.fullmatch(HEADER_VALUE_PATTERN, header.value) or not header.value.strip():
             raise InvalidArguments(f"{HEADER_VALUE.message}, and not be blank", field=f"headers[{index}].value")
@@ -189,13 +195,10 @@ def _text(spec: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _origin(url: Any) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port; None: there is no such URL."""
-    if not isinstance(url, str):
-        return None
+def _origin(url: Any) -> str | None:
+    """Scheme, host and an unusual port; None: there is no such URL."""
     try:
-        parts = urlsplit(url)
-        return (parts.scheme, (parts.hostname or "").lower(), parts.port) if parts.hostname else None
+        return Endpoint.parse(url).origin if isinstance(url, str) else None
     except ValueError:
         return None
 

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from eventsink.destinations.credentials import SecretValues, secret_text
+from eventsink.destinations.credentials import ORIGIN_KEY, REST_SECRET_PREFIX, SecretValues, secret_text
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.resolver import Before, Note, Resolved, ResolverContext
 from eventsink.destinations.webhook.config import WebhookPolicy
@@ -44,7 +44,10 @@ class WebhookResolver:
         def read(path: str, ref: SecretKeyRef) -> str:
             return secret_text(path, ref, secrets, sink.namespace)
 
-        return Resolved(target_of(_spec(sink), read, self._policy))
+        webhook = _spec(sink)
+        target = target_of(webhook, read, self._policy)
+        _check_origins(webhook, target.url, secrets)
+        return Resolved(target)
 
     def status(self, target: Target) -> WebhookStatus | None:
         return WebhookStatus(origin=Endpoint.parse(target.url).origin) if isinstance(target, WebhookTarget) else None
@@ -73,7 +76,9 @@ def check(sink: EventSink, secrets: SecretValues) -> Sequence[Note]:
     def read(path: str, ref: SecretKeyRef) -> str:
         return secret_text(path, ref, secrets, sink.namespace) if ref.name in secrets else _UNKNOWN
 
-    target_of(webhook.model_copy(update=changed), read, WebhookPolicy())
+    target = target_of(webhook.model_copy(update=changed), read, WebhookPolicy())
+    if "url" not in changed:
+        _check_origins(webhook, target.url, secrets)
     return ()
 
 
@@ -122,6 +127,39 @@ def _headers(webhook: WebhookSpec, read: ReadText) -> Iterator[Header]:
                 "InvalidSecretValue", path, "the header's value holds a line break, a control character or spaces at an end"
             )
         yield Header(name=header.name, value=value)
+
+
+def _check_origins(webhook: WebhookSpec, url: str, secrets: SecretValues) -> None:
+    """Whether the value of each header may be sent to that URL.
+
+    Whoever takes over the REST API can write the URL of a sink, or replace the Secret that holds it. So a value that the REST API keeps
+    goes only where it was given for, and a value from another Secret never to a URL that the REST API keeps.
+
+    Raises
+    ------
+    Problem
+        One may not.
+    """
+    origin = Endpoint.parse(url).origin
+    for index, header in enumerate(webhook.headers or ()):
+        if header.value_from is None or header.value_from.secret_key_ref.name not in secrets:
+            continue
+        name = header.value_from.secret_key_ref.name
+        path = f"spec.webhook.headers[{index}].valueFrom.secretKeyRef"
+        if name.startswith(REST_SECRET_PREFIX):
+            if secrets[name].get(ORIGIN_KEY) != origin.encode():
+                raise Problem(
+                    "HostMismatch",
+                    path,
+                    "the REST API was given the value for another host; give it the URL and all headers again, in one request",
+                )
+        elif webhook.url_secret_ref is not None and webhook.url_secret_ref.name.startswith(REST_SECRET_PREFIX):
+            raise Problem(
+                "HostMismatch",
+                path,
+                "the value is not sent to a URL that the REST API keeps, since the REST API could change that; put the URL into a "
+                "Secret of your own too, or give the REST API the URL and all headers, in one request",
+            )
 
 
 def _signing_secrets(webhook: WebhookSpec, read: ReadText) -> Iterator[str]:

@@ -29,8 +29,8 @@ BACKOFF = Backoff(first=0.2, longest=1.0)
 CHANGED_MEANWHILE = "others change this sink at the same time; try again"
 NO_RESPONSE = "the API server does not respond; try again"
 _LABELS = {MANAGED_BY_LABEL: REST_MANAGER}
-_DENIED = re.compile(r"denied the request: (.*)", re.DOTALL)
-"""The message of an admission webhook in the cluster."""
+_DENIED = re.compile(r"denied (?:the )?request: (.*)", re.DOTALL)
+"""The message of an admission webhook, or policy, of the cluster."""
 
 
 class ChangedMeanwhile(Conflict):
@@ -241,11 +241,11 @@ def _translated(error: ApiError, gone: Conflict | NotFound) -> RestError:
     """What the API server's error means to the caller."""
     if isinstance(error, kube.NotFound):
         return gone
+    if isinstance(error, (kube.Invalid, kube.Forbidden)) and (denied := _DENIED.search(str(error))) is not None:
+        return InvalidRequest(f"rejected by a policy of the cluster: {denied[1]}")
     if isinstance(error, kube.Invalid):
         return InvalidRequest(rest_sentence(str(error)))
     if isinstance(error, kube.Forbidden):
-        if (denied := _DENIED.search(str(error))) is not None:
-            return InvalidRequest(f"rejected by a policy of the cluster: {denied[1]}")
         if "exceeded quota" in str(error):
             return Conflict("the quota of the tenant's namespace is used up; delete a sink, or ask the platform team")
         if "being terminated" in str(error):

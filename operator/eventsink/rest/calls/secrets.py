@@ -7,21 +7,21 @@ from collections.abc import Iterator, Mapping
 from secrets import token_hex
 from typing import Any
 
+from eventsink.destinations.credentials import REST_SECRET_PREFIX
 from eventsink.kube.api import Object
 
-SECRET_PREFIX = "eventsink-rest-"
 SECRET_TYPE = "eventsink.dev/rest"
 """Of the Secrets that the REST API creates; an admission policy limits it to them. A Secret's type never changes."""
 
 
 def new_secret_name(sink: str) -> str:
     """A new name for a Secret of the sink of that name; an admission policy limits the REST API to such names."""
-    return f"{SECRET_PREFIX}{sink}-{token_hex(4)}"
+    return f"{REST_SECRET_PREFIX}{sink}-{token_hex(4)}"
 
 
 def own_secrets(obj: Object) -> set[str]:
     """The Secrets that the REST API created for the sink and that its spec still refers to."""
-    form = re.compile(rf"{SECRET_PREFIX}{re.escape(obj['metadata']['name'])}-[0-9a-f]{{8}}")
+    form = re.compile(rf"{REST_SECRET_PREFIX}{re.escape(obj['metadata']['name'])}-[0-9a-f]{{8}}")
     return {name for name in referenced_secrets(obj.get("spec")) if form.fullmatch(name)}
 
 

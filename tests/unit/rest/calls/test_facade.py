@@ -203,6 +203,11 @@ async def test_a_sink_whose_secret_cannot_be_created_is_deleted_again(rest: Rest
             InvalidRequest,
             "on Fridays",
         ),
+        (
+            kube.Invalid(422, "Invalid", "ValidatingAdmissionPolicy 'x' with binding 'x' denied request: no sinks on Mondays"),
+            InvalidRequest,
+            "^rejected by a policy of the cluster: no sinks on Mondays$",
+        ),
         (ApiError(418, "Teapot", "x"), ServiceUnavailable, "does not respond"),
     ],
 )

@@ -53,7 +53,7 @@ NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
                 ],
             }
         },
-        {"header-0": "1", "header-1": "2"},
+        {"header-0": "1", "header-1": "2", "origin": "https://example.com"},
     ),
     (
         "a signing secret does not",
@@ -250,6 +250,12 @@ REJECTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {"event_sink_args": {"Webhook": {"url": "http://example.com/hook"}}},
         "event_sink_args.Webhook.headers",
     ),
+    (
+        "headers for a URL that is kept in a Secret",
+        {"tenant": "acme", "name": "Alerts", "webhook": {"urlSecretRef": ref("url", "old")}},
+        {"event_sink_args": {"Webhook": {"headers": [{"name": "A", "value": "1"}]}}},
+        "event_sink_args.Webhook.headers: write secret_url together with them",
+    ),
     ("a bad matcher", FULL, {"match": {"matchers": ["="]}}, "match.matchers[0]: "),
     ("a bad batch", FULL, {"event_sink_args": {"Webhook": {"format": "alertmanager"}}}, "event_sink_args.Webhook.batch: "),
 ]
@@ -260,6 +266,19 @@ def test_an_invalid_update_is_rejected(before: dict[str, Any], changes: dict[str
     with pytest.raises(InvalidRequest) as error:
         changed(before, **changes)
     assert error.value.sentence.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("args", "origin"),
+    [
+        ({}, "https://example.com"),
+        ({"url": "https://EXAMPLE.com:8443/x?y"}, "https://example.com:8443"),
+        ({"secret_url": "http://example.com:80/canary"}, "http://example.com"),
+    ],
+)
+def test_values_of_headers_are_kept_with_the_host_that_they_were_given_for(args: dict[str, Any], origin: str) -> None:
+    headers = [{"name": "A", "value": "1"}]
+    assert changed(webhook(), event_sink_args={"Webhook": {"headers": headers, **args}}).values["origin"] == origin
 
 
 def test_plain_header_values_written_in_yaml_stay_with_their_host_since_responses_do_not_show_them() -> None:

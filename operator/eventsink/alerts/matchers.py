@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import re2
 
@@ -19,7 +19,8 @@ MAX_PATTERN_MEMORY_BYTES = 1 << 20
 MAX_MATCHER_CHARACTERS = 1024
 
 Operator = Literal["=", "!=", "=~", "!~"]
-_FORM = re.compile(r"\s*([A-Za-z_:][A-Za-z0-9_:]*)\s*(=~|!=|!~|=)\s*(.*?)\s*", re.DOTALL)
+_OPERATORS: tuple[Operator, ...] = ("=~", "!=", "!~", "=")
+_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {'"': '"', "\\": "\\", "n": "\n"}
 
@@ -65,13 +66,15 @@ def parse_matcher(text: str) -> Matcher:
     """
     if len(text) > MAX_MATCHER_CHARACTERS:
         raise InvalidMatcher(f"a matcher has at most {MAX_MATCHER_CHARACTERS} characters")
-    form = _FORM.fullmatch(text)
-    if form is None:
+    text = text.strip()
+    name = _NAME.match(text)
+    rest = text[name.end() :].lstrip() if name is not None else ""
+    operator = next((operator for operator in _OPERATORS if rest.startswith(operator)), None)
+    if name is None or operator is None:
         raise InvalidMatcher('write a matcher as label="value", label!="value", label=~"expression" or label!~"expression"')
-    name, operator, written = form.groups()
-    value = _value(written)
+    value = _value(rest[len(operator) :].lstrip())
     pattern = compile_expression(value) if operator in ("=~", "!~") else None
-    return Matcher(name, cast(Operator, operator), value, pattern)
+    return Matcher(name.group(), operator, value, pattern)
 
 
 def _value(written: str) -> str:

@@ -7,7 +7,6 @@ CRD, so that a person reads the same message in both cases. Predicates get the v
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from eventsink.runtime.durations import DURATION_PATTERN, UNITS_MS, parse_duration
+from eventsink.runtime.patterns import Pattern
 
 BROKEN = "rules_broken"
 """Type of the pydantic error that carries broken rules, in its context under `rules`."""
@@ -85,14 +85,20 @@ def cel_list(texts: Sequence[str]) -> str:
 
 
 def form(pattern: str, message: str) -> Rule:
-    """A text as a whole matches an anchored pattern that Python and RE2 read alike.
+    """A text as a whole matches an anchored pattern, in the operator on the same engine as in the API server.
 
     A rule instead of the schema's `pattern`, whose message would be the pattern.
     """
+    return one_form_of([(pattern, True)], message)
+
+
+def one_form_of(ways: Sequence[tuple[str, bool]], message: str) -> Rule:
+    """One of the ways holds for a text, each a pattern and whether it has to be found."""
+    compiled = [(Pattern(pattern), found) for pattern, found in ways]
     return Rule(
         message=message,
-        cel=f"self.matches({cel_text(pattern)})",
-        holds=lambda text: re.fullmatch(pattern, text) is not None,
+        cel=" || ".join(f"{'' if found else '!'}self.matches({cel_text(pattern)})" for pattern, found in ways),
+        holds=lambda text: any(pattern.search(text) == found for pattern, found in compiled),
     )
 
 

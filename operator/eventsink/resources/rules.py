@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from eventsink.runtime.durations import DURATION_FORM, DURATION_PATTERN
 
-from .rule import Rule, form, unique, within
+from .rule import Rule, form, one_form_of, unique, within
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -18,11 +18,14 @@ TENANT_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 """One line without control characters that is not blank."""
 NAMESPACE_GLOB_PATTERN = r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$"
-MATCHER_PATTERN = (
-    r"^[ \t]*[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*(=~|!~|!=|=)"
-    r'[ \t]*("([^"\\\r\n]|\\.)*"|[^"\r\n]*)[ \t]*$'
-)
-"""The form of an Alertmanager matcher; only the operator can check that a pattern is RE2."""
+_LABEL = r"^[ \t]*[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*"
+_MATCHES = _LABEL + r"(=~|!~|!=|=)[ \t]*"
+MATCHER_PATTERN = _MATCHES + r"""("([^"\\\r\n]|\\.)*"|[^ \t\r\n{}!=~,\\"'`]*)[ \t]*$"""
+"""The form of an Alertmanager matcher; only the operator can check that a pattern is RE2. A value without quotation marks has none of
+the characters that Alertmanager reserves: what was written with them was meant as something else, and would match nothing."""
+_TWO_OPERATORS_PATTERN = _LABEL + r"(=[ \t]*[=!]|=[ \t]+~|(=~|!~|!=)[ \t]*[=~!])"
+_OTHER_QUOTES_PATTERN = _MATCHES + "['`]"
+_UNQUOTED_PATTERN = _MATCHES + r"""[^ \t\r\n"'`=~!]"""
 SECRET_NAME = form(
     DNS_SUBDOMAIN,
     "the name of a Secret consists of lower-case letters, digits, - and ., and begins and ends with a letter or digit",
@@ -45,9 +48,22 @@ NAMESPACE_GLOB = form(
     NAMESPACE_GLOB_PATTERN,
     "write the name of a namespace, in lower case; * matches any characters, as in shop-*",
 )
-MATCHER = form(
-    MATCHER_PATTERN,
+MATCHER = one_form_of(
+    [(MATCHER_PATTERN, True), (_TWO_OPERATORS_PATTERN, True), (_OTHER_QUOTES_PATTERN, True), (_UNQUOTED_PATTERN, True)],
     'write one matcher as name="value", name!="value", name=~"pattern" or name!~"pattern", each in an entry of its own',
+)
+MATCHER_OPERATOR = one_form_of(
+    [(_TWO_OPERATORS_PATTERN, False)],
+    'write one of the operators =, !=, =~ and !~, and double quotation marks around the value, such as severity="critical"',
+)
+MATCHER_QUOTES = one_form_of(
+    [(_OTHER_QUOTES_PATTERN, False)],
+    'write double quotation marks around the value, such as severity="critical"; others would be a part of the value',
+)
+MATCHER_UNQUOTED = one_form_of(
+    [(MATCHER_PATTERN, True), (_UNQUOTED_PATTERN, False)],
+    "write double quotation marks around a value with spaces, commas, quotation marks or any of {}!=~\\, "
+    'and one matcher in each entry, such as severity="critical"',
 )
 UNIQUE_ENTRIES = unique("duplicate entry, remove one")
 

@@ -51,7 +51,16 @@ class MatchSpec(SpecModel):
     )
     matchers: (
         Annotated[
-            list[Annotated[str, Field(max_length=1024), rules.MATCHER]],
+            list[
+                Annotated[
+                    str,
+                    Field(max_length=1024),
+                    rules.MATCHER,
+                    rules.MATCHER_OPERATOR,
+                    rules.MATCHER_QUOTES,
+                    rules.MATCHER_UNQUOTED,
+                ]
+            ],
             Field(min_length=1, max_length=32, json_schema_extra=SET),
             rules.UNIQUE_ENTRIES,
         ]

@@ -13,7 +13,7 @@ UNITS_MS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s":
 
 DURATION_FORM = "write a duration as whole numbers with units (ms, s, m, h, d, w), such as 90s, 4h, 3d or 1h30m"
 
-_PART = re.compile(r"([0-9]+)(ms|s|m|h|d|w)")
+_PART = re.compile(r"([0-9]{1,7})(ms|s|m|h|d|w)")
 
 
 class InvalidDuration(ValueError):

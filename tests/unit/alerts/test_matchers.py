@@ -69,6 +69,12 @@ def test_an_invalid_matcher_is_rejected_with_an_explanation(text: str, sentence:
     assert sentence in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["severity='critical'", "team==a", "team=a, region=b", r"job=~\w+"])
+def test_what_the_crd_rejects_today_and_accepted_before_is_still_read(text: str) -> None:
+    """A router that is upgraded keeps the sinks that were accepted by the rules of their time."""
+    parse_matcher(text)
+
+
 @given(st.text(max_size=50))
 def test_any_value_can_be_quoted(value: str) -> None:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from eventsink.destinations.credentials import ORIGIN_KEY
 from eventsink.destinations.webhook.spec import (
     HEADER_NAME_PATTERN,
     HEADER_VALUE,
+    HEADER_VALUE_FORM,
     HEADER_VALUE_PATTERN,
     HeaderSpec,
     WebhookSpec,
@@ -142,7 +142,7 @@ def _set_headers(spec: dict[str, Any], before: Mapping[str, Any], args: WebhookA
             raise InvalidArguments("write secret_url together with them: their values are kept for its host", field="headers")
         credentials.keep(ORIGIN_KEY, _origin(url) or "")
     for index, header in enumerate(args.headers or ()):
-        if not re.fullmatch(HEADER_VALUE_PATTERN, header.value) or not header.value.strip():
+        if not HEADER_VALUE_FORM.search(header.value) or not header.value.strip():
             raise InvalidArguments(f"{HEADER_VALUE.message}, and not be blank", field=f"headers[{index}].value")
         reference = credentials.keep(f"header-{index}", header.value)
         headers.append({"name": header.name, "valueFrom": {"secretKeyRef": reference}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import ssl
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from eventsink.kube.api import Key
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.model import SecretKeyRef
 from eventsink.runtime.durations import parse_duration
+from eventsink.runtime.patterns import Wildcards
 from eventsink.sinks.signatures import InvalidSigningSecret, signing_key
 from eventsink.sinks.target import Target
 from eventsink.sinks.transport import Endpoint
@@ -209,4 +209,4 @@ def _check_url(path: str, url: str, policy: WebhookPolicy) -> None:
 
 
 def _listed(host: str, patterns: tuple[str, ...]) -> bool:
-    return any(re.fullmatch(".*".join(map(re.escape, pattern.lower().split("*"))), host) for pattern in patterns)
+    return Wildcards(pattern.lower() for pattern in patterns).match(host)

@@ -6,7 +6,6 @@ attached to.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -14,6 +13,7 @@ from pydantic import Field
 from eventsink.resources.model import AtMost, Duration, SecretKeyRef, SpecModel, StatusModel
 from eventsink.resources.rule import Rule, cel_list, cel_text, form, within
 from eventsink.resources.rules import UNIQUE_ENTRIES
+from eventsink.runtime.patterns import Pattern
 
 DEFAULT_FORMAT: Literal["cloudevents"] = "cloudevents"
 DEFAULT_BATCH = 1
@@ -63,14 +63,13 @@ ONE_URL = Rule(
 
 def _url(message: str, *ways: tuple[str, bool]) -> Rule:
     """A rule about the URL, where there is one: one of the ways holds, each a pattern and whether it has to be found."""
+    compiled = [(Pattern(pattern), found) for pattern, found in ways]
     return Rule(
         message=message,
         cel=" || ".join(
             ["!has(self.url)"] + [f"{'' if found else '!'}self.url.matches({cel_text(pattern)})" for pattern, found in ways]
         ),
-        holds=lambda webhook: (
-            webhook.url is None or any((re.search(pattern, webhook.url) is not None) == found for pattern, found in ways)
-        ),
+        holds=lambda webhook: webhook.url is None or any(pattern.search(webhook.url) == found for pattern, found in compiled),
         field="url",
     )
 
@@ -133,10 +132,11 @@ HEADER_ONE_VALUE = Rule(
     cel="has(self.value) != has(self.valueFrom)",
     holds=lambda header: (header.value is None) != (header.value_from is None),
 )
+HEADER_VALUE_FORM = Pattern(HEADER_VALUE_PATTERN)
 HEADER_VALUE = Rule(
     message="the value of a header must be one line of ASCII text without control characters",
     cel=f"!has(self.value) || self.value.matches({cel_text(HEADER_VALUE_PATTERN)})",
-    holds=lambda header: header.value is None or re.fullmatch(HEADER_VALUE_PATTERN, header.value) is not None,
+    holds=lambda header: header.value is None or HEADER_VALUE_FORM.search(header.value),
     field="value",
 )
 HEADER_CREDENTIAL = Rule(

@@ -33,8 +33,20 @@ class DispatchMetrics:
             registry=registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 86400),
         )
+        self.share_waits = Counter(
+            f"{NAMESPACE}_share_waits",
+            "Sinks that had to wait for a share of the messages in flight, by whose share was taken up (tenant or all).",
+            ["share"],
+            registry=registry,
+        )
+        self.lanes_repaired = Counter(
+            f"{NAMESPACE}_lanes_repaired",
+            "Sinks whose waiting deliveries were read again since some of them were unknown to dispatch: a defect of the router.",
+            registry=registry,
+        )
         # `labels` costs more than `inc`; the values are few.
         self.attempt = cache(self.attempts.labels)
+        self.waits = cache(self.share_waits.labels)
         self.delivered_of = cache(self.delivered.labels)
 
 

@@ -20,13 +20,13 @@ from eventsink.router.dispatch.worker import OpenSender
 from eventsink.router.intake.requests import Intake, IntakeMetrics
 from eventsink.router.intake.server import IntakeServer
 from eventsink.router.metrics import DispatchMetrics, GaugeReader
-from eventsink.router.planning.accept import Acceptor
+from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notification_log import NotificationLog
 from eventsink.router.queue.protocol import Queue, QueueUnavailable
 from eventsink.router.queue.sqlite import SqliteQueue
 from eventsink.router.reports import StatusReporter
-from eventsink.router.sources import PostingSource, open_sources
+from eventsink.router.sources import PostingSource, Source, open_sources
 from eventsink.router.watch import SinkWatch
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.process import ExitStatus, Process, Stop, listen, run_command
@@ -68,7 +68,14 @@ async def serve(settings: RouterSettings, stop: asyncio.Event) -> None:
 class Router:
     """The router without its source of sinks: somebody else fills `directory`. Made with `open`; it ends with its process."""
 
-    def __init__(self, settings: RouterSettings, process: Process, queue: SqliteQueue, senders: OpenSender) -> None:
+    def __init__(
+        self,
+        settings: RouterSettings,
+        process: Process,
+        queue: SqliteQueue,
+        senders: OpenSender,
+        sources: Mapping[str, PostingSource],
+    ) -> None:
         self._settings = settings
         self._process = process
         self._queue = queue
@@ -86,6 +93,7 @@ class Router:
             self.directory,
             senders,
             DispatchMetrics(process.registry),
+            sources=sources,
             health_changed=self._health_changed,
             on_gone=self._log.forget_sink,
         )
@@ -110,7 +118,7 @@ class Router:
         except QueueUnavailable as error:
             raise Stop(ExitStatus.FAILED, str(error)) from None
         process.on_close(queue.close)
-        router = cls(settings, process, queue, senders)
+        router = cls(settings, process, queue, senders, sources)
         await router._start(sources)
         return router
 
@@ -126,7 +134,14 @@ class Router:
         self._process.readiness["router"] = lambda: None if self._ready else "starting"
         acceptor = Acceptor(self.directory, self._index, self._log, self._queue, self._settings.state)
         metrics = IntakeMetrics(self._process.registry)
-        intake = Intake(sources, acceptor.accept_bytes, metrics, max_under_way=self._settings.intake.max_requests_under_way)
+
+        async def accept(source: Source, body: bytes) -> Accepted:
+            # Only once dispatch knows what waits since before the start: what comes in goes behind that.
+            if not self._ready:
+                raise NotLoaded
+            return await acceptor.accept_bytes(source, body)
+
+        intake = Intake(sources, accept, metrics, max_under_way=self._settings.intake.max_requests_under_way)
         server = IntakeServer(self._settings.intake, intake)
         admin = Admin(self._settings.admin, self._queue, self.directory, self.dispatcher.health, self.tests)
         self._process.on_close(admin.stop)
@@ -142,7 +157,7 @@ class Router:
         await self._loaded.wait()
         await self.dispatcher.load()
         self._ready = True
-        await asyncio.Event().wait()
+        await self.dispatcher.watch_lanes()
 
     async def _drain(self, server: IntakeServer, intake: Intake) -> None:
         """Take no more, and let what is under way finish."""
@@ -193,6 +208,8 @@ def _gauges(
     yield "dead_letters_evicted", "Dead letters dropped since the start: too many, or too old.", depth.evicted
     yield "sinks_held", "Sinks whose queue is held because of a failure.", dispatcher.held_sinks()
     yield "messages_in_flight", "Messages in flight at this moment.", dispatcher.in_flight
+    yield "bytes_in_flight", "Bodies of the messages in flight.", dispatcher.bytes_in_flight
+    yield "bytes_in_memory", "Bodies of waiting deliveries that are in memory.", dispatcher.bytes_in_memory
     yield "oldest_waiting_seconds", "Age of the oldest waiting delivery.", dispatcher.oldest()
     yield "notified_alerts", "Alerts in the notification log, each counted for every sink that was notified of it.", len(log)
     yield "sinks", "Compiled sinks that are known.", len(directory.sinks)

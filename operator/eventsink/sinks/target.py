@@ -49,6 +49,8 @@ class DispatchParameters(CompiledDocument):
     """Most messages in flight at once; None: the router's setting."""
     batch: int = 1
     """Most alerts in one message."""
+    joins_key: bool = False
+    """Whether one message may hold several deliveries about one alert, in their order: it fires, and has ended."""
     rate_limit_key: str = ""
     """What the destination counts messages by: sinks with the same key share one rate; empty: no limit."""
     keeps_receipts: bool = False

@@ -31,7 +31,9 @@ class SlackTarget(Target):
 
     def dispatch_parameters(self) -> DispatchParameters:
         """One message at a time: Slack takes about one a second for each channel, so the next is a digest of everything waiting."""
-        return DispatchParameters(concurrency=1, batch=MAX_DIGEST_ALERTS, rate_limit_key=self.destination(), keeps_receipts=True)
+        return DispatchParameters(
+            concurrency=1, batch=MAX_DIGEST_ALERTS, joins_key=True, rate_limit_key=self.destination(), keeps_receipts=True
+        )
 
 
 TARGET = SlackTarget

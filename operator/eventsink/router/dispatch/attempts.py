@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from eventsink.router.dispatch.lane import OutgoingMessage
+from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.sinks.sender import Failed, FailureClass, Outcome
 
 Attempted = Callable[[Sequence[str], Outcome, bool], None]

@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.dispatch.attempts import Attempted, AttemptWatchers, notify
+from eventsink.router.dispatch.check import LaneCheck
 from eventsink.router.dispatch.expiry import Expiry
-from eventsink.router.dispatch.health import SinkHealth
-from eventsink.router.dispatch.lane import Lane, OutgoingMessage
+from eventsink.router.dispatch.forms import Forms
+from eventsink.router.dispatch.health import REPORT_WAIT_SECONDS, SinkHealth
+from eventsink.router.dispatch.lane import Lane
+from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.router.dispatch.rate_limiter import RateLimiter
+from eventsink.router.dispatch.sending import Sending
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.settlement import Settlement
-from eventsink.router.dispatch.window import READ_AGAIN_SECONDS, Windows
+from eventsink.router.dispatch.shares import MAX_TRIES, InFlight, ShareLimit, WaitingLine
+from eventsink.router.dispatch.window import Windows
 from eventsink.router.dispatch.worker import HealthChanged, OpenSender, SinkWorker
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue.protocol import Delivery, PayloadKind, Queue, QueueError
+from eventsink.router.queue.protocol import Delivery, Queue, QueueError
+from eventsink.router.sources import Source
 from eventsink.runtime.logs import get_logger
-from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender
+from eventsink.sinks.sender import Sender
 
 
 class Dispatcher:
@@ -30,6 +37,8 @@ class Dispatcher:
     ----------
     open_sender
         Opens a sink's sender; raises `UnsupportedSink`.
+    sources
+        The sources by name.
     health_changed
         Called with the sink when its condition `Delivering` changed.
     on_gone
@@ -44,6 +53,7 @@ class Dispatcher:
         open_sender: OpenSender,
         metrics: DispatchMetrics,
         *,
+        sources: Mapping[str, Source] = MappingProxyType({}),
         health_changed: HealthChanged = lambda _sink, _health: None,
         on_gone: Callable[[str], None] = lambda _uid: None,
         wall: Callable[[], float] = time.time,
@@ -59,9 +69,9 @@ class Dispatcher:
         self._wall = wall
         self._chance = chance
         self._workers: dict[str, SinkWorker] = {}
-        self._in_flight = 0
-        self._full: dict[str, None] = {}
-        """Sinks that wait because as many messages as allowed are in flight, in order."""
+        self._in_flight = InFlight(settings.max_in_flight, settings.max_in_flight_bytes)
+        self._line: WaitingLine[str] = WaitingLine()
+        """Sinks that wait for a share of the messages in flight."""
         self._rate_limiter = RateLimiter(settings.rate_limit_interval)
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -70,6 +80,8 @@ class Dispatcher:
         self._settlement = Settlement(queue, metrics, self._rate_limiter, wall)
         self._expiry = Expiry(settings.expiry_interval, queue, self._workers, self._settlement, self._pump)
         self._windows = Windows(settings, queue, self._workers, self._spawn, self._pump)
+        self._sending = Sending(queue, Forms(sources), self._settlement, metrics)
+        self._check = LaneCheck(settings.check_interval, queue, self._workers, self._dead_letter_stray, self._pump, metrics)
         queue.subscribe(self._committed)
         directory.subscribe(self._changed)
 
@@ -91,7 +103,17 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        return self._in_flight
+        return self._in_flight.total.messages
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Bodies of the messages in flight."""
+        return self._in_flight.total.bytes
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Bodies of the deliveries in memory."""
+        return self._windows.memory.bytes
 
     def blocked(self, uid: str) -> str:
         """Why nothing may be sent to a sink, whatever waits; empty: it may."""
@@ -126,14 +148,19 @@ class Dispatcher:
             if uid in waiting or worker.missed:
                 self._refill(worker)
             elif not worker.refilling and not len(worker.lane):
-                worker.lane.lagging = False  # nothing waits, and nothing was committed meanwhile
+                worker.lane.caught_up()  # nothing waits, and nothing was committed meanwhile
         for uid in waiting:
-            if uid not in self._workers and uid not in self._directory.withheld:
-                await self._dead_letter_sink(uid)
+            await self._dead_letter_stray(uid)
 
     async def watch_expiry(self) -> None:
         """Dead-letter what becomes too old, until cancelled."""
         await self._expiry.run()
+
+    async def watch_lanes(self) -> None:
+        """Compare the lanes with the queue, and report who waits for a share, until cancelled; everything is loaded."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._check.run())
+            group.create_task(self._report_waits())
 
     async def stop(self, grace: float) -> None:
         """Send nothing new, and let the messages in flight finish, for `grace` seconds at most."""
@@ -184,7 +211,7 @@ class Dispatcher:
             return
         worker = self._workers.get(sink.uid)
         if worker is None:
-            lane = Lane(self._settings.retry, self._chance)
+            lane = Lane(self._settings.retry, self._chance, self._windows.memory)
             worker = self._workers[sink.uid] = SinkWorker(sink, lane, self._health_changed)
             lane.lagging = True  # something may wait, also what was committed just before `load`: it is read first
             if self._loaded:
@@ -200,14 +227,20 @@ class Dispatcher:
         worker = self._workers.pop(uid, None)
         if worker is None:
             return
+        worker.lane.forget()
+        self._line.leave(worker.sink.tenant, uid)
         worker.wake_in(None, self._pump)
         self._leave_line(worker)
         for task in worker.tasks:
             task.cancel()
         if worker.sender is not None:
             self._spawn(_close_after(worker.sender, set(worker.tasks)))
-        self._full.pop(uid, None)
         self._spawn(self._dead_letter_sink(uid))
+
+    async def _dead_letter_stray(self, uid: str) -> None:
+        """Dead-letter what waits for a sink that is gone, if it is."""
+        if uid not in self._workers and uid not in self._directory.withheld:
+            await self._dead_letter_sink(uid)
 
     async def _dead_letter_sink(self, uid: str) -> None:
         await self._settlement.dead_letter_sink(uid)
@@ -220,30 +253,54 @@ class Dispatcher:
         if self._stopping or self._workers.get(worker.sink.uid) is not worker:
             return
         lane = worker.lane
-        while self._in_flight < self._settings.max_in_flight:
+        worker.landed()
+        while not worker.reloading:
             now = self._queue.clock()
+            if limit := self._in_flight.limit_reached(worker.sink.tenant, worker.in_flight):
+                self._wait_for_share(worker, limit, now)
+                break
             outgoing = lane.pick(now) if self._may_send(worker, now) else None
+            worker.waits_since = None
             if outgoing is None:
                 break
-            self._in_flight += 1
-            task = asyncio.get_running_loop().create_task(self._send(worker, outgoing))
+            self._in_flight.take(worker.sink.tenant, worker.in_flight, size := outgoing.size)
+            task = asyncio.get_running_loop().create_task(self._send(worker, outgoing, worker.sink.tenant, size))
             worker.tasks.add(task)
             task.add_done_callback(worker.tasks.discard)
-        else:
-            self._full[worker.sink.uid] = None
-        if self._loaded and lane.lagging and len(lane) <= self._windows.room(lane) // 2:
+        if self._loaded and lane.lagging and self._windows.wants_more(lane):
             self._refill(worker)
-        wake = lane.wake_at()
+        wake = None if worker.waits_since is not None or worker.reloading else lane.wake_at()
         worker.wake_in(max(wake, worker.turn_at) - self._queue.clock() if wake is not None else None, self._pump)
 
+    def _wait_for_share(self, worker: SinkWorker, limit: ShareLimit, now: float) -> None:
+        """As much is in flight as the sink may have there: it goes on when others have landed, if it has something to send."""
+        wake = worker.lane.wake_at()
+        if wake is None or wake > now:
+            worker.waits_since = None
+            return
+        if worker.waits_since is None:
+            worker.waits_since = now
+            self._metrics.waits(limit.value).inc()
+        worker.waits_for = limit
+        self._line.join(worker.sink.tenant, worker.sink.uid)
+
     def _pump_next(self) -> None:
-        """One message less is in flight: the sink that waited longest for that may send."""
-        while self._full and self._in_flight < self._settings.max_in_flight:
-            uid = next(iter(self._full))
-            del self._full[uid]
+        """Something landed: those that waited longest may send."""
+        refused = 0
+        while refused < MAX_TRIES and (uid := self._line.next()) is not None:
             worker = self._workers.get(uid)
             if worker is not None:
+                before = self._in_flight.total.messages
                 self._pump(worker)
+                refused += self._in_flight.total.messages == before and worker.waits_since is not None
+
+    async def _report_waits(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_WAIT_SECONDS)
+            now = self._queue.clock()
+            for uid in self._line.everyone():
+                if worker := self._workers.get(uid):
+                    worker.waits(now)
 
     def _refill(self, worker: SinkWorker) -> None:
         if not self._stopping:
@@ -266,10 +323,10 @@ class Dispatcher:
         if worker.rate_limit_key:
             self._rate_limiter.leave(worker.rate_limit_key, worker.sink.uid)
 
-    async def _send(self, worker: SinkWorker, outgoing: OutgoingMessage) -> None:
+    async def _send(self, worker: SinkWorker, outgoing: OutgoingMessage, tenant: str, size: int) -> None:
         """One attempt to send a message, and what follows from it."""
         try:
-            outcome = await self._attempt(worker, outgoing)
+            outcome = await self._sending.send(worker, outgoing)
             if outcome is not None:
                 # Who begins to watch while this is recorded means a later attempt.
                 watchers = self._watchers.of(worker.sink.uid)
@@ -279,41 +336,13 @@ class Dispatcher:
         except QueueError as error:
             get_logger().error("could not record the outcome; the message is sent again", reason=str(error), sink=worker.sink.uid)
         finally:
-            self._in_flight -= 1
+            self._in_flight.give_back(tenant, worker.in_flight, size)
             if worker.rate_limit_key:
                 # Counted from the response: however long the way there takes, two messages never arrive closer together.
                 self._rate_limiter.pause(worker.rate_limit_key, self._queue.clock() + self._settings.rate_limit_interval)
+            if self._line:
+                self._pump_next()  # before the sink that sent this: it would take the place again, and again
             self._pump(worker)
-            self._pump_next()
-
-    async def _attempt(self, worker: SinkWorker, outgoing: OutgoingMessage) -> Outcome | None:
-        """Send a message; None: it was not sent, and was dead-lettered or waits as before."""
-        sink, sender = worker.sink, worker.sender
-        if any((item.delivery.sink, item.delivery.tenant) != (sink.uid, sink.tenant) for item in outgoing.items):
-            worker.lane.drop(outgoing)
-            get_logger().error("a delivery does not belong to its sink and was not sent", delivery=outgoing.id)
-            text = "the sink's tenant is not the one that this was queued for"
-            await self._settlement.dead_letter(outgoing.items, "TenantMismatch", text)
-            return None
-        try:
-            if sender is None:
-                worker.lane.returned(outgoing)
-                return None
-            if worker.lane.limits.batch > 1 and not outgoing.bound and outgoing.items[0].delivery.kind is PayloadKind.ALERT:
-                await self._queue.bind(outgoing.seqs, outgoing.id)
-                outgoing.bound = True
-            outcome = await sender.send(message_of(outgoing, batching=outgoing.bound))
-        except QueueError:
-            worker.lane.returned(outgoing, not_before=self._queue.clock() + READ_AGAIN_SECONDS)
-            raise
-        except Exception as error:  # a sender must not raise; if one does, its message must not come back at once, for ever
-            get_logger().exception("a sender failed", **worker.names())
-            outcome = Failed(FailureClass.TRANSIENT, "InternalError", f"the router failed to send it ({type(error).__name__})")
-        except BaseException:
-            worker.lane.returned(outgoing)
-            raise
-        self._metrics.attempt(sink.type, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value).inc()
-        return outcome
 
     def _spawn(self, work: Awaitable[object]) -> None:
         async def guarded() -> None:
@@ -325,14 +354,6 @@ class Dispatcher:
         task = asyncio.get_running_loop().create_task(guarded())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def message_of(outgoing: OutgoingMessage, *, batching: bool) -> Message:
-    """What the sender is given: the same each time."""
-    first = outgoing.items[0].delivery
-    if first.kind is PayloadKind.GROUP:
-        return Message(id=outgoing.id, group=first.body)
-    return Message(id=outgoing.id, alerts=[item.delivery.body for item in outgoing.items], batched=batching)
 
 
 async def _close_after(sender: Sender, tasks: set[asyncio.Task[None]]) -> None:

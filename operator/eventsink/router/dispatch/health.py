@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from eventsink.router.dispatch.shares import ShareLimit
 from eventsink.sinks.sender import Failed
 from eventsink.sinks.sink import Sink
 
@@ -24,7 +25,8 @@ class DeliveringCondition:
 
     state: DeliveringState
     reason: str
-    """CamelCase: `Delivered`, `NothingSent`, `Suspended`, `Withdrawn`, `Unsupported`, or that of the failure."""
+    """CamelCase: `Delivered`, `NothingSent`, `Suspended`, `Withdrawn`, `Unsupported`, `TenantShare`, `InFlightLimit`, or that of the
+    failure."""
     message: str
     """Holds no credential."""
 
@@ -45,6 +47,9 @@ class SinkHealth:
     held: str = ""
     """Reason of the failure for which everything to the sink is held; empty: it is not."""
 
+
+REPORT_WAIT_SECONDS = 5.0
+"""A sink that waits so long for a share of the messages in flight says so."""
 
 NOTHING_SENT = DeliveringCondition(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent yet")
 NOTHING_SENT_SINCE = DeliveringCondition(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent since the sink was changed")
@@ -75,3 +80,13 @@ def held(failed: Failed) -> DeliveringCondition:
 def failing(failed: Failed) -> DeliveringCondition:
     """Everything to the sink fails, and may succeed later."""
     return DeliveringCondition(DeliveringState.FALSE, failed.reason, f"{failed.message}; it is tried again")
+
+
+def waiting_for(limit: ShareLimit) -> DeliveringCondition:
+    """Messages to the sink wait until others have landed."""
+    settings = "the router's settings dispatch.maxInFlight and maxInFlightBytes"
+    if limit is ShareLimit.TENANT:
+        text = f"its messages wait: those to this tenant's sinks take up the tenant's share of {settings}; fix or suspend slow receivers"
+        return DeliveringCondition(DeliveringState.FALSE, "TenantShare", text)
+    text = f"its messages wait: as many are in flight as {settings} allow"
+    return DeliveringCondition(DeliveringState.FALSE, "InFlightLimit", text)

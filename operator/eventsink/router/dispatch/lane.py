@@ -9,38 +9,19 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from eventsink.router.dispatch.memory import WindowMemory, size_of, without_body
+from eventsink.router.dispatch.outgoing import Item, OutgoingMessage, composition_size, message_id
 from eventsink.router.dispatch.retry import RetrySettings, message_wait, probe_wait, sink_wait
 from eventsink.router.queue.protocol import Delivery, PayloadKind
 from eventsink.sinks.sender import Failed
 
 FAILURES_UNTIL_SLOW = 3
 """So many messages in a row must fail before the sink, and not the messages, is taken to be the reason."""
-
-
-@dataclass(eq=False, slots=True)
-class Item:
-    """A delivery in the window."""
-
-    delivery: Delivery
-
-
-@dataclass(eq=False, slots=True)
-class OutgoingMessage:
-    """The deliveries sent in one message: its id and composition stay the same through all attempts."""
-
-    id: str
-    items: list[Item]
-    attempts: int = 0
-    due: float = 0.0
-    bound: bool = False
-    """Whether the composition is stored in the queue."""
-
-    @property
-    def seqs(self) -> list[int]:
-        return [item.delivery.seq for item in self.items]
+MAX_BATCH_BYTES = 4 * 1024**2
+"""Bodies in one message of several deliveries."""
 
 
 @dataclass(slots=True)
@@ -51,6 +32,8 @@ class Limits:
     """Messages in flight at once."""
     batch: int = 1
     """Most alerts in one message."""
+    joins_key: bool = False
+    """Whether one message may hold several deliveries of one key, in their order: a firing alert and its resolution."""
 
 
 @dataclass(eq=False, slots=True)
@@ -59,6 +42,7 @@ class Lane:
 
     retry: RetrySettings
     random: Callable[[], float]
+    memory: WindowMemory
     limits: Limits = field(default_factory=Limits)
     blocked: str = ""
     """Why nothing may leave at all (`Suspended`, `Withdrawn`, ...); empty: it may."""
@@ -75,13 +59,16 @@ class Lane:
     """Queue clock: nothing leaves before, because of failures."""
     asked_until: float = 0.0
     """Queue clock: until then the receiver asked not to be sent anything."""
+    bytes: int = 0
+    """Bodies of the window that are in memory."""
     _probes: int = 0
     _items: dict[int, Item] = field(default_factory=dict)
     _keys: dict[str, list[Item]] = field(default_factory=dict)
     """Lists: nearly every key has one delivery, for which a deque takes ten times the memory."""
     _ready: deque[Item] = field(default_factory=deque)
     _again: list[tuple[float, int, OutgoingMessage]] = field(default_factory=list)
-    _flying: set[OutgoingMessage] = field(default_factory=set)
+    _incomplete: dict[str, OutgoingMessage] = field(default_factory=dict)
+    """Stored compositions of which a part is still behind the window."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -91,11 +78,16 @@ class Lane:
         """Whether everything fails, so that one message at a time leaves."""
         return bool(self.held) or self.failures >= FAILURES_UNTIL_SLOW
 
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing can leave before more is read: the rest of a stored composition is behind the window."""
+        return self.lagging and bool(self._incomplete) and not (self._ready or self._again or self.in_flight)
+
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries behind those of the window; they come in order of seq, and none is left out between."""
         bound: dict[str, list[Item]] = {}
         for delivery in deliveries:
-            item = Item(delivery)
+            item = Item(self._counted(delivery))
             self.last_seq = delivery.seq
             self._items[delivery.seq] = item
             line = self._keys.get(delivery.key)
@@ -108,8 +100,14 @@ class Lane:
             elif line is None:
                 self._make_ready(item)
         for identifier, items in bound.items():
-            attempts = max(item.delivery.attempts for item in items)
-            self._defer(OutgoingMessage(identifier, items, attempts, max(item.delivery.due for item in items), bound=True))
+            self._compose_again(identifier, items)
+
+    def caught_up(self) -> None:
+        """Nothing waits behind the window: what is missing of a stored composition is gone."""
+        self.lagging = False
+        for message in self._incomplete.values():
+            self._defer(message)
+        self._incomplete.clear()
 
     def pick(self, now: float) -> OutgoingMessage | None:
         """The next message that may leave, or None; the caller sends it and reports the outcome."""
@@ -120,7 +118,7 @@ class Lane:
             message = heapq.heappop(self._again)[2]  # the lane's own wait is over: any will do as a probe
         if message is not None:
             self.in_flight += 1
-            self._flying.add(message)
+            message.in_flight = True
         return message
 
     def wake_at(self) -> float | None:
@@ -163,10 +161,13 @@ class Lane:
         if len(message.items) == 1:
             self._remove(message.items)
             return message.items
-        half = (len(message.items) + 1) // 2
-        for items in (message.items[:half], message.items[half:]):
-            self._defer(OutgoingMessage(message_id(items), items))
+        self._take_apart(message, [message.items[: (half := (len(message.items) + 1) // 2)], message.items[half:]])
         return []
+
+    def take_apart(self, message: OutgoingMessage) -> None:
+        """The message was not sent, and each delivery in it is to be one of its own."""
+        self._landed(message)
+        self._take_apart(message, [[item] for item in message.items])
 
     def failed_for_the_sink(self, message: OutgoingMessage, failed: Failed, now: float) -> float:
         """Nothing can arrive until the sink is fixed: hold it; returns when it is probed (queue clock)."""
@@ -200,32 +201,63 @@ class Lane:
         if self.slow:
             self.not_before = max(min(self.not_before, now), self.asked_until)
 
-    def expire(self, seq: int) -> tuple[Item | None, list[int]]:
-        """Take out a delivery that is too old, unless it is in flight.
+    def discard(self, seqs: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Take out deliveries that are not to be sent any more; those in flight stay.
 
         Returns
         -------
         tuple
-            The item, or None; and the seqs of a stored composition that is void now.
+            The seqs that stay in the window because they are in flight; and those of stored compositions that are void now.
         """
-        item = self._items.get(seq)
-        if item is None or any(item in message.items for message in self._flying):
-            return None, []
-        void: list[int] = []
-        for entry in self._again:
-            message = entry[2]
-            if item in message.items:
-                self._again.remove(entry)
-                heapq.heapify(self._again)
-                void = message.seqs if message.bound else []
-                for other in message.items:
-                    if other is not item:
-                        self._make_ready(other)
-                break
-        if item in self._ready:
-            self._ready.remove(item)
-        self._remove([item])
-        return item, void
+        gone: set[Item] = set()
+        in_flight: list[int] = []
+        broken: dict[OutgoingMessage, None] = {}
+        for seq in seqs:
+            item = self._items.get(seq)
+            if item is None:
+                continue
+            if item.message is not None and item.message.in_flight:
+                in_flight.append(seq)
+                continue
+            gone.add(item)
+            if item.message is not None:
+                broken[item.message] = None
+        if not gone:
+            return in_flight, []
+        void = [seq for message in broken if message.bound for seq in message.seqs]
+        if broken:
+            self._again = [entry for entry in self._again if entry[2] not in broken]
+            heapq.heapify(self._again)
+            self._incomplete = {name: message for name, message in self._incomplete.items() if message not in broken}
+        self._ready = deque(item for item in self._ready if item not in gone)
+        released = [item for message in broken for item in message.items if item not in gone]
+        for item in released:
+            item.message = None
+            if self._is_first(item):
+                self._make_ready(item)
+        self._remove_many(gone)
+        return in_flight, void
+
+    def drop_bodies(self) -> None:
+        """Keep no body in memory but those in flight."""
+        for item in self._items.values():
+            if item.delivery.body is not None and not (item.message is not None and item.message.in_flight):
+                self._uncount_body(item.delivery)
+                item.delivery = without_body(item.delivery)
+
+    def read_again(self) -> None:
+        """Forget the window, of which nothing is in flight: all of it is read from the queue once more."""
+        assert not self.in_flight
+        self.forget()
+        self.last_seq, self.lagging = 0, True
+
+    def forget(self) -> None:
+        """Empty the window."""
+        for item in self._items.values():
+            self._uncount_body(item.delivery)
+        self.memory.deliveries -= len(self._items)
+        for container in (self._items, self._keys, self._ready, self._again, self._incomplete):
+            container.clear()
 
     def seqs_in_flight(self) -> list[int]:
         """What is in flight."""
@@ -250,11 +282,59 @@ class Lane:
             return None
         first = self._ready.popleft()
         items = [first]
-        batching = self.limits.batch > 1 and first.delivery.kind is PayloadKind.ALERT
-        if batching:
-            while len(items) < self.limits.batch and self._ready and self._ready[0].delivery.kind is PayloadKind.ALERT:
+        if self.limits.batch > 1 and first.delivery.kind is PayloadKind.ALERT:
+            size = self._join_key(items, size_of(first.delivery))
+            while len(items) < self.limits.batch and self._ready:
+                item = self._ready[0]
+                size += size_of(item.delivery)
+                if item.delivery.kind is not PayloadKind.ALERT or size > MAX_BATCH_BYTES:
+                    break
                 items.append(self._ready.popleft())
-        return OutgoingMessage(message_id(items), items, first.delivery.attempts if len(items) == 1 else 0)
+                size = self._join_key(items, size)
+            if self.limits.joins_key:
+                items.sort(key=_seq)
+        return OutgoingMessage(message_id(items), items, items[0].delivery.attempts if len(items) == 1 else 0)
+
+    def _join_key(self, items: list[Item], size: int) -> int:
+        """Add what waits behind the last item, of its key; returns the size of all."""
+        if not self.limits.joins_key:
+            return size
+        for follower in self._keys[items[-1].delivery.key][1:]:
+            more = size_of(follower.delivery)
+            joins = follower.message is None and follower.delivery.kind is PayloadKind.ALERT
+            if not joins or len(items) >= self.limits.batch or size + more > MAX_BATCH_BYTES:
+                break
+            items.append(follower)
+            size += more
+        return size
+
+    def _compose_again(self, identifier: str, items: list[Item]) -> None:
+        """Put together what a stored composition says, once all of it is in the window."""
+        message = self._incomplete.pop(identifier, None)
+        if message is None:
+            message = OutgoingMessage(identifier, items, bound=True)
+        else:
+            message.items += items
+            for item in items:
+                item.message = message
+        message.attempts = max(item.delivery.attempts for item in message.items)
+        message.due = max(item.delivery.due for item in message.items)
+        if len(message.items) < composition_size(identifier):
+            self._incomplete[identifier] = message
+        else:
+            self._defer(message)
+
+    def _take_apart(self, message: OutgoingMessage, parts: Iterable[list[Item]]) -> None:
+        for item in message.items:
+            item.message = None
+        for part in parts:
+            # What is behind another of its key waits until that one is gone.
+            if first := [item for item in part if self._is_first(item)]:
+                self._defer(OutgoingMessage(message_id(first), first))
+
+    def _is_first(self, item: Item) -> bool:
+        line = self._keys.get(item.delivery.key)
+        return line is not None and line[0] is item
 
     def _make_ready(self, item: Item) -> None:
         """The item is the first of its key: it may leave when it is due."""
@@ -274,21 +354,57 @@ class Lane:
 
     def _landed(self, message: OutgoingMessage) -> None:
         self.in_flight -= 1
-        self._flying.discard(message)
+        message.in_flight = False
+
+    def _counted(self, delivery: Delivery) -> Delivery:
+        """The delivery, without its body where that has no room."""
+        self.memory.deliveries += 1
+        if delivery.body is None:
+            return delivery
+        size = len(delivery.body)
+        if self.bytes + size > self.memory.max_lane_bytes or self.memory.bytes + size > self.memory.max_bytes:
+            return without_body(delivery)
+        self.bytes += size
+        self.memory.bytes += size
+        return delivery
+
+    def _uncount_body(self, delivery: Delivery) -> None:
+        if delivery.body is not None:
+            self.bytes -= len(delivery.body)
+            self.memory.bytes -= len(delivery.body)
 
     def _remove(self, items: Iterable[Item]) -> None:
+        """The items of a message."""
         for item in items:
-            self._items.pop(item.delivery.seq, None)
+            if self._items.pop(item.delivery.seq, None) is None:
+                continue
+            self.memory.deliveries -= 1
+            self._uncount_body(item.delivery)
             line = self._keys[item.delivery.key]
-            first = line[0] is item
-            line.remove(item)
+            line.remove(item)  # the first, nearly always
             if not line:
                 del self._keys[item.delivery.key]
-            elif first:
+            elif line[0].message is None:
                 self._make_ready(line[0])
 
+    def _remove_many(self, items: set[Item]) -> None:
+        """Items that are neither in flight nor ready."""
+        keys = {item.delivery.key for item in items}
+        for item in items:
+            del self._items[item.delivery.seq]
+            self._uncount_body(item.delivery)
+        self.memory.deliveries -= len(items)
+        for key in keys:
+            line = self._keys[key]
+            first = line[0]
+            left = [item for item in line if item not in items]
+            if not left:
+                del self._keys[key]
+                continue
+            self._keys[key] = left
+            if left[0] is not first and left[0].message is None:
+                self._make_ready(left[0])
 
-def message_id(items: Sequence[Item]) -> str:
-    """The id of a message of these deliveries: that of the first, and how many they are."""
-    first = items[0].delivery.id
-    return first if len(items) == 1 else f"{first}.{len(items)}"
+
+def _seq(item: Item) -> int:
+    return item.delivery.seq

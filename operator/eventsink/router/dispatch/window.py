@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from eventsink.router.dispatch.lane import Lane
+from eventsink.router.dispatch.memory import WindowMemory
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.router.queue.protocol import DeliveryQueue, QueueError
@@ -13,8 +14,8 @@ from eventsink.runtime.logs import get_logger
 
 MIN_WINDOW = 16
 """Deliveries of each sink that may be in memory, however many others are."""
-COUNT_EVERY_SECONDS = 0.1
-"""How old the count of deliveries in memory may be."""
+RECLAIM_EVERY_SECONDS = 0.1
+"""Between two looks for bodies that nobody needs soon, while memory is scarce."""
 READ_AGAIN_SECONDS = 5.0
 """After the queue could not be read."""
 
@@ -45,16 +46,30 @@ class Windows:
         self._workers = workers
         self._spawn = spawn
         self._pump = pump
-        self._in_memory = 0
-        self._count_again_at = 0.0
+        self.memory = WindowMemory(settings.max_bytes_in_memory, settings.window_bytes)
+        self._reclaim_again_at = 0.0
 
     def room(self, lane: Lane) -> int:
         """How many deliveries the lane may hold in memory."""
+        memory = self.memory
+        if memory.scarce:
+            self._reclaim()
+        room = len(lane) + self._settings.max_in_memory - memory.deliveries
+        return max(MIN_WINDOW, min(self._settings.window, room))
+
+    def wants_more(self, lane: Lane) -> bool:
+        """Whether it is time to read what waits behind the window."""
+        return lane.lagging and (lane.stuck or len(lane) <= self.room(lane) // 2)
+
+    def _reclaim(self) -> None:
+        """Take the bodies of lanes that send nothing at present, so that the others have room."""
         now = asyncio.get_running_loop().time()
-        if now >= self._count_again_at:
-            self._count_again_at = now + COUNT_EVERY_SECONDS
-            self._in_memory = sum(len(worker.lane) for worker in self._workers.values())
-        return max(MIN_WINDOW, min(self._settings.window, len(lane) + self._settings.max_in_memory - self._in_memory))
+        if now < self._reclaim_again_at:
+            return
+        self._reclaim_again_at = now + RECLAIM_EVERY_SECONDS
+        for worker in self._workers.values():
+            if worker.lane.bytes and (worker.lane.slow or worker.lane.blocked):
+                worker.lane.drop_bodies()
 
     def refill(self, worker: SinkWorker) -> None:
         """Read what waits behind the window, unless that is under way."""
@@ -65,15 +80,25 @@ class Windows:
     async def _refilled(self, worker: SinkWorker) -> None:
         lane = worker.lane
         try:
-            while lane.lagging and (limit := self.room(lane) - len(lane)) > 0:
+            while lane.lagging and not worker.reloading and (limit := self._missing(lane)) > 0:
                 worker.missed = False
-                more = await self._queue.take(worker.sink.uid, after=lane.last_seq, limit=limit)
+                memory = self.memory
+                max_bytes = max(0, min(memory.max_bytes - memory.bytes, memory.max_lane_bytes - lane.bytes))
+                after = lane.last_seq
+                more = await self._queue.take(worker.sink.uid, after=after, limit=limit, max_bytes=max_bytes)
+                if lane.last_seq != after:
+                    continue  # the window is read from the start again
                 lane.add(more)
                 # What is committed while this reads is not in it, and not in the window either: read again.
-                lane.lagging = len(more) == limit or worker.missed
+                if len(more) < limit and not worker.missed:
+                    lane.caught_up()
         except QueueError as error:
             get_logger().warning("could not read waiting deliveries; it is tried again", reason=str(error), sink=worker.sink.uid)
             await asyncio.sleep(READ_AGAIN_SECONDS)
         finally:
             worker.refilling = False
         self._pump(worker)
+
+    def _missing(self, lane: Lane) -> int:
+        """How many deliveries to read."""
+        return max(self.room(lane) - len(lane), MIN_WINDOW if lane.stuck else 0)

@@ -9,8 +9,10 @@ from eventsink.destinations.senders import UnsupportedSink
 from eventsink.router.dispatch import health
 from eventsink.router.dispatch.health import DeliveringCondition, SinkHealth
 from eventsink.router.dispatch.lane import Lane, Limits
+from eventsink.router.dispatch.shares import ShareLimit, Usage
 from eventsink.sinks.sender import Failed, Sender
 from eventsink.sinks.sink import Sink
+from eventsink.sinks.target import PayloadKind
 
 OpenSender = Callable[[Sink], Sender]
 HealthChanged = Callable[[Sink, SinkHealth], None]
@@ -38,6 +40,12 @@ class SinkWorker:
         self.refilling = False
         self.missed = False
         """Whether something was committed for it while the queue was read."""
+        self.reloading = False
+        """Whether nothing may leave until the window was read anew."""
+        self.in_flight = Usage()
+        self.waits_since: float | None = None
+        """Queue clock since which it waits for a share of the messages in flight; None: it does not."""
+        self.waits_for = ShareLimit.TENANT
         self.last_error = ""
         """`<reason>: <message>` of the last failure that no success followed; empty: none."""
         self.condition = health.NOTHING_SENT
@@ -68,7 +76,9 @@ class SinkWorker:
         """
         old, self.sender, self.sink = self.sender, None, sink
         self.rate_limit_key = sink.dispatch.rate_limit_key if sink.target is not None else ""
-        self.lane.limits = Limits(sink.dispatch.concurrency or concurrency, sink.dispatch.batch)
+        parameters = sink.dispatch
+        batch = parameters.batch if parameters.payload is PayloadKind.ALERT else 1
+        self.lane.limits = Limits(parameters.concurrency or concurrency, batch, parameters.joins_key)
         blocked = health.blocked(sink)
         if blocked is None:
             try:
@@ -82,6 +92,17 @@ class SinkWorker:
             self.report(health.NOTHING_SENT_SINCE)
         return old
 
+    def reload(self) -> None:
+        """Have the window read again; nothing leaves before what is in flight has landed."""
+        self.reloading = True
+        self.landed()
+
+    def landed(self) -> None:
+        """Perhaps nothing is in flight any more."""
+        if self.reloading and not self.lane.in_flight:
+            self.reloading = False
+            self.lane.read_again()
+
     def report(self, condition: DeliveringCondition) -> None:
         """Show how delivery goes from now on."""
         before, self.condition = self.condition, condition
@@ -92,6 +113,13 @@ class SinkWorker:
         """A message arrived, at a time on the wall clock."""
         self._last_delivered, self.last_error = now, ""
         self.report(health.DELIVERED)
+
+    def waits(self, now: float) -> None:
+        """It has waited for a share of the messages in flight, until now on the queue clock; reported where nothing worse is."""
+        if self.waits_since is None or now - self.waits_since < health.REPORT_WAIT_SECONDS:
+            return
+        if self.condition.state is not health.DeliveringState.FALSE:
+            self.report(health.waiting_for(self.waits_for))
 
     def failed(self, failed: Failed) -> None:
         """A message did not arrive."""

@@ -21,6 +21,9 @@ import msgspec
 
 from eventsink.sinks.target import PayloadKind as PayloadKind
 
+MAX_TAKE_BYTES = 16 * 1024**2
+"""Bodies that `DeliveryQueue.take` gives at once, where the caller does not say."""
+
 
 class DeliveryState(StrEnum):
     """The state of a delivery. One that arrived leaves the queue, unless its message has a name at the receiver."""
@@ -91,7 +94,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     key: str
     status: str
     kind: PayloadKind
-    body: bytes
+    body: bytes | None
+    """None: it is not in memory, and `DeliveryQueue.read_bodies` gives it."""
     created: float
     """Wall clock, seconds since the epoch, for display."""
     expires: float
@@ -101,6 +105,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0
     batch: str = ""
     """Id of the message whose composition was stored with this delivery in it (`bind`); empty: none."""
+    size: int = 0
+    """Bytes of the body, where `body` is None."""
 
     def __repr__(self) -> str:
         return f"Delivery({self.id}, seq={self.seq}, sink={self.sink}, key={self.key})"
@@ -246,8 +252,15 @@ class DeliveryQueue(QueueClock, Protocol):
         """
         ...
 
-    async def take(self, sink: str, *, after: int, limit: int) -> list[Delivery]:
-        """The waiting deliveries of a sink with a `seq` above `after`, in order, whether due or not, at most `limit`."""
+    async def take(self, sink: str, *, after: int, limit: int, max_bytes: int = MAX_TAKE_BYTES) -> list[Delivery]:
+        """The waiting deliveries of a sink with a `seq` above `after`, in order, whether due or not, at most `limit`.
+
+        The first come with their bodies, `max_bytes` of them at most; those behind come without, and with the `size` of it.
+        """
+        ...
+
+    async def read_bodies(self, seqs: Sequence[int]) -> dict[int, bytes]:
+        """seq -> body, of the waiting deliveries among these."""
         ...
 
     async def sinks_waiting(self) -> dict[str, int]:

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 from pydantic import Field
 
 from eventsink.router.queue.protocol import (
+    MAX_TAKE_BYTES,
     Arrival,
     Batch,
     DeadLetter,
@@ -152,8 +153,11 @@ class SqliteQueue:
         # The commit goes on when the caller is cancelled.
         await asyncio.shield(put.future)
 
-    async def take(self, sink: str, *, after: int, limit: int) -> list[Delivery]:
-        return await self._read(lambda reader: reader.take(sink, after, limit))
+    async def take(self, sink: str, *, after: int, limit: int, max_bytes: int = MAX_TAKE_BYTES) -> list[Delivery]:
+        return await self._read(lambda reader: reader.take(sink, after, limit, max_bytes))
+
+    async def read_bodies(self, seqs: Sequence[int]) -> dict[int, bytes]:
+        return await self._read(lambda reader: reader.bodies(seqs))
 
     async def sinks_waiting(self) -> dict[str, int]:
         return dict(self._by_sink)

@@ -1,0 +1,114 @@
+"""What a sink is sent of its deliveries: decided when they are sent, in the form that the sink takes now.
+
+A delivery is stored in the form that its sink took when it was queued. If the sink was changed since, its alerts become groups of one alert
+each, or its groups become the alerts in them, with the ids that those alerts have otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from eventsink.alerts.alert import Alert, IncomingAlert, Status, UnusablePayload
+from eventsink.alerts.alertmanager_group import encoded_group
+from eventsink.alerts.formats import alertmanager
+from eventsink.alerts.formats.format import Repeats
+from eventsink.router.dispatch.outgoing import OutgoingMessage
+from eventsink.router.queue.protocol import Delivery, PayloadKind
+from eventsink.router.sources import Source
+from eventsink.sinks.sender import Message
+from eventsink.sinks.sink import Sink
+
+GROUP_KEY_SEPARATOR = "/"
+"""In the key of a delivery of a group, between the source's name and the digest of the group's key; in no other key."""
+_alert = msgspec.json.Decoder(Alert)
+_group = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder = msgspec.json.Encoder()
+
+
+class UnreadableDelivery(ValueError):
+    """What was stored cannot be turned into what the sink takes now."""
+
+
+class Forms:
+    """Makes messages of deliveries.
+
+    Parameters
+    ----------
+    sources
+        The sources by name, as configured: a group's alerts are identified as its source would be read.
+    """
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self._sources = sources
+
+    def messages(self, outgoing: OutgoingMessage, bodies: Mapping[int, bytes], sink: Sink) -> list[Message]:
+        """What the sender is given, one after the other: the same each time, while the sink stays as it is.
+
+        Parameters
+        ----------
+        bodies
+            seq -> body of each delivery of the message.
+
+        Raises
+        ------
+        UnreadableDelivery
+            Nothing can be made of it.
+        """
+        first = outgoing.items[0].delivery
+        wanted = sink.dispatch.payload
+        if first.kind is wanted:
+            if wanted is PayloadKind.GROUP:
+                return [Message(id=outgoing.id, group=bodies[first.seq])]
+            return [Message(outgoing.id, [bodies[seq] for seq in outgoing.seqs], batched=outgoing.bound)]
+        try:
+            if wanted is PayloadKind.GROUP:
+                return [Message(id=outgoing.id, group=_group_of(bodies[first.seq]))]
+            alerts = self._alerts_of(first, bodies[first.seq])
+        except (msgspec.MsgspecError, UnusablePayload, ValueError) as error:
+            raise UnreadableDelivery from error
+        return _in_messages(outgoing.id, alerts, sink.dispatch.batch)
+
+    def _alerts_of(self, delivery: Delivery, body: bytes) -> list[bytes]:
+        source = self._source_of(delivery, body)
+        dropped = source.dropped_labels if source is not None else frozenset()
+        events = source is not None and source.format.repeats is Repeats.NEVER
+        name = source.name if source is not None else ""
+        return [
+            _encoder.encode((_event(one) if events else one).identify(source=name, tenant=delivery.tenant, dropped_labels=dropped))
+            for one in alertmanager.parse(body).alerts
+        ]
+
+    def _source_of(self, delivery: Delivery, body: bytes) -> Source | None:
+        """Where a group came from; None where that cannot be known any more."""
+        name, separator, _ = delivery.key.partition(GROUP_KEY_SEPARATOR)
+        if separator:
+            return self._sources.get(name)
+        receiver = _group.decode(body).get("receiver")
+        made_of_one = self._sources.get(msgspec.json.decode(receiver, type=str)) if receiver is not None else None
+        if made_of_one is not None:
+            return made_of_one
+        # Queued by a version that did not write the source's name into the key.
+        grouped = [source for source in self._sources.values() if source.format.grouped]
+        return grouped[0] if len(grouped) == 1 else None
+
+
+def _group_of(body: bytes) -> bytes:
+    alert = _alert.decode(body)
+    return encoded_group(alert, key=alert.fingerprint, receiver=alert.source)
+
+
+def _event(alert: IncomingAlert) -> IncomingAlert:
+    """The format of groups has no events: they were written into it as firing alerts."""
+    return msgspec.structs.replace(alert, status=Status.EVENT)
+
+
+def _in_messages(identifier: str, alerts: Sequence[bytes], batch: int) -> list[Message]:
+    """At most `batch` alerts in each; every message has an id that stays the same through all attempts."""
+    if len(alerts) <= batch:
+        return [Message(identifier, alerts, batched=batch > 1)]
+    return [
+        Message(f"{identifier}-{number}", alerts[first : first + batch], batched=batch > 1)
+        for number, first in enumerate(range(0, len(alerts), batch), 1)
+    ]

@@ -1,0 +1,56 @@
+"""The deliveries that are sent in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eventsink.router.dispatch.memory import size_of
+from eventsink.router.queue.protocol import Delivery
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """A delivery in the window."""
+
+    delivery: Delivery
+    message: OutgoingMessage | None = None
+    """The message that it is part of; None: it waits for one."""
+
+
+@dataclass(eq=False, slots=True)
+class OutgoingMessage:
+    """The deliveries sent in one message: its id and composition stay the same through all attempts."""
+
+    id: str
+    items: list[Item]
+    attempts: int = 0
+    due: float = 0.0
+    bound: bool = False
+    """Whether the composition is stored in the queue."""
+    in_flight: bool = False
+
+    def __post_init__(self) -> None:
+        for item in self.items:
+            item.message = self
+
+    @property
+    def size(self) -> int:
+        """Bytes of the bodies in it."""
+        return sum(size_of(item.delivery) for item in self.items)
+
+    @property
+    def seqs(self) -> list[int]:
+        return [item.delivery.seq for item in self.items]
+
+
+def message_id(items: Sequence[Item]) -> str:
+    """The id of a message of these deliveries: that of the first, and how many they are."""
+    first = items[0].delivery.id
+    return first if len(items) == 1 else f"{first}.{len(items)}"
+
+
+def composition_size(identifier: str) -> int:
+    """How many deliveries the message of an id holds."""
+    _, _, number = identifier.rpartition(".")
+    return int(number) if number.isdecimal() and len(number) < 6 else 1

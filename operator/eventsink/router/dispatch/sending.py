@@ -1,0 +1,101 @@
+"""One attempt to send a message: its bodies, its form, its sender, and the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eventsink.router.dispatch.forms import Forms, UnreadableDelivery
+from eventsink.router.dispatch.outgoing import OutgoingMessage
+from eventsink.router.dispatch.settlement import Settlement
+from eventsink.router.dispatch.window import READ_AGAIN_SECONDS
+from eventsink.router.dispatch.worker import SinkWorker
+from eventsink.router.metrics import DispatchMetrics
+from eventsink.router.queue.protocol import Queue, QueueError
+from eventsink.runtime.logs import get_logger
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender
+from eventsink.sinks.target import PayloadKind
+
+
+class Sending:
+    """Sends messages, each once."""
+
+    def __init__(self, queue: Queue, forms: Forms, settlement: Settlement, metrics: DispatchMetrics) -> None:
+        self._queue = queue
+        self._forms = forms
+        self._settlement = settlement
+        self._metrics = metrics
+
+    async def send(self, worker: SinkWorker, outgoing: OutgoingMessage) -> Outcome | None:
+        """Send a message; None: it was not sent, and was dead-lettered or waits as before.
+
+        Raises
+        ------
+        QueueError
+            The queue could not be used; the message waits for a while.
+        """
+        lane, sink, sender = worker.lane, worker.sink, worker.sender
+        if any((item.delivery.sink, item.delivery.tenant) != (sink.uid, sink.tenant) for item in outgoing.items):
+            lane.drop(outgoing)
+            get_logger().error("a delivery does not belong to its sink and was not sent", delivery=outgoing.id)
+            text = "the sink's tenant is not the one that this was queued for"
+            await self._settlement.dead_letter(outgoing.items, "TenantMismatch", text)
+            return None
+        try:
+            if sender is None:
+                lane.returned(outgoing)
+                return None
+            if len(outgoing.items) > 1 and sink.dispatch.payload is PayloadKind.GROUP:
+                lane.take_apart(outgoing)  # composed when the sink took several alerts in a message
+                await self._queue.bind(outgoing.seqs, "")
+                return None
+            if lane.limits.batch > 1 and not outgoing.bound and outgoing.items[0].delivery.kind is PayloadKind.ALERT:
+                await self._queue.bind(outgoing.seqs, outgoing.id)
+                outgoing.bound = True
+            bodies = await self._bodies(worker, outgoing)
+            if bodies is None:
+                return None
+            outcome = await _send_all(sender, self._forms.messages(outgoing, bodies, sink))
+        except QueueError:
+            if outgoing.in_flight:
+                lane.returned(outgoing, not_before=self._queue.clock() + READ_AGAIN_SECONDS)
+            raise
+        except UnreadableDelivery:
+            text = "it was queued in another form than the sink takes now, and cannot be turned into that"
+            outcome = Failed(FailureClass.MESSAGE, "InvalidMessage", text)
+        except Exception as error:  # a sender must not raise; if one does, its message must not come back at once, for ever
+            get_logger().exception("a sender failed", **worker.names())
+            outcome = Failed(FailureClass.TRANSIENT, "InternalError", f"the router failed to send it ({type(error).__name__})")
+        except BaseException:
+            if outgoing.in_flight:
+                lane.returned(outgoing)
+            raise
+        self._metrics.attempt(sink.type, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value).inc()
+        return outcome
+
+    async def _bodies(self, worker: SinkWorker, outgoing: OutgoingMessage) -> dict[int, bytes] | None:
+        """The body of each delivery; None: some are gone from the queue, and the others wait to be sent without them."""
+        bodies = {item.delivery.seq: item.delivery.body for item in outgoing.items if item.delivery.body is not None}
+        missing = [seq for seq in outgoing.seqs if seq not in bodies]
+        if not missing:
+            return bodies
+        bodies |= await self._queue.read_bodies(missing)
+        gone = [seq for seq in missing if seq not in bodies]
+        if not gone:
+            return bodies
+        worker.lane.returned(outgoing)
+        _, void = worker.lane.discard(gone)
+        await self._queue.bind(void, "")
+        return None
+
+
+async def _send_all(sender: Sender, messages: Sequence[Message]) -> Outcome:
+    """Send one after the other: what is rejected does not keep back the rest, any other failure does."""
+    rejected: Failed | None = None
+    outcome: Outcome = Delivered()
+    for message in messages:
+        outcome = await sender.send(message)
+        if isinstance(outcome, Failed):
+            if outcome.failure is not FailureClass.MESSAGE:
+                return outcome
+            rejected = outcome
+    return rejected or outcome

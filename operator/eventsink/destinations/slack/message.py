@@ -65,7 +65,7 @@ class SlackMessage:
 
 
 def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "") -> SlackMessage:
-    """The message about some alerts.
+    """The message about some alerts. Of one alert it shows only the last: what fired and has ended is shown as resolved, once.
 
     Parameters
     ----------
@@ -76,6 +76,7 @@ def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "")
     lookup
         The command that lists everything that the message is about.
     """
+    alerts = _latest(alerts)
     firing = [alert for alert in alerts if alert.status is not Status.RESOLVED]
     worst = max((alert.severity for alert in firing), key=lambda severity: severity.rank, default=None)
     names = {alert.name for alert in alerts}
@@ -91,6 +92,11 @@ def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "")
     blocks.append(_context(f"{inert(one_line(sink, 140))} · tenant {inert(one_line(tenant, 80))}"))
     colour = _WELL if worst is None else _COLOURS[worst]
     return SlackMessage(f"{sign} {headline}", [{"color": colour, "fallback": f"{sign} {headline}", "blocks": blocks}])
+
+
+def _latest(alerts: Sequence[Alert]) -> Sequence[Alert]:
+    """Of each alert what it was last, in the order in which they came first."""
+    return list({alert.identity: alert for alert in alerts}.values())
 
 
 def _one(alert: Alert) -> tuple[str, list[dict[str, Any]]]:

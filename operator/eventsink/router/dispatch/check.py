@@ -75,7 +75,8 @@ class LaneCheck:
             if worker is None or worker.reloading or not (uid in self._suspects or may_lack_some(worker.lane, count)):
                 continue
             oldest = await self._queue.take(uid, after=0, limit=len(worker.lane) + MORE_CHECKED, max_bytes=0)
-            unknown = {delivery.seq for delivery in oldest if is_unknown(worker.lane, delivery)}
+            now = self._queue.clock()
+            unknown = {delivery.seq for delivery in oldest if is_unknown(worker.lane, delivery, now)}
             if unknown & self._suspects.get(uid, set()):
                 self._repair(worker, len(unknown))
             elif unknown:
@@ -100,6 +101,8 @@ def may_lack_some(lane: Lane, waiting: int) -> bool:
     return lane.lagging or waiting > len(lane)
 
 
-def is_unknown(lane: Lane, delivery: Delivery) -> bool:
-    """Whether a lane neither has a waiting delivery nor will read it."""
-    return not lane.knows(delivery.seq) and (delivery.seq <= lane.last_seq or not lane.lagging)
+def is_unknown(lane: Lane, delivery: Delivery, now: float) -> bool:
+    """Whether a lane neither has a waiting delivery nor will read it, and it is not just too old."""
+    if lane.knows(delivery.seq) or delivery.expires <= now:
+        return False
+    return delivery.seq <= lane.last_seq or not lane.lagging

@@ -216,7 +216,7 @@ class Dispatcher:
             lane.lagging = True  # something may wait, also what was committed just before `load`: it is read first
             if self._loaded:
                 self._refill(worker)
-        self._leave_line(worker)
+        self._leave_turns(worker)
         old = worker.use(sink, self._open_sender, self._settings.concurrency)
         if old is not None:
             self._spawn(_close_after(old, set(worker.tasks)))
@@ -230,7 +230,7 @@ class Dispatcher:
         worker.lane.forget()
         self._line.leave(worker.sink.tenant, uid)
         worker.wake_in(None, self._pump)
-        self._leave_line(worker)
+        self._leave_turns(worker)
         for task in worker.tasks:
             task.cancel()
         if worker.sender is not None:
@@ -254,34 +254,44 @@ class Dispatcher:
             return
         lane = worker.lane
         worker.landed()
+        worker.waits_for = None
         while not worker.reloading:
             now = self._queue.clock()
-            if limit := self._in_flight.limit_reached(worker.sink.tenant, worker.in_flight):
-                self._wait_for_share(worker, limit, now)
+            if (worker.rate_limit_key or not self._in_flight.ample) and not self._may_send(worker, now):
                 break
-            outgoing = lane.pick(now) if self._may_send(worker, now) else None
-            worker.waits_since = None
-            if outgoing is None:
+            if (outgoing := lane.pick(now)) is None:
                 break
             self._in_flight.take(worker.sink.tenant, worker.in_flight, size := outgoing.size)
             task = asyncio.get_running_loop().create_task(self._send(worker, outgoing, worker.sink.tenant, size))
             worker.tasks.add(task)
             task.add_done_callback(worker.tasks.discard)
+        if worker.waits_for is None:
+            worker.waits_since = None
         if self._loaded and lane.lagging and self._windows.wants_more(lane):
             self._refill(worker)
-        wake = None if worker.waits_since is not None or worker.reloading else lane.wake_at()
+        wake = None if worker.waits_for is not None or worker.reloading else lane.wake_at()
         worker.wake_in(max(wake, worker.turn_at) - self._queue.clock() if wake is not None else None, self._pump)
 
+    def _may_send(self, worker: SinkWorker, now: float) -> bool:
+        """Whether a sink has something to send, its share of the messages in flight, and its turn among those with its rate-limit key."""
+        if (size := worker.lane.next_size(now)) is None:
+            self._leave_turns(worker)
+            return False
+        if limit := self._in_flight.limit_reached(worker.sink.tenant, worker.in_flight, size):
+            self._wait_for_share(worker, limit, now)
+            return False
+        if not worker.rate_limit_key:
+            return True
+        turn = self._rate_limiter.turn(worker.rate_limit_key, worker.sink.uid, now)
+        worker.turn_at = turn or 0.0
+        return turn is None
+
     def _wait_for_share(self, worker: SinkWorker, limit: ShareLimit, now: float) -> None:
-        """As much is in flight as the sink may have there: it goes on when others have landed, if it has something to send."""
-        wake = worker.lane.wake_at()
-        if wake is None or wake > now:
-            worker.waits_since = None
-            return
+        """As much is in flight as the sink may have there: it goes on when others have landed."""
+        worker.waits_for = limit
         if worker.waits_since is None:
             worker.waits_since = now
             self._metrics.waits(limit.value).inc()
-        worker.waits_for = limit
         self._line.join(worker.sink.tenant, worker.sink.uid)
 
     def _pump_next(self) -> None:
@@ -292,7 +302,7 @@ class Dispatcher:
             if worker is not None:
                 before = self._in_flight.total.messages
                 self._pump(worker)
-                refused += self._in_flight.total.messages == before and worker.waits_since is not None
+                refused += self._in_flight.total.messages == before and worker.waits_for is not None
 
     async def _report_waits(self) -> None:
         while True:
@@ -306,20 +316,8 @@ class Dispatcher:
         if not self._stopping:
             self._windows.refill(worker)
 
-    def _may_send(self, worker: SinkWorker, now: float) -> bool:
-        """Whether it is the sink's turn among those with its rate-limit key, if it has one."""
-        if not worker.rate_limit_key:
-            return True
+    def _leave_turns(self, worker: SinkWorker) -> None:
         worker.turn_at = 0.0
-        wake = worker.lane.wake_at()
-        if wake is None or wake > now:
-            self._leave_line(worker)
-            return False
-        turn = self._rate_limiter.turn(worker.rate_limit_key, worker.sink.uid, now)
-        worker.turn_at = turn or 0.0
-        return turn is None
-
-    def _leave_line(self, worker: SinkWorker) -> None:
         if worker.rate_limit_key:
             self._rate_limiter.leave(worker.rate_limit_key, worker.sink.uid)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from eventsink.router.dispatch.settlement import Settlement
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.router.queue.protocol import Queue, QueueError
 from eventsink.runtime.logs import get_logger
 
-MAX_EXPIRED_AT_ONCE = 500
+EXPIRED_AT_ONCE = 1000
 
 
 class Expiry:
@@ -39,6 +39,8 @@ class Expiry:
         self._workers = workers
         self._settlement = settlement
         self._pump = pump
+        self._landing: dict[str, list[int]] = {}
+        """uid -> what left while it became a dead letter: it is taken out of the lane unless it arrives."""
 
     async def run(self) -> None:
         """Dead-letter what becomes too old, until cancelled."""
@@ -50,22 +52,33 @@ class Expiry:
                 get_logger().warning("could not look for expired deliveries; it is tried again", reason=str(error))
 
     async def _expire(self) -> None:
+        """Go on until nothing is too old."""
+        void = [seq for uid, seqs in list(self._landing.items()) for seq in self._discard(uid, seqs)]
         while True:
             in_flight = {seq for worker in self._workers.values() for seq in worker.lane.seqs_in_flight()}
             expired = await self._queue.expire(
                 reason="MaxAge",
                 detail="it could not be delivered within the sink's maxAge",
-                limit=MAX_EXPIRED_AT_ONCE,
+                limit=EXPIRED_AT_ONCE,
                 spare=in_flight,
             )
             for uid, seqs in expired.items():
                 self._settlement.expired(len(seqs))
-                worker = self._workers.get(uid)
-                if worker is None:
-                    continue
-                void = [one for seq in seqs for one in worker.lane.expire(seq)[1]]
-                if void:
-                    await self._queue.bind(void, "")
-                self._pump(worker)
+                void += self._discard(uid, seqs)
+            if void:
+                await self._queue.bind(void, "")
+                void = []
             if not expired:
                 return
+
+    def _discard(self, uid: str, seqs: Iterable[int]) -> list[int]:
+        """Take dead letters out of a lane; returns the seqs of stored compositions that are void now."""
+        self._landing.pop(uid, None)
+        worker = self._workers.get(uid)
+        if worker is None:
+            return []
+        in_flight, void = worker.lane.discard(seqs)
+        if in_flight:
+            self._landing[uid] = in_flight
+        self._pump(worker)
+        return void

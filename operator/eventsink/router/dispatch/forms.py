@@ -15,13 +15,11 @@ from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.format import Repeats
 from eventsink.router.dispatch.outgoing import OutgoingMessage
-from eventsink.router.queue.protocol import Delivery, PayloadKind
+from eventsink.router.queue.protocol import GROUP_KEY_SEPARATOR, Delivery, PayloadKind
 from eventsink.router.sources import Source
 from eventsink.sinks.sender import Message
 from eventsink.sinks.sink import Sink
 
-GROUP_KEY_SEPARATOR = "/"
-"""In the key of a delivery of a group, between the source's name and the digest of the group's key; in no other key."""
 _alert = msgspec.json.Decoder(Alert)
 _group = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
@@ -76,7 +74,9 @@ class Forms:
         events = source is not None and source.format.repeats is Repeats.NEVER
         name = source.name if source is not None else ""
         return [
-            _encoder.encode((_event(one) if events else one).identify(source=name, tenant=delivery.tenant, dropped_labels=dropped))
+            _encoder.encode(
+                (_event(one) if events else one).identify(source=name, tenant=delivery.tenant, dropped_labels=dropped)
+            )
             for one in alertmanager.parse(body).alerts
         ]
 

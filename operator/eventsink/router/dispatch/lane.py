@@ -50,6 +50,8 @@ class Lane:
     """Reason of the failure for which the sink is held; empty: it is not. Recorded nowhere else, and unknown after a restart."""
     last_seq: int = 0
     """Of the newest delivery that was ever in the window."""
+    started: int = 0
+    """How often the window was begun anew (`read_again`)."""
     lagging: bool = False
     """Whether the queue has deliveries of this sink behind the window."""
     in_flight: int = 0
@@ -67,6 +69,7 @@ class Lane:
     """Lists: nearly every key has one delivery, for which a deque takes ten times the memory."""
     _ready: deque[Item] = field(default_factory=deque)
     _again: list[tuple[float, int, OutgoingMessage]] = field(default_factory=list)
+    _flying: set[OutgoingMessage] = field(default_factory=set)
     _incomplete: dict[str, OutgoingMessage] = field(default_factory=dict)
     """Stored compositions of which a part is still behind the window."""
 
@@ -86,8 +89,16 @@ class Lane:
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries behind those of the window; they come in order of seq, and none is left out between."""
         bound: dict[str, list[Item]] = {}
+        memory = self.memory
         for delivery in deliveries:
-            item = Item(self._counted(delivery))
+            size = len(delivery.body)
+            if self.bytes + size > memory.max_lane_bytes or memory.bytes + size > memory.max_bytes:
+                delivery = without_body(delivery)
+                size = 0
+            memory.deliveries += 1
+            memory.bytes += size
+            self.bytes += size
+            item = Item(delivery)
             self.last_seq = delivery.seq
             self._items[delivery.seq] = item
             line = self._keys.get(delivery.key)
@@ -109,6 +120,14 @@ class Lane:
             self._defer(message)
         self._incomplete.clear()
 
+    def next_size(self, now: float) -> int | None:
+        """Bytes of the next delivery that may leave; None: none may."""
+        if self.blocked or now < self.not_before or self.in_flight >= (1 if self.slow else self.limits.concurrency):
+            return None
+        if self._again and (self._again[0][0] <= now or (self.slow and not self._ready)):
+            return self._again[0][2].size
+        return size_of(self._ready[0].delivery) if self._ready else None
+
     def pick(self, now: float) -> OutgoingMessage | None:
         """The next message that may leave, or None; the caller sends it and reports the outcome."""
         if self.blocked or now < self.not_before or self.in_flight >= (1 if self.slow else self.limits.concurrency):
@@ -119,6 +138,7 @@ class Lane:
         if message is not None:
             self.in_flight += 1
             message.in_flight = True
+            self._flying.add(message)
         return message
 
     def wake_at(self) -> float | None:
@@ -241,7 +261,7 @@ class Lane:
     def drop_bodies(self) -> None:
         """Keep no body in memory but those in flight."""
         for item in self._items.values():
-            if item.delivery.body is not None and not (item.message is not None and item.message.in_flight):
+            if item.delivery.body and not (item.message is not None and item.message.in_flight):
                 self._uncount_body(item.delivery)
                 item.delivery = without_body(item.delivery)
 
@@ -250,6 +270,7 @@ class Lane:
         assert not self.in_flight
         self.forget()
         self.last_seq, self.lagging = 0, True
+        self.started += 1
 
     def forget(self) -> None:
         """Empty the window."""
@@ -314,9 +335,7 @@ class Lane:
         if message is None:
             message = OutgoingMessage(identifier, items, bound=True)
         else:
-            message.items += items
-            for item in items:
-                item.message = message
+            message = OutgoingMessage(identifier, message.items + items, bound=True)
         message.attempts = max(item.delivery.attempts for item in message.items)
         message.due = max(item.delivery.due for item in message.items)
         if len(message.items) < composition_size(identifier):
@@ -355,23 +374,11 @@ class Lane:
     def _landed(self, message: OutgoingMessage) -> None:
         self.in_flight -= 1
         message.in_flight = False
-
-    def _counted(self, delivery: Delivery) -> Delivery:
-        """The delivery, without its body where that has no room."""
-        self.memory.deliveries += 1
-        if delivery.body is None:
-            return delivery
-        size = len(delivery.body)
-        if self.bytes + size > self.memory.max_lane_bytes or self.memory.bytes + size > self.memory.max_bytes:
-            return without_body(delivery)
-        self.bytes += size
-        self.memory.bytes += size
-        return delivery
+        self._flying.discard(message)
 
     def _uncount_body(self, delivery: Delivery) -> None:
-        if delivery.body is not None:
-            self.bytes -= len(delivery.body)
-            self.memory.bytes -= len(delivery.body)
+        self.bytes -= len(delivery.body)
+        self.memory.bytes -= len(delivery.body)
 
     def _remove(self, items: Iterable[Item]) -> None:
         """The items of a message."""

@@ -30,10 +30,10 @@ class WindowMemory:
 
 
 def without_body(delivery: Delivery) -> Delivery:
-    """The delivery with the size of its body instead of the body."""
-    return msgspec.structs.replace(delivery, body=None, size=size_of(delivery))
+    """The delivery with its body left out."""
+    return msgspec.structs.replace(delivery, body=b"", left_out=size_of(delivery))
 
 
 def size_of(delivery: Delivery) -> int:
     """Bytes of the body, whether it is in memory or not."""
-    return len(delivery.body) if delivery.body is not None else delivery.size
+    return len(delivery.body) + delivery.left_out

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eventsink.router.dispatch.memory import size_of
 from eventsink.router.queue.protocol import Delivery
 
 
@@ -29,15 +28,15 @@ class OutgoingMessage:
     bound: bool = False
     """Whether the composition is stored in the queue."""
     in_flight: bool = False
+    size: int = 0
+    """Bytes of the bodies in it."""
 
     def __post_init__(self) -> None:
+        size = 0
         for item in self.items:
             item.message = self
-
-    @property
-    def size(self) -> int:
-        """Bytes of the bodies in it."""
-        return sum(size_of(item.delivery) for item in self.items)
+            size += len(item.delivery.body) + item.delivery.left_out
+        self.size = size
 
     @property
     def seqs(self) -> list[int]:

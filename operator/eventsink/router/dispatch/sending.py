@@ -38,7 +38,7 @@ class Sending:
             lane.drop(outgoing)
             get_logger().error("a delivery does not belong to its sink and was not sent", delivery=outgoing.id)
             text = "the sink's tenant is not the one that this was queued for"
-            await self._settlement.dead_letter(outgoing.items, "TenantMismatch", text)
+            await self._settlement.dead_letter(outgoing.seqs, "TenantMismatch", text)
             return None
         try:
             if sender is None:
@@ -51,10 +51,11 @@ class Sending:
             if lane.limits.batch > 1 and not outgoing.bound and outgoing.items[0].delivery.kind is PayloadKind.ALERT:
                 await self._queue.bind(outgoing.seqs, outgoing.id)
                 outgoing.bound = True
-            bodies = await self._bodies(worker, outgoing)
-            if bodies is None:
+            bodies = {item.delivery.seq: item.delivery.body for item in outgoing.items if not item.delivery.left_out}
+            if len(bodies) < len(outgoing.items) and not await self._read_bodies(worker, outgoing, bodies):
                 return None
-            outcome = await _send_all(sender, self._forms.messages(outgoing, bodies, sink))
+            messages = self._forms.messages(outgoing, bodies, sink)
+            outcome = await (sender.send(messages[0]) if len(messages) == 1 else _send_all(sender, messages))
         except QueueError:
             if outgoing.in_flight:
                 lane.returned(outgoing, not_before=self._queue.clock() + READ_AGAIN_SECONDS)
@@ -72,20 +73,16 @@ class Sending:
         self._metrics.attempt(sink.type, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value).inc()
         return outcome
 
-    async def _bodies(self, worker: SinkWorker, outgoing: OutgoingMessage) -> dict[int, bytes] | None:
-        """The body of each delivery; None: some are gone from the queue, and the others wait to be sent without them."""
-        bodies = {item.delivery.seq: item.delivery.body for item in outgoing.items if item.delivery.body is not None}
+    async def _read_bodies(self, worker: SinkWorker, outgoing: OutgoingMessage, bodies: dict[int, bytes]) -> bool:
+        """Read the bodies that are missing; False: some are gone from the queue, and the others wait to be sent without them."""
         missing = [seq for seq in outgoing.seqs if seq not in bodies]
-        if not missing:
-            return bodies
         bodies |= await self._queue.read_bodies(missing)
         gone = [seq for seq in missing if seq not in bodies]
-        if not gone:
-            return bodies
-        worker.lane.returned(outgoing)
-        _, void = worker.lane.discard(gone)
-        await self._queue.bind(void, "")
-        return None
+        if gone:
+            worker.lane.returned(outgoing)
+            _, void = worker.lane.discard(gone)
+            await self._queue.bind(void, "")
+        return not gone
 
 
 async def _send_all(sender: Sender, messages: Sequence[Message]) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from eventsink.router.dispatch import health
-from eventsink.router.dispatch.lane import Item, OutgoingMessage
+from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.router.dispatch.rate_limiter import RateLimiter
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.router.metrics import DispatchMetrics
@@ -49,9 +49,9 @@ class Settlement:
         else:
             await self._failed_transiently(worker, outgoing, outcome)
 
-    async def dead_letter(self, items: Iterable[Item], reason: str, detail: str) -> None:
+    async def dead_letter(self, seqs: Iterable[int], reason: str, detail: str) -> None:
         """Dead-letter deliveries, and count them."""
-        dead_letters = [DeadLetter(item.delivery.seq, reason, detail) for item in items]
+        dead_letters = [DeadLetter(seq, reason, detail) for seq in seqs]
         self._metrics.dead.labels(reason).inc(len(dead_letters))
         await self._queue.dead_letter(dead_letters)
 
@@ -86,7 +86,7 @@ class Settlement:
         if not dead:
             await self._queue.bind(outgoing.seqs, "")  # taken apart: each is sent alone
             return
-        await self.dead_letter(dead, failed.reason, failed.message)
+        await self.dead_letter([item.delivery.seq for item in dead], failed.reason, failed.message)
         get_logger().warning("a message became a dead letter", reason=failed.reason, delivery=outgoing.id, **worker.names())
 
     async def _failed_for_the_sink(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:

@@ -2,7 +2,7 @@
 
 Nobody can be made to give back what is in flight, so nobody may take everything: a tenant may have twice as much in flight as is free, and
 a sink twice as much as is free of that. One tenant alone gets two thirds of the capacity, two get two fifths each, and whoever comes next
-finds something free. No message waits for others while its tenant has nothing in flight.
+finds something free. Within a tenant, a sink that has something in flight leaves room for one that has nothing there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 
 FACTOR = 2
 """How much one may hold for each unit that is free."""
+AMPLE = 4
+"""While less than this part of the capacity is in flight, whoever wants may send."""
 MAX_TRIES = 8
 """Of those that wait, how many are asked after each message that landed, before the next one is awaited."""
 
@@ -37,19 +39,26 @@ class Usage:
     bytes: int = 0
 
 
-def limit_reached(capacity: int, total: int, of_tenant: int, of_sink: int) -> ShareLimit | None:
+def limit_reached(capacity: int, total: int, of_tenant: int, of_sink: int, more: int) -> ShareLimit | None:
     """Which bound keeps a sink from taking more of a capacity; None: it may.
 
     Parameters
     ----------
     total, of_tenant, of_sink
         What is taken by all, by the sink's tenant, and by the sink.
+    more
+        What the sink is to take.
     """
     free = capacity - total
     if free <= 0:
         return ShareLimit.ALL
-    if of_tenant >= FACTOR * free or of_sink >= FACTOR * (FACTOR * free - of_tenant):
+    if not of_tenant:
+        return None
+    share = FACTOR * (free - more)
+    if of_tenant + more > share:
         return ShareLimit.TENANT
+    if of_sink and (of_sink + more > FACTOR * (share - of_tenant - more) or of_tenant + 2 * more > FACTOR * (free - 2 * more)):
+        return ShareLimit.TENANT  # the rest is for another sink of the tenant
     return None
 
 
@@ -68,28 +77,41 @@ class InFlight:
         self._tenants: dict[str, Usage] = {}
         self.total = Usage()
 
-    def limit_reached(self, tenant: str, sink: Usage) -> ShareLimit | None:
-        """Which bound keeps a sink of a tenant from sending one more message; None: it may."""
+    def limit_reached(self, tenant: str, sink: Usage, size: int) -> ShareLimit | None:
+        """Which bound keeps a sink of a tenant from sending one more message of so many bytes; None: it may."""
         total, of_tenant = self.total, self._tenants.get(tenant, NOTHING)
-        return limit_reached(self._max_messages, total.messages, of_tenant.messages, sink.messages) or limit_reached(
-            self._max_bytes, total.bytes, of_tenant.bytes, sink.bytes
+        return limit_reached(self._max_messages, total.messages, of_tenant.messages, sink.messages, 1) or limit_reached(
+            self._max_bytes, total.bytes, of_tenant.bytes, sink.bytes, size
         )
+
+    @property
+    def ample(self) -> bool:
+        """Whether so little is in flight that no share has to be looked at."""
+        total = self.total
+        return total.messages * AMPLE <= self._max_messages and total.bytes * AMPLE <= self._max_bytes
 
     def take(self, tenant: str, sink: Usage, size: int) -> None:
         """A message of this many bytes leaves."""
         of_tenant = self._tenants.get(tenant)
         if of_tenant is None:
             of_tenant = self._tenants[tenant] = Usage()
-        for one in (self.total, of_tenant, sink):
-            one.messages += 1
-            one.bytes += size
+        total = self.total
+        total.messages += 1
+        total.bytes += size
+        of_tenant.messages += 1
+        of_tenant.bytes += size
+        sink.messages += 1
+        sink.bytes += size
 
     def give_back(self, tenant: str, sink: Usage, size: int) -> None:
         """It landed."""
-        of_tenant = self._tenants[tenant]
-        for one in (self.total, of_tenant, sink):
-            one.messages -= 1
-            one.bytes -= size
+        of_tenant, total = self._tenants[tenant], self.total
+        total.messages -= 1
+        total.bytes -= size
+        of_tenant.messages -= 1
+        of_tenant.bytes -= size
+        sink.messages -= 1
+        sink.bytes -= size
         if not of_tenant.messages:
             del self._tenants[tenant]
 

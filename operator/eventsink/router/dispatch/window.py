@@ -84,11 +84,18 @@ class Windows:
                 worker.missed = False
                 memory = self.memory
                 max_bytes = max(0, min(memory.max_bytes - memory.bytes, memory.max_lane_bytes - lane.bytes))
-                after = lane.last_seq
-                more = await self._queue.take(worker.sink.uid, after=after, limit=limit, max_bytes=max_bytes)
-                if lane.last_seq != after:
+                if worker.unsettled:
+                    worker.unsettled = False
+                    await self._queue.flush()
+                started = lane.started
+                more = await self._queue.take(worker.sink.uid, after=lane.last_seq, limit=limit, max_bytes=max_bytes)
+                if lane.started != started:
                     continue  # the window is read from the start again
-                lane.add(more)
+                # What is too old is dead-lettered where it is: a moment ago, perhaps, and after this was read.
+                now = self._queue.clock()
+                lane.add(delivery for delivery in more if delivery.expires > now)
+                if more:
+                    lane.last_seq = more[-1].seq
                 # What is committed while this reads is not in it, and not in the window either: read again.
                 if len(more) < limit and not worker.missed:
                     lane.caught_up()

@@ -42,10 +42,13 @@ class SinkWorker:
         """Whether something was committed for it while the queue was read."""
         self.reloading = False
         """Whether nothing may leave until the window was read anew."""
+        self.unsettled = False
+        """Whether what arrived may still wait in the queue, and would be read again."""
         self.in_flight = Usage()
+        self.waits_for: ShareLimit | None = None
+        """Which share of the messages in flight keeps it waiting; None: none does."""
         self.waits_since: float | None = None
-        """Queue clock since which it waits for a share of the messages in flight; None: it does not."""
-        self.waits_for = ShareLimit.TENANT
+        """Queue clock: since when."""
         self.last_error = ""
         """`<reason>: <message>` of the last failure that no success followed; empty: none."""
         self.condition = health.NOTHING_SENT
@@ -100,7 +103,7 @@ class SinkWorker:
     def landed(self) -> None:
         """Perhaps nothing is in flight any more."""
         if self.reloading and not self.lane.in_flight:
-            self.reloading = False
+            self.reloading, self.unsettled = False, True
             self.lane.read_again()
 
     def report(self, condition: DeliveringCondition) -> None:
@@ -116,7 +119,7 @@ class SinkWorker:
 
     def waits(self, now: float) -> None:
         """It has waited for a share of the messages in flight, until now on the queue clock; reported where nothing worse is."""
-        if self.waits_since is None or now - self.waits_since < health.REPORT_WAIT_SECONDS:
+        if self.waits_for is None or self.waits_since is None or now - self.waits_since < health.REPORT_WAIT_SECONDS:
             return
         if self.condition.state is not health.DeliveringState.FALSE:
             self.report(health.waiting_for(self.waits_for))

@@ -10,7 +10,7 @@ import msgspec
 
 from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Status
 from eventsink.alerts.alertmanager_group import encoded_group, encoded_part
-from eventsink.router.queue.protocol import Batch, NewDelivery, NotificationLogEntry, Payload, PayloadKind
+from eventsink.router.queue.protocol import GROUP_KEY_SEPARATOR, Batch, NewDelivery, NotificationLogEntry, Payload, PayloadKind
 from eventsink.sinks.sink import Sink
 
 PARTS_MULTIPLE = 4
@@ -55,7 +55,8 @@ class BatchBuilder:
         """One delivery for the group; those of one group leave in order."""
         group = self._notification.group
         assert group is not None
-        key = hashlib.blake2b(group.key.encode(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(group.key.encode(), digest_size=16).hexdigest()
+        key = f"{chosen[0].alert.source}{GROUP_KEY_SEPARATOR}{digest}"
         for part in self._parts(chosen):
             indices = tuple(one.index for one in part)
             resolved = all(one.alert.status is Status.RESOLVED for one in part)

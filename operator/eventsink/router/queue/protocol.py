@@ -23,6 +23,8 @@ from eventsink.sinks.target import PayloadKind as PayloadKind
 
 MAX_TAKE_BYTES = 16 * 1024**2
 """Bodies that `DeliveryQueue.take` gives at once, where the caller does not say."""
+GROUP_KEY_SEPARATOR = "/"
+"""In the key of a received group, between its source's name and the digest of the group's key; in no other key."""
 
 
 class DeliveryState(StrEnum):
@@ -94,8 +96,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     key: str
     status: str
     kind: PayloadKind
-    body: bytes | None
-    """None: it is not in memory, and `DeliveryQueue.read_bodies` gives it."""
+    body: bytes
     created: float
     """Wall clock, seconds since the epoch, for display."""
     expires: float
@@ -105,8 +106,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0
     batch: str = ""
     """Id of the message whose composition was stored with this delivery in it (`bind`); empty: none."""
-    size: int = 0
-    """Bytes of the body, where `body` is None."""
+    left_out: int = 0
+    """Bytes of the body where it was left out, and `body` is empty: `DeliveryQueue.read_bodies` gives it."""
 
     def __repr__(self) -> str:
         return f"Delivery({self.id}, seq={self.seq}, sink={self.sink}, key={self.key})"
@@ -255,7 +256,7 @@ class DeliveryQueue(QueueClock, Protocol):
     async def take(self, sink: str, *, after: int, limit: int, max_bytes: int = MAX_TAKE_BYTES) -> list[Delivery]:
         """The waiting deliveries of a sink with a `seq` above `after`, in order, whether due or not, at most `limit`.
 
-        The first come with their bodies, `max_bytes` of them at most; those behind come without, and with the `size` of it.
+        The first come with their bodies, `max_bytes` of them at most; those behind come without (`left_out`).
         """
         ...
 

@@ -5,6 +5,7 @@ EVENTSINK_WRITE_GOLDEN=1 writes the golden files; review the difference before y
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from tests.support.slack_limits import problems
 
 GOLDEN = Path(__file__).parent / "messages"
 BEGAN = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+FINGERPRINTS = itertools.count()
 LOOKUP = "eventsink deliveries --message 3f9c01aa2b4d-1f.40"
 LINKS = Links(
     source="https://prometheus.example.com/graph?g0.expr=up",
@@ -40,7 +42,7 @@ def alert(name: str = "KubePodCrashLooping", **members: Any) -> Alert:
     labels = {"alertname": name, "severity": "critical", **members.pop("labels", {"pod": "api-0", "cluster": "production"})}
     values: dict[str, Any] = {
         "id": "a",
-        "fingerprint": "f",
+        "fingerprint": f"f{next(FINGERPRINTS)}",
         "source": "alertmanager",
         "tenant": "acme",
         "status": Status.FIRING,
@@ -183,6 +185,15 @@ def test_emoji_and_colour_are_those_of_the_most_severe_firing_alert(name: str, s
     message = made(CASES[name])
     assert message.text.startswith(f"{sign} ")
     assert message.attachments[0]["color"] == colour
+
+
+def test_an_alert_that_fired_and_ended_is_shown_once_as_resolved_with_its_start_and_end() -> None:
+    fired, ended = alert(fingerprint="same"), resolved(fingerprint="same")
+    assert made([fired, ended]) == made([ended])
+    assert made([fired, ended]).text.startswith("✅ Resolved · KubePodCrashLooping")
+    assert "from <!date" in text_of(made([fired, ended]))
+    assert made([fired, ended, fired]) == made([fired])
+    assert made([fired, *pods(2), ended]).text.startswith("🔴 2 firing, 1 resolved")
 
 
 def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_to_find_the_rest() -> None:

@@ -30,7 +30,7 @@ from eventsink.router.queue.protocol import (
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.sink import Sink
-from tests.unit.router.sinks import directory, uid
+from tests.unit.router.sinks import directory, source, uid
 
 DEADLINE_SECONDS = 30.0
 FAST = RetrySettings.model_validate(
@@ -72,13 +72,15 @@ class ScriptedSender:
 
 
 class AnnouncingQueue(SqliteQueue):
-    """A queue of which a test can have deliveries announced once more."""
+    """A queue of which a test can have deliveries announced once more, or not at all."""
 
     listeners: tuple[Callable[[Sequence[Delivery]], None], ...] = ()
+    lost: frozenset[str] = frozenset()
+    """Keys of deliveries that are committed and not announced."""
 
     def subscribe(self, listener: Callable[[Sequence[Delivery]], None]) -> None:
         self.listeners = (*self.listeners, listener)
-        super().subscribe(listener)
+        super().subscribe(lambda deliveries: listener([one for one in deliveries if one.key not in self.lost]))
 
     def announce(self, deliveries: Sequence[Delivery]) -> None:
         for listener in self.listeners:
@@ -93,6 +95,7 @@ class DispatchUnderTest:
         self.sinks = sinks
         self.settings = DispatchSettings.model_validate({"retry": FAST, "expiryInterval": "20ms", **settings})
         self.senders: dict[str, ScriptedSender] = {one.name: ScriptedSender() for one in sinks}
+        self.registry = CollectorRegistry()
         self.health: list[tuple[str, SinkHealth]] = []
         self.gone: list[str] = []
         self.directory: SinkDirectory
@@ -102,6 +105,7 @@ class DispatchUnderTest:
 
     async def start(self, *before_load: str) -> DispatchUnderTest:
         """Start, and commit alerts of these names when the directory is loaded and the dispatcher is not yet."""
+        self.registry = CollectorRegistry()
         self.queue = await AnnouncingQueue.open(QueueSettings(path=self.folder / "q.db", min_free_bytes=0))
         self.directory = SinkDirectory()
         self.dispatcher = Dispatcher(
@@ -109,7 +113,8 @@ class DispatchUnderTest:
             self.queue,
             self.directory,
             lambda one: self.senders[one.name],
-            DispatchMetrics(CollectorRegistry()),
+            DispatchMetrics(self.registry),
+            sources={"alertmanager": source()},
             health_changed=lambda one, health: self.health.append((one.name, health)),
             on_gone=self.gone.append,
         )
@@ -127,9 +132,16 @@ class DispatchUnderTest:
         await self.queue.close()
 
     async def put(
-        self, *names: str, sinks: tuple[str, ...] = ("s",), key: str = "", tenant: str = "acme", max_age: float = 1e6
+        self,
+        *names: str,
+        sinks: tuple[str, ...] = ("s",),
+        key: str = "",
+        tenant: str = "acme",
+        max_age: float = 1e6,
+        body: bytes | None = None,
+        kind: PayloadKind = PayloadKind.ALERT,
     ) -> None:
-        payloads = [Payload(PayloadKind.ALERT, name.encode(), name) for name in names]
+        payloads = [Payload(kind, name.encode() if body is None else body, name) for name in names]
         deliveries = [
             NewDelivery(n, uid(one), tenant, key or name, "firing", max_age) for n, name in enumerate(names) for one in sinks
         ]
@@ -142,6 +154,9 @@ class DispatchUnderTest:
 
     async def until_empty(self) -> None:
         await self.until(lambda: self.queue.depth().waiting == 0)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"eventsink_router_{name}", labels) or 0.0
 
     def held(self) -> dict[str, str]:
         """Name of each sink that is held -> the reason."""

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW, Lane, Limits, OutgoingMessage
+from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW, MAX_BATCH_BYTES, Lane, Limits
+from eventsink.router.dispatch.memory import WindowMemory, without_body
+from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.router.dispatch.retry import RetrySettings, message_wait, probe_wait, sink_wait
 from eventsink.router.queue.protocol import Delivery, PayloadKind
 from eventsink.sinks.sender import Failed, FailureClass
@@ -16,12 +18,14 @@ TRANSIENT = Failed(FailureClass.TRANSIENT, "HTTP503", "x responded with 503", 50
 REJECTED = Failed(FailureClass.SINK, "HTTP401", "x responded with 401", 401)
 
 
-def delivery(seq: int, key: str = "", *, batch: str = "", kind: PayloadKind = PayloadKind.ALERT, due: float = 0.0) -> Delivery:
-    return Delivery(seq, f"d{seq}", "s", "acme", key or f"k{seq}", "firing", kind, b"{}", 0.0, 1e9, due, 1 if due else 0, batch)
+def delivery(
+    seq: int, key: str = "", *, batch: str = "", kind: PayloadKind = PayloadKind.ALERT, due: float = 0.0, body: bytes = b"{}"
+) -> Delivery:
+    return Delivery(seq, f"d{seq}", "s", "acme", key or f"k{seq}", "firing", kind, body, 0.0, 1e9, due, 1 if due else 0, batch)
 
 
-def lane(*deliveries: Delivery, concurrency: int = 8, batch: int = 1) -> Lane:
-    made = Lane(SETTINGS, lambda: 1.0, Limits(concurrency, batch))
+def lane(*deliveries: Delivery, concurrency: int = 8, batch: int = 1, joins_key: bool = False) -> Lane:
+    made = Lane(SETTINGS, lambda: 1.0, WindowMemory(10**6, 10**6), Limits(concurrency, batch, joins_key))
     made.add(deliveries)
     return made
 
@@ -187,15 +191,13 @@ def test_nothing_is_sent_to_a_blocked_sink(blocked: str) -> None:
     assert one.wake_at() is None
 
 
-def test_an_expired_delivery_is_removed_but_not_while_it_is_in_flight() -> None:
+def test_a_discarded_delivery_is_removed_but_not_while_it_is_in_flight() -> None:
     one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "b"))
     in_flight = picked(one)
-    assert one.expire(1) == (None, [])
-    item, void = one.expire(3)
-    assert item is not None
-    assert void == []
+    assert one.discard([1, 3, 99]) == ([1], [])
+    assert len(one) == 2
     one.failed_transiently(in_flight, TRANSIENT, 0.0)
-    assert one.expire(1)[0] is not None
+    assert one.discard([1]) == ([], [])
     assert all_picked(one) == [[2]]
 
 
@@ -204,10 +206,84 @@ def test_a_batch_that_lost_a_member_is_composed_again() -> None:
     message = picked(one)
     message.bound = True
     one.failed_transiently(message, TRANSIENT, 0.0)
-    item, void = one.expire(1)
-    assert item is not None
-    assert void == [1, 2]
+    assert one.discard([1]) == ([], [1, 2])
     assert all_picked(one) == [[2]]
+
+
+def test_discarding_a_window_costs_as_much_for_each_delivery_as_discarding_a_part_of_it() -> None:
+    one = lane(*(delivery(n, f"k{n % 7}") for n in range(5000)), batch=1000)
+    one.failed_transiently(picked(one), TRANSIENT, 0.0)
+    assert one.discard(range(5000)) == ([], [])
+    assert (len(one), one.memory.deliveries, one.memory.bytes) == (0, 0, 0)
+    assert one.pick(1e9) is None
+
+
+def test_a_firing_alert_and_its_resolution_leave_in_one_message_where_the_destination_shows_both() -> None:
+    waiting = [delivery(1, "a"), delivery(2, "b"), delivery(3, "a"), delivery(4, "c"), delivery(5, "a")]
+    assert all_picked(lane(*waiting, batch=4, joins_key=True)) == [[1, 2, 3, 5], [4]]
+    assert all_picked(lane(*waiting, batch=10, joins_key=True)) == [[1, 2, 3, 4, 5]]
+    assert all_picked(lane(*waiting, batch=10)) == [[1, 2, 4]]
+
+
+def test_a_rejected_message_about_one_alert_is_taken_apart_in_order() -> None:
+    one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, "a"), batch=10, joins_key=True, concurrency=3)
+    assert one.failed_for_good(picked(one)) == []
+    first = picked(one)
+    assert (first.seqs, one.pick(0.0)) == ([1], None)
+    assert [item.delivery.seq for item in one.failed_for_good(first)] == [1]
+    assert all_picked(one) == [[2, 3]]
+
+
+def test_a_batch_is_bounded_in_bytes() -> None:
+    half = MAX_BATCH_BYTES // 2
+    large = [without_body(delivery(n, body=b"x" * half)) for n in range(1, 4)]
+    assert all_picked(lane(*large, batch=10)) == [[1, 2], [3]]
+    assert all_picked(lane(without_body(delivery(1, body=b"x" * (half * 3))), batch=10)) == [[1]]
+
+
+def test_bodies_beyond_the_memory_are_left_in_the_queue() -> None:
+    memory = WindowMemory(max_bytes=25, max_lane_bytes=15)
+    lanes = [Lane(SETTINGS, lambda: 1.0, memory) for _ in range(3)]
+    for one in lanes:
+        one.add(delivery(n, body=b"0123456789") for n in range(2))
+    assert [one.bytes for one in lanes] == [10, 10, 0]
+    assert memory.bytes == 20
+    message = picked(lanes[0])
+    assert [item.delivery.body for item in message.items] == [b"0123456789"]
+    assert picked(lanes[0]).size == 10
+    lanes[0].drop_bodies()
+    assert [item.delivery.body for item in message.items] == [b"0123456789"], "what is in flight keeps its body"
+    lanes[1].drop_bodies()
+    lanes[0].delivered(message)
+    assert (memory.bytes, memory.deliveries, [len(one) for one in lanes]) == (0, 5, [1, 2, 2])
+
+
+def test_a_stored_composition_is_sent_whole_although_it_is_read_in_parts() -> None:
+    one = lane(delivery(1, "a", batch="d1.3"), delivery(2, "b", batch="d1.3"), batch=10)
+    one.lagging = True
+    assert one.pick(0.0) is None
+    assert one.stuck
+    one.add([delivery(3, "c", batch="d1.3"), delivery(4, "d")])
+    message = picked(one)
+    assert (message.id, message.seqs, one.stuck) == ("d1.3", [1, 2, 3], False)
+    gone = lane(delivery(1, "a", batch="d1.3"), delivery(3, "c", batch="d1.3"), batch=10)
+    gone.caught_up()
+    assert all_picked(gone) == [[1, 3]]
+
+
+def test_a_window_that_is_read_again_forgets_everything() -> None:
+    one = lane(delivery(1, "a"), delivery(2, "a"), delivery(3, due=5.0), delivery(4, batch="d4.2"))
+    one.read_again()
+    assert (len(one), one.lagging, one.last_seq, one.pick(1e9), one.memory.bytes, one.memory.deliveries) == (
+        0,
+        True,
+        0,
+        None,
+        0,
+        0,
+    )
+    one.add([delivery(1, "a"), delivery(2, "a")])
+    assert all_picked(one) == [[1]]
 
 
 def test_attempts_made_before_a_restart_count() -> None:
@@ -243,11 +319,11 @@ steps = st.lists(
 )
 
 
-@given(steps, st.integers(1, 4), st.integers(1, 3), st.data())
+@given(steps, st.integers(1, 4), st.integers(1, 3), st.booleans(), st.data())
 def test_no_sequence_of_events_loses_or_reorders_deliveries(
-    history: list[str], concurrency: int, batch: int, data: st.DataObject
+    history: list[str], concurrency: int, batch: int, joins_key: bool, data: st.DataObject
 ) -> None:
-    one = lane(concurrency=concurrency, batch=batch)
+    one = lane(concurrency=concurrency, batch=batch, joins_key=joins_key)
     waiting: dict[int, str] = {}
     in_flight: list[OutgoingMessage] = []
     seq, now = 0, 0.0
@@ -266,17 +342,19 @@ def test_no_sequence_of_events_loses_or_reorders_deliveries(
         elif step == "pick":
             message = one.pick(now)
             if message is not None:
-                for item in message.items:
+                for position, item in enumerate(message.items):
+                    before = message.seqs[:position]
                     earlier = [n for n, key in waiting.items() if key == item.delivery.key and n < item.delivery.seq]
-                    assert not earlier, "an earlier delivery of its key was still waiting"
+                    assert set(earlier) <= set(before), "an earlier delivery of its key was still waiting"
+                    assert joins_key or not earlier
                 in_flight.append(message)
                 assert len(in_flight) <= concurrency
         elif step == "recompile":
             one.recompiled()
         elif step == "expire" and waiting:
-            number = data.draw(st.sampled_from(sorted(waiting)))
-            if one.expire(number)[0] is not None:
-                gone([number])
+            numbers = data.draw(st.lists(st.sampled_from(sorted(waiting)), unique=True))
+            staying, _ = one.discard(numbers)
+            gone([number for number in numbers if number not in staying])
         elif in_flight:
             message = in_flight.pop(data.draw(st.integers(0, len(in_flight) - 1)))
             if step == "deliver":
@@ -300,4 +378,4 @@ def test_no_sequence_of_events_loses_or_reorders_deliveries(
         assert message is not None
         one.delivered(message)
         gone(message.seqs)
-    assert len(one) == 0
+    assert (len(one), one.memory.deliveries, one.memory.bytes) == (0, 0, 0)

@@ -7,6 +7,7 @@ import pytest
 from eventsink.destinations.senders import UnsupportedSink
 from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.lane import Lane, Limits
+from eventsink.router.dispatch.memory import WindowMemory
 from eventsink.router.dispatch.retry import RetrySettings
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.sinks.sender import Sender
@@ -22,7 +23,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.worker = SinkWorker(sink(), Lane(RetrySettings(), lambda: 0.5), self._changed)
+        self.worker = SinkWorker(sink(), Lane(RetrySettings(), lambda: 0.5, WindowMemory(10**6, 10**6)), self._changed)
 
     def _changed(self, _: Sink, health: SinkHealth) -> None:
         self.said.append(health.reason)
@@ -41,7 +42,7 @@ class Worker:
     [
         (sink(), Limits(CONCURRENCY, 1)),
         (sink(webhook={"batch": 50}), Limits(CONCURRENCY, 50)),
-        (slack_sink(), Limits(1, 1000)),
+        (slack_sink(), Limits(1, 1000, joins_key=True)),
     ],
 )
 def test_the_target_decides_how_many_messages_are_in_flight_and_how_many_alerts_are_in_one(one: Sink, limits: Limits) -> None:

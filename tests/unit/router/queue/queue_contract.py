@@ -102,6 +102,23 @@ class DeliveryQueueContract(EngineContract):
         assert await opened.queue.take("s1", after=opened.queued[0].seq, limit=1) == [opened.queued[1]]
         assert await opened.queue.take("s2", after=0, limit=10) == []
 
+    async def test_bodies_beyond_what_the_caller_has_room_for_are_left_out_and_read_by_themselves(
+        self, opened: QueueUnderTest
+    ) -> None:
+        for name in "abcd":
+            await opened.queue.put(alert(name))
+        size = len(b'{"name":"a"}')
+        for room, expected in ((4 * size, 4), (4 * size - 1, 3), (2 * size, 2), (0, 0)):
+            taken = await opened.queue.take("s1", after=0, limit=4, max_bytes=room)
+            assert [one.key for one in taken] == ["a", "b", "c", "d"]
+            assert [not one.left_out for one in taken] == [True] * expected + [False] * (4 - expected)
+            assert {len(one.body) + one.left_out for one in taken} == {size}
+        seqs = [one.seq for one in opened.queued]
+        await opened.queue.settle([seqs[0]])
+        await opened.queue.flush()
+        assert await opened.queue.read_bodies(seqs[:3]) == {seqs[1]: b'{"name":"b"}', seqs[2]: b'{"name":"c"}'}
+        assert await opened.queue.read_bodies([]) == {}
+
     async def test_deliveries_and_their_ids_survive_a_restart(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a", ["s1", "s2"]))
         before = opened.queued

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eventsink.router.queue.protocol import (
+    MAX_TAKE_BYTES,
     Delivery,
     DeliveryFilter,
     DeliveryRecord,
@@ -26,7 +27,12 @@ _BY_TEXT = {
     "tenant": "+d.sink IN (SELECT id FROM sinks WHERE tenant = ?)",
     "reason": "d.reason = ?",
 }
-_COLUMNS = "d.seq, d.origin, s.uid, s.tenant, d.key, d.status, p.kind, p.body, d.created, d.expires, d.due, d.attempts, d.batch"
+_COLUMNS = (
+    "d.seq, d.origin, s.uid, s.tenant, d.key, d.status, p.kind, {body}, d.created, d.expires, d.due, d.attempts, d.batch, {size}"
+)
+_WITH_BODY = _COLUMNS.format(body="p.body", size="0")
+_WITHOUT_BODY = _COLUMNS.format(body="x''", size="length(p.body)")
+"""Of a long body, SQLite reads no page but the first for this."""
 _ARRIVED_COLUMNS = (
     "d.seq, d.origin, d.sink, d.tenant, d.name, d.status, d.created, d.attempts, d.arrived_wall, d.message, d.reference"
 )
@@ -44,14 +50,22 @@ class Reader:
     def close(self) -> None:
         self._connection.close()
 
-    def take(self, sink: str, after: int, limit: int) -> list[Delivery]:
+    def take(self, sink: str, after: int, limit: int, max_bytes: int) -> list[Delivery]:
         found: list[Delivery] = []
         # One id, or several if the sink's uid was seen with several tenants.
         for (one,) in self._connection.execute("SELECT id FROM sinks WHERE uid = ?", (sink,)).fetchall():
             where = "d.died IS NULL AND d.sink = ? AND d.seq > ?"
-            found += select_deliveries(self._connection, self._id, where, (one, after), limit=limit)
+            found += select_deliveries(self._connection, self._id, where, (one, after), limit=limit, max_bytes=max_bytes)
         found.sort(key=lambda delivery: delivery.seq)
         return found[:limit]
+
+    def bodies(self, seqs: Sequence[int]) -> dict[int, bytes]:
+        marks = ",".join("?" * len(seqs))
+        rows = self._connection.execute(
+            f"SELECT d.seq, p.body FROM deliveries d JOIN payloads p ON p.id = d.payload WHERE d.seq IN ({marks}) AND d.died IS NULL",  # noqa: S608 - marks
+            seqs,
+        )
+        return dict(rows)
 
     def log_entries(self, after: int) -> tuple[list[NotificationLogEntry], int]:
         """A page of the notification log, and the position to go on from."""
@@ -139,13 +153,26 @@ def delivery_id(store: str, origin: int) -> str:
 
 
 def select_deliveries(
-    connection: sqlite3.Connection, store: str, where: str, values: Sequence[Any], *, limit: int
+    connection: sqlite3.Connection,
+    store: str,
+    where: str,
+    values: Sequence[Any],
+    *,
+    limit: int,
+    max_bytes: int = MAX_TAKE_BYTES,
 ) -> list[Delivery]:
-    """Deliveries in order of seq; `where` is a text of the engine's own."""
-    rows: Iterator[Any] = connection.execute(
-        f"SELECT {_COLUMNS} {_FROM} WHERE {where} ORDER BY d.seq LIMIT ?",
-        (*values, limit),
-    )
+    """Deliveries in order of seq, the first with their bodies (`max_bytes` at most); `where` is a text of the engine's own."""
+    select = f"SELECT {{}} {_FROM} WHERE {where} ORDER BY d.seq LIMIT ? OFFSET ?"
+    rows: list[Any] = []
+    left = max_bytes
+    if left > 0:
+        for row in connection.execute(select.format(_WITH_BODY), (*values, limit, 0)):
+            left -= len(row[7])
+            if left < 0:
+                break
+            rows.append(row)
+    if left <= 0:
+        rows += connection.execute(select.format(_WITHOUT_BODY), (*values, limit - len(rows), len(rows)))
     return [
         Delivery(row[0], delivery_id(store, row[1] or row[0]), *row[2:6], PayloadKind(row[6]), *row[7:])  # type: ignore[call-arg]
         for row in rows

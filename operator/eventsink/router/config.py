@@ -9,7 +9,7 @@ from eventsink.kube.http import KubernetesSettings
 from eventsink.router.admin.server import AdminSettings
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.intake.settings import IntakeSettings
-from eventsink.router.planning.notification_log import StateSettings
+from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.sources import PostingSourceSettings
 from eventsink.runtime.logs import LogSettings

@@ -50,6 +50,23 @@ class DispatchMetrics:
         self.delivered_of = cache(self.delivered.labels)
 
 
+class PlanningMetrics:
+    """Counters of what sinks are not notified of."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._suppressed = Counter(
+            f"{NAMESPACE}_notifications_suppressed",
+            "Alerts of which a sink was not notified, or an end of which nobody was, by reason (docs/sources.md).",
+            ["reason"],
+            registry=registry,
+        )
+        self._of = cache(self._suppressed.labels)
+
+    def suppressed(self, reason: str, count: int) -> None:
+        """Count them."""
+        self._of(reason).inc(count)
+
+
 class GaugeReader(Collector):
     """Gauges that are read when they are asked for.
 

@@ -12,18 +12,19 @@ from eventsink.kube.api import Api
 from eventsink.kube.http import connect
 from eventsink.router.admin.server import Admin
 from eventsink.router.config import RouterSettings
-from eventsink.router.directory import SinkChange, SinkDirectory
+from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import OpenSender
 from eventsink.router.intake.requests import Intake, IntakeMetrics
 from eventsink.router.intake.server import IntakeServer
-from eventsink.router.metrics import DispatchMetrics, GaugeReader
+from eventsink.router.metrics import DispatchMetrics, GaugeReader, PlanningMetrics
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
+from eventsink.router.planning.alert_states import AlertStates
+from eventsink.router.planning.catch_up import CatchUp
 from eventsink.router.planning.match import SinkIndex
-from eventsink.router.planning.notification_log import NotificationLog
-from eventsink.router.queue.protocol import Queue, QueueUnavailable
+from eventsink.router.queue.protocol import Queue, QueueError, QueueUnavailable
 from eventsink.router.queue.sqlite import SqliteQueue
 from eventsink.router.reports import StatusReporter
 from eventsink.router.sources import PostingSource, Source, open_sources
@@ -83,7 +84,7 @@ class Router:
         self._loaded = asyncio.Event()
         self.directory = SinkDirectory()
         self.directory.when_loaded(self._loaded.set)
-        self._log = NotificationLog(queue, settings.state)
+        self._states = AlertStates(queue, settings.state)
         self._index = SinkIndex()
         self.directory.subscribe(self._index.change)
         self._health_listeners: list[Callable[[Sink, SinkHealth], None]] = []
@@ -95,9 +96,8 @@ class Router:
             DispatchMetrics(process.registry),
             sources=sources,
             health_changed=self._health_changed,
-            on_gone=self._log.forget_sink,
         )
-        self.directory.subscribe(self._forget)
+        self.catch_up = CatchUp(self.directory, self._index, self._states, queue)
         self.tests = SinkTests(queue, self.dispatcher)
 
     @classmethod
@@ -129,17 +129,18 @@ class Router:
         self._process.start("reports", reporter.run())
 
     async def _start(self, sources: Mapping[str, PostingSource]) -> None:
-        get_logger().info("the queue is open", notified=await self._log.load(), waiting=self._queue.depth().waiting)
-        GaugeReader(self._process.registry, lambda: _gauges(self._queue, self.dispatcher, self._log, self.directory))
+        get_logger().info("the queue is open", alerts=await self._states.load(), waiting=self._queue.depth().waiting)
+        GaugeReader(self._process.registry, lambda: _gauges(self._queue, self.dispatcher, self._states, self.directory))
         self._process.readiness["router"] = lambda: None if self._ready else "starting"
-        acceptor = Acceptor(self.directory, self._index, self._log, self._queue, self._settings.state)
+        suppressed = PlanningMetrics(self._process.registry).suppressed
+        acceptor = Acceptor(self.directory, self._index, self._states, self._queue, suppressed)
         metrics = IntakeMetrics(self._process.registry)
 
-        async def accept(source: Source, body: bytes) -> Accepted:
+        async def accept(source: Source, body: bytes, sender: str) -> Accepted:
             # Only once dispatch knows what waits since before the start: what comes in goes behind that.
             if not self._ready:
                 raise NotLoaded
-            return await acceptor.accept_bytes(source, body)
+            return await acceptor.accept_bytes(source, body, sender)
 
         intake = Intake(sources, accept, metrics, max_under_way=self._settings.intake.max_requests_under_way)
         server = IntakeServer(self._settings.intake, intake)
@@ -151,12 +152,13 @@ class Router:
         await listen("admin.address", admin.start())
         self._process.start("load", self._load())
         self._process.start("expiry", self.dispatcher.watch_expiry())
-        self._process.start("prune", _prune(self._log))
+        self._process.start("prune", _prune(self._states, self.directory))
 
     async def _load(self) -> None:
         await self._loaded.wait()
         await self.dispatcher.load()
         self._ready = True
+        self._process.start("catch-up", self.catch_up.run())
         await self.dispatcher.watch_lanes()
 
     async def _drain(self, server: IntakeServer, intake: Intake) -> None:
@@ -173,11 +175,6 @@ class Router:
         for listener in self._health_listeners:
             listener(sink, health)
 
-    def _forget(self, change: SinkChange) -> None:
-        """Drop at once what a deleted sink was notified of: one that is re-created inherits nothing."""
-        if change.after is None and change.before is not None:
-            self._log.forget_sink(change.before.uid)
-
 
 def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
     guard = EgressGuard(settings.egress)
@@ -189,17 +186,19 @@ def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
     return lambda sink: open_sender(sink, context)
 
 
-async def _prune(log: NotificationLog) -> None:
+async def _prune(states: AlertStates, directory: SinkDirectory) -> None:
     while True:
         await asyncio.sleep(PRUNE_SECONDS)
+        if not directory.loaded:
+            continue
         try:
-            await log.prune()
-        except QueueUnavailable as error:
-            get_logger().warning("old entries of the notification log could not be dropped", reason=str(error))
+            await states.prune(directory.sinks.keys() | directory.withheld)
+        except QueueError as error:
+            get_logger().warning("old alerts could not be forgotten", reason=str(error))
 
 
 def _gauges(
-    queue: Queue, dispatcher: Dispatcher, log: NotificationLog, directory: SinkDirectory
+    queue: Queue, dispatcher: Dispatcher, states: AlertStates, directory: SinkDirectory
 ) -> Iterator[tuple[str, str, float]]:
     depth = queue.depth()
     yield "deliveries_waiting", "Deliveries that wait.", depth.waiting
@@ -211,6 +210,9 @@ def _gauges(
     yield "bytes_in_flight", "Bodies of the messages in flight.", dispatcher.bytes_in_flight
     yield "bytes_in_memory", "Bodies of waiting deliveries that are in memory.", dispatcher.bytes_in_memory
     yield "oldest_waiting_seconds", "Age of the oldest waiting delivery.", dispatcher.oldest()
-    yield "notified_alerts", "Alerts in the notification log, each counted for every sink that was notified of it.", len(log)
+    yield "alerts_known", "Alerts that are remembered, firing or not.", len(states)
+    yield "alerts_firing", "Alerts that are firing.", states.firing
+    yield "alerts_evicted", "Alerts forgotten since the start to make room (state.maxAlerts).", states.evicted
+    yield "groups_known", "Groups that are remembered.", states.groups
     yield "sinks", "Compiled sinks that are known.", len(directory.sinks)
     yield "sinks_unreadable", "Compiled sinks that this version cannot read.", len(directory.withheld)

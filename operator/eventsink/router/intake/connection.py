@@ -17,6 +17,7 @@ MAX_HEAD_BYTES = 32 * 1024
 """Request line and headers."""
 MAX_PIPELINED = 16
 """Requests of one connection that wait for the one before them; beyond it the connection is not read for a while."""
+MAX_SENDER_CHARACTERS = 128
 LINGER_SECONDS = 2.0
 """How long a connection that is being ended may take to read its responses and to close."""
 _HEADERS = frozenset({b"authorization", b"content-encoding", b"content-length", b"expect"})
@@ -63,6 +64,8 @@ class IntakeConnection(asyncio.Protocol):
         self._settings = connections.settings
         self._intake = connections.intake
         self._transport: asyncio.Transport | None = None
+        self._peer = ""
+        self._sender_header = connections.settings.sender_header.lower().encode()
         self._parser = httptools.HttpRequestParser(self)
         self._timer: asyncio.TimerHandle | None = None
         self._reading: _Request | None = None
@@ -98,6 +101,7 @@ class IntakeConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         if len(self._all.open) >= self._settings.max_connections:
             response = self._intake.later("too many connections are open (intake.maxConnections)")
             self._transport.write(rendered(response, keep_alive=False))
@@ -162,7 +166,7 @@ class IntakeConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if self._reading is not None and name in _HEADERS:
+        if self._reading is not None and (name in _HEADERS or name == self._sender_header):
             self._reading.headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -237,13 +241,18 @@ class IntakeConnection(asyncio.Protocol):
         body = b"".join(request.body)
         request.body.clear()
         try:
-            response = await self._intake.handle(request.source, body)
+            response = await self._intake.handle(request.source, body, self._sender(request))
         finally:
             self._release(request)
             self._busy = False
         self._respond(response, request)
         self._next()
         self._regulate()
+
+    def _sender(self, request: _Request) -> str:
+        """Which program sent a request."""
+        named = request.headers.get(self._sender_header, b"") if self._sender_header else b""
+        return named.decode("latin-1")[:MAX_SENDER_CHARACTERS] or self._peer
 
     def _respond(self, response: IntakeResponse, request: _Request) -> None:
         if self._transport is None or self._transport.is_closing():

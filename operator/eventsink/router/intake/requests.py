@@ -42,7 +42,7 @@ RETRY_LATER_SECONDS = 30
 _TOO_MANY = "too many requests are under way (intake.maxRequestsUnderWay)"
 _encoder = msgspec.json.Encoder()
 
-Accept = Callable[[PostingSource, bytes], Awaitable[Accepted]]
+Accept = Callable[[PostingSource, bytes, str], Awaitable[Accepted]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +201,8 @@ class Intake:
         source = self._sources.get(name)
         return name, token_in_path(slash + rest, source.format.url_suffixes if source is not None else ())
 
-    async def handle(self, source: PostingSource, body: bytes) -> IntakeResponse:
-        """Have a body accepted and return the response. Raises nothing but cancellation."""
+    async def handle(self, source: PostingSource, body: bytes, sender: str) -> IntakeResponse:
+        """Have a body accepted and return the response; `sender` as in `Acceptor.accept_bytes`. Raises nothing but cancellation."""
         if self._under_way >= self._max_under_way:  # those that arrived at the same time were all admitted
             return self.later(_TOO_MANY, source)
         started = time.perf_counter()
@@ -210,7 +210,7 @@ class Intake:
         self._idle.clear()
         self._metrics.under_way.set(self._under_way)
         try:
-            response = await self._handle(source, body)
+            response = await self._handle(source, body, sender)
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -220,9 +220,9 @@ class Intake:
         self._metrics.requests_of(source.name, str(response.status)).inc()
         return response
 
-    async def _handle(self, source: PostingSource, body: bytes) -> IntakeResponse:
+    async def _handle(self, source: PostingSource, body: bytes, sender: str) -> IntakeResponse:
         try:
-            accepted = await self._accept(source, body)
+            accepted = await self._accept(source, body, sender)
         except UnusablePayload as unusable:
             self._metrics.rejected.labels(source.name, UNUSABLE).inc()
             self._log_rejection(source, str(unusable))

@@ -10,7 +10,8 @@ import msgspec
 
 from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Status
 from eventsink.alerts.alertmanager_group import encoded_group, encoded_part
-from eventsink.router.queue.protocol import GROUP_KEY_SEPARATOR, Batch, NewDelivery, NotificationLogEntry, Payload, PayloadKind
+from eventsink.router.planning.alert_states import StateChange
+from eventsink.router.queue.protocol import GROUP_KEY_SEPARATOR, Batch, NewDelivery, Payload, PayloadKind
 from eventsink.sinks.sink import Sink
 
 PARTS_MULTIPLE = 4
@@ -38,7 +39,6 @@ class BatchBuilder:
         self._stored: dict[object, int] = {}
         self._incoming: dict[int, IncomingAlert] = {}
         self._room_for_parts = max(PARTS_LEAST_BYTES, PARTS_MULTIPLE * len(notification.body))
-        self.log_entries: list[NotificationLogEntry] = []
 
     def sends_received_group(self, sink: Sink) -> bool:
         """Whether the sink gets the group that the source sent, or the part of it that it wants."""
@@ -55,8 +55,7 @@ class BatchBuilder:
         """One delivery for the group; those of one group leave in order."""
         group = self._notification.group
         assert group is not None
-        digest = hashlib.blake2b(group.key.encode(), digest_size=16).hexdigest()
-        key = f"{chosen[0].alert.source}{GROUP_KEY_SEPARATOR}{digest}"
+        key = group_key(chosen[0].alert.source, group.key)
         for part in self._parts(chosen):
             indices = tuple(one.index for one in part)
             resolved = all(one.alert.status is Status.RESOLVED for one in part)
@@ -68,9 +67,13 @@ class BatchBuilder:
             )
             self._add(sink, payload, key, status)
 
-    def build(self) -> Batch:
-        """The batch."""
-        return Batch(self._payloads, self._deliveries, self.log_entries)
+    def body(self, one: Owned) -> int:
+        """Index of the payload that is the alert itself."""
+        return self._store((PayloadKind.ALERT, one.index), lambda: _payload_of(one.alert, PayloadKind.ALERT))
+
+    def build(self, change: StateChange) -> Batch:
+        """The batch, with a change of the alert states."""
+        return Batch(self._payloads, self._deliveries, change.written, change.groups, change.sinks, change.forgotten)
 
     def _parts(self, chosen: Sequence[Owned]) -> Iterable[Sequence[Owned]]:
         """What is sent to a sink as one group: all that it wants, unless too much would be made for many sinks."""
@@ -109,7 +112,17 @@ class BatchBuilder:
         return number
 
     def _add(self, sink: Sink, payload: int, key: str, status: Status) -> None:
-        self._deliveries.append(NewDelivery(payload, sink.uid, sink.tenant, key, status.value, sink.delivery.max_age))
+        self._deliveries.append(new_delivery(sink, payload, key, status))
+
+
+def new_delivery(sink: Sink, payload: int, key: str, status: Status) -> NewDelivery:
+    """A delivery to a sink of the payload with this index in its batch."""
+    return NewDelivery(payload, sink.uid, sink.tenant, key, status.value, sink.delivery.max_age)
+
+
+def group_key(source: str, key: str) -> str:
+    """The key of the deliveries of a group."""
+    return f"{source}{GROUP_KEY_SEPARATOR}{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"
 
 
 def takes_groups(sink: Sink) -> bool:

@@ -97,6 +97,11 @@ class SinkIndex:
         found.sort(key=_uid)
         return found
 
+    def wants(self, uid: str, alert: Alert) -> bool:
+        """Whether a sink wants an alert of its tenant."""
+        entry = self._entries.get(uid)
+        return entry is not None and entry.match.fulfilled(alert)
+
     def _add(self, sink: Sink) -> None:
         try:
             match = CompiledMatch(sink.match)

@@ -1,117 +1,105 @@
-"""Decides of which alerts a sink is notified, from what it was notified of last and what the source sends now.
-
-A pair of Alertmanagers whose halves have lost each other sends everything twice. Within the HA window, what was in a notification for the
-sink and is in another one is a duplicate from the other half.
-"""
+"""Decides whether a sink is notified of an alert, from what it was notified of last and what the source says now."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from eventsink.alerts.alert import Alert, Status, epoch_micros
+from eventsink.alerts.alert import Status
+from eventsink.alerts.formats.format import Repeats
+from eventsink.router.planning.episodes import Effect
+from eventsink.router.queue.protocol import Notified
 
 
-@dataclass(slots=True)
-class Notified:
-    """What a sink was last notified of, of one alert."""
+class Suppression(StrEnum):
+    """Why a sink is not notified of an alert that was received for it; the values are metric labels."""
 
-    status: str
-    starts_at: int
-    """Microseconds since the epoch."""
-    notified_at: float
+    UNCHANGED = "Unchanged"
+    """It fires as before, and the notification was sent because of something else (or, for a heartbeat, the repeatInterval has not passed)."""
+    DUPLICATE = "Duplicate"
+    """The other half of a highly available pair has sent it."""
+    HELD = "Held"
+    """It may be a late duplicate of what has ended: it is held for the window."""
+    HELD_ENDED = "LateDuplicate"
+    """It was held, and its end arrived."""
+    FIRING_ELSEWHERE = "FiringInAnotherReplica"
+    KNOWN_END = "EndKnown"
+    """It had ended before, or no sink was notified of it."""
+    STALE_END = "StaleEnd"
+    """The end of an earlier episode."""
+    NOT_WANTED = "ResolvedNotWanted"
+    """The sink's sendResolved is false."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What is known of the notification that an alert is in."""
+
+    sender: str
+    at: float
     """Queue clock."""
-    seen_at: float
-    """Queue clock: when the alert was last in a notification for the sink, whether the sink was notified or not."""
+    repeats: Repeats
+    ha_window: float
+    """Seconds."""
+    repeat: bool = False
+    """Whether nothing in the whole notification is new: the source repeats itself."""
+    duplicate: bool = False
+    """Whether it repeats, within the window, the group's notification from another sender."""
 
 
-def to_notify(
-    alerts: Sequence[Alert], notified: Sequence[Notified | None], *, now: float, ha_window: float, repeat: bool
-) -> list[int]:
-    """Of which alerts a sink is notified, where the source decides on repeats itself (Alertmanager).
-
-    Parameters
-    ----------
-    alerts
-        Those of one notification that the sink wants.
-    notified
-        What it was notified of each, in the same order.
-    now
-        Queue clock.
-    ha_window
-        Seconds.
-    repeat
-        Whether nothing in the whole notification is new, also not in what other sinks want of it: then the source repeats itself.
-
-    Returns
-    -------
-    list
-        Indices into `alerts`.
-    """
-    new = new_alerts(alerts, notified, now=now, ha_window=ha_window)
-    if new or not repeat:
-        return new
-    firing = [index for index, alert in enumerate(alerts) if alert.status is Status.FIRING]
-    if all(_within_window(notified[index], now, ha_window) for index in firing):
-        return []
-    return firing
-
-
-def heartbeats_to_notify(
-    alerts: Sequence[Alert],
-    notified: Sequence[Notified | None],
-    *,
-    now: float,
-    ha_window: float,
-    repeat_interval: float | None,
-) -> list[int]:
-    """Of which alerts a sink is notified, where the source sends what fires all the time.
+def of_firing(
+    effect: Effect, last: Notified | None, received: Received, *, appeared: bool, repeat_interval: float | None
+) -> Suppression | None:
+    """Whether a sink is notified of a firing alert that it wants, or of an event.
 
     Parameters
     ----------
-    alerts, notified, now, ha_window
-        As in `to_notify`.
+    effect
+        What the notification means for the alert.
+    last
+        What the sink was notified of; None: nothing.
+    appeared
+        Whether the last notification of its group, if any is known, did not name it as firing.
     repeat_interval
-        Seconds after which the sink is notified again of what still fires; None: not again.
+        Of the sink, in seconds, for sources that send what fires all the time; None: it is not notified again.
 
     Returns
     -------
-    list
-        Indices into `alerts`.
+    Suppression or None
+        None: it is notified.
     """
-    return [
-        index
-        for index, (alert, last) in enumerate(zip(alerts, notified, strict=True))
-        if is_new(alert, last, now=now, ha_window=ha_window) or _is_due_again(alert, last, now, repeat_interval)
-    ]
+    if effect is Effect.EVENT:
+        return None if last is None else Suppression.DUPLICATE
+    if effect is Effect.HELD:
+        return Suppression.HELD
+    if last is None or last.status != Status.FIRING or effect is Effect.STARTED:
+        return None
+    if received.repeats is Repeats.HEARTBEAT:
+        if repeat_interval is not None and received.at - last.at >= repeat_interval:
+            return None
+        if effect is not Effect.MOVED:
+            return Suppression.UNCHANGED
+    elif not (appeared or received.repeat or effect is Effect.MOVED):
+        return Suppression.UNCHANGED
+    duplicate = last.sender != received.sender and received.at - last.at <= received.ha_window
+    return Suppression.DUPLICATE if duplicate or received.duplicate else None
 
 
-def new_alerts(alerts: Sequence[Alert], notified: Sequence[Notified | None], *, now: float, ha_window: float) -> list[int]:
-    """Indices of the alerts that are new to the sink."""
-    return [
-        index
-        for index, (alert, last) in enumerate(zip(alerts, notified, strict=True))
-        if is_new(alert, last, now=now, ha_window=ha_window)
-    ]
+def of_end(effect: Effect) -> Suppression | None:
+    """Whether those that were notified of an alert are notified of its end; None: they are."""
+    return _ENDS[effect]
 
 
-def is_new(alert: Alert, last: Notified | None, *, now: float, ha_window: float) -> bool:
-    """Whether one alert says something that the sink was not notified of."""
-    if alert.status is Status.RESOLVED:
-        if last is None or last.status != Status.FIRING:
-            return False  # a resolution goes only to sinks that were notified of the firing
-        return epoch_micros(alert.starts_at) >= last.starts_at or not _within_window(last, now, ha_window)
-    if last is None or epoch_micros(alert.starts_at) > last.starts_at:
-        return True
-    # It resolved and fires again with its old start: a late duplicate within the window, a new episode after it.
-    return last.status == Status.RESOLVED and not _within_window(last, now, ha_window)
+def is_new(effect: Effect) -> bool:
+    """Whether a notification that has this effect on one of its alerts says something new, so that it is no repeat."""
+    return effect in _NEW
 
 
-def _is_due_again(alert: Alert, last: Notified | None, now: float, repeat_interval: float | None) -> bool:
-    if repeat_interval is None or last is None or not alert.status == last.status == Status.FIRING:
-        return False
-    return now - last.notified_at >= repeat_interval
-
-
-def _within_window(last: Notified | None, now: float, ha_window: float) -> bool:
-    return last is not None and now - last.seen_at <= ha_window
+_NEW = frozenset({Effect.STARTED, Effect.ENDED, Effect.HELD_ENDED, Effect.FIRING_ELSEWHERE, Effect.HELD})
+_ENDS = {
+    Effect.ENDED: None,
+    Effect.HELD_ENDED: Suppression.HELD_ENDED,
+    Effect.FIRING_ELSEWHERE: Suppression.FIRING_ELSEWHERE,
+    Effect.KNOWN_END: Suppression.KNOWN_END,
+    Effect.STALE_END: Suppression.STALE_END,
+}

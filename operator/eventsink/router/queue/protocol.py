@@ -3,8 +3,8 @@
 `router.queue.sqlite.SqliteQueue` is the embedded engine; tests/unit/router/queue/queue_contract.py is what each engine must pass. Nothing
 outside an engine may rely on how it stores.
 
-`Queue` is four protocols in one, since one transaction changes several of them: the delivery queue, the notification log, the dead letters
-and the delivery log. Who needs one of them only asks for that one.
+`Queue` is four protocols in one, since one transaction changes several of them: the delivery queue, the alert states with the
+notification log, the dead letters and the delivery log. Who needs one of them only asks for that one.
 
 Time in the queue is the *queue clock*: seconds for which a process has had the queue open, kept across restarts. It moves with the
 monotonic clock only, so a jump of the wall clock expires nothing, and downtime of the router uses up nobody's `maxAge`.
@@ -61,18 +61,84 @@ class NewDelivery(msgspec.Struct, frozen=True, gc=False):
     """Seconds on the queue clock until it becomes a dead letter."""
 
 
-class NotificationLogEntry(msgspec.Struct, frozen=True, gc=False):
-    """What a sink was last notified of, of one alert; recorded in the transaction that queues the delivery."""
+class Notified(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An entry of the notification log: what one sink was last notified of, of one alert."""
 
     sink: str
-    destination: str
-    fingerprint: str
-    """Of the alert; of an event its id."""
+    """uid of the sink."""
     status: str
+    """`firing`, `resolved` or `event`."""
     starts_at: int
-    """Microseconds since the epoch, as the source says."""
-    notified_at: float
+    """Microseconds since the epoch, as the source said then."""
+    at: float
+    """Queue clock: when the delivery was queued."""
+    sender: str
+    """Who sent the notification, as in `Acceptor.accept_bytes`; empty: the router itself, of its own record."""
+
+
+class AlertState(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What is known of one alert, with the entries of the notification log of all sinks. Its body is stored beside it."""
+
+    row: int
+    """Number of the record in the store."""
+    identity: str
+    """The fingerprint; of an event its id."""
+    tenant: str
+    source: str
+    status: str
+    """`firing`, `resolved` or `event`."""
+    starts_at: int
+    """Microseconds since the epoch, as last received: start of the episode, which may move."""
+    ends_at: int
+    """Microseconds since the epoch: the last known end, of this episode or the one before; 0: none."""
+    ended_by: str
+    """Sender of that end."""
+    received_at: float
+    """Queue clock, to within minutes while nothing changes."""
+    held_until: float = 0.0
+    """Queue clock: it may be a late duplicate of what has ended, and nobody is notified of it before; 0: it is none."""
+    replicas: tuple[str, ...] = ()
+    """Where it fires, as the values of the labels that the source drops."""
+    notified: tuple[Notified, ...] = ()
+
+
+class GroupState(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What the last notification of a group said."""
+
+    row: int
+    """Number of the record in the store."""
+    key: bytes
+    """Digest of the source's name and the group's key."""
+    firing: tuple[str, ...]
+    """Identities of the alerts that were firing in it."""
+    at: float
     """Queue clock."""
+    notified_at: float
+    """Queue clock: of the last notification that was not a duplicate."""
+    notified_by: str
+    """Its sender."""
+
+
+class SinkState(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """For which form of a sink it was notified of everything that is firing."""
+
+    uid: str
+    destination: str
+    match: str
+    """Digest of its match rules."""
+    suspended: bool
+
+
+KEEP_BODY = -1
+NO_BODY = -2
+
+
+class AlertStateWrite(msgspec.Struct, frozen=True, gc=False):
+    """A record of an alert as it is from now on."""
+
+    state: AlertState
+    payload: int = KEEP_BODY
+    """Index into the batch's payloads of its latest body (a `PayloadKind.ALERT`); `KEEP_BODY`: as before; `NO_BODY`: none is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +147,12 @@ class Batch:
 
     payloads: Sequence[Payload] = ()
     deliveries: Sequence[NewDelivery] = ()
-    log_entries: Sequence[NotificationLogEntry] = ()
+    states: Sequence[AlertStateWrite] = ()
+    groups: Sequence[GroupState] = ()
+    """Those in which nothing fires are forgotten."""
+    sinks: Sequence[SinkState] = ()
+    forgotten: Sequence[int] = ()
+    """Rows of alert states that make room for others."""
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -296,15 +367,31 @@ class DeliveryQueue(QueueClock, Protocol):
         ...
 
 
-class NotificationLogStore(QueueClock, Protocol):
-    """The notification log on disk; its entries are written by `DeliveryQueue.put`, in the transaction that queues the deliveries."""
+class AlertStateStore(QueueClock, Protocol):
+    """Alert states and the notification log on disk; written by `DeliveryQueue.put`, in the transaction that queues the deliveries."""
 
-    def log_entries(self) -> AsyncIterator[NotificationLogEntry]:
-        """All that were put and not forgotten yet; of each sink, destination and fingerprint the latest."""
+    def alert_states(self) -> AsyncIterator[AlertState]:
+        """All that were put and not forgotten yet."""
         ...
 
-    async def forget(self, entries: Sequence[NotificationLogEntry]) -> None:
-        """Drop entries (by sink, destination and fingerprint)."""
+    def group_states(self) -> AsyncIterator[GroupState]:
+        """All that were put and not forgotten yet."""
+        ...
+
+    def sink_states(self) -> AsyncIterator[SinkState]:
+        """All that were put and not forgotten yet."""
+        ...
+
+    async def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
+        """Row -> the latest body (JSON of an `Alert`) of each alert state that has one; at most a few hundred at once."""
+        ...
+
+    async def forget(self, *, states: Sequence[int] = (), groups: Sequence[int] = (), sinks: Sequence[str] = ()) -> None:
+        """Drop alert states and group states by row, sink states by uid."""
+        ...
+
+    async def waiting_keys(self, sink: str, *, limit: int) -> set[str]:
+        """The keys of a sink's waiting deliveries, at most `limit`."""
         ...
 
 
@@ -316,7 +403,7 @@ class DeadLetters(Protocol):
         ...
 
     async def dead_letter_sink(self, sink: str, *, reason: str, detail: str) -> int:
-        """Turn all waiting deliveries of a sink into dead letters; forget what it was notified of. Returns how many.
+        """Turn all waiting deliveries of a sink into dead letters. Returns how many.
 
         However many they are, no `put` waits for more than one chunk of them.
         """
@@ -358,5 +445,5 @@ class DeliveryLog(Protocol):
         ...
 
 
-class Queue(DeliveryQueue, NotificationLogStore, DeadLetters, DeliveryLog, Protocol):
+class Queue(DeliveryQueue, AlertStateStore, DeadLetters, DeliveryLog, Protocol):
     """The durable queue. All calls are made from one event loop; each returns after its change is on disk."""

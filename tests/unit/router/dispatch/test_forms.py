@@ -11,6 +11,7 @@ from eventsink.alerts.alert import Alert
 from eventsink.router.dispatch.forms import Forms, UnreadableDelivery
 from eventsink.router.dispatch.outgoing import Item, OutgoingMessage
 from eventsink.router.planning.accept import assign
+from eventsink.router.planning.alert_states import StateChange
 from eventsink.router.planning.batch import BatchBuilder
 from eventsink.router.queue.protocol import Batch, Delivery
 from eventsink.router.sources import Source
@@ -40,7 +41,7 @@ def planned(to: Sink, *alerts: dict[str, Any], name: str = "alertmanager", whole
         builder.add_received_group(to, owned)
     else:
         builder.add_alerts(to, owned)
-    return builder.build(), [one.alert for one in owned]
+    return builder.build(StateChange()), [one.alert for one in owned]
 
 
 def deliveries(batch: Batch) -> list[Delivery]:

@@ -40,12 +40,14 @@ class IntakeUnderTest:
 
     port: int = 0
     bodies: list[bytes] = field(default_factory=list)
+    senders: list[str] = field(default_factory=list)
     behaviour: Behaviour | None = None
     server: IntakeServer = field(init=False)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
-    async def accept(self, _: Source, body: bytes) -> Accepted:
+    async def accept(self, _: Source, body: bytes, sender: str) -> Accepted:
         self.bodies.append(body)
+        self.senders.append(sender)
         if self.behaviour is not None:
             return await self.behaviour(body)
         return Accepted(1, [], 1)
@@ -560,3 +562,16 @@ async def test_https_works_and_a_renewed_certificate_takes_effect_without_a_rest
 def test_settings_that_cannot_work_are_rejected(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         IntakeSettings.model_validate(settings)
+
+
+async def test_a_sender_is_the_address_that_it_connects_from(intake: IntakeUnderTest) -> None:
+    await intake.post(extra=f"{AUTH}X-Forwarded-For: 10.1.2.3\r\n")
+    assert intake.senders == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("intake", [{"senderHeader": "X-Forwarded-For"}], indirect=True)
+async def test_a_sender_behind_a_proxy_is_what_the_configured_header_says(intake: IntakeUnderTest) -> None:
+    await intake.post(extra=f"{AUTH}x-forwarded-for: 10.1.2.3\r\n")
+    await intake.post(extra=f"{AUTH}X-Forwarded-For: {'x' * 1000}\r\n")
+    await intake.post()
+    assert intake.senders == ["10.1.2.3", "x" * 128, "127.0.0.1"]

@@ -14,48 +14,18 @@ import pytest
 from eventsink.alerts.alert import IncomingNotification, Status
 from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.registry import FORMATS
-from eventsink.router.directory import SinkChange, SinkDirectory
+from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning.accept import Acceptor, NothingAccepted, NotLoaded
+from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.match import SinkIndex
-from eventsink.router.planning.notification_log import NotificationLog, StateSettings
-from eventsink.router.queue.protocol import Delivery, PayloadKind, QueueFull
+from eventsink.router.planning.state_settings import StateSettings
+from eventsink.router.queue.protocol import PayloadKind, QueueFull
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.support.clock import ManualClock
 from tests.support.parts import alert, notification
 from tests.support.throwaway_formats import BEACON, TICKER, readings
+from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest
 from tests.unit.router.sinks import directory, sink, source, uid, withdrawn_sink
-
-
-class PlanningUnderTest:
-    """An acceptor over a real queue."""
-
-    def __init__(self, queue: SqliteQueue, clock: ManualClock, known: SinkDirectory) -> None:
-        self.queue = queue
-        self.clock = clock
-        self.names = {one.uid: one.name for one in known.sinks.values()}
-        self.index = SinkIndex()
-        for one in known.sinks.values():
-            self.index.change(SinkChange(None, one))
-        self.log = NotificationLog(queue, StateSettings())
-        self.acceptor = Acceptor(known, self.index, self.log, queue, StateSettings())
-        self.source = source()
-        self.queued: list[Delivery] = []
-        queue.subscribe(self.queued.extend)
-
-    async def post(self, *alerts: dict[str, Any], **members: Any) -> list[tuple[str, str]]:
-        """Post a notification: (sink, status) of the deliveries that were queued."""
-        return await self.send(json.dumps(notification(*alerts, **members)).encode())
-
-    async def send(self, body: bytes) -> list[tuple[str, str]]:
-        """Post bytes: (sink, status) of the deliveries that were queued."""
-        self.queued.clear()
-        await self.acceptor.accept_bytes(self.source, body)
-        return [(self.names[one.sink], one.status) for one in self.queued]
-
-    def later(self, seconds: float) -> None:
-        """Let the queue clock go on."""
-        self.clock.now += seconds
-
 
 MakePlanning = Callable[..., PlanningUnderTest]
 
@@ -74,11 +44,11 @@ async def test_a_sink_is_notified_once_of_the_firing_and_once_of_the_resolution(
     planning = make_planning(sink("s"))
     firing, resolved = alert("Disk", namespace="acme"), alert("Disk", status="resolved", namespace="acme")
     assert await planning.post(firing) == [("s", "firing")]
-    assert await planning.post(firing) == []  # a duplicate from the other half
+    assert await planning.post(firing, sender=HALF_B) == []  # a duplicate from the other half
     planning.later(4 * 3600)
     assert await planning.post(firing) == [("s", "firing")]  # Alertmanager's repeat
     assert await planning.post(resolved) == [("s", "resolved")]
-    assert await planning.post(resolved) == []
+    assert await planning.post(resolved) == await planning.post(resolved, sender=HALF_B) == []
     assert planning.queued == []
 
 
@@ -93,7 +63,7 @@ async def test_each_tenant_gets_its_own_alerts_of_a_shared_notification(make_pla
 async def test_a_group_that_is_all_for_one_sink_is_passed_on_byte_for_byte(make_planning: MakePlanning) -> None:
     planning = make_planning(sink("g", webhook={"format": "alertmanager"}))
     body = json.dumps(notification(alert("A", namespace="acme"), alert("B", namespace="acme")), indent=3).encode()
-    await planning.acceptor.accept_bytes(planning.source, body)
+    await planning.acceptor.accept_bytes(planning.source, body, HALF_A)
     assert [(one.kind, one.body) for one in planning.queued] == [(PayloadKind.GROUP, body)]
 
 
@@ -121,7 +91,7 @@ async def test_a_group_is_sent_whole_once_anything_in_it_is_new(make_planning: M
     bodies = {one.sink: json.loads(one.body) for one in planning.queued}
     assert len(bodies[uid("g")]["alerts"]) == 2
     assert bodies[uid("e")]["name"] == "B"
-    assert await planning.post(old, new) == []
+    assert await planning.post(old, new, sender=HALF_B) == []
 
 
 async def test_resolutions_are_left_out_for_a_sink_that_does_not_want_them(make_planning: MakePlanning) -> None:
@@ -181,7 +151,8 @@ async def test_a_duplicate_from_the_other_half_of_a_pair_repeats_nothing(make_pl
     planning.later(3600)
     assert await planning.post(old, new) == [("s", "firing")]
     planning.later(15)
-    assert await planning.post(old, new) == []
+    assert await planning.post(old, new, sender=HALF_B) == []
+    assert planning.suppressed == {"Unchanged": 1, "Duplicate": 2}
 
 
 async def test_a_change_that_could_not_be_stored_is_still_a_change_when_resent(make_planning: MakePlanning) -> None:
@@ -218,30 +189,19 @@ async def test_a_resolution_that_a_sink_does_not_want_is_recorded_so_that_firing
     assert await planning.post(firing) == [("s", "firing")]
 
 
-async def test_an_exception_while_planning_leaves_the_log_unchanged(
+async def test_an_exception_while_planning_leaves_the_states_unchanged(
     make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planning = make_planning(sink("a"), sink("b"))
-    record, calls = planning.log.record, iter([True, False])
 
-    def fail_at_the_second(*given: Any) -> Any:
-        if next(calls):
-            return record(*given)
+    def fail(*_: Any) -> None:
         raise KeyError("a defect")
 
     with monkeypatch.context() as patch:
-        patch.setattr(planning.log, "record", fail_at_the_second)
+        patch.setattr(planning.states, "put_group", fail)
         with pytest.raises(KeyError):
             await planning.post(alert("A", namespace="acme"))
     assert sorted(await planning.post(alert("A", namespace="acme"))) == [("a", "firing"), ("b", "firing")]
-
-
-async def test_a_sink_with_a_new_destination_is_notified_again(make_planning: MakePlanning) -> None:
-    planning = make_planning(sink("s"))
-    await planning.post(alert("A", namespace="acme"))
-    moved = sink("s", url="https://elsewhere.example.com/")
-    planning.index.change(SinkChange(sink("s"), moved))
-    assert await planning.post(alert("A", namespace="acme")) == [("s", "firing")]
 
 
 async def test_alerts_that_nobody_wants_are_accepted(make_planning: MakePlanning) -> None:
@@ -254,7 +214,7 @@ async def test_alerts_without_a_tenant_are_reported_by_index(make_planning: Make
     body = json.dumps(
         notification(alert("A"), alert("B", namespace="acme"), alert("C", namespace="none"), {"status": "x"} | {})
     ).encode()
-    accepted = await planning.acceptor.accept_bytes(planning.source, body)
+    accepted = await planning.acceptor.accept_bytes(planning.source, body, HALF_A)
     assert accepted.alerts == 1
     assert [one.index for one in accepted.rejected] == [0, 2, 3]
     assert [one.value for one in accepted.reasons] == ["NoNamespace", "NamespaceWithoutOwner"]
@@ -265,9 +225,9 @@ async def test_alerts_without_a_tenant_are_reported_by_index(make_planning: Make
 async def test_nothing_is_accepted_before_all_sinks_are_known(make_planning: MakePlanning) -> None:
     known = SinkDirectory()
     queue = make_planning().queue
-    acceptor = Acceptor(known, SinkIndex(), NotificationLog(queue, StateSettings()), queue, StateSettings())
+    acceptor = Acceptor(known, SinkIndex(), AlertStates(queue, StateSettings()), queue)
     with pytest.raises(NotLoaded):
-        await acceptor.accept_bytes(source(), b"{}")
+        await acceptor.accept_bytes(source(), b"{}", HALF_A)
 
 
 async def test_an_alert_that_could_not_be_stored_is_notified_when_resent(make_planning: MakePlanning) -> None:
@@ -275,7 +235,7 @@ async def test_an_alert_that_could_not_be_stored_is_notified_when_resent(make_pl
     many = [alert(f"A{n}", namespace="acme") for n in range(60)]
     with pytest.raises(QueueFull):
         await planning.post(*many)
-    assert len(planning.log) == 0
+    assert len(planning.states) == 0
     assert len(await planning.post(*many[:50])) == 50
     with pytest.raises(QueueFull):  # nor is a resolution recorded that was not stored
         await planning.post(alert("A0", status="resolved", namespace="acme"))
@@ -339,7 +299,9 @@ async def test_a_sink_of_groups_gets_a_group_of_each_alert_of_a_source_without_g
 async def test_a_notification_that_was_not_posted_is_accepted_too(make_planning: MakePlanning) -> None:
     planning = make_planning(sink("s"))
     planning.source = source(tenant={"fixed": "acme"})
-    accepted = await planning.acceptor.accept(planning.source, alertmanager.parse(json.dumps(notification(alert("A"))).encode()))
+    accepted = await planning.acceptor.accept(
+        planning.source, alertmanager.parse(json.dumps(notification(alert("A"))).encode()), HALF_A
+    )
     assert (accepted.alerts, accepted.deliveries) == (1, 1)
 
 
@@ -348,7 +310,7 @@ async def test_what_was_truncated_or_left_out_is_said_of_a_notification(make_pla
     long = alert("B", namespace="acme")
     long["annotations"] = {"description": "x" * 70_000}
     body = json.dumps(notification(alert("A", namespace="acme"), long, truncatedAlerts=7)).encode()
-    accepted = await planning.acceptor.accept_bytes(planning.source, body)
+    accepted = await planning.acceptor.accept_bytes(planning.source, body, HALF_A)
     assert (accepted.alerts, accepted.truncated, accepted.left_out) == (2, 1, 7)
     assert [json.loads(one.body).get("truncated") for one in planning.queued] == [None, ["annotations.description"]]
 

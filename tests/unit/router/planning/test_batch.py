@@ -10,6 +10,7 @@ import pytest
 
 from eventsink.alerts.alert import IncomingNotification
 from eventsink.alerts.formats import alertmanager
+from eventsink.router.planning.alert_states import StateChange
 from eventsink.router.planning.batch import PARTS_LEAST_BYTES, BatchBuilder, Owned
 from eventsink.router.queue.protocol import Batch
 from tests.unit.router.sinks import sink
@@ -72,7 +73,7 @@ def sent(body: bytes, *wanted: Sequence[int]) -> Batch:
     builder, alerts = BatchBuilder(notification), owned(notification)
     for number, indices in enumerate(wanted):
         builder.add_received_group(sink(f"s{number}", webhook={"format": "alertmanager"}), [alerts[index] for index in indices])
-    return builder.build()
+    return builder.build(StateChange())
 
 
 def bodies(batch: Batch) -> list[bytes]:
@@ -166,7 +167,7 @@ def test_one_mebibyte_of_common_labels_is_not_copied_into_500_alerts() -> None:
     notification = alertmanager.parse(body)
     builder = BatchBuilder(notification)
     builder.add_alerts(sink("s"), owned(notification))
-    batch = builder.build()
+    batch = builder.build(StateChange())
     assert len(batch.deliveries) == 500
     assert sum(len(one.body) for one in batch.payloads) < 10 * len(body)
     assert all("group.commonLabels.a" in json.loads(one.body)["truncated"] for one in batch.payloads)

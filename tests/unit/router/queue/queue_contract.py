@@ -8,22 +8,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replace_struct
 
 from eventsink.router.queue.protocol import (
+    NO_BODY,
+    AlertState,
+    AlertStateWrite,
     Arrival,
     Batch,
     DeadLetter,
     Delivery,
     DeliveryFilter,
     DeliveryState,
+    GroupState,
     NewDelivery,
-    NotificationLogEntry,
+    Notified,
     Payload,
     PayloadKind,
     Queue,
     QueueFull,
     QueueUnavailable,
     Retry,
+    SinkState,
 )
 
 DAY = 86400.0
@@ -53,8 +59,10 @@ def alert(name: str, sinks: Sequence[str] = ("s1",), *, status: str = "firing", 
     return Batch([Payload(PayloadKind.ALERT, f'{{"name":"{name}"}}'.encode(), name)], deliveries)
 
 
-def entry(fingerprint: str, sink: str = "s1", status: str = "firing", at: float = 1.0) -> NotificationLogEntry:
-    return NotificationLogEntry(sink, "d", fingerprint, status, 5, at)
+def state(row: int, status: str = "firing", sinks: Sequence[str] = ("s1",)) -> AlertState:
+    """The state of an alert of which these sinks were notified."""
+    notified = tuple(Notified(sink, status, 5, 1.0, "10.0.0.1") for sink in sinks)
+    return AlertState(row, f"f{row}", "acme", "alertmanager", status, 5, 0, "", 1.0, notified=notified)
 
 
 async def names(queue: Queue, sink: str = "s1") -> list[str]:
@@ -237,16 +245,51 @@ class DeliveryQueueContract(EngineContract):
         assert opened.queue.depth().waiting == 0
 
 
-class NotificationLogContract(EngineContract):
-    """What `NotificationLogStore` promises."""
+class AlertStateContract(EngineContract):
+    """What `AlertStateStore` promises."""
 
-    async def test_the_notification_log_keeps_the_latest_entry_until_it_is_forgotten(self, opened: QueueUnderTest) -> None:
-        await opened.queue.put(Batch(log_entries=[entry("f1"), entry("f2"), entry("f1", "s2")]))
-        await opened.queue.put(Batch(log_entries=[entry("f1", status="resolved", at=2.0)]))
-        await opened.queue.forget([entry("f2")])
+    async def test_an_alert_state_is_kept_with_its_latest_body_until_it_is_forgotten(self, opened: QueueUnderTest) -> None:
+        await opened.queue.put(replace(alert("a"), states=[AlertStateWrite(state(1), 0), AlertStateWrite(state(2), 0)]))
+        await opened.queue.put(Batch(states=[AlertStateWrite(state(1, sinks=["s1", "s2"]))]))
+        await opened.queue.put(replace(alert("b"), states=[AlertStateWrite(state(2, "resolved"), 0)]))
         opened = await opened.reopen()
-        kept = {(one.sink, one.fingerprint): one async for one in opened.queue.log_entries()}
-        assert kept == {("s1", "f1"): entry("f1", status="resolved", at=2.0), ("s2", "f1"): entry("f1", "s2")}
+        assert [one async for one in opened.queue.alert_states()] == [state(1, sinks=["s1", "s2"]), state(2, "resolved")]
+        assert await opened.queue.alert_bodies([1, 2, 3]) == {1: b'{"name":"a"}', 2: b'{"name":"b"}'}
+        await opened.queue.put(Batch(states=[AlertStateWrite(state(2, "resolved"), NO_BODY)]))
+        assert await opened.queue.alert_bodies([1, 2]) == {1: b'{"name":"a"}'}
+        await opened.queue.forget(states=[1])
+        await opened.queue.put(Batch(forgotten=[2]))
+        opened = await opened.reopen()
+        assert [one async for one in opened.queue.alert_states()] == []
+
+    async def test_a_body_is_shared_with_the_deliveries_and_outlives_them(self, opened: QueueUnderTest) -> None:
+        await opened.queue.put(replace(alert("a", ["s1", "s2"]), states=[AlertStateWrite(state(1), 0)]))
+        await opened.queue.settle([one.seq for one in opened.queued])
+        await opened.queue.flush()
+        opened = await opened.reopen()
+        assert await opened.queue.alert_bodies([1]) == {1: b'{"name":"a"}'}
+        await opened.queue.put(replace(alert("b"), states=[AlertStateWrite(state(1), NO_BODY)]))
+        assert [one.body for one in await opened.queue.take("s1", after=0, limit=9)] == [b'{"name":"b"}']
+
+    async def test_groups_and_sinks_are_kept_until_they_are_forgotten(self, opened: QueueUnderTest) -> None:
+        groups = [GroupState(row, b"%d" % row, ("f1", "f2"), 1.0, 1.0, "10.0.0.1") for row in (1, 2, 3)]
+        sinks = [SinkState(uid, "d", "m", False) for uid in ("s1", "s2")]
+        await opened.queue.put(Batch(groups=groups, sinks=sinks))
+        moved, over = replace_struct(groups[0], firing=("f1",)), replace_struct(groups[1], firing=())
+        await opened.queue.put(Batch(groups=[moved, over], sinks=[SinkState("s1", "other", "m", True)]))
+        await opened.queue.forget(groups=[3], sinks=["s2"])
+        opened = await opened.reopen()
+        assert [one async for one in opened.queue.group_states()] == [moved]
+        assert [one async for one in opened.queue.sink_states()] == [SinkState("s1", "other", "m", True)]
+
+    async def test_the_keys_of_what_waits_for_a_sink_are_known(self, opened: QueueUnderTest) -> None:
+        for name in ("a", "b", "c"):
+            await opened.queue.put(alert(name, ["s1", "s2"]))
+        await opened.queue.settle([one.seq for one in opened.queued if one.sink == "s1" and one.key == "a"])
+        await opened.queue.flush()
+        assert await opened.queue.waiting_keys("s1", limit=9) == {"b", "c"}
+        assert len(await opened.queue.waiting_keys("s2", limit=2)) == 2
+        assert await opened.queue.waiting_keys("s3", limit=9) == set()
 
 
 class DeadLettersContract(EngineContract):
@@ -347,11 +390,10 @@ class DeadLettersContract(EngineContract):
         assert await opened.queue.sinks_waiting() == {"s1": 3500, "s2": 2}
         assert opened.queue.depth().dead == 100
 
-    async def test_a_deleted_sink_leaves_dead_letters_and_no_log_entries(self, opened: QueueUnderTest) -> None:
-        await opened.queue.put(replace(alert("a", ["s1", "s2"]), log_entries=[entry("a"), entry("a", "s2")]))
+    async def test_a_deleted_sink_leaves_dead_letters(self, opened: QueueUnderTest) -> None:
+        await opened.queue.put(alert("a", ["s1", "s2"]))
         assert await opened.queue.dead_letter_sink("s1", reason="SinkDeleted", detail="the EventSink was deleted") == 1
         assert await opened.queue.sinks_waiting() == {"s2": 1}
-        assert [one.sink async for one in opened.queue.log_entries()] == ["s2"]
         assert [r.reason for r in await opened.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=5)] == [
             "SinkDeleted"
         ]
@@ -438,5 +480,5 @@ class DeliveryLogContract(EngineContract):
         assert found == [str(n) for n in range(25)]
 
 
-class QueueContract(DeliveryQueueContract, NotificationLogContract, DeadLettersContract, DeliveryLogContract):
+class QueueContract(DeliveryQueueContract, AlertStateContract, DeadLettersContract, DeliveryLogContract):
     """What an engine has to pass."""

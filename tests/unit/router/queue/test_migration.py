@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.router.queue.protocol import DeliveryFilter, DeliveryState, NotificationLogEntry, QueueUnavailable
+from eventsink.router.queue.protocol import AlertState, DeliveryFilter, DeliveryState, Notified, QueueUnavailable
 from eventsink.router.queue.sqlite import SqliteQueue
 from tests.unit.router.queue.queue_contract import QueueClocks, alert
 from tests.unit.router.queue.test_sqlite import settings
@@ -42,7 +42,9 @@ async def test_everything_in_a_queue_of_version_1_is_kept(folder: Path) -> None:
         )
         (arrived,) = await queue.look_up(DeliveryFilter(message="m3", tenant="acme"), limit=9)
         assert (arrived.name, arrived.sink, arrived.arrived, arrived.reference) == ("C", "s1", 1_700_000_003.0, "C1/1.5")
-        assert [one async for one in queue.log_entries()] == [NotificationLogEntry("s1", "d", "k1", "firing", 5, 4000.0)]
+        notified = (Notified("s1", "firing", 5, 4000.0, ""), Notified("s2", "resolved", 6, 4500.0, ""))
+        known = AlertState(1, "k1", "", "", "firing", 5, 0, "", 4500.0, notified=notified)
+        assert [one async for one in queue.alert_states()] == [known]
         await queue.close()
         queue = await SqliteQueue.open(settings(folder))
     await queue.settle([1])
@@ -69,7 +71,7 @@ async def test_what_was_dead_or_had_arrived_in_version_1_is_kept_for_its_full_ag
 
 async def test_a_conversion_that_fails_leaves_the_queue_of_version_1(folder: Path) -> None:
     with sqlite3.connect(folder / "queue.db") as old:
-        old.execute("ALTER TABLE arrivals RENAME COLUMN reference TO other")  # the last table that is converted
+        old.execute("ALTER TABLE arrivals RENAME COLUMN reference TO other")
     with pytest.raises(QueueUnavailable, match="is not a usable queue file"):
         await SqliteQueue.open(settings(folder))
     with sqlite3.connect(folder / "queue.db") as old:

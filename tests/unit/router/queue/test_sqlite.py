@@ -339,7 +339,8 @@ import asyncio, sys
 from pathlib import Path
 from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
-from tests.unit.router.queue.queue_contract import alert, entry
+from tests.unit.router.queue.queue_contract import alert, state
+from eventsink.router.queue.protocol import AlertStateWrite
 from dataclasses import replace
 
 async def main():
@@ -347,7 +348,8 @@ async def main():
     start = int(sys.argv[2])
     async def one(n):
         batch = alert(f"{start}.{n}", ["s1", "s2", "s3"])
-        await queue.put(replace(batch, log_entries=[entry(f"{start}.{n}", s) for s in ("s1", "s2", "s3")]))
+        row = start * 100_000 + n + 1
+        await queue.put(replace(batch, states=[AlertStateWrite(state(row, sinks=("s1", "s2", "s3")), 0)]))
         sys.stdout.write(f"{start}.{n}\\n")
         sys.stdout.flush()
     n = 0
@@ -382,7 +384,9 @@ async def test_kill_9_loses_no_acknowledged_batch_and_leaves_no_partial_one(tmp_
         stored.setdefault(record.name, set()).add(record.sink)
     assert acknowledged <= stored.keys()
     assert all(sinks == {"s1", "s2", "s3"} for sinks in stored.values())
-    assert {one.fingerprint async for one in queue.log_entries()} == stored.keys()
+    rows = [one.row async for one in queue.alert_states()]
+    assert {f"{row // 100_000}.{row % 100_000 - 1}" for row in rows} == stored.keys()
+    assert set(await queue.alert_bodies(rows[:500])) == set(rows[:500])
     await queue.close()
 
 

@@ -43,3 +43,5 @@ INSERT INTO deliveries VALUES
 INSERT INTO arrivals VALUES (3, NULL, 's1', 'acme', 'k3', 'C', 'firing', 1700000000.0, 0, 1700000003.0, 'm3', 'C1/1.5');
 INSERT INTO told VALUES ('s1', 'd', 'k1', 'firing', 5, 4000.0);
 PRAGMA user_version = 1;
+INSERT INTO told VALUES ('s1', 'before', 'k1', 'resolved', 4, 3000.0);
+INSERT INTO told VALUES ('s2', 'd', 'k1', 'resolved', 6, 4500.0);

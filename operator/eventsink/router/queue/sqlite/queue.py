@@ -18,6 +18,7 @@ from pydantic import Field
 
 from eventsink.router.queue.protocol import (
     MAX_TAKE_BYTES,
+    AlertState,
     Arrival,
     Batch,
     DeadLetter,
@@ -26,10 +27,11 @@ from eventsink.router.queue.protocol import (
     DeliveryRecord,
     DeliveryState,
     Depth,
-    NotificationLogEntry,
+    GroupState,
     QueueFull,
     QueueUnavailable,
     Retry,
+    SinkState,
 )
 from eventsink.router.queue.sqlite import dead_letters as dead
 from eventsink.router.queue.sqlite.dead_letters import CHUNK_ROWS, Death
@@ -46,6 +48,7 @@ HOUSEKEEPING_SECONDS = 5.0
 """Between two looks at the disk and the dead letters, and two writes of the clock when nothing else is written."""
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class QueueSettings(Settings):
@@ -181,7 +184,6 @@ class SqliteQueue:
         await self._change(lambda store: dead.dead_letter(store, dead_letters, death), keep=True)
 
     async def dead_letter_sink(self, sink: str, *, reason: str, detail: str) -> int:
-        await self._change(lambda store: store.forget_sink(sink), keep=True)
         count = 0
         while died := await self.dead_letter_oldest(sink, reason=reason, detail=detail, limit=CHUNK_ROWS):
             count += len(died)
@@ -228,18 +230,26 @@ class SqliteQueue:
     def depth(self) -> Depth:
         return Depth(self._waiting, self._dead, self._used_bytes, self._evicted)
 
-    async def log_entries(self) -> AsyncIterator[NotificationLogEntry]:
-        position = 0
-        while True:
-            page, after = await self._read(lambda reader, position=position: reader.log_entries(position))  # type: ignore[misc]
-            if not page:
-                return
-            position = after
-            for one in page:
-                yield one
+    async def alert_states(self) -> AsyncIterator[AlertState]:
+        async for one in self._pages(Reader.alert_states, 0):
+            yield one
 
-    async def forget(self, entries: Sequence[NotificationLogEntry]) -> None:
-        await self._change(lambda store: store.forget(entries), keep=True)
+    async def group_states(self) -> AsyncIterator[GroupState]:
+        async for one in self._pages(Reader.group_states, 0):
+            yield one
+
+    async def sink_states(self) -> AsyncIterator[SinkState]:
+        async for one in self._pages(Reader.sink_states, ""):
+            yield one
+
+    async def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
+        return await self._read(lambda reader: reader.alert_bodies(rows))
+
+    async def waiting_keys(self, sink: str, *, limit: int) -> set[str]:
+        return await self._read(lambda reader: reader.waiting_keys(sink, limit))
+
+    async def forget(self, *, states: Sequence[int] = (), groups: Sequence[int] = (), sinks: Sequence[str] = ()) -> None:
+        await self._change(lambda store: store.forget(states, groups, sinks), keep=True)
 
     async def flush(self) -> None:
         self._hand_over_settled()
@@ -289,6 +299,15 @@ class SqliteQueue:
             return await self._loop.run_in_executor(self._readers, read, self._reader)
         except sqlite3.Error as error:
             raise QueueUnavailable(f"the queue cannot be read: {error}") from None
+
+    async def _pages(self, read: Callable[[Reader, K], tuple[list[T], K]], position: K) -> AsyncIterator[T]:
+        while True:
+            page, after = await self._read(lambda reader, position=position: read(reader, position))  # type: ignore[misc]
+            if not page:
+                return
+            position = after
+            for one in page:
+                yield one
 
     def _hand_over_settled(self) -> None:
         if self._settle_timer is not None:

@@ -9,17 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from eventsink.router.queue.protocol import (
     MAX_TAKE_BYTES,
+    AlertState,
     Delivery,
     DeliveryFilter,
     DeliveryRecord,
     DeliveryState,
-    NotificationLogEntry,
+    GroupState,
     PayloadKind,
+    SinkState,
 )
-from eventsink.router.queue.sqlite.schema import SELECT_LOG_PAGE, connect
+from eventsink.router.queue.sqlite.schema import connect
 
+_alert_states = msgspec.msgpack.Decoder(AlertState)
+_group_states = msgspec.msgpack.Decoder(GroupState)
+_sink_states = msgspec.msgpack.Decoder(SinkState)
 PAGE_ROWS = 1000
 _BY_TEXT = {
     "sink": "d.sink IN (SELECT id FROM sinks WHERE uid = ?)",
@@ -67,10 +74,39 @@ class Reader:
         )
         return dict(rows)
 
-    def log_entries(self, after: int) -> tuple[list[NotificationLogEntry], int]:
-        """A page of the notification log, and the position to go on from."""
-        rows = self._connection.execute(SELECT_LOG_PAGE, (after, PAGE_ROWS)).fetchall()
-        return [NotificationLogEntry(*row[1:]) for row in rows], rows[-1][0] if rows else after
+    def alert_states(self, after: int) -> tuple[list[AlertState], int]:
+        """A page, and the position to go on from."""
+        rows = self._page("SELECT id, state FROM alerts WHERE id > ? ORDER BY id LIMIT ?", after)
+        return [_alert_states.decode(state) for _, state in rows], rows[-1][0] if rows else after
+
+    def group_states(self, after: int) -> tuple[list[GroupState], int]:
+        """A page, and the position to go on from."""
+        rows = self._page("SELECT id, state FROM groups WHERE id > ? ORDER BY id LIMIT ?", after)
+        return [_group_states.decode(state) for _, state in rows], rows[-1][0] if rows else after
+
+    def sink_states(self, after: str) -> tuple[list[SinkState], str]:
+        """A page, and the position to go on from."""
+        rows = self._page("SELECT uid, state FROM sink_states WHERE uid > ? ORDER BY uid LIMIT ?", after)
+        return [_sink_states.decode(state) for _, state in rows], rows[-1][0] if rows else after
+
+    def _page(self, statement: str, after: int | str) -> list[Any]:
+        return self._connection.execute(statement, (after, PAGE_ROWS)).fetchall()
+
+    def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
+        marks = ",".join("?" * len(rows))
+        return dict(
+            self._connection.execute(
+                f"SELECT a.id, p.body FROM alerts a JOIN payloads p ON p.id = a.payload WHERE a.id IN ({marks})",  # noqa: S608 - marks
+                list(rows),
+            )
+        )
+
+    def waiting_keys(self, sink: str, limit: int) -> set[str]:
+        rows = self._connection.execute(
+            "SELECT key FROM deliveries WHERE sink IN (SELECT id FROM sinks WHERE uid = ?) AND died IS NULL LIMIT ?",
+            (sink, limit),
+        )
+        return {key for (key,) in rows}
 
     def look_up(self, wanted: DeliveryFilter, after: int, limit: int) -> list[DeliveryRecord]:
         found: list[DeliveryRecord] = []

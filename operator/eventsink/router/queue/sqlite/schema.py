@@ -1,4 +1,4 @@
-"""The schema of the queue's file, and the opening of it. What is called `told` there is the notification log, from before it had that name.
+"""The schema of the queue's file, and the opening of it.
 
 One table of payloads and one of deliveries suits fan-out: a payload is stored once, however many sinks want it. A delivery's row is
 deleted when it arrived. A payload of 900 bytes that waits for one sink takes 1,140 bytes: 1,025 in its page, 80 the row, 35 in two indexes.
@@ -6,13 +6,19 @@ deleted when it arrived. A payload of 900 bytes that waits for one sink takes 1,
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from eventsink.router.queue.protocol import QueueUnavailable
+import msgspec
+
+from eventsink.router.queue.protocol import AlertState, Notified, QueueUnavailable
 from eventsink.runtime.logs import get_logger
+
+encode_state = msgspec.msgpack.Encoder().encode
+"""Alert, group and sink states are stored as arrays of their members."""
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_SECONDS = 10.0
@@ -42,6 +48,11 @@ CREATE TABLE deliveries (
     died REAL,                -- NULL while it waits
     died_wall REAL
 );
+CREATE TABLE alerts (         -- alert states; found by number, which the router knows: an index over random names would cost more than all
+    id INTEGER PRIMARY KEY, payload INTEGER, state BLOB NOT NULL
+);
+CREATE TABLE groups (id INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE sink_states (uid TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE arrivals (
     seq INTEGER PRIMARY KEY, origin INTEGER, sink TEXT NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
     status TEXT NOT NULL, created REAL NOT NULL, attempts INTEGER NOT NULL, arrived REAL NOT NULL, arrived_wall REAL NOT NULL,
@@ -59,11 +70,6 @@ CREATE INDEX arrived_in ON arrivals (message);
 _UNCHANGED_TABLES = """
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), store TEXT NOT NULL, clock REAL NOT NULL, seq INTEGER NOT NULL);
 CREATE TABLE payloads (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL);
-CREATE TABLE told (
-    sink TEXT NOT NULL, destination TEXT NOT NULL, fingerprint TEXT NOT NULL,
-    status TEXT NOT NULL, starts_at INTEGER NOT NULL, told_at REAL NOT NULL,
-    UNIQUE (sink, destination, fingerprint)
-);
 """
 """As in version 1."""
 
@@ -85,15 +91,9 @@ DROP TABLE arrivals_1;
 {_INDEXES}
 """  # noqa: S608 - constants
 
-SELECT_LOG_PAGE = """
-SELECT rowid, sink, destination, fingerprint, status, starts_at, told_at FROM told WHERE rowid > ? ORDER BY rowid LIMIT ?
+_SELECT_TOLD = """
+SELECT fingerprint, sink, status, starts_at, max(told_at) FROM told GROUP BY fingerprint, sink ORDER BY fingerprint
 """
-UPSERT_LOG_ENTRY = """
-INSERT INTO told VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (sink, destination, fingerprint)
-DO UPDATE SET status = excluded.status, starts_at = excluded.starts_at, told_at = excluded.told_at
-"""
-DELETE_LOG_ENTRY = "DELETE FROM told WHERE sink = ? AND destination = ? AND fingerprint = ?"
-DELETE_LOG_OF_SINK = "DELETE FROM told WHERE sink = ?"
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -149,7 +149,32 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(f"BEGIN; {schema} {named} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     if version == 1:
         # In one transaction: whatever interrupts it, the file is still one of version 1.
-        connection.executescript(f"BEGIN IMMEDIATE; {_FROM_VERSION_1} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        connection.executescript(f"BEGIN IMMEDIATE; {_FROM_VERSION_1}")
+        _convert_notification_log(connection)
+        for statement in ("DROP TABLE told", f"PRAGMA user_version = {SCHEMA_VERSION}", "COMMIT"):
+            connection.execute(statement)
         get_logger().info("the queue was converted to a newer schema; older versions cannot open it", version=SCHEMA_VERSION)
     connection.execute("SELECT seq, origin, died FROM deliveries LIMIT 1").fetchall()
     connection.execute("SELECT seq, message FROM arrivals LIMIT 1").fetchall()
+    connection.execute("SELECT id, payload, state FROM alerts LIMIT 1").fetchall()
+
+
+def _convert_notification_log(connection: sqlite3.Connection) -> None:
+    """Version 1 recorded, in the table `told`, of which alerts a sink was notified, and nothing else of the alerts: no tenant, no body."""
+    told = connection.execute(_SELECT_TOLD).fetchall()
+    for row, (fingerprint, entries) in enumerate(itertools.groupby(told, lambda entry: entry[0]), 1):
+        notified = [Notified(sink, status, starts_at, at, "") for _, sink, status, starts_at, at in entries]
+        last = max(notified, key=lambda one: (one.status == "firing", one.at))
+        state = AlertState(
+            row,
+            fingerprint,
+            "",
+            "",
+            last.status,
+            last.starts_at,
+            0,
+            "",
+            max(one.at for one in notified),
+            notified=tuple(notified),
+        )
+        connection.execute("INSERT INTO alerts VALUES (?, NULL, ?)", (row, encode_state(state)))

@@ -9,23 +9,17 @@ from itertools import islice
 from pathlib import Path
 
 from eventsink.router.queue.protocol import (
+    KEEP_BODY,
+    AlertStateWrite,
     Arrival,
     Batch,
     Delivery,
-    NotificationLogEntry,
     Retry,
 )
 from eventsink.router.queue.sqlite.reader import delivery_id, waiting_by_sink
-from eventsink.router.queue.sqlite.schema import (
-    DELETE_LOG_ENTRY,
-    DELETE_LOG_OF_SINK,
-    UPSERT_LOG_ENTRY,
-    connect,
-    prepare,
-    unusable,
-)
+from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 
-PAYLOADS_HELD = "SELECT payload FROM deliveries"
+PAYLOADS_HELD = "SELECT payload FROM deliveries UNION ALL SELECT payload FROM alerts WHERE payload IS NOT NULL"
 """Every row that holds a payload."""
 VARIABLES_PER_STATEMENT = 500
 """Below SQLite's own limit of values in one statement, and few enough to be prepared quickly."""
@@ -146,6 +140,9 @@ class Store:
                     expires=expires,
                 )
             )
+        for write in batch.states:
+            if write.payload >= 0:
+                references[write.payload] += 1
         used = [(first + n, p.kind.value, p.name, p.body) for n, p in enumerate(batch.payloads) if references[n]]
         self._next_payload += len(batch.payloads)
         for number, count in enumerate(references, first):
@@ -157,11 +154,43 @@ class Store:
             "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
-        execute(
-            UPSERT_LOG_ENTRY,
-            [(e.sink, e.destination, e.fingerprint, e.status, e.starts_at, e.notified_at) for e in batch.log_entries],
-        )
+        if batch.states:
+            self._put_states(batch.states, first)
+        if batch.groups:
+            execute("INSERT OR REPLACE INTO groups VALUES (?, ?)", [(g.row, encode_state(g)) for g in batch.groups if g.firing])
+            execute("DELETE FROM groups WHERE id = ?", [(group.row,) for group in batch.groups if not group.firing])
+        if batch.sinks:
+            execute("INSERT OR REPLACE INTO sink_states VALUES (?, ?)", [(sink.uid, encode_state(sink)) for sink in batch.sinks])
+        if batch.forgotten:
+            self.forget(batch.forgotten, (), ())
         return change
+
+    def _put_states(self, writes: Sequence[AlertStateWrite], first: int) -> None:
+        """`first`: number of the batch's first payload."""
+        kept = [(one.state.row, encode_state(one.state)) for one in writes if one.payload == KEEP_BODY]
+        replaced = [
+            (one.state.row, first + one.payload if one.payload >= 0 else None, one) for one in writes if one.payload != KEEP_BODY
+        ]
+        self._release_bodies([row for row, _, _ in replaced])
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?)",
+            [(row, payload, encode_state(one.state)) for row, payload, one in replaced],
+        )
+        self.connection.executemany(
+            "INSERT INTO alerts VALUES (?, NULL, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state", kept
+        )
+
+    def _release_bodies(self, rows: Sequence[int]) -> None:
+        """These alert states hold their bodies no longer."""
+        for start in range(0, len(rows), VARIABLES_PER_STATEMENT):
+            chunk = rows[start : start + VARIABLES_PER_STATEMENT]
+            marks = ",".join("?" * len(chunk))
+            held = self.connection.execute(
+                f"SELECT payload FROM alerts WHERE id IN ({marks}) AND payload IS NOT NULL",  # noqa: S608 - marks
+                chunk,
+            ).fetchall()
+            if held:
+                self.release(payload for (payload,) in held)
 
     def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float, clock: float) -> StoreChange:
         """`remove`, and record in which message they arrived."""
@@ -182,17 +211,15 @@ class Store:
         )
         return StoreChange()
 
-    def forget_sink(self, sink: str) -> StoreChange:
-        """Drop what a sink was notified of."""
-        self.connection.execute(DELETE_LOG_OF_SINK, (sink,))
-        return StoreChange()
-
     def bind(self, seqs: Sequence[int], batch: str) -> StoreChange:
         self.connection.executemany("UPDATE deliveries SET batch = ? WHERE seq = ?", [(batch, seq) for seq in seqs])
         return StoreChange()
 
-    def forget(self, entries: Sequence[NotificationLogEntry]) -> StoreChange:
-        self.connection.executemany(DELETE_LOG_ENTRY, [(e.sink, e.destination, e.fingerprint) for e in entries])
+    def forget(self, states: Sequence[int], groups: Sequence[int], sinks: Sequence[str]) -> StoreChange:
+        self._release_bodies(states)
+        self.connection.executemany("DELETE FROM alerts WHERE id = ?", [(row,) for row in states])
+        self.connection.executemany("DELETE FROM groups WHERE id = ?", [(row,) for row in groups])
+        self.connection.executemany("DELETE FROM sink_states WHERE uid = ?", [(uid,) for uid in sinks])
         return StoreChange()
 
     def used_bytes(self) -> int:

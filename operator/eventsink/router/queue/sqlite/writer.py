@@ -109,7 +109,7 @@ class Writer:
                 rows += one.rows
             elif one.epoch > self._failed_epoch:
                 work.append(one)
-                rows += len(one.batch.deliveries) + len(one.batch.log_entries) + 1
+                rows += len(one.batch.deliveries) + len(one.batch.states) + 1
             if rows >= MAX_COMMIT_ROWS:
                 return work, False
             try:

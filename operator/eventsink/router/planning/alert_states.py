@@ -1,0 +1,308 @@
+"""The alert states and the notification log in memory; the queue keeps the same on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import msgspec
+
+from eventsink.alerts.alert import Status
+from eventsink.router.planning.state_settings import StateSettings
+from eventsink.router.queue.protocol import (
+    KEEP_BODY,
+    AlertState,
+    AlertStateStore,
+    AlertStateWrite,
+    GroupState,
+    Notified,
+    SinkState,
+)
+from eventsink.runtime.logs import Repeated, get_logger
+
+LEGACY_TENANT = ""
+"""Of states that version 0.1 wrote as log entries: it did not record the tenant. Their next notification gives it."""
+EVICTED_AT_ONCE = 1000
+FORGOTTEN_AT_ONCE = 1000
+"""Rows in one change of the queue."""
+
+
+@dataclass(slots=True)
+class StateChange:
+    """Changes of several records, made in memory at once and written with a batch of the queue."""
+
+    written: list[AlertStateWrite] = field(default_factory=list)
+    groups: list[GroupState] = field(default_factory=list)
+    sinks: list[SinkState] = field(default_factory=list)
+    forgotten: list[int] = field(default_factory=list)
+    alerts_before: list[tuple[AlertState | None, AlertState | None]] = field(default_factory=list)
+    """Each state before and after, in the order of the changes; None: there was none."""
+    groups_before: list[tuple[GroupState | None, GroupState | None]] = field(default_factory=list)
+    sinks_before: list[tuple[SinkState | None, SinkState]] = field(default_factory=list)
+
+
+class AlertStates:
+    """What is known of alerts, of groups and of sinks.
+
+    Changes are made before the commit, so that the next request sees them, and reverted if the commit fails (`undo`).
+    """
+
+    def __init__(self, store: AlertStateStore, settings: StateSettings) -> None:
+        self._store = store
+        self.settings = settings
+        self._tenants: dict[str, dict[str, AlertState]] = {}
+        self._count = 0
+        self._firing = 0
+        self._groups: dict[bytes, GroupState] = {}
+        """In the order in which they were last received."""
+        self._sinks: dict[str, SinkState] = {}
+        self._next_row = 1
+        self._next_group = 1
+        self._held: list[tuple[float, str, str]] = []
+        """Heap of (held until, tenant, identity); may name states that are not held any more."""
+        self._evictions = Repeated(60.0)
+        self.evicted = 0
+        """States that were forgotten since the start to make room."""
+        self.when_held: Callable[[], None] = lambda: None
+        """Called when an alert is held that may be released sooner than those before."""
+
+    async def load(self) -> int:
+        """Read what is on disk; returns of how many alerts."""
+        names: dict[str, str] = {}
+        async for state in self._store.alert_states():
+            # One object for each name, however many states hold it.
+            notified = tuple(
+                Notified(shared(names, one.sink), shared(names, one.status), one.starts_at, one.at, shared(names, one.sender))
+                for one in state.notified
+            )
+            state = msgspec.structs.replace(
+                state,
+                tenant=shared(names, state.tenant),
+                source=shared(names, state.source),
+                status=shared(names, state.status),
+                ended_by=shared(names, state.ended_by),
+                notified=notified,
+            )
+            self._replace(None, state)
+            self._next_row = max(self._next_row, state.row + 1)
+            if state.held_until:
+                heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
+        identities = {identity: identity for states in self._tenants.values() for identity in states}
+        groups = [group async for group in self._store.group_states()]
+        for group in sorted(groups, key=lambda one: one.at):
+            firing = tuple(identities.get(one, one) for one in group.firing)
+            self._groups[group.key] = msgspec.structs.replace(group, firing=firing)
+            self._next_group = max(self._next_group, group.row + 1)
+        async for sink in self._store.sink_states():
+            self._sinks[sink.uid] = sink
+        return self._count
+
+    # ---- what others ask
+
+    def get(self, tenant: str, identity: str) -> AlertState | None:
+        """What is known of an alert."""
+        states = self._tenants.get(tenant)
+        state = states.get(identity) if states is not None else None
+        if state is None and LEGACY_TENANT in self._tenants:
+            return self._tenants[LEGACY_TENANT].get(identity)
+        return state
+
+    def group(self, key: bytes) -> GroupState | None:
+        """What the last notification of a group said."""
+        return self._groups.get(key)
+
+    def of_tenant(self, tenant: str) -> Mapping[str, AlertState]:
+        """Identity -> state of each alert of a tenant; a live view."""
+        return MappingProxyType(self._tenants.get(tenant, {}))
+
+    def all(self) -> Iterator[AlertState]:
+        """Every state; nothing may change meanwhile."""
+        for states in self._tenants.values():
+            yield from states.values()
+
+    def sink(self, uid: str) -> SinkState | None:
+        """For which form of a sink it was notified of everything that is firing; None: of none yet."""
+        return self._sinks.get(uid)
+
+    @property
+    def firing(self) -> int:
+        """How many alerts are firing."""
+        return self._firing
+
+    @property
+    def groups(self) -> int:
+        """How many groups are remembered."""
+        return len(self._groups)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def released(self, now: float) -> list[AlertState]:
+        """The held alerts whose window is over; each is given once."""
+        found = []
+        while self._held and self._held[0][0] <= now:
+            until, tenant, identity = heapq.heappop(self._held)
+            state = self.get(tenant, identity)
+            if state is not None and state.held_until == until and state.status == Status.FIRING:
+                found.append(state)
+        return found
+
+    def next_release(self) -> float | None:
+        """Queue clock at which `released` may give something."""
+        return self._held[0][0] if self._held else None
+
+    def hold_again(self, state: AlertState) -> None:
+        """A released alert could not be released after all: `released` gives it again."""
+        heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
+
+    # ---- changing
+
+    def put(self, change: StateChange, state: AlertState, payload: int = KEEP_BODY) -> None:
+        """Record an alert; a new one is given its row."""
+        before = self.get(state.tenant, state.identity)
+        if before is None:
+            if self._count >= self.settings.max_alerts:
+                self._evict(change)
+            state = msgspec.structs.replace(state, row=self._next_row)
+            self._next_row += 1
+        self._replace(before, state)
+        change.alerts_before.append((before, state))
+        change.written.append(AlertStateWrite(state, payload))
+        if state.held_until and (before is None or before.held_until != state.held_until):
+            heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
+            self.when_held()
+
+    def put_group(self, change: StateChange, group: GroupState) -> None:
+        """Record what a group's notification said; one in which nothing fires is forgotten. A new one is given its row."""
+        before = self._groups.pop(group.key, None)
+        if before is None:
+            if not group.firing:
+                return
+            group = msgspec.structs.replace(group, row=self._next_group)
+            self._next_group += 1
+            if len(self._groups) >= self.settings.max_groups:
+                oldest = self._groups.pop(next(iter(self._groups)))
+                change.groups_before.append((oldest, None))
+                change.groups.append(msgspec.structs.replace(oldest, firing=()))
+        if group.firing:
+            self._groups[group.key] = group
+        change.groups_before.append((before, group))
+        change.groups.append(group)
+
+    def put_sink(self, change: StateChange, sink: SinkState) -> None:
+        """Record for which form of a sink it was notified of everything."""
+        change.sinks_before.append((self._sinks.get(sink.uid), sink))
+        self._sinks[sink.uid] = sink
+        change.sinks.append(sink)
+
+    def replace_entries(self, state: AlertState, notified: tuple[Notified, ...]) -> None:
+        """Change what sinks were notified of an alert, in memory only."""
+        self._replace(state, msgspec.structs.replace(state, notified=notified))
+
+    def forget_sink(self, uid: str) -> None:
+        """Forget for which form a sink was notified, in memory only."""
+        self._sinks.pop(uid, None)
+
+    def undo(self, change: StateChange) -> None:
+        """Revert a change: nothing of it was written."""
+        for alert, changed_alert in reversed(change.alerts_before):
+            self._replace(changed_alert, alert)
+        for group, changed_group in reversed(change.groups_before):
+            if changed_group is not None:
+                self._groups.pop(changed_group.key, None)
+            if group is not None:
+                self._groups[group.key] = group
+        for sink, changed_sink in reversed(change.sinks_before):
+            if sink is None:
+                self._sinks.pop(changed_sink.uid, None)
+            else:
+                self._sinks[sink.uid] = sink
+
+    def _replace(self, before: AlertState | None, after: AlertState | None) -> None:
+        if before is not None and (after is None or before.tenant != after.tenant):
+            self._drop(before)
+            before = None
+        if after is not None:
+            self._tenants.setdefault(after.tenant, {})[after.identity] = after
+            self._count += before is None
+            self._firing += (after.status == Status.FIRING) - (before is not None and before.status == Status.FIRING)
+
+    # ---- forgetting
+
+    async def prune(self, sinks: Iterable[str]) -> int:
+        """Forget what is too old to matter, here and on disk; returns of how many alerts.
+
+        Parameters
+        ----------
+        sinks
+            uids of all sinks that exist.
+        """
+        now, keep = self._store.clock(), self.settings
+        known = frozenset(sinks)
+        old_states = [
+            state for state in self.all() if now - state.received_at > keep.resolved_retention and self._is_old(state, now)
+        ]
+        for state in old_states:
+            self._drop(state)
+        old_groups = [group for group in self._groups.values() if now - group.at > keep.retention]
+        for group in old_groups:
+            del self._groups[group.key]
+        gone = [uid for uid in self._sinks if uid not in known]
+        for uid in gone:
+            del self._sinks[uid]
+        for start in range(0, max(len(old_states), len(old_groups), len(gone)), FORGOTTEN_AT_ONCE):
+            part = slice(start, start + FORGOTTEN_AT_ONCE)
+            await self._store.forget(
+                states=[state.row for state in old_states[part]],
+                groups=[group.row for group in old_groups[part]],
+                sinks=gone[part],
+            )
+        return len(old_states)
+
+    def _is_old(self, state: AlertState, now: float) -> bool:
+        if now - state.received_at > self.settings.retention:
+            return True
+        return state.status != Status.FIRING and all(one.status != Status.FIRING for one in state.notified)
+
+    def _drop(self, state: AlertState) -> None:
+        states = self._tenants[state.tenant]
+        del states[state.identity]
+        self._count -= 1
+        self._firing -= state.status == Status.FIRING
+        if not states:
+            del self._tenants[state.tenant]
+
+    def _evict(self, change: StateChange) -> None:
+        """Make room: the tenant with the most alerts forgets its oldest."""
+        states = max(self._tenants.values(), key=len)
+        oldest = heapq.nsmallest(EVICTED_AT_ONCE, states.values(), key=lambda one: (one.status == Status.FIRING, one.received_at))
+        for state in oldest:
+            self._drop(state)
+            change.alerts_before.append((state, None))
+            change.forgotten.append(state.row)
+        self.evicted += len(oldest)
+        more = self._evictions.due()
+        if more is not None:
+            get_logger().warning(
+                "alerts were forgotten to make room; they are notified of again if they are received again (state.maxAlerts)",
+                tenant=oldest[0].tenant,
+                count=len(oldest),
+                more=more,
+            )
+
+
+def shared(names: dict[str, str], name: str) -> str:
+    """The one object that stands for this name."""
+    return names.setdefault(name, name)
+
+
+def group_digest(source: str, key: str) -> bytes:
+    """What a group is known by: 16 bytes over the source's name and the group's key."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(b"%d:" % len(source.encode()))
+    digest.update(source.encode())
+    digest.update(key.encode())
+    return digest.digest()

@@ -1,0 +1,330 @@
+"""What one notification changes: for each alert its state, for each sink what it is notified of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from eventsink.alerts.alert import Alert, IncomingNotification, Status, epoch_micros
+from eventsink.router.directory import SinkDirectory
+from eventsink.router.planning import notify
+from eventsink.router.planning.alert_states import AlertStates, StateChange, group_digest
+from eventsink.router.planning.batch import BatchBuilder, Owned
+from eventsink.router.planning.episodes import ONE_REPLICA, Effect, step
+from eventsink.router.planning.match import SinkIndex
+from eventsink.router.planning.notify import Received, Suppression
+from eventsink.router.planning.tenants import NoTenant
+from eventsink.router.queue.protocol import KEEP_BODY, NO_BODY, AlertState, Batch, GroupState, Notified
+from eventsink.router.sources import Source
+from eventsink.sinks.sink import Sink
+
+ALERTS_AT_ONCE = 1000
+"""Alerts of one notification that are planned and committed at once: about 50 ms of work."""
+RECEIVED_WITHIN_SECONDS = 300.0
+"""How old the recorded time of receipt of an alert may be while nothing else of it changes."""
+
+
+@dataclass(slots=True)
+class Merged:
+    """One alert of a notification; several that differ in dropped labels only are one."""
+
+    one: Owned
+    """Which represents all, as Alertmanager merges duplicates: it fires while one does, since the earliest time."""
+    variants: list[Alert]
+    firing: Sequence[str] = ONE_REPLICA
+    """Replicas in which it fires."""
+    ended: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class _OfSink:
+    """What one sink gets of a notification."""
+
+    sink: Sink
+    due: list[Owned] = field(default_factory=list)
+    wanted: list[Owned] = field(default_factory=list)
+    """All that would be in a group for it."""
+
+
+@dataclass(slots=True)
+class _Planned:
+    """An alert that is being planned."""
+
+    merged: Merged
+    before: AlertState | None
+    after: AlertState
+    notified: dict[str, str] = field(default_factory=dict)
+    """uid of a sink -> the status that it is notified of, or would be if it wanted it."""
+    body: bool = False
+    """Whether the latest body has to be stored."""
+
+
+class Plan:
+    """The plan of one notification, made in parts of a bounded size, each for one commit.
+
+    Parameters
+    ----------
+    owned, unassigned
+        The alerts with a tenant, and those without one.
+    sender
+        As in `Acceptor.accept_bytes`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        notification: IncomingNotification,
+        owned: Sequence[Owned],
+        unassigned: Sequence[tuple[int, NoTenant]],
+        sender: str,
+        directory: SinkDirectory,
+        index: SinkIndex,
+        states: AlertStates,
+    ) -> None:
+        self._source = source
+        self._notification = notification
+        self._sender = sender
+        self._directory = directory
+        self._index = index
+        self._states = states
+        self._merged = merge(owned, source.dropped_labels)
+        group = notification.group
+        self._group_key = group_digest(source.name, group.key) if group is not None else None
+        self._others = _identities(source, notification, unassigned)
+        """Those without a tenant, for they may be why the notification was sent: identity -> whether it fires."""
+
+    def parts(self) -> list[Sequence[Merged]]:
+        """Parts of a bounded size."""
+        return [self._merged[start : start + ALERTS_AT_ONCE] for start in range(0, len(self._merged), ALERTS_AT_ONCE)]
+
+    def make(self, part: Sequence[Merged], *, now: float) -> tuple[Batch, StateChange, Counter[Suppression]]:
+        """Plan a part: what to store, what it changed in the alert states (they are changed already), and what was suppressed."""
+        change = StateChange()
+        try:
+            return self._make(part, change, now)
+        except BaseException:
+            self._states.undo(change)
+            raise
+
+    def _make(self, part: Sequence[Merged], change: StateChange, now: float) -> tuple[Batch, StateChange, Counter[Suppression]]:
+        window = self._states.settings.ha_window
+        group = self._states.group(self._group_key) if self._group_key is not None else None
+        firing_before = frozenset(group.firing) if group is not None else frozenset()
+        planned: list[tuple[_Planned, Effect]] = []
+        something_new = self._says_something_new(firing_before)
+        for merged in part:
+            alert = merged.one.alert
+            before = self._states.get(alert.tenant, alert.identity)
+            effect, after = step(
+                before, alert, firing=merged.firing, ended=merged.ended, sender=self._sender, now=now, ha_window=window
+            )
+            replicas_changed = before is not None and before.replicas != after.replicas
+            something_new = something_new or notify.is_new(effect) or replicas_changed
+            planned.append((_Planned(merged, before, after), effect))
+        duplicate = (
+            group is not None and not something_new and group.notified_by != self._sender and now - group.notified_at <= window
+        )
+        received = Received(self._sender, now, self._source.format.repeats, window, repeat=not something_new, duplicate=duplicate)
+        builder = BatchBuilder(self._notification)
+        suppressed: Counter[Suppression] = Counter()
+        sinks: dict[str, _OfSink] = {}
+        for one, effect in planned:
+            if one.merged.one.alert.status is Status.RESOLVED:
+                self._plan_end(one, effect, sinks, suppressed)
+            else:
+                appeared = self._group_key is not None and one.after.identity not in firing_before
+                self._plan_firing(one, effect, received, appeared, sinks, suppressed)
+        by_index = {one.merged.one.index: one for one, _ in planned}
+        for of_sink in sinks.values():
+            self._add_deliveries(of_sink, by_index, builder)
+        for one, effect in planned:
+            self._record(one, effect, builder, change, now)
+        if self._group_key is not None and part[-1] is self._merged[-1]:
+            notified_at, notified_by = (group.notified_at, group.notified_by) if duplicate and group else (now, self._sender)
+            firing = self._firing()
+            row = group.row if group is not None else 0
+            self._states.put_group(change, GroupState(row, self._group_key, firing, now, notified_at, notified_by))
+        return builder.build(change), change, suppressed
+
+    def _says_something_new(self, firing_before: frozenset[str]) -> bool:
+        """Whether the notification differs from the last one of its group in what fires, for this is why it may have been sent."""
+        if self._group_key is None:
+            return False
+        for identity, fires in self._others.items():
+            if fires is not (identity in firing_before):
+                return True
+        return any(
+            merged.one.alert.status is Status.FIRING and merged.one.alert.identity not in firing_before for merged in self._merged
+        )
+
+    def _firing(self) -> tuple[str, ...]:
+        """Identities of what fires in the whole notification; of those that are known the very objects of their states."""
+        found = []
+        for merged in self._merged:
+            alert = merged.one.alert
+            if alert.status is Status.FIRING:
+                state = self._states.get(alert.tenant, alert.identity)
+                found.append(state.identity if state is not None else alert.identity)
+        found += [identity for identity, fires in self._others.items() if fires]
+        return tuple(found)
+
+    def _plan_firing(
+        self,
+        one: _Planned,
+        effect: Effect,
+        received: Received,
+        appeared: bool,
+        sinks: dict[str, _OfSink],
+        suppressed: Counter[Suppression],
+    ) -> None:
+        owned = one.merged.one
+        last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else {}
+        for sink in self._matching(one.merged):
+            of_sink = sinks.get(sink.uid)
+            if of_sink is None:
+                of_sink = sinks[sink.uid] = _OfSink(sink)
+            reason = notify.of_firing(
+                effect,
+                last_of.get(sink.uid),
+                received,
+                appeared=appeared,
+                repeat_interval=sink.delivery.repeat_interval,
+            )
+            if reason is None:
+                of_sink.due.append(owned)
+            else:
+                suppressed[reason] += 1
+            if reason is not Suppression.HELD:
+                of_sink.wanted.append(owned)
+
+    def _plan_end(self, one: _Planned, effect: Effect, sinks: dict[str, _OfSink], suppressed: Counter[Suppression]) -> None:
+        """An end goes to those that were notified of the alert, whatever they ask for now."""
+        reason = notify.of_end(effect)
+        if reason is not None:
+            suppressed[reason] += 1
+            return
+        owned = one.merged.one
+        for entry in one.after.notified:
+            if entry.status != Status.FIRING:
+                continue
+            sink = self._directory.sinks.get(entry.sink)
+            if sink is None or sink.tenant != owned.alert.tenant:
+                continue
+            if sink.suspend:
+                one.body = True  # it is notified of the end when it is resumed
+                continue
+            one.notified[sink.uid] = Status.RESOLVED.value
+            if not sink.delivery.send_resolved:
+                suppressed[Suppression.NOT_WANTED] += 1
+                continue
+            of_sink = sinks.get(sink.uid)
+            if of_sink is None:
+                of_sink = sinks[sink.uid] = _OfSink(sink)
+            of_sink.due.append(owned)
+            of_sink.wanted.append(owned)
+
+    def _add_deliveries(self, of_sink: _OfSink, planned: dict[int, _Planned], builder: BatchBuilder) -> None:
+        chosen = of_sink.due
+        if not chosen:
+            return
+        if builder.sends_received_group(of_sink.sink):
+            # The group goes as it came once anything in it has to be sent.
+            chosen = sorted(of_sink.wanted, key=_index)
+            builder.add_received_group(of_sink.sink, chosen)
+        else:
+            builder.add_alerts(of_sink.sink, chosen)
+        for owned in chosen:
+            planned[owned.index].notified[of_sink.sink.uid] = owned.alert.status.value
+
+    def _record(self, one: _Planned, effect: Effect, builder: BatchBuilder, change: StateChange, now: float) -> None:
+        """Put the state of an alert into the change, if there is anything to record."""
+        owned, after = one.merged.one, one.after
+        alert = owned.alert
+        if effect is Effect.EVENT and not one.notified:
+            return
+        if one.notified:
+            notified = updated(after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender)
+            after = msgspec.structs.replace(after, notified=notified, received_at=now)
+        elif after is one.before and (after.status != Status.FIRING or now - after.received_at < RECEIVED_WITHIN_SECONDS):
+            return
+        if after.tenant != alert.tenant:
+            after = msgspec.structs.replace(after, tenant=alert.tenant, source=alert.source)
+        if after.received_at != now and after.status == Status.FIRING:
+            after = msgspec.structs.replace(after, received_at=now)
+        if (after.status == Status.FIRING and alert.status is Status.FIRING) or (effect is Effect.ENDED and one.body):
+            payload = builder.body(owned)
+        elif after.status == Status.FIRING:
+            payload = KEEP_BODY
+        else:
+            payload = NO_BODY
+        self._states.put(change, after, payload)
+
+    def _matching(self, merged: Merged) -> list[Sink]:
+        if len(merged.variants) == 1:
+            return self._index.matching(merged.variants[0])
+        found = {sink.uid: sink for alert in merged.variants for sink in self._index.matching(alert)}
+        return list(found.values())
+
+
+def merge(owned: Sequence[Owned], dropped_labels: frozenset[str]) -> list[Merged]:
+    """The alerts of a notification, those that differ in dropped labels only as one, in order of their first."""
+    merged: dict[tuple[str, str], Merged] = {}
+    for one in owned:
+        alert = one.alert
+        key = (alert.tenant, alert.identity)
+        replica = replica_of(alert.labels, dropped_labels) if dropped_labels else ""
+        other = merged.get(key)
+        fires = alert.status is not Status.RESOLVED
+        if other is None:
+            of_one = ONE_REPLICA if replica == "" else (replica,)
+            merged[key] = Merged(one, [alert], of_one if fires else (), () if fires else of_one)
+            continue
+        other.one = representative(other.one, one)
+        other.variants.append(alert)
+        if fires:
+            other.firing = (*other.firing, replica)
+        else:
+            other.ended = (*other.ended, replica)
+    return list(merged.values())
+
+
+def replica_of(labels: dict[str, str], dropped_labels: frozenset[str]) -> str:
+    """The values of the dropped labels; empty: the alert has none of them."""
+    return ",".join(f"{name}={labels[name]}" for name in sorted(dropped_labels) if name in labels)
+
+
+def representative(one: Owned, other: Owned) -> Owned:
+    """Which of two duplicates of an alert represents both, as Alertmanager merges them: it fires while one does, since the earlier time."""
+    if one.alert.status is not other.alert.status:
+        return one if one.alert.status is Status.FIRING else other
+    return other if other.alert.starts_at < one.alert.starts_at else one
+
+
+def updated(
+    entries: tuple[Notified, ...], notified: dict[str, str], starts_at: int, at: float, sender: str
+) -> tuple[Notified, ...]:
+    """The entries of an alert after sinks were notified: uid -> status."""
+    kept = [entry for entry in entries if entry.sink not in notified]
+    return (*kept, *(Notified(uid, status, starts_at, at, sender) for uid, status in notified.items()))
+
+
+def _identities(
+    source: Source, notification: IncomingNotification, unassigned: Sequence[tuple[int, NoTenant]]
+) -> dict[str, bool]:
+    if not unassigned or notification.group is None:
+        return {}
+    unowned = {index for index, _ in unassigned}
+    found: dict[str, bool] = {}
+    for index, incoming in zip(notification.positions(), notification.alerts, strict=True):
+        if index in unowned:
+            alert = incoming.identify(source=source.name, tenant="", dropped_labels=source.dropped_labels)
+            fires = alert.status is not Status.RESOLVED
+            found[alert.identity] = found.get(alert.identity, False) or fires
+    return found
+
+
+def _index(one: Owned) -> int:
+    return one.index

@@ -1,0 +1,24 @@
+"""How much the router remembers of alerts, and for how long."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from eventsink.runtime.settings import Seconds, Settings
+
+
+class StateSettings(Settings):
+    """What the router remembers of alerts and of what each sink was notified of."""
+
+    ha_window: Seconds = 60.0
+    """Within this after a sink was notified, the same from another sender is a duplicate of a highly available pair. Longer than the halves
+    are apart (--cluster.peer-timeout), and shorter than Alertmanager's repeat_interval."""
+    retention: Seconds = 120 * 3600.0
+    """A firing alert that no notification has named for so long is forgotten, as Alertmanager does. Longer than any repeat_interval."""
+    resolved_retention: Seconds = 3600.0
+    """A resolved alert, and an event, is forgotten after this; one whose end a suspended sink has yet to be notified of, after `retention`."""
+    max_alerts: int = Field(default=200_000, ge=1000)
+    """Alerts that are remembered, about 500 bytes of memory each. Beyond it the tenant with the most forgets its oldest, resolved ones
+    first: they are notified of again if they are received again."""
+    max_groups: int = Field(default=100_000, ge=1000)
+    """Groups that are remembered; beyond it the one that was received longest ago is forgotten."""

@@ -1,0 +1,105 @@
+"""Planning over a real queue: what tests post, and what is queued for which sink."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+from eventsink.router.directory import SinkChange, SinkDirectory
+from eventsink.router.planning.accept import Acceptor
+from eventsink.router.planning.alert_states import AlertStates
+from eventsink.router.planning.catch_up import CatchUp
+from eventsink.router.planning.match import SinkIndex
+from eventsink.router.planning.state_settings import StateSettings
+from eventsink.router.queue.protocol import Delivery
+from eventsink.router.queue.sqlite import SqliteQueue
+from eventsink.sinks.sink import Sink
+from tests.support.clock import ManualClock
+from tests.support.parts import notification
+from tests.unit.router.sinks import source, uid
+
+HALF_A, HALF_B = "10.0.0.1", "10.0.0.2"
+
+
+class PlanningUnderTest:
+    """An acceptor and what follows the directory, over a real queue."""
+
+    def __init__(self, queue: SqliteQueue, clock: ManualClock, known: SinkDirectory, **settings: Any) -> None:
+        self.queue = queue
+        self.clock = clock
+        self.directory = known
+        self.names = {one.uid: one.name for one in known.sinks.values()}
+        self.index = SinkIndex()
+        for one in known.sinks.values():
+            self.index.change(SinkChange(None, one))
+        known.subscribe(self.index.change)
+        self.states = AlertStates(queue, StateSettings(**settings))
+        self.suppressed: Counter[str] = Counter()
+        self.acceptor = Acceptor(known, self.index, self.states, queue, self._count)
+        self.catch_up = CatchUp(known, self.index, self.states, queue)
+        self.source = source()
+        self.queued: list[Delivery] = []
+        queue.subscribe(self.queued.extend)
+        self._catching_up: asyncio.Task[None] | None = None
+
+    def _count(self, reason: str, count: int) -> None:
+        self.suppressed[reason] += count
+
+    async def start(self) -> None:
+        """Read what is on disk, and catch up with all sinks, as a router does when its directory is loaded."""
+        await self.states.load()
+        for one in self.directory.sinks.values():
+            self.catch_up.look_at(one.uid)
+        self._catching_up = asyncio.create_task(self.catch_up.run())
+        await self.settled()
+
+    async def stop(self) -> None:
+        """Stop catching up."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            await asyncio.wait([self._catching_up])
+
+    async def settled(self) -> list[tuple[str, str]]:
+        """Wait until every sink is caught up: (sink, status) of what was queued since the last request."""
+        async with asyncio.timeout(30):
+            while not self.catch_up.idle:
+                await asyncio.sleep(0.001)
+        return self.shown()
+
+    def shown(self) -> list[tuple[str, str]]:
+        """(sink, status) of the deliveries that were queued."""
+        return [(self.names[one.sink], one.status) for one in self.queued]
+
+    async def post(self, *alerts: dict[str, Any], sender: str = HALF_A, **members: Any) -> list[tuple[str, str]]:
+        """Post a notification: (sink, status) of the deliveries that were queued."""
+        return await self.send(json.dumps(notification(*alerts, **members)).encode(), sender=sender)
+
+    async def send(self, body: bytes, sender: str = HALF_A) -> list[tuple[str, str]]:
+        """Post bytes: (sink, status) of the deliveries that were queued."""
+        self.queued.clear()
+        await self.acceptor.accept_bytes(self.source, body, sender)
+        return self.shown()
+
+    async def put(self, sink: Sink) -> list[tuple[str, str]]:
+        """Create or change a sink: (sink, status) of the deliveries that were queued for it."""
+        self.queued.clear()
+        self.names[sink.uid] = sink.name
+        self.directory.put(sink)
+        return await self.settled()
+
+    async def remove(self, name: str) -> None:
+        """Delete a sink."""
+        self.directory.remove(uid(name))
+        await self.settled()
+
+    async def deliver_all(self, name: str) -> None:
+        """Everything that waits for a sink is delivered."""
+        await self.queue.settle([one.seq for one in await self.queue.take(uid(name), after=0, limit=1000)])
+        await self.queue.flush()
+
+    def later(self, seconds: float) -> None:
+        """Let the queue clock go on."""
+        self.clock.now += seconds
+        self.catch_up.wake()

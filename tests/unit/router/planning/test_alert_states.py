@@ -1,0 +1,101 @@
+"""The alert states in memory: small, and what they were before when a commit failed."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from eventsink.router.planning.alert_states import AlertStates, StateChange, group_digest
+from eventsink.router.planning.state_settings import StateSettings
+from eventsink.router.queue.protocol import AlertState, Batch, GroupState, Notified, SinkState
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+
+
+@pytest.fixture
+async def queue(tmp_path: Path) -> AsyncIterator[SqliteQueue]:
+    opened = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0))
+    yield opened
+    await opened.close()
+
+
+def state(name: str, status: str = "firing", at: float = 1.0, tenant: str = "acme") -> AlertState:
+    notified = (Notified(f"uid-of-a-sink-{len(name)}", status, 1_800_000_000_000_000, at, "10.0.0.1"),)
+    return AlertState(0, f"{name:0>32}", tenant, "alertmanager", status, 1_800_000_000_000_000, 0, "", at, 0.0, ("",), notified)
+
+
+def group(name: str, *firing: str) -> GroupState:
+    return GroupState(0, group_digest("alertmanager", name), firing, 1.0, 1.0, "10.0.0.1")
+
+
+async def test_100_000_firing_alerts_take_less_than_60_megabytes(queue: SqliteQueue) -> None:
+    states = AlertStates(queue, StateSettings())
+    for start in range(0, 100_000, 1000):
+        change = StateChange()
+        for number in range(start, start + 1000):
+            states.put(change, state(f"{number}", at=float(number)))
+        for number in range(start, start + 1000, 10):
+            states.put_group(change, group(f"{number}", *(f"{n:0>32}" for n in range(number, number + 10))))
+        await queue.put(Batch(states=change.written, groups=change.groups))
+    fresh = AlertStates(queue, StateSettings())
+    tracemalloc.start()
+    assert await fresh.load() == 100_000
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert (fresh.firing, fresh.groups) == (100_000, 10_000)
+    assert used < 60e6, used
+
+
+async def test_a_change_that_could_not_be_stored_is_reverted(queue: SqliteQueue) -> None:
+    states = AlertStates(queue, StateSettings(max_alerts=1000, max_groups=1000))
+    first = StateChange()
+    for number in range(1000):
+        states.put(first, state(f"{number}"))
+        states.put_group(first, group(f"{number}", f"{number:0>32}"))
+    states.put_sink(first, SinkState("s", "d", "m", False))
+    before = dict(states.of_tenant("acme"))
+    change = StateChange()
+    states.put(change, state("0", "resolved"))
+    states.put(change, state("new"))
+    states.put_group(change, group("new", "new"))
+    states.put_group(change, group("1"))
+    states.put_sink(change, SinkState("s", "elsewhere", "m", True))
+    assert (states.evicted, states.groups) == (1000, 999)
+    states.undo(change)
+    assert dict(states.of_tenant("acme")) == before
+    assert (len(states), states.firing, states.groups) == (1000, 1000, 1000)
+    assert states.sink("s") == SinkState("s", "d", "m", False)
+    states.undo(first)
+    assert (len(states), states.firing, states.groups, states.sink("s")) == (0, 0, 0, None)
+
+
+async def test_the_oldest_resolved_alerts_of_the_tenant_with_the_most_make_room(queue: SqliteQueue) -> None:
+    states = AlertStates(queue, StateSettings(max_alerts=3000))
+    change = StateChange()
+    for number in range(1000):
+        states.put(change, state(f"r{number}", "resolved", at=100.0))
+        states.put(change, state(f"f{number}", at=float(number)))
+        if number < 900:
+            states.put(change, state(f"o{number}", "resolved", tenant="other", at=0.0))
+    for number in range(150):
+        states.put(change, state(f"new{number}", at=200.0))
+    assert len(states.of_tenant("other")) == 900
+    assert len(change.forgotten) == 1000
+    assert {one.status for one in states.of_tenant("acme").values()} == {"firing"}
+
+
+async def test_sinks_and_groups_that_are_gone_are_forgotten(queue: SqliteQueue) -> None:
+    states = AlertStates(queue, StateSettings(retention=100))
+    change = StateChange()
+    states.put_sink(change, SinkState("here", "d", "m", False))
+    states.put_sink(change, SinkState("gone", "d", "m", False))
+    states.put_group(change, GroupState(0, b"old", ("f",), queue.clock() - 101, 0.0, ""))
+    states.put_group(change, GroupState(0, b"young", ("f",), queue.clock(), 0.0, ""))
+    await queue.put(Batch(sinks=change.sinks, groups=change.groups))
+    await states.prune(["here"])
+    fresh = AlertStates(queue, StateSettings())
+    await fresh.load()
+    assert (fresh.sink("gone"), fresh.groups, fresh.group(b"old")) == (None, 1, None)
+    assert fresh.sink("here") is not None

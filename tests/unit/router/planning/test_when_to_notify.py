@@ -1,0 +1,386 @@
+"""When a sink is notified: what pairs, silences, flapping alerts and changed sinks make of it. A duplicate is a nuisance, a miss is not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from tests.support.clock import ManualClock
+from tests.support.parts import alert
+from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest
+from tests.unit.router.sinks import directory, sink, slack_sink, source, uid
+
+Start = Callable[..., Awaitable[PlanningUnderTest]]
+HOURS = 3600.0
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts planning over these sinks; called again, it is a restart with other sinks, after which nothing but the disk is known."""
+    clock = ManualClock()
+    running: list[PlanningUnderTest] = []
+
+    async def stop() -> None:
+        for one in running:
+            await one.stop()
+            await one.queue.close()
+        running.clear()
+
+    async def started(*sinks: Any, **settings: Any) -> PlanningUnderTest:
+        await stop()
+        queue = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0), monotonic=clock)
+        running.append(PlanningUnderTest(queue, clock, directory(*sinks), **settings))
+        await running[-1].start()
+        return running[-1]
+
+    yield started
+    await stop()
+
+
+def firing(name: str = "A", **labels: Any) -> dict[str, Any]:
+    return alert(name, namespace="acme", **labels)
+
+
+def ended(name: str = "A", ends_at: str = "2026-01-01T13:00:00Z", **labels: Any) -> dict[str, Any]:
+    return {**alert(name, status="resolved", namespace="acme", **labels), "endsAt": ends_at}
+
+
+FIRING, RESOLVED = [("s", "firing")], [("s", "resolved")]
+
+
+# ---- pairs and their duplicates
+
+
+async def test_the_resolution_of_an_alert_whose_start_became_earlier_is_sent(start: Start) -> None:
+    planning = await start(sink("s"))
+    assert await planning.post(firing(starts_at="2026-01-01T12:00:07Z")) == FIRING
+    planning.later(5)
+    assert await planning.post(ended(starts_at="2026-01-01T12:00:01Z"), sender=HALF_B) == RESOLVED
+
+
+async def test_an_alert_that_fires_again_with_its_old_start_is_notified_at_once_if_its_end_had_the_same_sender(
+    start: Start,
+) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    await planning.post(ended())
+    planning.later(10)
+    assert await planning.post(firing()) == FIRING
+    planning.later(10)
+    assert await planning.post(ended(ends_at="2026-01-01T13:30:00Z")) == RESOLVED
+
+
+async def test_what_fires_again_may_be_a_late_duplicate_and_is_held_for_the_window_but_never_dropped(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    await planning.post(ended())
+    planning.later(10)
+    assert await planning.post(firing(), sender=HALF_B) == []
+    planning.later(20)
+    assert await planning.settled() == []
+    planning.later(31)
+    assert await planning.settled() == FIRING
+    assert planning.suppressed["Held"] == 1
+
+
+async def test_a_held_alert_whose_end_arrives_is_not_notified(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    await planning.post(ended())
+    assert await planning.post(firing(), sender=HALF_B) == []
+    assert await planning.post(ended(), sender=HALF_A) == []  # the known end again: it may be a retry, and ends nothing
+    assert await planning.post(ended(), sender=HALF_B) == []
+    planning.later(100)
+    assert await planning.settled() == []
+    assert planning.suppressed["LateDuplicate"] == 1
+
+
+async def test_a_held_alert_is_released_after_a_restart(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    await planning.post(ended())
+    await planning.post(firing(), sender=HALF_B)
+    planning = await start(sink("s"))
+    planning.later(61)
+    assert await planning.settled() == FIRING
+
+
+async def test_a_held_alert_that_the_reporter_of_its_end_names_again_is_notified_at_once(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    await planning.post(ended())
+    await planning.post(firing(), sender=HALF_B)
+    assert await planning.post(firing()) == FIRING
+    planning.later(100)
+    assert await planning.settled() == FIRING  # nothing was added
+
+
+async def test_a_dead_mans_switch_within_the_window_is_notified_each_time(start: Start) -> None:
+    planning = await start(sink("s"))
+    for _ in range(20):
+        assert await planning.post(firing("Watchdog")) == FIRING
+        planning.later(30)
+
+
+async def test_a_dead_mans_switch_of_both_halves_is_notified_once_in_a_window_since_duplicates_do_not_extend_it(
+    start: Start,
+) -> None:
+    planning = await start(sink("s"))
+    notified = []
+    for second in range(0, 600, 30):
+        if await planning.post(firing("Watchdog"), sender=(HALF_A, HALF_B)[second // 30 % 2]):
+            notified.append(second)
+        planning.later(30)
+    assert len(notified) >= 6
+    assert all(later - before <= 90 for before, later in itertools.pairwise(notified))
+
+
+async def test_a_duplicate_of_the_other_half_repeats_nothing_that_the_first_did_not(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"), firing("B"))
+    planning.later(2 * HOURS)
+    assert await planning.post(ended("A"), firing("B")) == RESOLVED
+    planning.later(5)
+    assert await planning.post(ended("A"), firing("B"), sender=HALF_B) == []
+
+
+async def test_the_halves_of_a_partitioned_pair_each_repeat(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    planning.later(5)
+    assert await planning.post(firing(), sender=HALF_B) == []
+    planning.later(2 * HOURS)
+    assert await planning.post(firing()) == FIRING
+    planning.later(HOURS)
+    assert await planning.post(firing(), sender=HALF_B) == FIRING
+
+
+async def test_a_later_start_is_a_new_episode_whose_end_may_have_been_lost(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"), firing("B"))
+    planning.later(HOURS)
+    again = firing("A", starts_at="2026-01-01T14:00:00Z")
+    assert await planning.post(again, firing("B"), firing("C")) == FIRING * 2
+    planning.later(5)
+    assert await planning.post(again, firing("B"), firing("C"), sender=HALF_B) == []
+
+
+async def test_the_late_end_of_an_earlier_episode_does_not_end_the_one_that_goes_on(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    await planning.post(firing(starts_at="2026-01-01T14:00:00Z"))
+    assert await planning.post(ended(), sender=HALF_B) == []
+    assert planning.suppressed["StaleEnd"] == 1
+    assert await planning.post(ended(ends_at="2026-01-01T15:00:00Z")) == RESOLVED
+
+
+async def test_one_alert_in_two_groups_is_notified_for_each(start: Start) -> None:
+    planning = await start(sink("s"))
+    assert await planning.post(firing(), group="one") == FIRING
+    assert await planning.post(firing(), group="two") == FIRING
+
+
+async def test_replicas_in_groups_of_their_own_end_when_the_last_one_does(start: Start) -> None:
+    planning = await start(sink("s"))
+    planning.source = source(dropLabels=["replica"])
+    assert await planning.post(firing(replica="0"), group="0") == FIRING
+    await planning.post(firing(replica="1"), group="1")
+    assert await planning.post(ended(replica="0"), group="0") == []
+    assert planning.suppressed["FiringInAnotherReplica"] == 1
+    assert await planning.post(ended(replica="1", ends_at="2026-01-01T13:00:15Z"), group="1") == RESOLVED
+
+
+# ---- silences
+
+
+async def test_what_reappears_in_its_group_after_a_silence_is_notified_again(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"), firing("B"))
+    planning.later(4 * HOURS)
+    assert await planning.post(firing("B")) == FIRING
+    planning.later(60)
+    assert await planning.post(firing("A"), firing("B")) == FIRING
+    assert json.loads(planning.queued[0].body)["name"] == "A"
+
+
+async def test_what_reappears_is_known_after_a_restart(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"), firing("B"))
+    planning.later(4 * HOURS)
+    await planning.post(firing("B"))
+    planning = await start(sink("s"))
+    assert await planning.post(firing("A"), firing("B"), firing("C")) == FIRING * 2
+    assert {json.loads(one.body)["name"] for one in planning.queued} == {"A", "C"}
+
+
+async def test_something_new_for_one_sink_is_no_repeat_for_the_others_after_a_restart(start: Start) -> None:
+    sinks = sink("a", match={"matchers": ('alertname="A"',)}), sink("b", match={"matchers": ('alertname="B"',)})
+    planning = await start(*sinks)
+    await planning.post(firing("A"))
+    planning = await start(*sinks)
+    planning.later(HOURS)
+    assert await planning.post(firing("A"), firing("B")) == [("b", "firing")]
+
+
+# ---- sinks that change
+
+
+@pytest.mark.parametrize(
+    ("how", "changed"),
+    [
+        ("its match excludes the alert", sink("s", match={"matchers": ('alertname="Other"',)})),
+        ("it sends elsewhere", sink("s", url="https://elsewhere.example.com/")),
+        ("its format changed", sink("s", webhook={"format": "alertmanager"})),
+        ("it became a Slack sink", slack_sink("s")),
+    ],
+)
+async def test_the_resolution_goes_to_a_sink_that_was_notified_whatever_it_is_now(start: Start, how: str, changed: Any) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    await planning.put(changed)
+    assert await planning.post(ended()) == RESOLVED, how
+
+
+async def test_a_sink_pointed_elsewhere_and_back_gets_the_resolution(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    await planning.deliver_all("s")
+    assert await planning.put(sink("s", url="https://elsewhere.example.com/")) == FIRING
+    await planning.deliver_all("s")
+    assert await planning.put(sink("s")) == FIRING
+    assert await planning.post(ended()) == RESOLVED
+
+
+async def test_a_new_sink_is_notified_at_once_of_what_fires_and_it_wants(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"), firing("B"), firing("C"))
+    await planning.post(firing("A"), firing("B"), ended("C"))
+    assert await planning.put(sink("new", match={"matchers": ('alertname!="B"',)})) == [("new", "firing")]
+    assert json.loads(planning.queued[0].body)["name"] == "A"
+    assert await planning.put(sink("theirs", tenant="globex")) == []
+    assert await planning.post(ended("A"), firing("B")) == [("s", "resolved"), ("new", "resolved")]
+
+
+async def test_a_sink_of_groups_is_caught_up_with_groups(start: Start) -> None:
+    planning = await start()
+    await planning.post(firing("A"), group="g")
+    assert await planning.put(sink("s", webhook={"format": "alertmanager"})) == FIRING
+    body = json.loads(planning.queued[0].body)
+    assert (body["groupKey"], body["status"], body["alerts"][0]["labels"]["alertname"]) == ("g", "firing", "A")
+    await planning.post(ended("A"), group="g")
+    assert len({one.key for one in await planning.queue.take(uid("s"), after=0, limit=10)}) == 1
+
+
+async def test_a_sink_whose_match_covers_more_is_notified_of_the_rest_only(start: Start) -> None:
+    planning = await start(sink("s", match={"matchers": ('alertname="A"',)}))
+    await planning.post(firing("A"), firing("B"))
+    assert await planning.put(sink("s", match={"matchers": ('alertname=~"A|B"',)})) == FIRING
+    assert json.loads(planning.queued[0].body)["name"] == "B"
+
+
+async def test_a_corrected_url_gets_what_waited_and_nothing_twice(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"))
+    await planning.deliver_all("s")
+    await planning.post(firing("B"), group="b")
+    assert await planning.put(sink("s", url="https://corrected.example.com/")) == FIRING
+    assert json.loads(planning.queued[0].body)["name"] == "A"  # B waits already
+
+
+async def test_a_resumed_sink_is_notified_of_what_fires_and_of_the_ends_it_missed(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"), firing("B"))
+    await planning.put(sink("s", suspend=True))
+    assert await planning.post(ended("A"), firing("B"), firing("C")) == []
+    await planning.post(firing("Short"), group="other")
+    await planning.post(ended("Short"), group="other")
+    assert sorted(await planning.put(sink("s"))) == [("s", "firing"), ("s", "resolved")]
+    assert {json.loads(one.body)["name"] for one in planning.queued} == {"A", "C"}
+
+
+async def test_a_sink_resumed_while_the_router_was_not_running_is_caught_up(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"))
+    await planning.put(sink("s", suspend=True))
+    await planning.post(ended("A"))
+    planning = await start(sink("s"))
+    assert planning.shown() == RESOLVED
+
+
+async def test_the_end_that_a_suspended_sink_missed_is_kept_longer_than_other_ends(start: Start) -> None:
+    planning = await start(sink("s"), sink("other"))
+    await planning.post(firing("A"))
+    await planning.put(sink("s", suspend=True))
+    await planning.post(ended("A"))
+    planning.later(48 * HOURS)
+    await planning.states.prune([uid("s"), uid("other")])
+    assert await planning.put(sink("s")) == RESOLVED
+    planning.later(2 * HOURS)
+    assert await planning.states.prune([uid("s"), uid("other")]) == 1
+    assert len(planning.states) == 0
+
+
+async def test_a_sink_that_is_deleted_and_made_again_inherits_nothing(start: Start) -> None:
+    planning = await start(sink("s"), sink("other"))
+    await planning.post(firing("A"))
+    await planning.remove("s")
+    assert await planning.post(ended("A"), firing("B")) == [("other", "resolved"), ("other", "firing")]
+    assert await planning.put(sink("s")) == FIRING
+    assert json.loads(planning.queued[0].body)["name"] == "B"
+
+
+async def test_a_sink_deleted_while_the_router_was_not_running_leaves_nothing(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"))
+    planning = await start()
+    planning = await start(sink("s"))
+    assert planning.shown() == FIRING
+
+
+async def test_a_restart_notifies_nobody_of_what_they_know(start: Start) -> None:
+    sinks = [sink("s"), sink("g", webhook={"format": "alertmanager"}), slack_sink("slack"), sink("asleep", suspend=True)]
+    planning = await start(*sinks)
+    await planning.post(firing("A"), firing("B"))
+    await planning.post(ended("A"), firing("B"))
+    planning = await start(*sinks)
+    assert planning.queued == []
+
+
+# ---- what is remembered
+
+
+async def test_a_tenant_with_too_many_alerts_forgets_its_own(start: Start) -> None:
+    planning = await start(sink("s"), sink("theirs", tenant="globex"), max_alerts=1000)
+    await planning.post(alert("Mine", namespace="globex"), group="theirs")
+    await planning.post(*[firing(f"A{n}") for n in range(1100)])
+    assert len(planning.states) <= 1000
+    assert planning.states.evicted > 0
+    assert await planning.post(alert("Mine", status="resolved", namespace="globex"), group="theirs") == [("theirs", "resolved")]
+
+
+async def test_a_group_is_forgotten_with_its_last_alert(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"), firing("B"), group="g")
+    await planning.post(ended("A"), firing("B"), group="g")
+    assert planning.states.groups == 1
+    await planning.post(ended("B"), group="g")
+    assert planning.states.groups == 0
+    planning = await start(sink("s"))
+    assert planning.states.groups == 0
+
+
+async def test_an_alert_that_is_not_received_any_more_is_forgotten_with_its_body(start: Start) -> None:
+    planning = await start(sink("s"), retention=1000, resolved_retention=500)
+    await planning.post(firing("A"))
+    planning.later(900)
+    await planning.post(firing("B"), group="b")
+    planning.later(200)
+    assert await planning.states.prune([uid("s")]) == 1
+    planning = await start(sink("s"), retention=1000, resolved_retention=500)
+    assert (len(planning.states), planning.states.firing) == (1, 1)

@@ -2,7 +2,8 @@
 
 Source of the syntax: Alertmanager's configuration reference, section matcher. A value may be in double quotes, in which a
 backslash goes before a quotation mark, a backslash and the n of a line break. Regular expressions are RE2 and match the whole
-value; a label that is absent has the empty value.
+value; a label that is absent has the empty value. What one of them can cost is bounded: the size of its compiled form, and the part of
+a value that it sees.
 """
 
 from __future__ import annotations
@@ -10,29 +11,37 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import lru_cache
+from typing import Literal
 
-import re2
+from eventsink.runtime.patterns import InvalidPattern, Pattern
 
-MAX_PATTERN_MEMORY_BYTES = 1 << 20
-"""What the compiled form of one expression may take: bounds the work that a tenant can put on the router."""
 MAX_MATCHER_CHARACTERS = 1024
+MAX_EXPRESSION_SIZE = 1500
+"""Instructions of the compiled form of one expression. Matching takes a few nanoseconds for each of them and each byte, so that the worst
+expression takes 4 ms of a processor on a value of `MAX_MATCHED_CHARACTERS` (measured); a usual one has 20 to 200 and takes 1 us."""
+MAX_EXPRESSION_MEMORY_BYTES = 32 << 10
+"""What the compiled form of one expression may take, what it keeps between matches included."""
+MAX_MATCHED_CHARACTERS = 1024
+"""An expression sees so many characters of a value; what follows is as if it were not there. Equality compares all of it."""
+SHARED_EXPRESSIONS = 512
+"""So many expressions are kept compiled: many sinks have the same."""
 
 Operator = Literal["=", "!=", "=~", "!~"]
 _OPERATORS: tuple[Operator, ...] = ("=~", "!=", "!~", "=")
 _NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {'"': '"', "\\": "\\", "n": "\n"}
+_SPECIAL = frozenset("\\.+*?()[]{}^$")
+"""An expression without these is a text, or several with | between them."""
 
 
 class InvalidMatcher(ValueError):
     """The text is not a matcher; the message is a sentence that says what is wrong with it."""
 
 
-class Pattern(Protocol):
-    """A compiled RE2 expression."""
-
-    def fullmatch(self, text: str) -> object | None: ...
+class ExpressionTooLarge(InvalidMatcher):
+    """The expression is valid, and matching it could take too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +51,30 @@ class Matcher:
     name: str
     operator: Operator
     value: str
-    _pattern: Pattern | None = field(default=None, compare=False, repr=False)
+    values: frozenset[str] | None = field(compare=False, repr=False)
+    """The values that it names, where it compares texts; None: only the expression says."""
+    _expression: Pattern | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def positive(self) -> bool:
+        """Whether the label must be what `value` says, not anything else."""
+        return self.operator in ("=", "=~")
+
+    @property
+    def size(self) -> int:
+        """Instructions of the compiled expression; 0: there is none."""
+        return self._expression.size if self._expression is not None else 0
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether `labels` fulfil the condition."""
-        value = labels.get(self.name, "")
-        if self._pattern is None:
-            return (value == self.value) is (self.operator == "=")
-        return (self._pattern.fullmatch(value) is not None) is (self.operator == "=~")
+        return self.says(labels.get(self.name, "")) is self.positive
+
+    def says(self, value: str) -> bool:
+        """Whether a label's value is what `value` says, wanted or not."""
+        if self._expression is None:
+            assert self.values is not None
+            return value in self.values
+        return self._expression.fullmatch(value[:MAX_MATCHED_CHARACTERS])
 
     def __str__(self) -> str:
         value = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
@@ -63,6 +88,8 @@ def parse_matcher(text: str) -> Matcher:
     ------
     InvalidMatcher
         With a sentence that says what is wrong.
+    ExpressionTooLarge
+        Its regular expression is valid and has more than `MAX_EXPRESSION_SIZE` instructions.
     """
     if len(text) > MAX_MATCHER_CHARACTERS:
         raise InvalidMatcher(f"a matcher has at most {MAX_MATCHER_CHARACTERS} characters")
@@ -73,8 +100,11 @@ def parse_matcher(text: str) -> Matcher:
     if name is None or operator is None:
         raise InvalidMatcher('write a matcher as label="value", label!="value", label=~"expression" or label!~"expression"')
     value = _value(rest[len(operator) :].lstrip())
-    pattern = compile_expression(value) if operator in ("=~", "!~") else None
-    return Matcher(name.group(), operator, value, pattern)
+    if operator in ("=", "!="):
+        return Matcher(name.group(), operator, value, frozenset((value,)))
+    if _SPECIAL.isdisjoint(value):
+        return Matcher(name.group(), operator, value, frozenset(value.split("|")))
+    return Matcher(name.group(), operator, value, None, _compiled(value))
 
 
 def _value(written: str) -> str:
@@ -97,21 +127,19 @@ def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), text)
 
 
-def compile_expression(expression: str) -> Pattern:
-    """Compile RE2, which takes linear time whatever the expression and the text are.
-
-    Raises
-    ------
-    InvalidMatcher
-        It is not valid, or its compiled form is too large.
-    """
-    options = re2.Options()
-    options.max_mem = MAX_PATTERN_MEMORY_BYTES
-    options.log_errors = False
+@lru_cache(SHARED_EXPRESSIONS)
+def _compiled(expression: str) -> Pattern:
     try:
-        pattern: Pattern = re2.compile(expression, options=options)
-    except re2.error as error:
-        detail = error.args[0] if error.args else ""
-        reason = detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)
-        raise InvalidMatcher(f"the regular expression is not valid RE2: {reason}") from None
-    return pattern
+        pattern = Pattern(expression, MAX_EXPRESSION_MEMORY_BYTES)
+    except InvalidPattern as error:
+        if "too large" not in str(error):
+            raise InvalidMatcher(f"the regular expression is not valid RE2: {error}") from None
+        size = f"more than {MAX_EXPRESSION_SIZE}"
+    else:
+        if pattern.size <= MAX_EXPRESSION_SIZE:
+            return pattern
+        size = str(pattern.size)
+    raise ExpressionTooLarge(
+        f"the regular expression is too large: compiled, it has {size} instructions, and {MAX_EXPRESSION_SIZE} are allowed; "
+        "lower the numbers in its repetitions, such as {1000}, write .* for them, or divide it into several matchers"
+    )

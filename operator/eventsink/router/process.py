@@ -14,7 +14,7 @@ from eventsink.router.admin.server import Admin
 from eventsink.router.config import RouterSettings
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.dispatcher import Dispatcher
-from eventsink.router.dispatch.health import SinkHealth
+from eventsink.router.dispatch.health import SinkHealth, with_problem
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import OpenSender
 from eventsink.router.intake.requests import Intake, IntakeMetrics
@@ -23,7 +23,7 @@ from eventsink.router.metrics import DispatchMetrics, GaugeReader, PlanningMetri
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
-from eventsink.router.planning.match import SinkIndex
+from eventsink.router.planning.match import MatchingReason, SinkIndex
 from eventsink.router.queue.protocol import Queue, QueueError, QueueUnavailable
 from eventsink.router.queue.sqlite import SqliteQueue
 from eventsink.router.reports import StatusReporter
@@ -124,13 +124,15 @@ class Router:
 
     def report_to(self, api: Api) -> None:
         """Write to the status of EventSinks how their delivery goes."""
-        reporter = StatusReporter(api, self.directory, self.dispatcher.health)
+        reporter = StatusReporter(api, self.directory, self._health)
         self._health_listeners.append(reporter.changed)
         self._process.start("reports", reporter.run())
 
     async def _start(self, sources: Mapping[str, PostingSource]) -> None:
         get_logger().info("the queue is open", alerts=await self._states.load(), waiting=self._queue.depth().waiting)
-        GaugeReader(self._process.registry, lambda: _gauges(self._queue, self.dispatcher, self._states, self.directory))
+        GaugeReader(
+            self._process.registry, lambda: _gauges(self._queue, self.dispatcher, self._states, self.directory, self._index)
+        )
         self._process.readiness["router"] = lambda: None if self._ready else "starting"
         suppressed = PlanningMetrics(self._process.registry).suppressed
         acceptor = Acceptor(self.directory, self._index, self._states, self._queue, suppressed)
@@ -144,7 +146,7 @@ class Router:
 
         intake = Intake(sources, accept, metrics, max_under_way=self._settings.intake.max_requests_under_way)
         server = IntakeServer(self._settings.intake, intake)
-        admin = Admin(self._settings.admin, self._queue, self.directory, self.dispatcher.health, self.tests)
+        admin = Admin(self._settings.admin, self._queue, self.directory, self._health, self.tests)
         self._process.on_close(admin.stop)
         self._process.on_close(server.close)
         self._process.on_stop(lambda: self._drain(server, intake))
@@ -170,6 +172,13 @@ class Router:
         if not await intake.until_idle(shutdown.grace):
             get_logger().warning("requests were still being accepted at the end of the grace period")
         await self.dispatcher.stop(shutdown.grace)
+
+    def _health(self, uid: str) -> SinkHealth | None:
+        """How it goes with a sink, in dispatch and in matching."""
+        health, problem = self.dispatcher.health(uid), self._index.problem(uid)
+        if health is None or problem is None:
+            return health
+        return with_problem(health, problem.reason, problem.message, gets_nothing=problem.reason is MatchingReason.UNREADABLE)
 
     def _health_changed(self, sink: Sink, health: SinkHealth) -> None:
         for listener in self._health_listeners:
@@ -198,7 +207,7 @@ async def _prune(states: AlertStates, directory: SinkDirectory) -> None:
 
 
 def _gauges(
-    queue: Queue, dispatcher: Dispatcher, states: AlertStates, directory: SinkDirectory
+    queue: Queue, dispatcher: Dispatcher, states: AlertStates, directory: SinkDirectory, index: SinkIndex
 ) -> Iterator[tuple[str, str, float]]:
     depth = queue.depth()
     yield "deliveries_waiting", "Deliveries that wait.", depth.waiting
@@ -216,3 +225,4 @@ def _gauges(
     yield "groups_known", "Groups that are remembered.", states.groups
     yield "sinks", "Compiled sinks that are known.", len(directory.sinks)
     yield "sinks_unreadable", "Compiled sinks that this version cannot read.", len(directory.withheld)
+    yield "expressions_left_out", "Alerts given to a sink without its regular expressions being evaluated.", index.left_out

@@ -74,7 +74,7 @@ class Wildcards:
 
     def match(self, text: str) -> bool:
         """Whether the whole text matches one of the patterns."""
-        return text in self._names or any(_matches(parts, text) for parts in self._parts)
+        return text in self._names or any(text.startswith(parts[0]) and _matches(parts, text) for parts in self._parts)
 
     @property
     def names(self) -> frozenset[str] | None:

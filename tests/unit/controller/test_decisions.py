@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from eventsink.controller.cluster_state import ClusterState
-from eventsink.controller.compile import compile_sink
+from eventsink.controller.compile import compile_match, compile_sink
 from eventsink.controller.status import SpecState, event_of, is_written, status_of
 from eventsink.controller.store import read_compiled
 from eventsink.controller.tenancy import Namespace, check_claim, tenancy_document
@@ -446,3 +446,14 @@ async def test_a_delayed_key_is_due_at_the_earliest_requested_time() -> None:
     queue.add_after("a", 1800)
     async with asyncio.timeout(30):
         assert await queue.get() == "a"
+
+
+def test_expressions_that_are_too_large_together_are_rejected_with_the_largest_of_them() -> None:
+    matchers = [*(f'x=~"a{n}.{{100}}"' for n in range(6)), 'x=~"b.{150}"', 'team="a"']
+    with pytest.raises(Problem) as raised:
+        compile_match(read_eventsink(obj({"webhook": {"url": "https://a.example"}, "match": {"matchers": matchers}})).spec)
+    assert (raised.value.reason, raised.value.path) == ("InvalidMatcher", "spec.match.matchers[6]")
+    assert "and 5000 are allowed" in raised.value.sentence
+    assert compile_match(
+        read_eventsink(obj({"webhook": {"url": "https://a.example"}, "match": {"matchers": matchers[:4]}})).spec
+    ).matchers == tuple(matchers[:4])

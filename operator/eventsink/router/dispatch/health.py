@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from eventsink.router.dispatch.shares import ShareLimit
@@ -90,3 +90,10 @@ def waiting_for(limit: ShareLimit) -> DeliveringCondition:
         return DeliveringCondition(DeliveringState.FALSE, "TenantShare", text)
     text = f"its messages wait: as many are in flight as {settings} allow"
     return DeliveringCondition(DeliveringState.FALSE, "InFlightLimit", text)
+
+
+def with_problem(health: SinkHealth, reason: str, message: str, *, gets_nothing: bool) -> SinkHealth:
+    """What is reported of a sink that is not given exactly the alerts that it asks for; a failure of delivery comes first."""
+    if health.state is DeliveringState.FALSE:
+        return replace(health, message=f"{health.message}; {message}")
+    return replace(health, state=DeliveringState.FALSE if gets_nothing else health.state, reason=reason, message=message)

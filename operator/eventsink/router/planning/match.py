@@ -1,24 +1,73 @@
 """Which sinks want an alert: an index over all sinks, kept up to date as they change.
 
-The first step is the tenant, and nothing crosses it: a sink is found under its own tenant only. Within a tenant, sinks with an equality matcher
-are found by that label's value, so that a thousand sinks for a thousand teams cost as much as one.
+The first step is the tenant, and nothing crosses it: a sink is found under its own tenant only. Within a tenant, a sink that names the values
+of a label, or its namespaces, is found by them, so that a thousand sinks for a thousand teams cost as much as one.
+
+What a tenant's regular expressions may cost is bounded twice: in size (here, as sinks appear) and in time (`expressions`). An expression
+that is beyond a bound is not evaluated and counts as fulfilled; `problem` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-
-import re2
+from enum import StrEnum
 
 from eventsink.alerts.alert import Alert, Severity
-from eventsink.alerts.matchers import InvalidMatcher, Matcher, Pattern, compile_expression, parse_matcher
+from eventsink.alerts.matchers import ExpressionTooLarge, InvalidMatcher, Matcher, parse_matcher
 from eventsink.router.directory import SinkChange
-from eventsink.runtime.logs import get_logger
+from eventsink.router.planning.expressions import TENANT_SECONDS, ExpressionBudget, Share
+from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.patterns import Wildcards
 from eventsink.sinks.sink import Sink, SinkMatch
 
-Key = tuple[str, str]
-"""A label's name and value."""
+MAX_TENANT_SIZE = 200_000
+"""Instructions of all different expressions of one tenant together, each counted as at least `LEAST_SIZE`: 2,000 usual ones."""
+MAX_TOTAL_SIZE = 1_000_000
+"""The same of all tenants: together their compiled forms take at most 320 MiB, and 40 MiB as measured."""
+LEAST_SIZE = 100
+MAX_NAMESPACE_CHARACTERS = 253
+"""Patterns see so many characters of what an alert calls its namespace; the name of a namespace is shorter."""
+MAX_KEYS = 64
+"""A sink that names more values of a label than this is not found by them."""
+REPORTED_SECONDS = 600.0
+"""So long after an expression was last left out, the status of its sink says so."""
+
+Key = tuple[str | None, frozenset[str]]
+"""A label, or None for the namespace that an alert is about, and the values of which every wanted alert has one."""
+
+
+class MatchingReason(StrEnum):
+    """Why a sink is not given exactly the alerts that it asks for."""
+
+    UNREADABLE = "MatchUnreadable"
+    LIMITED = "MatchingLimited"
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingProblem:
+    """What the status of a sink says of its matching."""
+
+    reason: MatchingReason
+    message: str
+
+
+UNREADABLE = MatchingProblem(
+    MatchingReason.UNREADABLE,
+    "the sink gets no alerts: this version of the router cannot read its match rules; upgrade the router",
+)
+TOO_LARGE = MatchingProblem(
+    MatchingReason.LIMITED,
+    "the regular expressions of the tenant's sinks are too many or too large: those of this sink are not evaluated, and it gets every alert "
+    'that fulfils the rest of its match; write simpler expressions, or name the values (=~"a|b")',
+)
+TOO_SLOW = MatchingProblem(
+    MatchingReason.LIMITED,
+    "matching the regular expressions of the tenant's sinks takes too long: for some alerts those of this sink were not evaluated, and it got "
+    'the alerts if they fulfilled the rest of its match; write simpler expressions, or name the values (=~"a|b")',
+)
 
 
 class CompiledMatch:
@@ -30,24 +79,51 @@ class CompiledMatch:
         A matcher that the operator accepted and this version cannot read.
     """
 
+    __slots__ = ("_minimum", "_namespaces", "_sources", "_values", "complete", "expressions", "simple")
+
     def __init__(self, match: SinkMatch) -> None:
-        self.matchers: list[Matcher] = [parse_matcher(text) for text in match.matchers]
+        matchers: list[Matcher] = []
+        self.complete = True
+        """Whether every expression is small enough to be evaluated."""
+        for text in match.matchers:
+            try:
+                matchers.append(parse_matcher(text))
+            except ExpressionTooLarge:
+                self.complete = False
         self._minimum = Severity(match.min_severity) if match.min_severity is not None else None
         self._sources = frozenset(match.sources)
-        self._namespaces = _patterns(match.namespaces) if match.namespaces else None
+        self._namespaces = Wildcards(match.namespaces) if match.namespaces else None
+        self._values = tuple((m.name, m.values, m.positive) for m in matchers if m.values is not None)
+        self.expressions = tuple(m for m in matchers if m.values is None)
+        self.simple = self.complete and not self.expressions
+        """Whether there is nothing but `fulfilled_simply`."""
 
     def fulfilled(self, alert: Alert) -> bool:
-        """Whether the alert fulfils every part of the condition."""
+        """Whether the alert fulfils every part of the condition, whatever it takes to evaluate that."""
+        return self.fulfilled_simply(alert) and all(matcher.matches(alert.labels) for matcher in self.expressions)
+
+    def fulfilled_simply(self, alert: Alert) -> bool:
+        """Whether the alert fulfils every part of the condition but the expressions."""
+        labels = alert.labels
+        for name, values, positive in self._values:
+            if (labels.get(name, "") in values) is not positive:
+                return False
         return (
-            alert.severity.passes(self._minimum)
+            (self._minimum is None or alert.severity.passes(self._minimum))
             and (not self._sources or alert.source in self._sources)
-            and (self._namespaces is None or _within(alert.namespace, self._namespaces))
-            and all(matcher.matches(alert.labels) for matcher in self.matchers)
+            and (
+                self._namespaces is None
+                or (bool(alert.namespace) and self._namespaces.match(alert.namespace[:MAX_NAMESPACE_CHARACTERS]))
+            )
         )
 
-    def key(self) -> Key | None:
-        """An equality that every wanted alert fulfils, if there is one."""
-        return next(((m.name, m.value) for m in self.matchers if m.operator == "=" and m.value), None)
+    def keys(self) -> Iterator[Key]:
+        """By what the sink can be found."""
+        for name, values, positive in self._values:
+            if positive and "" not in values and len(values) <= MAX_KEYS:
+                yield name, values
+        if self._namespaces is not None and (names := self._namespaces.names) is not None:
+            yield None, names
 
 
 @dataclass(slots=True)
@@ -55,31 +131,90 @@ class _Entry:
     sink: Sink
     match: CompiledMatch
     key: Key | None
+    admitted: bool = True
+    """Whether its expressions are evaluated."""
+    left_out_at: float = float("-inf")
+    """When one was last left out for the time that it takes."""
 
 
 @dataclass(slots=True)
 class _Tenant:
-    keyed: dict[Key, dict[str, _Entry]] = field(default_factory=dict)
+    keyed: dict[str | None, dict[str, dict[str, _Entry]]] = field(default_factory=dict)
+    """Label, or None for the namespace -> value -> uid -> entry."""
     others: dict[str, _Entry] = field(default_factory=dict)
+    share: Share = field(default_factory=lambda: Share(TENANT_SECONDS))
+    uses: Counter[str] = field(default_factory=Counter)
+    """How many sinks have each expression."""
+    size: int = 0
+    refused: dict[str, _Entry] = field(default_factory=dict)
+    """Sinks whose expressions are not evaluated, since they would be too large together."""
 
-    def shelf(self, key: Key | None) -> dict[str, _Entry]:
-        return self.others if key is None else self.keyed.setdefault(key, {})
+    def candidates(self, alert: Alert) -> Iterator[_Entry]:
+        if self.others:
+            yield from self.others.values()
+        labels = alert.labels
+        # The smaller of the two is gone through, so that neither many labels nor many keys cost much.
+        for name in self.keyed if len(self.keyed) <= len(labels) + 1 else (None, *labels):
+            value = alert.namespace if name is None else labels.get(name)
+            if value is not None and (of_label := self.keyed.get(name)) is not None:
+                yield from of_label.get(value, _NONE).values()
 
-    def candidates(self, labels: dict[str, str]) -> Iterator[_Entry]:
-        yield from self.others.values()
-        if self.keyed:
-            for pair in labels.items():
-                found = self.keyed.get(pair)
-                if found is not None:
-                    yield from found.values()
+    def best_key(self, keys: Iterable[Key]) -> Key | None:
+        """The one by which the fewest other sinks would be met."""
+
+        def others(key: Key) -> int:
+            of_label = self.keyed.get(key[0], {})
+            return sum(len(of_label.get(value, _NONE)) for value in key[1])
+
+        return min(keys, key=others, default=None)
+
+    def put(self, entry: _Entry) -> None:
+        uid = entry.sink.uid
+        if entry.key is None:
+            self.others[uid] = entry
+            return
+        name, values = entry.key
+        of_label = self.keyed.setdefault(name, {})
+        for value in values:
+            of_label.setdefault(value, {})[uid] = entry
+
+    def remove(self, entry: _Entry) -> None:
+        uid = entry.sink.uid
+        self.refused.pop(uid, None)
+        if entry.key is None:
+            del self.others[uid]
+            return
+        name, values = entry.key
+        of_label = self.keyed[name]
+        for value in values:
+            of_value = of_label[value]
+            del of_value[uid]
+            if not of_value:
+                del of_label[value]
+        if not of_label:
+            del self.keyed[name]
+
+    @property
+    def empty(self) -> bool:
+        return not self.keyed and not self.others
+
+
+_NONE: dict[str, _Entry] = {}
 
 
 class SinkIndex:
     """The sinks that may be given alerts, by tenant. Suspended sinks are not in it: nothing is queued for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: ExpressionBudget | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._budget = budget or ExpressionBudget()
+        self._clock = clock
         self._tenants: dict[str, _Tenant] = {}
         self._entries: dict[str, _Entry] = {}
+        self._unreadable: set[str] = set()
+        self._size = 0
+        self._left_out_log = Repeated()
+        self.left_out = 0
+        """How often a sink was given an alert without that its expressions were evaluated."""
 
     def change(self, change: SinkChange) -> None:
         """Follow one change of the directory."""
@@ -93,53 +228,112 @@ class SinkIndex:
         tenant = self._tenants.get(alert.tenant)
         if tenant is None:
             return []
-        found = [entry.sink for entry in tenant.candidates(alert.labels) if entry.match.fulfilled(alert)]
-        found.sort(key=_uid)
+        found = [
+            entry.sink
+            for entry in tenant.candidates(alert)
+            if entry.match.fulfilled_simply(alert)
+            and (entry.match.simple or self._fulfils_expressions(entry, tenant.share, alert))
+        ]
+        if len(found) > 1:
+            found.sort(key=_uid)
         return found
 
     def wants(self, uid: str, alert: Alert) -> bool:
-        """Whether a sink wants an alert of its tenant."""
+        """Whether a sink wants an alert of its tenant; False for a sink that is not in the index."""
         entry = self._entries.get(uid)
-        return entry is not None and entry.match.fulfilled(alert)
+        return (
+            entry is not None
+            and entry.sink.tenant == alert.tenant
+            and entry.match.fulfilled_simply(alert)
+            and (entry.match.simple or self._fulfils_expressions(entry, self._tenants[alert.tenant].share, alert))
+        )
+
+    def problem(self, uid: str) -> MatchingProblem | None:
+        """What keeps a sink from getting exactly the alerts that it asks for."""
+        if uid in self._unreadable:
+            return UNREADABLE
+        entry = self._entries.get(uid)
+        if entry is None:
+            return None
+        if not (entry.admitted and entry.match.complete):
+            return TOO_LARGE
+        return TOO_SLOW if self._clock() - entry.left_out_at < REPORTED_SECONDS else None
+
+    def _fulfils_expressions(self, entry: _Entry, share: Share, alert: Alert) -> bool:
+        left_out = not (entry.admitted and entry.match.complete)
+        if entry.admitted:
+            labels = alert.labels
+            for matcher in entry.match.expressions:
+                verdict = self._budget.says(share, matcher, labels.get(matcher.name, ""))
+                if verdict is None:
+                    left_out = True
+                    entry.left_out_at = self._clock()
+                elif verdict is not matcher.positive:
+                    return False
+        if left_out:
+            self.left_out += 1
+            if (more := self._left_out_log.due()) is not None:
+                sink = entry.sink
+                get_logger().warning(
+                    "a sink is given alerts without its regular expressions being evaluated",
+                    sink=sink.uid,
+                    tenant=sink.tenant,
+                    more=more,
+                )
+        return True
 
     def _add(self, sink: Sink) -> None:
         try:
             match = CompiledMatch(sink.match)
         except (InvalidMatcher, ValueError):
+            self._unreadable.add(sink.uid)
             get_logger().error(
                 "a sink gets no alerts: this version cannot read its match rules; upgrade the router",
                 sink=sink.uid,
                 tenant=sink.tenant,
             )
             return
-        entry = _Entry(sink, match, match.key())
+        tenant = self._tenants.setdefault(sink.tenant, _Tenant())
+        entry = _Entry(sink, match, tenant.best_key(match.keys()))
         self._entries[sink.uid] = entry
-        self._tenants.setdefault(sink.tenant, _Tenant()).shelf(entry.key)[sink.uid] = entry
+        tenant.put(entry)
+        self._admit(tenant, entry)
+
+    def _admit(self, tenant: _Tenant, entry: _Entry) -> None:
+        """Count the size of an entry's expressions, or refuse to evaluate them."""
+        sizes = {matcher.value: max(matcher.size, LEAST_SIZE) for matcher in entry.match.expressions}
+        size = sum(size for text, size in sizes.items() if not tenant.uses[text])
+        entry.admitted = tenant.size + size <= MAX_TENANT_SIZE and self._size + size <= MAX_TOTAL_SIZE
+        if not entry.admitted:
+            tenant.refused[entry.sink.uid] = entry
+            return
+        tenant.refused.pop(entry.sink.uid, None)
+        tenant.uses.update(sizes.keys())
+        tenant.size += size
+        self._size += size
 
     def _remove(self, sink: Sink) -> None:
+        self._unreadable.discard(sink.uid)
         entry = self._entries.pop(sink.uid, None)
         if entry is None:
             return
         tenant = self._tenants[entry.sink.tenant]
-        shelf = tenant.shelf(entry.key)
-        del shelf[sink.uid]
-        if entry.key is not None and not shelf:
-            del tenant.keyed[entry.key]
-        if not tenant.keyed and not tenant.others:
+        tenant.remove(entry)
+        if entry.admitted:
+            for text, size in {matcher.value: max(matcher.size, LEAST_SIZE) for matcher in entry.match.expressions}.items():
+                tenant.uses[text] -= 1
+                if not tenant.uses[text]:
+                    del tenant.uses[text]
+                    tenant.size -= size
+                    self._size -= size
+        while tenant.refused:
+            one = next(iter(tenant.refused.values()))
+            self._admit(tenant, one)
+            if not one.admitted:
+                break
+        if tenant.empty:
             del self._tenants[entry.sink.tenant]
 
 
 def _uid(sink: Sink) -> str:
     return sink.uid
-
-
-def _patterns(patterns: tuple[str, ...]) -> Pattern:
-    """One expression for namespace patterns, in which * matches any characters.
-
-    RE2, since the patterns are a tenant's and the namespace is whatever a label says: another engine could be kept busy with them.
-    """
-    return compile_expression("(?s)" + "|".join(".*".join(map(re2.escape, pattern.split("*"))) for pattern in patterns))
-
-
-def _within(namespace: str, patterns: Pattern) -> bool:
-    return bool(namespace) and patterns.fullmatch(namespace) is not None

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status
 from eventsink.router.directory import SinkChange
-from eventsink.router.planning.match import CompiledMatch, SinkIndex
+from eventsink.router.planning.expressions import TENANT_SECONDS, ExpressionBudget
+from eventsink.router.planning.match import REPORTED_SECONDS, CompiledMatch, MatchingReason, SinkIndex
 from eventsink.sinks.sink import Sink, SinkMatch
 from tests.unit.router.sinks import sink
 
@@ -106,10 +112,151 @@ def test_suspended_and_unreadable_sinks_get_nothing() -> None:
     assert [one.name for one in index.matching(alert())] == ["asleep"]
 
 
+def clocked(seconds: float, clock: Callable[[], float] = lambda: 0.0) -> ExpressionBudget:
+    """A budget for which each expression takes so long."""
+    cpu = count(0.0, seconds)
+    return ExpressionBudget(clock, lambda: next(cpu))
+
+
+def index_of(*sinks: Sink, budget: ExpressionBudget | None = None) -> SinkIndex:
+    index = SinkIndex(budget)
+    for one in sinks:
+        index.change(SinkChange(None, one))
+    return index
+
+
+@pytest.mark.parametrize("size", [1000, 180], ids=["beyond the bound of an expression", "within it"])
+def test_sinks_that_are_expensive_to_match_do_not_block_the_router(size: int) -> None:
+    """Five sinks with 32 expressions each, and a notification of 20 alerts with a label of 16,384 characters: 1,340 s before."""
+    hostile = [sink(f"h{n}", match={"matchers": tuple(f'x=~"{n}?(.*.{{{size - m}}})+"' for m in range(32))}) for n in range(5)]
+    index = index_of(*hostile, sink("cheap", match={"matchers": ('team="a"',)}), sink("other", tenant="globex"))
+    began = time.process_time()
+    for n in range(20):
+        index.matching(alert(x=f"{n}" + "a" * 16_384))
+    assert time.process_time() - began < 1.0
+    assert [one.name for one in index.matching(alert("globex"))] == ["other"]
+    assert all(index.problem(one.uid) is not None for one in hostile)
+    assert index.problem(sink("cheap").uid) is None
+    assert index.left_out > 0
+
+
+def test_what_cannot_be_evaluated_within_the_budget_counts_as_fulfilled() -> None:
+    now = [0.0]
+    index = SinkIndex(clocked(TENANT_SECONDS * 2, lambda: now[0]), clock=lambda: now[0])
+    one = sink("slow", match={"matchers": ('team=~"x+"', 'level="high"')})
+    index.change(SinkChange(None, one))
+    assert index.matching(alert(team="a", level="high")) == []
+    assert index.problem(one.uid) is None
+    assert index.matching(alert(team="b", level="high")) == [one]
+    assert index.matching(alert(team="c", level="low")) == []
+    assert index.left_out == 1
+    problem = index.problem(one.uid)
+    assert problem is not None
+    assert (problem.reason, "takes too long" in problem.message) == (MatchingReason.LIMITED, True)
+    now[0] = 1.5
+    assert index.matching(alert(team="d", level="high")) == []
+    now[0] = REPORTED_SECONDS
+    assert index.problem(one.uid) is None
+
+
+def test_a_tenant_that_used_little_is_evaluated_however_much_others_use() -> None:
+    index = index_of(
+        *(sink(f"hostile-{n}", tenant=f"t{n}", match={"matchers": ('team=~"x+"',)}) for n in range(8)),
+        sink("mine", match={"matchers": ('team=~"x+"',)}),
+        budget=clocked(0.06),
+    )
+    for n in range(8):
+        for value in range(4):
+            index.matching(alert(f"t{n}", team=f"{n}-{value}"))
+    assert index.left_out > 8
+    assert index.matching(alert(team="a")) == []
+
+
+def test_a_result_is_kept_for_the_next_alert_with_that_value() -> None:
+    index = index_of(sink("one", match={"matchers": ('team=~"x+"',)}), budget=clocked(TENANT_SECONDS * 2))
+    for _ in range(3):
+        assert index.matching(alert(team="a")) == []
+    assert index.left_out == 0
+
+
+def test_expressions_beyond_the_size_of_a_tenant_are_not_evaluated_until_there_is_room() -> None:
+    matchers = [tuple(f'x=~"s{n}m{m}.{{150}}.*"' for m in range(4)) for n in range(60)]
+    sinks = [sink(f"s{n:02}", match={"matchers": of_sink}) for n, of_sink in enumerate(matchers)]
+    index = index_of(*sinks)
+    refused = [one for one in sinks if index.problem(one.uid) is not None]
+    assert 0 < len(refused) < 30
+    assert refused == sinks[-len(refused) :]
+    assert refused[0] in index.matching(alert(x="no"))
+    assert sinks[0] not in index.matching(alert(x="no"))
+    index.change(SinkChange(sinks[0], None))
+    assert index.problem(refused[0].uid) is None
+    assert refused[0] not in index.matching(alert(x="no"))
+
+
+def test_the_same_expression_in_many_sinks_counts_once() -> None:
+    sinks = [sink(str(n), match={"matchers": ('team=~"x.{150}"',)}) for n in range(200)]
+    index = index_of(*sinks)
+    assert [one.name for one in sinks if index.problem(one.uid) is not None] == []
+    for one in sinks:
+        index.change(SinkChange(one, None))
+    assert index.matching(alert()) == []
+
+
+def test_a_sink_whose_rules_cannot_be_read_says_so_until_it_changes() -> None:
+    newer = sink("newer", match={"matchers": ("a=~(",)})
+    index = index_of(newer)
+    problem = index.problem(newer.uid)
+    assert problem is not None
+    assert problem.reason is MatchingReason.UNREADABLE
+    index.change(SinkChange(newer, sink("newer")))
+    assert index.problem(newer.uid) is None
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        lambda n: {"matchers": ('severity="high"', f'team="t{n}"')},
+        lambda n: {"matchers": (f'team=~"t{n}|u{n}"',)},
+        lambda n: {"namespaces": (f"t{n}", f"u{n}")},
+    ],
+    ids=["an equality of their own", "alternatives", "namespaces"],
+)
+def test_an_alert_meets_only_the_sinks_that_name_its_values(match: Callable[[int], dict[str, Any]]) -> None:
+    """Measured by what is looked at: a label that only candidates are asked for."""
+    asked = Counter[str]()
+
+    class Labels(dict[str, str]):
+        def get(self, name: str, default: Any = None) -> Any:
+            asked[name] += 1
+            return super().get(name, default)
+
+    index = index_of(*(sink(str(n), match=match(n) | {"min_severity": "low"}) for n in range(500)))
+    one = msgspec.structs.replace(alert(namespace="t7"), labels=Labels(team="t7", severity="high"))
+    assert [found.name for found in index.matching(one)] == ["7"]
+    assert asked.total() < 10
+
+
+@pytest.mark.parametrize("sink_of", ["present", "of another tenant", "absent"])
+def test_one_sink_can_be_asked_about(sink_of: str) -> None:
+    one = sink("one", match={"matchers": ('team=~"a+"',)})
+    index = index_of(*([] if sink_of == "absent" else [one]))
+    tenant = "globex" if sink_of == "of another tenant" else "acme"
+    assert index.wants(one.uid, alert(tenant, team="aa")) is (sink_of == "present")
+    assert not index.wants(one.uid, alert(tenant, team="b"))
+
+
 names = st.sampled_from("abcd")
 values = st.sampled_from(["", "x", "y"])
-matchers = st.builds(lambda n, o, v: f'{n}{o}"{v}"', names, st.sampled_from(["=", "!=", "=~", "!~"]), values)
-matches = st.fixed_dictionaries({"matchers": st.lists(matchers, max_size=3).map(tuple)})
+expressions = st.sampled_from(["", "x", "y", "x|y", "x|", ".*", "x+", "[xy]"])
+matchers = st.builds(lambda n, o, v: f'{n}{o}"{v}"', names, st.sampled_from(["=", "!="]), values) | st.builds(
+    lambda n, o, v: f'{n}{o}"{v}"', names, st.sampled_from(["=~", "!~"]), expressions
+)
+matches = st.fixed_dictionaries(
+    {
+        "matchers": st.lists(matchers, max_size=3).map(tuple),
+        "namespaces": st.lists(st.sampled_from(["shop", "s*", "other"]), max_size=2).map(tuple),
+    }
+)
 changes = st.lists(
     st.tuples(st.sampled_from(["1", "2", "3", "4", "5"]), st.sampled_from(["t", "u"]), st.none() | matches), max_size=25
 )

@@ -1,0 +1,96 @@
+"""What matching tenants' regular expressions may cost: a share of the event loop's time for each tenant, and one for all.
+
+An expression that was not evaluated, because a share is spent, counts as fulfilled: in doubt, a sink is notified. That is counted, and the
+status of the sink says so. A tenant that has used little is always evaluated, however much others use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from eventsink.alerts.matchers import Matcher
+
+TENANT_SECONDS = 0.1
+"""What the expressions of one tenant may take at once, and each second; evaluation ends with the expression that exceeds it."""
+TOTAL_SECONDS = 0.25
+"""What the expressions of all tenants may take at once, and each second, but for what `TENANT_ASSURED_SECONDS` assures."""
+TENANT_ASSURED_SECONDS = 0.05
+"""What a tenant may use whatever others have used."""
+FREE_SECONDS = 5e-6
+"""An evaluation that takes no longer is not counted: a usual one takes 1 us, and a delivery twenty times as long as this."""
+MAX_VERDICTS = 32_768
+"""Results that are kept: labels have the same values again and again."""
+MAX_VERDICT_CHARACTERS = 128
+"""Longest value of which the result is kept."""
+
+
+class Share:
+    """Seconds that may be spent: refilled all the time, up to as many as each second brings.
+
+    Parameters
+    ----------
+    seconds
+        At once, and each second.
+    """
+
+    __slots__ = ("_at", "left", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.left = seconds
+        self._at = float("-inf")
+
+    def refill(self, now: float) -> None:
+        """Count the time since the last call."""
+        self.left = min(self.seconds, self.left + (now - self._at) * self.seconds)
+        self._at = now
+
+
+class ExpressionBudget:
+    """Evaluates expressions as long as the shares last.
+
+    Parameters
+    ----------
+    clock
+        Seconds, monotonic, in which shares are refilled.
+    cpu
+        Seconds of a processor that an evaluation takes: a busy machine is not charged to tenants.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, cpu: Callable[[], float] = time.thread_time) -> None:
+        self._clock = clock
+        self._cpu = cpu
+        self._total = Share(TOTAL_SECONDS)
+        self._verdicts: dict[tuple[str, str], bool] = {}
+
+    def says(self, share: Share, matcher: Matcher, value: str) -> bool | None:
+        """What `Matcher.says` of a matcher with an expression; None: the tenant's share or that of all is spent."""
+        key = (matcher.value, value)
+        verdict = self._verdicts.get(key)
+        if verdict is not None:
+            return verdict
+        if not self._may_spend(share):
+            return None
+        began = self._cpu()
+        verdict = matcher.says(value)
+        taken = self._cpu() - began
+        if taken > FREE_SECONDS:
+            now = self._clock()
+            for one in (share, self._total):
+                one.refill(now)
+                one.left -= taken
+        if len(value) <= MAX_VERDICT_CHARACTERS:
+            if len(self._verdicts) >= MAX_VERDICTS:
+                self._verdicts.clear()
+            self._verdicts[key] = verdict
+        return verdict
+
+    def _may_spend(self, share: Share) -> bool:
+        total = self._total
+        if share.left > TENANT_SECONDS - TENANT_ASSURED_SECONDS:
+            return True
+        now = self._clock()
+        share.refill(now)
+        total.refill(now)
+        return share.left > 0 and (total.left > 0 or share.left > TENANT_SECONDS - TENANT_ASSURED_SECONDS)

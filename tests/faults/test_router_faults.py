@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from urllib.parse import urlencode
 
 import pytest
 
@@ -132,3 +135,36 @@ def test_a_waiting_delivery_is_shown_with_the_reason_of_its_last_attempt(receive
         wait_until(
             "the reason of the last attempt", lambda: router.admin("/v1/deliveries")[1]["deliveries"][0]["reason"] == "HTTP503"
         )
+
+
+def test_a_tenant_whose_matchers_are_expensive_delays_no_other(receiver: Receiver, tmp_path: Path) -> None:
+    """One alert with a label of 16,384 characters took 67 s at five such sinks, and nobody else got a response."""
+    hostile = [
+        f"{receiver.url('/hostile')}#"
+        + urlencode([("tenant", "mallory"), *(("matcher", f'x=~"{n}?(.*.{{{180 - m}}})+"') for m in range(32))])
+        for n in range(5)
+    ]
+    seconds = []
+    with start_router(tmp_path, receiver.url("/hook"), *hostile) as router, ThreadPoolExecutor(1) as posters:
+        done = Event()
+
+        def attack() -> int:
+            accepted = 0
+            while not done.is_set():
+                alerts = (alert(f"H{accepted}-{n}", namespace="mallory", x=f"{n}" + "a" * 16_384) for n in range(10))
+                accepted += router.post(notification(*alerts, group=f"h{accepted}"))[0] == 200
+            return accepted
+
+        attacking = posters.submit(attack)
+        try:
+            wait_until("the attack", lambda: receiver.requests("/hostile"))
+            for n in range(40):
+                began = time.monotonic()
+                assert post(router, f"A{n}")
+                seconds.append(time.monotonic() - began)
+        finally:
+            done.set()
+        assert attacking.result(60) > 0
+        wait_until("the others' alerts", lambda: len(receiver.requests("/hook")) == 40)
+        assert max(seconds) < 2.0
+        assert sorted(seconds)[20] < 0.5

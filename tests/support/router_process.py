@@ -1,8 +1,9 @@
-"""A router without a cluster, as a process of its own: a webhook sink of the tenant acme for each URL.
+"""A router without a cluster, as a process of its own: a webhook sink for each URL.
 
     python -m tests.support.router_process CONFIG URL...
 
-The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#batch=N`; `slack:TEAM/CHANNEL/TOKEN` is a Slack channel.
+The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#` and options in the form of a query: `batch`, `tenant` (else
+acme, which has a namespace of the same name), `matcher` (several). `slack:TEAM/CHANNEL/TOKEN` is a Slack channel.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook.target import WebhookTarget
@@ -20,7 +22,7 @@ from eventsink.router.config import RouterSettings
 from eventsink.router.process import Router
 from eventsink.runtime.process import Process, run_command
 from eventsink.runtime.settings import load_settings
-from eventsink.sinks.sink import CompiledFrom, Sink, Tenancy
+from eventsink.sinks.sink import CompiledFrom, Sink, SinkMatch, Tenancy
 from eventsink.sinks.target import Target
 from tests.support import parts
 from tests.support.processes import RunningProcess
@@ -28,9 +30,10 @@ from tests.support.processes import RunningProcess
 
 def sink(number: int, address: str) -> Sink:
     """The compiled sink of one URL."""
-    url, _, batch = address.partition("#batch=")
+    url, _, query = address.partition("#")
+    options = parse_qs(query)
     name = f"alerts-{number}" if number else "alerts"
-    target: Target = WebhookTarget(url=url, batch=int(batch or 1))
+    target: Target = WebhookTarget(url=url, batch=int(options.get("batch", ["1"])[0]))
     if address.startswith("slack:"):
         team, channel, token = address.removeprefix("slack:").split("/")
         target = SlackTarget(token=token, team_id=team, channel_id=channel)
@@ -39,9 +42,10 @@ def sink(number: int, address: str) -> Sink:
         namespace="acme",
         name=name,
         display_name=name,
-        tenant="acme",
+        tenant=options.get("tenant", ["acme"])[0],
         compiled_from=CompiledFrom(generation=1),
         destination=target.destination(),
+        match=SinkMatch(matchers=tuple(options.get("matcher", ()))),
         dispatch=target.dispatch_parameters(),
         target=target,
     )
@@ -51,9 +55,10 @@ async def serve(settings: RouterSettings, addresses: Sequence[str], stop: asynci
     """Run the router with a directory that is filled here."""
     async with Process("router", settings.monitor, stop) as process:
         router = await Router.open(settings, process)
-        router.directory.set_tenancy(Tenancy(owners={"acme": "acme"}))
-        for number, address in enumerate(addresses):
-            router.directory.put(sink(number, address))
+        sinks = [sink(number, address) for number, address in enumerate(addresses)]
+        router.directory.set_tenancy(Tenancy(owners={"acme": "acme"} | {one.tenant: one.tenant for one in sinks}))
+        for one in sinks:
+            router.directory.put(one)
         router.directory.mark_loaded()
         await process.until_stopped()
 

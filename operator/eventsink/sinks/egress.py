@@ -40,6 +40,12 @@ _REFUSED_IPV4 = {
 }
 """IANA's special-purpose registry for IPv4 (RFC 6890 and later), and one address that a cloud keeps for itself."""
 
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""RFC 6052: a translator sends on to the IPv4 address in the last 32 bits."""
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""RFC 8215: translators of a network's own; which bits hold the IPv4 address depends on the length of its prefix."""
+
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 """The only IPv6 addresses assigned to hosts of the internet; everything else is refused unnamed."""
 
@@ -87,8 +93,8 @@ class EgressGuard:
     """The rule of one process."""
 
     def __init__(self, settings: EgressSettings) -> None:
-        self._allow = [ipaddress.ip_network(text) for text in settings.allow]
-        self._deny = [ipaddress.ip_network(text) for text in settings.deny]
+        self._allow = [_network(text) for text in settings.allow]
+        self._deny = [_network(text) for text in settings.deny]
 
     def judge(self, address: str) -> Verdict:
         """Judge an IP address in text form, as a resolver gives it."""
@@ -98,28 +104,67 @@ class EgressGuard:
 def judge(address: str, allow: Sequence[Network] = (), deny: Sequence[Network] = ()) -> Verdict:
     """Whether an address may be dialled: `deny` first, then `allow`, then whether it is public.
 
-    An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is judged as the IPv4 address that it leads to.
+    A form that leads to an IPv4 address is judged as that: mapped (`::ffff:10.0.0.1`), NAT64 (`64:ff9b::10.0.0.1`), and the local NAT64 of
+    a network that a list names. Such a form is denied as well where `deny` names the form itself.
     """
     try:
-        parsed = _unwrapped(ipaddress.ip_address(address.partition("%")[0]))
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return Verdict(False, "is not an IP address")
     if _within(parsed, deny):
         return Verdict(False, "is in egress.deny")
+    leads_to = _leads_to(parsed, (*allow, *deny))
+    if leads_to is not None:
+        if _within(leads_to, deny):
+            return Verdict(False, f"leads to {leads_to}, which is in egress.deny")
+        parsed = leads_to
     if _within(parsed, allow):
         return Verdict(True)
+    form = f"leads to {leads_to}, which " if leads_to is not None else ""
     for network, why in _SPECIAL:
         if parsed.version == network.version and parsed in network:
-            return Verdict(False, f"is not public ({why})")
+            return Verdict(False, f"{form}is not public ({why})")
     if isinstance(parsed, ipaddress.IPv6Address) and parsed not in _GLOBAL_IPV6:
         return Verdict(False, "is not public")
     return Verdict(True)
 
 
-def _unwrapped(address: Address) -> Address:
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+def _network(text: str) -> Network:
+    """A network of a list: one of mapped or NAT64 addresses is the IPv4 network that they lead to, unless it is all of them."""
+    network = ipaddress.ip_network(text)
+    if (
+        isinstance(network, ipaddress.IPv6Network)
+        and network.prefixlen > 96
+        and (network.subnet_of(_MAPPED) or network.subnet_of(_NAT64))
+    ):
+        return ipaddress.IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
+
+
+def _leads_to(address: Address, networks: Sequence[Network]) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that another form of it leads to."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return None
+    if address in _MAPPED or address in _NAT64:
+        return _embedded(address, 96)
+    if address in _LOCAL_NAT64:
+        named = [
+            network.prefixlen
+            for network in networks
+            if isinstance(network, ipaddress.IPv6Network) and address in network and network.subnet_of(_LOCAL_NAT64)
+        ]
+        if named:
+            return _embedded(address, max(named))
+    return None
+
+
+def _embedded(address: ipaddress.IPv6Address, prefix: int) -> ipaddress.IPv4Address:
+    """The IPv4 address behind a NAT64 prefix of a length (RFC 6052, 2.2): bits 64 to 71 are never part of it."""
+    bits = int(address)
+    if prefix in (48, 56, 64):
+        without = (bits >> 64) << 56 | (bits & ((1 << 56) - 1))  # 120 bits: those without 64 to 71
+        return ipaddress.IPv4Address(without >> (120 - prefix - 32) & 0xFFFFFFFF)
+    return ipaddress.IPv4Address(bits & 0xFFFFFFFF)
 
 
 def _within(address: Address, networks: Sequence[Network]) -> bool:

@@ -86,6 +86,67 @@ def test_the_settings_allow_more_and_deny_overrides_allow(address: str, allowed:
     assert guard.judge(address).allowed is allowed
 
 
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("64:ff9b::8.8.8.8", True),
+        ("64:ff9b::10.0.0.1", False),
+        ("64:ff9b::10.96.0.20", True),
+        ("64:ff9b::10.96.66.6", False),
+        ("64:ff9b::9.9.9.9", False),
+        ("64:ff9b::1.1.1.1", False),
+        ("::ffff:9.9.9.9", False),
+        ("::ffff:1.1.1.1", False),
+        ("1.1.1.1", False),
+        ("::ffff:192.168.7.7", True),
+        ("192.168.7.7", True),
+        ("64:ff9b::192.168.7.7", True),
+        ("::ffff:192.168.8.7", False),
+        ("64:ff9b:1::8.8.8.8", True),
+        ("64:ff9b:1::10.96.0.20", True),
+        ("64:ff9b:1::10.0.0.1", False),
+        ("64:ff9b:1::9.9.9.9", False),
+        ("64:ff9b:1:1::8.8.8.8", False),
+        ("64:ff9b:2::8.8.8.8", False),
+    ],
+)
+def test_forms_that_lead_to_an_ipv4_address_are_judged_as_that_address(address: str, allowed: bool) -> None:
+    allow = ("10.96.0.0/12", "::ffff:192.168.7.0/120", "64:ff9b:1::/96")
+    deny = ("10.96.66.0/24", "9.0.0.0/8", "64:ff9b::1.1.1.0/120")
+    verdict = EgressGuard(EgressSettings(allow=allow, deny=deny)).judge(address)
+    assert verdict.allowed is allowed, verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("network", "address"),
+    [
+        # RFC 6052, 2.4, with the prefix of RFC 8215.
+        ("64:ff9b:1::/48", "64:ff9b:1:{0:02x}{1:02x}:{2:x}:{3:02x}00::"),
+        ("64:ff9b:1:100::/56", "64:ff9b:1:1{0:02x}:{1:02x}:{2:02x}{3:02x}::"),
+        ("64:ff9b:1:122::/64", "64:ff9b:1:122:{0:x}:{1:02x}{2:02x}:{3:02x}00::"),
+        ("64:ff9b:1:122::/96", "64:ff9b:1:122::{0:02x}{1:02x}:{2:02x}{3:02x}"),
+    ],
+)
+def test_a_local_nat64_network_that_is_allowed_leads_to_what_its_ipv4_address_may(network: str, address: str) -> None:
+    guard = EgressGuard(EgressSettings(allow=(network,)))
+    public, private = address.format(192, 0, 66, 33), address.format(10, 0, 66, 33)
+    assert guard.judge(public).allowed
+    verdict = guard.judge(private)
+    assert (verdict.allowed, verdict.reason) == (False, "leads to 10.0.66.33, which is not public (private)")
+    assert not judge(public).allowed
+
+
+def test_a_list_that_denies_all_nat64_addresses_denies_no_other() -> None:
+    guard = EgressGuard(EgressSettings(deny=("64:ff9b::/96",)))
+    assert not guard.judge("64:ff9b::8.8.8.8").allowed
+    assert guard.judge("8.8.8.8").allowed
+
+
+def test_a_list_that_allows_all_nat64_or_mapped_addresses_allows_no_private_one() -> None:
+    guard = EgressGuard(EgressSettings(allow=("64:ff9b::/96", "::ffff:0:0/96")))
+    assert not any(guard.judge(address).allowed for address in ("64:ff9b::10.0.0.1", "::ffff:127.0.0.1", "10.0.0.1"))
+
+
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "everything", "10.0.0.0/33", ""])
 def test_an_invalid_network_is_rejected_with_an_explanation(text: str) -> None:
     with pytest.raises(ValidationError, match="CIDR form"):

@@ -1,0 +1,220 @@
+"""Shares out what is bounded, such as connections, among tenants and sinks: nobody's demand uses up what others need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import Enum
+
+
+class Bound(Enum):
+    """What a share waits for."""
+
+    FULL = "full"
+    """Everything is in use, by several tenants."""
+    TENANT = "tenant"
+    """Its tenant uses as much as is left for all others."""
+    SHARE = "share"
+    """It uses all that it may itself, or as much as is left for all others of its tenant."""
+
+
+class Limit:
+    """A number of units for all tenants together.
+
+    A tenant gets another unit only while it uses fewer than are left, and a share only while it uses fewer than its tenant could still
+    get. One tenant alone thus gets half of them, two get a third each; one share alone gets half of what its tenant does; and something
+    is left for whoever comes next, without anything being set aside for anybody.
+    """
+
+    __slots__ = ("_tenants", "most", "used", "waiting")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.used = 0
+        self._tenants: dict[str, int] = {}
+        """Units in use, of tenants that use any."""
+        self.waiting: dict[str, dict[Share, None]] = {}
+        """Who waits for this limit; tenants take turns, and of each the share that uses least is next."""
+
+    def refuses(self, tenant: str, used: int) -> Bound | None:
+        """Why a share that uses so many gets no unit now; None: it does."""
+        left = self.most - self.used
+        if left <= 0:
+            return Bound.FULL
+        more = left - self._tenants.get(tenant, 0)  # the tenant could get half of this: each unit is one less that is left, too
+        if more <= 0:
+            return Bound.TENANT
+        return Bound.SHARE if used >= (more + 1) // 2 else None
+
+    def take(self, tenant: str) -> None:
+        """Count a unit that is in use from now on."""
+        self.used += 1
+        self._tenants[tenant] = self._tenants.get(tenant, 0) + 1
+
+    def give(self, tenant: str) -> None:
+        """Count it no longer; `serve` gives it to somebody else."""
+        self.used -= 1
+        remaining = self._tenants[tenant] - 1
+        if remaining:
+            self._tenants[tenant] = remaining
+        else:
+            del self._tenants[tenant]
+
+    def queue(self, share: Share) -> None:
+        """Have a share wait here, behind the others of its tenant."""
+        self.waiting.setdefault(share.tenant, {})[share] = None
+
+    def dequeue(self, share: Share) -> None:
+        """It waits here no longer."""
+        shares = self.waiting[share.tenant]
+        del shares[share]
+        if not shares:
+            del self.waiting[share.tenant]
+
+    def serve(self) -> None:
+        """Give what is free to those who wait here; who turns out to wait for something else goes there."""
+        served = True
+        while self.waiting and served and self.used < self.most:
+            served = False
+            for tenant in list(self.waiting):
+                shares = self.waiting.get(tenant)
+                if shares is None:
+                    continue
+                least = min(shares, key=_used)
+                if self.refuses(tenant, least.used) is None:
+                    self.waiting[tenant] = self.waiting.pop(tenant)  # its next turn comes after everybody else's
+                    least.next_turn(self)
+                    served = True
+
+
+Lease = tuple[Limit, ...]
+"""The limits that a unit in use counts for."""
+
+
+class Share:
+    """What one sink, or whoever else competes with others, may use of some limits, and who waits for that.
+
+    Parameters
+    ----------
+    tenant
+        Whose it is.
+    limits
+        Each unit counts for all of them. May be replaced: `release` looks at it again.
+    most
+        Units that it may use at once, whatever is free. May be changed, too.
+    """
+
+    __slots__ = ("_queued_at", "_waiters", "bound", "limits", "most", "tenant", "used")
+
+    def __init__(self, tenant: str, limits: Lease, most: int) -> None:
+        self.tenant = tenant
+        self.limits = limits
+        self.most = most
+        self.used = 0
+        self.bound: Bound | None = None
+        """For what it waited last."""
+        self._waiters: deque[asyncio.Future[Lease]] = deque()
+        self._queued_at: Limit | None = None
+
+    def take(self) -> Lease | None:
+        """A unit, if there is one and nobody waits for it; give it back with `release`."""
+        if self._waiters or self._refused() is not None:
+            return None
+        return self._taken()
+
+    async def wait(self) -> Lease:
+        """A unit, once it is this share's turn. The caller bounds the wait."""
+        lease = self.take()
+        if lease is not None:
+            return lease
+        waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        if len(self._waiters) == 1:
+            self._queue()
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.release(waiter.result())
+            elif waiter in self._waiters:
+                self._waiters.remove(waiter)
+                if not self._waiters:
+                    self._leave_queue()
+            raise
+
+    def release(self, lease: Lease) -> None:
+        """Give a unit back; whoever waits for it gets it, others before this share."""
+        self.used -= 1
+        for limit in lease:
+            limit.give(self.tenant)
+        for limit in lease:
+            if limit.waiting:
+                limit.serve()
+        if self._waiters:
+            self._leave_queue()
+            while self._waiters and self._refused() is None:
+                self._hand_over()
+            if self._waiters:
+                self._queue()
+
+    def fail(self, error: Exception) -> None:
+        """Have all who wait raise `error`."""
+        self._leave_queue()
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def next_turn(self, limit: Limit) -> None:
+        """It is this share's turn at the limit where it waits: take a unit, unless something else is in the way."""
+        self._leave_queue()
+        if self._refused() is None:
+            self._hand_over()
+        if self._waiters:
+            self._queue(limit)
+
+    def _refused(self) -> Bound | None:
+        if self.used >= self.most:
+            return Bound.SHARE
+        for limit in self.limits:
+            bound = limit.refuses(self.tenant, self.used)
+            if bound is not None:
+                return bound
+        return None
+
+    def _taken(self) -> Lease:
+        self.used += 1
+        for limit in self.limits:
+            limit.take(self.tenant)
+        return self.limits
+
+    def _hand_over(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(self._taken())
+                return
+
+    def _queue(self, otherwise: Limit | None = None) -> None:
+        """Wait where the way is blocked: at a limit, or for a unit of its own; if it is not, `otherwise`."""
+        if self.used >= self.most:
+            self.bound = Bound.SHARE
+            return
+        for limit in self.limits:
+            bound = limit.refuses(self.tenant, self.used)
+            if bound is not None:
+                self.bound, self._queued_at = bound, limit
+                break
+        else:
+            self._queued_at = otherwise
+        if self._queued_at is not None:
+            self._queued_at.queue(self)
+
+    def _leave_queue(self) -> None:
+        if self._queued_at is not None:
+            self._queued_at.dequeue(self)
+            self._queued_at = None
+
+
+def _used(share: Share) -> int:
+    return share.used

@@ -20,6 +20,7 @@ import uvloop
 
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.http1 import Http1Transport, TransportSettings
+from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.transport import Endpoint
 
 HOSTS = 16
@@ -79,12 +80,12 @@ async def cpu_of(post: Post, requests: int) -> float:
 
 async def ours(ports: list[int], requests: int) -> float:
     """Of `Http1Transport`."""
-    transport = Http1Transport(TransportSettings(), EgressGuard(EgressSettings(allow=("127.0.0.0/8",))))
-    endpoints = [Endpoint.parse(f"http://127.0.0.1:{port}/alerts") for port in ports]
+    transport = Http1Transport(TransportSettings(), EgressGuard(EgressSettings(allow=("127.0.0.0/8",))), Resolver())
+    clients = [transport.client(Endpoint.parse(f"http://127.0.0.1:{port}/alerts"), tenant="acme") for port in ports]
     headers = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items()).encode()
 
     async def post(host: int) -> int:
-        return (await transport.post(endpoints[host], headers, BODY, timeout=TIMEOUT_SECONDS)).status
+        return (await clients[host].post(headers, BODY, timeout=TIMEOUT_SECONDS)).status
 
     await cpu_of(post, IN_FLIGHT * 10)
     used = await cpu_of(post, requests)

@@ -106,8 +106,8 @@ def test_hanging_and_dead_sinks_delay_no_other(receiver: Receiver, tmp_path: Pat
         arrived = receiver.wait_for(200, path="/well")
         wait_until("the rest to be recorded", lambda: "eventsink_router_deliveries_waiting 600.0" in router.metrics())
         assert sorted(names(arrived)) == sorted(f"A{number}" for number in range(200))
-        receiver.wait_for(8, path="/hanging")
-        assert len(receiver.requests("/hanging")) == 8  # as many as may be on their way to one sink
+        receiver.wait_for(1, path="/hanging")
+        assert len(receiver.requests("/hanging")) < 8  # one at a time until it responds
 
 
 def test_a_full_queue_responds_with_503_and_accepts_alerts_again_when_there_is_room(receiver: Receiver, tmp_path: Path) -> None:

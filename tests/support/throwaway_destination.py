@@ -138,12 +138,11 @@ def check(sink: EventSink, secrets: SecretValues) -> Sequence[Note]:
 class PagerSender:
     """Sends the names of the alerts, with the key in a header."""
 
-    def __init__(self, target: PagerTarget, transport: Transport) -> None:
-        self._endpoint = Endpoint.parse(target.service)
+    def __init__(self, target: PagerTarget, transport: Transport, tenant: str) -> None:
         self._headers = f"Pager-Key: {target.key}\r\nContent-Type: application/json\r\n".encode()
         self._team = target.team
         self._timeout = target.timeout
-        self._transport = transport
+        self._client = transport.client(Endpoint.parse(target.service), tenant=tenant)
 
     async def send(self, message: Message) -> Outcome:
         try:
@@ -153,11 +152,9 @@ class PagerSender:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", "an alert of the message cannot be read")
         body = json.dumps(page).encode()
         try:
-            response = await self._transport.post(self._endpoint, self._headers, body, timeout=self._timeout)
+            response = await self._client.post(self._headers, body, timeout=self._timeout)
         except TransportError as error:
-            if error.status is not None and 200 <= error.status < 300:
-                return Delivered(error.status)
-            hopeless = error.kind in (TransportErrorKind.TLS, TransportErrorKind.EGRESS)
+            hopeless = error.kind in (TransportErrorKind.TLS, TransportErrorKind.WRONG_PROTOCOL, TransportErrorKind.EGRESS)
             return Failed(FailureClass.SINK if hopeless else FailureClass.TRANSIENT, error.kind.value, str(error))
         if 200 <= response.status < 300:
             return Delivered(response.status)
@@ -169,8 +166,8 @@ class PagerSender:
         pass
 
 
-def open_sender(_sink: Sink, target: PagerTarget, context: SenderContext) -> PagerSender:
-    return PagerSender(target, context.transport)
+def open_sender(sink: Sink, target: PagerTarget, context: SenderContext) -> PagerSender:
+    return PagerSender(target, context.transport, sink.tenant)
 
 
 class PagerArgs(RestModel):

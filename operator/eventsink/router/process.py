@@ -35,6 +35,7 @@ from eventsink.runtime.settings import ConfigurationError, load_settings
 from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.http1 import Http1Transport
+from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.sender import MAX_SEND_SECONDS, SenderContext
 from eventsink.sinks.sink import Sink
 
@@ -187,9 +188,11 @@ class Router:
 
 def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
     guard = EgressGuard(settings.egress)
-    session = guarded_session(guard, timeout=MAX_SEND_SECONDS)
+    resolver = Resolver(timeout=settings.transport.dns_timeout, max_ttl=settings.transport.dns_ttl)
+    process.on_close(resolver.close)
+    session = guarded_session(guard, resolver, timeout=MAX_SEND_SECONDS)
     process.on_close(session.close)
-    transport = Http1Transport(settings.transport, guard)
+    transport = Http1Transport(settings.transport, guard, resolver)
     process.on_close(transport.close)
     context = SenderContext(transport, session, sections_of(settings, declared("ROUTER_SETTINGS")))
     return lambda sink: open_sender(sink, context)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
+from eventsink.sinks import tls
 from eventsink.sinks.egress import EgressGuard
+from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.transport import TransportErrorKind
 
 CONNECTIONS = 50
@@ -28,17 +32,40 @@ class RedirectRefused(aiohttp.ClientError):
         self.status = status
 
 
+class _Lookups(AbstractResolver):
+    """The process's resolver, as aiohttp asks for it. On behalf of no tenant: tenants do not choose these names."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        found = [
+            (address, socket.AF_INET6 if ":" in address else socket.AF_INET)
+            for address in await self._resolver.addresses(host, "")
+        ]
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=its, proto=0, flags=socket.AI_NUMERICHOST)
+            for address, its in found
+            if family in (its, socket.AF_UNSPEC)
+        ]
+
+    async def close(self) -> None:
+        """The resolver belongs to whoever made the session."""
+
+
 async def _refuse_redirect(_: aiohttp.ClientSession, __: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
     raise RedirectRefused(redirect.response.status)
 
 
-def guarded_session(guard: EgressGuard, *, timeout: float) -> aiohttp.ClientSession:
+def guarded_session(guard: EgressGuard, resolver: Resolver, *, timeout: float) -> aiohttp.ClientSession:
     """A session that judges each address at the moment of dialling and follows no redirect. Call it in the event loop.
 
     Parameters
     ----------
     guard
         Judges.
+    resolver
+        Looks up names; the caller closes it after the session.
     timeout
         Seconds for a whole request.
     """
@@ -54,7 +81,9 @@ def guarded_session(guard: EgressGuard, *, timeout: float) -> aiohttp.ClientSess
     trace.on_request_redirect.append(_refuse_redirect)  # libraries have no argument for it
     return aiohttp.ClientSession(
         trace_configs=[trace],
-        connector=aiohttp.TCPConnector(socket_factory=open_socket, limit=CONNECTIONS),
+        connector=aiohttp.TCPConnector(
+            resolver=_Lookups(resolver), use_dns_cache=False, socket_factory=open_socket, limit=CONNECTIONS
+        ),
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT_SECONDS),
         trust_env=False,
     )
@@ -62,6 +91,9 @@ def guarded_session(guard: EgressGuard, *, timeout: float) -> aiohttp.ClientSess
 
 def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
     """Why a request of such a session got no response, and a detail that may be shown."""
+    if isinstance(error, aiohttp.ClientConnectorSSLError) and isinstance(error.os_error, ssl.SSLError):
+        kind, detail = tls.failure(error.os_error)
+        return kind, detail or "while connecting"
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return TransportErrorKind.TLS, "the certificate or the protocol is not valid"
     if isinstance(error, aiohttp.ClientConnectorDNSError):

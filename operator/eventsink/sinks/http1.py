@@ -1,4 +1,4 @@
-"""Outgoing HTTP/1.1 of the process: an asyncio.Protocol over httptools, a bounded pool, and the egress guard at the dial.
+"""Outgoing HTTP/1.1 of the process: bounded connections, shared out among tenants and sinks, and the egress guard at the dial.
 
 A client of our own because it is a third of the cost of the libraries for small messages, and because it connects to the very address
 that the guard has judged.
@@ -8,401 +8,349 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
-import httptools
 from pydantic import Field
 
 from eventsink.runtime.settings import Seconds, Settings
-from eventsink.sinks.dial import Dialled, Dialler
+from eventsink.sinks.connection import Connection
+from eventsink.sinks.dial import Dialler
 from eventsink.sinks.egress import EgressGuard
-from eventsink.sinks.transport import (
-    MAX_RESPONSE_BODY_BYTES,
-    Endpoint,
-    Response,
-    TransportError,
-    TransportErrorKind,
-)
+from eventsink.sinks.resolver import MAX_TTL_SECONDS, TIMEOUT_SECONDS, Resolver
+from eventsink.sinks.shares import Bound, Lease, Limit, Share
+from eventsink.sinks.transport import Endpoint, Response, TransportError, TransportErrorKind
 
-MAX_RESPONSE_HEADER_BYTES = 64 * 1024
-_SWITCHING_PROTOCOLS = 101
+PROMPT_SECONDS = 1.0
+"""A sink whose receiver takes longer is a slow one."""
+SLOW_PART = 2
+"""Slow sinks, and those that have not had a response yet, get one connection in so many."""
+DISTRUST_SECONDS = 600.0
+"""After bytes that belong to no request, each message to that destination has a connection of its own for so long."""
+_UNREAD_SECONDS = 1.0
+_WAITED_FOR = {
+    Bound.FULL: (TransportErrorKind.OVERLOADED, "all connections are in use"),
+    Bound.TENANT: (TransportErrorKind.TENANT_CONNECTIONS, "the tenant's share of connections is in use"),
+    Bound.SHARE: (TransportErrorKind.SINK_CONNECTIONS, "the sink's share of connections is in use"),
+}
 
 
 class TransportSettings(Settings):
     """Outgoing connections."""
 
     max_connections: int = Field(default=1024, ge=1)
-    """Connections of the process, open or being opened."""
-    max_connections_per_host: int = Field(default=32, ge=1)
-    """Connections to one host and port; more messages wait, within their sink's timeout."""
+    """Connections of the process, open or being opened. One tenant alone gets half of them; see [shares](#limits-of-a-sinks-share)."""
+    max_connections_per_host: int = Field(default=256, ge=1)
+    """Connections to one host and port, shared out in the same way; more messages wait, within their sink's timeout."""
     idle_timeout: Seconds = 30.0
     """How long an unused connection is kept."""
     connect_timeout: Seconds = 5.0
     """For one address: connecting and TLS. A host with several addresses has so much for each, within the sink's timeout."""
-    dns_ttl: Seconds = 5.0
-    """How long the addresses of a name are remembered."""
+    dns_timeout: Seconds = Field(default=TIMEOUT_SECONDS, gt=0)
+    """For the addresses of a name, with all name servers and search domains that are tried."""
+    dns_ttl: Seconds = MAX_TTL_SECONDS
+    """The longest time that the addresses of a name are remembered; shorter where the name server says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolKey:
-    """Connections are shared by what is equal in all of this."""
+class _Bounds:
+    """What is shared out of the connections of the process, or of one host."""
 
-    scheme: str
-    host: str
-    port: int
-    ca: str | None = field(repr=False)
+    __slots__ = ("all", "slow")
+
+    def __init__(self, most: int) -> None:
+        self.all = Limit(most)
+        self.slow = Limit(max(1, most // SLOW_PART))
 
 
-@dataclass(slots=True)
+class _Host:
+    """One host and port: its connections, whoever uses them."""
+
+    __slots__ = ("__weakref__", "bounds", "idle", "most", "sockets")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.bounds = _Bounds(most)
+        self.sockets = 0
+        self.idle: dict[Connection, _Pool] = {}
+        """Least recently used first."""
+
+
 class _Pool:
-    idle: deque[Connection] = field(default_factory=deque)
-    open: int = 0
-    waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
+    """The unused connections that may stand in for each other: of one tenant, to one host and port, with the same trust."""
+
+    __slots__ = ("__weakref__", "host", "idle", "keeps_from")
+
+    def __init__(self, host: _Host) -> None:
+        self.host = host
+        self.idle: dict[Connection, None] = {}
+        """Least recently used first."""
+        self.keeps_from = 0.0
+        """From when on connections are kept, on the transport's clock."""
 
 
 class Http1Transport:
-    """The `Transport` of the process. `clock` is the monotonic clock."""
+    """The `Transport` of the process.
 
-    def __init__(self, settings: TransportSettings, guard: EgressGuard, *, clock: Callable[[], float] = time.monotonic) -> None:
+    Parameters
+    ----------
+    guard
+        Judges every address before it is dialled.
+    resolver
+        Looks up names; the caller closes it.
+    clock
+        The monotonic clock.
+    """
+
+    def __init__(
+        self,
+        settings: TransportSettings,
+        guard: EgressGuard,
+        resolver: Resolver,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
-        self._dialler = Dialler(guard, connect_timeout=settings.connect_timeout, dns_ttl=settings.dns_ttl, clock=clock)
-        self._clock = clock
-        self._pools: OrderedDict[PoolKey, _Pool] = OrderedDict()
+        self._dialler = Dialler(guard, resolver, connect_timeout=settings.connect_timeout)
+        self._bounds = _Bounds(settings.max_connections)
+        self._hosts: WeakValueDictionary[tuple[str, int], _Host] = WeakValueDictionary()
+        self._pools: WeakValueDictionary[tuple[str, str, str, int, str | None], _Pool] = WeakValueDictionary()
+        self._idle: dict[Connection, _Pool] = {}
+        """All unused connections, least recently used first."""
         self._busy: set[Connection] = set()
-        self._open = 0
+        self._waiting: set[Share] = set()
+        self._sockets = 0
         self._sweeper: asyncio.TimerHandle | None = None
+        self.clock = clock
         self._closed = False
 
-    async def post(self, endpoint: Endpoint, headers: bytes, body: bytes, *, timeout: float, ca: str | None = None) -> Response:
-        request = b"POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n%s" % (
-            endpoint.target.encode(),
-            endpoint.authority.encode(),
-            headers,
-            len(body),
-            body,
-        )
-        key = PoolKey(endpoint.scheme, endpoint.host, endpoint.port, ca if endpoint.scheme == "https" else None)
-        progress = _Progress()
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._exchange(key, endpoint, request, progress)
-        except TimeoutError:
-            status = progress.connection.head_status if progress.connection is not None else None
-            detail = f"after {timeout:g} s"
-            raise TransportError(progress.timeout_kind, endpoint.origin, detail, sent=progress.sent, status=status) from None
-        except TransportError as error:
-            error.sent = progress.sent
-            raise
+    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None) -> Http1Client:
+        """As `Transport.client`."""
+        ca = ca if endpoint.scheme == "https" else None
+        host = self._hosts.get((endpoint.host, endpoint.port))
+        if host is None:
+            host = self._hosts[endpoint.host, endpoint.port] = _Host(self._settings.max_connections_per_host)
+        key = (tenant, endpoint.scheme, endpoint.host, endpoint.port, ca)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = _Pool(host)
+        return Http1Client(self, endpoint, tenant, ca, pool, self._bounds)
 
     async def close(self) -> None:
+        """As `Transport.close`."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for pool in self._pools.values():
-            for connection in pool.idle:
-                connection.abort()
-            for waiter in pool.waiters:
-                if not waiter.done():
-                    waiter.set_result(None)  # it finds the transport closed
-        self._pools.clear()
-        for connection in self._busy:
+        for connection in [*self._idle, *self._busy]:
             connection.abort()
-        self._dialler.close()
+        for share in list(self._waiting):
+            share.fail(TransportError(TransportErrorKind.RESET, "", "the router is stopping"))
 
     @property
     def connections(self) -> int:
         """How many are open or being opened."""
-        return self._open
+        return self._sockets
 
     @property
-    def destinations(self) -> int:
-        """Of how many destinations anything is kept: connections, or who waits for one."""
-        return len(self._pools)
+    def hosts(self) -> int:
+        """Of how many hosts anything is kept: a client, or a connection."""
+        return len(self._hosts)
 
-    async def _exchange(self, key: PoolKey, endpoint: Endpoint, request: bytes, progress: _Progress) -> Response:
-        fresh = False
-        while True:
-            connection, reused = await self._acquire(key, endpoint, progress, fresh=fresh)
-            progress.timeout_kind, progress.sent, progress.connection = TransportErrorKind.TIMEOUT, True, connection
-            self._busy.add(connection)
-            try:
-                return await connection.exchange(request)
-            except TransportError as error:
-                # A server may end a kept connection just as we write to it. No byte of a response came: once more, on a new one,
-                # and only once, for it may be this very message that makes the server hang up.
-                if not (reused and error.kind is TransportErrorKind.RESET and not connection.responded):
-                    raise TransportError(error.kind, endpoint.origin, error.detail, status=error.status) from None
-                fresh = True
-            finally:
-                self._busy.discard(connection)
-                self._release(key, connection)
+    # ---- what its clients ask
 
-    async def _acquire(self, key: PoolKey, endpoint: Endpoint, progress: _Progress, *, fresh: bool) -> tuple[Connection, bool]:
-        """A connection of one's own: (connection, whether it was used before, which it never was if it shall be `fresh`)."""
-        while True:
-            self._refuse_if_closed(endpoint)
-            pool = self._pools.setdefault(key, _Pool())
-            while pool.idle and not fresh:
-                connection = pool.idle.pop()
-                if connection.usable:
-                    return connection, True
-            if pool.open < self._settings.max_connections_per_host and self._has_room():
-                break
-            if pool.idle:
-                pool.idle.popleft().abort()  # a fresh one replaces it
-            progress.timeout_kind = TransportErrorKind.OVERLOADED
-            await self._wait(key, pool)
-        progress.timeout_kind = TransportErrorKind.CONNECT_TIMEOUT
-        pool.open += 1
-        self._open += 1
+    async def lease(self, share: Share) -> Lease:
+        """The right to use one connection."""
+        lease = share.take()
+        if lease is not None:
+            return lease
+        self._waiting.add(share)
         try:
-            connection = await self._dialler.dial(endpoint, key.ca, Connection)
+            return await share.wait()
+        finally:
+            self._waiting.discard(share)
+
+    def reuse(self, pool: _Pool) -> Connection | None:
+        """A connection of the pool that may be used again."""
+        while pool.idle:
+            connection = next(reversed(pool.idle))
+            self._forget_idle(connection, pool)
+            if not connection.usable:
+                continue
+            if not connection.silent:
+                # Something arrived that nobody asked for, or its end: the event loop is about to read it.
+                asyncio.get_running_loop().call_later(_UNREAD_SECONDS, connection.abort)
+                continue
+            self._busy.add(connection)
+            return connection
+        return None
+
+    async def dial(self, endpoint: Endpoint, tenant: str, ca: str | None, pool: _Pool) -> Connection:
+        """A new connection; ends an unused one where that is needed."""
+        self._refuse_if_closed(endpoint)
+        host = pool.host
+        if host.sockets >= host.most:
+            self._end_unused(host.idle)
+        if self._sockets >= self._settings.max_connections:
+            self._end_unused(self._idle)
+        self._count(host, 1)
+        try:
+            connection = await self._dialler.dial(endpoint, ca, tenant, Connection)
         except BaseException:
-            self._lost(key)
+            self._count(host, -1)
             raise
-        connection.when_lost(lambda: self._lost(key))
+        connection.when_lost(lambda lost: self._lost(lost, pool))
         if self._closed:
             connection.abort()
         self._refuse_if_closed(endpoint)
-        return connection, False
+        self._busy.add(connection)
+        return connection
+
+    def put_back(self, connection: Connection, pool: _Pool) -> None:
+        """Take a connection back after an exchange, however it ended."""
+        self._busy.discard(connection)
+        now = self.clock()
+        if not connection.usable or self._closed or now < pool.keeps_from:
+            connection.abort()
+            return
+        connection.idle_since = now
+        self._idle[connection] = pool
+        pool.idle[connection] = None
+        pool.host.idle[connection] = pool
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(self._settings.idle_timeout, self._sweep)
+
+    # ----
 
     def _refuse_if_closed(self, endpoint: Endpoint) -> None:
         if self._closed:
             raise TransportError(TransportErrorKind.RESET, endpoint.origin, "the router is stopping")
 
-    async def _wait(self, key: PoolKey, pool: _Pool) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        pool.waiters.append(waiter)
-        try:
-            await waiter
-        except BaseException:
-            if not waiter.cancelled() and waiter.done():
-                self._wake_next(pool)  # it was this one's turn: hand it on
-            raise
-        finally:
-            if waiter in pool.waiters:
-                pool.waiters.remove(waiter)
-            self._forget_unused(key, pool)
+    def _count(self, host: _Host, sockets: int) -> None:
+        host.sockets += sockets
+        self._sockets += sockets
 
-    def _release(self, key: PoolKey, connection: Connection) -> None:
-        """Give a connection back after an exchange, however it ended."""
-        pool = self._pools.get(key)
-        if not connection.usable or pool is None or self._closed:
+    def _lost(self, connection: Connection, pool: _Pool) -> None:
+        self._count(pool.host, -1)
+        if connection in self._idle:
+            self._forget_idle(connection, pool)
+        if connection.surplus:
+            pool.keeps_from = self.clock() + DISTRUST_SECONDS
+
+    def _forget_idle(self, connection: Connection, pool: _Pool) -> None:
+        del self._idle[connection]
+        del pool.idle[connection]
+        del pool.host.idle[connection]
+
+    def _end_unused(self, idle: dict[Connection, _Pool]) -> None:
+        """End the least recently used of some unused connections, if there is one."""
+        for connection, pool in idle.items():
+            self._forget_idle(connection, pool)
             connection.abort()
             return
-        connection.idle_since = self._clock()
-        pool.idle.append(connection)
-        self._wake_next(pool)
-        if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(self._settings.idle_timeout, self._sweep)
-
-    def _lost(self, key: PoolKey) -> None:
-        """A connection ended, or was never made: another may be opened."""
-        self._open -= 1
-        pool = self._pools.get(key)
-        if pool is None:
-            return
-        pool.open -= 1
-        self._wake_next(pool)
-        self._forget_unused(key, pool)
-
-    def _forget_unused(self, key: PoolKey, pool: _Pool) -> None:
-        if not pool.open and not pool.waiters and self._pools.get(key) is pool:
-            del self._pools[key]
-
-    def _wake_next(self, pool: _Pool) -> None:
-        """One more connection may be opened for `pool`: wake whoever waits for that, else whoever waits because the process is full."""
-        if not pool.waiters and self._open >= self._settings.max_connections - 1:
-            # Not one of a host that has all of its connections already: it could not open this one, and nobody else would be woken.
-            most = self._settings.max_connections_per_host
-            pool = next((other for other in self._pools.values() if other.waiters and other.open < most), pool)
-        while pool.waiters:
-            waiter = pool.waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-
-    def _has_room(self) -> bool:
-        """Whether one more connection may be opened; ends an unused one of another host if that makes room."""
-        if self._open < self._settings.max_connections:
-            return True
-        for pool in self._pools.values():
-            while pool.idle:
-                unused = pool.idle.popleft()
-                if unused.usable:
-                    unused.abort()
-                    return True
-        return False
 
     def _sweep(self) -> None:
         """End connections that were not used for a while."""
         self._sweeper = None
-        oldest = self._clock() - self._settings.idle_timeout
-        remaining = False
-        for pool in list(self._pools.values()):
-            while pool.idle and pool.idle[0].idle_since <= oldest:
-                pool.idle.popleft().abort()
-            remaining = remaining or bool(pool.idle)
-        if remaining:
+        oldest = self.clock() - self._settings.idle_timeout
+        while self._idle and next(iter(self._idle)).idle_since <= oldest:
+            self._end_unused(self._idle)
+        if self._idle:
             self._sweeper = asyncio.get_running_loop().call_later(self._settings.idle_timeout / 2, self._sweep)
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How far a request has come, for what a timeout means."""
+class Http1Client:
+    """The `Client` of one sink, and its share of connections.
 
-    timeout_kind: TransportErrorKind = TransportErrorKind.CONNECT_TIMEOUT
-    sent: bool = False
-    connection: Connection | None = None
-    """On which the request was sent last."""
+    A sink that has had no response yet, or none to its last message, gets one connection; after a response, its whole share. While its
+    receiver takes longer than PROMPT_SECONDS, it competes with other slow sinks for a part of the connections, so that those whose
+    receivers respond promptly find one whatever the slow ones do.
+    """
 
+    def __init__(
+        self, transport: Http1Transport, endpoint: Endpoint, tenant: str, ca: str | None, pool: _Pool, bounds: _Bounds
+    ) -> None:
+        self._transport = transport
+        self._endpoint = endpoint
+        self._tenant = tenant
+        self._ca = ca
+        self._pool = pool
+        self._head = f"POST {endpoint.target} HTTP/1.1\r\nHost: {endpoint.authority}\r\n".encode()
+        host = pool.host
+        self._most = host.most
+        self._prompt: Lease = (host.bounds.all, bounds.all)
+        self._slow: Lease = (host.bounds.slow, bounds.slow, *self._prompt)
+        self._share = Share(tenant, self._slow, 1)
+        self._exchanges = 0
+        self._under_way: dict[int, float] = {}
+        """When each exchange under way got the right to use a connection, the oldest first."""
 
-class Connection(Dialled):
-    """One connection, one exchange at a time."""
-
-    def __init__(self) -> None:
-        self._lost: Callable[[], None] | None = None
-        self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[Response] | None = None
-        self._ended = False
-        self._reusable = True
-        self._retry_after: str | None = None
-        self._reset()
-        self.idle_since = 0.0
-        self.responded = False
-        """Whether a byte of the response to the last request came."""
-
-    def when_lost(self, lost: Callable[[], None]) -> None:
-        """Have `lost` called once, when the connection has ended; at once, if it has."""
-        if self._ended:
-            lost()
-        else:
-            self._lost = lost
-
-    @property
-    def usable(self) -> bool:
-        """Whether another request may be sent over it."""
-        return self._reusable and not self._ended and self._transport is not None and not self._transport.is_closing()
-
-    @property
-    def head_status(self) -> int | None:
-        """Status of the response that is being read, once its head is there."""
-        return self._parser.get_status_code() if self._in_body else None
-
-    async def exchange(self, request: bytes) -> Response:
-        """Send a request and wait for its response; cancelled, the connection is of no more use.
-
-        Raises
-        ------
-        TransportError
-            RESET or PROTOCOL.
-        """
-        assert self._transport is not None
-        self._reset()
-        self.responded = False
-        self._waiter = asyncio.get_running_loop().create_future()
-        if self._ended:
-            raise TransportError(TransportErrorKind.RESET, "")
-        self._transport.write(request)
+    async def post(self, headers: bytes, body: bytes, *, timeout: float) -> Response:
+        """As `Client.post`."""
+        head = b"%s%sContent-Length: %d\r\n\r\n" % (self._head, headers, len(body))
+        share, clock = self._share, self._transport.clock
+        began = clock()
+        deadline = began + timeout
+        if self._under_way and began - next(iter(self._under_way.values())) > PROMPT_SECONDS:
+            share.limits = self._slow
+        lease = share.take()
+        if lease is None:
+            lease = await self._wait(timeout)
+            began = clock()
+        self._exchanges += 1
+        exchange = self._exchanges
+        self._under_way[exchange] = began
+        responded, failed = False, False
         try:
-            return await self._waiter
-        except BaseException:
-            self._reusable = False
+            response = await self._exchange(head, body, deadline)
+            responded = True
+            return response
+        except TransportError:
+            failed = True
             raise
         finally:
-            self._waiter = None
+            del self._under_way[exchange]
+            prompt = clock() - began <= PROMPT_SECONDS
+            if responded:
+                share.most, share.limits = self._most, self._prompt if prompt else self._slow
+            elif failed or not prompt:  # what was cancelled early says nothing
+                share.most, share.limits = 1, self._slow
+            share.release(lease)
 
-    def abort(self) -> None:
-        """End it at once."""
-        self._reusable = False
-        if self._transport is not None:
-            self._transport.abort()
-
-    # ---- asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        if self._waiter is None or self._waiter.done():
-            self.abort()  # bytes that nobody asked for
-            return
-        self.responded = True
-        self._header_bytes += 0 if self._in_body else len(data)
+    async def _wait(self, timeout: float) -> Lease:
+        """The right to use a connection, once it is this sink's turn."""
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(TransportErrorKind.PROTOCOL, "the response is not HTTP/1.1")
-            return
-        if (
-            self._header_bytes > MAX_RESPONSE_HEADER_BYTES
-            and not self._in_body
-            and self._waiter is not None
-            and not self._waiter.done()
-        ):
-            self._fail(TransportErrorKind.PROTOCOL, "the headers of the response are too large")
+            async with asyncio.timeout(timeout):
+                return await self._transport.lease(self._share)
+        except TimeoutError:
+            kind, detail = _WAITED_FOR[self._share.bound or Bound.FULL]
+            raise TransportError(kind, self._endpoint.origin, f"after {timeout:g} s: {detail}") from None
+        except TransportError as error:
+            raise TransportError(error.kind, self._endpoint.origin, error.detail) from None
 
-    def eof_received(self) -> bool:
-        return False
+    async def _exchange(self, head: bytes, body: bytes, deadline: float) -> Response:
+        transport, pool = self._transport, self._pool
+        connection = transport.reuse(pool)
+        reused = connection is not None
+        while True:
+            if connection is None:
+                connection = await self._dial(deadline)
+            try:
+                return await connection.exchange(head, body, deadline - transport.clock())
+            except TransportError as error:
+                # A server may end a kept connection just as we write to it. No byte of a response came: once more, on a new one,
+                # and only once, for it may be this very message that makes the server hang up.
+                if not reused or error.kind is not TransportErrorKind.RESET or connection.responded:
+                    raise TransportError(error.kind, self._endpoint.origin, error.detail, sent=True) from None
+            finally:
+                transport.put_back(connection, pool)
+            connection, reused = None, False
 
-    def connection_lost(self, _: Exception | None) -> None:
-        self._ended = True
-        if self._waiter is not None and not self._waiter.done():
-            if self._in_body and not self._delimited:
-                self._complete()  # the end of the connection is the end of such a body
-            else:
-                self._fail(TransportErrorKind.RESET, "before the response was complete" if self.responded else "")
-        if self._lost is not None:
-            self._lost()
+    async def _dial(self, deadline: float) -> Connection:
+        timeout = max(0.0, deadline - self._transport.clock())
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._transport.dial(self._endpoint, self._tenant, self._ca, self._pool)
+        except TimeoutError:
+            raise TransportError(TransportErrorKind.CONNECT_TIMEOUT, self._endpoint.origin, f"after {timeout:.3g} s") from None
 
-    # ---- httptools
-
-    def on_message_begin(self) -> None:
-        if self._waiter is None or self._waiter.done():
-            self._reusable = False  # a second response to one request: it must not be taken for that to the next
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name == b"retry-after":
-            self._retry_after = value.decode("latin-1")
-        elif name in (b"content-length", b"transfer-encoding"):
-            self._delimited = True
-
-    def on_headers_complete(self) -> None:
-        self._in_body = True
-
-    def on_body(self, body: bytes) -> None:
-        room = MAX_RESPONSE_BODY_BYTES - len(self._body)
-        self._body += body[:room]
-        if len(body) > room:
-            self._reusable = False
-            self._complete()
-
-    def on_message_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status == _SWITCHING_PROTOCOLS:
-            self._fail(TransportErrorKind.PROTOCOL, "the response switches protocols")
-        elif status < 200:
-            self._reset()  # an interim response: the final one follows
-        else:
-            self._reusable = self._reusable and bool(self._parser.should_keep_alive())
-            self._complete()
-
-    def _reset(self) -> None:
-        self._retry_after = None
-        self._body = b""
-        self._delimited = False
-        self._in_body = False
-        self._header_bytes = 0
-
-    def _complete(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(Response(self._parser.get_status_code(), self._retry_after, self._body))
-
-    def _fail(self, kind: TransportErrorKind, detail: str) -> None:
-        self._reusable = False
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(TransportError(kind, "", detail, status=self.head_status))
+    def __repr__(self) -> str:
+        return f"Http1Client({self._endpoint.origin})"

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import aiohttp
 
 from eventsink.runtime.settings import Settings
-from eventsink.sinks.transport import Transport
+from eventsink.sinks.transport import Transport, TransportErrorKind
 
 SettingsModel = TypeVar("SettingsModel", bound=Settings)
 
@@ -31,6 +31,18 @@ class FailureClass(StrEnum):
     """This message can never succeed, others can: dead letter."""
     SINK = "sink"
     """Nothing can succeed until somebody fixes the sink: hold its queue and probe slowly."""
+
+
+FAILURES_OF_SINK = frozenset(
+    {
+        TransportErrorKind.TLS,
+        TransportErrorKind.CLIENT_CERTIFICATE,
+        TransportErrorKind.TLS_VERSION,
+        TransportErrorKind.WRONG_PROTOCOL,
+        TransportErrorKind.EGRESS,
+    }
+)
+"""Of no response: the kinds that stay until somebody fixes the sink or its receiver; all others are transient."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,22 +23,30 @@ class TransportErrorKind(StrEnum):
     REFUSED = "ConnectionRefused"
     CONNECT_TIMEOUT = "ConnectTimeout"
     TLS = "TLSFailed"
-    """No trusted, valid connection: certificate, name or protocol."""
+    """No trusted, valid connection: the certificate or its name, or the parameters of TLS."""
+    CLIENT_CERTIFICATE = "ClientCertificateRequired"
+    """The receiver wants a certificate of its clients (mTLS)."""
+    TLS_VERSION = "TLSVersionTooOld"
+    """The receiver speaks no version of TLS from 1.2 on."""
+    WRONG_PROTOCOL = "WrongProtocol"
+    """HTTP to a port that speaks TLS, or the reverse."""
     TIMEOUT = "Timeout"
     RESET = "ConnectionLost"
-    """The connection ended before the response was complete."""
+    """The connection ended before the head of the response was complete."""
     PROTOCOL = "InvalidResponse"
     """What came back is not HTTP/1.1."""
     OVERLOADED = "TooManyConnections"
-    """No connection came free within the time: the router's own limit, not the receiver's fault."""
+    """No connection came free within the time: all of that host, or of the router, are in use by several tenants."""
+    TENANT_CONNECTIONS = "TenantConnections"
+    """No connection came free within the time: the tenant's own messages use its share."""
+    SINK_CONNECTIONS = "SinkConnections"
+    """No connection came free within the time: the sink's own messages use its share."""
 
 
 class TransportError(Exception):
-    """No complete response. `sent`: whether the receiver may have seen the request."""
+    """No response. `sent`: whether the receiver may have seen the request."""
 
-    def __init__(
-        self, kind: TransportErrorKind, origin: str, detail: str = "", *, sent: bool = False, status: int | None = None
-    ) -> None:
+    def __init__(self, kind: TransportErrorKind, origin: str, detail: str = "", *, sent: bool = False) -> None:
         super().__init__(f"{kind.value} at {origin}" + (f": {detail}" if detail else ""))
         self.kind = kind
         self.origin = origin
@@ -46,8 +54,6 @@ class TransportError(Exception):
         self.detail = detail
         """Fit to be shown: no path, no query, no header, nothing that the receiver wrote."""
         self.sent = sent
-        self.status = status
-        """Of a response whose head came and whose body did not; None: not even the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,44 +116,55 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response: its status, the headers that delivery looks at, and at most MAX_RESPONSE_BODY_BYTES of its body."""
+    """A response whose head came: its status, a header that delivery looks at, and its body as far as it came.
+
+    The head alone says whether the message was taken. A body that is cut short or malformed, and a head with something that is not valid
+    behind its status, are no reason to send the message again.
+    """
 
     status: int
     retry_after: str | None
     body: bytes
+    """At most MAX_RESPONSE_BODY_BYTES."""
 
 
-class Transport(Protocol):
-    """Outgoing HTTP of the whole process: pools connections, applies the egress guard, follows no redirect."""
+class Client(Protocol):
+    """Outgoing HTTP of one sink: all its messages go to one endpoint."""
 
-    async def post(
-        self,
-        endpoint: Endpoint,
-        headers: bytes,
-        body: bytes,
-        *,
-        timeout: float,
-        ca: str | None = None,
-    ) -> Response:
+    async def post(self, headers: bytes, body: bytes, *, timeout: float) -> Response:
         """POST `body` once.
 
         Parameters
         ----------
-        endpoint
-            Where to.
         headers
             Header lines ready for the wire, each ended by CRLF, without Host and Content-Length, which the transport adds.
         body
             The whole body.
         timeout
             Seconds for everything: waiting for a connection, dialling, TLS, sending, and the response.
-        ca
-            PEM certificates to trust instead of the system's. Connections of different `ca` are never shared.
 
         Raises
         ------
         TransportError
-            No complete response came in time.
+            No head of a response came in time.
+        """
+        ...
+
+
+class Transport(Protocol):
+    """Outgoing HTTP of the whole process: pools connections and shares them out, applies the egress guard, follows no redirect."""
+
+    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None) -> Client:
+        """What a sink sends with. It holds nothing that has to be closed.
+
+        Parameters
+        ----------
+        endpoint
+            Where to.
+        tenant
+            Whose messages these are. Tenants share no connection.
+        ca
+            PEM certificates to trust instead of the system's. Connections of different `ca` are never shared.
         """
         ...
 

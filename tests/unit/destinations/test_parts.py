@@ -27,7 +27,7 @@ alert = {"id": "a", "fingerprint": "f", "source": "am", "tenant": "acme", "statu
          "startsAt": "2026-01-01T00:00:00Z"}
 
 async def main():
-    context = SenderContext(transport=SimpleNamespace(post=post), session=None)
+    context = SenderContext(transport=SimpleNamespace(client=lambda *_, **__: SimpleNamespace(post=post)), session=None)
     sender = open_sender(Sink.model_validate(sink), context)
     assert isinstance(await sender.send(Message(id="m", alerts=[json.dumps(alert).encode()])), Delivered)
     slack = {**sink, "type": "slack", "slack": {"token": "xoxb-1", "teamId": "T", "channelId": "C"}}

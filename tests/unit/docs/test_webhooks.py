@@ -70,7 +70,7 @@ async def sent(signing: tuple[str, ...]) -> tuple[dict[str, str], bytes]:
     """Headers (lower case) and body of a message as a sender posts it now."""
     transport = ScriptedTransport(responded(200))
     target = WebhookTarget(url="https://example.com/", signing_secrets=signing)
-    await WebhookSender(target, transport).send(Message(id="store-1f", group=b'{"version": "4", "text": "\xc3\xa9"}'))
+    await WebhookSender(target, transport, "acme").send(Message(id="store-1f", group=b'{"version": "4", "text": "\xc3\xa9"}'))
     _, headers, body = transport.posted[0]
     lines = headers.decode().removesuffix("\r\n").split("\r\n")
     return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}, body

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Callable
 
 import pytest
 
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.http1 import Http1Transport, TransportSettings
-from eventsink.sinks.transport import Endpoint, Transport
-from tests.unit.sinks.transport_contract import OK, Reader, TransportContract, Writer, at, fails, post, serving
+from eventsink.sinks.resolver import Resolver
+from eventsink.sinks.transport import Client, Endpoint, Response, Transport, TransportError
+from tests.unit.sinks.transport_contract import (
+    OK,
+    Reader,
+    ScriptedServer,
+    TransportContract,
+    Writer,
+    at,
+    client,
+    post,
+    send,
+    serving,
+)
 
 
 def opened(**settings: object) -> Http1Transport:
     guard = EgressGuard(EgressSettings(allow=("127.0.0.0/8",)))
-    return Http1Transport(TransportSettings.model_validate({"maxConnectionsPerHost": 4, **settings}), guard)
+    return Http1Transport(TransportSettings.model_validate({"maxConnectionsPerHost": 8, **settings}), guard, Resolver())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 class TestHttp1Transport(TransportContract):
@@ -42,6 +62,16 @@ async def test_an_idle_connection_is_closed_for_another_host() -> None:
     await transport.close()
 
 
+async def test_an_idle_connection_is_closed_for_another_tenant_at_the_same_host() -> None:
+    transport = opened(maxConnectionsPerHost=1)
+    async with serving(OK) as server:
+        for tenant in ("acme", "globex"):
+            assert (await post(transport, at(server), tenant=tenant)).status == 200
+        assert server.connections == 2
+        await until(lambda: transport.connections == 1)
+    await transport.close()
+
+
 async def test_a_freed_connection_lets_a_request_to_another_host_proceed() -> None:
     transport = opened(maxConnections=1)
     async with serving(OK) as one, serving(OK) as two:
@@ -50,56 +80,157 @@ async def test_a_freed_connection_lets_a_request_to_another_host_proceed() -> No
     await transport.close()
 
 
-async def test_a_host_with_all_its_connections_busy_delays_no_other_host() -> None:
-    transport = opened(maxConnections=3, maxConnectionsPerHost=2)
-    release = asyncio.Event()
-
-    async def hang(reader: Reader, _: Writer) -> None:
-        await slow.read_request(reader)
-        await reader.read()
-
-    async def respond_when_released(reader: Reader, writer: Writer) -> None:
-        await good.read_request(reader)
-        await release.wait()
-        writer.write(OK)
-        await reader.read()
-
-    async with serving(hang) as slow, serving(respond_when_released) as good, serving(OK) as third:
-        hanging = [asyncio.ensure_future(post(transport, at(slow))) for _ in range(3)]
-        under_way = asyncio.ensure_future(post(transport, at(good)))
-        async with asyncio.timeout(30):
-            while len(slow.requests) + len(good.requests) < 3:
-                await asyncio.sleep(0.01)
-            waiting = asyncio.ensure_future(post(transport, at(third)))
-            await asyncio.sleep(0)
-            release.set()
-            assert (await under_way).status == 200
-            assert (await waiting).status == 200
-        for task in hanging:
-            task.cancel()
-        await asyncio.gather(*hanging, return_exceptions=True)
+async def test_no_state_is_kept_of_a_host_that_no_client_is_for() -> None:
+    transport = opened(idleTimeout="50ms")
+    async with serving(OK) as server:
+        ours = client(transport, at(server))
+        assert (await send(ours)).status == 200
+        assert transport.hosts == 1
+    await until(lambda: not transport.connections)
+    del ours
+    gc.collect()
+    assert not transport.hosts
     await transport.close()
 
 
-async def test_no_state_is_kept_of_an_unreachable_host() -> None:
-    transport = opened(maxConnections=1)
+class Crowd:
+    """Sinks that post to servers of a test, each with a client of its own."""
 
-    async def hang(reader: Reader, _: Writer) -> None:
-        await one.read_request(reader)
+    def __init__(self, transport: Http1Transport) -> None:
+        self.transport = transport
+        self.hanging: list[asyncio.Task[Response]] = []
+
+    async def proven(self, endpoint: Endpoint, tenant: str = "acme") -> Client:
+        """A sink that had a response."""
+        ours = client(self.transport, endpoint, tenant=tenant)
+        assert (await send(ours)).status == 200
+        return ours
+
+    def hang(self, endpoint: Endpoint, sinks: int, messages: int, tenant: str = "acme") -> None:
+        """Sinks with so many messages each, to a receiver that does not respond."""
+        for _ in range(sinks):
+            ours = client(self.transport, endpoint, tenant=tenant)
+            self.hanging += [asyncio.ensure_future(send(ours)) for _ in range(messages)]
+
+    def hang_on(self, ours: Client, messages: int) -> None:
+        """More messages of a sink, to a receiver that does not respond any more."""
+        self.hanging += [asyncio.ensure_future(send(ours)) for _ in range(messages)]
+
+    async def end(self) -> None:
+        for task in self.hanging:
+            task.cancel()
+        await asyncio.gather(*self.hanging, return_exceptions=True)
+        await self.transport.close()
+
+
+class Switched:
+    """A handler that responds until it is told to hang."""
+
+    def __init__(self) -> None:
+        self.hangs = asyncio.Event()
+        self.held = 0
+
+    async def __call__(self, reader: Reader, writer: Writer) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(7)
+            if b"/hang" in head or self.hangs.is_set():
+                self.held += 1
+                await reader.read()
+                return
+            writer.write(OK)
+
+
+def to(server: ScriptedServer, path: str = "/") -> Endpoint:
+    return Endpoint.parse(f"http://127.0.0.1:{server.port}{path}")
+
+
+async def test_30_hanging_sinks_leave_a_healthy_one_at_the_same_host_its_connections() -> None:
+    crowd, handler = Crowd(opened(maxConnectionsPerHost=32)), Switched()
+    async with serving(handler) as server:
+        healthy = await crowd.proven(to(server))
+        crowd.hang(to(server, "/hang"), 30, 8)
+        await until(lambda: handler.held >= 8)
+        for _ in range(200):
+            assert (await send(healthy)).status == 200
+        assert handler.held == 8, "those without a response get half of the connections, of which one tenant alone gets half"
+        await crowd.end()
+
+
+async def test_4_slow_sinks_leave_a_healthy_one_at_the_same_host_its_connections() -> None:
+    crowd, handler = Crowd(opened(maxConnectionsPerHost=32)), Switched()
+    async with serving(handler) as server:
+        healthy = await crowd.proven(to(server))
+        slow = [await crowd.proven(to(server)) for _ in range(4)]
+        handler.hangs.set()  # they were prompt until now
+        for one in slow:
+            crowd.hang_on(one, 8)
+        await until(lambda: handler.held >= 15)
+        handler.hangs.clear()
+        for _ in range(200):
+            assert (await send(healthy)).status == 200
+        assert handler.held <= 16, "a tenant alone gets half of the connections"
+        await crowd.end()
+
+
+async def test_130_slow_sinks_of_a_tenant_take_no_connection_from_another_tenant() -> None:
+    crowd, handler = Crowd(opened(maxConnections=64, maxConnectionsPerHost=32)), Switched()
+    async with serving(handler) as one, serving(handler) as two, serving(handler) as three, serving(OK) as others:
+        slow = [await crowd.proven(to((one, two, three)[n % 3])) for n in range(130)]
+        handler.hangs.set()
+        for sink in slow:
+            crowd.hang_on(sink, 4)
+        await until(lambda: handler.held >= 32)
+        theirs = await asyncio.gather(*(crowd.proven(at(others), "globex") for _ in range(10)))
+        for _ in range(20):
+            assert {response.status for response in await asyncio.gather(*(send(sink) for sink in theirs))} == {200}
+        assert handler.held <= 32
+        ours = client(crowd.transport, at(others))
+        with pytest.raises(TransportError, match=r"TenantConnections.*the tenant's share of connections is in use"):
+            await send(ours, timeout=0.05)
+        await crowd.end()
+
+
+async def test_a_sink_of_many_slow_messages_leaves_the_connections_to_others_and_says_so_itself() -> None:
+    crowd, handler = Crowd(opened(maxConnectionsPerHost=32)), Switched()
+    async with serving(handler) as server:
+        other, slow = await crowd.proven(to(server)), await crowd.proven(to(server))
+        handler.hangs.set()
+        crowd.hang_on(slow, 30)
+        await until(lambda: handler.held >= 8)
+        handler.hangs.clear()
+        with pytest.raises(TransportError, match="SinkConnections"):
+            await send(slow, timeout=0.05)
+        assert (await send(other)).status == 200
+        assert handler.held == 8
+        await crowd.end()
+
+
+async def test_a_sink_that_got_no_response_tries_one_message_at_a_time() -> None:
+    crowd, handler = Crowd(opened()), Switched()
+    async with serving(handler) as server:
+        crowd.hang(to(server, "/hang"), 1, 8)
+        await until(lambda: handler.held == 1)
+        healthy = await crowd.proven(to(server))
+        await asyncio.gather(*(send(healthy) for _ in range(20)))
+        assert handler.held == 1
+        await crowd.end()
+
+
+async def test_after_bytes_that_belong_to_no_request_connections_to_that_destination_are_not_kept() -> None:
+    async def twice(reader: Reader, writer: Writer) -> None:
+        await server.read_request(reader)
+        writer.write(OK + (OK if server.connections == 1 else b""))
         await reader.read()
 
-    async with serving(hang) as one, serving(OK) as other:
-        hanging = asyncio.ensure_future(post(transport, at(one)))
-        async with asyncio.timeout(30):
-            while not one.requests:
-                await asyncio.sleep(0.01)
-        await fails(transport, at(other), timeout=0.1)
-        hanging.cancel()
-        await asyncio.gather(hanging, return_exceptions=True)
-        async with asyncio.timeout(30):
-            while transport.connections:
-                await asyncio.sleep(0.01)
-        assert not transport.destinations
+    transport = opened()
+    async with serving(twice) as server:
+        ours = client(transport, at(server))
+        assert (await send(ours)).status == 200
+        await until(lambda: not transport.connections)
+        for expected in (2, 3, 4):
+            assert (await send(ours)).status == 200
+            assert server.connections == expected
     await transport.close()
 
 

@@ -14,8 +14,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 from eventsink.destinations.slack.config import SlackSettings
 from eventsink.runtime.retry_after import parse_retry_after
 from eventsink.sinks.guarded import RedirectRefused, failure_kind
-from eventsink.sinks.sender import Failed, FailureClass
-from eventsink.sinks.transport import Endpoint, TransportErrorKind
+from eventsink.sinks.sender import FAILURES_OF_SINK, Failed, FailureClass
+from eventsink.sinks.transport import Endpoint
 
 _QUIET = logging.getLogger("eventsink.slack")
 _QUIET.setLevel(logging.WARNING)
@@ -92,7 +92,6 @@ ERRORS: dict[str, tuple[FailureClass, str]] = {
     "duplicate_message_not_found": (TRANSIENT, ""),
 }
 """What no retry fixes is of the sink or of the message (docs/slack.md); an error that is not here is taken for transient."""
-_SINK_KINDS = frozenset({TransportErrorKind.TLS, TransportErrorKind.EGRESS})
 
 
 def web_client(settings: SlackSettings, session: aiohttp.ClientSession, token: str | None) -> AsyncWebClient:
@@ -126,7 +125,7 @@ def failed(error: Exception, where: str) -> Failed:
         return refused("", error.status, None, where)
     if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
         kind, detail = failure_kind(error)
-        return Failed(SINK if kind in _SINK_KINDS else TRANSIENT, kind.value, f"{kind.value} at {where}: {detail}")
+        return Failed(SINK if kind in FAILURES_OF_SINK else TRANSIENT, kind.value, f"{kind.value} at {where}: {detail}")
     if isinstance(error, json.JSONDecodeError | UnicodeError):
         return Failed(TRANSIENT, "InvalidResponse", f"{where} responded with something that is not JSON")
     return Failed(TRANSIENT, "InternalError", f"{where} was not asked: {type(error).__name__} in the router; see its log")

@@ -18,6 +18,7 @@ from eventsink.kube.api import Key
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.model import references
 from eventsink.sinks.guarded import guarded_session
+from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.sink import SecretVersion
 from eventsink.sinks.target import Target
 
@@ -30,7 +31,8 @@ class SlackResolver:
         self._context = context
         self._exchanges_codes = bool(app.client_id)
         self._namespace = context.own_namespace or app.tokens_namespace
-        self._session = guarded_session(context.egress, timeout=platform.timeout)
+        self._names = Resolver()
+        self._session = guarded_session(context.egress, self._names, timeout=platform.timeout)
         self._lookup = SlackLookup(platform, self._session)
         self._codes = SlackCodes(app, platform, SecretTokenStore(context.api, self._namespace), self._session)
 
@@ -77,6 +79,7 @@ class SlackResolver:
             await self._codes.finish(grace)
         finally:
             await self._session.close()
+            await self._names.close()
 
 
 def open_resolver(context: ResolverContext) -> SlackResolver:

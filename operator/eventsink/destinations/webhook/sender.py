@@ -13,17 +13,16 @@ from eventsink.destinations.webhook import cloudevents
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.retry_after import parse_retry_after
-from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
+from eventsink.sinks.sender import FAILURES_OF_SINK, Delivered, Failed, FailureClass, Message, Outcome, SenderContext
 from eventsink.sinks.signatures import signature, signing_key
 from eventsink.sinks.sink import Sink
-from eventsink.sinks.transport import Endpoint, Response, Transport, TransportError, TransportErrorKind
+from eventsink.sinks.transport import Client, Endpoint, Response, Transport, TransportError, TransportErrorKind
 
 USER_AGENT = f"EventSink/{metadata.version('eventsink')}"
 
 _MESSAGE_STATUSES = frozenset({400, 405, 406, 411, 413, 414, 415, 422, 431})
 _SINK_STATUSES = frozenset({401, 402, 403, 404, 407, 410, 421, 451})
 _TRANSIENT_STATUSES = frozenset({408, 423, 424, 425, 429})
-_SINK_ERRORS = frozenset({TransportErrorKind.TLS, TransportErrorKind.EGRESS})
 _HINTS = {
     401: "check the credentials in the sink's headers",
     403: "check the credentials in the sink's headers, and that the receiver allows them",
@@ -33,9 +32,21 @@ _HINTS = {
 }
 _ERROR_HINTS = {
     TransportErrorKind.TLS: "check the receiver's certificate, or name its authority in tls.caSecretRef",
+    TransportErrorKind.CLIENT_CERTIFICATE: "the router presents none; let the receiver accept the sink's headers or signature instead",
+    TransportErrorKind.TLS_VERSION: "upgrade the receiver, or what ends TLS in front of it",
+    TransportErrorKind.WRONG_PROTOCOL: "check that the URL has the right port, and http or https as the receiver speaks it",
     TransportErrorKind.EGRESS: "the platform team can allow the address in the router's setting egress.allow",
     TransportErrorKind.DNS: "check the host in the URL",
 }
+
+_TELLING_BODIES = {
+    # What nginx, Apache and Go respond with, as a 400, where it is not the message that is wrong.
+    b"plain HTTP request was sent to HTTPS port": TransportErrorKind.WRONG_PROTOCOL,
+    b"speaking plain HTTP to an SSL-enabled server port": TransportErrorKind.WRONG_PROTOCOL,
+    b"Client sent an HTTP request to an HTTPS server": TransportErrorKind.WRONG_PROTOCOL,
+    b"No required SSL certificate was sent": TransportErrorKind.CLIENT_CERTIFICATE,
+}
+_TELLING_BYTES = 1024
 
 
 class WebhookSender:
@@ -47,6 +58,8 @@ class WebhookSender:
         What was compiled; its secrets are known to be usable.
     transport
         Outgoing HTTP of the process.
+    tenant
+        Whose messages these are.
     now
         Wall clock, seconds since the epoch, for signatures.
 
@@ -56,12 +69,11 @@ class WebhookSender:
         The URL, a header or a signing secret cannot be used; the text does not repeat it.
     """
 
-    def __init__(self, target: WebhookTarget, transport: Transport, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, target: WebhookTarget, transport: Transport, tenant: str, *, now: Callable[[], float] = time.time) -> None:
         self._endpoint = Endpoint.parse(target.url)
-        self._transport = transport
+        self._client: Client = transport.client(self._endpoint, tenant=tenant, ca=target.ca)
         self._now = now
         self._timeout = target.timeout
-        self._ca = target.ca
         self._keys = [signing_key(secret) for secret in target.signing_secrets]
         given = {header.name.lower(): header for header in target.headers}
         lines = [] if "user-agent" in given else [f"User-Agent: {USER_AGENT}"]
@@ -80,10 +92,8 @@ class WebhookSender:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
         headers = self._fixed + self._message_headers(message.id, content_type, body)
         try:
-            response = await self._transport.post(self._endpoint, headers, body, timeout=self._timeout, ca=self._ca)
+            response = await self._client.post(headers, body, timeout=self._timeout)
         except TransportError as error:
-            if error.status is not None and 200 <= error.status < 300:
-                return Delivered(error.status)  # it was taken; what is wrong with the rest is no reason to send it twice
             return classify_error(error)
         except Exception as error:  # whatever it is must not end this sink's deliveries; its text may hold anything
             get_logger().error("a message could not be sent because of an unexpected error", error=type(error).__name__)
@@ -109,9 +119,9 @@ class WebhookSender:
         return f"WebhookSender({self._endpoint.origin})"
 
 
-def open_sender(_sink: Sink, target: WebhookTarget, context: SenderContext) -> WebhookSender:
+def open_sender(sink: Sink, target: WebhookTarget, context: SenderContext) -> WebhookSender:
     """The sender of a webhook; ValueError as `WebhookSender`."""
-    return WebhookSender(target, context.transport)
+    return WebhookSender(target, context.transport, sink.tenant)
 
 
 def render(message: Message) -> tuple[bytes, bytes]:
@@ -124,8 +134,12 @@ def render(message: Message) -> tuple[bytes, bytes]:
 
 
 def classify(response: Response, origin: str, now: float) -> Outcome:
-    """What a response means: a table over its status code, and nothing else of it but Retry-After."""
+    """What a response means: a table over its status code; of the rest, Retry-After and what servers of TLS say in a 400 count."""
     status = response.status
+    if status == 400:
+        kind = next((kind for text, kind in _TELLING_BODIES.items() if text in response.body[:_TELLING_BYTES]), None)
+        if kind is not None:
+            return classify_error(TransportError(kind, origin))
     if 200 <= status < 300:
         return Delivered(status)
     retry_after = None
@@ -149,7 +163,7 @@ def classify(response: Response, origin: str, now: float) -> Outcome:
 
 def classify_error(error: TransportError) -> Failed:
     """What it means that no complete response came."""
-    failure = FailureClass.SINK if error.kind in _SINK_ERRORS else FailureClass.TRANSIENT
+    failure = FailureClass.SINK if error.kind in FAILURES_OF_SINK else FailureClass.TRANSIENT
     text = str(error)
     if error.kind in _ERROR_HINTS:
         text += f": {_ERROR_HINTS[error.kind]}"

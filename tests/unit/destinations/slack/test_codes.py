@@ -24,6 +24,7 @@ from eventsink.kube.api import Conflict, Unavailable
 from eventsink.runtime.backoff import Backoff
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.guarded import guarded_session
+from eventsink.sinks.resolver import Resolver
 from tests.support.slack import Slack
 from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, slack_error
 
@@ -314,7 +315,8 @@ async def test_codes_and_rotation_work_over_http(tmp_path: Path) -> None:
         app = SlackAppSettings(
             client_id=slack.client_id, client_secret_file=tmp_path / "secret", redirect_url="https://example.com/done"
         )
-        async with guarded_session(EgressGuard(EgressSettings(allow=("127.0.0.0/8",))), timeout=10) as session:
+        resolver = Resolver()
+        async with guarded_session(EgressGuard(EgressSettings(allow=("127.0.0.0/8",))), resolver, timeout=10) as session:
             codes = SlackCodes(app, SlackSettings(api_url=slack.api_url), store, session, now=lambda: now)
             first = (await codes.token(code, namespace_uid="ns", tenant="acme")).record
             now += 43200 - RENEW_AHEAD_SECONDS
@@ -325,6 +327,7 @@ async def test_codes_and_rotation_work_over_http(tmp_path: Path) -> None:
                     code, namespace_uid="ns", tenant="acme"
                 )
         assert slack.calls("oauth.v2.access") == 3
+        await resolver.close()
     assert first.token.startswith("xoxe.xoxb-")
     assert second.token.startswith("xoxe.xoxb-")
     assert (first.token, first.refresh_token) != (second.token, second.refresh_token)

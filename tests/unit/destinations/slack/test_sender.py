@@ -41,6 +41,8 @@ async def failure(step: Any, target: SlackTarget = TOKEN) -> Failed:
 
 
 class SlackContract(SenderContract):
+    delivered_by_malformed_head = False
+
     def settings(self, url: str, timeout: float) -> tuple[Settings, ...]:
         return (SlackSettings(api_url=url, hook_urls=(url,), timeout=timeout),)
 

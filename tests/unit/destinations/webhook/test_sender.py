@@ -22,6 +22,7 @@ from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Sen
 from eventsink.sinks.signatures import InvalidSigningSecret, signature, signing_key
 from eventsink.sinks.sink import CompiledFrom, Sink
 from eventsink.sinks.target import Target, destination_of
+from eventsink.sinks.transport import Response
 from tests.unit.destinations.sender_contract import ALERT, CANARY, MESSAGE, ScriptedTransport, SenderContract, responded
 
 NOW = 1_800_000_000.0
@@ -35,7 +36,7 @@ TARGET = WebhookTarget(
 
 
 def sender(transport: ScriptedTransport, target: WebhookTarget = TARGET) -> WebhookSender:
-    return WebhookSender(target, transport, now=lambda: NOW)
+    return WebhookSender(target, transport, "acme", now=lambda: NOW)
 
 
 async def posted(message: Message = MESSAGE, target: WebhookTarget = TARGET) -> tuple[dict[str, str], bytes]:
@@ -99,7 +100,7 @@ async def test_a_group_is_passed_on_byte_for_byte() -> None:
 @pytest.mark.parametrize("secret", [OLD, NEW, NEW.rstrip("=")])
 async def test_a_receiver_that_knows_either_secret_verifies_the_signature(secret: str) -> None:
     transport = ScriptedTransport(responded(200))
-    await WebhookSender(TARGET, transport).send(MESSAGE)
+    await WebhookSender(TARGET, transport, "acme").send(MESSAGE)
     _, lines, body = transport.posted[0]
     headers = dict(line.split(": ", 1) for line in lines.decode().split("\r\n") if line)
     assert headers["webhook-id"] == "m1"
@@ -112,7 +113,7 @@ async def test_a_receiver_that_knows_either_secret_verifies_the_signature(secret
 async def test_each_attempt_has_a_new_signature() -> None:
     transport = ScriptedTransport(responded(503))
     now = NOW
-    again = WebhookSender(TARGET, transport, now=lambda: now)
+    again = WebhookSender(TARGET, transport, "acme", now=lambda: now)
     await again.send(MESSAGE)
     now += 60
     await again.send(MESSAGE)
@@ -158,6 +159,24 @@ async def test_retry_after_applies_to_transient_failures_only() -> None:
         outcome = await sender(ScriptedTransport(responded(status, "30"))).send(MESSAGE)
         assert isinstance(outcome, Failed)
         assert outcome.retry_after == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head>", "WrongProtocol"),
+        (b"Client sent an HTTP request to an HTTPS server.\n", "WrongProtocol"),
+        (b"<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />", "WrongProtocol"),
+        (b"<html><head><title>400 No required SSL certificate was sent</title></head>", "ClientCertificateRequired"),
+    ],
+)
+async def test_a_400_that_is_about_tls_holds_the_sink_and_dead_letters_nothing(body: bytes, reason: str) -> None:
+    outcome = await sender(ScriptedTransport(Response(400, None, body))).send(MESSAGE)
+    assert isinstance(outcome, Failed)
+    assert (outcome.failure, outcome.reason) == (FailureClass.SINK, reason)
+    other = await sender(ScriptedTransport(Response(400, None, b"x" * 2000 + body))).send(MESSAGE)
+    assert isinstance(other, Failed)
+    assert (other.failure, other.reason) == (FailureClass.MESSAGE, "HTTP400")
 
 
 @pytest.mark.parametrize("secret", ["whsec_!!!", "whsec_", "short", "whsec_YWJj", "x" * 300])

@@ -1,0 +1,84 @@
+"""TLS of outgoing connections: what is trusted, and what a failure means."""
+
+from __future__ import annotations
+
+import ssl
+from collections import OrderedDict
+
+from eventsink.sinks.transport import TransportErrorKind
+
+MAX_CACHED_CONTEXTS = 256
+
+_WRONG_PROTOCOL = "the port does not speak TLS"
+_TOO_OLD = "the receiver speaks only versions of TLS before 1.2"
+_WANTS_CERTIFICATE = "the receiver asks for a client certificate (mTLS)"
+_REFUSED = "the receiver refused the handshake: it may ask for a client certificate (mTLS), or for a cipher that is not offered"
+_MEANINGS: dict[str, tuple[TransportErrorKind, str]] = {
+    # OpenSSL's names of its errors (those of an alert begin with the version in which it was introduced).
+    "WRONG_VERSION_NUMBER": (TransportErrorKind.WRONG_PROTOCOL, _WRONG_PROTOCOL),
+    "HTTP_REQUEST": (TransportErrorKind.WRONG_PROTOCOL, _WRONG_PROTOCOL),
+    "PACKET_LENGTH_TOO_LONG": (TransportErrorKind.WRONG_PROTOCOL, _WRONG_PROTOCOL),
+    "RECORD_LAYER_FAILURE": (TransportErrorKind.WRONG_PROTOCOL, _WRONG_PROTOCOL),
+    "UNSUPPORTED_PROTOCOL": (TransportErrorKind.TLS_VERSION, _TOO_OLD),
+    "VERSION_TOO_LOW": (TransportErrorKind.TLS_VERSION, _TOO_OLD),
+    "TLSV1_ALERT_PROTOCOL_VERSION": (TransportErrorKind.TLS_VERSION, _TOO_OLD),
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
+    # These say that a certificate of ours is not good enough; we present none.
+    "SSLV3_ALERT_NO_CERTIFICATE": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
+    "SSLV3_ALERT_BAD_CERTIFICATE": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
+    "TLSV1_ALERT_UNKNOWN_CA": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": (TransportErrorKind.TLS, _REFUSED),
+}
+
+
+def failure(error: ssl.SSLError) -> tuple[TransportErrorKind, str]:
+    """What a failure of TLS means, in a handshake or after it: its kind, and a text fit to be shown."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TransportErrorKind.TLS, error.verify_message or "the certificate is not valid"
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        # Also in the middle of a handshake this is a server that restarts, not one whose certificate is wrong.
+        return TransportErrorKind.RESET, ""
+    reason = error.reason or "handshake failed"
+    kind, text = _MEANINGS.get(reason, (TransportErrorKind.TLS, reason.lower().replace("_", " ")))
+    if reason == "SSLV3_ALERT_HANDSHAKE_FAILURE" and getattr(error, "negotiated", False):
+        return TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE
+    return kind, text
+
+
+class _Connection(ssl.SSLObject):
+    """Notes on an error of the handshake whether version and cipher had been agreed on: what was refused then was our certificate."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLError as error:
+            error.negotiated = self.cipher() is not None  # type: ignore[attr-defined]
+            raise
+
+
+class Contexts:
+    """The contexts of TLS, one for each set of trusted certificates."""
+
+    def __init__(self) -> None:
+        self._contexts: OrderedDict[str | None, ssl.SSLContext] = OrderedDict()
+
+    def of(self, ca: str | None) -> ssl.SSLContext:
+        """The context that trusts some PEM certificates; None: those of the system.
+
+        Raises
+        ------
+        ssl.SSLError, ValueError, TypeError
+            The certificates cannot be read.
+        """
+        context = self._contexts.get(ca)
+        if context is None:
+            context = ssl.create_default_context(cadata=ca)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
+            context.sslobject_class = _Connection
+            self._contexts[ca] = context
+            if len(self._contexts) > MAX_CACHED_CONTEXTS:
+                self._contexts.popitem(last=False)
+        self._contexts.move_to_end(ca)
+        return context

@@ -16,6 +16,8 @@ from eventsink.standalone.documents import SUFFIXES
 MAX_DEPTH = 16
 """Of folders in folders; a link to a folder above would be followed for ever."""
 MAX_FILES = 10_000
+MAX_HELD = 10
+"""Snapshots that a removal waits for other files to settle: one of them may hold the same documents, under another name."""
 
 Stamp = tuple[int, int, int, int]
 """Device, inode, time of the last change in nanoseconds, size: of the file behind all links."""
@@ -75,7 +77,8 @@ class FolderChanges:
     """Compares each snapshot with the one before. Pure.
 
     A change counts when two snapshots in a row have it: whoever writes a file in two steps, or replaces it by deleting and moving, is not caught
-    in between. The first snapshot counts at once, except for what is gone.
+    in between. The first snapshot counts at once, except for what is gone. A removal counts no earlier than what was written meanwhile, so that
+    a document which moves to another file is never missing.
 
     Parameters
     ----------
@@ -89,6 +92,8 @@ class FolderChanges:
         self._taken: dict[str, Stamp | None] = dict.fromkeys(known)
         self._identity = identity
         self._last: Snapshot | None = None
+        self._held = 0
+        """Snapshots that removals have waited."""
 
     @property
     def identity(self) -> Identity | None:
@@ -117,6 +122,11 @@ class FolderChanges:
             gone = frozenset(file for file in self._taken if file not in now.files and file not in last.files)
         for file in read:
             self._taken[file] = now.files[file]
+        if not gone:
+            self._held = 0
+        elif self._held < MAX_HELD and any(self._taken.get(file) != stamp for file, stamp in now.files.items()):
+            self._held += 1
+            gone = frozenset()
         for file in gone:
             del self._taken[file]
         if now.files or gone:
@@ -127,3 +137,11 @@ class FolderChanges:
         """It changed while it was read, or could not be read: the next snapshot has it as changed."""
         if file in self._taken:
             self._taken[file] = None
+
+    def hold(self, gone: frozenset[str]) -> frozenset[str]:
+        """A file that may hold their documents could not be read: the removals that count all the same, because they waited long enough."""
+        if self._held >= MAX_HELD:
+            return gone
+        self._held += 1
+        self._taken.update(dict.fromkeys(gone))
+        return frozenset()

@@ -91,14 +91,16 @@ class FolderWatcher:
         self._log_lost(now)
         changes = self._changes.since_last(now)
         if changes.read or changes.gone:
-            changed = {}
+            changed, gone = {}, changes.gone
             for file in changes.read:
                 content = await asyncio.to_thread(self._read, file, now)
                 if content is None:
                     self._changes.read_again(file)
                 else:
                     changed[file] = content
-            self._take(changed, set(changes.gone))
+            if gone and len(changed) < len(changes.read):
+                gone = self._changes.hold(gone)
+            self._take(changed, set(gone))
         if self._unsaved:
             await self._save()
         return bool(changes.read or changes.gone)
@@ -149,17 +151,17 @@ class FolderWatcher:
         self._apply(documents, self._generations)
 
     async def _save(self) -> None:
-        kept = {
-            "files": json.loads(dump(self._inventory.files)),
-            "generations": self._generations,
-            "place": self._changes.identity,
-        }
         try:
-            await asyncio.to_thread(write_private, self._data / ACCEPTED, json.dumps(kept))
+            await asyncio.to_thread(self._write)
             self._unsaved = False
         except OSError as error:
             if self._due(ACCEPTED):
                 get_logger().error("data folder cannot be written", folder=str(self._data), reason=error.strerror)
+
+    def _write(self) -> None:
+        rest = {"generations": self._generations, "place": self._changes.identity}
+        # The documents are encoded once: there may be ten thousand.
+        write_private(self._data / ACCEPTED, f'{{"files": {dump(self._inventory.files)}, {json.dumps(rest)[1:]}')
 
 
 def _generation(kept: Sequence[Any]) -> Generation:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.standalone.folder import FolderChanges, Identity, Snapshot, Stamp, take_snapshot
+from eventsink.standalone.folder import MAX_HELD, FolderChanges, Identity, Snapshot, Stamp, take_snapshot
 
 HERE: Identity = (1, 1)
 OTHER: Identity = (2, 1)
@@ -33,6 +33,13 @@ def at(identity: Identity | None = HERE, /, **files: Stamp) -> Snapshot:
         ([at(a=OLD), at(OTHER), at(OTHER), at(OTHER, a=NEW), at(OTHER, a=NEW)], [("a",), (), (), (), ("a",)], [set()] * 5),
         ([at(a=OLD, b=OLD), at(None), at(b=OLD), at(b=OLD)], [("a", "b"), (), (), ()], [set(), set(), set(), {"a"}]),
         ([at(a=OLD, b=OLD), at(OTHER), at(b=OLD), at(b=OLD)], [("a", "b"), (), (), ()], [set(), set(), set(), {"a"}]),
+        ([at(a=OLD), at(b=OLD), at(b=OLD)], [("a",), (), ("b",)], [set(), set(), {"a"}]),
+        ([at(a=OLD), at(), at(b=OLD), at(b=OLD)], [("a",), (), (), ("b",)], [set(), set(), set(), {"a"}]),
+        (
+            [at(a=OLD, c=OLD), at(c=OLD), at(c=NEW), at(c=NEW)],
+            [("a", "c"), (), (), ("c",)],
+            [set(), set(), set(), {"a"}],
+        ),
     ],
     ids=[
         "the first snapshot counts at once",
@@ -47,6 +54,9 @@ def at(identity: Identity | None = HERE, /, **files: Stamp) -> Snapshot:
         "another folder is mounted",
         "a file that is missing behind an outage is missing twice before it counts",
         "and behind an unmount, too",
+        "a file is renamed",
+        "a file is written again under another name while its removal settles",
+        "its documents are written into another file meanwhile",
     ],
 )
 def test_a_change_counts_once_two_consecutive_snapshots_have_it(
@@ -77,6 +87,25 @@ def test_a_file_that_could_not_be_read_is_read_again() -> None:
     folder_changes.since_last(at(a=OLD))
     folder_changes.read_again("a")
     assert folder_changes.since_last(at(a=OLD)).read == ("a",)
+
+
+def test_a_removal_does_not_wait_for_ever_for_a_file_that_always_changes() -> None:
+    folder_changes = FolderChanges()
+    folder_changes.since_last(at(a=OLD, log=OLD))
+    gone = [folder_changes.since_last(at(log=(1, 2, 100 + number, 4))).gone for number in range(MAX_HELD + 2)]
+    assert gone == [frozenset()] * (MAX_HELD + 1) + [frozenset({"a"})]
+
+
+def test_a_removal_waits_for_a_file_that_could_not_be_read_and_not_for_ever() -> None:
+    folder_changes = FolderChanges()
+    folder_changes.since_last(at(a=OLD))
+    folder_changes.since_last(at(b=OLD))
+    held = 0
+    while not (gone := folder_changes.hold(folder_changes.since_last(at(b=OLD)).gone)):
+        folder_changes.read_again("b")
+        held += 1
+    assert gone == {"a"}
+    assert 1 <= held <= MAX_HELD
 
 
 def test_a_snapshot_has_the_document_files_of_all_subfolders_and_follows_links(tmp_path: Path) -> None:

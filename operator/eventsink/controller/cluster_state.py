@@ -40,6 +40,19 @@ class ClusterState:
         self.eventsinks[key] = obj
         self._enqueue(key)
 
+    def wrote_status(self, before: str, obj: Object) -> None:
+        """The operator itself changed the status of an EventSink: its next state, which needs no other look when the watch shows it.
+
+        Parameters
+        ----------
+        before
+            The resourceVersion that it replaced.
+        """
+        key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        known = self.eventsinks.get(key)
+        if known is not None and known["metadata"]["resourceVersion"] == before:
+            self.eventsinks[key] = obj
+
     def lose(self, key: Key, uid: str) -> None:
         """An EventSink is gone, unless one of that name was created again since."""
         known = self.eventsinks.get(key)

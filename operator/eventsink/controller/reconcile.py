@@ -77,7 +77,8 @@ class Reconciler:
         assert obj is not None
         compiled = self._store.compiled.get(living.uid)
         state, again = await self._accept_and_compile(living, compiled)
-        await self._writer.write(living, state)
+        if (written := await self._writer.write(living, state)) is not None:
+            self._state.wrote_status(living.resource_version, written)
         if state.problem is None:
             return Result("ready")
         return Result("withdrawn" if state.withdrawn else "problem", again)

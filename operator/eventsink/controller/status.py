@@ -117,8 +117,8 @@ class StatusWriter:
         self._statuses = StatusApplier(api, EVENTSINKS, OPERATOR_MANAGER)
         self._event_log = Repeated(60.0)
 
-    async def write(self, sink: EventSinkObject, state: SpecState) -> bool:
-        """Make the status say what the state is; whether anything was written.
+    async def write(self, sink: EventSinkObject, state: SpecState) -> Object | None:
+        """Make the status say what the state is; returns the EventSink as it was written, or None where it says that already.
 
         Raises
         ------
@@ -127,12 +127,12 @@ class StatusWriter:
         """
         status = status_of(sink, state, self._now())
         if is_written(sink, status, details=self._statuses.complete):
-            return False
-        await self._statuses.apply(_body(sink, status))
+            return None
+        written = await self._statuses.apply(_body(sink, status))
         event = event_of(sink, status)
         if event is not None:
             await self._record(sink, *event, field=state.problem.path if state.problem is not None else "")
-        return True
+        return written
 
     async def _record(self, sink: EventSinkObject, kind: str, reason: str, message: str, *, field: str) -> None:
         now = self._now()

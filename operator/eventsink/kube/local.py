@@ -89,6 +89,8 @@ class LocalApi(Api):
         self._dependents: dict[str, set[tuple[Resource, Key]]] = {}
         """uid of an owner -> what it owns."""
         self._read = asyncio.Event()
+        self._listed: tuple[Collection | None, int, list[Object]] = (None, 0, [])
+        """What was listed last, and after how many changes: its next page needs no other search."""
 
     # ---- what somebody else keeps
 
@@ -126,9 +128,14 @@ class LocalApi(Api):
         if continue_token and changes != str(self._changes):
             raise Gone(410, "Expired", "the list has changed since; list again")
         wanted = Selector(collection)
-        found = [kind.objects[key] for key in sorted(kind.objects) if wanted.matches(kind.objects[key])]
+        if not continue_token or self._listed[:2] != (collection, self._changes):
+            found = [kind.objects[key] for key in sorted(kind.objects) if wanted.matches(kind.objects[key])]
+            self._listed = (collection, self._changes, found)
+        found = self._listed[2]
         start = int(begin or 0)
         token = f"{self._changes}/{start + limit}" if len(found) > start + limit else ""
+        if not token:
+            self._listed = (None, 0, [])
         return ObjectList([wanted.shown(one) for one in found[start : start + limit]], str(self._next()), token)
 
     @asynccontextmanager

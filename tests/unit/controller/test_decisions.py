@@ -395,6 +395,19 @@ def test_a_change_of_a_tenant_label_enqueues_the_sinks_of_the_namespace_and_the_
     assert state.namespaces["n"].tenant == ""
 
 
+def test_a_status_that_the_operator_wrote_itself_needs_no_other_look() -> None:
+    seen: list[tuple[str, str]] = []
+    state = ClusterState(seen.append, lambda: None)
+    state.see(metadata("s", "1"))
+    state.wrote_status("1", metadata("s", "2"))
+    state.see(metadata("s", "2"))
+    assert seen == [("n", "s")]
+    state.see(metadata("s", "3"))  # somebody else's
+    state.wrote_status("2", metadata("s", "2"))  # heard of late
+    assert seen == [("n", "s")] * 2
+    assert state.eventsinks["n", "s"]["metadata"]["resourceVersion"] == "3"
+
+
 def test_a_late_deletion_does_not_remove_a_re_created_eventsink() -> None:
     state = ClusterState(lambda _: None, lambda: None)
     state.see(metadata("s", uid="new"))

@@ -114,6 +114,11 @@ def test_a_mistake_is_reported_by_line_and_field(text: str, expected: list[tuple
     assert faults(text) == expected
 
 
+@pytest.mark.parametrize("text", ["[", "{a: ", "- ", "a: [{b: "], ids=["lists", "maps", "items", "both"])
+def test_a_document_that_is_nested_a_hundred_thousand_times_is_rejected_and_ends_no_process(text: str) -> None:
+    assert len(read_documents("x.yaml", (text * 100_000).encode()).faults) == 1
+
+
 def test_nested_yaml_aliases_do_not_exhaust_memory() -> None:
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 10)

@@ -16,6 +16,7 @@ from eventsink.router.dispatch.forms import Forms
 from eventsink.router.dispatch.health import REPORT_WAIT_SECONDS, SinkHealth
 from eventsink.router.dispatch.lane import Lane
 from eventsink.router.dispatch.outgoing import OutgoingMessage
+from eventsink.router.dispatch.queue_share import QueueShare
 from eventsink.router.dispatch.rate_limiter import RateLimiter
 from eventsink.router.dispatch.sending import Sending
 from eventsink.router.dispatch.settings import DispatchSettings
@@ -81,6 +82,7 @@ class Dispatcher:
         self._expiry = Expiry(settings.expiry_interval, queue, self._workers, self._settlement, self._pump)
         self._windows = Windows(settings, queue, self._workers, self._spawn, self._pump)
         self._sending = Sending(queue, Forms(sources), self._settlement, metrics)
+        self._queue_share = QueueShare(queue, self._workers, self._settlement, self._pump)
         self._check = LaneCheck(settings.check_interval, queue, self._workers, self._dead_letter_stray, self._pump, metrics)
         queue.subscribe(self._committed)
         directory.subscribe(self._changed)
@@ -157,9 +159,10 @@ class Dispatcher:
         await self._expiry.run()
 
     async def watch_lanes(self) -> None:
-        """Compare the lanes with the queue, and report who waits for a share, until cancelled; everything is loaded."""
+        """Compare the lanes with the queue, make room in it, and report who waits, until cancelled; everything is loaded."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._check.run())
+            group.create_task(self._queue_share.run())
             group.create_task(self._report_waits())
 
     async def stop(self, grace: float) -> None:

@@ -63,7 +63,7 @@ class Expiry:
                 spare=in_flight,
             )
             for uid, seqs in expired.items():
-                self._settlement.expired(len(seqs))
+                self._settlement.dead("MaxAge", len(seqs))
                 void += self._discard(uid, seqs)
             if void:
                 await self._queue.bind(void, "")

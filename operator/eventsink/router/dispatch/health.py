@@ -51,6 +51,9 @@ class SinkHealth:
 REPORT_WAIT_SECONDS = 5.0
 """A sink that waits so long for a share of the messages in flight says so."""
 
+QUEUE_SHARE = "QueueShare"
+"""Reason of dead letters that made room in the queue."""
+
 NOTHING_SENT = DeliveringCondition(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent yet")
 NOTHING_SENT_SINCE = DeliveringCondition(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent since the sink was changed")
 DELIVERED = DeliveringCondition(DeliveringState.TRUE, "Delivered", "the last message arrived")
@@ -97,3 +100,8 @@ def with_problem(health: SinkHealth, reason: str, message: str, *, gets_nothing:
     if health.state is DeliveringState.FALSE:
         return replace(health, message=f"{health.message}; {message}")
     return replace(health, state=DeliveringState.FALSE if gets_nothing else health.state, reason=reason, message=message)
+
+
+def given_up(count: int) -> str:
+    """What is said of deliveries that made room in the queue."""
+    return f"{count} of its deliveries became dead letters since the queue was nearly full and it did not get on"

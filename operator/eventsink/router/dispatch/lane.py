@@ -50,6 +50,8 @@ class Lane:
     """Reason of the failure for which the sink is held; empty: it is not. Recorded nowhere else, and unknown after a restart."""
     last_seq: int = 0
     """Of the newest delivery that was ever in the window."""
+    given_up_to: int = 0
+    """Everything before that is not in the window is a dead letter."""
     started: int = 0
     """How often the window was begun anew (`read_again`)."""
     lagging: bool = False

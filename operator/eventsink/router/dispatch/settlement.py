@@ -55,9 +55,9 @@ class Settlement:
         self._metrics.dead.labels(reason).inc(len(dead_letters))
         await self._queue.dead_letter(dead_letters)
 
-    def expired(self, count: int) -> None:
-        """Count deliveries that the queue has dead-lettered because of their age."""
-        self._metrics.dead.labels("MaxAge").inc(count)
+    def dead(self, reason: str, count: int) -> None:
+        """Count deliveries that the queue has dead-lettered by itself."""
+        self._metrics.dead.labels(reason).inc(count)
 
     async def dead_letter_sink(self, uid: str) -> None:
         """Dead-letter whatever waits for a sink that was deleted."""

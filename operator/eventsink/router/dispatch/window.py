@@ -91,9 +91,9 @@ class Windows:
                 more = await self._queue.take(worker.sink.uid, after=lane.last_seq, limit=limit, max_bytes=max_bytes)
                 if lane.started != started:
                     continue  # the window is read from the start again
-                # What is too old is dead-lettered where it is: a moment ago, perhaps, and after this was read.
+                # What is too old, or was given up, is dead-lettered where it is: a moment ago, perhaps, and after this was read.
                 now = self._queue.clock()
-                lane.add(delivery for delivery in more if delivery.expires > now)
+                lane.add(delivery for delivery in more if delivery.expires > now and delivery.seq > lane.given_up_to)
                 if more:
                     lane.last_seq = more[-1].seq
                 # What is committed while this reads is not in it, and not in the window either: read again.

@@ -52,14 +52,17 @@ class SinkWorker:
         self.last_error = ""
         """`<reason>: <message>` of the last failure that no success followed; empty: none."""
         self.condition = health.NOTHING_SENT
+        self._given_up = 0
+        """Deliveries that made room in the queue since the start or the last change of the sink."""
         self._last_delivered: float | None = None
         self._health_changed = health_changed
         self._timer: asyncio.TimerHandle | None = None
 
     def health(self) -> SinkHealth:
         shown = self.condition
+        message = f"{shown.message}; {health.given_up(self._given_up)}" if self._given_up else shown.message
         return SinkHealth(
-            shown.state, shown.reason, shown.message, self._last_delivered, self.last_error, len(self.lane), self.lane.held
+            shown.state, shown.reason, message, self._last_delivered, self.last_error, len(self.lane), self.lane.held
         )
 
     def use(self, sink: Sink, open_sender: OpenSender, concurrency: int) -> Sender | None:
@@ -78,6 +81,7 @@ class SinkWorker:
             The sender until now, with which the messages in flight finish.
         """
         old, self.sender, self.sink = self.sender, None, sink
+        self._given_up = 0
         self.rate_limit_key = sink.dispatch.rate_limit_key if sink.target is not None else ""
         parameters = sink.dispatch
         batch = parameters.batch if parameters.payload is PayloadKind.ALERT else 1
@@ -123,6 +127,11 @@ class SinkWorker:
             return
         if self.condition.state is not health.DeliveringState.FALSE:
             self.report(health.waiting_for(self.waits_for))
+
+    def gave_up(self, count: int) -> None:
+        """So many more of its deliveries became dead letters, since the queue was nearly full."""
+        self._given_up += count
+        self.last_error = f"{health.QUEUE_SHARE}: {health.given_up(self._given_up)}"
 
     def failed(self, failed: Failed) -> None:
         """A message did not arrive."""

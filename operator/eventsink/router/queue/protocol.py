@@ -269,6 +269,8 @@ class Depth:
     """What the storage takes on its disk."""
     evicted: int
     """Dead letters dropped since the start: too many, or too old."""
+    fill: float = 0.0
+    """Which part of its bounds is taken, of that in number or in bytes which is taken more: 1 is full."""
 
 
 class QueueError(Exception):
@@ -416,6 +418,10 @@ class DeadLetters(Protocol):
 
         Those are at most `limit`, and at most one chunk, so that nobody waits long: fewer than `limit` does not mean that nothing is left.
         """
+        ...
+
+    async def keep_house(self) -> None:
+        """Drop dead letters that are too many or too old, or that take up room which is needed; done by itself every few seconds."""
         ...
 
     async def expire(self, *, reason: str, detail: str, limit: int, spare: Collection[int] = frozenset()) -> dict[str, list[int]]:

@@ -95,6 +95,7 @@ class DispatchUnderTest:
         self.sinks = sinks
         self.settings = DispatchSettings.model_validate({"retry": FAST, "expiryInterval": "20ms", **settings})
         self.senders: dict[str, ScriptedSender] = {one.name: ScriptedSender() for one in sinks}
+        self.queue_settings: dict[str, object] = {}
         self.registry = CollectorRegistry()
         self.health: list[tuple[str, SinkHealth]] = []
         self.gone: list[str] = []
@@ -106,7 +107,9 @@ class DispatchUnderTest:
     async def start(self, *before_load: str) -> DispatchUnderTest:
         """Start, and commit alerts of these names when the directory is loaded and the dispatcher is not yet."""
         self.registry = CollectorRegistry()
-        self.queue = await AnnouncingQueue.open(QueueSettings(path=self.folder / "q.db", min_free_bytes=0))
+        self.queue = await AnnouncingQueue.open(
+            QueueSettings.model_validate({"path": self.folder / "q.db", "minFreeBytes": 0, **self.queue_settings})
+        )
         self.directory = SinkDirectory()
         self.dispatcher = Dispatcher(
             self.settings,

@@ -47,6 +47,9 @@ SETTLE_WITHIN_SECONDS = 0.05
 HOUSEKEEPING_SECONDS = 5.0
 """Between two looks at the disk and the dead letters, and two writes of the clock when nothing else is written."""
 
+DEAD_LETTERS_UP_TO = 0.7
+"""Part of `max_bytes` beyond which dead letters make room, the oldest first, however few they are."""
+
 T = TypeVar("T")
 K = TypeVar("K")
 
@@ -228,7 +231,9 @@ class SqliteQueue:
         return await self._read(lambda reader: reader.look_up(wanted, after, limit))
 
     def depth(self) -> Depth:
-        return Depth(self._waiting, self._dead, self._used_bytes, self._evicted)
+        bounds = self._settings
+        fill = max(self._waiting / bounds.max_waiting, self._used_bytes / bounds.max_bytes)
+        return Depth(self._waiting, self._dead, self._used_bytes, self._evicted, fill)
 
     async def alert_states(self) -> AsyncIterator[AlertState]:
         async for one in self._pages(Reader.alert_states, 0):
@@ -363,7 +368,7 @@ class SqliteQueue:
                 future.exception()  # seen: the caller may be gone
 
     async def keep_house(self) -> None:
-        """Look at the free space, and drop what is too much or too old; done by itself every few seconds.
+        """Look at the free space, and drop what is too much, too old or in the way; done by itself every few seconds.
 
         Raises
         ------
@@ -387,7 +392,8 @@ class SqliteQueue:
 
     def _evict(self, store: Store) -> StoreChange:
         clock, settings = self.clock(), self._settings
-        change = dead.evict_dead(store, keep=settings.max_dead, before=clock - settings.dead_letter_age)
+        crowded = self._used_bytes > DEAD_LETTERS_UP_TO * settings.max_bytes
+        change = dead.evict_dead(store, keep=0 if crowded else settings.max_dead, before=clock - settings.dead_letter_age)
         change.arrived = -dead.evict_arrived(store, keep=settings.max_arrived, before=clock - settings.arrived_age)
         self._sinks_seen = dead.evict_sinks(store, self._sinks_seen)
         return change

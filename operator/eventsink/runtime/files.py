@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 
-def write_private(file: Path, text: str) -> None:
+def write_private(file: Path, text: str, *, sync: bool = True) -> None:
     """Put a text into a file that only its owner may read; a reader sees the old text or the new one, also after a crash.
+
+    Parameters
+    ----------
+    sync
+        False: a crash of the machine within about half a minute may leave the file empty or absent.
 
     Raises
     ------
@@ -21,10 +26,12 @@ def write_private(file: Path, text: str) -> None:
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+        if sync:
+            stream.flush()
+            os.fsync(stream.fileno())
     new.replace(file)
-    _sync(file.parent)
+    if sync:
+        _sync(file.parent)
 
 
 def remove(file: Path) -> None:

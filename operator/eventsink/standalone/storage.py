@@ -19,6 +19,7 @@ from eventsink.resources.names import EVENTSINKS
 from eventsink.rest.calls.managers import FILE_ANNOTATION
 from eventsink.rest.calls.secrets import SECRET_TYPE
 from eventsink.runtime.files import remove, remove_unfinished, write_private
+from eventsink.sinks.sink import SINK_SECRET_TYPE
 
 _FOLDERS = {EVENTSINKS: "made", SECRETS: "objects"}
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -91,7 +92,9 @@ class Storage:
             if change.after is None:
                 await asyncio.to_thread(remove, path)
             else:
-                await asyncio.to_thread(write_private, path, json.dumps(change.after))
+                # A compiled sink that is lost is compiled again, and the first start writes one for each document.
+                sync = change.after.get("type") != SINK_SECRET_TYPE
+                await asyncio.to_thread(write_private, path, json.dumps(change.after), sync=sync)
         except OSError as error:
             raise Unavailable(0, "Unavailable", f"the data folder cannot be written: {error.strerror}") from None
 

@@ -207,7 +207,7 @@ async def test_a_failed_write_changes_nothing_and_a_partial_file_is_ignored(
     api = opened(tmp_path)
     made = await make(api)
 
-    def full(file: Path, text: str) -> None:
+    def full(file: Path, text: str, *, sync: bool) -> None:
         file.with_name(f".{file.name}.new").write_text(text[:20])
         raise OSError(28, "No space left on device")
 
@@ -244,3 +244,15 @@ async def test_a_partial_file_left_by_a_kill_is_removed(tmp_path: Path) -> None:
         (tmp_path / name / "acme" / ".a.json.new").write_text('{"data": "canary')
     opened(tmp_path)
     assert files(tmp_path) == []
+
+
+async def test_only_what_cannot_be_made_again_is_synced_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = opened(tmp_path)
+    await write(api, "1")  # makes the folder, which is synced
+    await api.create(EVENTSINKS, body("first"), manager="m")
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    await write(api, "2")
+    assert synced == []
+    await api.create(EVENTSINKS, body(), manager="m")
+    assert len(synced) == 2, "the file and its folder"

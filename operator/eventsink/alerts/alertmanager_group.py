@@ -34,49 +34,56 @@ class _Original(msgspec.Struct, rename="camel"):
 _original = msgspec.json.Decoder(_Original)
 
 
-def group_of(alert: Alert, *, key: str, receiver: str) -> dict[str, Any]:
-    """A group of one alert, as the members of its JSON.
+def group_of(alerts: Sequence[Alert], *, key: str, receiver: str) -> dict[str, Any]:
+    """Alerts as one group, as the members of its JSON.
 
-    The format has no events: they are firing alerts that never resolve. Where the alert has no annotations of the names, its summary and
+    The format has no events: they are firing alerts that never resolve. Where an alert has no annotations of the names, its summary and
     its description become the annotations `summary` and `description`.
 
     Parameters
     ----------
+    alerts
+        At least one; if they came in a group, all in the same.
     key
-        `groupKey`: the same for every group of this alert.
+        `groupKey`: the same for every group of these alerts.
     receiver
         `receiver`, which is Alertmanager's word for the part of its configuration that it sends from.
     """
-    status = Status.RESOLVED if alert.status is Status.RESOLVED else Status.FIRING
-    texts = {"summary": alert.summary, "description": alert.description}
-    annotations = {**{name: text for name, text in texts.items() if text}, **alert.annotations}
+    members = [_member(alert) for alert in alerts]
+    common = _common([alert.labels for alert in alerts])
+    group = alerts[0].group
+    labels = {"alertname": alerts[0].name} if group is None else group.labels
+    resolved = all(alert.status is Status.RESOLVED for alert in alerts)
     return {
         "version": VERSION,
         "groupKey": key,
         "truncatedAlerts": 0,
-        "status": status.value,
+        "status": (Status.RESOLVED if resolved else Status.FIRING).value,
         "receiver": receiver,
-        "groupLabels": {"alertname": alert.name},
-        "commonLabels": alert.labels,
-        "commonAnnotations": annotations,
-        "externalURL": "",
-        "alerts": [
-            {
-                "status": status.value,
-                "labels": alert.labels,
-                "annotations": annotations,
-                "startsAt": alert.starts_at,
-                "endsAt": alert.ends_at if alert.ends_at is not None else NEVER,
-                "generatorURL": alert.links.source,
-                "fingerprint": alert.fingerprint[:FINGERPRINT_DIGITS],
-            }
-        ],
+        "groupLabels": labels,
+        "commonLabels": common,
+        "commonAnnotations": _common([member["annotations"] for member in members]),
+        "externalURL": group.external_url if group is not None else "",
+        "alerts": members,
     }
 
 
-def encoded_group(alert: Alert, *, key: str, receiver: str) -> bytes:
+def _member(alert: Alert) -> dict[str, Any]:
+    texts = {"summary": alert.summary, "description": alert.description}
+    return {
+        "status": (Status.RESOLVED if alert.status is Status.RESOLVED else Status.FIRING).value,
+        "labels": alert.labels,
+        "annotations": {**{name: text for name, text in texts.items() if text}, **alert.annotations},
+        "startsAt": alert.starts_at,
+        "endsAt": alert.ends_at if alert.ends_at is not None else NEVER,
+        "generatorURL": alert.links.source,
+        "fingerprint": alert.fingerprint[:FINGERPRINT_DIGITS],
+    }
+
+
+def encoded_group(alerts: Sequence[Alert], *, key: str, receiver: str) -> bytes:
     """`group_of` as JSON."""
-    return _encoder.encode(group_of(alert, key=key, receiver=receiver))
+    return _encoder.encode(group_of(alerts, key=key, receiver=receiver))
 
 
 def encoded_part(group: Group, alerts: Sequence[tuple[IncomingAlert, Alert]], *, status: Status) -> bytes:

@@ -42,8 +42,6 @@ class Dispatcher:
         The sources by name.
     health_changed
         Called with the sink when its condition `Delivering` changed.
-    on_gone
-        Called with the uid of a sink that is gone, after its deliveries were dead-lettered.
     """
 
     def __init__(
@@ -56,7 +54,6 @@ class Dispatcher:
         *,
         sources: Mapping[str, Source] = MappingProxyType({}),
         health_changed: HealthChanged = lambda _sink, _health: None,
-        on_gone: Callable[[str], None] = lambda _uid: None,
         wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -66,7 +63,6 @@ class Dispatcher:
         self._open_sender = open_sender
         self._metrics = metrics
         self._health_changed = health_changed
-        self._on_gone = on_gone
         self._wall = wall
         self._chance = chance
         self._workers: dict[str, SinkWorker] = {}
@@ -202,7 +198,7 @@ class Dispatcher:
             else:
                 lane.add((delivery,))
         for uid in gone - self._directory.withheld:
-            self._spawn(self._dead_letter_sink(uid))
+            self._spawn(self._settlement.dead_letter_sink(uid))
         for worker, _ in touched.values():
             self._pump(worker)
 
@@ -238,16 +234,12 @@ class Dispatcher:
             task.cancel()
         if worker.sender is not None:
             self._spawn(_close_after(worker.sender, set(worker.tasks)))
-        self._spawn(self._dead_letter_sink(uid))
+        self._spawn(self._settlement.dead_letter_sink(uid))
 
     async def _dead_letter_stray(self, uid: str) -> None:
         """Dead-letter what waits for a sink that is gone, if it is."""
         if uid not in self._workers and uid not in self._directory.withheld:
-            await self._dead_letter_sink(uid)
-
-    async def _dead_letter_sink(self, uid: str) -> None:
-        await self._settlement.dead_letter_sink(uid)
-        self._on_gone(uid)
+            await self._settlement.dead_letter_sink(uid)
 
     # ---- sending
 

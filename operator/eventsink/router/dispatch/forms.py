@@ -96,7 +96,7 @@ class Forms:
 
 def _group_of(body: bytes) -> bytes:
     alert = _alert.decode(body)
-    return encoded_group(alert, key=alert.fingerprint, receiver=alert.source)
+    return encoded_group([alert], key=alert.fingerprint, receiver=alert.source)
 
 
 def _event(alert: IncomingAlert) -> IncomingAlert:

@@ -155,7 +155,7 @@ def batch_of(sink: Sink, key: str, now: datetime) -> Batch:
     """The test alert for one sink, as it is queued: in the form that the sink is sent otherwise."""
     alert = marked_alert(sink, key, now)
     if sink.dispatch.payload is PayloadKind.GROUP:
-        payload = Payload(PayloadKind.GROUP, encoded_group(alert, key=key, receiver=SOURCE), alert.name)
+        payload = Payload(PayloadKind.GROUP, encoded_group([alert], key=key, receiver=SOURCE), alert.name)
     else:
         payload = Payload(PayloadKind.ALERT, _encoder.encode(alert), alert.name)
     return Batch([payload], [NewDelivery(0, sink.uid, sink.tenant, key, alert.status.value, MAX_AGE_SECONDS)])

@@ -132,5 +132,5 @@ def takes_groups(sink: Sink) -> bool:
 
 def _payload_of(alert: Alert, kind: PayloadKind) -> Payload:
     if kind is PayloadKind.GROUP:
-        return Payload(kind, encoded_group(alert, key=alert.fingerprint, receiver=alert.source), alert.name)
+        return Payload(kind, encoded_group([alert], key=alert.fingerprint, receiver=alert.source), alert.name)
     return Payload(kind, _encoder.encode(alert), alert.name)

@@ -251,7 +251,7 @@ class CatchUp:
             now = self._queue.clock()
             notified = updated(after.notified, entries, epoch_micros(alert.starts_at), now, BY_ITSELF)
             after = msgspec.structs.replace(after, notified=notified)
-            payloads, deliveries = deliveries_of([(sinks, alert, body)])
+            payloads, deliveries = deliveries_of(sinks, [(alert, body)])
         self._states.put(change, after)
         batch = Batch(payloads=payloads, deliveries=deliveries, states=change.written)
         await self._queue.put(batch, partial(self._states.undo, change))
@@ -266,7 +266,7 @@ class CatchUp:
         for state in silent:
             self._put_entry(change, state, sink, Status.RESOLVED, state.starts_at, now)
         if change.written:
-            payloads, deliveries = deliveries_of([([sink], alert, body) for _, alert, body in chosen])
+            payloads, deliveries = deliveries_of([sink], [(alert, body) for _, alert, body in chosen])
             batch = Batch(payloads=payloads, deliveries=deliveries, states=change.written)
             await self._queue.put(batch, partial(self._states.undo, change))
 
@@ -295,18 +295,31 @@ def due_status(state: AlertState, *, uid: str, moved: bool) -> Status | None:
     return None
 
 
-def deliveries_of(chosen: Iterable[tuple[Sequence[Sink], Alert, bytes]]) -> tuple[list[Payload], list[NewDelivery]]:
-    """The deliveries of alerts, each to its sinks; `bytes` is the alert as JSON."""
+def deliveries_of(sinks: Iterable[Sink], alerts: Sequence[tuple[Alert, bytes]]) -> tuple[list[Payload], list[NewDelivery]]:
+    """The deliveries of alerts to each of these sinks; `bytes` is the alert as JSON.
+
+    A sink of groups gets those of one group together, its resolved ones apart from those that fire.
+    """
     payloads: list[Payload] = []
     deliveries: list[NewDelivery] = []
-    for sinks, alert, body in chosen:
-        stored: dict[PayloadKind, int] = {}
-        for sink in sinks:
-            kind = PayloadKind.GROUP if takes_groups(sink) else PayloadKind.ALERT
-            if kind not in stored:
-                stored[kind] = len(payloads)
-                payloads.append(Payload(kind, body if kind is PayloadKind.ALERT else _group_of(alert), alert.name))
-            deliveries.append(new_delivery(sink, stored[kind], key_of(alert, sink), alert.status))
+    stored: dict[object, int] = {}
+    groups: dict[tuple[str, Status], list[Alert]] = {}
+    for sink in sinks:
+        if not takes_groups(sink):
+            for alert, body in alerts:
+                number = stored.setdefault(alert.id, len(payloads))
+                if number == len(payloads):
+                    payloads.append(Payload(PayloadKind.ALERT, body, alert.name))
+                deliveries.append(new_delivery(sink, number, key_of(alert, sink), alert.status))
+            continue
+        if not groups:
+            for alert, _ in alerts:
+                groups.setdefault((key_of(alert, sink), alert.status), []).append(alert)
+        for (key, status), members in groups.items():
+            number = stored.setdefault((key, status), len(payloads))
+            if number == len(payloads):
+                payloads.append(Payload(PayloadKind.GROUP, _group_of(members), members[0].name))
+            deliveries.append(new_delivery(sink, number, key, status))
     return payloads, deliveries
 
 
@@ -329,6 +342,7 @@ def match_digest(sink: Sink) -> str:
     return hashlib.blake2b(sink.match.model_dump_json().encode(), digest_size=16).hexdigest()
 
 
-def _group_of(alert: Alert) -> bytes:
-    key, receiver = (alert.group.key, alert.group.receiver) if alert.group is not None else (alert.fingerprint, alert.source)
-    return encoded_group(alert, key=key, receiver=receiver)
+def _group_of(alerts: Sequence[Alert]) -> bytes:
+    first = alerts[0]
+    key, receiver = (first.group.key, first.group.receiver) if first.group is not None else (first.fingerprint, first.source)
+    return encoded_group(alerts, key=key, receiver=receiver)

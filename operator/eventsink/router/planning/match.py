@@ -238,6 +238,11 @@ class SinkIndex:
             found.sort(key=_uid)
         return found
 
+    def scanned(self, tenant: str) -> int:
+        """How many sinks of a tenant are gone through for each of its alerts, since they name no value by which they would be found."""
+        of_tenant = self._tenants.get(tenant)
+        return len(of_tenant.others) if of_tenant is not None else 0
+
     def wants(self, uid: str, alert: Alert) -> bool:
         """Whether a sink wants an alert of its tenant; False for a sink that is not in the index."""
         entry = self._entries.get(uid)

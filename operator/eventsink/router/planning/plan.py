@@ -21,8 +21,10 @@ from eventsink.router.queue.protocol import KEEP_BODY, NO_BODY, AlertState, Batc
 from eventsink.router.sources import Source
 from eventsink.sinks.sink import Sink
 
-ALERTS_AT_ONCE = 1000
-"""Alerts of one notification that are planned and committed at once: about 50 ms of work."""
+WORK_AT_ONCE = 50_000
+"""What is planned and committed at once of one notification, in sinks that are looked at (about a microsecond each) ..."""
+WORK_OF_AN_ALERT = 50
+"""... each alert counting as so many beside those of its tenant that are gone through: 1000 alerts, usually."""
 RECEIVED_WITHIN_SECONDS = 300.0
 """How old the recorded time of receipt of an alert may be while nothing else of it changes."""
 
@@ -93,12 +95,22 @@ class Plan:
         self._merged = merge(owned, source.dropped_labels)
         group = notification.group
         self._group_key = group_digest(source.name, group.key) if group is not None else None
+        self._something_new: bool | None = None
+        """Whether the notification differs from the last one of its group in what fires; None: not looked at yet."""
         self._others = _identities(source, notification, unassigned)
         """Those without a tenant, for they may be why the notification was sent: identity -> whether it fires."""
 
     def parts(self) -> list[Sequence[Merged]]:
         """Parts of a bounded size."""
-        return [self._merged[start : start + ALERTS_AT_ONCE] for start in range(0, len(self._merged), ALERTS_AT_ONCE)]
+        parts: list[list[Merged]] = [[]]
+        work = 0
+        for merged in self._merged:
+            work += WORK_OF_AN_ALERT + self._index.scanned(merged.one.alert.tenant)
+            if work > WORK_AT_ONCE and parts[-1]:
+                parts.append([])
+                work = 0
+            parts[-1].append(merged)
+        return list(parts)
 
     def make(self, part: Sequence[Merged], *, now: float) -> tuple[Batch, StateChange, Counter[Suppression]]:
         """Plan a part: what to store, what it changed in the alert states (they are changed already), and what was suppressed."""
@@ -114,7 +126,9 @@ class Plan:
         group = self._states.group(self._group_key) if self._group_key is not None else None
         firing_before = frozenset(group.firing) if group is not None else frozenset()
         planned: list[tuple[_Planned, Effect]] = []
-        something_new = self._says_something_new(firing_before)
+        if self._something_new is None:
+            self._something_new = self._says_something_new(firing_before)
+        something_new = self._something_new
         for merged in part:
             alert = merged.one.alert
             before = self._states.get(alert.tenant, alert.identity)
@@ -150,14 +164,15 @@ class Plan:
         return builder.build(change), change, suppressed
 
     def _says_something_new(self, firing_before: frozenset[str]) -> bool:
-        """Whether the notification differs from the last one of its group in what fires, for this is why it may have been sent."""
+        """Whether the notification differs from the last one of its group in what fires: this is why it may have been sent."""
         if self._group_key is None:
             return False
         for identity, fires in self._others.items():
             if fires is not (identity in firing_before):
                 return True
         return any(
-            merged.one.alert.status is Status.FIRING and merged.one.alert.identity not in firing_before for merged in self._merged
+            (merged.one.alert.status is Status.FIRING) is not (merged.one.alert.identity in firing_before)
+            for merged in self._merged
         )
 
     def _firing(self) -> tuple[str, ...]:

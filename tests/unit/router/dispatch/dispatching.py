@@ -98,7 +98,6 @@ class DispatchUnderTest:
         self.queue_settings: dict[str, object] = {}
         self.registry = CollectorRegistry()
         self.health: list[tuple[str, SinkHealth]] = []
-        self.gone: list[str] = []
         self.directory: SinkDirectory
         self.queue: AnnouncingQueue
         self.dispatcher: Dispatcher
@@ -119,7 +118,6 @@ class DispatchUnderTest:
             DispatchMetrics(self.registry),
             sources={"alertmanager": source()},
             health_changed=lambda one, health: self.health.append((one.name, health)),
-            on_gone=self.gone.append,
         )
         self.tests = SinkTests(self.queue, self.dispatcher)
         for one in directory(*self.sinks).sinks.values():

@@ -269,12 +269,17 @@ async def test_a_new_sink_is_notified_at_once_of_what_fires_and_it_wants(start: 
 
 async def test_a_sink_of_groups_is_caught_up_with_groups(start: Start) -> None:
     planning = await start()
-    await planning.post(firing("A"), group="g")
-    assert await planning.put(sink("s", webhook={"format": "alertmanager"})) == FIRING
-    body = json.loads(planning.queued[0].body)
-    assert (body["groupKey"], body["status"], body["alerts"][0]["labels"]["alertname"]) == ("g", "firing", "A")
-    await planning.post(ended("A"), group="g")
-    assert len({one.key for one in await planning.queue.take(uid("s"), after=0, limit=10)}) == 1
+    await planning.post(firing("A", team="x"), firing("B", team="x"), group="g")
+    await planning.post(firing("C"), group="h")
+    assert await planning.put(sink("s", webhook={"format": "alertmanager"})) == FIRING * 2
+    bodies = [json.loads(one.body) for one in planning.queued]
+    assert [(body["groupKey"], body["status"], len(body["alerts"])) for body in bodies] == [
+        ("g", "firing", 2),
+        ("h", "firing", 1),
+    ]
+    assert bodies[0]["commonLabels"] == {"namespace": "acme", "severity": "critical", "team": "x"}
+    await planning.post(ended("A", team="x"), ended("B", team="x"), group="g")
+    assert len({one.key for one in await planning.queue.take(uid("s"), after=0, limit=10)}) == 2
 
 
 async def test_a_sink_whose_match_covers_more_is_notified_of_the_rest_only(start: Start) -> None:
@@ -384,3 +389,16 @@ async def test_an_alert_that_is_not_received_any_more_is_forgotten_with_its_body
     assert await planning.states.prune([uid("s")]) == 1
     planning = await start(sink("s"), retention=1000, resolved_retention=500)
     assert (len(planning.states), planning.states.firing) == (1, 1)
+
+
+async def test_a_notification_is_planned_in_parts_where_many_sinks_have_to_be_looked_at(start: Start) -> None:
+    planning = await start(*[sink(f"s{n}", match={"matchers": ('alertname=~"X.*"',)}) for n in range(200)], sink("all"))
+    puts = []
+    put = planning.queue.put
+    planning.queue.put = lambda *given: puts.append(given) or put(*given)  # type: ignore[method-assign,func-returns-value]
+    alerts = [firing(f"A{n}") for n in range(1000)]
+    assert len(await planning.post(*alerts)) == 1000
+    assert len(puts) > 3
+    planning.later(HOURS)
+    assert len(await planning.post(*alerts)) == 1000  # of a repeat, every part repeats
+    assert len(await planning.post(*alerts, firing("new"))) == 1  # something new in the last part is no repeat of the first

@@ -15,9 +15,9 @@ from eventsink.router.queue.protocol import GROUP_KEY_SEPARATOR, Batch, NewDeliv
 from eventsink.sinks.sink import Sink
 
 PARTS_MULTIPLE = 4
-"""How many times the size of a notification its parts for different sinks may take, each of which wants other alerts of it ..."""
+"""Parts of a group for different sinks, each of which wants other alerts of it, take at most so many times the size of the largest ..."""
 PARTS_LEAST_BYTES = 1024**2
-"""... of a small notification so much; beyond it each alert is a group of its own, which is stored once for all sinks."""
+"""... or so much; beyond it each alert is a group of its own, which is stored once for all sinks."""
 _encoder = msgspec.json.Encoder()
 
 
@@ -38,7 +38,8 @@ class BatchBuilder:
         self._deliveries: list[NewDelivery] = []
         self._stored: dict[object, int] = {}
         self._incoming: dict[int, IncomingAlert] = {}
-        self._room_for_parts = max(PARTS_LEAST_BYTES, PARTS_MULTIPLE * len(notification.body))
+        self._part_bytes = 0
+        self._largest_part = 0
 
     def sends_received_group(self, sink: Sink) -> bool:
         """Whether the sink gets the group that the source sent, or the part of it that it wants."""
@@ -80,9 +81,10 @@ class BatchBuilder:
         if tuple(one.index for one in chosen) in self._stored or self._is_whole(chosen):
             return [chosen]
         size = sum(memoryview(raw).nbytes for one in chosen if (raw := self._source_of(one.index).raw) is not None)
-        if size > self._room_for_parts:
+        self._largest_part = max(self._largest_part, size)
+        if self._part_bytes + size > max(PARTS_LEAST_BYTES, PARTS_MULTIPLE * self._largest_part):
             return [[one] for one in chosen]
-        self._room_for_parts -= size
+        self._part_bytes += size
         return [chosen]
 
     def _is_whole(self, chosen: Sequence[Owned]) -> bool:

@@ -154,6 +154,11 @@ class Batch:
     forgotten: Sequence[int] = ()
     """Rows of alert states that make room for others."""
 
+    @property
+    def payload_bytes(self) -> int:
+        """What its payloads take in memory while it waits for its commit."""
+        return sum([len(payload.body) for payload in self.payloads])
+
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
     """A waiting delivery, as dispatch sees it."""

@@ -419,3 +419,17 @@ def fail_to_begin(monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
         real(store)
 
     monkeypatch.setattr(Store, "begin", begin)
+
+
+async def test_what_waits_for_its_commit_is_bounded_in_bytes_and_one_alone_may_be_larger(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path, maxPendingBytes=1000))
+    undone: list[str] = []
+    larger = asyncio.ensure_future(queue.put(alert("a" * 2000)))
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull, match=r"1000 bytes wait for the disk \(queue\.maxPendingBytes\)"):
+        await queue.put(alert("b"), undo=lambda: undone.append("b"))
+    assert undone == ["b"]
+    await larger
+    await asyncio.gather(*(queue.put(alert("c" * 300)) for _ in range(3)))
+    await queue.put(alert("d" * 900))
+    await queue.close()

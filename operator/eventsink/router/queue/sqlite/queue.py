@@ -64,6 +64,8 @@ class QueueSettings(Settings):
     once for all sinks) 1 to 4 kB, and nothing in memory."""
     max_bytes: int = Field(default=8 * 1024**3, ge=1024**2)
     """What rows may take in the file; beyond it sources get a 503."""
+    max_pending_bytes: int = Field(default=32 * 1024**2, ge=1)
+    """What may wait in memory for its commit; beyond it sources get a 503."""
     min_free_bytes: int = Field(default=256 * 1024**2, ge=0)
     """Free space of the disk below which sources get a 503, so that what arrives can still be recorded."""
     max_dead: int = Field(default=100_000, ge=0)
@@ -92,6 +94,7 @@ class SqliteQueue:
         self._listeners: list[Callable[[Sequence[Delivery]], None]] = []
         self._pending: deque[Put] = deque()
         self._pending_deliveries = 0
+        self._pending_bytes = 0
         self._epoch = 0
         self._settled: list[int] = []
         self._settle_timer: asyncio.TimerHandle | None = None
@@ -146,15 +149,16 @@ class SqliteQueue:
 
     async def put(self, batch: Batch, undo: Callable[[], None] | None = None) -> None:
         try:
-            self._admit(batch)
+            payload_bytes = self._admit(batch)
         except BaseException:
             if undo is not None:
                 undo()
             raise
         self._hand_over_settled()
-        put = Put(batch, self._wall(), self.clock(), self._epoch, self._loop.create_future(), undo)
+        put = Put(batch, self._wall(), self.clock(), self._epoch, self._loop.create_future(), undo, payload_bytes)
         self._pending.append(put)
         self._pending_deliveries += len(batch.deliveries)
+        self._pending_bytes += payload_bytes
         self._writer.do(put)
         # The commit goes on when the caller is cancelled.
         await asyncio.shield(put.future)
@@ -278,17 +282,23 @@ class SqliteQueue:
 
     # ---- in the event loop
 
-    def _admit(self, batch: Batch) -> None:
+    def _admit(self, batch: Batch) -> int:
+        """The batch's `payload_bytes`; QueueFull, QueueUnavailable if it cannot be stored now."""
         if self._closed:
             raise QueueUnavailable("the queue is closed")
+        payload_bytes = batch.payload_bytes
+        # One that is larger by itself is taken while nothing else waits.
+        if self._pending_bytes and self._pending_bytes + payload_bytes > self._settings.max_pending_bytes:
+            raise QueueFull(f"{self._settings.max_pending_bytes} bytes wait for the disk (queue.maxPendingBytes)")
         if not batch.deliveries:
-            return
+            return payload_bytes
         if self._waiting + self._pending_deliveries + len(batch.deliveries) > self._settings.max_waiting:
             raise QueueFull(f"the queue is full: {self._settings.max_waiting} deliveries wait (queue.maxWaiting)")
-        if self._used_bytes > self._settings.max_bytes:
+        if self._used_bytes + self._pending_bytes > self._settings.max_bytes:
             raise QueueFull(f"the queue is full: its file holds {self._settings.max_bytes} bytes (queue.maxBytes)")
         if self._no_space:
             raise QueueFull(self._no_space)
+        return payload_bytes
 
     async def _change(self, apply: Callable[[Store], StoreChange], *, keep: bool = False, rows: int = 1) -> StoreChange:
         if self._closed:
@@ -337,6 +347,7 @@ class SqliteQueue:
             self._used_bytes = outcome.used_bytes
         committed = [self._pending.popleft() for _ in range(outcome.puts)]
         self._pending_deliveries -= sum(len(put.batch.deliveries) for put in committed)
+        self._pending_bytes -= sum(put.payload_bytes for put in committed)
         if outcome.change.new:
             for listener in self._listeners:
                 listener(outcome.change.new)
@@ -358,6 +369,7 @@ class SqliteQueue:
             failed = list(self._pending)
             self._pending.clear()
             self._pending_deliveries = 0
+            self._pending_bytes = 0
         for put in reversed(failed):
             if put.undo is not None:
                 put.undo()

@@ -27,6 +27,8 @@ class Put:
     epoch: int
     future: asyncio.Future[None]
     undo: Callable[[], None] | None
+    payload_bytes: int
+    """`batch.payload_bytes`."""
 
 
 @dataclass(eq=False, slots=True)

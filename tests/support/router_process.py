@@ -2,8 +2,8 @@
 
     python -m tests.support.router_process CONFIG URL...
 
-The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#` and options in the form of a query: `batch`, `tenant` (else
-acme, which has a namespace of the same name), `matcher` (several). `slack:TEAM/CHANNEL/TOKEN` is a Slack channel.
+The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#` and options in the form of a query: `batch`, `format`,
+`tenant` (else acme, which has a namespace of the same name), `matcher` (several). `slack:TEAM/CHANNEL/TOKEN` is a Slack channel.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def sink(number: int, address: str) -> Sink:
     url, _, query = address.partition("#")
     options = parse_qs(query)
     name = f"alerts-{number}" if number else "alerts"
-    target: Target = WebhookTarget(url=url, batch=int(options.get("batch", ["1"])[0]))
+    chosen = {option: options[option][0] for option in ("batch", "format") if option in options}
+    target: Target = WebhookTarget.model_validate({"url": url, "batch": 1, **chosen})
     if address.startswith("slack:"):
         team, channel, token = address.removeprefix("slack:").split("/")
         target = SlackTarget(token=token, team_id=team, channel_id=channel)
@@ -65,11 +66,11 @@ async def serve(settings: RouterSettings, addresses: Sequence[str], stop: asynci
 
 @contextmanager
 def start_router(
-    folder: Path, *addresses: str, module: str = "tests.support.router_process", **settings: object
+    folder: Path, *addresses: str, module: str = "tests.support.router_process", before: Sequence[str] = (), **settings: object
 ) -> Iterator[parts.Router]:
     """The process, ready; started again in the same folder, it goes on with the same queue and tokens.
 
-    `module` is run instead of this one, to change something first.
+    `module` is run instead of this one, to change something first; `before` is put before the command.
     """
     router = parts.Router(folder, dict(settings))
     for file, token in ((folder / "token", "token"), (folder / "admin-token", "admin_token")):
@@ -78,7 +79,7 @@ def start_router(
         else:
             file.write_text(getattr(router, token))
     configuration = parts.write_settings(folder / "router.yaml", router.configuration())
-    command: list[str | Path] = [sys.executable, "-m", module, configuration, *addresses]
+    command: list[str | Path] = [*before, sys.executable, "-m", module, configuration, *addresses]
     with RunningProcess(command, log=folder / "router.log", name="router") as process:
         router.process = process
         process.wait_ready()

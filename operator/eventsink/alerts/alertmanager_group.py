@@ -116,8 +116,8 @@ def _part(incoming: IncomingAlert, alert: Alert) -> dict[str, Any]:
     if incoming.raw is not None:
         try:
             original = _original.decode(incoming.raw)
-        except msgspec.ValidationError:
-            pass  # another type than the format says: as it was understood
+        except (ValueError, RecursionError):
+            pass  # another type than the format says, or no UTF-8: as it was understood
         else:
             starts_at, ends_at = original.starts_at, original.ends_at
             fingerprint = original.fingerprint[:FINGERPRINT_DIGITS]

@@ -17,7 +17,7 @@ class IntakeSettings(Settings):
     """`host:port`. In manifests/router: 0.0.0.0:8080."""
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
     """Of one request; larger ones get a 413. Groups by namespace keep notifications small."""
-    max_held_bytes: int = Field(default=64 * 1024**2, ge=1024)
+    max_held_bytes: int = Field(default=32 * 1024**2, ge=1024)
     """Of all bodies that are in memory at once; more get a 503. What is made of a body takes several times its size."""
     max_connections: int = Field(default=2000, ge=1)
     """Open at once; more get a 503 and are closed."""

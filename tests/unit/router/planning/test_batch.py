@@ -13,6 +13,7 @@ from eventsink.alerts.formats import alertmanager
 from eventsink.router.planning.alert_states import StateChange
 from eventsink.router.planning.batch import PARTS_LEAST_BYTES, BatchBuilder, Owned
 from eventsink.router.queue.protocol import Batch
+from tests.soak.notifications import Fuzz
 from tests.unit.router.sinks import sink
 
 MEMBERS = {
@@ -171,3 +172,18 @@ def test_one_mebibyte_of_common_labels_is_not_copied_into_500_alerts() -> None:
     assert len(batch.deliveries) == 500
     assert sum(len(one.body) for one in batch.payloads) < 10 * len(body)
     assert all("group.commonLabels.a" in json.loads(one.body)["truncated"] for one in batch.payloads)
+
+
+def test_whatever_a_notification_holds_it_is_rejected_or_becomes_json_about_its_own_alerts() -> None:
+    fuzz = Fuzz(seed=1)
+    for _ in range(2000):
+        fuzz.one()
+    assert fuzz.read > 200
+    assert fuzz.written_anew > 200
+
+
+def test_invalid_utf8_in_a_member_that_is_not_read_is_not_passed_on() -> None:
+    body = body_of(received("A", "acme", fingerprint="FINGER"), received("B", "acme")).replace(b"FINGER", b"\xae")
+    for wanted in ([0], [0, 1]):
+        [group] = bodies(sent(body, wanted))
+        assert len(json.loads(group)["alerts"][0]["fingerprint"]) == 16

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from eventsink.sinks.shares import Bound
+
 NAMESPACE = "eventsink_router"
 
 
@@ -65,6 +67,23 @@ class PlanningMetrics:
     def suppressed(self, reason: str, count: int) -> None:
         """Count them."""
         self._of(reason).inc(count)
+
+
+class TransportMetrics:
+    """Counters of outgoing connections."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connection_waits = Counter(
+            f"{NAMESPACE}_connection_waits",
+            "Messages that had to wait for a connection, by whose share was taken up (sink, tenant or all).",
+            ["share"],
+            registry=registry,
+        )
+        self._waits = {bound: self.connection_waits.labels(bound.value) for bound in Bound}
+
+    def waits(self, bound: Bound) -> None:
+        """A message has to wait for a connection."""
+        self._waits[bound].inc()
 
 
 class GaugeReader(Collector):

@@ -19,7 +19,7 @@ from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import OpenSender
 from eventsink.router.intake.requests import Intake, IntakeMetrics
 from eventsink.router.intake.server import IntakeServer
-from eventsink.router.metrics import DispatchMetrics, GaugeReader, PlanningMetrics
+from eventsink.router.metrics import DispatchMetrics, GaugeReader, PlanningMetrics, TransportMetrics
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
@@ -192,7 +192,7 @@ def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
     process.on_close(resolver.close)
     session = guarded_session(guard, resolver, timeout=MAX_SEND_SECONDS)
     process.on_close(session.close)
-    transport = Http1Transport(settings.transport, guard, resolver)
+    transport = Http1Transport(settings.transport, guard, resolver, on_wait=TransportMetrics(process.registry).waits)
     process.on_close(transport.close)
     context = SenderContext(transport, session, sections_of(settings, declared("ROUTER_SETTINGS")))
     return lambda sink: open_sender(sink, context)

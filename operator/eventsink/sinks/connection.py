@@ -22,6 +22,7 @@ BODY_SECONDS = 1.0
 MAX_JOINED_BYTES = 64 * 1024
 """A message up to this size is joined with its head into one write; copying a larger one costs more than a second write."""
 _SWITCHING_PROTOCOLS = 101
+_REQUEST_TIMEOUT = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 _TLS_RECORD = (b"\x15\x03", b"\x16\x03")
 """What a server begins with that speaks TLS: an alert or a handshake."""
 
@@ -122,7 +123,8 @@ class Connection(Dialled):
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None or self._waiter.done():
-            self.surplus = self.surplus or self._reusable  # after a response that was cut short, its rest is no surprise
+            # The rest of a response that was cut short is no surprise, nor a server that says why it ends an unused connection.
+            self.surplus = self.surplus or (self._reusable and not data.startswith(_REQUEST_TIMEOUT))
             self.abort()
             return
         first, self.responded = not self.responded, True

@@ -34,6 +34,9 @@ _WAITED_FOR = {
     Bound.SHARE: (TransportErrorKind.SINK_CONNECTIONS, "the sink's share of connections is in use"),
 }
 
+_LIMITS = frozenset(kind for kind, _ in _WAITED_FOR.values())
+"""The router's own: they say nothing about a receiver."""
+
 
 class TransportSettings(Settings):
     """Outgoing connections."""
@@ -99,6 +102,8 @@ class Http1Transport:
         Looks up names; the caller closes it.
     clock
         The monotonic clock.
+    on_wait
+        Called when a message has to wait for a connection, with what it waits for.
     """
 
     def __init__(
@@ -108,8 +113,10 @@ class Http1Transport:
         resolver: Resolver,
         *,
         clock: Callable[[], float] = time.monotonic,
+        on_wait: Callable[[Bound], None] = lambda _bound: None,
     ) -> None:
         self._settings = settings
+        self._on_wait = on_wait
         self._dialler = Dialler(guard, resolver, connect_timeout=settings.connect_timeout)
         self._bounds = _Bounds(settings.max_connections)
         self._hosts: WeakValueDictionary[tuple[str, int], _Host] = WeakValueDictionary()
@@ -164,9 +171,10 @@ class Http1Transport:
             return lease
         self._waiting.add(share)
         try:
-            return await share.wait()
+            return await share.wait(self._on_wait)
         finally:
-            self._waiting.discard(share)
+            if not share.waiting:
+                self._waiting.discard(share)
 
     def reuse(self, pool: _Pool) -> Connection | None:
         """A connection of the pool that may be used again."""
@@ -279,6 +287,8 @@ class Http1Client:
         self._prompt: Lease = (host.bounds.all, bounds.all)
         self._slow: Lease = (host.bounds.slow, bounds.slow, *self._prompt)
         self._share = Share(tenant, self._slow, 1)
+        self._phase = TransportErrorKind.CONNECT_TIMEOUT
+        """What it means if the exchange that began last takes too long now."""
         self._exchanges = 0
         self._under_way: dict[int, float] = {}
         """When each exchange under way got the right to use a connection, the oldest first."""
@@ -292,6 +302,7 @@ class Http1Client:
         if self._under_way and began - next(iter(self._under_way.values())) > PROMPT_SECONDS:
             share.limits = self._slow
         lease = share.take()
+        waited = lease is None
         if lease is None:
             lease = await self._wait(timeout)
             began = clock()
@@ -300,11 +311,11 @@ class Http1Client:
         self._under_way[exchange] = began
         responded, failed = False, False
         try:
-            response = await self._exchange(head, body, deadline)
+            response = await self._exchange(head, body, deadline, waited=waited)
             responded = True
             return response
-        except TransportError:
-            failed = True
+        except TransportError as error:
+            failed = error.kind not in _LIMITS
             raise
         finally:
             del self._under_way[exchange]
@@ -321,18 +332,26 @@ class Http1Client:
             async with asyncio.timeout(timeout):
                 return await self._transport.lease(self._share)
         except TimeoutError:
-            kind, detail = _WAITED_FOR[self._share.bound or Bound.FULL]
-            raise TransportError(kind, self._endpoint.origin, f"after {timeout:g} s: {detail}") from None
+            raise self._waited_too_long() from None
         except TransportError as error:
             raise TransportError(error.kind, self._endpoint.origin, error.detail) from None
 
-    async def _exchange(self, head: bytes, body: bytes, deadline: float) -> Response:
+    def _waited_too_long(self) -> TransportError:
+        if self._share.bound is Bound.SHARE and self._share.most < self._most:
+            # What it waited for is the message before, and that got nowhere.
+            return TransportError(self._phase, self._endpoint.origin, "the receiver has not responded to the message before")
+        kind, detail = _WAITED_FOR[self._share.bound or Bound.FULL]
+        return TransportError(kind, self._endpoint.origin, detail)
+
+    async def _exchange(self, head: bytes, body: bytes, deadline: float, *, waited: bool) -> Response:
         transport, pool = self._transport, self._pool
         connection = transport.reuse(pool)
         reused = connection is not None
         while True:
             if connection is None:
-                connection = await self._dial(deadline)
+                self._phase = TransportErrorKind.CONNECT_TIMEOUT
+                connection = await self._dial(deadline, waited=waited)
+            self._phase = TransportErrorKind.TIMEOUT
             try:
                 return await connection.exchange(head, body, deadline - transport.clock())
             except TransportError as error:
@@ -344,12 +363,14 @@ class Http1Client:
                 transport.put_back(connection, pool)
             connection, reused = None, False
 
-    async def _dial(self, deadline: float) -> Connection:
+    async def _dial(self, deadline: float, *, waited: bool) -> Connection:
         timeout = max(0.0, deadline - self._transport.clock())
         try:
             async with asyncio.timeout(timeout):
                 return await self._transport.dial(self._endpoint, self._tenant, self._ca, self._pool)
         except TimeoutError:
+            if waited:
+                raise self._waited_too_long() from None
             raise TransportError(TransportErrorKind.CONNECT_TIMEOUT, self._endpoint.origin, f"after {timeout:.3g} s") from None
 
     def __repr__(self) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 
 
 class Bound(Enum):
-    """What a share waits for."""
+    """What a share waits for; the values are labels of metrics."""
 
-    FULL = "full"
+    FULL = "all"
     """Everything is in use, by several tenants."""
     TENANT = "tenant"
     """Its tenant uses as much as is left for all others."""
-    SHARE = "share"
+    SHARE = "sink"
     """It uses all that it may itself, or as much as is left for all others of its tenant."""
 
 
@@ -116,14 +117,19 @@ class Share:
         self._waiters: deque[asyncio.Future[Lease]] = deque()
         self._queued_at: Limit | None = None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody waits for a unit of it."""
+        return bool(self._waiters)
+
     def take(self) -> Lease | None:
         """A unit, if there is one and nobody waits for it; give it back with `release`."""
         if self._waiters or self._refused() is not None:
             return None
         return self._taken()
 
-    async def wait(self) -> Lease:
-        """A unit, once it is this share's turn. The caller bounds the wait."""
+    async def wait(self, on_wait: Callable[[Bound], None] = lambda _bound: None) -> Lease:
+        """A unit, once it is this share's turn; `on_wait` is called with what it has to wait for. The caller bounds the wait."""
         lease = self.take()
         if lease is not None:
             return lease
@@ -131,6 +137,7 @@ class Share:
         self._waiters.append(waiter)
         if len(self._waiters) == 1:
             self._queue()
+        on_wait(self.bound or Bound.SHARE)
         try:
             return await waiter
         except BaseException:

@@ -19,7 +19,7 @@ from eventsink.rest.config import RestSettings
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake.requests import IntakeMetrics
-from eventsink.router.metrics import NAMESPACE, DispatchMetrics, PlanningMetrics
+from eventsink.router.metrics import NAMESPACE, DispatchMetrics, PlanningMetrics, TransportMetrics
 from eventsink.runtime.process import ExitStatus
 from eventsink.runtime.settings import Settings
 from tests.unit.docs.pages import PACKAGE, between, names, page, rows, strings
@@ -127,7 +127,10 @@ def metrics_of(name: str) -> list[list[str]]:
     if name == "rest.md":
         return metric_rows(RestMetrics(registry))
     late = [[f"`{gauge}`", "", text] for gauge, text in gauges_read_late()]
-    return metric_rows(IntakeMetrics(registry), DispatchMetrics(registry), PlanningMetrics(registry)) + late
+    return (
+        metric_rows(IntakeMetrics(registry), DispatchMetrics(registry), PlanningMetrics(registry), TransportMetrics(registry))
+        + late
+    )
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -11,7 +11,8 @@ import pytest
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.http1 import Http1Transport, TransportSettings
 from eventsink.sinks.resolver import Resolver
-from eventsink.sinks.transport import Client, Endpoint, Response, Transport, TransportError
+from eventsink.sinks.shares import Bound
+from eventsink.sinks.transport import Client, Endpoint, Response, Transport, TransportError, TransportErrorKind
 from tests.unit.sinks.transport_contract import (
     OK,
     Reader,
@@ -215,6 +216,59 @@ async def test_a_sink_that_got_no_response_tries_one_message_at_a_time() -> None
         await asyncio.gather(*(send(healthy) for _ in range(20)))
         assert handler.held == 1
         await crowd.end()
+
+
+async def test_what_a_message_waits_for_is_counted() -> None:
+    waits: list[Bound] = []
+    guard = EgressGuard(EgressSettings(allow=("127.0.0.0/8",)))
+    crowd = Crowd(Http1Transport(TransportSettings(max_connections=4), guard, Resolver(), on_wait=waits.append))
+    handler = Switched()
+    async with serving(handler) as server:
+        crowd.hang(to(server, "/hang"), 1, 2)
+        await until(lambda: waits == [Bound.SHARE])
+        crowd.hang(to(server, "/hang"), 1, 1)
+        await until(lambda: waits == [Bound.SHARE, Bound.TENANT])
+        crowd.hang(to(server, "/hang"), 2, 1, "globex")
+        await until(lambda: waits == [Bound.SHARE, Bound.TENANT, Bound.FULL])
+        await crowd.end()
+
+
+async def test_closing_fails_all_messages_that_wait_for_a_connection() -> None:
+    crowd, handler = Crowd(opened()), Switched()
+    async with serving(handler) as server:
+        crowd.hang(to(server, "/hang"), 1, 5)
+        await until(lambda: handler.held == 1)
+        crowd.hanging.pop().cancel()  # that one of them stops waiting must not hide the others
+        await asyncio.sleep(0)
+        await crowd.transport.close()
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(*crowd.hanging, return_exceptions=True)
+        assert {one.kind for one in outcomes if isinstance(one, TransportError)} == {TransportErrorKind.RESET}
+        assert len(outcomes) == 4
+
+
+async def test_a_server_that_says_why_it_ends_an_unused_connection_is_trusted_with_the_next() -> None:
+    async def give_up_after_one(reader: Reader, writer: Writer) -> None:
+        await server.read_request(reader)
+        writer.write(OK)
+        if server.connections == 1:
+            await responded.wait()
+            writer.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            return
+        while True:
+            await server.read_request(reader)
+            writer.write(OK)
+
+    transport, responded = opened(), asyncio.Event()
+    async with serving(give_up_after_one) as server:
+        ours = client(transport, at(server))
+        assert (await send(ours)).status == 200
+        responded.set()
+        await until(lambda: not transport.connections)
+        for _ in range(3):
+            assert (await send(ours)).status == 200
+        assert server.connections == 2
+    await transport.close()
 
 
 async def test_after_bytes_that_belong_to_no_request_connections_to_that_destination_are_not_kept() -> None:

@@ -206,9 +206,9 @@ class TransportContract:
             hanging = [asyncio.ensure_future(send(ours)) for _ in range(2)]
             while not server.requests:
                 await asyncio.sleep(0.01)
-            with pytest.raises(TransportError) as raised:
+            with pytest.raises(TransportError, match="has not responded to the message before") as raised:
                 await send(ours, timeout=0.2)
-            assert (raised.value.kind, raised.value.sent) == (TransportErrorKind.SINK_CONNECTIONS, False)
+            assert (raised.value.kind, raised.value.sent) == (TransportErrorKind.TIMEOUT, False)
             for task in hanging:
                 task.cancel()
             await asyncio.gather(*hanging, return_exceptions=True)

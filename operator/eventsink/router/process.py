@@ -98,7 +98,7 @@ class Router:
             sources=sources,
             health_changed=self._health_changed,
         )
-        self.catch_up = CatchUp(self.directory, self._index, self._states, queue)
+        self.catch_up = CatchUp(self.directory, self._index, self._states, queue, sources.keys())
         self.tests = SinkTests(queue, self.dispatcher)
 
     @classmethod

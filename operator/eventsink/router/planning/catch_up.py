@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from eventsink.alerts.alert import Alert, Status, epoch_micros
 from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.router.directory import SinkChange, SinkDirectory
-from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange
+from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest
 from eventsink.router.planning.batch import group_key, new_delivery, takes_groups
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
@@ -45,13 +45,21 @@ class CatchUp:
     """Follows the directory, and queues what its changes make due.
 
     A sink is caught up after the first list of sinks was loaded: `run` begins then.
+
+    Parameters
+    ----------
+    sources
+        Names of the configured sources: what others sent once is no longer known to fire.
     """
 
-    def __init__(self, directory: SinkDirectory, index: SinkIndex, states: AlertStates, queue: Queue) -> None:
+    def __init__(
+        self, directory: SinkDirectory, index: SinkIndex, states: AlertStates, queue: Queue, sources: Collection[str]
+    ) -> None:
         self._directory = directory
         self._index = index
         self._states = states
         self._queue = queue
+        self._sources = sources
         self._changed: dict[str, None] = {}
         """uids of sinks to look at, in order."""
         self._forgotten: dict[str, list[tuple[str, str]]] = {}
@@ -225,10 +233,19 @@ class CatchUp:
             alert = _decoder.decode(body)
             if alert.status is not status:
                 complete = False  # its latest body is being written
-            elif status is Status.RESOLVED or (not is_waiting(alert, waiting) and self._index.wants(sink.uid, alert)):
+            elif status is Status.RESOLVED or (
+                not is_waiting(alert, waiting) and self._is_current(state, alert) and self._index.wants(sink.uid, alert)
+            ):
                 chosen.append((state, alert, body))
         await self._queue_for(sink, chosen, silent)
         return complete
+
+    def _is_current(self, state: AlertState, alert: Alert) -> bool:
+        """Whether a firing alert would be sent by its source now: not if its group's last notification left it out, silenced for example."""
+        if state.source not in self._sources:
+            return False
+        group = self._states.group(group_digest(state.source, alert.group.key)) if alert.group is not None else None
+        return group is None or state.identity in group.firing
 
     async def _release(self, held: AlertState) -> None:
         """The window of a held alert is over and its end has not arrived: notify everyone who wants it and was notified of an end."""

@@ -157,11 +157,17 @@ class Plan:
         for one, effect in planned:
             self._record(one, effect, builder, change, now)
         if self._group_key is not None and part[-1] is self._merged[-1]:
-            notified_at, notified_by = (group.notified_at, group.notified_by) if duplicate and group else (now, self._sender)
-            firing = self._firing()
-            row = group.row if group is not None else 0
-            self._states.put_group(change, GroupState(row, self._group_key, firing, now, notified_at, notified_by))
+            self._record_group(self._group_key, group, duplicate=duplicate, change=change, now=now)
         return builder.build(change), change, suppressed
+
+    def _record_group(self, key: bytes, before: GroupState | None, *, duplicate: bool, change: StateChange, now: float) -> None:
+        firing = self._firing()
+        if before is None:
+            self._states.put_group(change, GroupState(0, key, firing, now, now, self._sender))
+        elif not duplicate:
+            self._states.put_group(change, GroupState(before.row, key, firing, now, now, self._sender))
+        elif firing != before.firing or now - before.at >= RECEIVED_WITHIN_SECONDS:
+            self._states.put_group(change, msgspec.structs.replace(before, firing=firing, at=now))
 
     def _says_something_new(self, firing_before: frozenset[str]) -> bool:
         """Whether the notification differs from the last one of its group in what fires: this is why it may have been sent."""

@@ -38,7 +38,7 @@ class PlanningUnderTest:
         self.states = AlertStates(queue, StateSettings(**settings))
         self.suppressed: Counter[str] = Counter()
         self.acceptor = Acceptor(known, self.index, self.states, queue, self._count)
-        self.catch_up = CatchUp(known, self.index, self.states, queue)
+        self.catch_up = CatchUp(known, self.index, self.states, queue, {"alertmanager"})
         self.source = source()
         self.queued: list[Delivery] = []
         queue.subscribe(self.queued.extend)

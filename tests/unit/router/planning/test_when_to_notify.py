@@ -282,6 +282,23 @@ async def test_a_sink_of_groups_is_caught_up_with_groups(start: Start) -> None:
     assert len({one.key for one in await planning.queue.take(uid("s"), after=0, limit=10)}) == 2
 
 
+async def test_a_new_sink_is_not_notified_of_what_its_group_left_out_last_since_it_may_be_silenced(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"), firing("B"))
+    planning.later(4 * HOURS)
+    await planning.post(firing("B"))
+    assert await planning.put(sink("new")) == [("new", "firing")]
+    assert json.loads(planning.queued[0].body)["name"] == "B"
+    assert sorted(await planning.post(firing("A"), firing("B"))) == [("new", "firing"), ("s", "firing")]
+
+
+async def test_a_new_sink_is_not_notified_of_what_a_source_sent_that_is_gone(start: Start) -> None:
+    planning = await start(sink("s"))
+    planning.source = source(name="removed")
+    await planning.post(firing("A"))
+    assert await planning.put(sink("new")) == []
+
+
 async def test_a_sink_whose_match_covers_more_is_notified_of_the_rest_only(start: Start) -> None:
     planning = await start(sink("s", match={"matchers": ('alertname="A"',)}))
     await planning.post(firing("A"), firing("B"))

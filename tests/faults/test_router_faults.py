@@ -135,6 +135,8 @@ def test_a_waiting_delivery_is_shown_with_the_reason_of_its_last_attempt(receive
         wait_until(
             "the reason of the last attempt", lambda: router.admin("/v1/deliveries")[1]["deliveries"][0]["reason"] == "HTTP503"
         )
+        [shown] = router.admin("/v1/deliveries")[1]["deliveries"]
+        assert shown["detail"] == f"http://127.0.0.1:{receiver.port} responded with 503"
 
 
 def test_a_tenant_whose_matchers_are_expensive_delays_no_other(receiver: Receiver, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Lane:
     given_up_to: int = 0
     """Everything before that is not in the window is a dead letter."""
     started: int = 0
-    """How often the window was begun anew (`read_again`)."""
+    """How often the window was emptied."""
     lagging: bool = False
     """Whether the queue has deliveries of this sink behind the window."""
     in_flight: int = 0
@@ -272,10 +272,10 @@ class Lane:
         assert not self.in_flight
         self.forget()
         self.last_seq, self.lagging = 0, True
-        self.started += 1
 
     def forget(self) -> None:
-        """Empty the window."""
+        """Empty the window; what is being read for it is not for it any more."""
+        self.started += 1
         for item in self._items.values():
             self._uncount_body(item.delivery)
         self.memory.deliveries -= len(self._items)

@@ -16,6 +16,8 @@ MIN_WINDOW = 16
 """Deliveries of each sink that may be in memory, however many others are."""
 RECLAIM_EVERY_SECONDS = 0.1
 """Between two looks for bodies that nobody needs soon, while memory is scarce."""
+READS_AT_ONCE = 2
+"""Windows that are read at the same time: what each reads counts as memory only once it is there."""
 READ_AGAIN_SECONDS = 5.0
 """After the queue could not be read."""
 
@@ -48,6 +50,7 @@ class Windows:
         self._pump = pump
         self.memory = WindowMemory(settings.max_bytes_in_memory, settings.window_bytes)
         self._reclaim_again_at = 0.0
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
 
     def room(self, lane: Lane) -> int:
         """How many deliveries the lane may hold in memory."""
@@ -80,25 +83,9 @@ class Windows:
     async def _refilled(self, worker: SinkWorker) -> None:
         lane = worker.lane
         try:
-            while lane.lagging and not worker.reloading and (limit := self._missing(lane)) > 0:
-                worker.missed = False
-                memory = self.memory
-                max_bytes = max(0, min(memory.max_bytes - memory.bytes, memory.max_lane_bytes - lane.bytes))
-                if worker.unsettled:
-                    worker.unsettled = False
-                    await self._queue.flush()
-                started = lane.started
-                more = await self._queue.take(worker.sink.uid, after=lane.last_seq, limit=limit, max_bytes=max_bytes)
-                if lane.started != started:
-                    continue  # the window is read from the start again
-                # What is too old, or was given up, is dead-lettered where it is: a moment ago, perhaps, and after this was read.
-                now = self._queue.clock()
-                lane.add(delivery for delivery in more if delivery.expires > now and delivery.seq > lane.given_up_to)
-                if more:
-                    lane.last_seq = more[-1].seq
-                # What is committed while this reads is not in it, and not in the window either: read again.
-                if len(more) < limit and not worker.missed:
-                    lane.caught_up()
+            while self._workers.get(worker.sink.uid) is worker and not worker.reloading and self._missing(lane) > 0:
+                async with self._reads:
+                    await self._read(worker)
         except QueueError as error:
             get_logger().warning("could not read waiting deliveries; it is tried again", reason=str(error), sink=worker.sink.uid)
             await asyncio.sleep(READ_AGAIN_SECONDS)
@@ -106,6 +93,26 @@ class Windows:
             worker.refilling = False
         self._pump(worker)
 
+    async def _read(self, worker: SinkWorker) -> None:
+        lane, memory = worker.lane, self.memory
+        if worker.unsettled:
+            worker.unsettled = False
+            await self._queue.flush()
+        worker.missed = False
+        started, limit = lane.started, max(1, self._missing(lane))  # others may have taken the room meanwhile
+        max_bytes = max(0, min(memory.max_bytes - memory.bytes, memory.max_lane_bytes - lane.bytes))
+        more = await self._queue.take(worker.sink.uid, after=lane.last_seq, limit=limit, max_bytes=max_bytes)
+        if lane.started != started:
+            return  # the window is read from the start again
+        # What is too old, or was given up, is dead-lettered where it is: a moment ago, perhaps, and after this was read.
+        now = self._queue.clock()
+        lane.add(delivery for delivery in more if delivery.expires > now and delivery.seq > lane.given_up_to)
+        if more:
+            lane.last_seq = more[-1].seq
+        # What is committed while this reads is not in it, and not in the window either: read again.
+        if len(more) < limit and not worker.missed:
+            lane.caught_up()
+
     def _missing(self, lane: Lane) -> int:
         """How many deliveries to read."""
-        return max(self.room(lane) - len(lane), MIN_WINDOW if lane.stuck else 0)
+        return max(self.room(lane) - len(lane), MIN_WINDOW if lane.stuck else 0) if lane.lagging else 0

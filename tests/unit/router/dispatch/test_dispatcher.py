@@ -306,6 +306,21 @@ async def test_the_deliveries_of_a_deleted_sink_become_dead_letters(make_dispatc
     assert dispatch.senders["s"].closed
 
 
+async def test_a_sink_that_is_deleted_while_its_deliveries_are_read_leaves_nothing_in_memory(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch(sink("s"), sink("t"))
+    for name in "st":
+        dispatch.senders[name].script = [HANG] * 8
+    await dispatch.start()
+    await dispatch.put(*(f"a{n}" for n in range(3000)), sinks=("s", "t"))
+    await dispatch.stop()
+    other = await make_dispatch(sink("s"), sink("t", suspend=True)).start()
+    other.directory.remove(uid("s"))
+    other.directory.remove(uid("t"))
+    await other.until(lambda: other.queue.depth().dead + len(other.arrived("s")) == 6000)
+    await other.until(lambda: other.dispatcher.in_flight == 0)
+    assert other.dispatcher.bytes_in_memory == 0
+
+
 async def test_a_sink_that_was_deleted_while_the_router_was_down_leaves_dead_letters(make_dispatch: MakeDispatch) -> None:
     dispatch = make_dispatch()
     dispatch.senders["s"].script = [HANG]

@@ -125,6 +125,31 @@ def test_a_full_queue_responds_with_503_and_accepts_alerts_again_when_there_is_r
         receiver.wait_for(lambda seen: {f"A{n}" for n in range(51)} <= set(names(seen)))
 
 
+def test_a_router_whose_queue_was_removed_delivers_what_waits_and_accepts_nothing(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.respond_with(503)
+    with start_router(tmp_path, receiver.url("/hook"), dispatch={"retry": {"sinkLongest": "1s"}}) as router:
+        assert post(router, "A")
+        (tmp_path / "queue.db").unlink()
+        status, response = router.post(notification(alert("B", namespace="acme"), group="B"))
+        assert status == 503
+        assert "could not be stored" in response["error"]
+        status, health = router.running.readiness()
+        assert status == 503
+        assert "queue.db was removed or replaced" in health
+        assert "eventsink_router_queue_damaged 1.0" in router.metrics()
+        receiver.respond_with(200)
+        receiver.wait_for(lambda seen: names(seen).count("A") >= 2)
+        assert "B" not in names(receiver.requests())
+    with start_router(tmp_path, receiver.url("/hook"), ready=False) as router:
+        assert router.running.wait() == 1
+        reason = router.running.lines()[-1]["reason"]
+        assert "that was used here is missing" in reason
+        lost = reason.partition("acceptLoss: ")[2].split()[0]
+    with start_router(tmp_path, receiver.url("/hook"), queue={"acceptLoss": lost}) as router:
+        assert post(router, "C")
+        receiver.wait_for(lambda seen: "C" in names(seen))
+
+
 def test_a_waiting_delivery_is_shown_with_the_reason_of_its_last_attempt(receiver: Receiver, tmp_path: Path) -> None:
     receiver.respond_with(503)
     with start_router(tmp_path, receiver.url("/hook")) as router:

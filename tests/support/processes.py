@@ -144,6 +144,16 @@ class RunningProcess:
         with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_SECONDS) as response:
             return str(response.read().decode())
 
+    def readiness(self) -> tuple[int, str]:
+        """Status and body of `/readyz` on the monitor's port."""
+        url = f"http://127.0.0.1:{self.port_of('monitor')}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_SECONDS) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
     def wait_ready(self, url: str | None = None, *, deadline: float = DEADLINE_SECONDS) -> None:
         """Wait until `url` (absent: `/readyz` of the monitor's port) returns 200."""
         target = url or f"http://127.0.0.1:{self.port_of('monitor', deadline=deadline)}/readyz"

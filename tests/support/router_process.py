@@ -66,9 +66,14 @@ async def serve(settings: RouterSettings, addresses: Sequence[str], stop: asynci
 
 @contextmanager
 def start_router(
-    folder: Path, *addresses: str, module: str = "tests.support.router_process", before: Sequence[str] = (), **settings: object
+    folder: Path,
+    *addresses: str,
+    module: str = "tests.support.router_process",
+    before: Sequence[str] = (),
+    ready: bool = True,
+    **settings: object,
 ) -> Iterator[parts.Router]:
-    """The process, ready; started again in the same folder, it goes on with the same queue and tokens.
+    """The process, ready unless it is not to wait; started again in the same folder, it goes on with the same queue and tokens.
 
     `module` is run instead of this one, to change something first; `before` is put before the command.
     """
@@ -82,7 +87,8 @@ def start_router(
     command: list[str | Path] = [*before, sys.executable, "-m", module, configuration, *addresses]
     with RunningProcess(command, log=folder / "router.log", name="router") as process:
         router.process = process
-        process.wait_ready()
+        if ready:
+            process.wait_ready()
         yield router
 
 

@@ -134,6 +134,7 @@ class Router:
         GaugeReader(
             self._process.registry, lambda: _gauges(self._queue, self.dispatcher, self._states, self.directory, self._index)
         )
+        self._process.readiness["queue"] = lambda: self._queue.problem() or None
         self._process.readiness["router"] = lambda: None if self._ready else "starting"
         suppressed = PlanningMetrics(self._process.registry).suppressed
         acceptor = Acceptor(self.directory, self._index, self._states, self._queue, suppressed)
@@ -216,6 +217,11 @@ def _gauges(
     yield "deliveries_waiting", "Deliveries that wait.", depth.waiting
     yield "dead_letters", "Dead letters that are kept.", depth.dead
     yield "queue_bytes", "What the queue takes in its file.", depth.bytes
+    yield (
+        "queue_damaged",
+        "1: something in the queue's file cannot be read, or it was removed; nothing more is stored.",
+        depth.damaged,
+    )
     yield "dead_letters_evicted", "Dead letters dropped since the start: too many, or too old.", depth.evicted
     yield "sinks_held", "Sinks whose queue is held because of a failure.", dispatcher.held_sinks()
     yield "messages_in_flight", "Messages in flight at this moment.", dispatcher.in_flight

@@ -1,4 +1,4 @@
-"""Files that hold credentials."""
+"""Files and folders that only their owner may read, and that a crash does not lose."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def write_private(file: Path, text: str, *, sync: bool = True) -> None:
     OSError
         It could not be written.
     """
-    if not file.parent.is_dir():
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(file.parent.parent)
+    make_folder(file.parent)
     new = file.with_name(f".{file.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -31,7 +29,7 @@ def write_private(file: Path, text: str, *, sync: bool = True) -> None:
             os.fsync(stream.fileno())
     new.replace(file)
     if sync:
-        _sync(file.parent)
+        sync_folder(file.parent)
 
 
 def remove(file: Path) -> None:
@@ -44,7 +42,7 @@ def remove(file: Path) -> None:
     """
     file.unlink(missing_ok=True)
     if file.parent.is_dir():
-        _sync(file.parent)
+        sync_folder(file.parent)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -53,7 +51,30 @@ def remove_unfinished(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder that only its owner may read, with its parents, if it is absent; it is still there after a crash.
+
+    Raises
+    ------
+    OSError
+        It could not be made.
+    """
+    if folder.is_dir():
+        return
+    absent = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for one in reversed(absent):
+        sync_folder(one.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names of the files in a folder on disk, so that a crash does not lose them.
+
+    Raises
+    ------
+    OSError
+        It cannot be read or written.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

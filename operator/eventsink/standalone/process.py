@@ -11,6 +11,7 @@ from typing import Any
 
 from eventsink.router.process import Router
 from eventsink.router.sources import NamespaceOwner, PostingSourceSettings, TenantRule
+from eventsink.runtime.files import make_folder
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.process import ExitStatus, Process, Stop, run_command
 from eventsink.runtime.settings import ConfigurationError, load_settings
@@ -48,7 +49,7 @@ def _with_defaults(settings: StandaloneSettings, data: Path) -> StandaloneSettin
     """
     changed: dict[str, Any] = {"queue": settings.queue.model_copy(update={"path": data / "queue.db"})}
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(data)
         if not settings.sources:
             token = _token(data / "alertmanager-token")
             rule = TenantRule(namespace_owner=NamespaceOwner())

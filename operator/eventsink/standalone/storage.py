@@ -18,7 +18,7 @@ from eventsink.resources.eventsink import InvalidSpec, read_spec
 from eventsink.resources.names import EVENTSINKS
 from eventsink.rest.calls.managers import FILE_ANNOTATION
 from eventsink.rest.calls.secrets import SECRET_TYPE
-from eventsink.runtime.files import remove, remove_unfinished, write_private
+from eventsink.runtime.files import make_folder, remove, remove_unfinished, write_private
 from eventsink.sinks.sink import SINK_SECRET_TYPE
 
 _FOLDERS = {EVENTSINKS: "made", SECRETS: "objects"}
@@ -48,7 +48,7 @@ class Storage:
             A file of an EventSink was not written here: without its sink, alerts and credentials would be dropped.
         """
         for folder in self._folders.values():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
             remove_unfinished(folder)
         sinks = {}
         for file in _files(self._folders[EVENTSINKS]):

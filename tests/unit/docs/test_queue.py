@@ -12,7 +12,7 @@ import click
 import pytest
 
 from eventsink import cli
-from eventsink.router.queue.protocol import DeliveryFilter
+from eventsink.router.queue.protocol import DeliveryFilter, QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.unit.docs.pages import PACKAGE, between, blocks, names, page, rows
 from tests.unit.router.queue.queue_contract import alert
@@ -51,7 +51,7 @@ def test_every_option_is_shown(name: str) -> None:
 def test_the_error_messages_are_those_of_the_program() -> None:
     source = "".join(
         (PACKAGE / "router" / "queue" / "sqlite" / name).read_text(encoding="utf-8")
-        for name in ("queue.py", "schema.py", "store.py", "reader.py", "writer.py")
+        for name in ("queue.py", "file.py", "schema.py", "store.py", "reader.py", "writer.py")
     )
     tables = between(QUEUE, "## Full", "## Size") + QUEUE.split("## When the queue does not open", 1)[1]
     for row in rows(tables):
@@ -59,8 +59,8 @@ def test_the_error_messages_are_those_of_the_program() -> None:
         assert row[1]
 
 
-async def open_queue(folder: Path) -> SqliteQueue:
-    return await SqliteQueue.open(QueueSettings(path=folder / "queue.db", min_free_bytes=0))
+async def open_queue(folder: Path, *, accept_loss: str = "") -> SqliteQueue:
+    return await SqliteQueue.open(QueueSettings(path=folder / "queue.db", min_free_bytes=0, accept_loss=accept_loss))
 
 
 async def test_a_backup_made_while_the_router_runs_is_complete(tmp_path: Path) -> None:
@@ -84,6 +84,8 @@ async def test_a_damaged_file_moved_away_lets_the_router_start_empty(tmp_path: P
     script = folder_of_snippets(snippet("cd /var/lib/eventsink"), tmp_path)
     subprocess.run(["sh", "-eu", "-c", script], check=True, timeout=60)
     assert (tmp_path / "damaged-queue.db").exists()
-    queue = await open_queue(tmp_path)
+    with pytest.raises(QueueUnavailable, match=r"queue\.acceptLoss"):
+        await open_queue(tmp_path)
+    queue = await open_queue(tmp_path, accept_loss=(tmp_path / "queue.db.used").read_text().strip())
     assert (queue.depth()).waiting == 0
     await queue.close()

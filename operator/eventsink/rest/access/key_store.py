@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from eventsink.kube.api import SECRETS, Api, ApiError, Conflict, NotFound, Object
 from eventsink.kube.secrets import encoded, secret_data
 from eventsink.rest.access.keys import MAX_KEYS, KeyRecord, read_records
-from eventsink.runtime.files import write_private
+from eventsink.runtime.files import make_folder, write_private
 
 LOCK_SECONDS = 10.0
 """How long a change waits for those of other processes, which take a few milliseconds."""
@@ -137,7 +137,7 @@ class FileKeyStore:
     def _locked(self) -> Iterator[None]:
         """Locks the file against other processes that change it."""
         try:
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._file.parent)
             descriptor = os.open(f"{self._file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise KeyStoreError(f"{self._file}: cannot be written: {error.strerror}") from None

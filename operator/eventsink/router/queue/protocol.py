@@ -159,6 +159,11 @@ class Batch:
         """What its payloads take in memory while it waits for its commit."""
         return sum([len(payload.body) for payload in self.payloads])
 
+    @property
+    def rows(self) -> int:
+        """How many rows it writes, beside its payloads."""
+        return len(self.deliveries) + len(self.states) + len(self.groups) + len(self.sinks) + len(self.forgotten)
+
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
     """A waiting delivery, as dispatch sees it."""
@@ -276,6 +281,8 @@ class Depth:
     """Dead letters dropped since the start: too many, or too old."""
     fill: float = 0.0
     """Which part of its bounds is taken, of that in number or in bytes which is taken more: 1 is full."""
+    damaged: bool = False
+    """Whether something cannot be read any more, and nothing more is stored."""
 
 
 class QueueError(Exception):
@@ -288,6 +295,10 @@ class QueueFull(QueueError):
 
 class QueueUnavailable(QueueError):
     """The storage failed (disk full, I/O error) or is closed. Nothing of the batch was stored."""
+
+
+class QueueDamaged(QueueUnavailable):
+    """What is stored cannot be read any more, or was removed: nothing is stored from now on, and what can be read is delivered."""
 
 
 class QueueClock(Protocol):
@@ -354,7 +365,10 @@ class DeliveryQueue(QueueClock, Protocol):
         ...
 
     async def retry(self, retries: Sequence[Retry]) -> None:
-        """Record failed attempts: `attempts` rises by one, `due` and the reason are stored."""
+        """Record failed attempts: `attempts` rises by one, `due` and the reason are stored.
+
+        May be put off for a moment, and is given up if the storage fails: the delivery is then tried earlier after a restart.
+        """
         ...
 
     async def bind(self, seqs: Sequence[int], batch: str) -> None:
@@ -363,6 +377,10 @@ class DeliveryQueue(QueueClock, Protocol):
 
     def depth(self) -> Depth:
         """How much is in the queue, as of the last commits; counted in memory, so that it can be asked at any time."""
+        ...
+
+    def problem(self) -> str:
+        """Why nothing can be stored, for readiness: the storage is damaged, is gone, or cannot be written; empty: it can, or is only full."""
         ...
 
     async def flush(self) -> None:

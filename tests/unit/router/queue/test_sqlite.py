@@ -161,20 +161,31 @@ async def test_deliveries_settled_while_storage_fails_are_recorded_later(tmp_pat
     await queue.close()
 
 
-async def test_a_disk_that_has_room_again_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 0
-    monkeypatch.setattr("eventsink.router.queue.sqlite.queue.free_bytes", lambda _: free)
-    monkeypatch.setattr("eventsink.router.queue.sqlite.queue.HOUSEKEEPING_SECONDS", 0.001)
-    queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=1))
+async def test_free_space_is_checked_at_each_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 1 << 20
+    monkeypatch.setattr("eventsink.router.queue.sqlite.file.free_bytes", lambda _: free)
+    queue = await SqliteQueue.open(settings(tmp_path, minFreeBytes=500_000))
+    seqs: list[int] = []
+    queue.subscribe(lambda new: seqs.extend(one.seq for one in new))
+    await queue.put(alert("a"))
+    free = 499_999
+    undone: list[str] = []
+    results = await asyncio.gather(
+        *(queue.put(alert(name), undo=lambda name=name: undone.append(name)) for name in "bc"),  # type: ignore[misc]
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [QueueFull, QueueFull]
+    assert "queue.minFreeBytes" in str(results[0])
+    assert undone == ["c", "b"]
+    await queue.settle(seqs)  # what arrived is recorded all the same
+    await queue.flush()
+    assert queue.depth().waiting == 0
+    assert queue.problem() == ""
+    free = 1 << 20
+    await queue.put(alert("d"))
     with pytest.raises(QueueFull):
-        await queue.put(alert("a"))
-    free = 1
-    async with asyncio.timeout(30):
-        while await names(queue) != ["a"]:
-            try:
-                await queue.put(alert("a"))
-            except QueueFull:
-                await asyncio.sleep(0.001)
+        await queue.put(alert("e" * 300_000))  # it alone would take more than what is to stay free
+    assert await names(queue) == ["d"]
     await queue.close()
 
 
@@ -193,7 +204,7 @@ async def test_a_drained_file_gives_its_room_to_new_deliveries(tmp_path: Path, m
         await queue.put(alert(f"{number}" * 50_000))
     with sqlite3.connect(tmp_path / "queue.db") as connection:
         connection.execute("PRAGMA wal_checkpoint(FULL)")
-    monkeypatch.setattr("eventsink.router.queue.sqlite.queue.free_bytes", lambda _: 0)
+    monkeypatch.setattr("eventsink.router.queue.sqlite.file.free_bytes", lambda _: 0)
     await queue.keep_house()
     with pytest.raises(QueueFull, match=r"queue\.minFreeBytes"):
         await queue.put(alert("one more"))

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import shutil
 import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -28,6 +24,8 @@ from eventsink.router.queue.protocol import (
     DeliveryState,
     Depth,
     GroupState,
+    QueueDamaged,
+    QueueError,
     QueueFull,
     QueueUnavailable,
     Retry,
@@ -35,7 +33,8 @@ from eventsink.router.queue.protocol import (
 )
 from eventsink.router.queue.sqlite import dead_letters as dead
 from eventsink.router.queue.sqlite.dead_letters import CHUNK_ROWS, Death
-from eventsink.router.queue.sqlite.reader import Reader
+from eventsink.router.queue.sqlite.file import QueueFile
+from eventsink.router.queue.sqlite.reader import PageCheck, Reader, Reading
 from eventsink.router.queue.sqlite.schema import unusable
 from eventsink.router.queue.sqlite.store import Store, StoreChange
 from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, Put, QueueWrite, TransactionResult, Writer
@@ -45,7 +44,7 @@ from eventsink.runtime.settings import Seconds, Settings
 SETTLE_WITHIN_SECONDS = 0.05
 """What arrived is recorded with the next commit, at the latest after this: a crash in between sends it again."""
 HOUSEKEEPING_SECONDS = 5.0
-"""Between two looks at the disk and the dead letters, and two writes of the clock when nothing else is written."""
+"""Between two looks at the file and the dead letters, and two writes of the clock when nothing else is written."""
 
 DEAD_LETTERS_UP_TO = 0.7
 """Part of `max_bytes` beyond which dead letters make room, the oldest first, however few they are."""
@@ -76,17 +75,18 @@ class QueueSettings(Settings):
     """Records of which Slack message carried which alert; the oldest make room."""
     arrived_age: Seconds = 7 * 86400.0
     """How long such a record is kept."""
+    accept_loss: str = ""
+    """Id of a queue that is gone for good, from the error with which the router did not start: it then starts without what was in it."""
 
 
 class SqliteQueue:
     """A `Queue` in a file. Make it with `open`."""
 
     def __init__(
-        self, settings: QueueSettings, store: Store, lock: int, monotonic: Callable[[], float], wall: Callable[[], float]
+        self, settings: QueueSettings, file: QueueFile, store: Store, monotonic: Callable[[], float], wall: Callable[[], float]
     ) -> None:
         self._settings = settings
-        self._store = store
-        self._lock = lock
+        self._file = file
         self._monotonic = monotonic
         self._wall = wall
         self._clock_offset: float = store.clock - monotonic()
@@ -97,22 +97,24 @@ class SqliteQueue:
         self._pending_bytes = 0
         self._epoch = 0
         self._settled: list[int] = []
+        self._retries: list[Retry] = []
         self._settle_timer: asyncio.TimerHandle | None = None
-        self._reader = Reader(settings.path, store.id)
-        self._readers = ThreadPoolExecutor(1, "queue-reader")
+        self._dispatch_reader = Reading(settings.path, store.id, "queue-reader")
+        self._people_reader = Reading(settings.path, store.id, "queue-look-up")
+        """One for each purpose: a long list for a person does not keep dispatch waiting."""
         self._by_sink = store.waiting
         self._waiting, self._dead = sum(self._by_sink.values()), store.dead
         self._used_bytes = store.used_bytes()
-        self._no_space = ""
+        self._write_error = ""
         self._closed = False
-        self._writer = Writer(store, self.clock, self._report)
+        self._writer = Writer(store, file, settings.min_free_bytes, self.clock, self._report)
         self._writer.start()
         self._failure_log = Repeated(60.0)
         self._evicted = 0
         self._sinks_seen = 0
         """Of the sinks in the file, where the last look for those that nothing refers to ended."""
-        self._check_disk()
         self._housekeeper = self._loop.create_task(self._keep_house(), name="queue-housekeeping")
+        self._check = PageCheck(settings.path, file) if file.interrupted else None
 
     @classmethod
     async def open(
@@ -129,14 +131,16 @@ class SqliteQueue:
         QueueUnavailable
             Another process has it open, or it cannot be used; the text says what to do.
         """
-        lock = _lock(settings.path)
+        file = QueueFile(settings.path, accept_loss=settings.accept_loss)
         try:
-            return cls(settings, Store(settings.path), lock, monotonic, wall)
+            store = Store(settings.path, expected=file.expected)
+            file.opened(store.id)
+            return cls(settings, file, store, monotonic, wall)
         except sqlite3.Error as error:
-            os.close(lock)
+            file.release()
             raise unusable(settings.path, error) from None
         except BaseException:
-            os.close(lock)
+            file.release()
             raise
 
     # ---- the contract: see router.queue.protocol
@@ -175,16 +179,16 @@ class SqliteQueue:
     async def settle(self, delivered: Sequence[int], arrival: Arrival | None = None) -> None:
         if arrival is not None:
             now, clock = self._wall(), self.clock()
-            await self._change(
-                lambda store: store.arrive(delivered, arrival, now=now, clock=clock), keep=True, rows=len(delivered)
-            )
+            self._check_open()
+            self._hand_over_settled()
+            self._record(delivered, lambda store, seqs: store.arrive(seqs, arrival, now=now, clock=clock))
             return
         self._settled.extend(delivered)
-        if self._settle_timer is None:
-            self._settle_timer = self._loop.call_later(SETTLE_WITHIN_SECONDS, self._hand_over_settled)
+        self._settle_soon()
 
     async def retry(self, retries: Sequence[Retry]) -> None:
-        await self._change(lambda store: store.retry(retries), keep=True)
+        self._retries.extend(retries)
+        self._settle_soon()
 
     async def dead_letter(self, dead_letters: Sequence[DeadLetter]) -> None:
         death = Death(self.clock(), self._wall())
@@ -232,12 +236,15 @@ class SqliteQueue:
         return replayed
 
     async def look_up(self, wanted: DeliveryFilter, *, after: int = 0, limit: int) -> list[DeliveryRecord]:
-        return await self._read(lambda reader: reader.look_up(wanted, after, limit))
+        return await self._read(lambda reader: reader.look_up(wanted, after, limit), self._people_reader)
 
     def depth(self) -> Depth:
         bounds = self._settings
         fill = max(self._waiting / bounds.max_waiting, self._used_bytes / bounds.max_bytes)
-        return Depth(self._waiting, self._dead, self._used_bytes, self._evicted, fill)
+        return Depth(self._waiting, self._dead, self._used_bytes, self._evicted, fill, bool(self._file.damage))
+
+    def problem(self) -> str:
+        return self._file.damage or self._write_error
 
     async def alert_states(self) -> AsyncIterator[AlertState]:
         async for one in self._pages(Reader.alert_states, 0):
@@ -274,18 +281,25 @@ class SqliteQueue:
         except TimeoutError:
             get_logger().error("the queue was closed with changes that could not be written; they will happen again")
         self._closed = True
-        await self._loop.run_in_executor(None, self._writer.end)
+        await self._loop.run_in_executor(None, self._end)
         await asyncio.sleep(0)
-        self._readers.shutdown(wait=True)
-        self._reader.close()
-        os.close(self._lock)
+        self._file.release()
+
+    def _end(self) -> None:
+        """The writer last: it, unlike readers, may put the write-ahead log into the file and remove it."""
+        if self._check is not None:
+            self._check.end()
+        self._dispatch_reader.close()
+        self._people_reader.close()
+        self._writer.end()
 
     # ---- in the event loop
 
     def _admit(self, batch: Batch) -> int:
         """The batch's `payload_bytes`; QueueFull, QueueUnavailable if it cannot be stored now."""
-        if self._closed:
-            raise QueueUnavailable("the queue is closed")
+        self._check_open()
+        if self._file.damage:
+            raise QueueDamaged(self._file.damage)
         payload_bytes = batch.payload_bytes
         # One that is larger by itself is taken while nothing else waits.
         if self._pending_bytes and self._pending_bytes + payload_bytes > self._settings.max_pending_bytes:
@@ -296,24 +310,25 @@ class SqliteQueue:
             raise QueueFull(f"the queue is full: {self._settings.max_waiting} deliveries wait (queue.maxWaiting)")
         if self._used_bytes + self._pending_bytes > self._settings.max_bytes:
             raise QueueFull(f"the queue is full: its file holds {self._settings.max_bytes} bytes (queue.maxBytes)")
-        if self._no_space:
-            raise QueueFull(self._no_space)
         return payload_bytes
 
     async def _change(self, apply: Callable[[Store], StoreChange], *, keep: bool = False, rows: int = 1) -> StoreChange:
-        if self._closed:
-            raise QueueUnavailable("the queue is closed")
+        self._check_open()
         operation = QueueWrite(apply, self._loop.create_future(), keep, rows)
         self._writer.do(operation)
         return await asyncio.shield(operation.future)
 
-    async def _read(self, read: Callable[[Reader], T]) -> T:
+    def _check_open(self) -> None:
         if self._closed:
             raise QueueUnavailable("the queue is closed")
+
+    async def _read(self, read: Callable[[Reader], T], reading: Reading | None = None) -> T:
+        self._check_open()
+        reading = reading or self._dispatch_reader
         try:
-            return await self._loop.run_in_executor(self._readers, read, self._reader)
+            return await self._loop.run_in_executor(reading.thread, read, reading.reader)
         except sqlite3.Error as error:
-            raise QueueUnavailable(f"the queue cannot be read: {error}") from None
+            raise self._file.failed(error, "read") from None
 
     async def _pages(self, read: Callable[[Reader, K], tuple[list[T], K]], position: K) -> AsyncIterator[T]:
         while True:
@@ -328,9 +343,31 @@ class SqliteQueue:
         if self._settle_timer is not None:
             self._settle_timer.cancel()
             self._settle_timer = None
-        if self._settled and not self._closed:
+        if self._closed:
+            return
+        if self._retries:
+            retries, self._retries = self._retries, []
+            self._writer.do(
+                QueueWrite(lambda store: store.retry(retries), self._loop.create_future(), keep=False, rows=len(retries))
+            )
+        if self._settled:
             seqs, self._settled = self._settled, []
-            self._writer.do(QueueWrite(lambda store: store.remove(seqs), self._loop.create_future(), keep=True, rows=len(seqs)))
+            self._record(seqs, Store.remove)
+
+    def _settle_soon(self) -> None:
+        if self._settle_timer is None:
+            self._settle_timer = self._loop.call_later(SETTLE_WITHIN_SECONDS, self._hand_over_settled)
+
+    def _record(self, seqs: Sequence[int], how: Callable[[Store, Sequence[int]], StoreChange]) -> None:
+        """Record what arrived, whenever storage works; nobody waits for it."""
+
+        def write(some: Sequence[int]) -> QueueWrite:
+            return QueueWrite(lambda store: how(store, some), self._loop.create_future(), keep=True, rows=len(some))
+
+        whole = write(seqs)
+        if len(seqs) > 1:
+            whole.parts = lambda: [write([seq]) for seq in seqs]
+        self._writer.do(whole)
 
     def _finished(self, outcome: TransactionResult) -> None:
         """The writer's report of one transaction: step the counts, call the listeners, resolve the callers' futures."""
@@ -355,11 +392,13 @@ class SqliteQueue:
             _resolve(put.future, None)
         for future, change in outcome.done:
             _resolve(future, change)
+        if not isinstance(outcome.error, QueueFull):
+            self._write_error = str(outcome.error) if outcome.error is not None else ""
         if outcome.error is not None:
             self._fail(outcome.error, outcome.failed, puts=outcome.puts_failed)
 
-    def _fail(self, error: QueueUnavailable, operations: Iterable[asyncio.Future[StoreChange]], *, puts: bool) -> None:
-        suppressed = self._failure_log.due()
+    def _fail(self, error: QueueError, operations: Iterable[asyncio.Future[StoreChange]], *, puts: bool) -> None:
+        suppressed = None if isinstance(error, QueueFull) else self._failure_log.due()
         if suppressed is not None:
             get_logger().error("the queue cannot be written", reason=str(error), more=suppressed)
         failed: list[Put] = []
@@ -380,14 +419,14 @@ class SqliteQueue:
                 future.exception()  # seen: the caller may be gone
 
     async def keep_house(self) -> None:
-        """Look at the free space, and drop what is too much, too old or in the way; done by itself every few seconds.
+        """Look for the file, and drop what is too much, too old or in the way; done by itself every few seconds.
 
         Raises
         ------
         QueueUnavailable
             Nothing could be dropped.
         """
-        self._check_disk()
+        self._file.check_still_there()
         evicted = 0
         while (change := await self._change(self._evict, rows=2 * CHUNK_ROWS)).evicted or change.arrived:
             evicted += change.evicted
@@ -410,15 +449,6 @@ class SqliteQueue:
         self._sinks_seen = dead.evict_sinks(store, self._sinks_seen)
         return change
 
-    def _check_disk(self) -> None:
-        # The file does not shrink: its free pages are room as well, or a queue that once filled the disk would stay full for ever.
-        reusable = max(0, self._settings.path.stat().st_size - self._used_bytes)
-        free = free_bytes(self._settings.path.parent) + reusable
-        wanted = self._settings.min_free_bytes
-        self._no_space = (
-            f"the disk of the queue is full: {free} bytes are free (queue.minFreeBytes: {wanted})" if free < wanted else ""
-        )
-
     def _report(self, outcome: TransactionResult) -> None:
         """In the writer's thread."""
         try:
@@ -427,25 +457,6 @@ class SqliteQueue:
             pass  # the loop has ended
 
 
-def free_bytes(folder: Path) -> int:
-    """What is free on the disk of a folder."""
-    return shutil.disk_usage(folder).free
-
-
 def _resolve(future: asyncio.Future[T], value: T) -> None:
     if not future.done():
         future.set_result(value)
-
-
-def _lock(path: Path) -> int:
-    """Hold `<path>.lock` for this process alone."""
-    try:
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise QueueUnavailable(f"{path}: the queue cannot be opened: {error.strerror}; check queue.path and its folder") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise QueueUnavailable(f"{path}: another process has this queue open; one router runs on one queue") from None
-    return descriptor

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from eventsink.router.queue.protocol import AlertState, Notified, QueueUnavailable
+from eventsink.router.queue.sqlite.file import lost
 from eventsink.runtime.logs import get_logger
 
 encode_state = msgspec.msgpack.Encoder().encode
@@ -129,13 +130,13 @@ def unusable(path: Path, error: sqlite3.Error) -> QueueUnavailable:
     return QueueUnavailable(f"{path}: is not a usable queue file ({error}); restore it or move it away (docs/queue.md)")
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> None:
+def prepare(connection: sqlite3.Connection, path: Path, expected: str) -> None:
     """Make the tables of a new file, convert those of an older version, and check the others.
 
     Raises
     ------
     QueueUnavailable, sqlite3.Error
-        The file is newer than this program, or not one of it.
+        The file is newer than this program, or not one of it, or not the queue with the id `expected` (empty: any, or none).
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
@@ -143,6 +144,8 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     if version == 0:
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise sqlite3.DatabaseError("it belongs to another program")
+        if expected:
+            raise lost(path, expected, "is empty")
         named = f"INSERT INTO meta VALUES (1, '{secrets.token_hex(6)}', 0, 0);"  # noqa: S608 - hexadecimal
         # In one transaction: a file without its name would never open again.
         schema = f"{_UNCHANGED_TABLES} {_TABLES} {_INDEXES}"
@@ -157,6 +160,9 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("SELECT seq, origin, died FROM deliveries LIMIT 1").fetchall()
     connection.execute("SELECT seq, message FROM arrivals LIMIT 1").fetchall()
     connection.execute("SELECT id, payload, state FROM alerts LIMIT 1").fetchall()
+    (found,) = connection.execute("SELECT store FROM meta").fetchone()
+    if expected and found != expected:
+        raise lost(path, expected, f"is another one ({found})")
 
 
 def _convert_notification_log(connection: sqlite3.Connection) -> None:

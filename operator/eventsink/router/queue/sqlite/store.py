@@ -50,11 +50,11 @@ class StoreChange:
 class Store:
     """The writing half: each method is part of a transaction that the caller begins and commits."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, expected: str = "") -> None:
         self.path = path
         self.connection = connect(path)
         try:
-            prepare(self.connection, path)
+            prepare(self.connection, path, expected)
         except BaseException as error:
             self.connection.close()
             if isinstance(error, sqlite3.Error):

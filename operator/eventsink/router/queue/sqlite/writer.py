@@ -6,15 +6,19 @@ import asyncio
 import queue as thread_queue
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from eventsink.router.queue.protocol import Batch, QueueUnavailable
+from eventsink.router.queue.protocol import Batch, QueueDamaged, QueueError, QueueFull, QueueUnavailable
+from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.store import Store, StoreChange
 from eventsink.runtime.logs import get_logger
 
 MAX_COMMIT_ROWS = 2000
 """Rows that share one commit: about 10 ms of work."""
+ROW_BYTES = 300
+"""About what a row takes with its indexes."""
 RETRY_WRITE_SECONDS = 1.0
 """After a failed commit, for changes that must not get lost."""
 
@@ -40,6 +44,8 @@ class QueueWrite:
     keep: bool
     rows: int = 1
     """About how many it changes."""
+    parts: Callable[[], Sequence[QueueWrite]] | None = None
+    """Gives the same in smaller parts, of which a damaged file may take some."""
 
 
 @dataclass(slots=True)
@@ -50,7 +56,7 @@ class TransactionResult:
     change: StoreChange = field(default_factory=StoreChange)
     done: list[tuple[asyncio.Future[StoreChange], StoreChange]] = field(default_factory=list)
     failed: list[asyncio.Future[StoreChange]] = field(default_factory=list)
-    error: QueueUnavailable | None = None
+    error: QueueError | None = None
     puts_failed: bool = False
     used_bytes: int | None = None
 
@@ -60,16 +66,28 @@ class Writer:
 
     Parameters
     ----------
+    min_free_bytes
+        Of the disk; below it nothing new is stored, so that what arrives can still be recorded.
     clock
         The queue clock, recorded with each commit.
     report
         Called in the writer's thread with the result of each transaction.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float], report: Callable[[TransactionResult], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        file: QueueFile,
+        min_free_bytes: int,
+        clock: Callable[[], float],
+        report: Callable[[TransactionResult], None],
+    ) -> None:
         self._store = store
+        self._file = file
+        self._min_free_bytes = min_free_bytes
         self._clock = clock
         self._report = report
+        self._used_bytes = store.used_bytes()
         self._failed_epoch = -1
         self._work: thread_queue.SimpleQueue[Put | QueueWrite | None] = thread_queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="queue-writer", daemon=True)
@@ -87,21 +105,26 @@ class Writer:
         self._thread.join()
 
     def _write(self) -> None:
-        kept: list[QueueWrite] = []
-        while True:
-            work, closing = self._gather(kept)
-            kept = []
+        kept: list[Put | QueueWrite] = []
+        retry_at = 0.0
+        closing = False
+        while not closing:
+            work, closing = self._gather(max(0.0, retry_at - time.monotonic()) if kept else None)
             if work:
-                kept = self._transact(work)
-            if closing:
-                self._store.connection.close()
-                return
+                failed = self._transact(work)
+                if failed and not kept:
+                    retry_at = 0.0  # at once, and alone: what came with it may be what the disk has no room for
+                kept += failed
+            if kept and (closing or time.monotonic() >= retry_at):
+                kept = list(self._transact(kept))
+                retry_at = time.monotonic() + RETRY_WRITE_SECONDS
+        self._store.connection.close()
 
-    def _gather(self, kept: list[QueueWrite]) -> tuple[list[Put | QueueWrite], bool]:
-        """Everything that waits, up to a bound; blocks while there is nothing."""
-        work: list[Put | QueueWrite] = list(kept)
+    def _gather(self, wait: float | None) -> tuple[list[Put | QueueWrite], bool]:
+        """Everything that waits, up to a bound; while there is nothing, blocks for so many seconds at most (None: for ever)."""
+        work: list[Put | QueueWrite] = []
         try:
-            one = self._work.get(timeout=RETRY_WRITE_SECONDS if kept else None)
+            one = self._work.get(timeout=wait)
         except thread_queue.Empty:
             return work, False
         rows = 0
@@ -111,7 +134,7 @@ class Writer:
                 rows += one.rows
             elif one.epoch > self._failed_epoch:
                 work.append(one)
-                rows += len(one.batch.deliveries) + len(one.batch.states) + 1
+                rows += one.batch.rows + 1
             if rows >= MAX_COMMIT_ROWS:
                 return work, False
             try:
@@ -120,8 +143,16 @@ class Writer:
                 return work, False
         return work, True
 
-    def _transact(self, work: list[Put | QueueWrite]) -> list[QueueWrite]:
+    def _transact(self, work: Sequence[Put | QueueWrite]) -> list[QueueWrite]:
         """Do it all in one transaction and report; returns what has to be tried again."""
+        puts = [one for one in work if isinstance(one, Put)]
+        changes = [one for one in work if isinstance(one, QueueWrite)]
+        refusal = self._refusal(puts)
+        if refusal is not None:
+            self._refuse(puts, refusal)
+            work = changes
+            if not work:
+                return []
         outcome = TransactionResult()
         store = self._store
         try:
@@ -134,28 +165,86 @@ class Writer:
                     change = one.apply(store)
                     outcome.done.append((one.future, change))
                 _add(outcome.change, change)
-            outcome.used_bytes = store.used_bytes()
+            self._used_bytes = outcome.used_bytes = store.used_bytes()
             store.commit(self._clock(), outcome.change)
         except sqlite3.Error as error:
-            return self._roll_back(work, QueueUnavailable(f"the storage failed: {error}"))
+            return self._failed(puts if work is not changes else [], changes, error)
         except Exception as error:  # a defect must not end the thread: callers would wait for ever
             get_logger().exception("a change of the queue failed")
-            return self._roll_back(work, QueueUnavailable(f"the change could not be made: {type(error).__name__}"), drop=True)
+            self._roll_back()
+            reason = QueueUnavailable(f"the change could not be made: {type(error).__name__}")
+            self._refuse(puts if work is not changes else [], reason, changes)
+            return []
+        if outcome.puts:
+            try:
+                self._file.check_still_there()
+            except QueueDamaged as gone:
+                # Committed to a file that nobody can open again.
+                outcome.puts, outcome.change.new = 0, []
+                self._report(outcome)
+                self._refuse(puts, gone)
+                return []
         self._report(outcome)
         return []
 
-    def _roll_back(self, work: list[Put | QueueWrite], error: QueueUnavailable, *, drop: bool = False) -> list[QueueWrite]:
+    def _refusal(self, puts: Sequence[Put]) -> QueueError | None:
+        """Why these may not be stored."""
+        if not puts:
+            return None
+        if self._file.damage:
+            return QueueDamaged(self._file.damage)
+        needed = sum(_bytes_of(one.batch) for one in puts)
+        free = self._file.room(self._used_bytes) if needed else 0
+        if needed and free - needed < self._min_free_bytes:
+            return QueueFull(f"the disk of the queue is full: {free} bytes are free (queue.minFreeBytes: {self._min_free_bytes})")
+        return None
+
+    def _failed(self, puts: Sequence[Put], changes: Sequence[QueueWrite], error: sqlite3.Error) -> list[QueueWrite]:
+        """The transaction failed; returns what has to be tried again."""
+        self._roll_back()
+        failure = self._file.failed(error, "written")
+        kept = [one for one in changes if one.keep]
+        if not isinstance(failure, QueueDamaged):
+            self._make_room(error)
+            self._refuse(puts, failure, [one for one in changes if not one.keep])
+            return kept
+        self._refuse(puts, failure)
+        if len(changes) > 1:
+            for one in changes:
+                self._transact([one])  # one unreadable page keeps no other change from being made
+            return []
+        for one in changes:
+            parts = one.parts() if one.parts is not None else []
+            for part in parts:
+                self._transact([part])
+            if not parts:
+                self._refuse([], failure, [one])
+        return []
+
+    def _make_room(self, error: sqlite3.Error) -> None:
+        """On a full disk, have the write-ahead log begin again where it is: what records arrivals needs no more space then."""
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            try:
+                self._store.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except sqlite3.Error:
+                pass  # it is tried again with the next commit
+
+    def _refuse(self, puts: Sequence[Put], error: QueueError, changes: Sequence[QueueWrite] = ()) -> None:
+        """Report that these were not stored, and never will be."""
+        if puts:
+            self._failed_epoch = max(self._failed_epoch, *(one.epoch for one in puts))
+        self._report(TransactionResult(error=error, failed=[one.future for one in changes], puts_failed=bool(puts)))
+
+    def _roll_back(self) -> None:
         try:
             self._store.rollback()
         except sqlite3.Error:
             pass  # the connection has rolled back by itself, or will at the next begin
-        epochs = [one.epoch for one in work if isinstance(one, Put)]
-        self._failed_epoch = max(epochs, default=self._failed_epoch)
-        operations = [one for one in work if isinstance(one, QueueWrite)]
-        kept = [one for one in operations if one.keep and not drop]
-        failed = [one.future for one in operations if one not in kept]
-        self._report(TransactionResult(error=error, failed=failed, puts_failed=bool(epochs)))
-        return kept
+
+
+def _bytes_of(batch: Batch) -> int:
+    """About what a batch takes, in the file and in its write-ahead log."""
+    return 2 * (batch.payload_bytes + ROW_BYTES * batch.rows)
 
 
 def _add(total: StoreChange, change: StoreChange) -> None:

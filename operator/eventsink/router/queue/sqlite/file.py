@@ -1,0 +1,165 @@
+"""The queue's file on its disk: that one process has it, that it is the one that was used before, that it is still there, and has room.
+
+Beside `queue.db` are `-wal` and `-shm`, which SQLite makes and which are part of it, `.lock`, and `.used`: the id of the queue that was
+used here, so that a start with an empty folder is not taken for a first one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from eventsink.router.queue.protocol import QueueDamaged, QueueUnavailable
+from eventsink.runtime.files import sync_folder, write_private
+from eventsink.runtime.logs import get_logger
+
+_SUFFIXES = ("", "-wal", "-shm")
+_DAMAGE_CODES = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+
+
+class QueueFile:
+    """The file of one queue, locked for this process until `release`.
+
+    Raises
+    ------
+    QueueUnavailable
+        Another process has it, its folder cannot be used, or the queue that was used here is missing or empty.
+    """
+
+    def __init__(self, path: Path, *, accept_loss: str = "") -> None:
+        self.path = path
+        self.damage = ""
+        """Why nothing more can be stored in it, for good; empty: it can. Set by whichever thread finds out."""
+        self._marker = path.with_name(f"{path.name}.used")
+        self._identities: dict[str, tuple[int, int]] = {}
+        self._lock = _lock(path)
+        try:
+            known = self._marker.read_text(encoding="ascii").strip() if self._marker.exists() else ""
+            self.expected = "" if known == accept_loss else known
+            """Id of the queue that must be in it; empty: any, or none."""
+            self.interrupted = _size(Path(f"{path}-wal")) > 0
+            """Whether the process that had it last was killed."""
+            if self.expected and not _size(path):
+                raise lost(path, self.expected, "is missing" if not path.exists() else "is empty")
+            self._make_private()
+        except OSError as error:
+            self.release()
+            raise _cannot_be_opened(path, error) from None
+        except BaseException:
+            self.release()
+            raise
+
+    def opened(self, store_id: str) -> None:
+        """It is open, and contains the queue with this id.
+
+        Raises
+        ------
+        QueueUnavailable
+            The folder cannot be written.
+        """
+        try:
+            if not self._marker.exists() or self._marker.read_text(encoding="ascii").strip() != store_id:
+                write_private(self._marker, f"{store_id}\n")
+            sync_folder(self.path.parent)
+            self._make_private()
+        except OSError as error:
+            raise _cannot_be_opened(self.path, error) from None
+        self._identities = {suffix: found for suffix in _SUFFIXES if (found := self._identity(suffix)) is not None}
+
+    def check_still_there(self) -> None:
+        """Find out whether the file was removed or replaced: what is written then is gone with the process.
+
+        Raises
+        ------
+        QueueDamaged
+        """
+        for suffix, identity in self._identities.items():
+            if self._identity(suffix) != identity:
+                self.damage = self.damage or (
+                    f"{self.path}{suffix} was removed or replaced while the router runs; nothing can be stored. Restart the router, "
+                    "and see docs/queue.md"
+                )
+                raise QueueDamaged(self.damage)
+
+    def room(self, used: int) -> int:
+        """Bytes that more rows may take: what is free on the disk, and in the file, of which rows use so much."""
+        # The file does not shrink: its free pages are room as well, or a queue that once filled the disk would stay full for ever.
+        return free_bytes(self.path.parent) + max(0, _size(self.path) - used)
+
+    def failed(self, error: sqlite3.Error, doing: str) -> QueueUnavailable:
+        """What an error of SQLite means, which is remembered where nothing more can be stored: `doing` is `read` or `written`."""
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in _DAMAGE_CODES:
+            self.found_damage(str(error))
+            return QueueDamaged(self.damage)
+        return QueueUnavailable(f"the queue cannot be {doing}: the storage failed: {error}")
+
+    def found_damage(self, what: str) -> None:
+        """A part of it cannot be read."""
+        if not self.damage:
+            self.damage = f"{self.path} is damaged ({what}); nothing can be stored, and what can still be read is delivered. See docs/queue.md"
+            get_logger().error("the queue is damaged", reason=self.damage)
+
+    def release(self) -> None:
+        """Let another process have it."""
+        os.close(self._lock)
+
+    def _identity(self, suffix: str) -> tuple[int, int] | None:
+        try:
+            status = os.stat(f"{self.path}{suffix}")
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _make_private(self) -> None:
+        """Let only the owner read alerts; SQLite gives `-wal` and `-shm` the mode of the file."""
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for file in (f"{self.path}{suffix}" for suffix in (*_SUFFIXES, ".lock")):
+            try:
+                if os.stat(file).st_mode & 0o077:
+                    os.chmod(file, 0o600)
+            except FileNotFoundError:
+                pass
+            except PermissionError:
+                get_logger().warning("others may be able to read a file of the queue, which belongs to another user", file=file)
+
+
+def lost(path: Path, store: str, what: str) -> QueueUnavailable:
+    """The queue that was used here is gone."""
+    return QueueUnavailable(
+        f"{path}: the queue {store} that was used here {what}; restore it, or set queue.acceptLoss: {store} to go on without what was in "
+        "it (docs/queue.md)"
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder, for this user."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def _size(file: Path) -> int:
+    try:
+        return os.stat(file).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _cannot_be_opened(path: Path, error: OSError) -> QueueUnavailable:
+    return QueueUnavailable(f"{path}: the queue cannot be opened: {error.strerror}; check queue.path and its folder")
+
+
+def _lock(path: Path) -> int:
+    """Hold `<path>.lock` for this process alone."""
+    try:
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _cannot_be_opened(path, error) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise QueueUnavailable(f"{path}: another process has this queue open; one router runs on one queue") from None
+    return descriptor

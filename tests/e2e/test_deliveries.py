@@ -106,7 +106,7 @@ def test_a_usage_error_is_reported_with_a_sentence_and_an_exit_status(
         ("/v1/sinks/none/test", {}, 404, "sink not found; name one by the uid"),
         ("/v1/sinks/none/test", {"wait": 31}, 400, "wait: Input should be less than or equal to 30"),
         ("/v1/sinks/none/test", {"to": "x"}, 400, "to: Extra inputs"),
-        ("/v1/none", None, 404, "Not Found"),
+        ("/v1/none", None, 404, "nothing is served here"),
     ],
 )
 def test_an_invalid_admin_request_is_rejected_with_the_reason(

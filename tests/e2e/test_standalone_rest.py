@@ -220,7 +220,7 @@ def test_malformed_http_gets_400_and_leaves_nothing_in_the_log(standalone: Stand
     for request in (
         f"GET /v1/event_sink/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\x01\r\n\r\n",
         f"GET /v1/slack/callback?code={CANARY}&state=\x01x HTTP/1.1\r\nHost: x\r\n\r\n",
-        f"GET /v1/event_sink/{CANARY * 1000} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET /v1/event_sink/{CANARY} HTTP/1.1\r\nHost: {CANARY}/\r\n\r\n",
         f"{CANARY}\r\n\r\n",
     ):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:

@@ -6,10 +6,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from eventsink.kube.http import KubernetesSettings
 from eventsink.runtime.address import Address
+from eventsink.runtime.listener.settings import ListenerLimits
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
@@ -47,7 +48,35 @@ class LimitSettings(Settings):
     """Requests at the same time; more get 429. Creates and updates wait for the operator meanwhile."""
     max_requests_per_key: int = Field(default=64, ge=1, le=10_000)
     """Requests of one key at the same time, so that none takes all."""
+    max_connections: int = Field(default=512, ge=2, le=100_000)
+    """Open at once; more get 503 and are closed. One address has at most as many as it leaves to others, so half of them if it is alone."""
+    max_held_bytes: int = Field(default=64 * 1024**2, ge=2048)
+    """Of all requests in memory at once; more get 503. One address has at most as many as it leaves to others."""
+    read_timeout: Seconds = Field(default=15.0, gt=0)
+    """From the first byte of a request to its last."""
+    write_timeout: Seconds = Field(default=30.0, gt=0)
+    """How long a client may leave its responses unread."""
+    idle_timeout: Seconds = Field(default=120.0, gt=0)
+    """How long a connection without a request is kept."""
     failures: FailureSettings = FailureSettings()
+
+    @model_validator(mode="after")
+    def _holds_two_requests(self) -> LimitSettings:
+        if self.max_held_bytes < 2 * self.max_body_bytes:
+            raise ValueError("maxHeldBytes must be at least twice maxBodyBytes: one address has at most half of it")
+        return self
+
+    def listener(self, prefix: str, max_connections: int) -> ListenerLimits:
+        """The limits of the listener, with so many connections; `prefix` is what its settings begin with."""
+        return ListenerLimits(
+            prefix,
+            max_connections=max_connections,
+            max_body_bytes=self.max_body_bytes,
+            max_held_bytes=self.max_held_bytes,
+            read_timeout=self.read_timeout,
+            write_timeout=self.write_timeout,
+            idle_timeout=self.idle_timeout,
+        )
 
 
 class SlackInstallSettings(Settings):

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import aiohttp
-from prometheus_client import CollectorRegistry
 
 from eventsink.kube.api import NAMESPACES, SECRETS, Api, Collection, Key, Object
 from eventsink.kube.http import connect
@@ -57,7 +56,7 @@ async def serve(settings: RestSettings, stop: asyncio.Event) -> None:
         rest = RestApi(
             settings,
             api,
-            process.registry,
+            process,
             records=lambda: keys.records,
             unavailable=missing,
             tester=RouterTester(settings.router, session) if settings.router.url else None,
@@ -82,6 +81,8 @@ class RestApi:
         Returns the current records of API keys.
     unavailable
         See `Facade`.
+    prefix
+        What the names of these settings begin with in the configuration.
 
     Raises
     ------
@@ -93,12 +94,13 @@ class RestApi:
         self,
         settings: FacadeSettings,
         api: Api,
-        registry: CollectorRegistry,
+        process: Process,
         *,
         records: Callable[[], Mapping[str, KeyRecord]],
         unavailable: Callable[[], str | None],
         tester: Tester | None,
         reviews: KubernetesReviews | None = None,
+        prefix: str = "",
     ) -> None:
         catalog = Catalog()
         self.reflectors = [
@@ -109,22 +111,33 @@ class RestApi:
         facade = Facade(settings, api, catalog, unavailable=unavailable, tester=tester)
         authenticator = Authenticator(settings.limits.failures, records, reviews)
         install = SlackInstall(settings.slack_install, facade, self._caller)
-        self.server = RestServer(settings, facade, authenticator, install, RestMetrics(registry))
+        self._address_setting = f"{prefix}address"
+        prefix += "limits."
+        self.server = RestServer(
+            settings,
+            facade,
+            authenticator,
+            install,
+            RestMetrics(process.registry),
+            process.listener_metrics,
+            prefix=prefix,
+            max_connections=process.descriptors.grant(f"{prefix}maxConnections", settings.limits.max_connections),
+        )
 
     def _caller(self, name: str) -> Caller | None:
         """The caller with the key of that name, if there is still such a key."""
         record = self._records().get(name.removeprefix("key "))
         return KeyCaller(record) if record is not None else None
 
-    async def start(self, setting: str = "address") -> None:
-        """Listen; `setting` names the address in the configuration.
+    async def start(self) -> None:
+        """Listen.
 
         Raises
         ------
         Stop
             The address cannot be bound.
         """
-        await listen(setting, self.server.start())
+        await listen(self._address_setting, self.server.start())
 
 
 class _Keys:

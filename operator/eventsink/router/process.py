@@ -17,8 +17,7 @@ from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import SinkHealth, with_problem
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import OpenSender
-from eventsink.router.intake.requests import Intake, IntakeMetrics
-from eventsink.router.intake.server import IntakeServer
+from eventsink.router.intake.requests import Intake, IntakeMetrics, Posting
 from eventsink.router.metrics import DispatchMetrics, GaugeReader, PlanningMetrics, TransportMetrics
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
@@ -29,6 +28,7 @@ from eventsink.router.queue.sqlite import SqliteQueue
 from eventsink.router.reports import StatusReporter
 from eventsink.router.sources import PostingSource, Source, open_sources
 from eventsink.router.watch import SinkWatch
+from eventsink.runtime.listener.listener import Listener
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.process import ExitStatus, Process, Stop, listen, run_command
 from eventsink.runtime.settings import ConfigurationError, load_settings
@@ -146,9 +146,20 @@ class Router:
                 raise NotLoaded
             return await acceptor.accept_bytes(source, body, sender)
 
-        intake = Intake(sources, accept, metrics, max_under_way=self._settings.intake.max_requests_under_way)
-        server = IntakeServer(self._settings.intake, intake)
-        admin = Admin(self._settings.admin, self._queue, self.directory, self._health, self.tests)
+        intake = Intake(
+            sources,
+            accept,
+            metrics,
+            max_under_way=self._settings.intake.max_requests_under_way,
+            sender_header=self._settings.intake.sender_header,
+        )
+        self._process.descriptors.reserve(self._settings.transport.max_connections)
+        settings, listeners = self._settings.intake, self._process.listener_metrics
+        limits = settings.limits(self._process.descriptors.grant("intake.maxConnections", settings.max_connections))
+        server = Listener(
+            "intake", settings.address, limits, intake, listeners, process="router", certificate=settings.certificate()
+        )
+        admin = Admin(self._settings.admin, self._queue, self.directory, self._health, self.tests, listeners)
         self._process.on_close(admin.stop)
         self._process.on_close(server.close)
         self._process.on_stop(lambda: self._drain(server, intake))
@@ -165,11 +176,12 @@ class Router:
         self._process.start("catch-up", self.catch_up.run())
         await self.dispatcher.watch_lanes()
 
-    async def _drain(self, server: IntakeServer, intake: Intake) -> None:
+    async def _drain(self, server: Listener[Posting], intake: Intake) -> None:
         """Take no more, and let what is under way finish."""
         shutdown = self._settings.shutdown
         if self._process.stop.is_set():
             await asyncio.sleep(shutdown.unready)
+        intake.stopping = True
         server.stop_accepting()
         if not await intake.until_idle(shutdown.grace):
             get_logger().warning("requests were still being accepted at the end of the grace period")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from aiohttp import web
 from pydantic import AfterValidator
 
 MAX_PORT = 65535
@@ -31,9 +30,3 @@ def split_address(address: str) -> tuple[str, int]:
     """(host without brackets, port) of an `Address`."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
-
-
-def bound_port(site: web.BaseSite) -> int:
-    """The port that a started site listens on."""
-    sockets = site._server.sockets  # type: ignore[union-attr]  # noqa: SLF001  # aiohttp has no public way to a port chosen by the system
-    return int(sockets[0].getsockname()[1])

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from eventsink.runtime.address import Address, bound_port, split_address
-from eventsink.runtime.logs import get_logger
+from eventsink.runtime.address import Address
+from eventsink.runtime.listener.listener import Listener
+from eventsink.runtime.listener.messages import RequestHead, Response, error
+from eventsink.runtime.listener.metrics import ListenerMetrics
+from eventsink.runtime.listener.routes import NoRoute, Routes
+from eventsink.runtime.listener.settings import ListenerLimits
 from eventsink.runtime.settings import Settings
+
+LIMITS = ListenerLimits("", max_connections=64, max_body_bytes=4096, max_held_bytes=1024**2)
 
 Check = Callable[[], str | None]
 """Returns None when all is well, else a few words on what is missing."""
@@ -36,19 +42,24 @@ class Monitor:
         Named checks, looked at in each request; a failing one means 503 and is named in the body.
     """
 
+    reads: frozenset[bytes] = frozenset()
+
     def __init__(
         self,
         part: str,
         settings: MonitorSettings,
         registry: CollectorRegistry,
+        metrics: ListenerMetrics,
         *,
         ready: Mapping[str, Check] | None = None,
     ) -> None:
-        self._part = part
-        self._settings = settings
         self._registry = registry
         self._ready = ready if ready is not None else {}
-        self._runner: web.AppRunner | None = None
+        handlers = {"/healthz": lambda: _response({}), "/readyz": lambda: _response(self._ready), "/metrics": self._metrics}
+        self._routes: Routes[Callable[[], Response]] = Routes(
+            (method, path, handler) for path, handler in handlers.items() for method in ("GET", "HEAD")
+        )
+        self._listener = Listener("monitor", settings.address, LIMITS, self, metrics, process=part)
 
     async def start(self) -> int:
         """Listen; returns the port.
@@ -58,34 +69,40 @@ class Monitor:
         OSError
             The address cannot be bound.
         """
-        app = web.Application()
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, *split_address(self._settings.address))
-        await site.start()
-        actual = bound_port(site)
-        get_logger().info("listening", part="monitor", process=self._part, port=actual)
-        return actual
+        return await self._listener.start()
 
     async def stop(self) -> None:
         """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.close()
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return _response({})
+    # ---- Application
 
-    async def _readyz(self, _: web.Request) -> web.Response:
-        return _response(self._ready)
+    def admit(self, head: RequestHead) -> Callable[[], Response] | Response:
+        """The handler of a path."""
+        try:
+            return self._routes.find(head.method, head.path)[0]
+        except NoRoute as missing:
+            if missing.allowed:
+                return error(405, "use GET", b"Allow: GET, HEAD\r\n")
+            return error(404, "nothing is served here; /healthz, /readyz and /metrics are")
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def handle(self, admitted: Callable[[], Response], body: bytes) -> Response:
+        """The response of that handler."""
+        return admitted()
+
+    def reject(self, status: int, sentence: str, admitted: object = None) -> Response:
+        """The response to what is not a request."""
+        return error(status, sentence)
+
+    def later(self, sentence: str, admitted: object = None) -> Response:
+        """The response to what is too much."""
+        return error(503, sentence, b"Retry-After: 1\r\n")
+
+    def _metrics(self) -> Response:
+        return Response(200, generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST.encode())
 
 
-def _response(checks: Mapping[str, Check]) -> web.Response:
+def _response(checks: Mapping[str, Check]) -> Response:
     results = {name: check() for name, check in checks.items()}
     failing = {name: why for name, why in results.items() if why is not None}
-    return web.json_response({"ok": not failing, "failing": failing}, status=503 if failing else 200)
+    return Response(503 if failing else 200, json.dumps({"ok": not failing, "failing": failing}).encode())

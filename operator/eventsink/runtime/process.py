@@ -19,6 +19,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from eventsink.runtime.descriptors import Descriptors, raise_limit
+from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.logs import LogSettings, configure_logs, get_logger
 from eventsink.runtime.monitor import Check, Monitor, MonitorSettings
 from eventsink.runtime.settings import ConfigurationError
@@ -152,10 +154,12 @@ class Process:
         """The metrics of the process."""
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
+        self.listener_metrics = ListenerMetrics(self.registry, part)
+        self.descriptors = Descriptors(raise_limit())
         self.readiness: dict[str, Check] = {"process": lambda: self._state}
         """Named checks, which may be added at any time; the process gets work when none says what is missing."""
         self._state: str | None = "starting"
-        self._monitor = Monitor(part, monitor, self.registry, ready=self.readiness)
+        self._monitor = Monitor(part, monitor, self.registry, self.listener_metrics, ready=self.readiness)
         self._tasks: list[asyncio.Task[object]] = []
         self._drains = AsyncExitStack()
         self._closes = AsyncExitStack()

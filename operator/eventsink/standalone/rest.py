@@ -56,17 +56,18 @@ async def start_rest(
         rest = RestApi(
             settings,
             api,
-            process.registry,
+            process,
             records=FileKeys(keys).records,
             unavailable=unavailable,
             tester=RouterInProcess(router),
+            prefix="rest.",
         )
     except ConfigurationError as error:
         raise Stop(ExitStatus.USAGE, f"rest.{error}") from None
     process.on_stop(rest.server.stop)
     for one in rest.reflectors:
         process.start("watch", one.run())
-    await rest.start("rest.address")
+    await rest.start()
     get_logger().info("sinks are managed by REST", path="/v1/event_sink", docs="/docs", keys=str(keys))
 
 

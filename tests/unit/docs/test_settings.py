@@ -20,6 +20,7 @@ from eventsink.rest.http.metrics import RestMetrics
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake.requests import IntakeMetrics
 from eventsink.router.metrics import NAMESPACE, DispatchMetrics, PlanningMetrics, TransportMetrics
+from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.process import ExitStatus
 from eventsink.runtime.settings import Settings
 from tests.unit.docs.pages import PACKAGE, between, names, page, rows, strings
@@ -122,13 +123,16 @@ def metric_rows(*groups: object) -> list[list[str]]:
 
 def metrics_of(name: str) -> list[list[str]]:
     registry = CollectorRegistry()
+    listeners = ListenerMetrics(registry, name.removesuffix(".md"))
     if name == "operator.md":
-        return metric_rows(OperatorMetrics(registry))
+        return metric_rows(OperatorMetrics(registry), listeners)
     if name == "rest.md":
-        return metric_rows(RestMetrics(registry))
+        return metric_rows(RestMetrics(registry), listeners)
     late = [[f"`{gauge}`", "", text] for gauge, text in gauges_read_late()]
     return (
-        metric_rows(IntakeMetrics(registry), DispatchMetrics(registry), PlanningMetrics(registry), TransportMetrics(registry))
+        metric_rows(
+            IntakeMetrics(registry), DispatchMetrics(registry), PlanningMetrics(registry), TransportMetrics(registry), listeners
+        )
         + late
     )
 

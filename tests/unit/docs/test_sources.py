@@ -43,7 +43,8 @@ def test_the_table_of_formats_is_the_registry() -> None:
 
 
 def test_every_response_of_the_intake_is_explained() -> None:
-    errors = [*calls("router", "error"), *calls("router", "reject")]
+    errors = [*calls("router/intake", "error"), *calls("router/intake", "reject")]
+    errors += [one for name in ("error", "reject", "BadRequest") for one in calls("runtime/listener", name)]
     given = {str(call.args[0].value) for call in errors if call.args and isinstance(call.args[0], ast.Constant)}
     codes = {code for code in given if code.isdigit()} | {"200", "503"}
     assert [row[0] for row in rows(between(SOURCES, "## Responses", "Errors are"))] == sorted(codes)

@@ -14,8 +14,6 @@ CLIENT = {"client.py"}
 """Has no dependencies, so it declares its arguments itself; a test compares them with the OpenAPI document."""
 QUEUE = {"router/queue/protocol.py", "router/queue/sqlite/queue.py", "router/queue/sqlite/store.py", "router/admin/server.py"}
 """Deliveries have a greatest age of their own, which is that of their sink."""
-COOKIE = {"rest/http/app.py"}
-"""The greatest age of a cookie."""
 
 
 def names_in(module: ast.Module) -> set[str]:
@@ -43,7 +41,7 @@ NAMES = {
     ("names", "consumers"),
     [
         ({"min_severity", "minSeverity"}, {"router/planning/match.py"}),
-        ({"max_age", "maxAge"}, {"router/planning/batch.py", *QUEUE, *COOKIE}),
+        ({"max_age", "maxAge"}, {"router/planning/batch.py", *QUEUE}),
         ({"matchers"}, {"router/planning/match.py"}),
     ],
     ids=["minSeverity", "maxAge", "matchers"],

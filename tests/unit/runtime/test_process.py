@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.logs import Repeated
 from eventsink.runtime.monitor import Monitor, MonitorSettings
 from eventsink.runtime.process import ExitStatus, Process, Stop, listen
@@ -125,7 +126,10 @@ def missing() -> dict[str, str | None]:
 async def test_readiness_names_what_is_missing_and_metrics_are_served(missing: dict[str, str | None]) -> None:
     registry = CollectorRegistry()
     Counter("eventsink_example", "An example.", registry=registry).inc()
-    monitor = Monitor("example", MonitorSettings(address="127.0.0.1:0"), registry, ready={"sinks": lambda: missing["sinks"]})
+    metrics = ListenerMetrics(registry, "example")
+    monitor = Monitor(
+        "example", MonitorSettings(address="127.0.0.1:0"), registry, metrics, ready={"sinks": lambda: missing["sinks"]}
+    )
     port = await monitor.start()
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address
-from urllib.parse import parse_qsl
-
-from aiohttp import web
+from urllib.parse import parse_qs, parse_qsl
 
 from eventsink.destinations.arguments import RestModel
 from eventsink.rest.access.authenticator import Authenticator
@@ -20,12 +18,11 @@ from eventsink.rest.access.callers import Caller
 from eventsink.rest.calls.facade import ChangeResult, Facade
 from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import (
-    ContentTooLarge,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
-    PreconditionFailed,
     RestError,
+    ServiceUnavailable,
     TooManyRequests,
     UnsupportedMediaType,
 )
@@ -43,14 +40,17 @@ from eventsink.rest.http.operations import (
 from eventsink.rest.models import UUID_PATTERN, CreateRequest, NoContent, OneSink, UpdateRequest, read
 from eventsink.rest.pages.docs import SECURITY_POLICY, message_page, reference_page
 from eventsink.rest.pages.slack_install import CALLBACK_PATH, COOKIE_PATH, OPEN_PATH, InstallRequest, SlackInstall
-from eventsink.runtime.address import bound_port, split_address
+from eventsink.runtime.listener.listener import Listener
+from eventsink.runtime.listener.messages import JSON, RequestHead
+from eventsink.runtime.listener.messages import Response as HttpResponse
+from eventsink.runtime.listener.metrics import ListenerMetrics
+from eventsink.runtime.listener.routes import NoRoute, Routes
 from eventsink.runtime.logs import get_logger
 
-BODY_SECONDS = 30.0
-"""How long a body may take to arrive."""
 STOP_SECONDS = 20.0
 """How long stopping waits for requests under way: a create waits up to create_wait for its verdict."""
 _COMMON_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_CHARSET = re.compile(r';\s*charset="?([A-Za-z0-9_-]{1,40})"?', re.IGNORECASE)
 
 Response = tuple[RestModel, dict[str, str]]
 """The body and the headers of a response."""
@@ -59,11 +59,12 @@ Response = tuple[RestModel, dict[str, str]]
 class Call:
     """One request of an authenticated caller."""
 
-    def __init__(self, caller: Caller, request: web.Request, query: dict[str, str], body: bytes) -> None:
+    def __init__(self, caller: Caller, head: RequestHead, names: Mapping[str, str], query: dict[str, str], body: bytes) -> None:
         self.caller = caller
         self.query = query
         self.body = body
-        self._request = request
+        self._head = head
+        self._names = names
 
     @property
     def id(self) -> str:
@@ -74,7 +75,7 @@ class Call:
         NotFound
             It is not an id.
         """
-        text = self._request.match_info["id"].lower()
+        text = self._names["id"].lower()
         if not re.fullmatch(UUID_PATTERN, text):
             raise NotFound("no sink has this id; ids are UUIDs")
         return text
@@ -87,12 +88,23 @@ class Call:
         InvalidRequest
             It is empty, or too long.
         """
-        values = self._request.headers.getall(name, [])
-        if values and not "".join(values).strip():
+        value = self._head.headers.get(name.lower().encode())
+        if value is not None and not value.strip(" ,"):
             raise InvalidRequest(f"{name}: empty; write a value, or omit the header")
-        if sum(map(len, values)) > MAX_HEADER:
+        if value is not None and len(value) > MAX_HEADER:
             raise InvalidRequest(f"{name}: too long; {MAX_HEADER} characters at most")
-        return ", ".join(values)
+        return value or ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Routed:
+    """A request and what serves it."""
+
+    name: str
+    """Of the operation."""
+    head: RequestHead
+    names: Mapping[str, str]
+    handle: Callable[[RequestHead, Mapping[str, str], bytes], Awaitable[HttpResponse]]
 
 
 class RestServer:
@@ -102,10 +114,33 @@ class RestServer:
     ----------
     install
         Slack's browser flow.
+    max_connections
+        Open at once.
     """
 
+    reads = frozenset(
+        {
+            b"authorization",
+            b"content-encoding",
+            b"content-type",
+            b"cookie",
+            b"idempotency-key",
+            b"if-match",
+            b"x-forwarded-for",
+        }
+    )
+
     def __init__(
-        self, settings: FacadeSettings, facade: Facade, authenticator: Authenticator, install: SlackInstall, metrics: RestMetrics
+        self,
+        settings: FacadeSettings,
+        facade: Facade,
+        authenticator: Authenticator,
+        install: SlackInstall,
+        metrics: RestMetrics,
+        listener_metrics: ListenerMetrics,
+        *,
+        prefix: str,
+        max_connections: int,
     ) -> None:
         self._settings = settings
         self._facade = facade
@@ -114,7 +149,6 @@ class RestServer:
         self._metrics = metrics
         self._proxies = settings.limits.failures.networks()
         self._under_way: Counter[str] = Counter()
-        self._runner: web.AppRunner | None = None
         self._document = json.dumps(document()).encode()
         self._reference = reference_page(document()).encode()
         self._calls: dict[str, Callable[[Call], Awaitable[Response]]] = {
@@ -127,6 +161,19 @@ class RestServer:
             "install_slack": self._begin_install,
         }
 
+        browser = {
+            "/openapi.json": self._openapi,
+            "/docs": self._docs,
+            OPEN_PATH: self._open,
+            CALLBACK_PATH: self._callback,
+        }
+        self._routes: Routes[tuple[str, Callable[[RequestHead, Mapping[str, str], bytes], Awaitable[HttpResponse]]]] = Routes(
+            [(one.method, one.path, (one.name, self._serve(one))) for one in OPERATIONS]
+            + [("GET", path, ("other", _without_body(handler))) for path, handler in browser.items()]
+        )
+        limits = settings.limits.listener(prefix, max_connections)
+        self._listener = Listener("rest", settings.address, limits, self, listener_metrics, process="rest")
+
     async def start(self) -> int:
         """Listen; returns the port.
 
@@ -135,69 +182,66 @@ class RestServer:
         OSError
             The address cannot be bound.
         """
-        app = web.Application(middlewares=[self._errors], client_max_size=self._settings.limits.max_body_bytes)
-        for one in OPERATIONS:
-            app.router.add_route(one.method, one.path, self._serve(one))
-        for path, handler in {
-            "/openapi.json": self._openapi,
-            "/docs": self._docs,
-            OPEN_PATH: self._open,
-            CALLBACK_PATH: self._callback,
-        }.items():
-            app.router.add_get(path, handler, allow_head=False)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, *split_address(self._settings.address))
-        await site.start()
-        port = bound_port(site)
-        get_logger().info("listening", part="rest", process="rest", port=port)
-        return port
+        return await self._listener.start()
 
     async def stop(self) -> None:
         """Finish what is under way, and stop listening."""
         self._facade.end_waits()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.close(STOP_SECONDS)
 
-    # ---- what all calls share
+    # ---- Application: what all calls share
 
-    @web.middleware
-    async def _errors(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """Turn errors into JSON; count the response and add the headers that all have."""
-        started = time.monotonic()
-        name = "other"
-        for one in OPERATIONS:
-            resource = request.match_info.route.resource
-            if resource is not None and resource.canonical == one.path and request.method == one.method:
-                name = one.name
+    def admit(self, head: RequestHead) -> _Routed | HttpResponse:
+        """The call that the request is for."""
         try:
-            response = await handler(request)
+            (name, handle), names = self._routes.find(head.method, head.path)
+        except NoRoute as missing:
+            if not missing.allowed:
+                return self._counted("other", _error(NotFound("unknown path; /docs describes the API")))
+            headers = {"Allow": ",".join(missing.allowed)}
+            sentence = "this path does not support this method; /docs describes the API"
+            return self._counted("other", _error(MethodNotAllowed(sentence, headers=headers)))
+        if head.header(b"content-encoding").lower() not in ("", "identity"):
+            sentence = "compressed bodies are not accepted: leave out Content-Encoding"
+            return self._counted(name, _error(UnsupportedMediaType(sentence)))
+        return _Routed(name, head, names, handle)
+
+    async def handle(self, admitted: _Routed, body: bytes) -> HttpResponse:
+        """The response to a call: an error is JSON, too."""
+        started = time.monotonic()
+        try:
+            response = await admitted.handle(admitted.head, admitted.names, body)
         except RestError as error:
             response = _error(error)
-        except web.HTTPException as error:
-            response = _error(_translated(error))
         except Exception:
-            get_logger().exception("request failed", operation=name)
+            get_logger().exception("request failed", operation=admitted.name)
             response = _json({"error": "internal error; the log of the REST API has the details"}, 500)
+        self._metrics.seconds.labels(admitted.name).observe(time.monotonic() - started)
+        return self._counted(admitted.name, response)
+
+    def reject(self, status: int, sentence: str, admitted: _Routed | None = None) -> HttpResponse:
+        """The response to what is not a request that is served."""
+        return self._counted(admitted.name if admitted is not None else "other", _json({"error": sentence}, status))
+
+    def later(self, sentence: str, admitted: _Routed | None = None) -> HttpResponse:
+        """The response to what is too much."""
+        return self._counted(admitted.name if admitted is not None else "other", _error(ServiceUnavailable(sentence)))
+
+    def _counted(self, name: str, response: HttpResponse) -> HttpResponse:
         self._metrics.requests.labels(name, str(response.status)).inc()
-        self._metrics.seconds.labels(name).observe(time.monotonic() - started)
-        for header, value in _COMMON_HEADERS.items():
-            response.headers.setdefault(header, value)
         return response
 
-    def _serve(self, one: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _serve(self, one: Operation) -> Callable[[RequestHead, Mapping[str, str], bytes], Awaitable[HttpResponse]]:
         call = self._calls[one.name]
 
-        async def handle(request: web.Request) -> web.StreamResponse:
-            caller = await self._authenticator.authenticate(request.headers.get("Authorization", ""), self._address_of(request))
+        async def handle(head: RequestHead, names: Mapping[str, str], body: bytes) -> HttpResponse:
+            caller = await self._authenticator.authenticate(head.header(b"authorization"), self._address_of(head))
             with self._slot(caller):
-                query = _query(request, one.query_names())
-                body = await self._body(request) if one.request is not None else b""
-                response, headers = await call(Call(caller, request, query, body))
+                query = _query(head, one.query_names())
+                content = self._body(head, body) if one.request is not None else b""
+                response, headers = await call(Call(caller, head, names, query, content))
             text = response.model_dump_json(by_alias=True, exclude_none=True)
-            return web.Response(text=text, content_type="application/json", headers=headers)
+            return _response(200, text.encode(), headers)
 
         return handle
 
@@ -214,25 +258,21 @@ class RestServer:
             if not self._under_way[caller.name]:
                 del self._under_way[caller.name]
 
-    async def _body(self, request: web.Request) -> bytes:
-        if not request.can_read_body and request.method == "POST" and request.path.endswith("/test"):
+    def _body(self, head: RequestHead, body: bytes) -> bytes:
+        if not body and head.method == "POST" and head.path.endswith("/test"):
             return b"{}"
-        if request.content_type.lower() != "application/json":
+        content_type = head.header(b"content-type")
+        if content_type.partition(";")[0].strip().lower() != "application/json":
             raise UnsupportedMediaType("the body must be JSON: send Content-Type: application/json")
-        if request.charset is not None and request.charset.lower() not in ("utf-8", "utf8"):
+        charset = _CHARSET.search(content_type)
+        if charset is not None and charset[1].lower() not in ("utf-8", "utf8"):
             raise UnsupportedMediaType("the body must be UTF-8")
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await request.read()
-        except TimeoutError:
-            raise InvalidRequest(f"the body did not arrive within {BODY_SECONDS:.0f} seconds") from None
-        except (web.RequestPayloadError, ConnectionError):
-            raise InvalidRequest("the body is incomplete") from None
+        return body
 
-    def _address_of(self, request: web.Request) -> str:
+    def _address_of(self, head: RequestHead) -> str:
         """Where the request comes from: the last address that is not a trusted proxy."""
-        address = request.remote or ""
-        hops = [hop.strip() for value in request.headers.getall("X-Forwarded-For", []) for hop in value.split(",")]
+        address = head.peer
+        hops = [hop.strip() for hop in head.header(b"x-forwarded-for").split(",") if hop.strip()]
         while hops and self._is_proxy(address):
             address = _without_port(hops.pop())
         return address[:64]
@@ -288,38 +328,54 @@ class RestServer:
 
     # ---- for browsers
 
-    async def _openapi(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._document, content_type="application/json")
+    async def _openapi(self, _: RequestHead) -> HttpResponse:
+        return _response(200, self._document)
 
-    async def _docs(self, request: web.Request) -> web.Response:
+    async def _docs(self, _: RequestHead) -> HttpResponse:
         return _page(self._reference)
 
-    async def _open(self, request: web.Request) -> web.Response:
+    async def _open(self, head: RequestHead) -> HttpResponse:
         try:
-            opened = self._install.open(request.query.get("state", ""))
+            opened = self._install.open(_parameter(head, "state"))
         except RestError as error:
             return _page(message_page("Slack is not connected", error.sentence).encode(), error.status)
-        response = web.Response(status=303, headers={"Location": opened.location, "Referrer-Policy": "no-referrer"})
-        response.set_cookie(
-            opened.cookie,
-            opened.value,
-            max_age=opened.lasts,
-            path=COOKIE_PATH,
-            httponly=True,
-            secure=opened.secure,
-            samesite="Lax",  # Slack sends the browser back from another site
-        )
-        return response
+        cookie = f"{opened.cookie}={opened.value}; Max-Age={opened.lasts}; Path={COOKIE_PATH}; HttpOnly; SameSite=Lax"
+        # Lax: Slack sends the browser back from another site.
+        headers = {
+            "Location": opened.location,
+            "Referrer-Policy": "no-referrer",
+            "Set-Cookie": cookie + ("; Secure" if opened.secure else ""),
+        }
+        return _response(303, b"", headers, content_type=b"text/plain")
 
-    async def _callback(self, request: web.Request) -> web.Response:
-        query = request.query
+    async def _callback(self, head: RequestHead) -> HttpResponse:
         try:
             sentence = await self._install.finish(
-                query.get("state", ""), query.get("code", ""), query.get("error", ""), dict(request.cookies)
+                _parameter(head, "state"), _parameter(head, "code"), _parameter(head, "error"), _cookies(head)
             )
         except RestError as error:
             return _page(message_page("Slack is not connected", error.sentence).encode(), error.status)
         return _page(message_page("Slack", sentence).encode())
+
+
+def _without_body(
+    handler: Callable[[RequestHead], Awaitable[HttpResponse]],
+) -> Callable[[RequestHead, Mapping[str, str], bytes], Awaitable[HttpResponse]]:
+    return lambda head, _names, _body: handler(head)
+
+
+def _parameter(head: RequestHead, name: str) -> str:
+    """A parameter of a browser's request; empty where it is absent."""
+    try:
+        found = parse_qs(head.query, keep_blank_values=True, errors="replace", max_num_fields=100).get(name)
+    except ValueError:
+        return ""
+    return found[0] if found else ""
+
+
+def _cookies(head: RequestHead) -> dict[str, str]:
+    pairs = (pair.strip().partition("=") for pair in head.header(b"cookie").split(";"))
+    return {name: value for name, _, value in pairs}
 
 
 def _without_port(hop: str) -> str:
@@ -333,7 +389,7 @@ def _changed(result: ChangeResult) -> Response:
     return result.response, {"ETag": result.etag}
 
 
-def _query(request: web.Request, known: set[str]) -> dict[str, str]:
+def _query(head: RequestHead, known: set[str]) -> dict[str, str]:
     """The parameters of the query.
 
     Raises
@@ -343,7 +399,7 @@ def _query(request: web.Request, known: set[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     try:
-        pairs = parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True, errors="strict", max_num_fields=100)
+        pairs = parse_qsl(head.query, keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError:
         raise InvalidRequest("invalid query string") from None
     for name, value in pairs:
@@ -356,30 +412,19 @@ def _query(request: web.Request, known: set[str]) -> dict[str, str]:
     return found
 
 
-def _translated(error: web.HTTPException) -> RestError:
-    """The error of the REST API for one of aiohttp."""
-    if error.status == 404:
-        return NotFound("unknown path; /docs describes the API")
-    if error.status == 405:
-        headers = {"Allow": error.headers.get("Allow", "")}
-        return MethodNotAllowed("this path does not support this method; /docs describes the API", headers=headers)
-    if error.status == 413:
-        return ContentTooLarge("the body is too large")
-    if error.status == 412:
-        return PreconditionFailed("a precondition of the request does not hold")
-    return InvalidRequest("malformed request")
+def _error(error: RestError) -> HttpResponse:
+    return _json({"error": error.sentence}, error.status, error.headers)
 
 
-def _error(error: RestError) -> web.Response:
-    response = _json({"error": error.sentence}, error.status)
-    response.headers.update(error.headers)
-    return response
+def _json(value: dict[str, str], status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    return _response(status, json.dumps(value).encode(), headers)
 
 
-def _json(value: dict[str, str], status: int) -> web.Response:
-    return web.Response(text=json.dumps(value), status=status, content_type="application/json")
-
-
-def _page(content: bytes, status: int = 200) -> web.Response:
+def _page(content: bytes, status: int = 200) -> HttpResponse:
     headers = {"Content-Security-Policy": SECURITY_POLICY, "Referrer-Policy": "no-referrer"}
-    return web.Response(body=content, status=status, content_type="text/html", charset="utf-8", headers=headers)
+    return _response(status, content, headers, content_type=b"text/html; charset=utf-8")
+
+
+def _response(status: int, body: bytes, headers: Mapping[str, str] | None = None, *, content_type: bytes = JSON) -> HttpResponse:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in {**_COMMON_HEADERS, **(headers or {})}.items())
+    return HttpResponse(status, body, lines.encode("latin-1"), content_type)

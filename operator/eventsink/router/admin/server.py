@@ -11,19 +11,25 @@ Every request carries `Authorization: Bearer <token>`. Nothing here shows the co
 from __future__ import annotations
 
 import hmac
+import json
 import re
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from urllib.parse import parse_qs
 
-from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.sink_tests import RETRY_AFTER_SECONDS, CannotTest, SinkTests, TooManyTests
 from eventsink.router.queue.protocol import DeliveryFilter, DeliveryRecord, DeliveryState, Queue, QueueError
-from eventsink.runtime.address import Address, bound_port, split_address
+from eventsink.runtime.address import Address
+from eventsink.runtime.listener.listener import Listener
+from eventsink.runtime.listener.messages import RequestHead, Response, error
+from eventsink.runtime.listener.metrics import ListenerMetrics
+from eventsink.runtime.listener.routes import NoRoute, Routes
+from eventsink.runtime.listener.settings import ListenerLimits
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.retry_after import format_retry_after
 from eventsink.runtime.settings import ConfigurationError, Settings, read_secret_file
@@ -32,7 +38,8 @@ from eventsink.sinks.sink import Sink
 
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
-MAX_BODY_BYTES = 1024**2
+MAX_PARAMETERS = MAX_PAGE + 10
+LIMITS = ListenerLimits("", max_connections=64, max_body_bytes=1024**2)
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
@@ -72,6 +79,16 @@ class InvalidRequest(ValueError):
     """The request is not valid; the text says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One authorized request."""
+
+    handle: Callable[[_Call], Awaitable[Response]]
+    names: Mapping[str, str]
+    query: Mapping[str, list[str]]
+    body: bytes = b""
+
+
 class Admin:
     """Serves the admin API.
 
@@ -83,6 +100,8 @@ class Admin:
         Sends test alerts.
     """
 
+    reads = frozenset({b"authorization"})
+
     def __init__(
         self,
         settings: AdminSettings,
@@ -90,48 +109,66 @@ class Admin:
         directory: SinkDirectory,
         health: Callable[[str], SinkHealth | None],
         tests: SinkTests,
+        metrics: ListenerMetrics,
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._directory = directory
         self._health = health
         self._tests = tests
-        self._runner: web.AppRunner | None = None
+        self._routes: Routes[Callable[[_Call], Awaitable[Response]]] = Routes(
+            [
+                ("GET", "/v1/deliveries", self._deliveries),
+                ("POST", "/v1/deliveries/replay", self._replay),
+                ("GET", "/v1/sinks", self._sinks),
+                ("POST", "/v1/sinks/{uid}/test", self._test),
+            ]
+        )
+        self._listener = Listener("admin", settings.address, LIMITS, self, metrics, process="router")
 
     async def start(self) -> int | None:
         """Listen, if there is a token; returns the port."""
         if self._settings.token_file is None:
             return None
         read_secret_file(self._settings.token_file)  # a wrong file stops the start
-        app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
-        app.router.add_get("/v1/deliveries", self._deliveries)
-        app.router.add_post("/v1/deliveries/replay", self._replay)
-        app.router.add_get("/v1/sinks", self._sinks)
-        app.router.add_post("/v1/sinks/{uid}/test", self._test)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, *split_address(self._settings.address))
-        await site.start()
-        port = bound_port(site)
-        get_logger().info("listening", part="admin", process="router", port=port)
-        return port
+        return await self._listener.start()
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.close()
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Callable[[web.Request], object]) -> web.StreamResponse:
-        if not self._authorized(request.headers.get("Authorization", "")):
-            return _error(401, "missing or invalid token: send Authorization: Bearer <token>")
+    # ---- Application
+
+    def admit(self, head: RequestHead) -> _Call | Response:
+        """The call, if it is authorized."""
+        if not self._authorized(head.header(b"authorization")):
+            return error(401, "missing or invalid token: send Authorization: Bearer <token>", b"WWW-Authenticate: Bearer\r\n")
         try:
-            return await handler(request)  # type: ignore[misc,no-any-return]
-        except InvalidRequest as error:
-            return _error(400, str(error))
-        except QueueError as error:
-            return _error(503, str(error))
-        except web.HTTPException as error:
-            return _error(error.status, error.reason or "not possible")
+            handler, names = self._routes.find(head.method, head.path)
+            query = parse_qs(head.query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+        except NoRoute as missing:
+            if missing.allowed:
+                return error(405, "this path does not support this method", f"Allow: {','.join(missing.allowed)}\r\n".encode())
+            return error(404, "nothing is served here")
+        except ValueError:
+            return error(400, "invalid query string")
+        return _Call(handler, names, query)
+
+    async def handle(self, admitted: _Call, body: bytes) -> Response:
+        """The response to a call."""
+        try:
+            return await admitted.handle(replace(admitted, body=body))
+        except InvalidRequest as invalid:
+            return error(400, str(invalid))
+        except QueueError as unavailable:
+            return error(503, str(unavailable))
+
+    def reject(self, status: int, sentence: str, admitted: _Call | None = None) -> Response:
+        """The response to what is not a request."""
+        return error(status, sentence)
+
+    def later(self, sentence: str, admitted: _Call | None = None) -> Response:
+        """The response to what is too much."""
+        return error(503, sentence, b"Retry-After: 1\r\n")
 
     def _authorized(self, header: str) -> bool:
         assert self._settings.token_file is not None
@@ -139,39 +176,39 @@ class Admin:
         try:
             # Read each time: these are few requests, and a rotated token is valid at once.
             expected = read_secret_file(self._settings.token_file)
-        except ConfigurationError as error:
-            get_logger().error("the admin token cannot be read", reason=str(error))
+        except ConfigurationError as unreadable:
+            get_logger().error("the admin token cannot be read", reason=str(unreadable))
             return False
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), expected.encode())
 
-    async def _deliveries(self, request: web.Request) -> web.Response:
-        query = request.query
+    async def _deliveries(self, call: _Call) -> Response:
+        query = call.query
         known = {"state", "tenant", "sink", "reason", "message", "id", "after", "limit"}
         if unknown := set(query) - known:
             raise InvalidRequest(f"unknown parameter {sorted(unknown)[0]}; known: {', '.join(sorted(known))}")
         try:
-            state = DeliveryState(query["state"]) if "state" in query else None
+            state = DeliveryState(query["state"][0]) if "state" in query else None
         except ValueError:
             raise InvalidRequest("state is waiting, dead or arrived") from None
         chosen = DeliveryFilter(
             state=state,
-            tenant=query.get("tenant"),
-            sink=self._uid(query["sink"]) if "sink" in query else None,
-            ids=frozenset(query.getall("id")) if "id" in query else None,
-            reason=query.get("reason"),
-            message=query.get("message"),
+            tenant=_first(query, "tenant"),
+            sink=self._uid(query["sink"][0]) if "sink" in query else None,
+            ids=frozenset(query["id"]) if "id" in query else None,
+            reason=_first(query, "reason"),
+            message=_first(query, "message"),
         )
-        limit = _number(query.get("limit", str(DEFAULT_PAGE)), "limit", 1, MAX_PAGE)
-        after = _number(query.get("after", "0"), "after", 0, 1 << 62)
+        limit = _number(_first(query, "limit"), DEFAULT_PAGE, "limit", 1, MAX_PAGE)
+        after = _number(_first(query, "after"), 0, "after", 0, 1 << 62)
         records = await self._queue.look_up(chosen, after=after, limit=limit)
         shown = [self._shown(record) for record in records]
-        return web.json_response({"deliveries": shown, "next": records[-1].seq if len(records) == limit else None})
+        return _json({"deliveries": shown, "next": records[-1].seq if len(records) == limit else None})
 
-    async def _replay(self, request: web.Request) -> web.Response:
+    async def _replay(self, call: _Call) -> Response:
         try:
-            wanted = ReplayRequest.model_validate_json(await request.read())
-        except ValidationError as error:
-            raise _bad(error) from None
+            wanted = ReplayRequest.model_validate_json(call.body)
+        except ValidationError as invalid:
+            raise _bad(invalid) from None
         conditions = (wanted.ids, wanted.tenant, wanted.sink, wanted.reason)
         if not wanted.all and all(condition is None for condition in conditions):
             raise InvalidRequest("say which dead letters: ids, tenant, sink or reason; or all: true")
@@ -189,9 +226,9 @@ class Admin:
             if replayed >= wanted.limit:
                 break
         get_logger().info("dead letters were replayed", count=replayed)
-        return web.json_response({"replayed": replayed})
+        return _json({"replayed": replayed})
 
-    async def _sinks(self, _: web.Request) -> web.Response:
+    async def _sinks(self, _: _Call) -> Response:
         waiting = await self._queue.sinks_waiting()
         shown = []
         for sink in sorted(self._directory.sinks.values(), key=lambda sink: (sink.namespace, sink.name)):
@@ -210,25 +247,23 @@ class Admin:
                     "held": health.held if health is not None else "",
                 }
             )
-        return web.json_response({"sinks": shown})
+        return _json({"sinks": shown})
 
-    async def _test(self, request: web.Request) -> web.Response:
+    async def _test(self, call: _Call) -> Response:
         try:
-            wanted = SinkTestRequest.model_validate_json(await request.read() or b"{}")
-        except ValidationError as error:
-            raise _bad(error) from None
-        sink = self._directory.sinks.get(request.match_info["uid"])
+            wanted = SinkTestRequest.model_validate_json(call.body or b"{}")
+        except ValidationError as invalid:
+            raise _bad(invalid) from None
+        sink = self._directory.sinks.get(call.names["uid"])
         if sink is None:
-            return _error(404, "sink not found; name one by the uid of its EventSink")
+            return error(404, "sink not found; name one by the uid of its EventSink")
         try:
             result = await self._tests.test(sink, wanted.wait)
-        except CannotTest as error:
-            return _error(409, str(error))
-        except TooManyTests as error:
-            response = _error(429, str(error))
-            response.headers["Retry-After"] = format_retry_after(RETRY_AFTER_SECONDS)
-            return response
-        return web.json_response(asdict(result))
+        except CannotTest as cannot:
+            return error(409, str(cannot))
+        except TooManyTests as busy:
+            return error(429, str(busy), f"Retry-After: {format_retry_after(RETRY_AFTER_SECONDS)}\r\n".encode())
+        return _json(asdict(result))
 
     def _existing(self, chosen: DeliveryFilter) -> list[Sink]:
         """The sinks that may be sent to again: a deleted one's dead letters stay where they are."""
@@ -273,8 +308,14 @@ def _time(seconds: float | None) -> str | None:
     return format_time(seconds) if seconds is not None else None
 
 
-def _number(text: str, name: str, lowest: int, highest: int) -> int:
-    if not text.isascii() or not text.isdigit() or not lowest <= int(text) <= highest:
+def _first(query: Mapping[str, list[str]], name: str) -> str | None:
+    return query[name][0] if name in query else None
+
+
+def _number(text: str | None, absent: int, name: str, lowest: int, highest: int) -> int:
+    if text is None:
+        return absent
+    if not re.fullmatch("[0-9]{1,19}", text) or not lowest <= int(text) <= highest:
         raise InvalidRequest(f"{name} is a number from {lowest} to {highest}")
     return int(text)
 
@@ -284,5 +325,5 @@ def _bad(error: ValidationError) -> InvalidRequest:
     return InvalidRequest(f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}")
 
 
-def _error(status: int, sentence: str) -> web.Response:
-    return web.json_response({"error": sentence}, status=status)
+def _json(value: object) -> Response:
+    return Response(200, json.dumps(value).encode())

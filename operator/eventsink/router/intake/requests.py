@@ -15,9 +15,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from http import HTTPStatus
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -28,6 +27,7 @@ from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoade
 from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueError, QueueFull
 from eventsink.router.sources import PostingSource, Source, authenticate
+from eventsink.runtime.listener.messages import RequestHead, Response, error
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.retry_after import format_retry_after
 
@@ -36,38 +36,22 @@ MAX_REJECTIONS_SHOWN = 100
 """Rejected alerts that a response lists; the others are counted in it."""
 UNUSABLE = "Unusable"
 """Reason of alerts, and of whole requests, that cannot be read; the others are those of `NoTenantReason`."""
+MAX_SENDER_CHARACTERS = 128
 RETRY_SOON_SECONDS = 5
 RETRY_LATER_SECONDS = 30
 """Asked of a source when the queue is full, which takes a while to drain."""
-_TOO_MANY = "too many requests are under way (intake.maxRequestsUnderWay)"
+_TOO_MANY = "too many requests of this source are under way (intake.maxRequestsUnderWay)"
 _encoder = msgspec.json.Encoder()
 
 Accept = Callable[[PostingSource, bytes, str], Awaitable[Accepted]]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
-    """What is known of a request before its body."""
+class Posting(NamedTuple):
+    """Who sends a request."""
 
-    method: str
-    path: str
-    """As in the request line, without the query."""
-    authorization: str
-    content_encoding: str
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeResponse:
-    """A status, a JSON body and extra header lines (each ended by CRLF)."""
-
-    status: int
-    body: bytes
-    headers: bytes = b""
-
-
-def error(status: int, sentence: str, headers: bytes = b"") -> IntakeResponse:
-    """An error as every client gets it."""
-    return IntakeResponse(status, _encoder.encode({"error": sentence}), headers)
+    source: PostingSource
+    sender: str
+    """Which of the source's programs, as in `Acceptor.accept_bytes`."""
 
 
 class IntakeMetrics:
@@ -116,7 +100,7 @@ class IntakeMetrics:
 
 
 class Intake:
-    """Decides on requests; knows nothing of sockets.
+    """Decides on requests; the `Application` of its listener.
 
     Parameters
     ----------
@@ -125,17 +109,28 @@ class Intake:
     accept
         Accepts a body and returns when it is stored (`Acceptor.accept_bytes`).
     max_under_way
-        Requests accepted at once; more get a 503.
+        Requests accepted at once; more get a 503. One source has at most as many as it leaves to others.
+    sender_header
+        Header that tells senders apart; empty: their addresses do.
     """
 
     def __init__(
-        self, sources: Mapping[str, PostingSource], accept: Accept, metrics: IntakeMetrics, *, max_under_way: int
+        self,
+        sources: Mapping[str, PostingSource],
+        accept: Accept,
+        metrics: IntakeMetrics,
+        *,
+        max_under_way: int,
+        sender_header: str = "",
     ) -> None:
+        self._sender_header = sender_header.lower().encode()
+        self.reads = frozenset({b"authorization", b"content-encoding", self._sender_header})
         self._sources = sources
         self._accept = accept
         self._metrics = metrics
         self._max_under_way = max_under_way
         self._under_way = 0
+        self._of_source = dict.fromkeys(sources, 0)
         self._idle = asyncio.Event()
         self._idle.set()
         self._failed_logins = Repeated(60.0)
@@ -154,32 +149,33 @@ class Intake:
             return False
         return True
 
-    def reject(self, status: int, sentence: str, source: Source | None = None) -> IntakeResponse:
+    def reject(self, status: int, sentence: str, admitted: Posting | None = None) -> Response:
         """The response to a request that is given up while it is read, counted; it would not be accepted later either."""
+        source = admitted.source if admitted is not None else None
         self._metrics.requests.labels(source.name if source is not None else "", str(status)).inc()
         if source is not None:
             self._log_rejection(source, sentence)
         return error(status, sentence)
 
-    def later(self, sentence: str, source: Source | None = None) -> IntakeResponse:
+    def later(self, sentence: str, admitted: Posting | None = None) -> Response:
         """The response to what is too much at this moment, counted."""
-        self._metrics.requests.labels(source.name if source is not None else "", "503").inc()
+        self._metrics.requests.labels(admitted.source.name if admitted is not None else "", "503").inc()
         return _later(sentence, RETRY_SOON_SECONDS)
 
-    def admit(self, head: RequestHead) -> PostingSource | IntakeResponse:
-        """Decide on a request before its body is read: the source that sends it, or the response to give at once."""
+    def admit(self, head: RequestHead) -> Posting | Response:
+        """Decide on a request before its body is read: who sends it, or the response to give at once."""
         response = self._admit(head)
-        if isinstance(response, IntakeResponse):
+        if isinstance(response, Response):
             self._metrics.requests.labels("", str(response.status)).inc()
         return response
 
-    def _admit(self, head: RequestHead) -> PostingSource | IntakeResponse:
+    def _admit(self, head: RequestHead) -> Posting | Response:
         if not head.path.startswith(PATH):
             return error(404, "nothing is served here; alerts are posted to /v1/alerts/<source>")
         if head.method != "POST":
             return error(405, "alerts are posted: use POST", b"Allow: POST\r\n")
         name, in_path = self._split(head.path[len(PATH) :])
-        scheme, _, in_header = head.authorization.partition(" ")
+        scheme, _, in_header = head.header(b"authorization").partition(" ")
         token = in_header.strip() if scheme.lower() == "bearer" else ""
         source = authenticate(self._sources, name, in_path or token)
         if source is None or (in_path and not source.path_token):
@@ -187,13 +183,21 @@ class Intake:
             return error(
                 401, "unknown source or invalid token: send Authorization: Bearer <token>", b"WWW-Authenticate: Bearer\r\n"
             )
-        if head.content_encoding not in ("", "identity"):
+        if head.header(b"content-encoding").lower() not in ("", "identity"):
             return error(415, "compressed bodies are not accepted: leave out Content-Encoding")
         if self.stopping:
             return _later("the router is stopping", RETRY_SOON_SECONDS)
-        if self._under_way >= self._max_under_way:
+        if self._full(source):
             return _later(_TOO_MANY, RETRY_SOON_SECONDS)
-        return source
+        return Posting(source, self._sender(head))
+
+    def _sender(self, head: RequestHead) -> str:
+        named = head.header(self._sender_header) if self._sender_header else ""
+        return named[:MAX_SENDER_CHARACTERS] or head.peer
+
+    def _full(self, source: PostingSource) -> bool:
+        """Whether a source has as many requests under way as it leaves to others."""
+        return self._of_source[source.name] >= self._max_under_way - self._under_way
 
     def _split(self, rest: str) -> tuple[str, str]:
         """The source's name and the token in the path, which is empty where there is none, of a path after /v1/alerts/."""
@@ -201,18 +205,21 @@ class Intake:
         source = self._sources.get(name)
         return name, token_in_path(slash + rest, source.format.url_suffixes if source is not None else ())
 
-    async def handle(self, source: PostingSource, body: bytes, sender: str) -> IntakeResponse:
-        """Have a body accepted and return the response; `sender` as in `Acceptor.accept_bytes`. Raises nothing but cancellation."""
-        if self._under_way >= self._max_under_way:  # those that arrived at the same time were all admitted
-            return self.later(_TOO_MANY, source)
+    async def handle(self, admitted: Posting, body: bytes) -> Response:
+        """Have a body accepted and return the response. Raises nothing but cancellation."""
+        source = admitted.source
+        if self._full(source):  # those that arrived at the same time were all admitted
+            return self.later(_TOO_MANY, admitted)
         started = time.perf_counter()
         self._under_way += 1
+        self._of_source[source.name] += 1
         self._idle.clear()
         self._metrics.under_way.set(self._under_way)
         try:
-            response = await self._handle(source, body, sender)
+            response = await self._handle(source, body, admitted.sender)
         finally:
             self._under_way -= 1
+            self._of_source[source.name] -= 1
             if not self._under_way:
                 self._idle.set()
             self._metrics.under_way.set(self._under_way)
@@ -220,7 +227,7 @@ class Intake:
         self._metrics.requests_of(source.name, str(response.status)).inc()
         return response
 
-    async def _handle(self, source: PostingSource, body: bytes, sender: str) -> IntakeResponse:
+    async def _handle(self, source: PostingSource, body: bytes, sender: str) -> Response:
         try:
             accepted = await self._accept(source, body, sender)
         except UnusablePayload as unusable:
@@ -246,7 +253,7 @@ class Intake:
         self._count_rejected(source, accepted.rejected, accepted.reasons)
         if accepted.truncated or accepted.left_out:
             self._count_truncated(source, accepted)
-        return IntakeResponse(200, _encoder.encode(_result(accepted)))
+        return Response(200, _encoder.encode(_result(accepted)))
 
     def _count_rejected(self, source: Source, rejected: Sequence[Rejection], reasons: Sequence[NoTenantReason]) -> None:
         for reason in reasons:
@@ -299,7 +306,7 @@ def token_in_path(rest: str, suffixes: Iterable[str]) -> str:
     return unquote(rest.removeprefix("/"))
 
 
-def _later(sentence: str, seconds: int) -> IntakeResponse:
+def _later(sentence: str, seconds: int) -> Response:
     return error(503, f"{sentence}; send it again later", f"Retry-After: {format_retry_after(seconds)}\r\n".encode())
 
 
@@ -315,15 +322,3 @@ def _result(accepted: Accepted) -> dict[str, object]:
         "leftOutBySource": accepted.left_out,
     }
     return result | {name: number for name, number in more.items() if number}
-
-
-def rendered(response: IntakeResponse, *, keep_alive: bool, head_only: bool = False) -> bytes:
-    """A response as it is sent over the wire; to HEAD without its body."""
-    return b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s%s\r\n%s" % (
-        response.status,
-        HTTPStatus(response.status).phrase.encode(),
-        len(response.body),
-        response.headers,
-        b"" if keep_alive else b"Connection: close\r\n",
-        b"" if head_only else response.body,
-    )

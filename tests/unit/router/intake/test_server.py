@@ -19,14 +19,15 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
-from eventsink.router.intake.connection import MAX_HEAD_BYTES
-from eventsink.router.intake.requests import Intake, IntakeMetrics
-from eventsink.router.intake.server import IntakeServer
+from eventsink.router.intake.requests import Intake, IntakeMetrics, Posting
 from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
 from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueFull, QueueUnavailable
 from eventsink.router.sources import Source
+from eventsink.runtime.listener.framing import MAX_HEAD_BYTES
+from eventsink.runtime.listener.listener import Listener
+from eventsink.runtime.listener.metrics import ListenerMetrics
 from tests.unit.router.sinks import TOKEN, source
 
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"
@@ -42,7 +43,8 @@ class IntakeUnderTest:
     bodies: list[bytes] = field(default_factory=list)
     senders: list[str] = field(default_factory=list)
     behaviour: Behaviour | None = None
-    server: IntakeServer = field(init=False)
+    intake: Intake = field(init=False)
+    server: Listener[Posting] = field(init=False)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     async def accept(self, _: Source, body: bytes, sender: str) -> Accepted:
@@ -85,16 +87,32 @@ async def intake(request: pytest.FixtureRequest) -> AsyncIterator[IntakeUnderTes
     settings: dict[str, Any] = dict(getattr(request, "param", {}))
     made = IntakeUnderTest()
     sources = {"alertmanager": source(), "falco": source(name="falco", pathToken=True)}
-    decider = Intake(sources, made.accept, IntakeMetrics(made.registry), max_under_way=settings.pop("maxUnderWay", 100))
-    made.server = IntakeServer(
-        IntakeSettings.model_validate({"address": "127.0.0.1:0", "maxBodyBytes": 2000, **settings}), decider
+    max_under_way = settings.pop("maxUnderWay", 100)
+    chosen = IntakeSettings.model_validate({"address": "127.0.0.1:0", "maxBodyBytes": 2000, **settings})
+    made.intake = Intake(
+        sources, made.accept, IntakeMetrics(made.registry), max_under_way=max_under_way, sender_header=chosen.sender_header
     )
+    made.server = listener(chosen, made.intake, made.registry)
     made.port = await made.server.start()
     yield made
     made.server.stop_accepting()
     await made.server.close()
     await eventually(lambda: not made.server.connections.tasks)
-    assert made.server.connections.held_bytes == 0
+    await eventually(lambda: not made.server.connections.shares.peers)
+    assert made.server.connections.shares.held_bytes == 0
+    assert made.server.connections.shares.connections == 0
+
+
+def listener(settings: IntakeSettings, intake: Intake, registry: CollectorRegistry) -> Listener[Posting]:
+    return Listener(
+        "intake",
+        settings.address,
+        settings.limits(settings.max_connections),
+        intake,
+        ListenerMetrics(registry, "router"),
+        process="router",
+        certificate=settings.certificate(),
+    )
 
 
 async def eventually(condition: Callable[[], object]) -> None:
@@ -215,9 +233,16 @@ async def test_chunked_bodies_and_expect_continue_are_supported(intake: IntakeUn
     head = f"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n{AUTH}Connection: close\r\n"
     chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".encode()
     assert parsed(await intake.raw(chunked))[0] == 200
-    response = await intake.raw(f"{head}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}".encode())
-    assert response.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
-    rejected = await intake.raw(b"POST /v1/alerts/alertmanager HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+    reader, writer = await asyncio.open_connection("127.0.0.1", intake.port)
+    writer.write(f"{head}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n".encode())
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"{}")
+        assert parsed(await reader.read(-1))[0] == 200
+    writer.close()
+    rejected = await intake.raw(
+        b"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    )
     assert parsed(rejected)[0] == 401
     assert intake.bodies == [b"abcde", b"{}"]
 
@@ -248,7 +273,7 @@ async def test_responses_on_one_connection_are_in_the_order_of_the_requests(inta
     ],
 )
 async def test_invalid_http_is_rejected_and_the_server_goes_on(intake: IntakeUnderTest, data: bytes) -> None:
-    assert (await intake.raw(data, end=True))[9:12] in (b"400", b"404", b"")
+    assert (await intake.raw(data, end=True))[9:12] in (b"400", b"404", b"505", b"")
     assert (await intake.post())[0] == 200
 
 
@@ -282,7 +307,8 @@ async def test_a_half_closed_connection_gets_its_response_and_is_closed(intake: 
 
 async def test_a_response_to_head_has_no_body(intake: IntakeUnderTest) -> None:
     responses = await intake.raw(
-        b"HEAD /v1/alerts/alertmanager HTTP/1.1\r\n\r\nGET /v1/alerts/alertmanager HTTP/1.1\r\nConnection: close\r\n\r\n"
+        b"HEAD /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\n\r\n"
+        b"GET /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     )
     first, _, rest = responses.partition(b"\r\n\r\n")
     assert first.startswith(b"HTTP/1.1 405")
@@ -319,7 +345,7 @@ async def test_a_client_that_hangs_up_does_not_cancel_its_request(intake: Intake
         await finished.wait()
 
 
-@pytest.mark.parametrize("intake", [{"maxUnderWay": 2}], indirect=True)
+@pytest.mark.parametrize("intake", [{"maxUnderWay": 4}], indirect=True)
 async def test_too_many_requests_under_way_get_503(intake: IntakeUnderTest) -> None:
     held = Held(intake)
     hanging = [asyncio.ensure_future(intake.post()) for _ in range(2)]
@@ -331,7 +357,7 @@ async def test_too_many_requests_under_way_get_503(intake: IntakeUnderTest) -> N
     assert [response[0] for response in await asyncio.gather(*hanging)] == [200, 200]
 
 
-@pytest.mark.parametrize("intake", [{"maxUnderWay": 2}], indirect=True)
+@pytest.mark.parametrize("intake", [{"maxUnderWay": 4}], indirect=True)
 async def test_the_bound_holds_for_requests_that_were_all_started_before_any_was_complete(intake: IntakeUnderTest) -> None:
     held = Held(intake)
     clients = [await asyncio.open_connection("127.0.0.1", intake.port) for _ in range(3)]
@@ -384,7 +410,7 @@ async def test_a_response_lists_some_of_many_rejected_alerts_and_counts_the_othe
     assert (len(body["rejected"]), body["moreRejected"]) == (100, 150)
 
 
-@pytest.mark.parametrize("intake", [{"maxHeldBytes": 2000}], indirect=True)
+@pytest.mark.parametrize("intake", [{"maxHeldBytes": 4000}], indirect=True)
 async def test_too_much_in_memory_gets_503(intake: IntakeUnderTest) -> None:
     held = Held(intake)
     first = asyncio.ensure_future(intake.post(b"x" * 1500))
@@ -400,13 +426,14 @@ async def test_too_much_in_memory_gets_503(intake: IntakeUnderTest) -> None:
 async def test_memory_held_for_a_disconnected_client_is_released(intake: IntakeUnderTest) -> None:
     held = Held(intake)
     _, writer = await asyncio.open_connection("127.0.0.1", intake.port)
-    writer.write(request_head(1000) + b"x" * 1000 + (request_head(1000) + b"x" * 1000) * 3 + request_head(1000) + b"x" * 500)
+    pipelined = (request_head(1000) + b"x" * 1000) * 3
+    writer.write(request_head(1000) + b"x" * 1000)
     await held.begun.acquire()
-    await eventually(lambda: intake.server.connections.held_bytes == 4500)
+    writer.write(pipelined)
+    await eventually(lambda: intake.server.connections.shares.held_bytes == 1000 + len(pipelined))
     reset(writer)
-    await eventually(lambda: intake.server.connections.held_bytes == 1000)
     held.release.set()
-    await eventually(lambda: intake.server.connections.held_bytes == 0)
+    await eventually(lambda: intake.server.connections.shares.held_bytes == 0)
 
 
 async def test_a_client_that_does_not_read_its_responses_is_not_read(intake: IntakeUnderTest) -> None:
@@ -415,12 +442,12 @@ async def test_a_client_that_does_not_read_its_responses_is_not_read(intake: Int
     (connection,) = intake.server.connections.open
     sent = 0
     while connection.reading:
-        writer.write(b"GET / HTTP/1.1\r\n\r\n" * 1000)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
         sent += 1000
         assert sent < 3_000_000
         await asyncio.sleep(0)
     assert connection.unsent_bytes < 64 * 1024**2
-    writer.write(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     async with asyncio.timeout(DEADLINE_SECONDS):
         responses = await reader.read(-1)
     writer.close()
@@ -440,7 +467,7 @@ async def test_on_stop_accepted_requests_get_their_response_and_new_ones_are_rej
     under_way = asyncio.ensure_future(intake.post())
     await begun.wait()
     intake.server.stop_accepting()
-    assert not await intake.server.intake.until_idle(0.01)
+    assert not await intake.intake.until_idle(0.01)
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert await idle.read() == b""
     idle_writer.close()
@@ -448,10 +475,10 @@ async def test_on_stop_accepted_requests_get_their_response_and_new_ones_are_rej
         await intake.post()
     release.set()
     assert (await under_way)[0] == 200
-    assert await intake.server.intake.until_idle(DEADLINE_SECONDS)
+    assert await intake.intake.until_idle(DEADLINE_SECONDS)
 
 
-@pytest.mark.parametrize("intake", [{"maxConnections": 3}], indirect=True)
+@pytest.mark.parametrize("intake", [{"maxConnections": 6}], indirect=True)
 async def test_surplus_connections_get_503(intake: IntakeUnderTest) -> None:
     held = [await asyncio.open_connection("127.0.0.1", intake.port) for _ in range(3)]
     await eventually(lambda: len(intake.server.connections.open) == 3)
@@ -521,7 +548,7 @@ async def test_https_works_and_a_renewed_certificate_takes_effect_without_a_rest
     authority = trustme.CA()
     write_certificate(tmp_path, authority)
     files = {"tlsCertificateFile": str(tmp_path / "cert.pem"), "tlsKeyFile": str(tmp_path / "key.pem")}
-    server = IntakeServer(IntakeSettings.model_validate({"address": "127.0.0.1:0", **files}), intake.server.intake)
+    server = listener(IntakeSettings.model_validate({"address": "127.0.0.1:0", **files}), intake.intake, CollectorRegistry())
     port = await server.start()
     client = ssl.create_default_context()
     authority.configure_trust(client)
@@ -555,8 +582,8 @@ async def test_https_works_and_a_renewed_certificate_takes_effect_without_a_rest
     ("settings", "sentence"),
     [
         ({"tlsKeyFile": "/k"}, "set both tlsCertificateFile and tlsKeyFile"),
-        ({"maxBodyBytes": 4000, "maxHeldBytes": 2000}, "maxHeldBytes must be at least maxBodyBytes"),
-        ({"maxConnections": 0}, "greater than or equal to 1"),
+        ({"maxBodyBytes": 4000, "maxHeldBytes": 7000}, "maxHeldBytes must be at least twice maxBodyBytes"),
+        ({"maxConnections": 0}, "greater than or equal to 2"),
     ],
 )
 def test_settings_that_cannot_work_are_rejected(settings: dict[str, Any], sentence: str) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from urllib.parse import parse_qs, parse_qsl
 
 from eventsink.destinations.arguments import RestModel
 from eventsink.rest.access.authenticator import Authenticator
@@ -26,6 +25,7 @@ from eventsink.rest.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
+from eventsink.rest.http.messages import cookies, error_response, http_response, json_response, page_response, parameter, query_of
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.rest.http.openapi import document
 from eventsink.rest.http.operations import (
@@ -38,10 +38,10 @@ from eventsink.rest.http.operations import (
     Operation,
 )
 from eventsink.rest.models import UUID_PATTERN, CreateRequest, NoContent, OneSink, UpdateRequest, read
-from eventsink.rest.pages.docs import SECURITY_POLICY, message_page, reference_page
+from eventsink.rest.pages.docs import message_page, reference_page
 from eventsink.rest.pages.slack_install import CALLBACK_PATH, COOKIE_PATH, OPEN_PATH, InstallRequest, SlackInstall
 from eventsink.runtime.listener.listener import Listener
-from eventsink.runtime.listener.messages import JSON, RequestHead
+from eventsink.runtime.listener.messages import RequestHead
 from eventsink.runtime.listener.messages import Response as HttpResponse
 from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.listener.routes import NoRoute, Routes
@@ -49,7 +49,6 @@ from eventsink.runtime.logs import get_logger
 
 STOP_SECONDS = 20.0
 """How long stopping waits for requests under way: a create waits up to create_wait for its verdict."""
-_COMMON_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _CHARSET = re.compile(r';\s*charset="?([A-Za-z0-9_-]{1,40})"?', re.IGNORECASE)
 
 Response = tuple[RestModel, dict[str, str]]
@@ -197,13 +196,13 @@ class RestServer:
             (name, handle), names = self._routes.find(head.method, head.path)
         except NoRoute as missing:
             if not missing.allowed:
-                return self._counted("other", _error(NotFound("unknown path; /docs describes the API")))
+                return self._counted("other", error_response(NotFound("unknown path; /docs describes the API")))
             headers = {"Allow": ",".join(missing.allowed)}
             sentence = "this path does not support this method; /docs describes the API"
-            return self._counted("other", _error(MethodNotAllowed(sentence, headers=headers)))
+            return self._counted("other", error_response(MethodNotAllowed(sentence, headers=headers)))
         if head.header(b"content-encoding").lower() not in ("", "identity"):
             sentence = "compressed bodies are not accepted: leave out Content-Encoding"
-            return self._counted(name, _error(UnsupportedMediaType(sentence)))
+            return self._counted(name, error_response(UnsupportedMediaType(sentence)))
         return _Routed(name, head, names, handle)
 
     async def handle(self, admitted: _Routed, body: bytes) -> HttpResponse:
@@ -212,20 +211,20 @@ class RestServer:
         try:
             response = await admitted.handle(admitted.head, admitted.names, body)
         except RestError as error:
-            response = _error(error)
+            response = error_response(error)
         except Exception:
             get_logger().exception("request failed", operation=admitted.name)
-            response = _json({"error": "internal error; the log of the REST API has the details"}, 500)
+            response = json_response({"error": "internal error; the log of the REST API has the details"}, 500)
         self._metrics.seconds.labels(admitted.name).observe(time.monotonic() - started)
         return self._counted(admitted.name, response)
 
     def reject(self, status: int, sentence: str, admitted: _Routed | None = None) -> HttpResponse:
         """The response to what is not a request that is served."""
-        return self._counted(admitted.name if admitted is not None else "other", _json({"error": sentence}, status))
+        return self._counted(admitted.name if admitted is not None else "other", json_response({"error": sentence}, status))
 
     def later(self, sentence: str, admitted: _Routed | None = None) -> HttpResponse:
         """The response to what is too much."""
-        return self._counted(admitted.name if admitted is not None else "other", _error(ServiceUnavailable(sentence)))
+        return self._counted(admitted.name if admitted is not None else "other", error_response(ServiceUnavailable(sentence)))
 
     def _counted(self, name: str, response: HttpResponse) -> HttpResponse:
         self._metrics.requests.labels(name, str(response.status)).inc()
@@ -237,11 +236,11 @@ class RestServer:
         async def handle(head: RequestHead, names: Mapping[str, str], body: bytes) -> HttpResponse:
             caller = await self._authenticator.authenticate(head.header(b"authorization"), self._address_of(head))
             with self._slot(caller):
-                query = _query(head, one.query_names())
+                query = query_of(head, one.query_names())
                 content = self._body(head, body) if one.request is not None else b""
                 response, headers = await call(Call(caller, head, names, query, content))
             text = response.model_dump_json(by_alias=True, exclude_none=True)
-            return _response(200, text.encode(), headers)
+            return http_response(200, text.encode(), headers)
 
         return handle
 
@@ -329,16 +328,16 @@ class RestServer:
     # ---- for browsers
 
     async def _openapi(self, _: RequestHead) -> HttpResponse:
-        return _response(200, self._document)
+        return http_response(200, self._document)
 
     async def _docs(self, _: RequestHead) -> HttpResponse:
-        return _page(self._reference)
+        return page_response(self._reference)
 
     async def _open(self, head: RequestHead) -> HttpResponse:
         try:
-            opened = self._install.open(_parameter(head, "state"))
+            opened = self._install.open(parameter(head, "state"))
         except RestError as error:
-            return _page(message_page("Slack is not connected", error.sentence).encode(), error.status)
+            return page_response(message_page("Slack is not connected", error.sentence).encode(), error.status)
         cookie = f"{opened.cookie}={opened.value}; Max-Age={opened.lasts}; Path={COOKIE_PATH}; HttpOnly; SameSite=Lax"
         # Lax: Slack sends the browser back from another site.
         headers = {
@@ -346,36 +345,22 @@ class RestServer:
             "Referrer-Policy": "no-referrer",
             "Set-Cookie": cookie + ("; Secure" if opened.secure else ""),
         }
-        return _response(303, b"", headers, content_type=b"text/plain")
+        return http_response(303, b"", headers, content_type=b"text/plain")
 
     async def _callback(self, head: RequestHead) -> HttpResponse:
         try:
             sentence = await self._install.finish(
-                _parameter(head, "state"), _parameter(head, "code"), _parameter(head, "error"), _cookies(head)
+                parameter(head, "state"), parameter(head, "code"), parameter(head, "error"), cookies(head)
             )
         except RestError as error:
-            return _page(message_page("Slack is not connected", error.sentence).encode(), error.status)
-        return _page(message_page("Slack", sentence).encode())
+            return page_response(message_page("Slack is not connected", error.sentence).encode(), error.status)
+        return page_response(message_page("Slack", sentence).encode())
 
 
 def _without_body(
     handler: Callable[[RequestHead], Awaitable[HttpResponse]],
 ) -> Callable[[RequestHead, Mapping[str, str], bytes], Awaitable[HttpResponse]]:
     return lambda head, _names, _body: handler(head)
-
-
-def _parameter(head: RequestHead, name: str) -> str:
-    """A parameter of a browser's request; empty where it is absent."""
-    try:
-        found = parse_qs(head.query, keep_blank_values=True, errors="replace", max_num_fields=100).get(name)
-    except ValueError:
-        return ""
-    return found[0] if found else ""
-
-
-def _cookies(head: RequestHead) -> dict[str, str]:
-    pairs = (pair.strip().partition("=") for pair in head.header(b"cookie").split(";"))
-    return {name: value for name, _, value in pairs}
 
 
 def _without_port(hop: str) -> str:
@@ -387,44 +372,3 @@ def _without_port(hop: str) -> str:
 
 def _changed(result: ChangeResult) -> Response:
     return result.response, {"ETag": result.etag}
-
-
-def _query(head: RequestHead, known: set[str]) -> dict[str, str]:
-    """The parameters of the query.
-
-    Raises
-    ------
-    InvalidRequest
-        A parameter is unknown, duplicate, or not text.
-    """
-    found: dict[str, str] = {}
-    try:
-        pairs = parse_qsl(head.query, keep_blank_values=True, errors="strict", max_num_fields=100)
-    except ValueError:
-        raise InvalidRequest("invalid query string") from None
-    for name, value in pairs:
-        if name not in known:
-            hint = f"known: {', '.join(sorted(known))}" if known else "this call has none"
-            raise InvalidRequest(f"{name[:100]}: unknown parameter; {hint}")
-        if name in found:
-            raise InvalidRequest(f"{name}: duplicate parameter, remove one")
-        found[name] = value
-    return found
-
-
-def _error(error: RestError) -> HttpResponse:
-    return _json({"error": error.sentence}, error.status, error.headers)
-
-
-def _json(value: dict[str, str], status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    return _response(status, json.dumps(value).encode(), headers)
-
-
-def _page(content: bytes, status: int = 200) -> HttpResponse:
-    headers = {"Content-Security-Policy": SECURITY_POLICY, "Referrer-Policy": "no-referrer"}
-    return _response(status, content, headers, content_type=b"text/html; charset=utf-8")
-
-
-def _response(status: int, body: bytes, headers: Mapping[str, str] | None = None, *, content_type: bytes = JSON) -> HttpResponse:
-    lines = "".join(f"{name}: {value}\r\n" for name, value in {**_COMMON_HEADERS, **(headers or {})}.items())
-    return HttpResponse(status, body, lines.encode("latin-1"), content_type)

@@ -12,13 +12,12 @@ from eventsink.runtime.listener.framing import (
     END_OF_HEAD,
     MAX_HEAD_BYTES,
     BadRequest,
-    Chunks,
-    ParsedHead,
     check_start,
     parse_head,
 )
 from eventsink.runtime.listener.messages import Application, Response, error, rendered
 from eventsink.runtime.listener.metrics import Ended
+from eventsink.runtime.listener.request import IncomingRequest
 from eventsink.runtime.listener.settings import LINGER_SECONDS, MAX_DISCARDED_BYTES, MAX_SURPLUS, ListenerLimits
 from eventsink.runtime.listener.shares import Peer, Shares
 from eventsink.runtime.logs import get_logger
@@ -46,50 +45,8 @@ class Connections(Generic[T]):
     """Set: each connection ends after its response."""
 
 
-class _Request(Generic[T]):
-    """A request whose head was read, until its response is written."""
-
-    __slots__ = ("admitted", "body", "body_bytes", "chunks", "early", "head_only", "keep_alive", "left")
-
-    def __init__(self, parsed: ParsedHead) -> None:
-        self.admitted: T
-        self.keep_alive = parsed.keep_alive
-        self.head_only = parsed.head.method == "HEAD"
-        """Whether the response must have no body."""
-        self.left = parsed.length
-        """Bytes of the body that have not come yet."""
-        self.chunks = Chunks() if parsed.chunked else None
-        self.body: bytes | bytearray = b""
-        """Grows as one piece: many small ones would take many times their length."""
-        self.body_bytes = 0
-        self.early: Response | None = None
-        """Set: the response is known before the body, which is discarded."""
-
-
 class Connection(asyncio.Protocol, Generic[T]):
     """Requests are handled one at a time, in their order; what follows the one that is handled is not read meanwhile."""
-
-    __slots__ = (
-        "_all",
-        "_application",
-        "_buffer",
-        "_busy",
-        "_deadline",
-        "_ending",
-        "_half_closed",
-        "_held",
-        "_idle_until",
-        "_limits",
-        "_loop",
-        "_lost",
-        "_paused",
-        "_peer",
-        "_peer_address",
-        "_reading",
-        "_scanned",
-        "_transport",
-        "_unread_responses",
-    )
 
     def __init__(self, connections: Connections[T]) -> None:
         self._all = connections
@@ -105,7 +62,7 @@ class Connection(asyncio.Protocol, Generic[T]):
         """So much of the buffer holds no end of a head."""
         self._held = 0
         """How much of the listener's held bytes is its own."""
-        self._reading: _Request[T] | None = None
+        self._reading: IncomingRequest[T] | None = None
         self._busy = False
         """A request is being handled."""
         self._ending = False
@@ -246,7 +203,7 @@ class Connection(asyncio.Protocol, Generic[T]):
         end += len(END_OF_HEAD)
         parsed = parse_head(self._buffer[:end], self._application.reads, self._peer_address)
         self._buffer, self._scanned = self._buffer[end:], 0
-        request: _Request[T] = _Request(parsed)
+        request: IncomingRequest[T] = IncomingRequest(parsed)
         self._reading = request
         admitted = self._application.admit(parsed.head)
         if isinstance(admitted, Response):
@@ -262,31 +219,14 @@ class Connection(asyncio.Protocol, Generic[T]):
                 return True
             if parsed.expects and not self._buffer and self._transport is not None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if not request.left and request.chunks is None:
+        if request.complete:
             self._complete(request)
         return True
 
-    def _read_body(self, request: _Request[T]) -> bool:
+    def _read_body(self, request: IncomingRequest[T]) -> bool:
         """Read from the buffer what belongs to the body of the request; whether that was all of it."""
-        data, self._buffer = self._buffer, b""
-        if request.chunks is not None:
-            body = request.body if isinstance(request.body, bytearray) else bytearray()
-            before = len(body)
-            after = request.chunks.feed(data, body)
-            received, done, request.body = len(body) - before, after is not None, body
-            if after:
-                self._buffer = data[-after:]
-        else:
-            if len(data) > request.left:
-                data, self._buffer = data[: request.left], data[request.left :]
-            received = len(data)
-            request.left -= received
-            done = not request.left
-            if isinstance(request.body, bytearray):
-                request.body += data
-            else:
-                request.body = data if done else bytearray(data)
-        request.body_bytes += received
+        before = request.body_bytes
+        self._buffer = request.receive(self._buffer)
         if request.early is not None:
             request.body = b""
             if request.body_bytes > MAX_DISCARDED_BYTES:
@@ -295,17 +235,17 @@ class Connection(asyncio.Protocol, Generic[T]):
         elif request.body_bytes > self._limits.max_body_bytes:
             self._too_large(request)
             return True
-        elif not self._hold(received):
+        elif not self._hold(request.body_bytes - before):
             request.early = self._application.later(
                 f"too much is being accepted at once{self._limits.named('maxHeldBytes')}", request.admitted
             )
             request.body = b""
             self._release()
-        if done:
+        if request.complete:
             self._complete(request)
-        return done
+        return request.complete
 
-    def _complete(self, request: _Request[T]) -> None:
+    def _complete(self, request: IncomingRequest[T]) -> None:
         self._reading = None
         if request.early is not None:
             self._respond(request.early, request)
@@ -317,7 +257,7 @@ class Connection(asyncio.Protocol, Generic[T]):
         self._all.tasks.add(task)
         task.add_done_callback(self._all.tasks.discard)
 
-    async def _handle(self, request: _Request[T]) -> None:
+    async def _handle(self, request: IncomingRequest[T]) -> None:
         body, request.body = bytes(request.body), b""
         try:
             response = await self._application.handle(request.admitted, body)
@@ -335,7 +275,7 @@ class Connection(asyncio.Protocol, Generic[T]):
         if self._paused:
             self._regulate()
 
-    def _respond(self, response: Response, request: _Request[T] | None) -> None:
+    def _respond(self, response: Response, request: IncomingRequest[T] | None) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -375,7 +315,7 @@ class Connection(asyncio.Protocol, Generic[T]):
             self._ending = True
             self._buffer = b""
 
-    def _too_large(self, request: _Request[T]) -> None:
+    def _too_large(self, request: IncomingRequest[T]) -> None:
         self._all.count(Ended.BODY_TOO_LARGE)
         most, named = self._limits.max_body_bytes, self._limits.named("maxBodyBytes")
         self._reject(

@@ -81,7 +81,7 @@ class Waiting:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-async def test_tenants_take_turns_and_of_each_the_share_that_uses_least_is_next() -> None:
+async def test_tenants_take_turns_and_so_do_the_shares_of_each() -> None:
     limit, others = Limit(8), []
     for n in range(8):
         other = Share(f"t{n}", (limit,), 1)

@@ -248,10 +248,11 @@ class Dispatcher:
         if self._stopping or self._workers.get(worker.sink.uid) is not worker:
             return
         lane = worker.lane
-        worker.landed()
+        if worker.reloading:
+            worker.landed()
         worker.waits_for = None
+        now = self._queue.clock()
         while not worker.reloading:
-            now = self._queue.clock()
             if (worker.rate_limit_key or not self._in_flight.ample) and not self._may_send(worker, now):
                 break
             if (outgoing := lane.pick(now)) is None:
@@ -265,7 +266,7 @@ class Dispatcher:
         if self._loaded and lane.lagging and self._windows.wants_more(lane):
             self._refill(worker)
         wake = None if worker.waits_for is not None or worker.reloading else lane.wake_at()
-        worker.wake_in(max(wake, worker.turn_at) - self._queue.clock() if wake is not None else None, self._pump)
+        worker.wake_in(max(wake, worker.turn_at) - now if wake is not None else None, self._pump)
 
     def _may_send(self, worker: SinkWorker, now: float) -> bool:
         """Whether a sink has something to send, its share of the messages in flight, and its turn among those with its rate-limit key."""

@@ -47,7 +47,7 @@ class Forms:
         Parameters
         ----------
         bodies
-            seq -> body of each delivery of the message.
+            seq -> body of each delivery of the message that is in memory without it.
 
         Raises
         ------
@@ -58,12 +58,12 @@ class Forms:
         wanted = sink.dispatch.payload
         if first.kind is wanted:
             if wanted is PayloadKind.GROUP:
-                return [Message(id=outgoing.id, group=bodies[first.seq])]
-            return [Message(outgoing.id, [bodies[seq] for seq in outgoing.seqs], batched=outgoing.bound)]
+                return [Message(id=outgoing.id, group=_body(first, bodies))]
+            return [Message(outgoing.id, [_body(item.delivery, bodies) for item in outgoing.items], batched=outgoing.bound)]
         try:
             if wanted is PayloadKind.GROUP:
-                return [Message(id=outgoing.id, group=_group_of(bodies[first.seq]))]
-            alerts = self._alerts_of(first, bodies[first.seq])
+                return [Message(id=outgoing.id, group=_group_of(_body(first, bodies)))]
+            alerts = self._alerts_of(first, _body(first, bodies))
         except (msgspec.MsgspecError, UnusablePayload, ValueError) as error:
             raise UnreadableDelivery from error
         return _in_messages(outgoing.id, alerts, sink.dispatch.batch)
@@ -92,6 +92,10 @@ class Forms:
         # Queued by a version that did not write the source's name into the key.
         grouped = [source for source in self._sources.values() if source.format.grouped]
         return grouped[0] if len(grouped) == 1 else None
+
+
+def _body(delivery: Delivery, bodies: Mapping[int, bytes]) -> bytes:
+    return bodies[delivery.seq] if delivery.left_out else delivery.body
 
 
 def _group_of(body: bytes) -> bytes:

@@ -132,22 +132,30 @@ class Lane:
 
     def pick(self, now: float) -> OutgoingMessage | None:
         """The next message that may leave, or None; the caller sends it and reports the outcome."""
-        if self.blocked or now < self.not_before or self.in_flight >= (1 if self.slow else self.limits.concurrency):
+        slow = self.slow
+        if self.in_flight >= (1 if slow else self.limits.concurrency) or self.blocked or now < self.not_before:
             return None
-        message = self._pick_again(now) or self._pick_new()
-        if message is None and self.slow and self._again:
+        if self._again and self._again[0][0] <= now:
+            message = heapq.heappop(self._again)[2]
+        elif self._ready:
+            message = self._pick_new()
+        elif slow and self._again:
             message = heapq.heappop(self._again)[2]  # the lane's own wait is over: any will do as a probe
-        if message is not None:
-            self.in_flight += 1
-            message.in_flight = True
-            self._flying.add(message)
+        else:
+            return None
+        self.in_flight += 1
+        message.in_flight = True
+        self._flying.add(message)
         return message
 
     def wake_at(self) -> float | None:
         """Queue clock at which `pick` may give something that it does not give now; None: not before something happens."""
-        if self.blocked or not self._items or self.in_flight >= (1 if self.slow else self.limits.concurrency):
+        if not self._ready and not self._again:
             return None
-        if self._ready or (self.slow and self._again):
+        slow = self.slow
+        if self.in_flight >= (1 if slow else self.limits.concurrency) or self.blocked:
+            return None
+        if self._ready or slow:
             return self.not_before
         return max(self._again[0][0], self.not_before) if self._again else None
 
@@ -295,14 +303,7 @@ class Lane:
         first = next(iter(self._items.values()), None)
         return first.delivery.created if first is not None else None
 
-    def _pick_again(self, now: float) -> OutgoingMessage | None:
-        if self._again and self._again[0][0] <= now:
-            return heapq.heappop(self._again)[2]
-        return None
-
-    def _pick_new(self) -> OutgoingMessage | None:
-        if not self._ready:
-            return None
+    def _pick_new(self) -> OutgoingMessage:
         first = self._ready.popleft()
         items = [first]
         if self.limits.batch > 1 and first.delivery.kind is PayloadKind.ALERT:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from eventsink.router.dispatch.forms import Forms, UnreadableDelivery
 from eventsink.router.dispatch.outgoing import OutgoingMessage
@@ -14,6 +15,8 @@ from eventsink.router.queue.protocol import Queue, QueueError
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender
 from eventsink.sinks.target import PayloadKind
+
+NONE_READ: Mapping[int, bytes] = MappingProxyType({})
 
 
 class Sending:
@@ -34,7 +37,14 @@ class Sending:
             The queue could not be used; the message waits for a while.
         """
         lane, sink, sender = worker.lane, worker.sink, worker.sender
-        if any((item.delivery.sink, item.delivery.tenant) != (sink.uid, sink.tenant) for item in outgoing.items):
+        missing: list[int] = []
+        stray = False
+        for item in outgoing.items:
+            delivery = item.delivery
+            stray = stray or delivery.sink != sink.uid or delivery.tenant != sink.tenant
+            if delivery.left_out:
+                missing.append(delivery.seq)
+        if stray:
             lane.drop(outgoing)
             get_logger().error("a delivery does not belong to its sink and was not sent", delivery=outgoing.id)
             text = "the sink's tenant is not the one that this was queued for"
@@ -51,8 +61,8 @@ class Sending:
             if lane.limits.batch > 1 and not outgoing.bound and outgoing.items[0].delivery.kind is PayloadKind.ALERT:
                 await self._queue.bind(outgoing.seqs, outgoing.id)
                 outgoing.bound = True
-            bodies = {item.delivery.seq: item.delivery.body for item in outgoing.items if not item.delivery.left_out}
-            if len(bodies) < len(outgoing.items) and not await self._read_bodies(worker, outgoing, bodies):
+            bodies = await self._read_bodies(worker, outgoing, missing) if missing else NONE_READ
+            if bodies is None:
                 return None
             messages = self._forms.messages(outgoing, bodies, sink)
             outcome = await (sender.send(messages[0]) if len(messages) == 1 else _send_all(sender, messages))
@@ -73,16 +83,18 @@ class Sending:
         self._metrics.attempt(sink.type, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value).inc()
         return outcome
 
-    async def _read_bodies(self, worker: SinkWorker, outgoing: OutgoingMessage, bodies: dict[int, bytes]) -> bool:
-        """Read the bodies that are missing; False: some are gone from the queue, and the others wait to be sent without them."""
-        missing = [seq for seq in outgoing.seqs if seq not in bodies]
-        bodies |= await self._queue.read_bodies(missing)
+    async def _read_bodies(
+        self, worker: SinkWorker, outgoing: OutgoingMessage, missing: Sequence[int]
+    ) -> Mapping[int, bytes] | None:
+        """The bodies that are not in memory; None: some are gone from the queue, and the others wait to be sent without them."""
+        bodies = await self._queue.read_bodies(missing)
         gone = [seq for seq in missing if seq not in bodies]
-        if gone:
-            worker.lane.returned(outgoing)
-            _, void = worker.lane.discard(gone)
-            await self._queue.bind(void, "")
-        return not gone
+        if not gone:
+            return bodies
+        worker.lane.returned(outgoing)
+        _, void = worker.lane.discard(gone)
+        await self._queue.bind(void, "")
+        return None
 
 
 async def _send_all(sender: Sender, messages: Sequence[Message]) -> Outcome:

@@ -9,6 +9,7 @@ import pytest
 
 from eventsink.alerts.alert import Alert
 from eventsink.router.dispatch.forms import Forms, UnreadableDelivery
+from eventsink.router.dispatch.memory import without_body
 from eventsink.router.dispatch.outgoing import Item, OutgoingMessage
 from eventsink.router.planning.accept import assign
 from eventsink.router.planning.alert_states import StateChange
@@ -53,8 +54,12 @@ def deliveries(batch: Batch) -> list[Delivery]:
 
 
 def messages(now: Sink, *waiting: Delivery) -> list[Message]:
-    bodies = {one.seq: one.body for one in waiting}
-    return Forms(SOURCES).messages(OutgoingMessage(waiting[0].id, [Item(one) for one in waiting]), bodies, now)
+    """The messages, which are the same where the bodies had to be read first."""
+    forms = Forms(SOURCES)
+    found = forms.messages(OutgoingMessage(waiting[0].id, [Item(one) for one in waiting]), {}, now)
+    read = {one.seq: one.body for one in waiting}
+    assert forms.messages(OutgoingMessage(waiting[0].id, [Item(without_body(one)) for one in waiting]), read, now) == found
+    return found
 
 
 ALERTS = [alert(name, namespace="acme", replica="a", starts_at=f"2026-01-01T12:00:0{n}Z") for n, name in enumerate("ABC")]

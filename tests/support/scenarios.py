@@ -240,8 +240,9 @@ def partitioned(stage: Stage) -> None:
     """The halves lose each other: both send everything; then they find each other again."""
     first, second = stage.names
     stage.fire("Partition", instance="1", repeat="often")
+    before = stage.count("Partition", "firing", instance="1", sender=second)
     stage.halves.restart(second, alone=True)
-    stage.wait("Partition", "firing", 1, instance="1", sender=second)
+    stage.wait("Partition", "firing", before + 1, instance="1", sender=second)
     since = stage.fire("Partition", instance="2", repeat="often")
     for half in (first, second):
         stage.wait("Partition", "firing", 1, instance="2", sender=half)
@@ -259,8 +260,9 @@ def half_paused(stage: Stage) -> None:
     """One half hangs for a while, and then sends what it had not sent: of what has ended meanwhile too."""
     _, second = stage.names
     stage.fire("Pause", instance="1")
+    before = stage.count("Pause", "firing", instance="1", sender=second)
     stage.halves.restart(second, alone=True)
-    stage.wait("Pause", "firing", 1, instance="1", sender=second)
+    stage.wait("Pause", "firing", before + 1, instance="1", sender=second)
     stage.prometheus[0].fire("Pause", instance="2")
     stage.pass_time(GROUP_INTERVAL_SECONDS / 2)
     stage.halves.running[second].pause()
@@ -295,8 +297,9 @@ def partitioned_without_prometheus(stage: Stage) -> None:
     """The halves lose each other, and one its Prometheus, while an alert fires: it ends at one half only, and later at the other one."""
     _, second = stage.names
     stage.fire("Lost", instance="1")
+    before = stage.count("Lost", "firing", instance="1", sender=second)
     stage.halves.restart(second, alone=True)
-    stage.wait("Lost", "firing", 1, instance="1", sender=second)
+    stage.wait("Lost", "firing", before + 1, instance="1", sender=second)
     for one in stage.prometheus:
         one.disconnect(second)
     stage.wait("Lost", "resolved", 1, instance="1", sender=second)

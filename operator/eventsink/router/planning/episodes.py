@@ -1,4 +1,9 @@
-"""What a received alert means for the alert's state: whether an episode starts, goes on or ends."""
+"""What a received alert means for the alert's state: whether an episode starts, goes on or ends.
+
+Of Alertmanager, every end counts, also one from before the start of what goes on (one half was slow, or its notification had to be
+sent again). What a pair sends last is what it takes its receivers to know: if the alert fires in truth, it sees that it has sent
+"resolved" last and notifies again within a group interval; if it does not, nothing would come after this end any more.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from enum import Enum
 import msgspec
 
 from eventsink.alerts.alert import Alert, Status, epoch_micros
+from eventsink.alerts.formats.format import Repeats
 from eventsink.router.queue.protocol import AlertState
 
 ONE_REPLICA = ("",)
@@ -25,13 +31,13 @@ class Effect(Enum):
     """It fires, and may be a late duplicate of what has ended: nobody is notified before its window is over."""
     ENDED = "ended"
     HELD_ENDED = "held, then ended"
-    """It ended while it was held: nobody was notified, so nobody is notified of the end."""
+    """It ended while it was held: only sinks that have not been notified of the end before it are notified of this one."""
     FIRING_ELSEWHERE = "firing elsewhere"
     """It ended in one replica and fires in another."""
     KNOWN_END = "known end"
     """It had ended before, or nothing was known of it."""
     STALE_END = "stale end"
-    """The end of an earlier episode than the one that goes on."""
+    """The end of an earlier episode than the one that goes on, from a source that sends what fires all the time."""
     EVENT = "event"
 
 
@@ -44,6 +50,7 @@ def step(
     sender: str,
     now: float,
     ha_window: float,
+    repeats: Repeats = Repeats.BY_SOURCE,
 ) -> tuple[Effect, AlertState]:
     """The state of an alert after a notification.
 
@@ -61,6 +68,8 @@ def step(
         Queue clock.
     ha_window
         Seconds.
+    repeats
+        Of the source's format.
 
     Returns
     -------
@@ -74,7 +83,7 @@ def step(
         return Effect.EVENT, before or _new(alert, starts_at, now)
     if alert.status is Status.FIRING:
         return _fires(before, alert, starts_at, firing, ended, sender, now, ha_window)
-    return _ends(before, alert, starts_at, ended, sender, now)
+    return _ends(before, alert, starts_at, ended, sender, now, ha_window, repeats)
 
 
 def _fires(
@@ -111,7 +120,14 @@ def _fires(
 
 
 def _ends(
-    before: AlertState | None, alert: Alert, starts_at: int, ended: Collection[str], sender: str, now: float
+    before: AlertState | None,
+    alert: Alert,
+    starts_at: int,
+    ended: Collection[str],
+    sender: str,
+    now: float,
+    ha_window: float,
+    repeats: Repeats,
 ) -> tuple[Effect, AlertState]:
     ends_at = (
         epoch_micros(alert.ends_at)
@@ -123,30 +139,22 @@ def _ends(
         return Effect.KNOWN_END, _new(alert, starts_at, now, ends_at=ends_at, ended_by=sender)
     if before.status != Status.FIRING:
         return Effect.KNOWN_END, before
-    if _is_stale(before, ends_at, sender):
+    if repeats is not Repeats.BY_SOURCE and ends_at < before.starts_at:  # what fires is sent again anyway
         return Effect.STALE_END, before
     left = () if "" in ended else tuple(one for one in before.replicas if one and one not in ended)
     if left:
         return Effect.FIRING_ELSEWHERE, _changed(before, replicas=left)
-    effect = Effect.HELD_ENDED if before.held_until else Effect.ENDED
-    return effect, _changed(
+    # The window of what comes late counts from the end that sinks were notified of, not from one that was suppressed.
+    received_at = min(now, before.held_until - ha_window) if before.held_until else now
+    return Effect.HELD_ENDED if before.held_until else Effect.ENDED, _changed(
         before,
         status=Status.RESOLVED.value,
         ends_at=ends_at,
         ended_by=sender,
         replicas=(),
         held_until=0.0,
-        received_at=now,
+        received_at=received_at,
     )
-
-
-def _is_stale(before: AlertState, ends_at: int, sender: str) -> bool:
-    """Whether an end is that of an earlier episode than the one that goes on."""
-    if ends_at < before.starts_at:
-        return True
-    if before.held_until:
-        return sender == before.ended_by and ends_at <= before.ends_at
-    return ends_at <= before.ends_at
 
 
 def _replicas(before: tuple[str, ...], firing: Collection[str], ended: Collection[str]) -> tuple[str, ...]:

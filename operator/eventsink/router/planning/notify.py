@@ -26,7 +26,7 @@ class Suppression(StrEnum):
     KNOWN_END = "EndKnown"
     """It had ended before, or no sink was notified of it."""
     STALE_END = "StaleEnd"
-    """The end of an earlier episode."""
+    """The end of an earlier episode, from a source that sends what fires all the time."""
     NOT_WANTED = "ResolvedNotWanted"
     """The sink's sendResolved is false."""
 

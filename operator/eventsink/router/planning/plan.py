@@ -133,7 +133,14 @@ class Plan:
             alert = merged.one.alert
             before = self._states.get(alert.tenant, alert.identity)
             effect, after = step(
-                before, alert, firing=merged.firing, ended=merged.ended, sender=self._sender, now=now, ha_window=window
+                before,
+                alert,
+                firing=merged.firing,
+                ended=merged.ended,
+                sender=self._sender,
+                now=now,
+                ha_window=window,
+                repeats=self._source.format.repeats,
             )
             replicas_changed = before is not None and before.replicas != after.replicas
             something_new = something_new or notify.is_new(effect) or replicas_changed
@@ -226,16 +233,17 @@ class Plan:
         reason = notify.of_end(effect)
         if reason is not None:
             suppressed[reason] += 1
-            return
+            if reason is not Suppression.HELD_ENDED:
+                return
         owned = one.merged.one
         for entry in one.after.notified:
             if entry.status != Status.FIRING:
                 continue
             sink = self._directory.sinks.get(entry.sink)
-            if sink is None or sink.tenant != owned.alert.tenant:
+            if entry.sink in self._directory.withheld or (sink is not None and sink.suspend):
+                one.body = True  # it is notified of the end when it is resumed, or can be read again
                 continue
-            if sink.suspend:
-                one.body = True  # it is notified of the end when it is resumed
+            if sink is None or sink.tenant != owned.alert.tenant:
                 continue
             one.notified[sink.uid] = Status.RESOLVED.value
             if not sink.delivery.send_resolved:
@@ -275,7 +283,7 @@ class Plan:
             after = msgspec.structs.replace(after, tenant=alert.tenant, source=alert.source)
         if after.received_at != now and after.status == Status.FIRING:
             after = msgspec.structs.replace(after, received_at=now)
-        if (after.status == Status.FIRING and alert.status is Status.FIRING) or (effect is Effect.ENDED and one.body):
+        if (after.status == Status.FIRING and alert.status is Status.FIRING) or one.body:
             payload = builder.body(owned)
         elif after.status == Status.FIRING:
             payload = KEEP_BODY

@@ -87,12 +87,13 @@ class Call:
         InvalidRequest
             It is empty, or too long.
         """
-        value = self._head.headers.get(name.lower().encode())
-        if value is not None and not value.strip(" ,"):
+        key = name.lower().encode()
+        value = self._head.header(key)
+        if key in self._head.headers and not value.strip(" ,"):
             raise InvalidRequest(f"{name}: empty; write a value, or omit the header")
-        if value is not None and len(value) > MAX_HEADER:
+        if len(value) > MAX_HEADER:
             raise InvalidRequest(f"{name}: too long; {MAX_HEADER} characters at most")
-        return value or ""
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Connections(Generic[T]):
     limits: ListenerLimits
     application: Application[T]
     shares: Shares
+    wanted: frozenset[bytes]
+    """Headers that are kept."""
     count: Callable[[Ended], None]
     """Counts a connection that a limit ends."""
     open: set[Connection[T]] = field(default_factory=set)
@@ -201,7 +203,7 @@ class Connection(asyncio.Protocol, Generic[T]):
             self._scanned = max(1, len(self._buffer) - len(END_OF_HEAD) + 1)
             return False
         end += len(END_OF_HEAD)
-        parsed = parse_head(self._buffer[:end], self._application.reads, self._peer_address)
+        parsed = parse_head(self._buffer[:end], self._all.wanted, self._peer_address)
         self._buffer, self._scanned = self._buffer[end:], 0
         request: IncomingRequest[T] = IncomingRequest(parsed)
         self._reading = request

@@ -21,7 +21,8 @@ FREE_FRAMING_BYTES = 16 * 1024
 MAX_LENGTH_DIGITS = 18
 END_OF_HEAD = b"\r\n\r\n"
 
-_FRAMING = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"})
+FRAMING = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"})
+"""Headers that decide where a request ends, and whether its connection is kept."""
 _ONCE = frozenset(
     {b"authorization", b"content-length", b"content-type", b"expect", b"host", b"idempotency-key", b"transfer-encoding"}
 )
@@ -52,9 +53,9 @@ class ParsedHead:
     """The head of a request, and how its body is framed."""
 
     __slots__ = (
-        "_reads",
         "_repeated",
         "_surplus",
+        "_wanted",
         "chunked",
         "complete",
         "count",
@@ -66,8 +67,8 @@ class ParsedHead:
         "url",
     )
 
-    def __init__(self, reads: frozenset[bytes]) -> None:
-        self._reads = reads
+    def __init__(self, wanted: frozenset[bytes]) -> None:
+        self._wanted = wanted
         self._repeated = b""
         self._surplus = False
         self.url = b""
@@ -85,13 +86,14 @@ class ParsedHead:
     # ---- httptools
 
     def on_url(self, url: bytes) -> None:
-        self._surplus = self._surplus or self.complete
+        if self.complete:
+            self._surplus = True
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.count += 1
         name = name.lower()
-        if name not in self._reads and name not in _FRAMING:
+        if name not in self._wanted:
             return
         if name in self.raw:
             if name in _ONCE:
@@ -116,15 +118,15 @@ class ParsedHead:
         return self._repeated
 
 
-def parse_head(data: bytes, reads: frozenset[bytes], peer: str) -> ParsedHead:
-    """A head, which ends with an empty line.
+def parse_head(data: bytes, wanted: frozenset[bytes], peer: str) -> ParsedHead:
+    """A head, which ends with an empty line; `wanted` are the headers that are kept, those of `FRAMING` among them.
 
     Raises
     ------
     BadRequest
         It is not a request that is served here.
     """
-    parsed = ParsedHead(reads)
+    parsed = ParsedHead(wanted)
     parser = httptools.HttpRequestParser(parsed)
     upgrade = False
     try:
@@ -154,11 +156,11 @@ def parse_head(data: bytes, reads: frozenset[bytes], peer: str) -> ParsedHead:
     _set_framing(parsed, version)
     method = parser.get_method().decode("latin-1")
     path, _, query = _origin_form(parsed.url, method).partition(b"?")
-    headers = {name: value.decode("latin-1") for name, value in raw.items() if name in reads}
-    parsed.head = RequestHead(method, path.decode("ascii"), query.decode("ascii"), headers, peer)
+    parsed.head = RequestHead(method, path.decode("ascii"), query.decode("ascii"), raw, peer)
     # HTTP/1.0 clients that keep a connection expect a header that says so; theirs are closed, which all understand.
-    ending = {option.strip() for option in raw.get(b"connection", b"").lower().split(b",")}
-    parsed.keep_alive = version == "1.1" and not upgrade and b"close" not in ending
+    options = raw.get(b"connection")
+    ending = options is not None and b"close" in {option.strip() for option in options.lower().split(b",")}
+    parsed.keep_alive = version == "1.1" and not (upgrade or ending)
     return parsed
 
 

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from eventsink.runtime.address import split_address
 from eventsink.runtime.listener.connection import Connection, Connections
+from eventsink.runtime.listener.framing import FRAMING
 from eventsink.runtime.listener.messages import Application
 from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.listener.settings import ListenerLimits
@@ -63,7 +64,12 @@ class Listener(Generic[T]):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.limits = limits
         self.connections: Connections[T] = Connections(
-            name, limits, application, Shares(limits.max_connections, limits.max_held_bytes), metrics.counting(name)
+            name,
+            limits,
+            application,
+            Shares(limits.max_connections, limits.max_held_bytes),
+            application.reads | FRAMING,
+            metrics.counting(name),
         )
 
     async def start(self) -> int:

@@ -21,14 +21,15 @@ class RequestHead:
     """As in the request line, without the query; of an absolute target, its path."""
     query: str
     """After the question mark, as it was sent."""
-    headers: Mapping[bytes, str]
-    """Those that the application reads, names in lower case. One that may be repeated is joined as a list."""
+    headers: Mapping[bytes, bytes]
+    """Those that the application reads, and those of framing, names in lower case. One that may be repeated is joined as a list."""
     peer: str
     """The address of the client."""
 
     def header(self, name: bytes) -> str:
         """A header that the application reads; empty where it is absent."""
-        return self.headers.get(name, "")
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value is not None else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,6 @@ class Effect(Enum):
     """What became of an alert's episode."""
 
     STARTED = "started"
-    MOVED = "moved"
-    """It goes on with a later start: its end may have been lost."""
     FIRING = "firing"
     HELD = "held"
     """It fires, and may be a late duplicate of what has ended: nobody is notified before its window is over."""
@@ -104,8 +102,7 @@ def _fires(
             if sender == before.ended_by or now >= before.held_until:
                 return Effect.STARTED, _changed(before, starts_at=starts_at, replicas=replicas, held_until=0.0)
             return Effect.HELD, _changed(before, starts_at=starts_at, replicas=replicas)
-        effect = Effect.MOVED if starts_at > before.starts_at else Effect.FIRING
-        return effect, _changed(before, starts_at=starts_at, replicas=replicas)
+        return Effect.FIRING, _changed(before, starts_at=starts_at, replicas=replicas)
     # It had ended. From another sender within the window, this may have been on its way since before the end.
     late = starts_at <= before.ends_at and sender != before.ended_by and now - before.received_at <= ha_window
     after = _changed(

@@ -48,7 +48,7 @@ class Received:
 
 
 def of_firing(
-    effect: Effect, last: Notified | None, received: Received, *, appeared: bool, repeat_interval: float | None
+    effect: Effect, last: Notified | None, received: Received, *, starts_at: int, appeared: bool, repeat_interval: float | None
 ) -> Suppression | None:
     """Whether a sink is notified of a firing alert that it wants, or of an event.
 
@@ -58,6 +58,8 @@ def of_firing(
         What the notification means for the alert.
     last
         What the sink was notified of; None: nothing.
+    starts_at
+        Of the alert, in microseconds since the epoch.
     appeared
         Whether the last notification of its group, if any is known, did not name it as firing.
     repeat_interval
@@ -74,12 +76,13 @@ def of_firing(
         return Suppression.HELD
     if last is None or last.status != Status.FIRING or effect is Effect.STARTED:
         return None
+    moved = starts_at > last.starts_at  # its end may have been lost
     if received.repeats is Repeats.HEARTBEAT:
         if repeat_interval is not None and received.at - last.at >= repeat_interval:
             return None
-        if effect is not Effect.MOVED:
+        if not moved:
             return Suppression.UNCHANGED
-    elif not (appeared or received.repeat or effect is Effect.MOVED):
+    elif not (appeared or received.repeat or moved):
         return Suppression.UNCHANGED
     duplicate = last.sender != received.sender and received.at - last.at <= received.ha_window
     return Suppression.DUPLICATE if duplicate or received.duplicate else None

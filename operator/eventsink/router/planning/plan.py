@@ -218,6 +218,7 @@ class Plan:
                 effect,
                 last_of.get(sink.uid),
                 received,
+                starts_at=one.after.starts_at,
                 appeared=appeared,
                 repeat_interval=sink.delivery.repeat_interval,
             )

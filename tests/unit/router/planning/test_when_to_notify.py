@@ -221,6 +221,17 @@ async def test_a_later_start_is_a_new_episode_whose_end_may_have_been_lost(start
     assert await planning.post(again, firing("B"), firing("C"), sender=HALF_B) == []
 
 
+async def test_two_starts_in_turn_are_one_new_episode_only(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A", starts_at="2026-01-01T12:00:01Z"))
+    for number in range(4):
+        planning.later(HOURS)
+        later = number % 2 == 0
+        at, sender = ("2026-01-01T12:00:07Z", HALF_B) if later else ("2026-01-01T12:00:01Z", HALF_A)
+        queued = await planning.post(firing("A", starts_at=at), firing(f"new{number}"), sender=sender)
+        assert len(queued) == (2 if number == 0 else 1)
+
+
 async def test_the_late_end_of_an_earlier_episode_counts_since_alertmanager_corrects_it(start: Start) -> None:
     # A notification of one half had to be sent again, while the other half went on. If nothing fires, nothing comes after it.
     planning = await start(sink("s"))

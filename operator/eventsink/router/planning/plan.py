@@ -12,7 +12,7 @@ from eventsink.alerts.alert import Alert, IncomingNotification, Status, epoch_mi
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning import notify
 from eventsink.router.planning.alert_states import AlertStates, StateChange, group_digest
-from eventsink.router.planning.batch import BatchBuilder, Owned
+from eventsink.router.planning.batch import BatchBuilder, Owned, takes_groups
 from eventsink.router.planning.episodes import ONE_REPLICA, Effect, step
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Received, Suppression
@@ -48,7 +48,9 @@ class _OfSink:
     sink: Sink
     due: list[Owned] = field(default_factory=list)
     wanted: list[Owned] = field(default_factory=list)
-    """All that would be in a group for it."""
+    """All of which it is notified where it takes groups, once there is a reason to send the group."""
+    known: list[Owned] = field(default_factory=list)
+    """Ends that it was notified of before: they are in the group that Alertmanager sends, too."""
 
 
 @dataclass(slots=True)
@@ -234,6 +236,8 @@ class Plan:
         reason = notify.of_end(effect)
         if reason is not None:
             suppressed[reason] += 1
+            if reason is Suppression.KNOWN_END:
+                self._plan_known_end(one, sinks)
             if reason is not Suppression.HELD_ENDED:
                 return
         owned = one.merged.one
@@ -256,14 +260,23 @@ class Plan:
             of_sink.due.append(owned)
             of_sink.wanted.append(owned)
 
+    def _plan_known_end(self, one: _Planned, sinks: dict[str, _OfSink]) -> None:
+        """A group that is sent to those that have been notified of this end contains it again, as Alertmanager wrote it."""
+        for entry in one.after.notified:
+            sink = self._directory.sinks.get(entry.sink)
+            if entry.status != Status.RESOLVED or sink is None or sink.suspend or sink.tenant != one.merged.one.alert.tenant:
+                continue
+            if takes_groups(sink) and sink.delivery.send_resolved:
+                sinks.setdefault(sink.uid, _OfSink(sink)).known.append(one.merged.one)
+
     def _add_deliveries(self, of_sink: _OfSink, planned: dict[int, _Planned], builder: BatchBuilder) -> None:
         chosen = of_sink.due
         if not chosen:
             return
         if builder.sends_received_group(of_sink.sink):
             # The group goes as it came once anything in it has to be sent.
-            chosen = sorted(of_sink.wanted, key=_index)
-            builder.add_received_group(of_sink.sink, chosen)
+            chosen = of_sink.wanted
+            builder.add_received_group(of_sink.sink, sorted([*chosen, *of_sink.known], key=_index))
         else:
             builder.add_alerts(of_sink.sink, chosen)
         for owned in chosen:

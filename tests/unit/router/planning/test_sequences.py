@@ -244,6 +244,14 @@ async def test_no_sink_misses_anything_when_the_router_is_killed_after_each_noti
     assert await missing_in(tmp_path, of_current_pairs(), window=SCALED_WINDOW, killed=True) == []
 
 
+async def test_a_sink_of_groups_gets_them_as_they_were_received(tmp_path: Path) -> None:
+    [joining] = [one for one in recordings() if one.name == f"join_and_leave-single-{VERSION}"]
+    replay = Replay(tmp_path, joining, window=SCALED_WINDOW)
+    assert await replay.missing() == []
+    received = [(frozenset(one.labels), one.status) for one in joining.statements()]
+    assert [(frozenset(one.labels), one.status) for one in replay.got("groups")] == received
+
+
 async def test_whatever_is_left_out_is_noticed(tmp_path: Path) -> None:
     [flapping] = [one for one in recordings() if one.name == f"flap-single-{VERSION}"]
     replay = Replay(tmp_path, flapping, window=SCALED_WINDOW)

@@ -26,15 +26,17 @@ class Limit:
     is left for whoever comes next, without anything being set aside for anybody.
     """
 
-    __slots__ = ("_tenants", "most", "used", "waiting")
+    __slots__ = ("_needs", "_tenants", "_waiting", "most", "used")
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.used = 0
         self._tenants: dict[str, int] = {}
         """Units in use, of tenants that use any."""
-        self.waiting: dict[str, dict[Share, None]] = {}
-        """Who waits for this limit; tenants take turns, and so do the shares of each."""
+        self._waiting: dict[str, dict[int, dict[Share, None]]] = {}
+        """Who waits for this limit: tenant -> units that a share uses -> those shares, which take turns."""
+        self._needs: dict[int, dict[str, None]] = {}
+        """How many units must be left before one of a tenant's shares gets another -> the tenants, which take turns."""
 
     def refuses(self, tenant: str, used: int) -> Bound | None:
         """Why a share that uses so many gets no unit now; None: it does."""
@@ -48,46 +50,64 @@ class Limit:
 
     def take(self, tenant: str) -> None:
         """Count a unit that is in use from now on."""
-        self.used += 1
-        self._tenants[tenant] = self._tenants.get(tenant, 0) + 1
+        self._count(tenant, 1)
 
     def give(self, tenant: str) -> None:
         """Count it no longer; `serve` gives it to somebody else."""
-        self.used -= 1
-        remaining = self._tenants[tenant] - 1
-        if remaining:
-            self._tenants[tenant] = remaining
-        else:
-            del self._tenants[tenant]
+        self._count(tenant, -1)
 
     def queue(self, share: Share) -> None:
-        """Have a share wait here, behind the others of its tenant."""
-        self.waiting.setdefault(share.tenant, {})[share] = None
+        """Have a share wait here, behind the others of its tenant that use as much."""
+        tenant = share.tenant
+        self._leave_needs(tenant)
+        self._waiting.setdefault(tenant, {}).setdefault(share.used, {})[share] = None
+        self._join_needs(tenant)
 
     def dequeue(self, share: Share) -> None:
-        """It waits here no longer."""
-        shares = self.waiting[share.tenant]
-        del shares[share]
-        if not shares:
-            del self.waiting[share.tenant]
+        """It waits here no longer; called before what it uses changes."""
+        tenant = share.tenant
+        self._leave_needs(tenant)
+        shares = self._waiting[tenant]
+        del shares[share.used][share]
+        if not shares[share.used]:
+            del shares[share.used]
+        if shares:
+            self._join_needs(tenant)
+        else:
+            del self._waiting[tenant]
 
     def serve(self) -> None:
         """Give what is free to those who wait here; who turns out to wait for something else goes there."""
-        served = True
-        while self.waiting and served and self.used < self.most:
-            served = False
-            for tenant in list(self.waiting):
-                shares = self.waiting.get(tenant)
-                if shares is None:
-                    continue
-                for share in shares:
-                    bound = self.refuses(tenant, share.used)
-                    if bound is None:
-                        self.waiting[tenant] = self.waiting.pop(tenant)  # its next turn comes after everybody else's
-                        share.next_turn(self)
-                        served = True
-                    if bound is not Bound.SHARE:
-                        break
+        while self._needs and (need := min(self._needs)) <= self.most - self.used:
+            shares = self._waiting[next(iter(self._needs[need]))]
+            next(iter(shares[min(shares)])).next_turn(self)
+
+    def _count(self, tenant: str, units: int) -> None:
+        self.used += units
+        waits = tenant in self._waiting
+        if waits:
+            self._leave_needs(tenant)
+        used = self._tenants.get(tenant, 0) + units
+        if used:
+            self._tenants[tenant] = used
+        else:
+            del self._tenants[tenant]
+        if waits:
+            self._join_needs(tenant)
+
+    def _need(self, tenant: str) -> int:
+        """How many units must be left so that `refuses` does not refuse the tenant's share that waits and uses least."""
+        return self._tenants.get(tenant, 0) + 2 * min(self._waiting[tenant]) + 1
+
+    def _join_needs(self, tenant: str) -> None:
+        self._needs.setdefault(self._need(tenant), {})[tenant] = None
+
+    def _leave_needs(self, tenant: str) -> None:
+        if tenant in self._waiting:
+            tenants = self._needs[need := self._need(tenant)]
+            del tenants[tenant]
+            if not tenants:
+                del self._needs[need]
 
 
 Lease = tuple[Limit, ...]
@@ -154,12 +174,16 @@ class Share:
 
     def release(self, lease: Lease) -> None:
         """Give a unit back; whoever waits for it gets it, others before this share."""
+        queued_at = self._queued_at
+        self._leave_queue()
         self.used -= 1
+        if queued_at is not None:
+            self._queued_at = queued_at
+            queued_at.queue(self)
         for limit in lease:
             limit.give(self.tenant)
         for limit in lease:
-            if limit.waiting:
-                limit.serve()
+            limit.serve()
         if self._waiters:
             self._leave_queue()
             while self._waiters and self._refused() is None:

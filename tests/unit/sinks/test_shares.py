@@ -100,6 +100,31 @@ async def test_tenants_take_turns_and_so_do_the_shares_of_each() -> None:
     await waiting.end()
 
 
+@pytest.mark.parametrize("tenants", [1, 250, 1000], ids=["one tenant", "as many as units", "more than units"])
+async def test_a_unit_is_given_on_without_asking_everybody_who_waits(tenants: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    refuses = Limit.refuses
+
+    def counted(self: Limit, tenant: str, used: int) -> Bound | None:
+        nonlocal asked
+        asked += 1
+        return refuses(self, tenant, used)
+
+    limit = Limit(256)
+    shares = [Share(f"t{n % tenants}", (limit,), 256) for n in range(1000)]
+    tasks = [asyncio.ensure_future(share.wait()) for share in shares for _ in range(3)]
+    await asyncio.sleep(0)
+    holders = [share for share in shares if share.used]
+    monkeypatch.setattr(Limit, "refuses", counted)
+    for share in holders:
+        share.release((limit,))
+    assert asked <= 8 * len(holders)
+    monkeypatch.undo()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_a_share_that_waits_for_its_own_unit_gets_it_after_others_that_wait() -> None:
     limit = Limit(2)
     ours, theirs, third = Share("a", (limit,), 1), Share("b", (limit,), 1), Share("c", (limit,), 1)

@@ -295,10 +295,14 @@ class Dispatcher:
         refused = 0
         while refused < MAX_TRIES and (uid := self._line.next()) is not None:
             worker = self._workers.get(uid)
-            if worker is not None:
-                before = self._in_flight.total.messages
+            if worker is None:
+                continue
+            before = self._in_flight.total.messages
+            if self._in_flight.limit_reached(worker.sink.tenant, worker.in_flight, 0):
+                self._line.join(worker.sink.tenant, uid)  # whatever it would send
+            else:
                 self._pump(worker)
-                refused += self._in_flight.total.messages == before and worker.waits_for is not None
+            refused += self._in_flight.total.messages == before and worker.waits_for is not None
 
     async def _report_waits(self) -> None:
         while True:

@@ -232,12 +232,8 @@ def fingerprint_of(tenant: str, source: str, labels: Mapping[str, str], dropped:
         if name not in dropped:
             parts.append(name)
             parts.append(labels[name])
-    digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
-    for part in parts:
-        data = part.encode()
-        digest.update(b"%d:" % len(data))
-        digest.update(data)
-    return digest.hexdigest()
+    text = "".join([f"{len(part) if part.isascii() else len(part.encode())}:{part}" for part in parts])
+    return hashlib.blake2b(text.encode(), digest_size=FINGERPRINT_BYTES).hexdigest()
 
 
 def alert_id(fingerprint: str, starts_at: datetime, status: Status) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 import msgspec
@@ -78,6 +79,9 @@ _notification = msgspec.json.Decoder(_Notification)
 _alert = msgspec.json.Decoder(_Alert)
 _alerts = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
+
+
+MAX_KEPT_CHARACTERS = 64
 
 
 def parse(body: bytes) -> IncomingNotification:
@@ -262,10 +266,20 @@ def _silence(external_url: str, labels: Mapping[str, str]) -> str:
     """Alertmanager's page for a new silence with exactly these labels filled in; none where they are too long for a link."""
     if not external_url:
         return ""
-    equal = ",".join([f'{name}="{value}"' for name, value in sorted(labels.items())])
-    if len(equal) > MAX_SHARED_URL_CHARACTERS:
+    if sum(map(len, labels)) + sum(map(len, labels.values())) + 4 * len(labels) > MAX_SHARED_URL_CHARACTERS:
         return ""
-    return f"{external_url.rstrip('/')}/#/silences/new?filter={quote('{' + equal + '}', safe='')}"
+    equal = "%2C".join([f"{_quoted(name)}%3D%22{_quoted(value)}%22" for name, value in sorted(labels.items())])
+    return f"{external_url.rstrip('/')}/#/silences/new?filter=%7B{equal}%7D"
+
+
+@lru_cache(maxsize=8192)
+def _quoted_once(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _quoted(text: str) -> str:
+    """Percent-encoded; most names and values are met again and again, long ones are not kept."""
+    return _quoted_once(text) if len(text) <= MAX_KEPT_CHARACTERS else quote(text, safe="")
 
 
 def _reason(error: Exception) -> str:

@@ -29,12 +29,16 @@ RECEIVED_WITHIN_SECONDS = 300.0
 """How old the recorded time of receipt of an alert may be while nothing else of it changes."""
 
 
+_NOTHING: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True)
 class Merged:
     """One alert of a notification; several that differ in dropped labels only are one."""
 
     one: Owned
     """Which represents all, as Alertmanager merges duplicates: it fires while one does, since the earliest time."""
+    identity: str
     variants: list[Alert]
     firing: Sequence[str] = ONE_REPLICA
     """Replicas in which it fires."""
@@ -126,14 +130,14 @@ class Plan:
     def _make(self, part: Sequence[Merged], change: StateChange, now: float) -> tuple[Batch, StateChange, Counter[Suppression]]:
         window = self._states.settings.ha_window
         group = self._states.group(self._group_key) if self._group_key is not None else None
-        firing_before = frozenset(group.firing) if group is not None else frozenset()
+        firing_before = frozenset(group.firing) if group is not None else _NOTHING
         planned: list[tuple[_Planned, Effect]] = []
         if self._something_new is None:
             self._something_new = self._says_something_new(firing_before)
         something_new = self._something_new
         for merged in part:
             alert = merged.one.alert
-            before = self._states.get(alert.tenant, alert.identity)
+            before = self._states.get(alert.tenant, merged.identity)
             effect, after = step(
                 before,
                 alert,
@@ -185,10 +189,11 @@ class Plan:
         for identity, fires in self._others.items():
             if fires is not (identity in firing_before):
                 return True
-        return any(
-            (merged.one.alert.status is Status.FIRING) is not (merged.one.alert.identity in firing_before)
-            for merged in self._merged
-        )
+        for merged in self._merged:
+            alert = merged.one.alert
+            if (alert.status is Status.FIRING) is not (merged.identity in firing_before):
+                return True
+        return False
 
     def _firing(self) -> tuple[str, ...]:
         """Identities of what fires in the whole notification; of those that are known the very objects of their states."""
@@ -196,8 +201,8 @@ class Plan:
         for merged in self._merged:
             alert = merged.one.alert
             if alert.status is Status.FIRING:
-                state = self._states.get(alert.tenant, alert.identity)
-                found.append(state.identity if state is not None else alert.identity)
+                state = self._states.get(alert.tenant, merged.identity)
+                found.append(state.identity if state is not None else merged.identity)
         found += [identity for identity, fires in self._others.items() if fires]
         return tuple(found)
 
@@ -317,13 +322,14 @@ def merge(owned: Sequence[Owned], dropped_labels: frozenset[str]) -> list[Merged
     merged: dict[tuple[str, str], Merged] = {}
     for one in owned:
         alert = one.alert
-        key = (alert.tenant, alert.identity)
+        identity = alert.identity
+        key = (alert.tenant, identity)
         replica = replica_of(alert.labels, dropped_labels) if dropped_labels else ""
         other = merged.get(key)
         fires = alert.status is not Status.RESOLVED
         if other is None:
             of_one = ONE_REPLICA if replica == "" else (replica,)
-            merged[key] = Merged(one, [alert], of_one if fires else (), () if fires else of_one)
+            merged[key] = Merged(one, identity, [alert], of_one if fires else (), () if fires else of_one)
             continue
         other.one = representative(other.one, one)
         other.variants.append(alert)

@@ -58,8 +58,8 @@ test: $(STAMP) controlplane ## every test: unit, a real API server, faults, end 
 	@echo "== tests"
 	@$(BIN)/pytest --numprocesses 2 --dist loadgroup --durations 20
 
-bench: $(STAMP) ## the benchmarks, each a ratio of two things in one run
-	@for benchmark in tests/benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python -m "$$(echo "$${benchmark%.py}" | tr / .)" || exit 1; done
+bench: $(STAMP) ## the benchmarks, each a ratio of two things in one run; FULL=1: at their full size
+	@for benchmark in tests/benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python -m "$$(echo "$${benchmark%.py}" | tr / .)" $(if $(FULL),full) || exit 1; done
 
 # One after the other, at low priority: an audit measures memory and delays, which a second one would disturb.
 soak: $(STAMP) ## the long audits, each for hours or for SECONDS=n; one: python -m tests.soak.<name> [SECONDS]

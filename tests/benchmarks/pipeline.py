@@ -3,14 +3,13 @@
 Both get single alerts, each a notification of its own, and deliver each to the same receiver. Compared are deliveries a second and CPU
 microseconds of a delivery, in one run.
 
-    python -m tests.benchmarks.pipeline [ALERTS]
+    python -m tests.benchmarks.pipeline [ALERTS | full]
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
 import threading
 import time
@@ -20,8 +19,10 @@ from pathlib import Path
 
 import httptools
 
+from tests.controlplane.alertmanager import VERSION, find_or_build_alertmanager
 from tests.support.debian import find_or_fetch
-from tests.support.monitoring import Alertmanager, alert, webhook_configuration
+from tests.support.load import size
+from tests.support.monitoring import Alertmanager, AlertmanagerProgram, alert, webhook_configuration
 from tests.support.parts import alert as notified
 from tests.support.parts import notification
 from tests.support.processes import RunningProcess
@@ -109,7 +110,7 @@ async def post_all(url: str, token: str, bodies: list[bytes]) -> None:
     await asyncio.gather(*(one_connection() for _ in range(CONNECTIONS)))
 
 
-def of_alertmanager(folder: Path, receiver: Counter, alerts: int) -> tuple[float, float]:
+def of_alertmanager(program: AlertmanagerProgram, folder: Path, receiver: Counter, alerts: int) -> tuple[float, float]:
     """Alertmanager: alerts in hundreds a request, each in a group of its own."""
     configuration = webhook_configuration(f"http://127.0.0.1:{receiver.port}/am", group_by=("alertname",))
     configuration["route"]["group_wait"] = "0s"
@@ -118,7 +119,7 @@ def of_alertmanager(folder: Path, receiver: Counter, alerts: int) -> tuple[float
         [alert(f"A{n}", ends_at=ends, namespace="acme", severity="critical") for n in range(start, min(start + 100, alerts))]
         for start in range(0, alerts, 100)
     ]
-    with Alertmanager(find_or_fetch(), configuration, folder / "am") as process:
+    with Alertmanager(program, configuration, folder, log_level="info") as process:
         process.wait_up()
 
         def send() -> None:
@@ -146,19 +147,21 @@ def of_the_router(folder: Path, receiver: Counter, alerts: int, batch: int) -> t
 def main(alerts: int) -> None:
     """Print a line for each way."""
     receiver = Counter()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        peer, peer_cpu = of_alertmanager(folder, receiver, min(alerts, 5000))
-        print(f"Alertmanager, nothing durable:         {peer:7.0f} deliveries/s, {peer_cpu:5.0f} us CPU each")
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        peers: dict[str, AlertmanagerProgram] = {"Debian's": find_or_fetch(), VERSION: find_or_build_alertmanager()}
+        for name, program in peers.items():
+            peer, peer_cpu = of_alertmanager(program, folder / name, receiver, min(alerts, 5000))
+            print(f"Alertmanager {name:>8}, nothing durable: {peer:7.0f} deliveries/s, {peer_cpu:5.0f} us CPU each")
         for batch in (1, 64):
             own = folder / f"router-{batch}"
             own.mkdir()
             rate, cpu = of_the_router(own, receiver, alerts, batch)
             print(
                 f"router, durable, {batch:2} alerts a request:  {rate:7.0f} deliveries/s, {cpu:5.0f} us CPU each: "
-                f"{rate / peer:.1f} times the rate, {peer_cpu / cpu:.1f} times less CPU"
+                f"{rate / peer:.2f} times the rate and {cpu / peer_cpu:.2f} times the CPU of the current Alertmanager"
             )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+    main(size(20_000, 60_000))

@@ -1,19 +1,19 @@
 """The queue's group commits against one commit a row, both with synchronous=FULL on the same disk, in one run.
 
-python -m tests.benchmarks.queue [ROWS]
+python -m tests.benchmarks.queue [ROWS | full]
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from eventsink.router.queue.protocol import Batch, Delivery, NewDelivery, Payload, PayloadKind
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from tests.support.load import size
 
 BODY = b'{"name":"' + b"x" * 700 + b'"}'
 BATCHES = (1, 8, 64)
@@ -76,4 +76,4 @@ def main(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+    main(size(20_000, 100_000))

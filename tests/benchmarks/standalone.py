@@ -1,17 +1,17 @@
 """The start of `eventsink run` with many documents, the first time and again, and how it grows from a tenth of them, in one run.
 
-python -m tests.benchmarks.standalone [DOCUMENTS]
+python -m tests.benchmarks.standalone [DOCUMENTS | full]
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from tests.support.load import size
 from tests.support.standalone import Standalone
 
 DEADLINE_SECONDS = 300.0
@@ -65,4 +65,4 @@ def main(documents: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    main(size(1_000, 10_000))

@@ -3,14 +3,13 @@
 Both send the same body over kept connections to the same server, which runs in a process of its own, so that the CPU time of this
 process is the client's alone. Ours judges addresses and bounds its waits as in the router.
 
-python -m tests.benchmarks.transport [REQUESTS]
+python -m tests.benchmarks.transport [REQUESTS | full]
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
@@ -22,6 +21,7 @@ from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.http1 import Http1Transport, TransportSettings
 from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.transport import Endpoint
+from tests.support.load import size
 
 HOSTS = 16
 IN_FLIGHT = 64
@@ -137,4 +137,4 @@ def main(requests: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    main(size(10_000, 50_000))

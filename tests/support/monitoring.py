@@ -49,6 +49,7 @@ class Alertmanager(RunningProcess):
         *,
         port: int | None = None,
         options: Sequence[str] = ("--cluster.listen-address=",),
+        log_level: str = "debug",
         name: str = "alertmanager",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ class Alertmanager(RunningProcess):
             f"--storage.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self.port}",
             *options,
-            "--log.level=debug",
+            f"--log.level={log_level}",
         ]
         super().__init__(command, log=folder / "alertmanager.log", name=name)
 

@@ -4,11 +4,13 @@
 
 The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#` and options in the form of a query: `batch`, `format`,
 `tenant` (else acme, which has a namespace of the same name), `matcher` (several). `slack:TEAM/CHANNEL/TOKEN` is a Slack channel.
+SIGUSR1 deletes the last sink.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -61,6 +63,7 @@ async def serve(settings: RouterSettings, addresses: Sequence[str], stop: asynci
         for one in sinks:
             router.directory.put(one)
         router.directory.mark_loaded()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, router.directory.remove, sinks[-1].uid)
         await process.until_stopped()
 
 

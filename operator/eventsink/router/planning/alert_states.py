@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 import msgspec
 
@@ -28,6 +30,10 @@ LEGACY_TENANT = ""
 EVICTED_AT_ONCE = 1000
 FORGOTTEN_AT_ONCE = 1000
 """Rows in one change of the queue."""
+SCANNED_AT_ONCE = 1000
+"""Records that are gone through before others have their turn in the event loop: less than a millisecond."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -68,10 +74,13 @@ class AlertStates:
         """States that were forgotten since the start to make room."""
         self.when_held: Callable[[], None] = lambda: None
         """Called when an alert is held that may be released sooner than those before."""
+        self.sinks_at_load: frozenset[str] = frozenset()
+        """uids of the sinks that some alert on disk had been notified to."""
 
     async def load(self) -> int:
         """Read what is on disk; returns of how many alerts."""
         names: dict[str, str] = {}
+        notified_sinks: set[str] = set()
         async for state in self._store.alert_states():
             # One object for each name, however many states hold it.
             notified = tuple(
@@ -86,10 +95,12 @@ class AlertStates:
                 ended_by=shared(names, state.ended_by),
                 notified=notified,
             )
+            notified_sinks.update([one.sink for one in notified])
             self._replace(None, state)
             self._next_row = max(self._next_row, state.row + 1)
             if state.held_until:
                 heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
+        self.sinks_at_load = frozenset(notified_sinks)
         identities = {identity: identity for states in self._tenants.values() for identity in states}
         groups = [group async for group in self._store.group_states()]
         for group in sorted(groups, key=lambda one: one.at):
@@ -118,10 +129,14 @@ class AlertStates:
         """Identity -> state of each alert of a tenant; a live view."""
         return MappingProxyType(self._tenants.get(tenant, {}))
 
-    def all(self) -> Iterator[AlertState]:
-        """Every state; nothing may change meanwhile."""
-        for states in self._tenants.values():
-            yield from states.values()
+    def tenants(self) -> list[str]:
+        """Those of which an alert is known."""
+        return list(self._tenants)
+
+    def is_current(self, state: AlertState) -> bool:
+        """Whether nothing has changed since this was what is known of its alert."""
+        states = self._tenants.get(state.tenant)
+        return states is not None and states.get(state.identity) is state
 
     def sink(self, uid: str) -> SinkState | None:
         """For which form of a sink it was notified of everything that is firing; None: of none yet."""
@@ -210,6 +225,9 @@ class AlertStates:
         """Revert a change: nothing of it was written."""
         for alert, changed_alert in reversed(change.alerts_before):
             self._replace(changed_alert, alert)
+            if alert is not None and alert.held_until:
+                self.hold_again(alert)  # what was changed may have been taken off the heap
+                self.when_held()
         for group, changed_group in reversed(change.groups_before):
             if changed_group is not None:
                 self._groups.pop(changed_group.key, None)
@@ -224,11 +242,12 @@ class AlertStates:
     def _replace(self, before: AlertState | None, after: AlertState | None) -> None:
         if before is not None and (after is None or before.tenant != after.tenant):
             self._drop(before)
-            before = None
         if after is not None:
-            self._tenants.setdefault(after.tenant, {})[after.identity] = after
-            self._count += before is None
-            self._firing += (after.status == Status.FIRING) - (before is not None and before.status == Status.FIRING)
+            states = self._tenants.setdefault(after.tenant, {})
+            known = states.get(after.identity)
+            states[after.identity] = after
+            self._count += known is None
+            self._firing += (after.status == Status.FIRING) - (known is not None and known.status == Status.FIRING)
 
     # ---- forgetting
 
@@ -242,25 +261,32 @@ class AlertStates:
         """
         now, keep = self._store.clock(), self.settings
         known = frozenset(sinks)
-        old_states = [
-            state for state in self.all() if now - state.received_at > keep.resolved_retention and self._is_old(state, now)
-        ]
-        for state in old_states:
-            self._drop(state)
-        old_groups = [group for group in self._groups.values() if now - group.at > keep.retention]
-        for group in old_groups:
-            del self._groups[group.key]
+        count = 0
+        rows: list[int] = []
+        for tenant in self.tenants():
+            async for states in in_turns(list(self.of_tenant(tenant).values())):
+                for state in states:
+                    if now - state.received_at > keep.resolved_retention and self._is_old(state, now) and self.is_current(state):
+                        self._drop(state)
+                        rows.append(state.row)
+                if len(rows) >= FORGOTTEN_AT_ONCE:
+                    count += len(rows)
+                    await self._store.forget(states=rows)
+                    rows = []
+        old_groups: list[int] = []
+        async for groups in in_turns(list(self._groups.values())):
+            for group in groups:
+                if now - group.at > keep.retention and self._groups.get(group.key) is group:
+                    del self._groups[group.key]
+                    old_groups.append(group.row)
         gone = [uid for uid in self._sinks if uid not in known]
         for uid in gone:
             del self._sinks[uid]
-        for start in range(0, max(len(old_states), len(old_groups), len(gone)), FORGOTTEN_AT_ONCE):
+        count += len(rows)
+        for start in range(0, max(len(rows), len(old_groups), len(gone)), FORGOTTEN_AT_ONCE):
             part = slice(start, start + FORGOTTEN_AT_ONCE)
-            await self._store.forget(
-                states=[state.row for state in old_states[part]],
-                groups=[group.row for group in old_groups[part]],
-                sinks=gone[part],
-            )
-        return len(old_states)
+            await self._store.forget(states=rows[part], groups=old_groups[part], sinks=gone[part])
+        return count
 
     def _is_old(self, state: AlertState, now: float) -> bool:
         if now - state.received_at > self.settings.retention:
@@ -268,10 +294,12 @@ class AlertStates:
         return state.status != Status.FIRING and all(one.status != Status.FIRING for one in state.notified)
 
     def _drop(self, state: AlertState) -> None:
-        states = self._tenants[state.tenant]
-        del states[state.identity]
+        states = self._tenants.get(state.tenant, {})
+        known = states.pop(state.identity, None)
+        if known is None:
+            return
         self._count -= 1
-        self._firing -= state.status == Status.FIRING
+        self._firing -= known.status == Status.FIRING
         if not states:
             del self._tenants[state.tenant]
 
@@ -292,6 +320,13 @@ class AlertStates:
                 count=len(oldest),
                 more=more,
             )
+
+
+async def in_turns(items: Sequence[T], at_once: int = SCANNED_AT_ONCE) -> AsyncIterator[Sequence[T]]:
+    """The items in slices, between which everybody else has a turn in the event loop."""
+    for start in range(0, len(items), at_once):
+        yield items[start : start + at_once]
+        await asyncio.sleep(0)
 
 
 def shared(names: dict[str, str], name: str) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+import itertools
+import time
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import msgspec
 
 from eventsink.alerts.alert import Alert, Status, epoch_micros
-from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.router.directory import SinkChange, SinkDirectory
-from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest
-from eventsink.router.planning.batch import group_key, new_delivery, takes_groups
+from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest, in_turns
+from eventsink.router.planning.due import BY_ITSELF, Behind, Due, deliveries_of, due_status, form_of, may_be_due
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
 from eventsink.router.queue.protocol import (
@@ -21,22 +21,26 @@ from eventsink.router.queue.protocol import (
     Batch,
     NewDelivery,
     Payload,
-    PayloadKind,
     Queue,
     QueueError,
-    SinkState,
 )
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sink import Sink
 
 ALERTS_AT_ONCE = 200
-"""Alerts that are read, matched and queued at once: a few milliseconds of work."""
+"""Alerts that are read, matched and queued at once ..."""
+TURN_SECONDS = 0.005
+"""... for so long at most before others have their turn in the event loop."""
+SINKS_AT_ONCE = 100
+"""Sinks that are compared with what is recorded of them before others have their turn."""
+MAX_PASSES = 10
+"""Over alerts that could not be decided, since they changed while their bodies were read."""
+FEW_SINKS = 16
+"""So many are asked one by one whether they want an alert; of more, those that do are looked up."""
 MAX_WAITING_KEYS = 200_000
 """A sink with more waiting deliveries is taken to have everything waiting."""
 RETRY_SECONDS = 5.0
 """After the queue could not be read or written."""
-BY_ITSELF = ""
-"""The sender of notifications that the router makes of its own record."""
 
 _decoder = msgspec.json.Decoder(Alert)
 
@@ -62,8 +66,16 @@ class CatchUp:
         self._sources = sources
         self._changed: dict[str, None] = {}
         """uids of sinks to look at, in order."""
-        self._forgotten: dict[str, list[tuple[str, str]]] = {}
-        """uid of a deleted sink -> the alerts (tenant, identity) whose entries of it are still on disk."""
+        self._more_changed = False
+        """Whether there are more of them since they were last sorted by tenant."""
+        self._deleted: dict[str, str | None] = {}
+        """uids of deleted sinks that alerts may still have entries of, with their tenants; None: not known."""
+        self._forgetting: dict[str, str | None] = {}
+        """Those of which the entries are being removed."""
+        self._unwritten: dict[tuple[str, str], None] = {}
+        """Alerts (tenant, identity) whose entries of deleted sinks are still on disk."""
+        self._forgotten: dict[str, None] = {}
+        """uids of deleted sinks whose own record may still be on disk."""
         self._wake = asyncio.Event()
         self._busy = True
         states.when_held = self.wake
@@ -72,11 +84,15 @@ class CatchUp:
     @property
     def idle(self) -> bool:
         """Whether every sink is caught up."""
-        return not (self._changed or self._forgotten or self._busy or self._wake.is_set())
+        return not (self._changed or self._deleted or self._busy or self._wake.is_set())
 
     async def run(self) -> None:
         """Catch up until cancelled. The directory is loaded."""
-        self._forget_unknown()
+        # Those that were deleted while the router was not running.
+        gone = self._states.sinks_at_load - self._directory.sinks.keys() - self._directory.withheld
+        for uid in gone:
+            self._states.forget_sink(uid)
+            self._deleted[uid] = None
         while True:
             self._wake.clear()
             self._busy = True
@@ -101,6 +117,7 @@ class CatchUp:
     def look_at(self, uid: str) -> None:
         """See whether a sink has to be caught up."""
         self._changed[uid] = None
+        self._more_changed = True
         self._wake.set()
 
     # ---- the directory
@@ -108,36 +125,42 @@ class CatchUp:
     def _sink_changed(self, change: SinkChange) -> None:
         if change.after is None:
             assert change.before is not None
-            self._forget(change.before.uid, change.before.tenant)
+            self._deleted[change.before.uid] = change.before.tenant
+            self._states.forget_sink(change.before.uid)
             self._changed.pop(change.before.uid, None)
             self._wake.set()
-        else:
-            self.look_at(change.after.uid)
+            return
+        if change.before is None and (change.after.uid in self._deleted or change.after.uid in self._forgetting):
+            # One that is re-created, perhaps with its uid, inherits nothing: not even while this is still being forgotten.
+            gone = {**self._deleted, **self._forgetting}
+            for tenant in self._tenants_of(gone):
+                self._forget(list(self._states.of_tenant(tenant).values()), gone)
+            self._forgotten.update(dict.fromkeys(gone))
+            self._deleted, self._forgetting = {}, {}
+        self.look_at(change.after.uid)
 
-    def _forget(self, uid: str, tenant: str) -> None:
-        """Drop at once what a deleted sink was notified of: one that is re-created, perhaps with its uid, inherits nothing."""
-        found = [
-            state
-            for of in {tenant, LEGACY_TENANT}
-            for state in self._states.of_tenant(of).values()
-            if any(one.sink == uid for one in state.notified)
-        ]
-        for state in found:
-            entries = tuple(one for one in state.notified if one.sink != uid)
-            self._states.replace_entries(state, entries)
-        self._states.forget_sink(uid)
-        self._forgotten[uid] = [(state.tenant, state.identity) for state in found]
+    def _tenants_of(self, gone: Mapping[str, str | None]) -> Collection[str]:
+        return self._states.tenants() if None in gone.values() else {LEGACY_TENANT, *(one for one in gone.values() if one)}
 
-    def _forget_unknown(self) -> None:
-        """Drop what sinks were notified of that were deleted while the router was not running."""
-        known = self._directory.sinks.keys() | self._directory.withheld
-        gone = {(one.sink, state.tenant) for state in self._states.all() for one in state.notified if one.sink not in known}
-        for uid, tenant in gone:
-            self._forget(uid, tenant)
+    def _forget(self, states: Sequence[AlertState], gone: Collection[str]) -> None:
+        """Drop what these sinks were notified of, in memory."""
+        for state in states:
+            if not any(one.sink in gone for one in state.notified) or not self._states.is_current(state):
+                continue
+            self._states.replace_entries(state, tuple(one for one in state.notified if one.sink not in gone))
+            self._unwritten[state.tenant, state.identity] = None
 
     # ---- the work
 
     async def _work(self) -> None:
+        await self._release_held()
+        while self._deleted:
+            await self._forget_deleted()
+        await self._write_forgotten()
+        while self._changed:
+            await self._catch_up_all()
+
+    async def _release_held(self) -> None:
         released = self._states.released(self._queue.clock())
         while released:
             try:
@@ -147,98 +170,173 @@ class CatchUp:
                     self._states.hold_again(state)
                 raise
             released.pop()
-        while self._forgotten:
-            uid = next(iter(self._forgotten))
-            await self._write_forgotten(uid, self._forgotten[uid])
-            del self._forgotten[uid]
-        done: list[SinkState] = []
-        while self._changed:
-            uid = next(iter(self._changed))
-            del self._changed[uid]
-            try:
-                caught_up = await self._catch_up(uid)
-                if caught_up is not None:
-                    done.append(caught_up)
-                if len(done) >= ALERTS_AT_ONCE or not self._changed:
-                    await self._record(done)
-                    done = []
-            except BaseException:
-                self._changed.update(dict.fromkeys([uid, *(one.uid for one in done)]))
-                raise
 
-    async def _record(self, done: Sequence[SinkState]) -> None:
-        if done:
-            change = StateChange()
-            for caught_up in done:
-                self._states.put_sink(change, caught_up)
-            await self._queue.put(Batch(sinks=change.sinks), partial(self._states.undo, change))
+    async def _forget_deleted(self) -> None:
+        self._forgetting, self._deleted = self._deleted, {}
+        try:
+            for tenant in self._tenants_of(self._forgetting):
+                async for states in in_turns(list(self._states.of_tenant(tenant).values())):
+                    # What was notified to a sink that was re-created meanwhile is no longer what the deleted one was notified of.
+                    self._forget(states, self._forgetting.keys() - self._directory.sinks.keys())
+            self._forgotten.update(dict.fromkeys(self._forgetting))
+            self._forgetting = {}
+        except BaseException:
+            self._deleted = {**self._forgetting, **self._deleted}
+            raise
 
-    async def _write_forgotten(self, uid: str, alerts: Sequence[tuple[str, str]]) -> None:
-        for start in range(0, len(alerts), ALERTS_AT_ONCE):
+    async def _write_forgotten(self) -> None:
+        while self._unwritten:
+            some = list(itertools.islice(self._unwritten, ALERTS_AT_ONCE))
             change = StateChange()
-            for tenant, identity in alerts[start : start + ALERTS_AT_ONCE]:
+            for tenant, identity in some:
+                del self._unwritten[tenant, identity]
                 state = self._states.get(tenant, identity)
                 if state is not None:
                     self._states.put(change, state)
-            await self._queue.put(Batch(states=change.written))
-        if self._states.sink(uid) is None:
-            await self._queue.forget(sinks=[uid])
+            try:
+                await self._queue.put(Batch(states=change.written))
+            except BaseException:
+                self._unwritten.update(dict.fromkeys(some))
+                raise
+        while self._forgotten:
+            sinks = list(itertools.islice(self._forgotten, ALERTS_AT_ONCE))
+            await self._queue.forget(sinks=[uid for uid in sinks if self._states.sink(uid) is None])
+            for uid in sinks:
+                self._forgotten.pop(uid, None)
 
-    async def _catch_up(self, uid: str) -> SinkState | None:
-        """Notify a sink of what is due to it; returns what to record then, None: nothing."""
-        sink = self._directory.sinks.get(uid)
-        if sink is None:
-            return None
-        last = self._states.sink(uid)
-        now = SinkState(uid, sink.destination, match_digest(sink), sink.suspend)
-        if last == now or sink.suspend:
-            return None if last == now else now
-        moved = last is not None and last.destination != sink.destination
-        is_due = partial(due_status, uid=uid, moved=moved)
-        candidates = [state for state in self._states.of_tenant(sink.tenant).values() if is_due(state)]
-        waiting: set[str] = set()
-        if moved and candidates:
-            waiting = await self._queue.waiting_keys(uid, limit=MAX_WAITING_KEYS)
-            if len(waiting) >= MAX_WAITING_KEYS:
-                is_due = partial(due_status, uid=uid, moved=False)
-        for start in range(0, len(candidates), ALERTS_AT_ONCE):
-            complete = await self._notify(sink, candidates[start : start + ALERTS_AT_ONCE], is_due, waiting)
-            if not complete or self._directory.sinks.get(uid) is not sink:
-                self._changed[uid] = None
-                return None
-        return now
+    async def _catch_up_all(self) -> None:
+        """Catch up with the changed sinks, those of one tenant together; others that change meanwhile have their turn after each tenant."""
+        self._more_changed = False
+        tenants: dict[str, list[str]] = {}
+        for uid in list(self._changed):
+            sink = self._directory.sinks.get(uid)
+            if sink is None:
+                del self._changed[uid]
+            else:
+                tenants.setdefault(sink.tenant, []).append(uid)
+        # Nobody waits for the tenant with the most alerts.
+        for tenant in sorted(tenants, key=lambda one: len(self._states.of_tenant(one))):
+            await self._catch_up_some(tenant, tenants[tenant])
+            if self._more_changed:
+                return
 
-    async def _notify(
-        self, sink: Sink, found: Sequence[AlertState], is_due: Callable[[AlertState], Status | None], waiting: set[str]
-    ) -> bool:
-        """Notify a sink of those of these alerts that it wants; whether each was decided."""
+    async def _catch_up_some(self, tenant: str, uids: Sequence[str]) -> None:
+        """Catch up with these sinks, or as many of them as are looked at in one pass over the alerts of their tenant."""
+        some: dict[str, Behind] = {}
+        suspended: list[Behind] = []
+        taken: list[str] = []
+        keys = 0
+        try:
+            async for part in in_turns(uids, SINKS_AT_ONCE):
+                for uid in part:
+                    sink = self._directory.sinks.get(uid)
+                    if sink is None or keys >= MAX_WAITING_KEYS or uid not in self._changed:
+                        continue
+                    del self._changed[uid]
+                    taken.append(uid)
+                    last = self._states.sink(uid)
+                    behind = Behind(sink, form_of(sink, last))
+                    if last == behind.state:
+                        continue
+                    if sink.suspend:
+                        suspended.append(behind)
+                        continue
+                    some[uid] = behind
+                    if last is not None and last.destination != sink.destination:
+                        behind.waiting = await self._queue.waiting_keys(uid, limit=MAX_WAITING_KEYS)
+                        behind.moved = len(behind.waiting) < MAX_WAITING_KEYS
+                        keys += len(behind.waiting)
+            await self._record(suspended)
+            await self._catch_up(tenant, some)
+            await self._record(list(some.values()))
+        except BaseException:
+            self._changed.update(dict.fromkeys(taken))
+            raise
+
+    async def _record(self, done: Sequence[Behind]) -> None:
+        """Record for which form these sinks are caught up, unless they were changed or deleted meanwhile."""
+        for start in range(0, len(done), ALERTS_AT_ONCE):
+            change = StateChange()
+            for one in done[start : start + ALERTS_AT_ONCE]:
+                if self._directory.sinks.get(one.sink.uid) is one.sink:
+                    self._states.put_sink(change, one.state)
+            await self._queue.put(Batch(sinks=change.sinks), partial(self._states.undo, change))
+
+    async def _catch_up(self, tenant: str, some: dict[str, Behind]) -> None:
+        """Notify sinks of what is due to them; one that is changed or deleted meanwhile is left out, and looked at again."""
+        states: Sequence[AlertState] = list(self._states.of_tenant(tenant).values())
+        for _ in range(MAX_PASSES):
+            if not (states and some):
+                break
+            again: list[AlertState] = []
+            found: list[AlertState] = []
+            async for part in in_turns(states):
+                found += [state for state in part if may_be_due(state, some)]
+                while len(found) >= ALERTS_AT_ONCE:
+                    again += await self._notify(found[:ALERTS_AT_ONCE], some)
+                    del found[:ALERTS_AT_ONCE]
+                    await self._release_held()
+            again += await self._notify(found, some)
+            if again:
+                await self._queue.put(Batch())  # their latest bodies are being written: returns when they are
+            states = again
+
+    def _leave_out_changed(self, some: dict[str, Behind]) -> None:
+        for uid in [uid for uid, one in some.items() if self._directory.sinks.get(uid) is not one.sink]:
+            del some[uid]
+
+    async def _notify(self, found: Sequence[AlertState], some: dict[str, Behind]) -> list[AlertState]:
+        """Notify sinks of those of these alerts that they want; returns those that could not be decided yet."""
+        again: list[AlertState] = []
+        if not found:
+            return again
         bodies = await self._queue.alert_bodies([state.row for state in found])
-        if self._directory.sinks.get(sink.uid) is not sink:
-            return False
-        complete = True
-        chosen: list[tuple[AlertState, Alert, bytes]] = []
-        silent: list[AlertState] = []
+        self._leave_out_changed(some)
+        due = Due(self._states, self._queue.clock())
+        until = time.monotonic() + TURN_SECONDS
         for known in found:
+            if time.monotonic() >= until:
+                await self._queue_due(due)
+                self._leave_out_changed(some)
+                due = Due(self._states, self._queue.clock())
+                until = time.monotonic() + TURN_SECONDS
             # What a source sent meanwhile has been decided with it.
             state = self._states.get(known.tenant, known.identity)
-            status = is_due(state) if state is not None else None
-            if state is None or status is None:
+            if state is None or not may_be_due(state, some):
                 continue
-            if status is Status.RESOLVED and not sink.delivery.send_resolved:
-                silent.append(state)
+            body = bodies.get(state.row)
+            alert = _decoder.decode(body) if body is not None else None
+            if alert is not None and alert.status.value != state.status:
+                again.append(state)
                 continue
-            body = bodies.get(known.row)
-            if body is None:
-                continue
-            alert = _decoder.decode(body)
-            if alert.status is not status:
-                complete = False  # its latest body is being written
-            elif status is Status.RESOLVED or (
-                not is_waiting(alert, waiting) and self._is_current(state, alert) and self._index.wants(sink.uid, alert)
-            ):
-                chosen.append((state, alert, body))
-        await self._queue_for(sink, chosen, silent)
-        return complete
+            sinks, silent = self._due_to(state, alert, some)
+            if sinks or silent:
+                due.add(state, alert, body, sinks, silent)
+        await self._queue_due(due)
+        return again
+
+    def _due_to(self, state: AlertState, alert: Alert | None, some: Mapping[str, Behind]) -> tuple[list[Sink], list[Sink]]:
+        """The sinks that are notified of an alert, and those that do not ask for its end, which is due to them."""
+        last_of = {one.sink: one for one in state.notified if one.sink in some}
+        if state.status == Status.RESOLVED:
+            ended = [some[uid].sink for uid, last in last_of.items() if due_status(state, last, moved=False) is not None]
+            silent = [sink for sink in ended if not sink.delivery.send_resolved]
+            return [sink for sink in ended if sink.delivery.send_resolved and alert is not None], silent
+        if alert is None or not self._is_current(state, alert):
+            return [], []
+        if len(some) > FEW_SINKS:
+            wanting = [some[sink.uid] for sink in self._index.matching(alert) if sink.uid in some]
+        else:
+            wanting = [one for uid, one in some.items() if self._index.wants(uid, alert)]
+        return [one.sink for one in wanting if one.is_due(state, last_of.get(one.sink.uid), alert)], []
+
+    async def _queue_due(self, due: Due) -> None:
+        if due.change.written:
+            payloads, deliveries = deliveries_of(due.chosen.values())
+            batch = Batch(payloads=payloads, deliveries=deliveries, states=due.change.written)
+            await self._queue.put(batch, partial(self._states.undo, due.change))
+        else:
+            await asyncio.sleep(0)
 
     def _is_current(self, state: AlertState, alert: Alert) -> bool:
         """Whether a firing alert would be sent by its source now: not if its group's last notification left it out, silenced for example."""
@@ -268,98 +366,7 @@ class CatchUp:
             now = self._queue.clock()
             notified = updated(after.notified, entries, epoch_micros(alert.starts_at), now, BY_ITSELF)
             after = msgspec.structs.replace(after, notified=notified)
-            payloads, deliveries = deliveries_of(sinks, [(alert, body)])
+            payloads, deliveries = deliveries_of([(sink, [(alert, body)]) for sink in sinks])
         self._states.put(change, after)
         batch = Batch(payloads=payloads, deliveries=deliveries, states=change.written)
         await self._queue.put(batch, partial(self._states.undo, change))
-
-    async def _queue_for(
-        self, sink: Sink, chosen: Sequence[tuple[AlertState, Alert, bytes]], silent: Sequence[AlertState]
-    ) -> None:
-        change = StateChange()
-        now = self._queue.clock()
-        for state, alert, _ in chosen:
-            self._put_entry(change, state, sink, alert.status, epoch_micros(alert.starts_at), now)
-        for state in silent:
-            self._put_entry(change, state, sink, Status.RESOLVED, state.starts_at, now)
-        if change.written:
-            payloads, deliveries = deliveries_of([sink], [(alert, body) for _, alert, body in chosen])
-            batch = Batch(payloads=payloads, deliveries=deliveries, states=change.written)
-            await self._queue.put(batch, partial(self._states.undo, change))
-
-    def _put_entry(self, change: StateChange, state: AlertState, sink: Sink, status: Status, starts_at: int, now: float) -> None:
-        notified = updated(state.notified, {sink.uid: status.value}, starts_at, now, BY_ITSELF)
-        self._states.put(change, msgspec.structs.replace(state, notified=notified))
-
-
-def due_status(state: AlertState, *, uid: str, moved: bool) -> Status | None:
-    """Of what a sink that is caught up is notified, of one alert; of a firing one only if it wants it. None: of nothing.
-
-    Parameters
-    ----------
-    uid
-        Of the sink.
-    moved
-        Whether it has another destination than the one that was notified.
-    """
-    last = next((one for one in state.notified if one.sink == uid), None)
-    if state.status == Status.RESOLVED:
-        return Status.RESOLVED if last is not None and last.status == Status.FIRING else None
-    if state.status != Status.FIRING or state.held_until:
-        return None
-    if last is None or last.status != Status.FIRING or moved or last.starts_at < state.starts_at:
-        return Status.FIRING
-    return None
-
-
-def deliveries_of(sinks: Iterable[Sink], alerts: Sequence[tuple[Alert, bytes]]) -> tuple[list[Payload], list[NewDelivery]]:
-    """The deliveries of alerts to each of these sinks; `bytes` is the alert as JSON.
-
-    A sink of groups gets those of one group together, its resolved ones apart from those that fire.
-    """
-    payloads: list[Payload] = []
-    deliveries: list[NewDelivery] = []
-    stored: dict[object, int] = {}
-    groups: dict[tuple[str, Status], list[Alert]] = {}
-    for sink in sinks:
-        if not takes_groups(sink):
-            for alert, body in alerts:
-                number = stored.setdefault(alert.id, len(payloads))
-                if number == len(payloads):
-                    payloads.append(Payload(PayloadKind.ALERT, body, alert.name))
-                deliveries.append(new_delivery(sink, number, key_of(alert, sink), alert.status))
-            continue
-        if not groups:
-            for alert, _ in alerts:
-                groups.setdefault((key_of(alert, sink), alert.status), []).append(alert)
-        for (key, status), members in groups.items():
-            number = stored.setdefault((key, status), len(payloads))
-            if number == len(payloads):
-                payloads.append(Payload(PayloadKind.GROUP, _group_of(members), members[0].name))
-            deliveries.append(new_delivery(sink, number, key, status))
-    return payloads, deliveries
-
-
-def key_of(alert: Alert, sink: Sink) -> str:
-    """The key of a delivery of an alert to a sink: that of the group for a sink of groups, if the alert came in one."""
-    if takes_groups(sink) and alert.group is not None:
-        return group_key(alert.source, alert.group.key)
-    return alert.fingerprint
-
-
-def is_waiting(alert: Alert, waiting: set[str]) -> bool:
-    """Whether a delivery of the alert, or of its group, is among those with these keys."""
-    return bool(waiting) and (
-        alert.fingerprint in waiting or (alert.group is not None and group_key(alert.source, alert.group.key) in waiting)
-    )
-
-
-def match_digest(sink: Sink) -> str:
-    """Digest of a sink's match rules."""
-    return hashlib.blake2b(sink.match.model_dump_json().encode(), digest_size=16).hexdigest()
-
-
-def _group_of(alerts: Sequence[Alert]) -> bytes:
-    first = alerts[0]
-    key, receiver = (first.group.key, first.group.receiver) if first.group is not None else (first.fingerprint, first.source)
-    return encoded_group(alerts, key=key, receiver=receiver)

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eventsink.router.planning.alert_states import AlertStates, StateChange, group_digest
@@ -99,3 +100,23 @@ async def test_sinks_and_groups_that_are_gone_are_forgotten(queue: SqliteQueue) 
     await fresh.load()
     assert (fresh.sink("gone"), fresh.groups, fresh.group(b"old")) == (None, 1, None)
     assert fresh.sink("here") is not None
+
+
+async def test_a_change_is_reverted_also_if_what_it_made_was_forgotten_meanwhile(queue: SqliteQueue) -> None:
+    states = AlertStates(queue, StateSettings(resolved_retention=1))
+    change = StateChange()
+    states.put(change, msgspec.structs.replace(state("a", "resolved", at=queue.clock() - 2), notified=()))
+    assert await states.prune([]) == 1
+    states.undo(change)
+    assert (len(states), states.firing) == (0, 0)
+
+
+async def test_an_alert_whose_release_could_not_be_stored_is_released_again(queue: SqliteQueue) -> None:
+    states = AlertStates(queue, StateSettings())
+    held = msgspec.structs.replace(state("a"), held_until=50.0)
+    states.put(StateChange(), held)
+    change = StateChange()
+    states.put(change, msgspec.structs.replace(held, held_until=0.0))
+    assert states.released(60.0) == []
+    states.undo(change)
+    assert [one.identity for one in states.released(60.0)] == [held.identity]

@@ -377,6 +377,37 @@ async def test_a_corrected_url_gets_what_waited_and_nothing_twice(start: Start) 
     assert json.loads(planning.queued[0].body)["name"] == "A"  # B waits already
 
 
+async def test_a_sink_that_is_pointed_elsewhere_while_it_is_suspended_is_notified_there_when_it_is_resumed(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"))
+    await planning.deliver_all("s")
+    elsewhere = "https://elsewhere.example.com/"
+    await planning.put(sink("s", suspend=True))
+    await planning.put(sink("s", suspend=True, url=elsewhere))
+    planning = await start(sink("s", suspend=True, url=elsewhere))
+    assert await planning.put(sink("s", url=elsewhere)) == FIRING
+
+
+async def test_an_end_that_waits_does_not_keep_a_new_destination_from_what_fires_again(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"))
+    await planning.deliver_all("s")
+    await planning.put(sink("s", match={"matchers": ('alertname="Other"',)}))
+    assert await planning.post(ended("A")) == RESOLVED  # it waits: the receiver does not get on
+    planning.later(120)
+    assert await planning.post(firing("A", starts_at="2026-01-01T14:00:00Z")) == []
+    assert await planning.put(sink("s", url="https://corrected.example.com/")) == FIRING
+
+
+async def test_a_group_that_waits_does_not_keep_a_new_destination_from_what_it_was_not_notified_of(start: Start) -> None:
+    only_b = {"matchers": ('alertname="B"',)}
+    planning = await start(sink("s", webhook={"format": "alertmanager"}, match=only_b))
+    await planning.post(firing("A"), firing("B"))
+    widened = sink("s", url="https://corrected.example.com/", webhook={"format": "alertmanager"})
+    assert await planning.put(widened) == FIRING
+    assert [one["labels"]["alertname"] for one in json.loads(planning.queued[0].body)["alerts"]] == ["A"]
+
+
 async def test_a_resumed_sink_is_notified_of_what_fires_and_of_the_ends_it_missed(start: Start) -> None:
     planning = await start(sink("s"))
     await planning.post(firing("A"), firing("B"))

@@ -30,7 +30,7 @@ LEGACY_TENANT = ""
 EVICTED_AT_ONCE = 1000
 FORGOTTEN_AT_ONCE = 1000
 """Rows in one change of the queue."""
-SCANNED_AT_ONCE = 1000
+SCANNED_AT_ONCE = 500
 """Records that are gone through before others have their turn in the event loop: less than a millisecond."""
 
 T = TypeVar("T")

@@ -175,7 +175,7 @@ class CatchUp:
         self._forgetting, self._deleted = self._deleted, {}
         try:
             for tenant in self._tenants_of(self._forgetting):
-                async for states in in_turns(list(self._states.of_tenant(tenant).values())):
+                async for states in in_turns(list(self._states.of_tenant(tenant).values()), ALERTS_AT_ONCE):
                     # What was notified to a sink that was re-created meanwhile is no longer what the deleted one was notified of.
                     self._forget(states, self._forgetting.keys() - self._directory.sinks.keys())
             self._forgotten.update(dict.fromkeys(self._forgetting))

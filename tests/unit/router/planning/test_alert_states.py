@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -120,3 +121,21 @@ async def test_an_alert_whose_release_could_not_be_stored_is_released_again(queu
     assert states.released(60.0) == []
     states.undo(change)
     assert [one.identity for one in states.released(60.0)] == [held.identity]
+
+
+async def test_others_have_their_turn_while_old_alerts_are_looked_for(queue: SqliteQueue) -> None:
+    states = AlertStates(queue, StateSettings())
+    for number in range(10_000):
+        states.put(StateChange(), state(f"{number}", at=queue.clock()))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    assert await states.prune([]) == 0
+    task.cancel()
+    assert turns >= 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -406,6 +406,38 @@ async def test_a_group_that_waits_does_not_keep_a_new_destination_from_what_it_w
     widened = sink("s", url="https://corrected.example.com/", webhook={"format": "alertmanager"})
     assert await planning.put(widened) == FIRING
     assert [one["labels"]["alertname"] for one in json.loads(planning.queued[0].body)["alerts"]] == ["A"]
+
+
+async def test_sinks_that_change_at_once_are_caught_up_in_one_pass_over_the_alerts(start: Start) -> None:
+    planning = await start()
+    await planning.post(*[firing(f"A{n}") for n in range(100)])
+    read: list[int] = []
+    alert_bodies = planning.queue.alert_bodies
+
+    def reading(rows: Sequence[int]) -> Awaitable[dict[int, bytes]]:
+        read.extend(rows)
+        return alert_bodies(rows)
+
+    planning.queue.alert_bodies = reading  # type: ignore[method-assign,assignment]
+    planning.queued.clear()
+    for number in range(30):
+        one = sink(f"s{number}", match={"matchers": ('alertname!="A7"',)})
+        planning.names[one.uid] = "s"
+        planning.directory.put(one)
+    assert await planning.settled() == FIRING * 30 * 99
+    assert len(read) == 100
+
+
+async def test_a_sink_that_is_deleted_and_made_again_before_it_is_forgotten_inherits_nothing(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"))
+    planning.queued.clear()
+    for _ in range(2):
+        planning.directory.remove(uid("s"))
+        planning.directory.put(sink("s"))
+    assert await planning.settled() == FIRING
+    planning = await start(sink("s"))
+    assert await planning.post(ended("A")) == RESOLVED
 
 
 async def test_a_resumed_sink_is_notified_of_what_fires_and_of_the_ends_it_missed(start: Start) -> None:

@@ -25,8 +25,8 @@ class DeliveringCondition:
 
     state: DeliveringState
     reason: str
-    """CamelCase: `Delivered`, `NothingSent`, `Suspended`, `Withdrawn`, `Unsupported`, `TenantShare`, `InFlightLimit`, or that of the
-    failure."""
+    """CamelCase: `Delivered`, `NothingSent`, `Suspended`, `Withdrawn`, `Unsupported`, `TenantShare`, `InFlightLimit`,
+    `QueueUnreadable`, or that of the failure."""
     message: str
     """Holds no credential."""
 
@@ -56,6 +56,14 @@ QUEUE_SHARE = "QueueShare"
 
 NOTHING_SENT = DeliveringCondition(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent yet")
 NOTHING_SENT_SINCE = DeliveringCondition(DeliveringState.UNKNOWN, "NothingSent", "nothing was sent since the sink was changed")
+QUEUE_UNREADABLE = DeliveringCondition(
+    DeliveringState.FALSE,
+    "QueueUnreadable",
+    "the router cannot read what waits for it in its queue; it is tried again",
+)
+NOTHING_SENT_SINCE_READABLE = DeliveringCondition(
+    DeliveringState.UNKNOWN, "NothingSent", "nothing was sent since the router can read its queue again"
+)
 DELIVERED = DeliveringCondition(DeliveringState.TRUE, "Delivered", "the last message arrived")
 
 

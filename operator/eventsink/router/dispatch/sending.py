@@ -87,7 +87,11 @@ class Sending:
         self, worker: SinkWorker, outgoing: OutgoingMessage, missing: Sequence[int]
     ) -> Mapping[int, bytes] | None:
         """The bodies that are not in memory; None: some are gone from the queue, and the others wait to be sent without them."""
-        bodies = await self._queue.read_bodies(missing)
+        try:
+            bodies = await self._queue.read_bodies(missing)
+        except QueueError:
+            worker.unreadable()
+            raise
         gone = [seq for seq in missing if seq not in bodies]
         if not gone:
             return bodies

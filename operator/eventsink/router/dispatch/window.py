@@ -86,7 +86,9 @@ class Windows:
             while self._workers.get(worker.sink.uid) is worker and not worker.reloading and self._missing(lane) > 0:
                 async with self._reads:
                     await self._read(worker)
+                worker.readable()
         except QueueError as error:
+            worker.unreadable()
             get_logger().warning("could not read waiting deliveries; it is tried again", reason=str(error), sink=worker.sink.uid)
             await asyncio.sleep(READ_AGAIN_SECONDS)
         finally:

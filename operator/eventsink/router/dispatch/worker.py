@@ -133,6 +133,18 @@ class SinkWorker:
         self._given_up += count
         self.last_error = f"{health.QUEUE_SHARE}: {health.given_up(self._given_up)}"
 
+    def unreadable(self) -> None:
+        """What waits for it could not be read."""
+        self.last_error = f"{health.QUEUE_UNREADABLE.reason}: {health.QUEUE_UNREADABLE.message}"
+        if not self.lane.blocked:
+            self.report(health.QUEUE_UNREADABLE)
+
+    def readable(self) -> None:
+        """What waits for it can be read."""
+        if self.condition is health.QUEUE_UNREADABLE:
+            self.last_error = ""
+            self.report(health.NOTHING_SENT_SINCE_READABLE)
+
     def failed(self, failed: Failed) -> None:
         """A message did not arrive."""
         self.last_error = f"{failed.reason}: {failed.message}"

@@ -18,6 +18,7 @@ from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.protocol import (
+    MAX_TAKE_BYTES,
     Batch,
     Delivery,
     DeliveryFilter,
@@ -26,6 +27,7 @@ from eventsink.router.queue.protocol import (
     NewDelivery,
     Payload,
     PayloadKind,
+    QueueDamaged,
 )
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
@@ -77,6 +79,19 @@ class AnnouncingQueue(SqliteQueue):
     listeners: tuple[Callable[[Sequence[Delivery]], None], ...] = ()
     lost: frozenset[str] = frozenset()
     """Keys of deliveries that are committed and not announced."""
+
+    unreadable = False
+    """Whether reading fails, as from a damaged page."""
+
+    async def take(self, sink: str, *, after: int, limit: int, max_bytes: int = MAX_TAKE_BYTES) -> list[Delivery]:
+        if self.unreadable:
+            raise QueueDamaged("queue.db is damaged")
+        return await super().take(sink, after=after, limit=limit, max_bytes=max_bytes)
+
+    async def read_bodies(self, seqs: Sequence[int]) -> dict[int, bytes]:
+        if self.unreadable:
+            raise QueueDamaged("queue.db is damaged")
+        return await super().read_bodies(seqs)
 
     def subscribe(self, listener: Callable[[Sequence[Delivery]], None]) -> None:
         self.listeners = (*self.listeners, listener)

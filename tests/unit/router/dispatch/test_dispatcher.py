@@ -8,7 +8,7 @@ import itertools
 import pytest
 from prometheus_client import CollectorRegistry
 
-from eventsink.router.dispatch import dispatcher, health
+from eventsink.router.dispatch import dispatcher, health, window
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.metrics import DispatchMetrics
@@ -462,6 +462,34 @@ async def test_a_sink_that_waits_for_its_tenants_share_says_so(
     await dispatch.until(lambda: dispatch.arrived("t") == ["b"])
     await dispatch.until(lambda: dispatch.health[-1][0] == "t" and dispatch.health[-1][1].reason == "Delivered")
     watching.cancel()
+
+
+async def test_a_sink_whose_deliveries_cannot_be_read_says_so_until_they_can(
+    make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "READ_AGAIN_SECONDS", 0.01)
+    dispatch = make_dispatch(window=1000)
+    release = asyncio.Event()
+
+    async def wait(_: Message) -> Outcome:
+        await release.wait()
+        return Delivered(200)
+
+    dispatch.senders["s"].script = [wait] * 32
+    await dispatch.start()
+    for start in range(0, 2500, 250):
+        await dispatch.put(*(f"a{n}" for n in range(start, start + 250)))
+    dispatch.queue.unreadable = True
+    release.set()
+    await dispatch.until(lambda: dispatch.health and dispatch.health[-1][1].reason == "QueueUnreadable")
+    shown = dispatch.health[-1][1]
+    assert shown.state is DeliveringState.FALSE
+    assert shown.last_error.startswith("QueueUnreadable: the router cannot read what waits for it")
+    assert dispatch.queue.depth().waiting > 0
+    dispatch.queue.unreadable = False
+    await dispatch.until_empty()
+    await dispatch.until(lambda: dispatch.health[-1][1].reason == "Delivered")
+    assert dispatch.health[-1][1].last_error == ""
 
 
 async def test_a_backlog_expires_as_fast_as_it_can_be_queued_and_what_is_in_flight_stays(make_dispatch: MakeDispatch) -> None:

@@ -1,5 +1,6 @@
 """The embedded queue, in one SQLite file: `schema`, `store` and `reader` are its statements, `writer` its thread, `queue` its contract."""
 
-from eventsink.router.queue.sqlite.queue import QueueSettings, SqliteQueue
+from eventsink.router.queue.sqlite.queue import SqliteQueue
+from eventsink.router.queue.sqlite.settings import QueueSettings
 
 __all__ = ["QueueSettings", "SqliteQueue"]

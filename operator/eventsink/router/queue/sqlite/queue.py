@@ -7,10 +7,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Self, TypeVar
-
-from pydantic import Field
 
 from eventsink.router.queue.protocol import (
     MAX_TAKE_BYTES,
@@ -36,10 +33,10 @@ from eventsink.router.queue.sqlite.dead_letters import CHUNK_ROWS, Death
 from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.reader import PageCheck, Reader, Reading
 from eventsink.router.queue.sqlite.schema import unusable
+from eventsink.router.queue.sqlite.settings import QueueSettings
 from eventsink.router.queue.sqlite.store import Store, StoreChange
 from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, Put, QueueWrite, TransactionResult, Writer
 from eventsink.runtime.logs import Repeated, get_logger
-from eventsink.runtime.settings import Seconds, Settings
 
 SETTLE_WITHIN_SECONDS = 0.05
 """What arrived is recorded with the next commit, at the latest after this: a crash in between sends it again."""
@@ -51,32 +48,6 @@ DEAD_LETTERS_UP_TO = 0.7
 
 T = TypeVar("T")
 K = TypeVar("K")
-
-
-class QueueSettings(Settings):
-    """Where the queue is kept and how large it may get."""
-
-    path: Path = Path("/var/lib/eventsink/queue.db")
-    """The database file; its folder must exist and be writable."""
-    max_waiting: int = Field(default=1_000_000, ge=1)
-    """Deliveries that may wait; beyond it sources get a 503. One takes 120 bytes on the disk, its alert (stored
-    once for all sinks) 1 to 4 kB, and nothing in memory."""
-    max_bytes: int = Field(default=8 * 1024**3, ge=1024**2)
-    """What rows may take in the file; beyond it sources get a 503."""
-    max_pending_bytes: int = Field(default=32 * 1024**2, ge=1)
-    """What may wait in memory for its commit; beyond it sources get a 503."""
-    min_free_bytes: int = Field(default=256 * 1024**2, ge=0)
-    """Free space of the disk below which sources get a 503, so that what arrives can still be recorded."""
-    max_dead: int = Field(default=100_000, ge=0)
-    """Dead letters that are kept; the oldest make room (counted in a metric)."""
-    dead_letter_age: Seconds = 14 * 86400.0
-    """How long a dead letter is kept."""
-    max_arrived: int = Field(default=200_000, ge=0)
-    """Records of which Slack message carried which alert; the oldest make room."""
-    arrived_age: Seconds = 7 * 86400.0
-    """How long such a record is kept."""
-    accept_loss: str = ""
-    """Id of a queue that is gone for good, from the error with which the router did not start: it then starts without what was in it."""
 
 
 class SqliteQueue:

@@ -27,6 +27,8 @@ MAX_TENANT_SIZE = 200_000
 """Instructions of all different expressions of one tenant together, each counted as at least `LEAST_SIZE`: 2,000 usual ones."""
 MAX_TOTAL_SIZE = 1_000_000
 """The same of all tenants: together their compiled forms take at most 320 MiB, and 40 MiB as measured."""
+ASSURED_TENANT_SIZE = 2000
+"""What each tenant may have, however much the others have: 20 usual expressions."""
 LEAST_SIZE = 100
 MAX_NAMESPACE_CHARACTERS = 253
 """Patterns see so many characters of what an alert calls its namespace; the name of a namespace is shorter."""
@@ -212,6 +214,8 @@ class SinkIndex:
         self._entries: dict[str, _Entry] = {}
         self._unreadable: set[str] = set()
         self._size = 0
+        self._short: dict[str, _Tenant] = {}
+        """Tenants of which expressions are refused, by name."""
         self._left_out_log = Repeated()
         self.left_out = 0
         """How often a sink was given an alert without that its expressions were evaluated."""
@@ -308,9 +312,13 @@ class SinkIndex:
         """Count the size of an entry's expressions, or refuse to evaluate them."""
         sizes = {matcher.value: max(matcher.size, LEAST_SIZE) for matcher in entry.match.expressions}
         size = sum(size for text, size in sizes.items() if not tenant.uses[text])
-        entry.admitted = tenant.size + size <= MAX_TENANT_SIZE and self._size + size <= MAX_TOTAL_SIZE
+        of_tenant = tenant.size + size
+        entry.admitted = not size or (
+            of_tenant <= MAX_TENANT_SIZE and (self._size + size <= MAX_TOTAL_SIZE or of_tenant <= ASSURED_TENANT_SIZE)
+        )
         if not entry.admitted:
             tenant.refused[entry.sink.uid] = entry
+            self._short[entry.sink.tenant] = tenant
             return
         tenant.refused.pop(entry.sink.uid, None)
         tenant.uses.update(sizes.keys())
@@ -331,11 +339,14 @@ class SinkIndex:
                     del tenant.uses[text]
                     tenant.size -= size
                     self._size -= size
-        while tenant.refused:
-            one = next(iter(tenant.refused.values()))
-            self._admit(tenant, one)
-            if not one.admitted:
-                break
+        for name, short in list(self._short.items()):
+            while short.refused:
+                one = next(iter(short.refused.values()))
+                self._admit(short, one)
+                if not one.admitted:
+                    break
+            if not short.refused:
+                del self._short[name]
         if tenant.empty:
             del self._tenants[entry.sink.tenant]
 

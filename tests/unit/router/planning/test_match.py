@@ -193,6 +193,27 @@ def test_expressions_beyond_the_size_of_a_tenant_are_not_evaluated_until_there_i
     assert refused[0] not in index.matching(alert(x="no"))
 
 
+def test_a_tenant_has_its_usual_expressions_evaluated_however_many_the_others_have() -> None:
+    others = [
+        sink(f"{tenant}{n:02}", tenant=tenant, match={"matchers": tuple(f'x=~"{n}m{m}.{{150}}.*"' for m in range(4))})
+        for tenant in ("a", "b", "c", "d", "e", "f")
+        for n in range(40)
+    ]
+    index = index_of(*others)
+    refused = [one for one in others if index.problem(one.uid) is not None]
+    assert {one.tenant for one in refused} == {"f"}
+    mine = sink("mine", match={"matchers": ('x=~"y+"',)})
+    large = sink("large", match={"matchers": tuple(f'x=~"99m{m}.{{150}}.*"' for m in range(4))})
+    plain = sink("plain")
+    for one in (mine, large, plain):
+        index.change(SinkChange(None, one))
+    assert [one.name for one in (mine, large, plain) if index.problem(one.uid) is not None] == ["large"]
+    for one in others[:40]:
+        index.change(SinkChange(one, None))
+    assert index.problem(large.uid) is None
+    assert index.problem(refused[0].uid) is None
+
+
 def test_the_same_expression_in_many_sinks_counts_once() -> None:
     sinks = [sink(str(n), match={"matchers": ('team=~"x.{150}"',)}) for n in range(200)]
     index = index_of(*sinks)

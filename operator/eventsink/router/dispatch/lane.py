@@ -57,6 +57,8 @@ class Lane:
     lagging: bool = False
     """Whether the queue has deliveries of this sink behind the window."""
     in_flight: int = 0
+    unresponsive: bool = False
+    """Whether the receiver has not responded yet, or not to the last message: one message at a time leaves, for more would only wait for it."""
     failures: int = 0
     """Messages in a row that failed transiently."""
     not_before: float = 0.0
@@ -82,6 +84,11 @@ class Lane:
     def slow(self) -> bool:
         """Whether everything fails, so that one message at a time leaves."""
         return bool(self.held) or self.failures >= FAILURES_UNTIL_SLOW
+
+    @property
+    def _concurrency(self) -> int:
+        """Messages that may be in flight now."""
+        return 1 if self.unresponsive or self.slow else self.limits.concurrency
 
     @property
     def stuck(self) -> bool:
@@ -124,7 +131,7 @@ class Lane:
 
     def next_size(self, now: float) -> int | None:
         """Bytes of the next delivery that may leave; None: none may."""
-        if self.blocked or now < self.not_before or self.in_flight >= (1 if self.slow else self.limits.concurrency):
+        if self.blocked or now < self.not_before or self.in_flight >= self._concurrency:
             return None
         if self._again and (self._again[0][0] <= now or (self.slow and not self._ready)):
             return self._again[0][2].size
@@ -133,7 +140,7 @@ class Lane:
     def pick(self, now: float) -> OutgoingMessage | None:
         """The next message that may leave, or None; the caller sends it and reports the outcome."""
         slow = self.slow
-        if self.in_flight >= (1 if slow else self.limits.concurrency) or self.blocked or now < self.not_before:
+        if self.in_flight >= self._concurrency or self.blocked or now < self.not_before:
             return None
         if self._again and self._again[0][0] <= now:
             message = heapq.heappop(self._again)[2]
@@ -153,7 +160,7 @@ class Lane:
         if not self._ready and not self._again:
             return None
         slow = self.slow
-        if self.in_flight >= (1 if slow else self.limits.concurrency) or self.blocked:
+        if self.in_flight >= self._concurrency or self.blocked:
             return None
         if self._ready or slow:
             return self.not_before
@@ -164,6 +171,7 @@ class Lane:
         self._landed(message)
         self._remove(message.items)
         was_slow = self.slow
+        self.unresponsive = False
         self.held, self.failures, self.not_before, self._probes = "", 0, 0.0, 0
         if was_slow:
             self._make_due()
@@ -172,6 +180,7 @@ class Lane:
         """The message may arrive later; returns when it is tried again (queue clock)."""
         self._landed(message)
         self.held = ""
+        self.unresponsive = failed.status_code is None
         self.failures += 1
         message.attempts += 1
         message.due = now + message_wait(message.attempts, failed, self.retry, self.random)
@@ -187,6 +196,7 @@ class Lane:
     def failed_for_good(self, message: OutgoingMessage) -> list[Item]:
         """The receiver rejects the message: the items to dead-letter; none where a batch is halved to find out which of them it meant."""
         self._landed(message)
+        self.unresponsive = False
         self.failures = 0
         if len(message.items) == 1:
             self._remove(message.items)

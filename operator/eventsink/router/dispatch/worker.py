@@ -90,6 +90,7 @@ class SinkWorker:
         if blocked is None:
             try:
                 self.sender = open_sender(sink)
+                self.lane.unresponsive = True
             except UnsupportedSink as error:
                 blocked = health.unsupported(str(error))
         was_blocked, self.lane.blocked = self.lane.blocked, blocked.reason if blocked is not None else ""

@@ -163,6 +163,19 @@ class DispatchUnderTest:
         ]
         await self.queue.put(Batch(payloads, deliveries))
 
+    async def start_with_a_response(self) -> DispatchUnderTest:
+        """Start, and have each sink respond to an alert: until then, only one message at a time leaves."""
+        await self.start()
+        scripts = {name: sender.script for name, sender in self.senders.items()}
+        for name, sender in self.senders.items():
+            sender.script = []
+            await self.put("first", key="first", sinks=(name,))
+        await self.until_empty()
+        for name, sender in self.senders.items():
+            sender.sent.clear()
+            sender.script = scripts[name]
+        return self
+
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not condition():

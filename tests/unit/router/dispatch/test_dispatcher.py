@@ -121,11 +121,37 @@ async def test_a_sink_of_which_everything_fails_says_so_and_is_not_held(make_dis
 async def test_one_hanging_sink_delays_no_other(make_dispatch: MakeDispatch) -> None:
     dispatch = make_dispatch(sink("s"), sink("t"), maxInFlight=9)
     dispatch.senders["s"].script = [HANG] * 1000
-    await dispatch.start()
+    await dispatch.start_with_a_response()
     for number in range(200):
         await dispatch.put(f"a{number}", sinks=("s", "t"))
     await dispatch.until(lambda: len(dispatch.arrived("t")) == 200)
     assert len(dispatch.senders["s"].sent) == 5  # of 9, the rest is for others
+
+
+async def test_until_a_receiver_responds_one_message_at_a_time_leaves_and_only_that_fails(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch(retry={"first": "1h", "longest": "1h"})
+    receiver = asyncio.get_running_loop().create_future()
+    no_response = Failed(FailureClass.TRANSIENT, "Timeout", "https://x: Timeout")
+    dispatch.senders["s"].script = [receiver, *[HANG] * 20]
+    await dispatch.start()
+    await dispatch.put(*(f"a{n}" for n in range(20)))
+    await dispatch.until(lambda: dispatch.arrived() == ["a0"])
+    receiver.set_result(no_response)
+    await dispatch.until(lambda: dispatch.arrived() == ["a0", "a1"])
+    assert dispatch.dispatcher.in_flight == 1
+    await dispatch.queue.flush()
+    assert sorted(one.attempts for one in await dispatch.queue.look_up(DeliveryFilter(), limit=30)) == [0] * 19 + [1]
+
+
+async def test_after_a_response_as_many_leave_as_may_be_in_flight(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch()
+    receiver = asyncio.get_running_loop().create_future()
+    dispatch.senders["s"].script = [receiver, *[HANG] * 20]
+    await dispatch.start()
+    await dispatch.put(*(f"a{n}" for n in range(20)))
+    await dispatch.until(lambda: dispatch.arrived() == ["a0"])
+    receiver.set_result(TRANSIENT)
+    await dispatch.until(lambda: dispatch.dispatcher.in_flight == 8)
 
 
 async def test_a_resolution_never_overtakes_its_firing_alert(make_dispatch: MakeDispatch) -> None:
@@ -188,7 +214,7 @@ async def test_a_batch_is_sent_in_the_same_composition_after_a_restart(make_disp
     batching = sink("s", webhook={"batch": 3})
     dispatch = make_dispatch(batching)
     dispatch.senders["s"].script = [HANG] * 8
-    await dispatch.start()
+    await dispatch.start_with_a_response()
     await dispatch.put("a", "b", "c", "d")
     await dispatch.until(lambda: len(dispatch.senders["s"].sent) == 2)
     before = sorted(dispatch.senders["s"].sent)
@@ -501,7 +527,7 @@ async def test_a_backlog_expires_as_fast_as_it_can_be_queued_and_what_is_in_flig
 
     dispatch = make_dispatch(expiryInterval="100ms", window=1000)
     dispatch.senders["s"].script = [wait] * 8
-    await dispatch.start()
+    await dispatch.start_with_a_response()
     for start in range(0, 6000, 1000):
         await dispatch.put(*(f"a{n}" for n in range(start, start + 1000)), max_age=0.05)
     expiry = asyncio.ensure_future(dispatch.dispatcher.watch_expiry())
@@ -529,7 +555,7 @@ async def test_only_the_expired_delivery_is_dead_lettered(make_dispatch: MakeDis
 
 
 async def test_on_stop_messages_in_flight_finish_and_the_rest_stays_queued(make_dispatch: MakeDispatch) -> None:
-    dispatch = make_dispatch()
+    dispatch = await make_dispatch().start_with_a_response()
     release = asyncio.Event()
     original = dispatch.senders["s"].send
 
@@ -538,7 +564,6 @@ async def test_on_stop_messages_in_flight_finish_and_the_rest_stays_queued(make_
         return await original(message)
 
     dispatch.senders["s"].send = slow  # type: ignore[method-assign]
-    await dispatch.start()
     await dispatch.put(*(f"a{n}" for n in range(20)))
     await dispatch.until(lambda: dispatch.dispatcher.in_flight == 8)
     stopping = asyncio.ensure_future(dispatch.dispatcher.stop(DEADLINE_SECONDS))

@@ -146,7 +146,7 @@ async def test_a_test_whose_caller_is_cancelled_is_still_delivered_and_leaks_not
 async def test_too_many_tests_of_one_sink_are_rejected(make_dispatch: MakeDispatch) -> None:
     dispatch = make_dispatch(sink("s"), sink("t"))
     dispatch.senders["s"].script = [HANG] * 10
-    await dispatch.start()
+    await dispatch.start_with_a_response()
     asking = [asyncio.ensure_future(dispatch.tests.test(the(dispatch), LONG)) for _ in range(MAX_UNDER_WAY_OF_A_SINK)]
     await dispatch.until(lambda: len(dispatch.senders["s"].sent) == MAX_UNDER_WAY_OF_A_SINK)
     with pytest.raises(TooManyTests, match="to this sink"):

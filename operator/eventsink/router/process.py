@@ -243,6 +243,11 @@ def _gauges(
     yield "alerts_known", "Alerts that are remembered, firing or not.", len(states)
     yield "alerts_firing", "Alerts that are firing.", states.firing
     yield "alerts_evicted", "Alerts forgotten since the start to make room (state.maxAlerts).", states.evicted
+    yield (
+        "alert_bodies_left_out",
+        "Bodies of firing alerts not kept since the start: the queue is half full (queue.maxBytes).",
+        states.bodies_left_out,
+    )
     yield "groups_known", "Groups that are remembered.", states.groups
     yield "sinks", "Compiled sinks that are known.", len(directory.sinks)
     yield "sinks_unreadable", "Compiled sinks that this version cannot read.", len(directory.withheld)

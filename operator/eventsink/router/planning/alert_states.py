@@ -72,6 +72,9 @@ class AlertStates:
         self._evictions = Repeated(60.0)
         self.evicted = 0
         """States that were forgotten since the start to make room."""
+        self._bodies = Repeated(60.0)
+        self.bodies_left_out = 0
+        """Bodies of firing alerts that were not kept since the start, since the queue has no room for them."""
         self.when_held: Callable[[], None] = lambda: None
         """Called when an alert is held that may be released sooner than those before."""
         self.sinks_at_load: frozenset[str] = frozenset()
@@ -172,6 +175,20 @@ class AlertStates:
     def hold_again(self, state: AlertState) -> None:
         """A released alert could not be released after all: `released` gives it again."""
         heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
+
+    def keeps_body(self) -> bool:
+        """Whether there is room for the body of one more firing alert; it is counted if not."""
+        if self._store.has_room_for_bodies():
+            return True
+        self.bodies_left_out += 1
+        more = self._bodies.due()
+        if more is not None:
+            get_logger().warning(
+                "bodies of firing alerts are not kept, since the queue is half full (queue.maxBytes): sinks that are new, resumed or changed "
+                "are notified of these alerts when their source repeats them",
+                more=more,
+            )
+        return False
 
     # ---- changing
 

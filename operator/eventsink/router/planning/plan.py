@@ -303,7 +303,8 @@ class Plan:
         if after.received_at != now and after.status == Status.FIRING:
             after = msgspec.structs.replace(after, received_at=now)
         if (after.status == Status.FIRING and alert.status is Status.FIRING) or one.body:
-            payload = builder.body(owned)
+            needed = one.body or after.held_until > 0  # nobody sends it again: it is what will be delivered
+            payload = builder.body(owned) if needed or self._states.keeps_body() else NO_BODY
         elif after.status == Status.FIRING:
             payload = KEEP_BODY
         else:

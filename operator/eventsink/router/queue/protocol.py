@@ -407,6 +407,10 @@ class AlertStateStore(QueueClock, Protocol):
         """All that were put and not forgotten yet."""
         ...
 
+    def has_room_for_bodies(self) -> bool:
+        """Whether the bodies of firing alerts may be kept: they take room from nothing that has to be delivered; counted in memory."""
+        ...
+
     async def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
         """Row -> the latest body (JSON of an `Alert`) of each alert state that has one; at most a few hundred at once."""
         ...

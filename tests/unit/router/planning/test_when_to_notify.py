@@ -32,10 +32,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             await one.queue.close()
         running.clear()
 
-    async def started(*sinks: Any, **settings: Any) -> PlanningUnderTest:
+    async def started(*sinks: Any, queue: dict[str, Any] | None = None, **settings: Any) -> PlanningUnderTest:
         await stop()
-        queue = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0), monotonic=clock)
-        running.append(PlanningUnderTest(queue, clock, directory(*sinks), **settings))
+        bounds = QueueSettings(path=tmp_path / "q.db", min_free_bytes=0, **(queue or {}))
+        opened = await SqliteQueue.open(bounds, monotonic=clock)
+        running.append(PlanningUnderTest(opened, clock, directory(*sinks), **settings))
         await running[-1].start()
         return running[-1]
 
@@ -544,3 +545,12 @@ async def test_a_notification_is_planned_in_parts_where_many_sinks_have_to_be_lo
     planning.later(HOURS)
     assert len(await planning.post(*alerts)) == 1000  # of a repeat, every part repeats
     assert len(await planning.post(*alerts, firing("new"))) == 1  # something new in the last part is no repeat of the first
+
+
+async def test_alerts_that_nobody_gets_fill_no_queue(start: Start) -> None:
+    planning = await start(sink("theirs", tenant="globex"), queue={"max_bytes": 2 * 1024**2})
+    for number in range(50):
+        large = {**firing(f"A{number}"), "annotations": {"description": "x" * 60_000}}
+        assert await planning.post(large, group=f"g{number}") == []
+    assert planning.states.bodies_left_out > 20
+    assert await planning.post(alert("Mine", namespace="globex"), group="theirs") == [("theirs", "firing")]

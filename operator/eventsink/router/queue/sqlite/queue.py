@@ -45,6 +45,8 @@ HOUSEKEEPING_SECONDS = 5.0
 
 DEAD_LETTERS_UP_TO = 0.7
 """Part of `max_bytes` beyond which dead letters make room, the oldest first, however few they are."""
+BODIES_UP_TO = 0.5
+"""Part of `max_bytes` beyond which the bodies of firing alerts are not kept: what has to be delivered needs the rest."""
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -228,6 +230,9 @@ class SqliteQueue:
     async def sink_states(self) -> AsyncIterator[SinkState]:
         async for one in self._pages(Reader.sink_states, ""):
             yield one
+
+    def has_room_for_bodies(self) -> bool:
+        return self._used_bytes <= BODIES_UP_TO * self._settings.max_bytes
 
     async def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
         return await self._read(lambda reader: reader.alert_bodies(rows))

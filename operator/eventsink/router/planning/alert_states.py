@@ -202,7 +202,7 @@ class AlertStates:
             self._next_row += 1
         self._replace(before, state)
         change.alerts_before.append((before, state))
-        change.written.append(AlertStateWrite(state, payload))
+        change.written.append(AlertStateWrite(state, payload, before is None))
         if state.held_until and (before is None or before.held_until != state.held_until):
             heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
             self.when_held()

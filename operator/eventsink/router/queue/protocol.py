@@ -139,6 +139,8 @@ class AlertStateWrite(msgspec.Struct, frozen=True, gc=False):
     state: AlertState
     payload: int = KEEP_BODY
     """Index into the batch's payloads of its latest body (a `PayloadKind.ALERT`); `KEEP_BODY`: as before; `NO_BODY`: none is needed."""
+    new: bool = False
+    """Whether nothing was stored under this row before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,16 +149,19 @@ class Store:
             if count > 1:
                 self._change_held(number, count)
         execute = self.connection.executemany
-        execute("INSERT INTO payloads VALUES (?, ?, ?, ?)", used)
-        execute(
-            "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
+        if used:
+            execute("INSERT INTO payloads VALUES (?, ?, ?, ?)", used)
+        if rows:
+            execute(
+                "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
         if batch.states:
             self._put_states(batch.states, first)
         if batch.groups:
             execute("INSERT OR REPLACE INTO groups VALUES (?, ?)", [(g.row, encode_state(g)) for g in batch.groups if g.firing])
-            execute("DELETE FROM groups WHERE id = ?", [(group.row,) for group in batch.groups if not group.firing])
+            if over := [(group.row,) for group in batch.groups if not group.firing]:
+                execute("DELETE FROM groups WHERE id = ?", over)
         if batch.sinks:
             execute("INSERT OR REPLACE INTO sink_states VALUES (?, ?)", [(sink.uid, encode_state(sink)) for sink in batch.sinks])
         if batch.forgotten:
@@ -171,14 +174,15 @@ class Store:
         replaced = [
             (one.state.row, first + one.payload if one.payload >= 0 else None, one) for one in writes if one.payload != KEEP_BODY
         ]
-        self._release_bodies([row for row, _, _ in replaced])
+        self._release_bodies([row for row, _, one in replaced if not one.new])
         self.connection.executemany(
             "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?)",
             [(row, payload, encode_state(one.state)) for row, payload, one in replaced],
         )
-        self.connection.executemany(
-            "INSERT INTO alerts VALUES (?, NULL, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state", kept
-        )
+        if kept:
+            self.connection.executemany(
+                "INSERT INTO alerts VALUES (?, NULL, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state", kept
+            )
 
     def _release_bodies(self, rows: Sequence[int]) -> None:
         """These alert states hold their bodies no longer."""

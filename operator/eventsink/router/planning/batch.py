@@ -122,6 +122,11 @@ def new_delivery(sink: Sink, payload: int, key: str, status: Status) -> NewDeliv
     return NewDelivery(payload, sink.uid, sink.tenant, key, status.value, sink.delivery.max_age)
 
 
+def expired_at(sink: Sink, now: float) -> float:
+    """The deliveries to a sink that were queued before this have expired; both on the queue clock."""
+    return now - sink.delivery.max_age
+
+
 def group_key(source: str, key: str) -> str:
     """The key of the deliveries of a group."""
     return f"{source}{GROUP_KEY_SEPARATOR}{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"

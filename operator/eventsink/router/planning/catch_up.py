@@ -13,6 +13,7 @@ import msgspec
 from eventsink.alerts.alert import Alert, Status, epoch_micros
 from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest, in_turns
+from eventsink.router.planning.batch import expired_at
 from eventsink.router.planning.due import BY_ITSELF, Behind, Due, deliveries_of, due_status, form_of, may_be_due
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
@@ -242,6 +243,8 @@ class CatchUp:
                         suspended.append(behind)
                         continue
                     some[uid] = behind
+                    if last is not None and last.suspended:
+                        behind.expired_at = expired_at(sink, self._queue.clock())
                     if last is not None and last.destination != sink.destination:
                         behind.waiting = await self._queue.waiting_keys(uid, limit=MAX_WAITING_KEYS)
                         behind.moved = len(behind.waiting) < MAX_WAITING_KEYS

@@ -31,10 +31,16 @@ class Behind:
     """Whether it has another destination than the one that was notified."""
     waiting: set[str] = field(default_factory=set)
     """Of one that moved: keys of what waits for it, and goes to the new destination."""
+    expired_at: float = 0.0
+    """Of one that was suspended: what was queued before this, on the queue clock, may have expired meanwhile instead of being delivered."""
+
+    def status_of(self, state: AlertState, last: Notified | None) -> Status | None:
+        """As `due_status`."""
+        return due_status(state, last, moved=self.moved or (last is not None and last.at < self.expired_at))
 
     def is_due(self, state: AlertState, last: Notified | None, alert: Alert) -> bool:
         """Whether it is notified of an alert that fires and that it wants."""
-        if due_status(state, last, moved=self.moved) is None:
+        if self.status_of(state, last) is None:
             return False
         was_notified = last is not None and last.status == Status.FIRING
         return not (was_notified and is_waiting(alert, self.waiting))
@@ -79,7 +85,7 @@ def may_be_due(state: AlertState, some: Mapping[str, Behind]) -> bool:
         known = 0
         for last in state.notified:
             one = some.get(last.sink)
-            known += one is not None and due_status(state, last, moved=one.moved) is None
+            known += one is not None and one.status_of(state, last) is None
         return known < len(some)
     if state.status != Status.RESOLVED:
         return False

@@ -441,6 +441,17 @@ async def test_a_sink_that_is_deleted_and_made_again_before_it_is_forgotten_inhe
     assert await planning.post(ended("A")) == RESOLVED
 
 
+async def test_a_resumed_sink_is_notified_of_what_fires_and_may_have_expired_meanwhile(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("Old"))
+    planning.later(30 * HOURS)
+    await planning.post(firing("Young"), group="young")
+    await planning.put(sink("s", suspend=True))
+    planning.later(50 * HOURS)
+    assert await planning.put(sink("s")) == FIRING  # maxAge is 72 h
+    assert json.loads(planning.queued[0].body)["name"] == "Old"
+
+
 async def test_a_resumed_sink_is_notified_of_what_fires_and_of_the_ends_it_missed(start: Start) -> None:
     planning = await start(sink("s"))
     await planning.post(firing("A"), firing("B"))

@@ -71,7 +71,9 @@ def references(value: object, path: str = "spec") -> Iterator[Reference]:
         yield Reference(path, value)
     elif isinstance(value, SpecModel):
         for name, field in type(value).model_fields.items():
-            yield from references(getattr(value, name), f"{path}.{field.alias or name}")
+            inner = getattr(value, name)
+            if isinstance(inner, (SpecModel, list)):
+                yield from references(inner, f"{path}.{field.alias or name}")
     elif isinstance(value, list):
         for index, entry in enumerate(value):
             yield from references(entry, f"{path}[{index}]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ class Storage:
 
     def __init__(self, data: Path) -> None:
         self._folders = {resource: data / name for resource, name in _FOLDERS.items()}
+        self._waiting: list[tuple[Path, str, asyncio.Future[None]]] = []
+        """Compiled sinks to write: at most as many as there are workers that reconcile."""
+        self._writing: asyncio.Task[None] | None = None
 
     def load(self, api: LocalApi) -> None:
         """Put everything that was kept into the API.
@@ -91,12 +94,44 @@ class Storage:
         try:
             if change.after is None:
                 await asyncio.to_thread(remove, path)
+            elif change.after.get("type") == SINK_SECRET_TYPE:
+                await self._write_together(path, json.dumps(change.after))
             else:
-                # A compiled sink that is lost is compiled again, and the first start writes one for each document.
-                sync = change.after.get("type") != SINK_SECRET_TYPE
-                await asyncio.to_thread(write_private, path, json.dumps(change.after), sync=sync)
+                await asyncio.to_thread(write_private, path, json.dumps(change.after))
         except OSError as error:
             raise Unavailable(0, "Unavailable", f"the data folder cannot be written: {error.strerror}") from None
+
+    async def _write_together(self, path: Path, text: str) -> None:
+        """Write a compiled sink, in one visit to a thread with all that wait by then: the first start writes one for each document.
+
+        Raises
+        ------
+        OSError
+            This one could not be written.
+        """
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((path, text, done))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_waiting(), name="compiled sinks")
+        await done
+
+    async def _write_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                errors = await asyncio.to_thread(_write_all, [(path, text) for path, text, _ in batch])
+            except BaseException:
+                for _, _, done in (*batch, *self._waiting):
+                    done.cancel()
+                self._waiting = []
+                raise
+            for (_, _, done), error in zip(batch, errors, strict=True):
+                if done.done():
+                    continue  # whoever waited was cancelled
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
 
     def _path(self, resource: Resource, key: Key) -> Path:
         return self._folders[resource] / key[0] / f"{key[1]}.json"
@@ -105,6 +140,18 @@ class Storage:
 def file_of(obj: Object) -> str:
     """The file whose document an object is of; empty: none."""
     return str((obj["metadata"].get("annotations") or {}).get(FILE_ANNOTATION, ""))
+
+
+def _write_all(files: Sequence[tuple[Path, str]]) -> list[OSError | None]:
+    """Write each; returns what kept it from being written. Not synced: a compiled sink that is lost is compiled again."""
+    errors: list[OSError | None] = []
+    for path, text in files:
+        try:
+            write_private(path, text, sync=False)
+            errors.append(None)
+        except OSError as error:
+            errors.append(error)
+    return errors
 
 
 def _files(folder: Path) -> Iterator[Path]:

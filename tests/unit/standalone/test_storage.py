@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from eventsink.kube.local import LocalApi
 from eventsink.kube.secrets import apply_secret, secret_data
 from eventsink.resources.names import EVENTSINKS
 from eventsink.runtime.files import write_private
+from eventsink.sinks.sink import SINK_SECRET_TYPE
 from eventsink.standalone.storage import Storage
 
 RESOURCES = (EVENTSINKS, SECRETS, NAMESPACES, EVENTS)
@@ -207,7 +209,7 @@ async def test_a_failed_write_changes_nothing_and_a_partial_file_is_ignored(
     api = opened(tmp_path)
     made = await make(api)
 
-    def full(file: Path, text: str, *, sync: bool) -> None:
+    def full(file: Path, text: str, *, sync: bool = True) -> None:
         file.with_name(f".{file.name}.new").write_text(text[:20])
         raise OSError(28, "No space left on device")
 
@@ -220,6 +222,29 @@ async def test_a_failed_write_changes_nothing_and_a_partial_file_is_ignored(
     assert list(api.objects(EVENTSINKS)) == [made]
     [again] = opened(tmp_path).objects(EVENTSINKS)
     assert (again["metadata"]["name"], again["spec"]["name"]) == ("a", "A")
+
+
+async def test_of_compiled_sinks_written_together_only_those_fail_that_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = opened(tmp_path)
+
+    def one_fails(file: Path, text: str, *, sync: bool) -> None:
+        if file.name == "sink-3.json":
+            raise OSError(28, "No space left on device")
+        write_private(file, text, sync=sync)
+
+    def put(number: int) -> Awaitable[Object]:
+        return apply_secret(
+            api, "_sinks", f"sink-{number}", kind=SINK_SECRET_TYPE, data={"a": "x"}, labels={}, annotations={}, manager="m"
+        )
+
+    monkeypatch.setattr("eventsink.standalone.storage.write_private", one_fails)
+    results = await asyncio.gather(*(put(number) for number in range(8)), return_exceptions=True)
+    assert [number for number, one in enumerate(results) if isinstance(one, Unavailable)] == [3]
+    expected = {f"sink-{number}" for number in range(8) if number != 3}
+    assert {one["metadata"]["name"] for one in api.objects(SECRETS)} == expected
+    assert {one["metadata"]["name"] for one in opened(tmp_path).objects(SECRETS)} == expected
 
 
 OTHER_NAME = '{"metadata": {"namespace": "acme", "name": "b", "uid": "u", "generation": 1}, "spec": {}}'

@@ -75,7 +75,7 @@ class Fuzz:
         self._groups, self._events = sink("g", webhook={"format": "alertmanager"}), sink("e")
         self.tried = 0
         self.read = 0
-        self.written_anew = 0
+        self.rewritten = 0
 
     def one(self) -> None:
         """Try one; raises where a promise is broken."""
@@ -98,7 +98,7 @@ class Fuzz:
             if payload.kind is PayloadKind.ALERT:
                 assert msgspec.json.decode(payload.body, type=Alert).fingerprint in known
             elif payload.body != body:
-                self.written_anew += 1
+                self.rewritten += 1
                 again = alertmanager.parse(payload.body)
                 assert {one.identify(source="s", tenant="acme").fingerprint for one in again.alerts} <= known
 
@@ -132,7 +132,7 @@ def main(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         fuzz.one()
-    print(f"{fuzz.tried} notifications, {fuzz.read} of them read, {fuzz.written_anew} groups written anew")
+    print(f"{fuzz.tried} notifications, {fuzz.read} of them read, {fuzz.rewritten} groups rewritten")
 
 
 if __name__ == "__main__":

@@ -154,15 +154,15 @@ def differing(webhook: Sequence[Statement], sink: Sequence[Delivered], wanted: W
 def _alerts(webhook: Sequence[Statement], sink: Sequence[Delivered], wanted: Wanted) -> dict[Labels, _Alert]:
     notifications = list(_notifications(webhook))
     news = _news(notifications)
-    told: dict[Labels, list[Statement]] = {}
+    notified: dict[Labels, list[Statement]] = {}
     got: dict[Labels, list[Delivered]] = {}
     for one in webhook:
-        told.setdefault(_without(one.labels, wanted.dropped), []).append(one)
+        notified.setdefault(_without(one.labels, wanted.dropped), []).append(one)
     for delivered in sink:
         got.setdefault(_without(delivered.labels, wanted.dropped), []).append(delivered)
     return {
-        labels: _Alert(told.get(labels, []), got.get(labels, []), notifications, news, wanted)
-        for labels in sorted(told.keys() | got.keys(), key=shown)
+        labels: _Alert(notified.get(labels, []), got.get(labels, []), notifications, news, wanted)
+        for labels in sorted(notified.keys() | got.keys(), key=shown)
     }
 
 
@@ -194,26 +194,26 @@ def _news(notifications: Iterable[Sequence[Statement]]) -> set[Statement]:
 
 
 class _Alert:
-    """One alert: what the webhook was told of it, and what the sink got."""
+    """One alert: what the webhook was notified of, and what the sink got."""
 
     def __init__(
         self,
-        told: Sequence[Statement],
+        notified: Sequence[Statement],
         got: Sequence[Delivered],
         notifications: Sequence[Sequence[Statement]],
         news: set[Statement],
         wanted: Wanted,
     ) -> None:
-        self._all_told = told
+        self._all_notified = notified
         self._notifications = notifications
-        self._told = self._effective(told)
+        self._notified = self._effective(notified)
         self._got = got
         self._news = news
         self._wanted = wanted
 
     def missing(self) -> Iterator[str]:
         """As the function."""
-        for one in self._told:
+        for one in self._notified:
             if one.status == "firing":
                 yield from self._firing(one)
             else:
@@ -225,11 +225,11 @@ class _Alert:
         yield from self._unwanted()
 
     @staticmethod
-    def _effective(told: Sequence[Statement]) -> list[Statement]:
+    def _effective(notified: Sequence[Statement]) -> list[Statement]:
         """Without ends of one replica while another one fires."""
         effective: list[Statement] = []
         fires: set[Labels] = set()
-        for one in told:
+        for one in notified:
             if one.status == "firing":
                 fires.add(one.labels)
             else:
@@ -243,7 +243,7 @@ class _Alert:
         phase = self._wanted.phase_of(one.at)
         if not (phase.active and phase.wants(dict(one.labels)) and self._wanted.undisturbed(one.at, until)):
             return
-        ended = any(other.status == "resolved" and one.at <= other.at <= until for other in self._told)
+        ended = any(other.status == "resolved" and one.at <= other.at <= until for other in self._notified)
         fired = self._state(one.at) == "firing" or any(
             one.at <= delivery.at <= until and delivery.status == "firing" for delivery in self._got
         )
@@ -252,7 +252,7 @@ class _Alert:
         if one not in self._news or self._wanted.dropped:
             return
         before = [
-            other.at for other in self._told if other.sender == one.sender and other.at < one.at and other.status == "firing"
+            other.at for other in self._notified if other.sender == one.sender and other.at < one.at and other.status == "firing"
         ]
         since = max(one.at - self._wanted.window, max(before, default=-1.0) + 0.001)
         got = any(since <= delivery.at <= until and delivery.status == "firing" for delivery in self._got)
@@ -266,20 +266,20 @@ class _Alert:
         if not self._wanted.send_resolved or self._state(one.at) != "firing":
             return
         ended = any(one.at <= delivery.at <= until and delivery.status == "resolved" for delivery in self._got)
-        fires = any(one.at < other.at <= until and other.status == "firing" for other in self._told)
+        fires = any(one.at < other.at <= until and other.status == "firing" for other in self._notified)
         if not ended and not fires:
             yield f"the resolution of {one.at:.2f} s from {one.sender} did not arrive"
 
     def _catch_up(self, phase: Phase) -> Iterator[str]:
-        last = next((one for one in reversed(self._told) if one.at <= phase.since), None)
+        last = next((one for one in reversed(self._notified) if one.at <= phase.since), None)
         soon = phase.since + self._wanted.slack
-        doubtful = any(phase.since - self._wanted.window <= one.at < phase.since for one in self._told)
+        doubtful = any(phase.since - self._wanted.window <= one.at < phase.since for one in self._notified)
         until = soon + (self._wanted.window if doubtful else 0.0)
         if last is None or not self._wanted.undisturbed(phase.since, until):
             return
         state = self._state(phase.since)
-        told = any(phase.since <= one.at <= until and one.status == last.status for one in self._got)
-        if told or any(phase.since < one.at <= until and one.status != last.status for one in self._told):
+        notified = any(phase.since <= one.at <= until and one.status == last.status for one in self._got)
+        if notified or any(phase.since < one.at <= until and one.status != last.status for one in self._notified):
             return
         if last.status == "firing" and state != "firing" and phase.wants(dict(last.labels)) and self._is_named(phase.since):
             yield f"the sink that changed at {phase.since:.2f} s was not notified that it fires"
@@ -289,9 +289,9 @@ class _Alert:
     def final(self) -> Iterator[str]:
         """What is different in the end."""
         phase = self._wanted.phases[-1]
-        if not self._told or not phase.active:
+        if not self._notified or not phase.active:
             return
-        last, state = self._told[-1], self._state(math.inf)
+        last, state = self._notified[-1], self._state(math.inf)
         silenced = last.at <= phase.since and not self._is_named(math.inf)
         if last.status == "firing" and phase.wants(dict(last.labels)) and state != "firing" and not silenced:
             yield f"it fires in the end, and for the sink it is {state or 'unknown'}"
@@ -310,11 +310,11 @@ class _Alert:
 
     def _is_named(self, at: float) -> bool:
         """Whether the last notification of a group of it named it: if not, it may be silenced, and a sink that changed need not know."""
-        groups = {one.group for one in self._all_told}
+        groups = {one.group for one in self._all_notified}
         named = False
         for statements in self._notifications:
             if statements[0].at <= at and statements[0].group in groups:
-                named = any(one.status == "firing" and one in self._all_told for one in statements)
+                named = any(one.status == "firing" and one in self._all_notified for one in statements)
         return named
 
     def _state(self, at: float) -> str | None:

@@ -89,7 +89,7 @@ def encoded_group(alerts: Sequence[Alert], *, key: str, receiver: str) -> bytes:
 def encoded_part(group: Group, alerts: Sequence[tuple[IncomingAlert, Alert]], *, status: Status) -> bytes:
     """Some alerts of a received group as a group of their own, as JSON.
 
-    What they have in common is found anew: nothing of the alerts that are left out is in it. An alert's labels are all that it came with,
+    What they have in common is determined again: nothing of the alerts that are left out is in it. An alert's labels are all that it came with,
     so that its identity stays the same; annotations are within the limits.
     """
     common = _common([incoming.labels for incoming, _ in alerts])

@@ -46,7 +46,7 @@ class Addresses:
 
 
 class LookUp(Protocol):
-    """Asks for the addresses of a name, each time anew."""
+    """Asks for the addresses of a name, each time again."""
 
     async def __call__(self, host: str) -> Addresses:
         """The addresses of a name; NameNotResolved if there are none."""

@@ -41,7 +41,7 @@ class SinkWorker:
         self.missed = False
         """Whether something was committed for it while the queue was read."""
         self.reloading = False
-        """Whether nothing may leave until the window was read anew."""
+        """Whether nothing may leave until the window was read again."""
         self.unsettled = False
         """Whether what arrived may still wait in the queue, and would be read again."""
         self.in_flight = Usage()

@@ -32,7 +32,7 @@ class IntakeSettings(Settings):
     idle_timeout: Seconds = Field(default=120.0, gt=0)
     """How long a connection without a request is kept."""
     sender_header: str = Field(default="", max_length=64, pattern=r"^[A-Za-z0-9-]*$")
-    """Header by which the halves of a highly available pair are told apart behind a proxy or mesh, such as X-Forwarded-For; it must be set
+    """Header by which the halves of a highly available pair are distinguished behind a proxy or mesh, such as X-Forwarded-For; it must be set
     by the proxy. Empty, or where a request has none: by the address that the connection comes from. The same from another sender within
     state.haWindow is a duplicate."""
     tls_certificate_file: Path | None = None

@@ -342,7 +342,7 @@ class Connection(asyncio.Protocol, Generic[T]):
     # ---- bounds
 
     def _turn_away(self, transport: asyncio.Transport) -> None:
-        """Say that there are too many connections, if not too many are being told so."""
+        """Respond that there are too many connections, unless too many get this response already."""
         if len(self._all.surplus) >= MAX_SURPLUS:
             transport.abort()
             return

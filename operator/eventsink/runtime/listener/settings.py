@@ -8,7 +8,7 @@ TLS_HANDSHAKE_SECONDS = 10.0
 LINGER_SECONDS = 2.0
 """How long a connection that is being ended may take to read its responses and to close."""
 MAX_SURPLUS = 64
-"""Connections over the limit that are told so; more are closed without a word."""
+"""Connections over the limit that get a response; more are closed without one."""
 MAX_DISCARDED_BYTES = 256 * 1024
 """Of the body of a request whose response is known before; for a larger one the connection is closed."""
 

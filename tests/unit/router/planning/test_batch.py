@@ -104,7 +104,7 @@ def test_a_part_of_a_group_has_the_documented_members_and_nothing_of_the_other_a
         ((received("A", "acme"), {"labels": {"secret-of": "globex"}}), 1),
     ],
 )
-def test_a_group_with_an_absent_or_rejected_alert_is_written_anew(alerts: Sequence[Any], count: int) -> None:
+def test_a_group_with_an_absent_or_rejected_alert_is_rewritten(alerts: Sequence[Any], count: int) -> None:
     [part] = bodies(sent(body_of(*alerts), range(count)))
     assert json.loads(part)["alerts"] == [alerts[0]]
     assert b"globex" not in part
@@ -179,7 +179,7 @@ def test_whatever_a_notification_holds_it_is_rejected_or_becomes_json_about_its_
     for _ in range(2000):
         fuzz.one()
     assert fuzz.read > 200
-    assert fuzz.written_anew > 200
+    assert fuzz.rewritten > 200
 
 
 def test_invalid_utf8_in_a_member_that_is_not_read_is_not_passed_on() -> None:

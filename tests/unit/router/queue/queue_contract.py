@@ -53,6 +53,9 @@ class QueueUnderTest:
     reopen: Callable[[], Awaitable[QueueUnderTest]]
 
 
+CHANGES = [("a", "firing"), ("b", "firing"), ("c", "resolved")]
+
+
 def alert(name: str, sinks: Sequence[str] = ("s1",), *, status: str = "firing", key: str = "", max_age: float = DAY) -> Batch:
     """One alert for some sinks."""
     deliveries = [NewDelivery(0, sink, "acme", key or name, status, max_age) for sink in sinks]
@@ -270,6 +273,34 @@ class AlertStateContract(EngineContract):
         assert await opened.queue.alert_bodies([1]) == {1: b'{"name":"a"}'}
         await opened.queue.put(replace(alert("b"), states=[AlertStateWrite(state(1), NO_BODY)]))
         assert [one.body for one in await opened.queue.take("s1", after=0, limit=9)] == [b'{"name":"b"}']
+
+    async def test_of_changes_of_one_alert_that_share_a_commit_the_last_is_kept(self, opened: QueueUnderTest) -> None:
+        bodies = [
+            replace(alert(name), states=[AlertStateWrite(state(1, status), 0, new=name == "a")]) for name, status in CHANGES
+        ]
+        group = GroupState(1, b"1", ("f1",), 1.0, 1.0, "10.0.0.1")
+        changes = [
+            *bodies,
+            Batch(states=[AlertStateWrite(state(1, "resolved"))]),
+            Batch(groups=[group]),
+            Batch(groups=[replace_struct(group, firing=())]),
+        ]
+        await asyncio.gather(*(opened.queue.put(one) for one in changes))
+        await opened.queue.settle([one.seq for one in opened.queued])
+        await opened.queue.flush()
+        opened = await opened.reopen()
+        assert [one async for one in opened.queue.alert_states()] == [state(1, "resolved")]
+        assert [one async for one in opened.queue.group_states()] == []
+        assert await opened.queue.alert_bodies([1]) == {1: b'{"name":"c"}'}
+
+    async def test_however_much_shares_a_commit_all_of_it_is_kept_in_order(self, opened: QueueUnderTest) -> None:
+        size, count = 3000, 1100  # over a megabyte
+        put = [alert(f"{number:0{size}}") for number in range(count)]
+        await asyncio.gather(*(opened.queue.put(one) for one in put))
+        opened = await opened.reopen()
+        taken = await opened.queue.take("s1", after=0, limit=count)
+        assert [one.body for one in taken] == [one.payloads[0].body for one in put]
+        assert await opened.queue.read_bodies([one.seq for one in taken]) == {one.seq: one.body for one in taken}
 
     async def test_groups_and_sinks_are_kept_until_they_are_forgotten(self, opened: QueueUnderTest) -> None:
         groups = [GroupState(row, b"%d" % row, ("f1", "f2"), 1.0, 1.0, "10.0.0.1") for row in (1, 2, 3)]

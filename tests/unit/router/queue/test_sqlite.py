@@ -273,7 +273,8 @@ async def test_what_is_kept_in_memory_of_shared_payloads_ends_when_only_one_deli
     path = tmp_path / "queue.db"
     store = Store(path)
     store.begin()
-    change = store.put(alert("a", ["s1", "s2", "s3"]), now=0, clock=0)
+    change = StoreChange()
+    store.put(alert("a", ["s1", "s2", "s3"]), change, now=0, clock=0)
     assert store.shared_payloads == 1
     store.commit(0, change)
     for one in change.new[:2]:
@@ -315,7 +316,9 @@ async def test_a_failed_commit_forgets_the_names_of_sinks_that_it_added_and_keep
 
     def put(name: str, sink: str) -> StoreChange:
         store.begin()
-        return store.put(alert(name, [sink]), now=0, clock=0)
+        change = StoreChange()
+        store.put(alert(name, [sink]), change, now=0, clock=0)
+        return change
 
     change = put("a", "s1")
     store.commit(0, change)

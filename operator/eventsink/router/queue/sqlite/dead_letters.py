@@ -5,20 +5,18 @@ A million rows are changed in chunks, each in a transaction of its own between t
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
 
 from eventsink.router.queue.protocol import DeadLetter, DeliveryFilter, DeliveryState
 from eventsink.router.queue.sqlite.reader import conditions, select_deliveries
+from eventsink.router.queue.sqlite.statements import AMONG, numbers, read_rows
 from eventsink.router.queue.sqlite.store import Store, StoreChange
 
 CHUNK_ROWS = 250
 """Rows that one chunk changes: 3 to 10 ms with its commit, at a million rows in the queue."""
 
-_DIE = "UPDATE deliveries SET died = ?, died_wall = ?, reason = ?, detail = ?, batch = '' WHERE seq = ? AND died IS NULL"
+_DIE = f"UPDATE deliveries SET died = ?, died_wall = ?, reason = ?, detail = ?, batch = '' WHERE seq {AMONG} AND died IS NULL"  # noqa: S608
 
 _WAIT_AGAIN = """
 UPDATE deliveries SET seq = ?, origin = coalesce(origin, seq), died = NULL, died_wall = NULL, due = 0, attempts = 0,
@@ -44,7 +42,7 @@ def dead_letter(store: Store, dead_letters: Sequence[DeadLetter], death: Death) 
     for one in dead_letters:
         row = store.connection.execute("SELECT sink FROM deliveries WHERE seq = ? AND died IS NULL", (one.seq,)).fetchone()
         if row is not None:
-            store.connection.execute(_DIE, (death.clock, death.wall, one.reason, one.detail, one.seq))
+            store.connection.execute(_DIE, (death.clock, death.wall, one.reason, one.detail, numbers([one.seq])))
             _died(change, store.sinks[row[0]][0], one.seq)
     return change
 
@@ -53,20 +51,14 @@ def dead_letter_oldest(store: Store, sink: str, death: Death, *, limit: int, spa
     """Dead-letter the oldest of a sink, at most `limit`, except `spare`."""
     change = StoreChange()
     for number in store.numbers_of(sink):
-        rows = store.connection.execute(
-            "SELECT seq, sink FROM deliveries WHERE died IS NULL AND sink = ? ORDER BY seq", (number,)
-        )
-        _all_die(store, rows, death, change, limit=limit - change.dead, spare=spare)
+        _all_die(store, "sink = ? ORDER BY seq", number, death, change, limit=limit - change.dead, spare=spare)
     return change
 
 
 def expire(store: Store, death: Death, *, limit: int, spare: Collection[int]) -> StoreChange:
     """Dead-letter what has expired, at most `limit`, except `spare`."""
     change = StoreChange()
-    rows = store.connection.execute(
-        "SELECT seq, sink FROM deliveries WHERE died IS NULL AND expires <= ? ORDER BY expires", (death.clock,)
-    )
-    _all_die(store, rows, death, change, limit=limit, spare=spare)
+    _all_die(store, "expires <= ? ORDER BY expires", death.clock, death, change, limit=limit, spare=spare)
     return change
 
 
@@ -120,11 +112,18 @@ def evict_sinks(store: Store, after: int) -> int:
 
 
 def _all_die(
-    store: Store, rows: sqlite3.Cursor, death: Death, change: StoreChange, *, limit: int, spare: Collection[int]
+    store: Store, which: str, value: float, death: Death, change: StoreChange, *, limit: int, spare: Collection[int]
 ) -> None:
-    chosen: list[Any] = list(islice((row for row in rows if row[0] not in spare), max(0, limit)))
-    rows.close()
-    store.connection.executemany(_DIE, [(death.clock, death.wall, death.reason, death.detail, seq) for seq, _ in chosen])
+    """Dead-letter the first of those waiting of `which`, a condition on one value and an order."""
+    limit = max(0, limit)
+    rows = read_rows(
+        store.connection,
+        "seq, sink",
+        f"FROM (SELECT seq, sink FROM deliveries WHERE died IS NULL AND {which} LIMIT ?)",  # noqa: S608 - constants
+        (value, limit + len(spare)),
+    )
+    chosen = [(seq, sink) for seq, sink in rows if seq not in spare][:limit]
+    store.connection.execute(_DIE, (death.clock, death.wall, death.reason, death.detail, numbers([seq for seq, _ in chosen])))
     for seq, sink in chosen:
         _died(change, store.sinks[sink][0], seq)
 

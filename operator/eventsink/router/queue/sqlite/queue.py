@@ -35,7 +35,7 @@ from eventsink.router.queue.sqlite.reader import PageCheck, Reader, Reading
 from eventsink.router.queue.sqlite.schema import unusable
 from eventsink.router.queue.sqlite.settings import QueueSettings
 from eventsink.router.queue.sqlite.store import Store, StoreChange
-from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, Put, QueueWrite, TransactionResult, Writer
+from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, Put, QueueWrite, Settled, TransactionResult, Writer
 from eventsink.runtime.logs import Repeated, get_logger
 
 SETTLE_WITHIN_SECONDS = 0.05
@@ -154,7 +154,7 @@ class SqliteQueue:
             now, clock = self._wall(), self.clock()
             self._check_open()
             self._hand_over_settled()
-            self._record(delivered, lambda store, seqs: store.arrive(seqs, arrival, now=now, clock=clock))
+            self._writer.do(self._arrive(delivered, arrival, now, clock))
             return
         self._settled.extend(delivered)
         self._settle_soon()
@@ -328,22 +328,20 @@ class SqliteQueue:
             )
         if self._settled:
             seqs, self._settled = self._settled, []
-            self._record(seqs, Store.remove)
+            self._writer.do(Settled(seqs))
 
     def _settle_soon(self) -> None:
         if self._settle_timer is None:
             self._settle_timer = self._loop.call_later(SETTLE_WITHIN_SECONDS, self._hand_over_settled)
 
-    def _record(self, seqs: Sequence[int], how: Callable[[Store, Sequence[int]], StoreChange]) -> None:
-        """Record what arrived, whenever storage works; nobody waits for it."""
-
-        def write(some: Sequence[int]) -> QueueWrite:
-            return QueueWrite(lambda store: how(store, some), self._loop.create_future(), keep=True, rows=len(some))
-
-        whole = write(seqs)
+    def _arrive(self, seqs: Sequence[int], arrival: Arrival, now: float, clock: float) -> QueueWrite:
+        """Record what arrived in one message, whenever storage works; nobody waits for it."""
+        write = QueueWrite(
+            lambda store: store.arrive(seqs, arrival, now=now, clock=clock), self._loop.create_future(), keep=True, rows=len(seqs)
+        )
         if len(seqs) > 1:
-            whole.parts = lambda: [write([seq]) for seq in seqs]
-        self._writer.do(whole)
+            write.parts = lambda: [self._arrive([seq], arrival, now, clock) for seq in seqs]
+        return write
 
     def _finished(self, outcome: TransactionResult) -> None:
         """The writer's report of one transaction: step the counts, call the listeners, resolve the callers' futures."""

@@ -26,6 +26,7 @@ from eventsink.router.queue.protocol import (
 )
 from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.schema import connect
+from eventsink.router.queue.sqlite.statements import AMONG, numbers, read_bodies, read_rows
 
 _alert_states = msgspec.msgpack.Decoder(AlertState)
 _group_states = msgspec.msgpack.Decoder(GroupState)
@@ -37,12 +38,14 @@ _BY_TEXT = {
     "tenant": "+d.sink IN (SELECT id FROM sinks WHERE tenant = ?)",
     "reason": "d.reason = ?",
 }
-_COLUMNS = (
-    "d.seq, d.origin, s.uid, s.tenant, d.key, d.status, p.kind, {body}, d.created, d.expires, d.due, d.attempts, d.batch, {size}"
+_COLUMNS = "seq, origin, uid, tenant, key, status, kind, created, expires, due, attempts, batch, size"
+_SELECTED = (
+    "d.seq AS seq, d.origin AS origin, s.uid AS uid, s.tenant AS tenant, d.key AS key, d.status AS status, p.kind AS kind, "
+    "d.created AS created, d.expires AS expires, d.due AS due, d.attempts AS attempts, d.batch AS batch, length(p.body) AS size"
 )
-_WITH_BODY = _COLUMNS.format(body="p.body", size="0")
-_WITHOUT_BODY = _COLUMNS.format(body="x''", size="length(p.body)")
-"""Of a long body, SQLite reads no page but the first for this."""
+"""Of a long body, SQLite reads no page but the first for its length."""
+MAX_READ_BYTES = 1024**2
+"""Of bodies in one step, which SQLite copies, before the last."""
 _ARRIVED_COLUMNS = (
     "d.seq, d.origin, d.sink, d.tenant, d.name, d.status, d.created, d.attempts, d.arrived_wall, d.message, d.reference"
 )
@@ -70,12 +73,7 @@ class Reader:
         return found[:limit]
 
     def bodies(self, seqs: Sequence[int]) -> dict[int, bytes]:
-        marks = ",".join("?" * len(seqs))
-        rows = self._connection.execute(
-            f"SELECT d.seq, p.body FROM deliveries d JOIN payloads p ON p.id = d.payload WHERE d.seq IN ({marks}) AND d.died IS NULL",  # noqa: S608 - marks
-            seqs,
-        )
-        return dict(rows)
+        return _bodies_of(self._connection, seqs, "AND d.died IS NULL")
 
     def alert_states(self, after: int) -> tuple[list[AlertState], int]:
         """A page, and the position to go on from."""
@@ -96,13 +94,8 @@ class Reader:
         return self._connection.execute(statement, (after, PAGE_ROWS)).fetchall()
 
     def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
-        marks = ",".join("?" * len(rows))
-        return dict(
-            self._connection.execute(
-                f"SELECT a.id, p.body FROM alerts a JOIN payloads p ON p.id = a.payload WHERE a.id IN ({marks})",  # noqa: S608 - marks
-                list(rows),
-            )
-        )
+        rest = f"a.id AS number, p.body AS body FROM alerts a JOIN payloads p ON p.id = a.payload WHERE a.id {AMONG}"
+        return read_bodies(self._connection, rest, (numbers(rows),))
 
     def waiting_keys(self, sink: str, limit: int) -> set[str]:
         rows = self._connection.execute(
@@ -239,21 +232,47 @@ def select_deliveries(
     max_bytes: int = MAX_TAKE_BYTES,
 ) -> list[Delivery]:
     """Deliveries in order of seq, the first with their bodies (`max_bytes` at most); `where` is a text of the engine's own."""
-    select = f"SELECT {{}} {_FROM} WHERE {where} ORDER BY d.seq LIMIT ? OFFSET ?"
-    rows: list[Any] = []
-    left = max_bytes
-    if left > 0:
-        for row in connection.execute(select.format(_WITH_BODY), (*values, limit, 0)):
-            left -= len(row[7])
-            if left < 0:
-                break
-            rows.append(row)
-    if left <= 0:
-        rows += connection.execute(select.format(_WITHOUT_BODY), (*values, limit - len(rows), len(rows)))
-    return [
-        Delivery(row[0], delivery_id(store, row[1] or row[0]), *row[2:6], PayloadKind(row[6]), *row[7:])  # type: ignore[call-arg]
-        for row in rows
-    ]
+    selected = f"FROM (SELECT {_SELECTED} {_FROM} WHERE {where} ORDER BY d.seq LIMIT ?)"
+    rows = read_rows(connection, _COLUMNS, selected, (*values, limit))
+    sizes = {}
+    for row in rows:
+        max_bytes -= row[-1]
+        if max_bytes < 0:
+            break
+        sizes[row[0]] = row[-1]
+    bodies = _read_bodies(connection, sizes)
+    found = []
+    for seq, origin, uid, tenant, key, status, kind, created, expires, due, attempts, batch, size in rows:
+        body, left_out = (bodies.get(seq), 0) if seq in sizes else (b"", size)
+        if body is not None:  # else it arrived between the two statements
+            name = delivery_id(store, origin or seq)
+            found.append(
+                Delivery(
+                    seq, name, uid, tenant, key, status, PayloadKind(kind), body, created, expires, due, attempts, batch, left_out
+                )
+            )
+    return found
+
+
+def _read_bodies(connection: sqlite3.Connection, sizes: dict[int, int]) -> dict[int, bytes]:
+    """The bodies of deliveries, whatever their state, in chunks; `sizes`: seq -> bytes."""
+    bodies: dict[int, bytes] = {}
+    chunk: list[int] = []
+    taken = 0
+    for seq, size in sizes.items():
+        chunk.append(seq)
+        taken += size
+        if taken >= MAX_READ_BYTES:
+            bodies |= _bodies_of(connection, chunk)
+            chunk, taken = [], 0
+    return bodies | _bodies_of(connection, chunk) if chunk else bodies
+
+
+def _bodies_of(connection: sqlite3.Connection, seqs: Sequence[int], condition: str = "") -> dict[int, bytes]:
+    rest = (
+        f"d.seq AS number, p.body AS body FROM deliveries d JOIN payloads p ON p.id = d.payload WHERE d.seq {AMONG} {condition}"
+    )
+    return read_bodies(connection, rest, (numbers(seqs),))
 
 
 def conditions(wanted: DeliveryFilter, store: str, *, arrived: bool = False) -> tuple[str, list[Any]]:

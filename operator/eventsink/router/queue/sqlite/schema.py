@@ -16,6 +16,7 @@ import msgspec
 
 from eventsink.router.queue.protocol import AlertState, Notified, QueueUnavailable
 from eventsink.router.queue.sqlite.file import lost
+from eventsink.router.queue.sqlite.statements import CACHED_STATEMENTS
 from eventsink.runtime.logs import get_logger
 
 encode_state = msgspec.msgpack.Encoder().encode
@@ -112,6 +113,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             timeout=BUSY_TIMEOUT_SECONDS,
             isolation_level=None,
             check_same_thread=False,
+            cached_statements=CACHED_STATEMENTS,
         )
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL" if not read_only else "PRAGMA query_only = ON")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from eventsink.router.queue.protocol import (
     KEEP_BODY,
@@ -14,15 +14,18 @@ from eventsink.router.queue.protocol import (
     Arrival,
     Batch,
     Delivery,
+    GroupState,
     Retry,
+    SinkState,
 )
 from eventsink.router.queue.sqlite.reader import delivery_id, waiting_by_sink
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
+from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers, read_rows
 
 PAYLOADS_HELD = "SELECT payload FROM deliveries UNION ALL SELECT payload FROM alerts WHERE payload IS NOT NULL"
 """Every row that holds a payload."""
-VARIABLES_PER_STATEMENT = 500
-"""Below SQLite's own limit of values in one statement, and few enough to be prepared quickly."""
+MAX_COLLECTED_BYTES = 1024**2
+"""Of payloads in one statement, which SQLite copies, before the last batch."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,24 @@ class StoreChange:
     def count(self, uid: str, waiting: int) -> None:
         """So many more of a sink wait."""
         self.waiting[uid] = self.waiting.get(uid, 0) + waiting
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What batches write, collected."""
+
+    payloads: list[tuple[Any, ...]] = field(default_factory=list)
+    payload_bytes: int = 0
+    deliveries: list[tuple[Any, ...]] = field(default_factory=list)
+    states: list[tuple[Any, ...]] = field(default_factory=list)
+    """Of alerts whose bodies stay."""
+    states_and_bodies: list[tuple[Any, ...]] = field(default_factory=list)
+    replaced: list[int] = field(default_factory=list)
+    """Of the latter, the rows that there were before."""
+    written: set[int] = field(default_factory=set)
+    """Rows of all alert states here: each is in here once."""
+    groups: dict[int, GroupState] = field(default_factory=dict)
+    sinks: dict[str, SinkState] = field(default_factory=dict)
 
 
 class Store:
@@ -80,6 +101,7 @@ class Store:
         self.dead: int = self.connection.execute("SELECT count(*) FROM deliveries WHERE died IS NOT NULL").fetchone()[0]
         self.arrived: int = self.connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
         """How many there are, as of the last commit."""
+        self._rows = _Rows()
         self._before: dict[int, int] = {}
         """What the open transaction changed in `_shared`, as it was before."""
         self._committed = (self.seq, self._next_payload)
@@ -89,7 +111,9 @@ class Store:
 
     def commit(self, clock: float, change: StoreChange) -> None:
         """`change`: all that was changed since `begin`."""
-        self.connection.execute("UPDATE meta SET clock = ?, seq = ?", (clock, self.seq))
+        self.write_rows()
+        # As `executemany`, which need not ask for the number of the last row: one wait for the GIL less.
+        self.connection.executemany("UPDATE meta SET clock = ?, seq = ?", [(clock, self.seq)])
         self.connection.execute("COMMIT")
         self.dead += change.dead
         self.arrived += change.arrived
@@ -103,6 +127,7 @@ class Store:
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
         self.seq, self._next_payload = self._committed
+        self._rows = _Rows()
         for payload, count in self._before.items():
             self._set_held(payload, count)
         self._before.clear()
@@ -113,11 +138,14 @@ class Store:
         self._new_sinks.clear()
         self._old_sinks.clear()
 
-    def put(self, batch: Batch, *, now: float, clock: float) -> StoreChange:
+    def put(self, batch: Batch, change: StoreChange, *, now: float, clock: float) -> None:
+        """Collect the rows of a batch for `write_rows`, and count them."""
+        again = not self._rows.written.isdisjoint([write.state.row for write in batch.states])
+        if again or self._rows.payload_bytes > MAX_COLLECTED_BYTES:
+            self.write_rows()
+        rows = self._rows
         first = self._next_payload
         references = [0] * len(batch.payloads)
-        rows = []
-        change = StoreChange()
         for new in batch.deliveries:
             change.count(new.sink, 1)
             self.seq += 1
@@ -125,76 +153,75 @@ class Store:
             payload = batch.payloads[new.payload]
             expires = clock + new.max_age
             sink = self._numbers.get((new.sink, new.tenant)) or self._add_sink(new.sink, new.tenant)
-            rows.append((self.seq, first + new.payload, sink, new.key, new.status, now, expires))
+            rows.deliveries.append((self.seq, first + new.payload, sink, new.key, new.status, now, expires))
             change.new.append(
                 Delivery(
-                    seq=self.seq,
-                    id=delivery_id(self.id, self.seq),
-                    sink=new.sink,
-                    tenant=new.tenant,
-                    key=new.key,
-                    status=new.status,
-                    kind=payload.kind,
-                    body=payload.body,
-                    created=now,
-                    expires=expires,
+                    self.seq,
+                    delivery_id(self.id, self.seq),
+                    new.sink,
+                    new.tenant,
+                    new.key,
+                    new.status,
+                    payload.kind,
+                    payload.body,
+                    now,
+                    expires,
                 )
             )
         for write in batch.states:
             if write.payload >= 0:
                 references[write.payload] += 1
-        used = [(first + n, p.kind.value, p.name, p.body) for n, p in enumerate(batch.payloads) if references[n]]
-        self._next_payload += len(batch.payloads)
-        for number, count in enumerate(references, first):
+        self._collect_states(batch.states, first)
+        for number, (payload, count) in enumerate(zip(batch.payloads, references, strict=True), first):
+            if count:
+                rows.payloads.append((number, payload.kind.value, payload.name, payload.body))
+                rows.payload_bytes += len(payload.body)
             if count > 1:
                 self._change_held(number, count)
-        execute = self.connection.executemany
-        if used:
-            execute("INSERT INTO payloads VALUES (?, ?, ?, ?)", used)
-        if rows:
-            execute(
-                "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
-        if batch.states:
-            self._put_states(batch.states, first)
-        if batch.groups:
-            execute("INSERT OR REPLACE INTO groups VALUES (?, ?)", [(g.row, encode_state(g)) for g in batch.groups if g.firing])
-            if over := [(group.row,) for group in batch.groups if not group.firing]:
-                execute("DELETE FROM groups WHERE id = ?", over)
-        if batch.sinks:
-            execute("INSERT OR REPLACE INTO sink_states VALUES (?, ?)", [(sink.uid, encode_state(sink)) for sink in batch.sinks])
+        self._next_payload += len(batch.payloads)
+        for group in batch.groups:
+            rows.groups[group.row] = group
+        for sink_state in batch.sinks:
+            rows.sinks[sink_state.uid] = sink_state
         if batch.forgotten:
+            self.write_rows()
             self.forget(batch.forgotten, (), ())
-        return change
 
-    def _put_states(self, writes: Sequence[AlertStateWrite], first: int) -> None:
+    def _collect_states(self, writes: Sequence[AlertStateWrite], first: int) -> None:
         """`first`: number of the batch's first payload."""
-        kept = [(one.state.row, encode_state(one.state)) for one in writes if one.payload == KEEP_BODY]
-        replaced = [
-            (one.state.row, first + one.payload if one.payload >= 0 else None, one) for one in writes if one.payload != KEEP_BODY
-        ]
-        self._release_bodies([row for row, _, one in replaced if not one.new])
-        self.connection.executemany(
-            "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?)",
-            [(row, payload, encode_state(one.state)) for row, payload, one in replaced],
-        )
-        if kept:
-            self.connection.executemany(
-                "INSERT INTO alerts VALUES (?, NULL, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state", kept
-            )
+        rows = self._rows
+        for write in writes:
+            row = write.state.row
+            rows.written.add(row)
+            if write.payload == KEEP_BODY:
+                rows.states.append((row, encode_state(write.state)))
+                continue
+            if not write.new:
+                rows.replaced.append(row)
+            rows.states_and_bodies.append((row, first + write.payload if write.payload >= 0 else None, encode_state(write.state)))
+
+    def write_rows(self) -> None:
+        """Write what `put` collected: to be called before anything else looks at the tables."""
+        rows, self._rows = self._rows, _Rows()
+        connection = self.connection
+        insert(connection, "INSERT INTO payloads", rows.payloads)
+        insert(connection, "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires)", rows.deliveries)
+        self._release_bodies(rows.replaced)
+        insert(connection, "INSERT OR REPLACE INTO alerts", rows.states_and_bodies)
+        insert(connection, "INSERT INTO alerts (id, state)", rows.states, "ON CONFLICT (id) DO UPDATE SET state = excluded.state")
+        firing = [(group.row, encode_state(group)) for group in rows.groups.values() if group.firing]
+        insert(connection, "INSERT OR REPLACE INTO groups", firing)
+        delete(connection, "groups WHERE id", [group.row for group in rows.groups.values() if not group.firing])
+        sinks = [(sink.uid, encode_state(sink)) for sink in rows.sinks.values()]
+        insert(connection, "INSERT OR REPLACE INTO sink_states", sinks)
 
     def _release_bodies(self, rows: Sequence[int]) -> None:
         """These alert states hold their bodies no longer."""
-        for start in range(0, len(rows), VARIABLES_PER_STATEMENT):
-            chunk = rows[start : start + VARIABLES_PER_STATEMENT]
-            marks = ",".join("?" * len(chunk))
-            held = self.connection.execute(
-                f"SELECT payload FROM alerts WHERE id IN ({marks}) AND payload IS NOT NULL",  # noqa: S608 - marks
-                chunk,
-            ).fetchall()
-            if held:
-                self.release(payload for (payload,) in held)
+        if rows:
+            held = read_rows(
+                self.connection, "payload", f"FROM alerts WHERE id {AMONG} AND payload IS NOT NULL", (numbers(rows),)
+            )
+            self.release([payload for (payload,) in held])
 
     def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float, clock: float) -> StoreChange:
         """`remove`, and record in which message they arrived."""
@@ -221,8 +248,8 @@ class Store:
 
     def forget(self, states: Sequence[int], groups: Sequence[int], sinks: Sequence[str]) -> StoreChange:
         self._release_bodies(states)
-        self.connection.executemany("DELETE FROM alerts WHERE id = ?", [(row,) for row in states])
-        self.connection.executemany("DELETE FROM groups WHERE id = ?", [(row,) for row in groups])
+        delete(self.connection, "alerts WHERE id", states)
+        delete(self.connection, "groups WHERE id", groups)
         self.connection.executemany("DELETE FROM sink_states WHERE uid = ?", [(uid,) for uid in sinks])
         return StoreChange()
 
@@ -232,22 +259,19 @@ class Store:
         pages, free = one("PRAGMA page_count").fetchone()[0], one("PRAGMA freelist_count").fetchone()[0]
         return int((pages - free) * one("PRAGMA page_size").fetchone()[0])
 
-    def remove(self, seqs: Iterable[int]) -> StoreChange:
+    def remove(self, seqs: Sequence[int]) -> StoreChange:
         """Delete deliveries, whether they wait or are dead."""
         change = StoreChange()
-        remaining = iter(seqs)
-        while chunk := list(islice(remaining, VARIABLES_PER_STATEMENT)):
-            marks = ",".join("?" * len(chunk))
-            removed = self.connection.execute(
-                f"DELETE FROM deliveries WHERE seq IN ({marks}) RETURNING payload, sink, died IS NULL",  # noqa: S608 - marks
-                chunk,
-            ).fetchall()
-            for _, sink, waited in removed:
-                if waited:
-                    change.count(self.sinks[sink][0], -1)
-                else:
-                    change.dead -= 1
-            self.release(payload for payload, _, _ in removed)
+        removed = read_rows(
+            self.connection, "payload, sink, died IS NULL", f"FROM deliveries WHERE seq {AMONG}", (numbers(seqs),)
+        )
+        delete(self.connection, "deliveries WHERE seq", seqs)
+        for _, sink, waited in removed:
+            if waited:
+                change.count(self.sinks[sink][0], -1)
+            else:
+                change.dead -= 1
+        self.release([payload for payload, _, _ in removed])
         return change
 
     def hold(self, payload: int) -> None:
@@ -256,14 +280,14 @@ class Store:
 
     def release(self, payloads: Iterable[int]) -> None:
         """One row less holds each of these payloads; what none holds any more is deleted."""
-        unused = []
+        unused: list[int] = []
         for payload in payloads:
             held = self._shared.get(payload)
             if held is None:
-                unused.append((payload,))
+                unused.append(payload)
             else:
                 self._change_held(payload, held - 1)
-        self.connection.executemany("DELETE FROM payloads WHERE id = ?", unused)
+        delete(self.connection, "payloads WHERE id", unused)
 
     def _add_sink(self, uid: str, tenant: str) -> int:
         """The id of a sink that the table does not have yet."""

@@ -19,6 +19,8 @@ MAX_COMMIT_ROWS = 2000
 """Rows that share one commit: about 10 ms of work."""
 ROW_BYTES = 300
 """About what a row takes with its indexes."""
+LOOK_AT_SIZE_SECONDS = 0.1
+"""Between two looks at the size of the file: three statements that a commit of few rows would feel."""
 RETRY_WRITE_SECONDS = 1.0
 """After a failed commit, for changes that must not get lost."""
 
@@ -33,6 +35,16 @@ class Put:
     undo: Callable[[], None] | None
     payload_bytes: int
     """`batch.payload_bytes`."""
+
+
+@dataclass(eq=False, slots=True)
+class Settled:
+    """Deliveries that arrived and are to be removed, as soon as storage works; nobody waits for it.
+
+    All of a transaction are removed at once before everything else: what is put in the same transaction cannot have arrived.
+    """
+
+    seqs: Sequence[int]
 
 
 @dataclass(eq=False, slots=True)
@@ -88,14 +100,15 @@ class Writer:
         self._clock = clock
         self._report = report
         self._used_bytes = store.used_bytes()
+        self._looked_at = time.monotonic()
         self._failed_epoch = -1
-        self._work: thread_queue.SimpleQueue[Put | QueueWrite | None] = thread_queue.SimpleQueue()
+        self._work: thread_queue.SimpleQueue[Put | QueueWrite | Settled | None] = thread_queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="queue-writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def do(self, work: Put | QueueWrite) -> None:
+    def do(self, work: Put | QueueWrite | Settled) -> None:
         """Hand over; from any thread."""
         self._work.put(work)
 
@@ -105,7 +118,7 @@ class Writer:
         self._thread.join()
 
     def _write(self) -> None:
-        kept: list[Put | QueueWrite] = []
+        kept: list[Put | QueueWrite | Settled] = []
         retry_at = 0.0
         closing = False
         while not closing:
@@ -120,16 +133,19 @@ class Writer:
                 retry_at = time.monotonic() + RETRY_WRITE_SECONDS
         self._store.connection.close()
 
-    def _gather(self, wait: float | None) -> tuple[list[Put | QueueWrite], bool]:
+    def _gather(self, wait: float | None) -> tuple[list[Put | QueueWrite | Settled], bool]:
         """Everything that waits, up to a bound; while there is nothing, blocks for so many seconds at most (None: for ever)."""
-        work: list[Put | QueueWrite] = []
+        work: list[Put | QueueWrite | Settled] = []
         try:
             one = self._work.get(timeout=wait)
         except thread_queue.Empty:
             return work, False
         rows = 0
         while one is not None:
-            if not isinstance(one, Put):
+            if isinstance(one, Settled):
+                work.append(one)
+                rows += len(one.seqs)
+            elif isinstance(one, QueueWrite):
                 work.append(one)
                 rows += one.rows
             elif one.epoch > self._failed_epoch:
@@ -143,37 +159,41 @@ class Writer:
                 return work, False
         return work, True
 
-    def _transact(self, work: Sequence[Put | QueueWrite]) -> list[QueueWrite]:
+    def _transact(self, work: Sequence[Put | QueueWrite | Settled]) -> list[QueueWrite | Settled]:
         """Do it all in one transaction and report; returns what has to be tried again."""
         puts = [one for one in work if isinstance(one, Put)]
-        changes = [one for one in work if isinstance(one, QueueWrite)]
+        changes = [one for one in work if not isinstance(one, Put)]
         refusal = self._refusal(puts)
         if refusal is not None:
             self._refuse(puts, refusal)
-            work = changes
+            work, puts = changes, []
             if not work:
                 return []
         outcome = TransactionResult()
         store = self._store
         try:
             store.begin()
+            settled = [seq for one in work if isinstance(one, Settled) for seq in one.seqs]
+            if settled:
+                outcome.change = store.remove(settled)
             for one in work:
                 if isinstance(one, Put):
-                    change = store.put(one.batch, now=one.now, clock=one.clock)
+                    store.put(one.batch, outcome.change, now=one.now, clock=one.clock)
                     outcome.puts += 1
-                else:
+                elif isinstance(one, QueueWrite):
+                    store.write_rows()
                     change = one.apply(store)
                     outcome.done.append((one.future, change))
-                _add(outcome.change, change)
-            self._used_bytes = outcome.used_bytes = store.used_bytes()
+                    _add(outcome.change, change)
+            store.write_rows()
+            outcome.used_bytes = self._count_bytes(puts)
             store.commit(self._clock(), outcome.change)
         except sqlite3.Error as error:
-            return self._failed(puts if work is not changes else [], changes, error)
+            return self._failed(puts, changes, error)
         except Exception as error:  # a defect must not end the thread: callers would wait for ever
             get_logger().exception("a change of the queue failed")
             self._roll_back()
-            reason = QueueUnavailable(f"the change could not be made: {type(error).__name__}")
-            self._refuse(puts if work is not changes else [], reason, changes)
+            self._refuse(puts, QueueUnavailable(f"the change could not be made: {type(error).__name__}"), changes)
             return []
         if outcome.puts:
             try:
@@ -187,38 +207,45 @@ class Writer:
         self._report(outcome)
         return []
 
+    def _count_bytes(self, puts: Sequence[Put]) -> int:
+        """What the open transaction will leave in the file: looked up now and then, in between what was put is added."""
+        now = time.monotonic()
+        if puts and now - self._looked_at < LOOK_AT_SIZE_SECONDS:
+            self._used_bytes += sum([_bytes_of(put) for put in puts]) // 2
+        else:
+            self._used_bytes, self._looked_at = self._store.used_bytes(), now
+        return self._used_bytes
+
     def _refusal(self, puts: Sequence[Put]) -> QueueError | None:
         """Why these may not be stored."""
         if not puts:
             return None
         if self._file.damage:
             return QueueDamaged(self._file.damage)
-        needed = sum(_bytes_of(one.batch) for one in puts)
+        needed = sum(_bytes_of(one) for one in puts)
         free = self._file.room(self._used_bytes) if needed else 0
         if needed and free - needed < self._min_free_bytes:
             return QueueFull(f"the disk of the queue is full: {free} bytes are free (queue.minFreeBytes: {self._min_free_bytes})")
         return None
 
-    def _failed(self, puts: Sequence[Put], changes: Sequence[QueueWrite], error: sqlite3.Error) -> list[QueueWrite]:
+    def _failed(
+        self, puts: Sequence[Put], changes: Sequence[QueueWrite | Settled], error: sqlite3.Error
+    ) -> list[QueueWrite | Settled]:
         """The transaction failed; returns what has to be tried again."""
         self._roll_back()
         failure = self._file.failed(error, "written")
-        kept = [one for one in changes if one.keep]
         if not isinstance(failure, QueueDamaged):
             self._make_room(error)
-            self._refuse(puts, failure, [one for one in changes if not one.keep])
+            kept = [one for one in changes if isinstance(one, Settled) or one.keep]
+            self._refuse(puts, failure, [one for one in changes if one not in kept])
             return kept
         self._refuse(puts, failure)
-        if len(changes) > 1:
-            for one in changes:
-                self._transact([one])  # one unreadable page keeps no other change from being made
-            return []
-        for one in changes:
-            parts = one.parts() if one.parts is not None else []
-            for part in parts:
-                self._transact([part])
-            if not parts:
-                self._refuse([], failure, [one])
+        # One unreadable page keeps no other change from being made.
+        parts = changes if len(changes) > 1 else _parts(changes[0]) if changes else []
+        for part in parts:
+            self._transact([part])
+        if not parts:
+            self._refuse([], failure, changes)
         return []
 
     def _make_room(self, error: sqlite3.Error) -> None:
@@ -229,11 +256,12 @@ class Writer:
             except sqlite3.Error:
                 pass  # it is tried again with the next commit
 
-    def _refuse(self, puts: Sequence[Put], error: QueueError, changes: Sequence[QueueWrite] = ()) -> None:
+    def _refuse(self, puts: Sequence[Put], error: QueueError, changes: Sequence[QueueWrite | Settled] = ()) -> None:
         """Report that these were not stored, and never will be."""
         if puts:
             self._failed_epoch = max(self._failed_epoch, *(one.epoch for one in puts))
-        self._report(TransactionResult(error=error, failed=[one.future for one in changes], puts_failed=bool(puts)))
+        failed = [one.future for one in changes if isinstance(one, QueueWrite)]
+        self._report(TransactionResult(error=error, failed=failed, puts_failed=bool(puts)))
 
     def _roll_back(self) -> None:
         try:
@@ -242,9 +270,16 @@ class Writer:
             pass  # the connection has rolled back by itself, or will at the next begin
 
 
-def _bytes_of(batch: Batch) -> int:
+def _parts(change: QueueWrite | Settled) -> Sequence[QueueWrite | Settled]:
+    """The same in smaller parts; none if it has none."""
+    if isinstance(change, QueueWrite):
+        return change.parts() if change.parts is not None else []
+    return [Settled([seq]) for seq in change.seqs] if len(change.seqs) > 1 else []
+
+
+def _bytes_of(put: Put) -> int:
     """About what a batch takes, in the file and in its write-ahead log."""
-    return 2 * (batch.payload_bytes + ROW_BYTES * batch.rows)
+    return 2 * (put.payload_bytes + ROW_BYTES * put.batch.rows)
 
 
 def _add(total: StoreChange, change: StoreChange) -> None:

@@ -14,15 +14,8 @@ import msgspec
 
 from eventsink.alerts.alert import Status
 from eventsink.router.planning.state_settings import StateSettings
-from eventsink.router.queue.protocol import (
-    KEEP_BODY,
-    AlertState,
-    AlertStateStore,
-    AlertStateWrite,
-    GroupState,
-    Notified,
-    SinkState,
-)
+from eventsink.router.queue.protocol import AlertStateStore
+from eventsink.router.queue.states import KEEP_BODY, AlertState, AlertStateWrite, GroupState, Notified, SinkState
 from eventsink.runtime.logs import Repeated, get_logger
 
 LEGACY_TENANT = ""

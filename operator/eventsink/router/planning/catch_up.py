@@ -17,14 +17,8 @@ from eventsink.router.planning.batch import expired_at
 from eventsink.router.planning.due import BY_ITSELF, Behind, Due, deliveries_of, due_status, form_of, may_be_due
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
-from eventsink.router.queue.protocol import (
-    AlertState,
-    Batch,
-    NewDelivery,
-    Payload,
-    Queue,
-    QueueError,
-)
+from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, Queue, QueueError
+from eventsink.router.queue.states import AlertState
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sink import Sink
 

@@ -13,7 +13,8 @@ from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.router.planning.alert_states import AlertStates, StateChange
 from eventsink.router.planning.batch import group_key, new_delivery, takes_groups
 from eventsink.router.planning.plan import updated
-from eventsink.router.queue.protocol import AlertState, NewDelivery, Notified, Payload, PayloadKind, SinkState
+from eventsink.router.queue.protocol import NewDelivery, Payload, PayloadKind
+from eventsink.router.queue.states import AlertState, Notified, SinkState
 from eventsink.sinks.sink import Sink
 
 BY_ITSELF = ""

@@ -14,7 +14,7 @@ import msgspec
 
 from eventsink.alerts.alert import Alert, Status, epoch_micros
 from eventsink.alerts.formats.format import Repeats
-from eventsink.router.queue.protocol import AlertState
+from eventsink.router.queue.states import AlertState
 
 ONE_REPLICA = ("",)
 """The replicas of an alert whose source drops no labels."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from eventsink.alerts.alert import Status
 from eventsink.alerts.formats.format import Repeats
 from eventsink.router.planning.episodes import Effect
-from eventsink.router.queue.protocol import Notified
+from eventsink.router.queue.states import Notified
 
 
 class Suppression(StrEnum):

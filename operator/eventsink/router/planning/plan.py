@@ -17,7 +17,8 @@ from eventsink.router.planning.episodes import ONE_REPLICA, Effect, step
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Received, Suppression
 from eventsink.router.planning.tenants import NoTenant
-from eventsink.router.queue.protocol import KEEP_BODY, NO_BODY, AlertState, Batch, GroupState, Notified
+from eventsink.router.queue.protocol import Batch
+from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState, GroupState, Notified
 from eventsink.router.sources import Source
 from eventsink.sinks.sink import Sink
 

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from eventsink.router.queue.states import AlertState, AlertStateWrite, GroupState, SinkState
 from eventsink.sinks.target import PayloadKind as PayloadKind
 
 MAX_TAKE_BYTES = 16 * 1024**2
@@ -59,88 +60,6 @@ class NewDelivery(msgspec.Struct, frozen=True, gc=False):
     """`firing`, `resolved` or `event`."""
     max_age: float
     """Seconds on the queue clock until it becomes a dead letter."""
-
-
-class Notified(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """An entry of the notification log: what one sink was last notified of, of one alert."""
-
-    sink: str
-    """uid of the sink."""
-    status: str
-    """`firing`, `resolved` or `event`."""
-    starts_at: int
-    """Microseconds since the epoch, as the source said then."""
-    at: float
-    """Queue clock: when the delivery was queued."""
-    sender: str
-    """Who sent the notification, as in `Acceptor.accept_bytes`; empty: the router itself, of its own record."""
-
-
-class AlertState(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What is known of one alert, with the entries of the notification log of all sinks. Its body is stored beside it."""
-
-    row: int
-    """Number of the record in the store."""
-    identity: str
-    """The fingerprint; of an event its id."""
-    tenant: str
-    source: str
-    status: str
-    """`firing`, `resolved` or `event`."""
-    starts_at: int
-    """Microseconds since the epoch, as last received: start of the episode, which may move."""
-    ends_at: int
-    """Microseconds since the epoch: the last known end, of this episode or the one before; 0: none."""
-    ended_by: str
-    """Sender of that end."""
-    received_at: float
-    """Queue clock, to within minutes while nothing changes."""
-    held_until: float = 0.0
-    """Queue clock: it may be a late duplicate of what has ended, and nobody is notified of it before; 0: it is none."""
-    replicas: tuple[str, ...] = ()
-    """Where it fires, as the values of the labels that the source drops."""
-    notified: tuple[Notified, ...] = ()
-
-
-class GroupState(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What the last notification of a group said."""
-
-    row: int
-    """Number of the record in the store."""
-    key: bytes
-    """Digest of the source's name and the group's key."""
-    firing: tuple[str, ...]
-    """Identities of the alerts that were firing in it."""
-    at: float
-    """Queue clock."""
-    notified_at: float
-    """Queue clock: of the last notification that was not a duplicate."""
-    notified_by: str
-    """Its sender."""
-
-
-class SinkState(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """For which form of a sink it was notified of everything that is firing."""
-
-    uid: str
-    destination: str
-    match: str
-    """Digest of its match rules."""
-    suspended: bool
-
-
-KEEP_BODY = -1
-NO_BODY = -2
-
-
-class AlertStateWrite(msgspec.Struct, frozen=True, gc=False):
-    """A record of an alert as it is from now on."""
-
-    state: AlertState
-    payload: int = KEEP_BODY
-    """Index into the batch's payloads of its latest body (a `PayloadKind.ALERT`); `KEEP_BODY`: as before; `NO_BODY`: none is needed."""
-    new: bool = False
-    """Whether nothing was stored under this row before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ import pytest
 
 from eventsink.router.planning.alert_states import AlertStates, StateChange, group_digest
 from eventsink.router.planning.state_settings import StateSettings
-from eventsink.router.queue.protocol import AlertState, Batch, GroupState, Notified, SinkState
+from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.router.queue.states import AlertState, GroupState, Notified, SinkState
 
 
 @pytest.fixture

@@ -11,26 +11,21 @@ import pytest
 from msgspec.structs import replace as replace_struct
 
 from eventsink.router.queue.protocol import (
-    NO_BODY,
-    AlertState,
-    AlertStateWrite,
     Arrival,
     Batch,
     DeadLetter,
     Delivery,
     DeliveryFilter,
     DeliveryState,
-    GroupState,
     NewDelivery,
-    Notified,
     Payload,
     PayloadKind,
     Queue,
     QueueFull,
     QueueUnavailable,
     Retry,
-    SinkState,
 )
+from eventsink.router.queue.states import NO_BODY, AlertState, AlertStateWrite, GroupState, Notified, SinkState
 
 DAY = 86400.0
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.router.queue.protocol import AlertState, DeliveryFilter, DeliveryState, Notified, QueueUnavailable
+from eventsink.router.queue.protocol import DeliveryFilter, DeliveryState, QueueUnavailable
 from eventsink.router.queue.sqlite import SqliteQueue
+from eventsink.router.queue.states import AlertState, Notified
 from tests.unit.router.queue.queue_contract import QueueClocks, alert
 from tests.unit.router.queue.test_sqlite import settings
 

@@ -354,7 +354,7 @@ from pathlib import Path
 from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.unit.router.queue.queue_contract import alert, state
-from eventsink.router.queue.protocol import AlertStateWrite
+from eventsink.router.queue.states import AlertStateWrite
 from dataclasses import replace
 
 async def main():

@@ -11,7 +11,6 @@ from typing import Any, Self, TypeVar
 
 from eventsink.router.queue.protocol import (
     MAX_TAKE_BYTES,
-    AlertState,
     Arrival,
     Batch,
     DeadLetter,
@@ -20,13 +19,11 @@ from eventsink.router.queue.protocol import (
     DeliveryRecord,
     DeliveryState,
     Depth,
-    GroupState,
     QueueDamaged,
     QueueError,
     QueueFull,
     QueueUnavailable,
     Retry,
-    SinkState,
 )
 from eventsink.router.queue.sqlite import dead_letters as dead
 from eventsink.router.queue.sqlite.dead_letters import CHUNK_ROWS, Death
@@ -36,6 +33,7 @@ from eventsink.router.queue.sqlite.schema import unusable
 from eventsink.router.queue.sqlite.settings import QueueSettings
 from eventsink.router.queue.sqlite.store import Store, StoreChange
 from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, Put, QueueWrite, Settled, TransactionResult, Writer
+from eventsink.router.queue.states import AlertState, GroupState, SinkState
 from eventsink.runtime.logs import Repeated, get_logger
 
 SETTLE_WITHIN_SECONDS = 0.05

@@ -13,20 +13,11 @@ from typing import Any
 
 import msgspec
 
-from eventsink.router.queue.protocol import (
-    MAX_TAKE_BYTES,
-    AlertState,
-    Delivery,
-    DeliveryFilter,
-    DeliveryRecord,
-    DeliveryState,
-    GroupState,
-    PayloadKind,
-    SinkState,
-)
+from eventsink.router.queue.protocol import MAX_TAKE_BYTES, Delivery, DeliveryFilter, DeliveryRecord, DeliveryState, PayloadKind
 from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.schema import connect
 from eventsink.router.queue.sqlite.statements import AMONG, numbers, read_bodies, read_rows
+from eventsink.router.queue.states import AlertState, GroupState, SinkState
 
 _alert_states = msgspec.msgpack.Decoder(AlertState)
 _group_states = msgspec.msgpack.Decoder(GroupState)

@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from eventsink.router.queue.protocol import AlertState, Notified, QueueUnavailable
+from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite.file import lost
 from eventsink.router.queue.sqlite.statements import CACHED_STATEMENTS
+from eventsink.router.queue.states import AlertState, Notified
 from eventsink.runtime.logs import get_logger
 
 encode_state = msgspec.msgpack.Encoder().encode

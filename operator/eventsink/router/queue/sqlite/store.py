@@ -8,19 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eventsink.router.queue.protocol import (
-    KEEP_BODY,
-    AlertStateWrite,
-    Arrival,
-    Batch,
-    Delivery,
-    GroupState,
-    Retry,
-    SinkState,
-)
+from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
 from eventsink.router.queue.sqlite.reader import delivery_id, waiting_by_sink
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers, read_rows
+from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState, SinkState
 
 PAYLOADS_HELD = "SELECT payload FROM deliveries UNION ALL SELECT payload FROM alerts WHERE payload IS NOT NULL"
 """Every row that holds a payload."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from eventsink.destinations.senders import open_sender
 from eventsink.destinations.settings import declared, sections_of
@@ -30,6 +31,7 @@ from eventsink.router.sources import PostingSource, Source, open_sources
 from eventsink.router.watch import SinkWatch
 from eventsink.runtime.listener.listener import Listener
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.pending import Pending
 from eventsink.runtime.process import ExitStatus, Process, Stop, listen, run_command
 from eventsink.runtime.settings import ConfigurationError, load_settings
 from eventsink.sinks.egress import EgressGuard
@@ -140,11 +142,11 @@ class Router:
         acceptor = Acceptor(self.directory, self._index, self._states, self._queue, suppressed)
         metrics = IntakeMetrics(self._process.registry)
 
-        async def accept(source: Source, body: bytes, sender: str) -> Accepted:
+        def accept(source: Source, body: bytes, sender: str) -> Pending[Accepted] | Coroutine[Any, Any, Accepted]:
             # Only once dispatch knows what waits since before the start: what comes in goes behind that.
             if not self._ready:
                 raise NotLoaded
-            return await acceptor.accept_bytes(source, body, sender)
+            return acceptor.accept_bytes(source, body, sender)
 
         intake = Intake(
             sources,

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -29,6 +29,7 @@ from eventsink.router.queue.protocol import QueueError, QueueFull
 from eventsink.router.sources import PostingSource, Source, authenticate
 from eventsink.runtime.listener.messages import RequestHead, Response, error
 from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.pending import Pending
 from eventsink.runtime.retry_after import format_retry_after
 
 PATH = "/v1/alerts/"
@@ -43,7 +44,10 @@ RETRY_LATER_SECONDS = 30
 _TOO_MANY = "too many requests of this source are under way (intake.maxRequestsUnderWay)"
 _encoder = msgspec.json.Encoder()
 
-Accept = Callable[[PostingSource, bytes, str], Awaitable[Accepted]]
+Accept = Callable[[PostingSource, bytes, str], Pending[Accepted] | Coroutine[Any, Any, Accepted]]
+
+
+R = TypeVar("R", Response, Response | None)
 
 
 class Posting(NamedTuple):
@@ -205,8 +209,8 @@ class Intake:
         source = self._sources.get(name)
         return name, token_in_path(slash + rest, source.format.url_suffixes if source is not None else ())
 
-    async def handle(self, admitted: Posting, body: bytes) -> Response:
-        """Have a body accepted and return the response. Raises nothing but cancellation."""
+    def handle(self, admitted: Posting, body: bytes) -> Response | Pending[Response] | Coroutine[Any, Any, Response]:
+        """Have a body accepted, and respond when it is. Raises nothing but cancellation."""
         source = admitted.source
         if self._full(source):  # those that arrived at the same time were all admitted
             return self.later(_TOO_MANY, admitted)
@@ -216,38 +220,68 @@ class Intake:
         self._idle.clear()
         self._metrics.under_way.set(self._under_way)
         try:
-            response = await self._handle(source, body, admitted.sender)
+            accepting = self._accept(source, body, admitted.sender)
+        except Exception as failure:
+            return self._end(source, started, self._failed(source, failure))
+        if isinstance(accepting, Pending):
+            return Pending(accepting.future, partial(self._response, source, started, accepting.result))
+        return self._response_later(source, started, accepting)
+
+    async def _response_later(self, source: PostingSource, started: float, accepting: Coroutine[Any, Any, Accepted]) -> Response:
+        response = None
+        try:
+            response = self._accepted(source, await accepting)
+        except Exception as failure:
+            response = self._failed(source, failure)
         finally:
-            self._under_way -= 1
-            self._of_source[source.name] -= 1
-            if not self._under_way:
-                self._idle.set()
-            self._metrics.under_way.set(self._under_way)
-            self._metrics.duration.observe(time.perf_counter() - started)
-        self._metrics.requests_of(source.name, str(response.status)).inc()
+            self._end(source, started, response)
         return response
 
-    async def _handle(self, source: PostingSource, body: bytes, sender: str) -> Response:
+    def _response(self, source: PostingSource, started: float, result: Callable[[], Accepted]) -> Response:
+        response = None
         try:
-            accepted = await self._accept(source, body, sender)
-        except UnusablePayload as unusable:
-            self._metrics.rejected.labels(source.name, UNUSABLE).inc()
-            self._log_rejection(source, str(unusable))
-            return error(413 if isinstance(unusable, OversizedPayload) else 400, str(unusable))
-        except NothingAccepted as nothing:
-            self._count_rejected(source, nothing.rejected, nothing.reasons)
-            return error(403, str(nothing))
-        except NotLoaded:
-            return _later("the router has not loaded all sinks yet", RETRY_SOON_SECONDS)
-        except QueueFull as full:
-            self._log_failure(str(full))
-            return _later(str(full), RETRY_LATER_SECONDS)
-        except QueueError as unavailable:
-            self._log_failure(str(unavailable))
-            return _later("the alerts could not be stored", RETRY_SOON_SECONDS)
-        except Exception:
-            get_logger().exception("a request failed", source=source.name)
-            return error(500, "the router failed; see its log")
+            response = self._accepted(source, result())
+        except Exception as failure:
+            response = self._failed(source, failure)
+        finally:
+            self._end(source, started, response)
+        return response
+
+    def _end(self, source: PostingSource, started: float, response: R) -> R:
+        """Count a request that is not under way any more, and return the response, None if there is none."""
+        self._under_way -= 1
+        self._of_source[source.name] -= 1
+        if not self._under_way:
+            self._idle.set()
+        self._metrics.under_way.set(self._under_way)
+        self._metrics.duration.observe(time.perf_counter() - started)
+        if response is not None:
+            self._metrics.requests_of(source.name, str(response.status)).inc()
+        return response
+
+    def _failed(self, source: PostingSource, failure: Exception) -> Response:
+        """The response to what was not accepted."""
+        match failure:
+            case UnusablePayload():
+                self._metrics.rejected.labels(source.name, UNUSABLE).inc()
+                self._log_rejection(source, str(failure))
+                return error(413 if isinstance(failure, OversizedPayload) else 400, str(failure))
+            case NothingAccepted():
+                self._count_rejected(source, failure.rejected, failure.reasons)
+                return error(403, str(failure))
+            case NotLoaded():
+                return _later("the router has not loaded all sinks yet", RETRY_SOON_SECONDS)
+            case QueueFull():
+                self._log_failure(str(failure))
+                return _later(str(failure), RETRY_LATER_SECONDS)
+            case QueueError():
+                self._log_failure(str(failure))
+                return _later("the alerts could not be stored", RETRY_SOON_SECONDS)
+        get_logger().error("a request failed", source=source.name, exc_info=failure)
+        return error(500, "the router failed; see its log")
+
+    def _accepted(self, source: PostingSource, accepted: Accepted) -> Response:
+        """The response to what was accepted."""
         self._metrics.alerts_of(source.name).inc(accepted.alerts)
         self._metrics.deliveries_of(source.name).inc(accepted.deliveries)
         self._count_rejected(source, accepted.rejected, accepted.reasons)

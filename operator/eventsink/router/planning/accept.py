@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from typing import Any
+
+import msgspec
 
 from eventsink.alerts.alert import IncomingNotification, Rejection
 from eventsink.alerts.limits import LARGE_BODY_BYTES
@@ -14,10 +17,11 @@ from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.batch import Owned
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
-from eventsink.router.planning.plan import Plan
+from eventsink.router.planning.plan import Merged, Plan
 from eventsink.router.planning.tenants import NoTenant, NoTenantReason, tenant_of
 from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
+from eventsink.runtime.pending import Pending
 
 Suppressed = Callable[[Suppression, int], None]
 """Counts alerts of which a sink was not notified."""
@@ -36,8 +40,7 @@ class NothingAccepted(ValueError):
         self.reasons = reasons
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """The result of a request: how many alerts were accepted, which were not, how many deliveries were queued."""
 
     alerts: int
@@ -68,8 +71,10 @@ class Acceptor:
         self._suppressed = suppressed
         self._one_large = asyncio.Lock()
 
-    async def accept_bytes(self, source: Source, body: bytes, sender: str) -> Accepted:
-        """Parse one notification by the source's format and accept it; returns when everything is on disk.
+    def accept_bytes(self, source: Source, body: bytes, sender: str) -> Pending[Accepted] | Coroutine[Any, Any, Accepted]:
+        """Parse one notification by the source's format and accept it; what is awaited is known when everything is on disk.
+
+        A usual one is planned at once, and only its commit is waited for; what takes longer is a coroutine.
 
         Parameters
         ----------
@@ -85,13 +90,18 @@ class Acceptor:
         """
         self._check_loaded()
         if len(body) <= LARGE_BODY_BYTES:
-            return await self.accept(source, source.format.parse(body), sender)
-        # What is made of a large one takes a while and many times its size: aside of the event loop, and one at a time.
+            return self.accept(source, source.format.parse(body), sender)
+        return self._accept_large(source, body, sender)
+
+    async def _accept_large(self, source: Source, body: bytes, sender: str) -> Accepted:
+        # What is made of it takes a while and many times its size: aside of the event loop, and one at a time.
         async with self._one_large:
             return await self.accept(source, await asyncio.to_thread(source.format.parse, body), sender)
 
-    async def accept(self, source: Source, notification: IncomingNotification, sender: str) -> Accepted:
-        """Accept one notification, however it came; returns when everything is on disk.
+    def accept(
+        self, source: Source, notification: IncomingNotification, sender: str
+    ) -> Pending[Accepted] | Coroutine[Any, Any, Accepted]:
+        """Accept one notification, however it came; what is awaited is known when everything is on disk.
 
         Raises
         ------
@@ -113,20 +123,35 @@ class Acceptor:
         truncated = sum(1 for one in owned if one.alert.truncated)
         left_out = notification.group.truncated if notification.group is not None else 0
         plan = Plan(source, notification, owned, unassigned, sender, self._directory, self._index, self._states)
-        accepted = len(owned)
-        del notification, owned, unassigned  # many times the size of what waits for the disk
+        accepted = Accepted(len(owned), rejected, 0, reasons, truncated, left_out)
         parts = plan.parts()
-        deliveries = 0
+        if len(parts) > 1:
+            return self._accept_parts(plan, parts, accepted)
+        future, deliveries, suppressed = self._submit(plan, parts[0])
+        return Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
+
+    async def _accept_parts(self, plan: Plan, parts: list[Sequence[Merged]], accepted: Accepted) -> Accepted:
         while parts:
-            batch, change, suppressed = plan.make(parts.pop(0), now=self._queue.clock())
+            future, deliveries, suppressed = self._submit(plan, parts.pop(0))
             if not parts:
-                del plan
-            deliveries += len(batch.deliveries)
-            # An empty batch waits too: what it repeats may be in a commit that is still under way.
-            await self._queue.put(batch, partial(self._states.undo, change))
-            for reason, count in suppressed.items():
-                self._suppressed(reason, count)
-        return Accepted(accepted, rejected, deliveries, reasons, truncated=truncated, left_out=left_out)
+                del plan  # many times the size of what waits for the disk
+            accepted = await Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
+        return accepted
+
+    def _submit(self, plan: Plan, part: Sequence[Merged]) -> tuple[asyncio.Future[None], int, Counter[Suppression]]:
+        """Plan a part and give it to the queue: what is done when it is on disk, how many deliveries it has, what was suppressed."""
+        batch, change, suppressed = plan.make(part, now=self._queue.clock())
+        # An empty batch waits too: what it repeats may be in a commit that is still under way.
+        return self._queue.submit(batch, partial(self._states.undo, change)), len(batch.deliveries), suppressed
+
+    def _accepted(
+        self, future: asyncio.Future[None], deliveries: int, suppressed: Counter[Suppression], before: Accepted
+    ) -> Accepted:
+        """The result with a part that was committed; raises if it was not."""
+        future.result()
+        for reason, count in suppressed.items():
+            self._suppressed(reason, count)
+        return msgspec.structs.replace(before, deliveries=before.deliveries + deliveries)
 
     def _check_loaded(self) -> None:
         if not self._directory.loaded:

@@ -12,6 +12,7 @@ monotonic clock only, so a jump of the wall clock expires nothing, and downtime 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -260,6 +261,13 @@ class DeliveryQueue(QueueClock, Protocol):
         Raises
         ------
         QueueFull, QueueUnavailable
+        """
+        ...
+
+    def submit(self, batch: Batch, undo: Callable[[], None] | None = None) -> asyncio.Future[None]:
+        """`put` for a caller that waits in no task: the future is done when the batch is on disk, or fails as `put` does.
+
+        It is not to be cancelled. What cannot be stored now is raised at once.
         """
         ...
 

@@ -6,7 +6,8 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar, cast
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
 
 from eventsink.runtime.listener.framing import (
     END_OF_HEAD,
@@ -21,6 +22,7 @@ from eventsink.runtime.listener.request import IncomingRequest
 from eventsink.runtime.listener.settings import LINGER_SECONDS, MAX_DISCARDED_BYTES, MAX_SURPLUS, ListenerLimits
 from eventsink.runtime.listener.shares import Peer, Shares
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.pending import Pending
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class Connections(Generic[T]):
     open: set[Connection[T]] = field(default_factory=set)
     surplus: set[Connection[T]] = field(default_factory=set)
     """Those over the limit, for the moment until they have read that."""
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: set[asyncio.Future[Any]] = field(default_factory=set)
     """Requests that are being handled."""
     handshakes: set[asyncio.Task[None]] = field(default_factory=set)
     stopping: bool = False
@@ -254,28 +256,47 @@ class Connection(asyncio.Protocol, Generic[T]):
             return
         self._busy = True
         self._deadline = math.inf
-        # A task of its own: a client that hangs up does not cancel what was started.
-        task = self._loop.create_task(self._handle(request))
-        self._all.tasks.add(task)
-        task.add_done_callback(self._all.tasks.discard)
-
-    async def _handle(self, request: IncomingRequest[T]) -> None:
         body, request.body = bytes(request.body), b""
         try:
-            response = await self._application.handle(request.admitted, body)
+            handled = self._application.handle(request.admitted, body)
         except Exception:
-            get_logger().exception("a request failed", part=self._all.name)
-            response = error(500, "internal error; see the log")
-        finally:
-            self._busy = False
-            self._release()
-        self._respond(response, request)
-        if self._unread_responses and self._buffer:
-            self._keep(len(self._buffer))
-        elif self._buffer:
+            handled = self._failed()
+        if isinstance(handled, Response):
+            self._finish(request, handled)
+            return
+        if not isinstance(handled, Pending):
+            # A client that hangs up does not cancel what was started.
+            task = self._loop.create_task(handled)
+            handled = Pending(task, task.result)
+        self._all.tasks.add(handled.future)
+        handled.future.add_done_callback(partial(self._handled, request, handled.result))
+
+    def _handled(self, request: IncomingRequest[T], result: Callable[[], Response], future: asyncio.Future[Any]) -> None:
+        self._all.tasks.discard(future)
+        try:
+            response: Response | None = result()
+        except asyncio.CancelledError:
+            response = None
+        except Exception:
+            response = self._failed()
+        self._finish(request, response)
+        if self._buffer and not self._unread_responses:
             self._go_on()
         if self._paused:
             self._regulate()
+
+    def _finish(self, request: IncomingRequest[T], response: Response | None) -> None:
+        """Respond to the request that is handled; without a response if that was cancelled."""
+        self._busy = False
+        self._release()
+        if response is not None:
+            self._respond(response, request)
+        if self._unread_responses and self._buffer:
+            self._keep(len(self._buffer))
+
+    def _failed(self) -> Response:
+        get_logger().exception("a request failed", part=self._all.name)
+        return error(500, "internal error; see the log")
 
     def _respond(self, response: Response, request: IncomingRequest[T] | None) -> None:
         transport = self._transport

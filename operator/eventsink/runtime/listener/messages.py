@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from eventsink.runtime.pending import Pending
 
 JSON = b"application/json"
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -73,8 +75,8 @@ class Application(Protocol[T]):
     def admit(self, head: RequestHead) -> T | Response:
         """Decide on a request before its body is read: what to handle, or the response to give at once."""
 
-    async def handle(self, admitted: T, body: bytes) -> Response:
-        """The response to a complete request."""
+    def handle(self, admitted: T, body: bytes) -> Response | Pending[Response] | Coroutine[Any, Any, Response]:
+        """The response to a complete request. What takes long is a coroutine; it gets a task of its own, which nothing else needs."""
 
     def reject(self, status: int, sentence: str, admitted: T | None = None) -> Response:
         """The response to a request that is given up while it is read, counted; it would not be accepted later either."""

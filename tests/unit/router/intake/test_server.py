@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
-from eventsink.router.intake.requests import Intake, IntakeMetrics, Posting
+from eventsink.router.intake.requests import Accept, Intake, IntakeMetrics, Posting
 from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
 from eventsink.router.planning.tenants import NoTenantReason
@@ -28,6 +28,7 @@ from eventsink.router.sources import Source
 from eventsink.runtime.listener.framing import MAX_HEAD_BYTES
 from eventsink.runtime.listener.listener import Listener
 from eventsink.runtime.listener.metrics import ListenerMetrics
+from eventsink.runtime.pending import Pending
 from tests.unit.router.sinks import TOKEN, source
 
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"
@@ -43,6 +44,8 @@ class IntakeUnderTest:
     bodies: list[bytes] = field(default_factory=list)
     senders: list[str] = field(default_factory=list)
     behaviour: Behaviour | None = None
+    accepts: Accept = field(init=False)
+    """`accept`, which is a coroutine, or what a test has instead."""
     intake: Intake = field(init=False)
     server: Listener[Posting] = field(init=False)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
@@ -89,8 +92,13 @@ async def intake(request: pytest.FixtureRequest) -> AsyncIterator[IntakeUnderTes
     sources = {"alertmanager": source(), "falco": source(name="falco", pathToken=True)}
     max_under_way = settings.pop("maxUnderWay", 100)
     chosen = IntakeSettings.model_validate({"address": "127.0.0.1:0", "maxBodyBytes": 2000, **settings})
+    made.accepts = made.accept
     made.intake = Intake(
-        sources, made.accept, IntakeMetrics(made.registry), max_under_way=max_under_way, sender_header=chosen.sender_header
+        sources,
+        lambda *request: made.accepts(*request),
+        IntakeMetrics(made.registry),
+        max_under_way=max_under_way,
+        sender_header=chosen.sender_header,
     )
     made.server = listener(chosen, made.intake, made.registry)
     made.port = await made.server.start()
@@ -212,11 +220,24 @@ async def test_each_failure_has_its_status_and_a_temporary_one_its_retry_after(
     async def fail(_: bytes) -> Accepted:
         raise raised
 
+    def fail_at_once(*_: object) -> Pending[Accepted]:
+        raise raised
+
+    def fail_at_the_commit(*_: object) -> Pending[Accepted]:
+        commit = asyncio.get_running_loop().create_future()
+        commit.get_loop().call_soon(commit.set_exception, raised)
+        return Pending(commit, commit.result)
+
     intake.behaviour = fail
-    received, headers, body = await intake.post()
-    assert (received, headers.get("retry-after")) == (status, retry)
-    assert sentence in body["error"]
-    assert "/var" not in body["error"]
+    for accept in (intake.accept, fail_at_once, fail_at_the_commit):
+        intake.accepts = accept
+        received, headers, body = await intake.post()
+        assert (received, headers.get("retry-after")) == (status, retry)
+        assert sentence in body["error"]
+        assert "/var" not in body["error"]
+    assert intake.registry.get_sample_value("eventsink_router_intake_under_way") == 0
+    code = {"source": "alertmanager", "code": str(status)}
+    assert intake.registry.get_sample_value("eventsink_router_intake_requests_total", code) == 3
 
 
 async def test_a_body_over_the_limit_is_rejected_before_it_is_read_completely(intake: IntakeUnderTest) -> None:

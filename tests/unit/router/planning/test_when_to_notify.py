@@ -548,8 +548,8 @@ async def test_an_alert_that_is_not_received_any_more_is_forgotten_with_its_body
 async def test_a_notification_is_planned_in_parts_where_many_sinks_have_to_be_looked_at(start: Start) -> None:
     planning = await start(*[sink(f"s{n}", match={"matchers": ('alertname=~"X.*"',)}) for n in range(200)], sink("all"))
     puts = []
-    put = planning.queue.put
-    planning.queue.put = lambda *given: puts.append(given) or put(*given)  # type: ignore[method-assign,func-returns-value]
+    submit = planning.queue.submit
+    planning.queue.submit = lambda *given: puts.append(given) or submit(*given)  # type: ignore[method-assign,func-returns-value]
     alerts = [firing(f"A{n}") for n in range(1000)]
     assert len(await planning.post(*alerts)) == 1000
     assert len(puts) > 3

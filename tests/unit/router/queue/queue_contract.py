@@ -164,6 +164,18 @@ class DeliveryQueueContract(EngineContract):
         await opened.queue.put(Batch())
         assert [one.key for one in opened.queued] == ["a"]
 
+    async def test_a_submitted_batch_is_on_disk_when_its_future_is_done(self, opened: QueueUnderTest) -> None:
+        one, two = opened.queue.submit(alert("a")), opened.queue.submit(alert("b"))
+        assert not one.done()
+        await two
+        assert one.done()
+        assert await names(opened.queue) == ["a", "b"]
+        await opened.queue.close()
+        undone: list[bool] = []
+        with pytest.raises(QueueUnavailable):
+            opened.queue.submit(alert("c"), lambda: undone.append(True))
+        assert undone
+
     async def test_an_empty_batch_waits_for_those_before_it(self, opened: QueueUnderTest) -> None:
         puts = [asyncio.ensure_future(opened.queue.put(alert(str(n)))) for n in range(20)]
         await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from eventsink.runtime.listener.listener import Listener
 from eventsink.runtime.listener.messages import RequestHead, Response, error
 from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.listener.settings import MAX_DISCARDED_BYTES, MAX_SURPLUS, ListenerLimits
+from eventsink.runtime.pending import Pending
 
 DEADLINE_SECONDS = 10.0
 
@@ -33,7 +34,17 @@ class Echo:
     def admit(self, head: RequestHead) -> str | Response:
         return error(404, "nothing here") if head.path == "/early" else head.path
 
-    async def handle(self, admitted: str, body: bytes) -> Response:
+    def handle(self, admitted: str, body: bytes) -> Response | Pending[Response] | Coroutine[Any, Any, Response]:
+        """/now is responded to at once, /pending by a future."""
+        response = Response(200, admitted.encode() + b" " + body)
+        if admitted == "/now":
+            return response
+        if admitted == "/pending":
+            future = asyncio.ensure_future(self.release.wait())
+            return Pending(future, lambda: response)
+        return self._handle(admitted, body)
+
+    async def _handle(self, admitted: str, body: bytes) -> Response:
         self.handled.append(body)
         if admitted == "/defect":
             raise KeyError(admitted)
@@ -131,6 +142,19 @@ async def test_requests_are_read_however_their_bytes_arrive() -> None:
                 responses = await reader.read(-1)
             writer.close()
             assert [part.partition(b"\r\n\r\n")[2] for part in responses.split(b"HTTP/1.1 200")[1:]] == [b"/a one", b"/b two"]
+
+
+async def test_responses_that_are_known_at_once_and_those_that_wait_keep_their_order() -> None:
+    paths = ["/now", "/pending", "/now", "/task", "/now", "/pending"]
+    async with running() as server:
+        reader, writer = await server.connect()
+        writer.write(b"".join(request(path, b"x") for path in paths))
+        assert (await read_response(reader)).endswith(b"/now x")
+        await eventually(lambda: server.listener.connections.tasks)
+        server.application.release.set()
+        for path in paths[1:]:
+            assert (await read_response(reader)).endswith(path.encode() + b" x")
+        writer.close()
 
 
 async def test_half_a_head_half_a_body_and_unread_responses_end_in_time() -> None:

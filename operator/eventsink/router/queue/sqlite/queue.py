@@ -123,6 +123,10 @@ class SqliteQueue:
         self._listeners.append(listener)
 
     async def put(self, batch: Batch, undo: Callable[[], None] | None = None) -> None:
+        # The commit goes on when the caller is cancelled.
+        await asyncio.shield(self.submit(batch, undo))
+
+    def submit(self, batch: Batch, undo: Callable[[], None] | None = None) -> asyncio.Future[None]:
         try:
             payload_bytes = self._admit(batch)
         except BaseException:
@@ -135,8 +139,7 @@ class SqliteQueue:
         self._pending_deliveries += len(batch.deliveries)
         self._pending_bytes += payload_bytes
         self._writer.do(put)
-        # The commit goes on when the caller is cancelled.
-        await asyncio.shield(put.future)
+        return put.future
 
     async def take(self, sink: str, *, after: int, limit: int, max_bytes: int = MAX_TAKE_BYTES) -> list[Delivery]:
         return await self._read(lambda reader: reader.take(sink, after, limit, max_bytes))

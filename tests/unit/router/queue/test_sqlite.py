@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,10 @@ from eventsink.router.queue.protocol import (
     QueueUnavailable,
 )
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue, schema
+from eventsink.router.queue.sqlite.reader import shared_payloads
 from eventsink.router.queue.sqlite.store import Store, StoreChange
-from tests.unit.router.queue.queue_contract import QueueClocks, QueueContract, alert, names
+from eventsink.router.queue.states import AlertStateWrite
+from tests.unit.router.queue.queue_contract import QueueClocks, QueueContract, alert, names, state
 
 DEADLINE_SECONDS = 60
 
@@ -263,8 +266,8 @@ async def test_a_jump_of_the_wall_clock_drops_nothing(tmp_path: Path, days: int)
     await queue.settle(queued[1:], Arrival("m", ""))
     clocks.wall += days * 86400
     await queue.keep_house()
-    for state in (DeliveryState.DEAD, DeliveryState.ARRIVED):
-        (record,) = await queue.look_up(DeliveryFilter(state=state), limit=9)
+    for kept in (DeliveryState.DEAD, DeliveryState.ARRIVED):
+        (record,) = await queue.look_up(DeliveryFilter(state=kept), limit=9)
         assert (record.died or record.arrived) == QueueClocks().wall
     await queue.close()
 
@@ -291,6 +294,49 @@ async def test_what_is_kept_in_memory_of_shared_payloads_ends_when_only_one_deli
     assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (1,)
     store.release([1])
     assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (0,)
+    store.connection.close()
+
+
+async def test_a_start_knows_every_row_that_holds_a_payload(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    store = Store(path)
+    store.begin()
+    change = StoreChange()
+    for number in range(200):
+        states = [AlertStateWrite(state(number + 1), 0, new=True)] if number % 5 == 0 else []
+        sinks = [f"s{n}" for n in range(1 + number % 3)]
+        store.put(replace(alert(f"{number}", sinks), states=states), change, now=0, clock=0)
+    store.commit(0, change)
+    shared = store.shared_payloads
+    assert shared == 200 - len([number for number in range(0, 200, 3) if number % 5])
+    store.connection.close()
+    store = Store(path)
+    assert store.shared_payloads == shared
+    store.begin()
+    rows = [one.seq for one in change.new]
+    random.Random(1).shuffle(rows)
+    for seq in rows:
+        store.remove([seq])
+        (broken,) = store.connection.execute(
+            "SELECT count(*) FROM deliveries WHERE payload NOT IN (SELECT id FROM payloads)"
+        ).fetchone()
+        assert not broken
+    store.forget([number + 1 for number in range(0, 200, 5)], (), ())
+    assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (0,)
+    assert store.shared_payloads == 0
+    store.connection.close()
+
+
+def test_a_start_has_no_rows_sorted_in_memory(tmp_path: Path) -> None:
+    store = Store(tmp_path / "queue.db")
+    statements: list[str] = []
+    store.connection.set_trace_callback(statements.append)
+    shared_payloads(store.connection)
+    store.connection.set_trace_callback(None)
+    (statement,) = statements
+    plan = [row[3] for row in store.connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    assert not [step for step in plan if "TEMP B-TREE" in step]
+    assert "SCAN deliveries USING COVERING INDEX of_sink" in plan
     store.connection.close()
 
 

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
-from eventsink.router.queue.sqlite.reader import delivery_id, waiting_by_sink
+from eventsink.router.queue.sqlite.reader import delivery_id, shared_payloads, waiting_by_sink
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers, read_rows
 from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState, SinkState
 
-PAYLOADS_HELD = "SELECT payload FROM deliveries UNION ALL SELECT payload FROM alerts WHERE payload IS NOT NULL"
-"""Every row that holds a payload."""
 MAX_COLLECTED_BYTES = 1024**2
 """Of payloads in one statement, which SQLite copies, before the last batch."""
 
@@ -74,8 +72,7 @@ class Store:
                 raise unusable(path, error) from None
             raise
         self.id, self.clock, self.seq = self.connection.execute("SELECT store, clock, seq FROM meta").fetchone()
-        shared = self.connection.execute(f"SELECT payload, count(*) FROM ({PAYLOADS_HELD}) GROUP BY payload HAVING count(*) > 1")  # noqa: S608 - constant
-        self._shared: dict[int, int] = dict(shared)
+        self._shared = shared_payloads(self.connection)
         """Payload -> how many rows hold it, of those that more than one holds."""
         self._next_payload = self.connection.execute("SELECT coalesce(max(id), 0) + 1 FROM payloads").fetchone()[0]
         self.sinks: dict[int, tuple[str, str]] = {}

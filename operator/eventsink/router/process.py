@@ -18,7 +18,8 @@ from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import SinkHealth, with_problem
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import OpenSender
-from eventsink.router.intake.requests import Intake, IntakeMetrics, Posting
+from eventsink.router.intake.metrics import IntakeMetrics
+from eventsink.router.intake.requests import Intake, Posting
 from eventsink.router.metrics import DispatchMetrics, GaugeReader, PlanningMetrics, TransportMetrics
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates

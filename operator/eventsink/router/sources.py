@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -130,10 +130,14 @@ class PostingSource(Source):
 
     def knows(self, token: str) -> bool:
         """Whether this is one of its tokens; takes the same time whichever it is."""
+        digest = _hash(token)
+        return bool(sum([hmac.compare_digest(digest, known) for known in self.tokens()]))
+
+    def tokens(self) -> Sequence[bytes]:
+        """Hashes of its tokens; the same object while nothing was read again."""
         if self._files and self._clock() - self._read_at > TOKEN_REREAD_SECONDS:
             self._reread()
-        digest = _hash(token)
-        return bool(sum([hmac.compare_digest(digest, known) for known in self._hashes]))
+        return self._hashes
 
     def _read(self) -> list[bytes]:
         return self._fixed + [_hash(read_secret_file(path)) for path in self._files]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import get_args, get_origin
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
@@ -18,8 +18,9 @@ from eventsink.controller.metrics import OperatorMetrics
 from eventsink.rest.config import RestSettings
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.router.config import RouterSettings
-from eventsink.router.intake.requests import IntakeMetrics
+from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.metrics import NAMESPACE, DispatchMetrics, PlanningMetrics, TransportMetrics
+from eventsink.runtime.counts import Counts, Durations
 from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.process import ExitStatus
 from eventsink.runtime.settings import Settings
@@ -111,13 +112,15 @@ def gauges_read_late() -> Iterator[tuple[str, str]]:
 
 def metric_rows(*groups: object) -> list[list[str]]:
     """For each metric: its name as Prometheus shows it, its labels, its help."""
-    metrics = [metric for group in groups for metric in vars(group).values() if isinstance(metric, MetricWrapperBase)]
+    kinds = (MetricWrapperBase, Counts, Durations)
+    metrics = [metric for group in groups for metric in vars(group).values() if isinstance(metric, kinds)]
     shown = []
     for metric in metrics:
         [described] = metric.describe()
-        name = described.name + ("_total" if isinstance(metric, Counter) else "")
-        labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001  # of the library, which shows them nowhere else
-        shown.append([f"`{name}`", labels, described.documentation])
+        name = described.name + ("_total" if described.type == "counter" else "")
+        # Those of the library show their labels nowhere else.
+        labels = metric._labelnames if isinstance(metric, MetricWrapperBase) else metric.label_names  # noqa: SLF001
+        shown.append([f"`{name}`", ", ".join(f"`{label}`" for label in labels), described.documentation])
     return shown
 
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
+from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
 from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueError, QueueFull
@@ -56,51 +56,8 @@ class Posting(NamedTuple):
     source: PostingSource
     sender: str
     """Which of the source's programs, as in `Acceptor.accept_bytes`."""
-
-
-class IntakeMetrics:
-    """What is counted at the intake."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
-            "eventsink_router_intake_requests",
-            "Requests by source (empty: unauthenticated) and status code.",
-            ["source", "code"],
-            registry=registry,
-        )
-        self.alerts = Counter("eventsink_router_alerts_accepted", "Alerts accepted, by source.", ["source"], registry=registry)
-        self.rejected = Counter(
-            "eventsink_router_alerts_rejected",
-            "Alerts not accepted, by source and reason.",
-            ["source", "reason"],
-            registry=registry,
-        )
-        self.deliveries = Counter(
-            "eventsink_router_deliveries_queued", "Deliveries queued, by source.", ["source"], registry=registry
-        )
-        self.truncated = Counter(
-            "eventsink_router_alerts_truncated",
-            "Alerts that exceeded a limit: something in them was cut or left out, by source.",
-            ["source"],
-            registry=registry,
-        )
-        self.left_out = Counter(
-            "eventsink_router_alerts_left_out_by_source",
-            "Alerts that a source says that it left out of its notifications (Alertmanager: truncatedAlerts), by source.",
-            ["source"],
-            registry=registry,
-        )
-        # `labels` costs more than `inc`; sources and codes are few.
-        self.requests_of = cache(self.requests.labels)
-        self.alerts_of = cache(self.alerts.labels)
-        self.deliveries_of = cache(self.deliveries.labels)
-        self.under_way = Gauge("eventsink_router_intake_under_way", "Requests being accepted at this moment.", registry=registry)
-        self.duration = Histogram(
-            "eventsink_router_intake_duration_seconds",
-            "From the whole request to its response, which waits for the disk.",
-            registry=registry,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-        )
+    tokens: Sequence[bytes]
+    """The source's, as they were when it was authenticated."""
 
 
 class Intake:
@@ -132,6 +89,7 @@ class Intake:
         self._sources = sources
         self._accept = accept
         self._metrics = metrics
+        metrics.under_way.set_function(lambda: self._under_way)
         self._max_under_way = max_under_way
         self._under_way = 0
         self._of_source = dict.fromkeys(sources, 0)
@@ -156,24 +114,37 @@ class Intake:
     def reject(self, status: int, sentence: str, admitted: Posting | None = None) -> Response:
         """The response to a request that is given up while it is read, counted; it would not be accepted later either."""
         source = admitted.source if admitted is not None else None
-        self._metrics.requests.labels(source.name if source is not None else "", str(status)).inc()
+        self._metrics.requests.add(1, source.name if source is not None else "", str(status))
         if source is not None:
             self._log_rejection(source, sentence)
         return error(status, sentence)
 
     def later(self, sentence: str, admitted: Posting | None = None) -> Response:
         """The response to what is too much at this moment, counted."""
-        self._metrics.requests.labels(admitted.source.name if admitted is not None else "", "503").inc()
+        self._metrics.requests.add(1, admitted.source.name if admitted is not None else "", "503")
         return _later(sentence, RETRY_SOON_SECONDS)
 
     def admit(self, head: RequestHead) -> Posting | Response:
         """Decide on a request before its body is read: who sends it, or the response to give at once."""
-        response = self._admit(head)
-        if isinstance(response, Response):
-            self._metrics.requests.labels("", str(response.status)).inc()
+        admitted = head.kept
+        # The same head on the same connection: it is authenticated again when the tokens were read again.
+        if not isinstance(admitted, Posting) or admitted.tokens is not admitted.source.tokens():
+            head.kept = None
+            decision = self._authenticate(head)
+            if isinstance(decision, Response):
+                return self._turned_away(decision)
+            head.kept = admitted = decision
+        if self.stopping:
+            return self._turned_away(_later("the router is stopping", RETRY_SOON_SECONDS))
+        if self._full(admitted.source):
+            return self._turned_away(_later(_TOO_MANY, RETRY_SOON_SECONDS))
+        return admitted
+
+    def _turned_away(self, response: Response) -> Response:
+        self._metrics.requests.add(1, "", str(response.status))
         return response
 
-    def _admit(self, head: RequestHead) -> Posting | Response:
+    def _authenticate(self, head: RequestHead) -> Posting | Response:
         if not head.path.startswith(PATH):
             return error(404, "nothing is served here; alerts are posted to /v1/alerts/<source>")
         if head.method != "POST":
@@ -189,11 +160,7 @@ class Intake:
             )
         if head.header(b"content-encoding").lower() not in ("", "identity"):
             return error(415, "compressed bodies are not accepted: leave out Content-Encoding")
-        if self.stopping:
-            return _later("the router is stopping", RETRY_SOON_SECONDS)
-        if self._full(source):
-            return _later(_TOO_MANY, RETRY_SOON_SECONDS)
-        return Posting(source, self._sender(head))
+        return Posting(source, self._sender(head), source.tokens())
 
     def _sender(self, head: RequestHead) -> str:
         named = head.header(self._sender_header) if self._sender_header else ""
@@ -218,7 +185,6 @@ class Intake:
         self._under_way += 1
         self._of_source[source.name] += 1
         self._idle.clear()
-        self._metrics.under_way.set(self._under_way)
         try:
             accepting = self._accept(source, body, admitted.sender)
         except Exception as failure:
@@ -253,10 +219,9 @@ class Intake:
         self._of_source[source.name] -= 1
         if not self._under_way:
             self._idle.set()
-        self._metrics.under_way.set(self._under_way)
         self._metrics.duration.observe(time.perf_counter() - started)
         if response is not None:
-            self._metrics.requests_of(source.name, str(response.status)).inc()
+            self._metrics.requests.add(1, source.name, str(response.status))
         return response
 
     def _failed(self, source: PostingSource, failure: Exception) -> Response:
@@ -282,8 +247,10 @@ class Intake:
 
     def _accepted(self, source: PostingSource, accepted: Accepted) -> Response:
         """The response to what was accepted."""
-        self._metrics.alerts_of(source.name).inc(accepted.alerts)
-        self._metrics.deliveries_of(source.name).inc(accepted.deliveries)
+        self._metrics.alerts.add(accepted.alerts, source.name)
+        self._metrics.deliveries.add(accepted.deliveries, source.name)
+        if not (accepted.rejected or accepted.truncated or accepted.left_out):
+            return Response(200, b'{"accepted":%d,"rejected":[]}' % accepted.alerts)
         self._count_rejected(source, accepted.rejected, accepted.reasons)
         if accepted.truncated or accepted.left_out:
             self._count_truncated(source, accepted)

@@ -13,6 +13,7 @@ from eventsink.runtime.listener.framing import (
     END_OF_HEAD,
     MAX_HEAD_BYTES,
     BadRequest,
+    RememberedHead,
     check_start,
     parse_head,
 )
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol, Generic[T]):
         """So much of the buffer holds no end of a head."""
         self._held = 0
         """How much of the listener's held bytes is its own."""
+        self._remembered: RememberedHead | None = None
         self._reading: IncomingRequest[T] | None = None
         self._busy = False
         """A request is being handled."""
@@ -205,7 +207,11 @@ class Connection(asyncio.Protocol, Generic[T]):
             self._scanned = max(1, len(self._buffer) - len(END_OF_HEAD) + 1)
             return False
         end += len(END_OF_HEAD)
-        parsed = parse_head(self._buffer[:end], self._all.wanted, self._peer_address)
+        head = self._buffer[:end]
+        parsed = self._remembered.again(head) if self._remembered is not None else None
+        if parsed is None:
+            parsed = parse_head(head, self._all.wanted, self._peer_address)
+            self._remembered = RememberedHead.of(head, parsed)
         self._buffer, self._scanned = self._buffer[end:], 0
         request: IncomingRequest[T] = IncomingRequest(parsed)
         self._reading = request

@@ -5,6 +5,8 @@ Bytes are counted here and not in the parser, which gets each head in one piece:
 
 from __future__ import annotations
 
+from typing import Self
+
 import httptools
 
 from eventsink.runtime.listener.messages import RequestHead
@@ -19,6 +21,8 @@ MAX_TRAILER_BYTES = 8 * 1024
 FREE_FRAMING_BYTES = 16 * 1024
 """Chunk lines of a body, beyond as many bytes as the body itself has: its chunks have at least a few bytes each."""
 MAX_LENGTH_DIGITS = 18
+MAX_REMEMBERED_HEAD_BYTES = 2048
+"""A longer head is parsed each time it comes."""
 END_OF_HEAD = b"\r\n\r\n"
 
 FRAMING = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"})
@@ -162,6 +166,43 @@ def parse_head(data: bytes, wanted: frozenset[bytes], peer: str) -> ParsedHead:
     ending = options is not None and b"close" in {option.strip() for option in options.lower().split(b",")}
     parsed.keep_alive = version == "1.1" and not (upgrade or ending)
     return parsed
+
+
+class RememberedHead:
+    """The last head of a connection: the next one that differs from it in the digits of Content-Length only means the same.
+
+    That is every head of a client that keeps its connection to send the same kind of request again.
+    """
+
+    __slots__ = ("_after", "_before", "_parsed")
+
+    def __init__(self, before: bytes, after: bytes, parsed: ParsedHead) -> None:
+        self._before = before
+        self._after = after
+        self._parsed = parsed
+
+    @classmethod
+    def of(cls, data: bytes, parsed: ParsedHead) -> Self | None:
+        """What to remember of a head that was parsed; None: nothing."""
+        length = parsed.raw.get(b"content-length")
+        if length is None or b"expect" in parsed.raw or len(data) > MAX_REMEMBERED_HEAD_BYTES:
+            return None
+        before, _, after = data.partition(length + b"\r\n")
+        # Any other header or the target may have the same value.
+        if not before.lower().endswith((b"\r\ncontent-length: ", b"\r\ncontent-length:")):
+            return None
+        return cls(before, b"\r\n" + after, parsed)
+
+    def again(self, data: bytes) -> ParsedHead | None:
+        """The parsed form of a head, if it is this one with another length, or the same; it replaces that of the last one."""
+        digits = data[len(self._before) : -len(self._after)]
+        if not (
+            digits.isdigit() and len(digits) <= MAX_LENGTH_DIGITS and data.startswith(self._before) and data.endswith(self._after)
+        ):
+            return None
+        self._parsed.raw[b"content-length"] = digits
+        self._parsed.length = int(digits)
+        return self._parsed
 
 
 def _set_framing(parsed: ParsedHead, version: str) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from eventsink.runtime.pending import Pending
 
 JSON = b"application/json"
@@ -27,6 +29,8 @@ class RequestHead:
     """Those that the application reads, and those of framing, names in lower case. One that may be repeated is joined as a list."""
     peer: str
     """The address of the client."""
+    kept: object = None
+    """What the application wants to know when the same head, but for its Content-Length, comes again on its connection."""
 
     def header(self, name: bytes) -> str:
         """A header that the application reads; empty where it is absent."""
@@ -34,8 +38,7 @@ class RequestHead:
         return value.decode("latin-1") if value is not None else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """A status, a body and extra header lines (each ended by CRLF)."""
 
     status: int

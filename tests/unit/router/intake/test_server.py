@@ -19,17 +19,19 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
-from eventsink.router.intake.requests import Accept, Intake, IntakeMetrics, Posting
+from eventsink.router.intake.metrics import IntakeMetrics
+from eventsink.router.intake.requests import Accept, Intake, Posting
 from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
 from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueFull, QueueUnavailable
-from eventsink.router.sources import Source
+from eventsink.router.sources import TOKEN_REREAD_SECONDS, PostingSource, Source
 from eventsink.runtime.listener.framing import MAX_HEAD_BYTES
 from eventsink.runtime.listener.listener import Listener
+from eventsink.runtime.listener.messages import RequestHead, Response
 from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.pending import Pending
-from tests.unit.router.sinks import TOKEN, source
+from tests.unit.router.sinks import TOKEN, source, source_settings
 
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"
 DEADLINE_SECONDS = 10.0
@@ -266,6 +268,27 @@ async def test_chunked_bodies_and_expect_continue_are_supported(intake: IntakeUn
     )
     assert parsed(rejected)[0] == 401
     assert intake.bodies == [b"abcde", b"{}"]
+
+
+async def test_a_head_that_comes_again_is_authenticated_again_once_tokens_were_read_again(tmp_path: Path) -> None:
+    now, file = 0.0, tmp_path / "token"
+    file.write_text("one")
+    rotating = PostingSource(source_settings(tokenHashes=[], tokenFiles=[str(file)]), clock=lambda: now)
+    made = IntakeUnderTest()
+    intake = Intake({"alertmanager": rotating}, made.accept, IntakeMetrics(made.registry), max_under_way=10)
+    head = RequestHead("POST", "/v1/alerts/alertmanager", "", {b"authorization": b"Bearer one"}, "10.0.0.1")
+    first = intake.admit(head)
+    assert isinstance(first, Posting)
+    assert intake.admit(head) is first
+    file.write_text("two")
+    now += TOKEN_REREAD_SECONDS + 1
+    turned_away = [intake.admit(head), intake.admit(head)]
+    file.write_text("one")
+    now += TOKEN_REREAD_SECONDS + 1
+    assert isinstance(intake.admit(head), Posting)
+    intake.stopping = True
+    turned_away.append(intake.admit(head))
+    assert [one.status for one in turned_away if isinstance(one, Response)] == [401, 401, 503]
 
 
 async def test_responses_on_one_connection_are_in_the_order_of_the_requests(intake: IntakeUnderTest) -> None:

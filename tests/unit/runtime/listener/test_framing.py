@@ -15,6 +15,7 @@ from eventsink.runtime.listener.framing import (
     BadRequest,
     Chunks,
     ParsedHead,
+    RememberedHead,
     check_start,
     parse_head,
 )
@@ -111,6 +112,60 @@ def test_what_cannot_become_a_head_is_rejected_before_it_is_complete(data: bytes
     with pytest.raises(BadRequest) as raised:
         check_start(data)
     assert raised.value.status == status
+
+
+LINES = b"POST /x?12 HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer x\r\n"
+LAST = LINES + b"Content-Length: 12\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "again", "length"),
+    [
+        (LAST, LAST, 12),
+        (LAST, LINES + b"Content-Length: 0\r\n\r\n", 0),
+        (LINES + b"content-length:12\r\nX: 12\r\n\r\n", LINES + b"content-length:3456\r\nX: 12\r\n\r\n", 3456),
+    ],
+)
+def test_a_head_that_comes_again_with_another_length_means_the_same(data: bytes, again: bytes, length: int) -> None:
+    remembered = RememberedHead.of(data, parse_head(data, READS, "192.0.2.1"))
+    assert remembered is not None
+    known, fresh = remembered.again(again), parse_head(again, READS, "192.0.2.1")
+    assert known is not None
+    assert (known.length, fresh.length) == (length, length)
+    assert (known.head, known.keep_alive, known.chunked, known.expects) == (fresh.head, fresh.keep_alive, False, False)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LINES + b"Content-Length: 12\r\nX: y\r\n\r\n",
+        LINES + b"Content-Length: +2\r\n\r\n",
+        LINES + b"Content-Length: 1\r\nX: 2\r\n\r\n",
+        LINES + b"Content-Length: \r\n\r\n",
+        LINES + b"Content-Length: " + b"1" * 19 + b"\r\n\r\n",
+        LAST.replace(b"Bearer x", b"Bearer y"),
+        LAST[:-4],
+        b"\r\n\r\n",
+    ],
+)
+def test_a_head_that_differs_in_more_is_parsed(data: bytes) -> None:
+    remembered = RememberedHead.of(LAST, parse_head(LAST, READS, "192.0.2.1"))
+    assert remembered is not None
+    assert remembered.again(data) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LINES + b"Content-Length: 12\r\nExpect: 100-continue\r\n\r\n",
+        LINES + b"Transfer-Encoding: chunked\r\n\r\n",
+        LINES + b"X-Content-Length: 12\r\nContent-Length: 12\r\n\r\n",
+        LINES + b"\r\n",
+        LINES + b"X: " + b"y" * 4000 + b"\r\nContent-Length: 12\r\n\r\n",
+    ],
+)
+def test_a_head_that_decides_more_than_a_length_is_not_remembered(data: bytes) -> None:
+    assert RememberedHead.of(data, parse_head(data, READS, "192.0.2.1")) is None
 
 
 def test_the_beginning_of_a_head_is_waited_for() -> None:

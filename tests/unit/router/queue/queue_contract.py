@@ -176,6 +176,14 @@ class DeliveryQueueContract(EngineContract):
             opened.queue.submit(alert("c"), lambda: undone.append(True))
         assert undone
 
+    async def test_what_is_called_after_a_batch_was_submitted_happens_after_it(self, opened: QueueUnderTest) -> None:
+        committed = opened.queue.submit(alert("a"))
+        assert len(await opened.queue.dead_letter_oldest("s1", reason="SinkDeleted", detail="deleted", limit=10)) == 1
+        assert committed.done()
+        committed = opened.queue.submit(alert("b"))
+        await opened.queue.flush()
+        assert committed.done()
+
     async def test_an_empty_batch_waits_for_those_before_it(self, opened: QueueUnderTest) -> None:
         puts = [asyncio.ensure_future(opened.queue.put(alert(str(n)))) for n in range(20)]
         await asyncio.sleep(0)

@@ -66,6 +66,8 @@ class SqliteQueue:
         self._pending: deque[Put] = deque()
         self._pending_deliveries = 0
         self._pending_bytes = 0
+        self._put_now: list[Put] = []
+        """Those of `_pending` that the writer has not got yet."""
         self._epoch = 0
         self._settled: list[int] = []
         self._retries: list[Retry] = []
@@ -133,12 +135,14 @@ class SqliteQueue:
             if undo is not None:
                 undo()
             raise
-        self._hand_over_settled()
         put = Put(batch, self._wall(), self.clock(), self._epoch, self._loop.create_future(), undo, payload_bytes)
         self._pending.append(put)
         self._pending_deliveries += len(batch.deliveries)
         self._pending_bytes += payload_bytes
-        self._writer.do(put)
+        # What is put in one turn of the event loop is handed over at once: the more share a commit, the less each costs.
+        if not self._put_now:
+            self._loop.call_soon(self._hand_over)
+        self._put_now.append(put)
         return put.future
 
     async def take(self, sink: str, *, after: int, limit: int, max_bytes: int = MAX_TAKE_BYTES) -> list[Delivery]:
@@ -154,7 +158,7 @@ class SqliteQueue:
         if arrival is not None:
             now, clock = self._wall(), self.clock()
             self._check_open()
-            self._hand_over_settled()
+            self._hand_over()
             self._writer.do(self._arrive(delivered, arrival, now, clock))
             return
         self._settled.extend(delivered)
@@ -245,7 +249,7 @@ class SqliteQueue:
         await self._change(lambda store: store.forget(states, groups, sinks), keep=True)
 
     async def flush(self) -> None:
-        self._hand_over_settled()
+        self._hand_over()
         await self._change(lambda _: StoreChange(), keep=True)
 
     async def close(self) -> None:
@@ -292,6 +296,7 @@ class SqliteQueue:
     async def _change(self, apply: Callable[[Store], StoreChange], *, keep: bool = False, rows: int = 1) -> StoreChange:
         self._check_open()
         operation = QueueWrite(apply, self._loop.create_future(), keep, rows)
+        self._hand_over_puts()
         self._writer.do(operation)
         return await asyncio.shield(operation.future)
 
@@ -315,6 +320,16 @@ class SqliteQueue:
             position = after
             for one in page:
                 yield one
+
+    def _hand_over(self) -> None:
+        """Give the writer all that it has not got yet."""
+        self._hand_over_settled()
+        self._hand_over_puts()
+
+    def _hand_over_puts(self) -> None:
+        puts, self._put_now = self._put_now, []
+        for put in puts:
+            self._writer.do(put)
 
     def _hand_over_settled(self) -> None:
         if self._settle_timer is not None:

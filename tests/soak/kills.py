@@ -25,7 +25,7 @@ from pathlib import Path
 import httptools
 import msgspec
 
-from eventsink.router.planning.accept import assign
+from eventsink.router.planning.assign import assign
 from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, PayloadKind
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.router.sources import PostingSource, PostingSourceSettings
@@ -165,7 +165,7 @@ async def prefill(path: Path, uids: Iterable[str], alerts: int) -> set[Fact]:
         for start in range(0, alerts, PREFILLED_AT_ONCE):
             names = [f"P{number}" for number in range(start, min(start + PREFILLED_AT_ONCE, alerts))]
             body = json.dumps(notification(*(alert(name, status=status, namespace="acme") for name in names))).encode()
-            owned, _ = assign(source, source.format.parse(body), {})
+            owned, _ = assign(source, source.format.parse(body).numbered(), {})
             payloads = [Payload(PayloadKind.ALERT, encoder.encode(one.alert), one.alert.name) for one in owned]
             deliveries = [
                 NewDelivery(number, uid, "acme", one.alert.fingerprint, status, 1e6)

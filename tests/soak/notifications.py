@@ -86,8 +86,7 @@ class Fuzz:
         except UnusablePayload:
             return
         self.read += 1
-        pairs = zip(notification.positions(), notification.alerts, strict=True)
-        alerts = [Owned(index, one.identify(source="s", tenant="acme")) for index, one in pairs]
+        alerts = [Owned(index, one.identify(source="s", tenant="acme")) for index, one in notification.numbered()]
         builder = BatchBuilder(notification)
         builder.add_alerts(self._events, alerts)
         builder.add_received_group(self._groups, alerts)

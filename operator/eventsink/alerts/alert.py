@@ -205,6 +205,12 @@ class IncomingNotification(msgspec.Struct, frozen=True, kw_only=True):
         skipped = {one.index for one in self.rejected} | self.absent
         return [index for index in range(len(self.alerts) + len(skipped)) if index not in skipped]
 
+    def numbered(self) -> list[tuple[int, IncomingAlert]]:
+        """Each of `alerts` with its index in the notification."""
+        if not (self.rejected or self.absent):
+            return list(enumerate(self.alerts))
+        return list(zip(self.positions(), self.alerts, strict=True))
+
     def passes_on_body(self) -> bool:
         """Whether `body` may go to a sink as it is: no reader finds another alert in it than this one did."""
         return bool(self.body) and (same_to_every_reader(self.body) if self.body_checked is None else self.body_checked)

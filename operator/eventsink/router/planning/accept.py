@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,15 +13,24 @@ import msgspec
 from eventsink.alerts.alert import IncomingNotification, Rejection
 from eventsink.alerts.limits import LARGE_BODY_BYTES
 from eventsink.router.directory import SinkDirectory
-from eventsink.router.planning.alert_states import AlertStates
-from eventsink.router.planning.batch import Owned
+from eventsink.router.planning.alert_states import AlertStates, in_turns
+from eventsink.router.planning.assign import Assignment, Merged
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
-from eventsink.router.planning.plan import Merged, Plan
-from eventsink.router.planning.tenants import NoTenant, NoTenantReason, tenant_of
+from eventsink.router.planning.plan import Plan
+from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
 from eventsink.runtime.pending import Pending
+
+ALERTS_AT_ONCE = 250
+"""Alerts that are given their tenants and identities before others have their turn in the event loop: a few milliseconds."""
+BRACES_AT_ONCE = 4 * ALERTS_AT_ONCE
+"""In about so many alerts; looked for in bodies of more than ..."""
+SMALL_BODY_BYTES = 16 * 1024
+
+_Order = tuple[str, str, str]
+"""What notifications have in common that are planned in the order in which they came: source, group, and without a group the sender."""
 
 Suppressed = Callable[[Suppression, int], None]
 """Counts alerts of which a sink was not notified."""
@@ -70,6 +79,8 @@ class Acceptor:
         self._queue = queue
         self._suppressed = suppressed
         self._one_large = asyncio.Lock()
+        self._in_order: dict[_Order, asyncio.Task[Accepted]] = {}
+        """The last notification of each order that takes several turns of the event loop: what comes after it waits for it."""
 
     def accept_bytes(self, source: Source, body: bytes, sender: str) -> Pending[Accepted] | Coroutine[Any, Any, Accepted]:
         """Parse one notification by the source's format and accept it; what is awaited is known when everything is on disk.
@@ -89,7 +100,7 @@ class Acceptor:
             As `accept`.
         """
         self._check_loaded()
-        if len(body) <= LARGE_BODY_BYTES:
+        if len(body) <= SMALL_BODY_BYTES or (len(body) <= LARGE_BODY_BYTES and body.count(b"{") <= BRACES_AT_ONCE):
             return self.accept(source, source.format.parse(body), sender)
         return self._accept_large(source, body, sender)
 
@@ -98,10 +109,11 @@ class Acceptor:
         async with self._one_large:
             return await self.accept(source, await asyncio.to_thread(source.format.parse, body), sender)
 
-    def accept(
-        self, source: Source, notification: IncomingNotification, sender: str
-    ) -> Pending[Accepted] | Coroutine[Any, Any, Accepted]:
+    def accept(self, source: Source, notification: IncomingNotification, sender: str) -> Pending[Accepted]:
         """Accept one notification, however it came; what is awaited is known when everything is on disk.
+
+        One with many alerts is planned in slices, between which others have their turn, and in parts, each of which is committed by itself.
+        Those of one group are planned in the order in which they came.
 
         Raises
         ------
@@ -113,22 +125,63 @@ class Acceptor:
             It could not be stored; nothing was, or of a notification with very many alerts the first ones.
         """
         self._check_loaded()
-        owned, unassigned = assign(source, notification, self._directory.tenancy.owners)
+        large = len(notification.alerts) > ALERTS_AT_ONCE
+        if large or self._in_order:
+            order = _order_of(source, notification, sender)
+            before = self._in_order.get(order)
+            if large or before is not None:
+                return self._begin(order, self._accept_in_slices(before, source, notification, sender))
+        assignment = Assignment(source, notification, self._directory.tenancy.owners)
+        assignment.add(notification.numbered())
+        plan, accepted = self._plan(source, notification, assignment, sender)
+        parts = plan.parts()
+        if len(parts) > 1:
+            return self._begin(_order_of(source, notification, sender), self._accept_parts(plan, parts, accepted))
+        future, deliveries, suppressed = self._submit(plan, parts[0])
+        return Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
+
+    def _begin(self, order: _Order, accepting: Coroutine[Any, Any, Accepted]) -> Pending[Accepted]:
+        """Accept what takes several turns of the event loop, before what comes after it in the same order."""
+        task = asyncio.get_running_loop().create_task(accepting, name="accept in parts")
+        self._in_order[order] = task
+        task.add_done_callback(partial(self._end, order))
+        return Pending(task, task.result)
+
+    def _end(self, order: _Order, task: asyncio.Task[Accepted]) -> None:
+        if self._in_order.get(order) is task:
+            del self._in_order[order]
+        if not task.cancelled():
+            task.exception()  # whoever waits for it gets it, if anybody does
+
+    async def _accept_in_slices(
+        self, before: asyncio.Task[Accepted] | None, source: Source, notification: IncomingNotification, sender: str
+    ) -> Accepted:
+        """Accept a large notification, or any one after `before`."""
+        if before is not None:
+            await asyncio.wait([before])
+        assignment = Assignment(source, notification, self._directory.tenancy.owners)
+        async for some in in_turns(notification.numbered(), ALERTS_AT_ONCE):
+            assignment.add(some)
+        plan, accepted = self._plan(source, notification, assignment, sender)
+        del notification, assignment
+        parts = plan.parts()
+        await asyncio.sleep(0)
+        return await self._accept_parts(plan, parts, accepted)
+
+    def _plan(
+        self, source: Source, notification: IncomingNotification, assignment: Assignment, sender: str
+    ) -> tuple[Plan, Accepted]:
+        """The plan, and the result without its deliveries."""
+        unassigned = assignment.unassigned
         rejected = [*notification.rejected, *(Rejection(index, one.sentence) for index, one in unassigned)]
         rejected.sort(key=_index)
         reasons = [one.reason for _, one in unassigned]
-        if not owned:
+        if not assignment.owned:
             index, first = unassigned[0]
             raise NothingAccepted(f"no alert was accepted; alerts[{index}]: {first.sentence}", rejected, reasons)
-        truncated = sum(1 for one in owned if one.alert.truncated)
         left_out = notification.group.truncated if notification.group is not None else 0
-        plan = Plan(source, notification, owned, unassigned, sender, self._directory, self._index, self._states)
-        accepted = Accepted(len(owned), rejected, 0, reasons, truncated, left_out)
-        parts = plan.parts()
-        if len(parts) > 1:
-            return self._accept_parts(plan, parts, accepted)
-        future, deliveries, suppressed = self._submit(plan, parts[0])
-        return Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
+        plan = Plan(source, notification, assignment, sender, self._directory, self._index, self._states)
+        return plan, Accepted(assignment.owned, rejected, 0, reasons, assignment.truncated, left_out)
 
     async def _accept_parts(self, plan: Plan, parts: list[Sequence[Merged]], accepted: Accepted) -> Accepted:
         while parts:
@@ -158,19 +211,9 @@ class Acceptor:
             raise NotLoaded
 
 
-def assign(
-    source: Source, notification: IncomingNotification, owners: Mapping[str, str]
-) -> tuple[list[Owned], list[tuple[int, NoTenant]]]:
-    """Give each alert its tenant, or say why it has none."""
-    owned, unassigned = [], []
-    for index, incoming in zip(notification.positions(), notification.alerts, strict=True):
-        tenant = tenant_of(source.settings, incoming.labels, owners)
-        if isinstance(tenant, NoTenant):
-            unassigned.append((index, tenant))
-        else:
-            alert = incoming.identify(source=source.name, tenant=tenant, dropped_labels=source.dropped_labels)
-            owned.append(Owned(index, alert))
-    return owned, unassigned
+def _order_of(source: Source, notification: IncomingNotification, sender: str) -> _Order:
+    group = notification.group
+    return (source.name, group.key, "") if group is not None else (source.name, "", sender)
 
 
 def _index(rejection: Rejection) -> int:

@@ -103,7 +103,7 @@ class BatchBuilder:
     def _source_of(self, index: int) -> IncomingAlert:
         """The alert as it came, by its index in the notification."""
         if not self._incoming:
-            self._incoming = dict(zip(self._notification.positions(), self._notification.alerts, strict=True))
+            self._incoming = dict(self._notification.numbered())
         return self._incoming[index]
 
     def _store(self, key: object, make: Callable[[], Payload]) -> int:

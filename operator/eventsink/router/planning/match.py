@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -151,15 +151,20 @@ class _Tenant:
     refused: dict[str, _Entry] = field(default_factory=dict)
     """Sinks whose expressions are not evaluated, since they would be too large together."""
 
-    def candidates(self, alert: Alert) -> Iterator[_Entry]:
+    def candidates(self, alert: Alert) -> Iterator[Mapping[str, _Entry]]:
+        """Those that may want the alert, by uid."""
         if self.others:
-            yield from self.others.values()
+            yield self.others
         labels = alert.labels
         # The smaller of the two is gone through, so that neither many labels nor many keys cost much.
         for name in self.keyed if len(self.keyed) <= len(labels) + 1 else (None, *labels):
             value = alert.namespace if name is None else labels.get(name)
-            if value is not None and (of_label := self.keyed.get(name)) is not None:
-                yield from of_label.get(value, _NONE).values()
+            if (
+                value is not None
+                and (of_label := self.keyed.get(name)) is not None
+                and (found := of_label.get(value)) is not None
+            ):
+                yield found
 
     def best_key(self, keys: Iterable[Key]) -> Key | None:
         """The one by which the fewest other sinks would be met."""
@@ -234,7 +239,8 @@ class SinkIndex:
             return []
         found = [
             entry.sink
-            for entry in tenant.candidates(alert)
+            for some in tenant.candidates(alert)
+            for entry in some.values()
             if entry.match.fulfilled_simply(alert)
             and (entry.match.simple or self._fulfils_expressions(entry, tenant.share, alert))
         ]
@@ -242,10 +248,10 @@ class SinkIndex:
             found.sort(key=_uid)
         return found
 
-    def scanned(self, tenant: str) -> int:
-        """How many sinks of a tenant are gone through for each of its alerts, since they name no value by which they would be found."""
-        of_tenant = self._tenants.get(tenant)
-        return len(of_tenant.others) if of_tenant is not None else 0
+    def candidates(self, alert: Alert) -> int:
+        """How many sinks are asked whether they want an alert."""
+        tenant = self._tenants.get(alert.tenant)
+        return sum([len(some) for some in tenant.candidates(alert)]) if tenant is not None else 0
 
     def wants(self, uid: str, alert: Alert) -> bool:
         """Whether a sink wants an alert of its tenant; False for a sink that is not in the index."""

@@ -8,42 +8,31 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from eventsink.alerts.alert import Alert, IncomingNotification, Status, epoch_micros
+from eventsink.alerts.alert import IncomingNotification, Status, epoch_micros
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning import notify
 from eventsink.router.planning.alert_states import AlertStates, StateChange, group_digest
+from eventsink.router.planning.assign import Assignment, Merged
 from eventsink.router.planning.batch import BatchBuilder, Owned, takes_groups
-from eventsink.router.planning.episodes import ONE_REPLICA, Effect, step
+from eventsink.router.planning.episodes import Effect, step
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Received, Suppression
-from eventsink.router.planning.tenants import NoTenant
 from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState, GroupState, Notified
 from eventsink.router.sources import Source
 from eventsink.sinks.sink import Sink
 
-WORK_AT_ONCE = 50_000
-"""What is planned and committed at once of one notification, in sinks that are looked at (about a microsecond each) ..."""
-WORK_OF_AN_ALERT = 50
-"""... each alert counting as so many beside those of its tenant that are gone through: 1000 alerts, usually."""
+TURN_MICROSECONDS = 10_000
+"""About how long one part of a notification takes the event loop ..."""
+ALERT_MICROSECONDS = 10
+"""... if an alert takes so much ..."""
+SINK_MICROSECONDS = 1.5
+"""... and each sink that may want it so much more: 870 alerts if one does."""
 RECEIVED_WITHIN_SECONDS = 300.0
 """How old the recorded time of receipt of an alert may be while nothing else of it changes."""
 
 
 _NOTHING: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class Merged:
-    """One alert of a notification; several that differ in dropped labels only are one."""
-
-    one: Owned
-    """Which represents all, as Alertmanager merges duplicates: it fires while one does, since the earliest time."""
-    identity: str
-    variants: list[Alert]
-    firing: Sequence[str] = ONE_REPLICA
-    """Replicas in which it fires."""
-    ended: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -76,8 +65,8 @@ class Plan:
 
     Parameters
     ----------
-    owned, unassigned
-        The alerts with a tenant, and those without one.
+    assignment
+        Of all its alerts.
     sender
         As in `Acceptor.accept_bytes`.
     """
@@ -86,8 +75,7 @@ class Plan:
         self,
         source: Source,
         notification: IncomingNotification,
-        owned: Sequence[Owned],
-        unassigned: Sequence[tuple[int, NoTenant]],
+        assignment: Assignment,
         sender: str,
         directory: SinkDirectory,
         index: SinkIndex,
@@ -99,23 +87,25 @@ class Plan:
         self._directory = directory
         self._index = index
         self._states = states
-        self._merged = merge(owned, source.dropped_labels)
+        self._merged = assignment.merged()
         group = notification.group
         self._group_key = group_digest(source.name, group.key) if group is not None else None
         self._something_new: bool | None = None
         """Whether the notification differs from the last one of its group in what fires; None: not looked at yet."""
-        self._others = _identities(source, notification, unassigned)
-        """Those without a tenant, for they may be why the notification was sent: identity -> whether it fires."""
+        self._others = assignment.others
 
     def parts(self) -> list[Sequence[Merged]]:
         """Parts of a bounded size."""
+        if len(self._merged) == 1:
+            return [self._merged]
         parts: list[list[Merged]] = [[]]
-        work = 0
+        work = 0.0
         for merged in self._merged:
-            work += WORK_OF_AN_ALERT + self._index.scanned(merged.one.alert.tenant)
-            if work > WORK_AT_ONCE and parts[-1]:
+            this = ALERT_MICROSECONDS + SINK_MICROSECONDS * self._index.candidates(merged.one.alert)
+            work += this
+            if work > TURN_MICROSECONDS and parts[-1]:
                 parts.append([])
-                work = 0
+                work = this
             parts[-1].append(merged)
         return list(parts)
 
@@ -319,62 +309,12 @@ class Plan:
         return list(found.values())
 
 
-def merge(owned: Sequence[Owned], dropped_labels: frozenset[str]) -> list[Merged]:
-    """The alerts of a notification, those that differ in dropped labels only as one, in order of their first."""
-    merged: dict[tuple[str, str], Merged] = {}
-    for one in owned:
-        alert = one.alert
-        identity = alert.identity
-        key = (alert.tenant, identity)
-        replica = replica_of(alert.labels, dropped_labels) if dropped_labels else ""
-        other = merged.get(key)
-        fires = alert.status is not Status.RESOLVED
-        if other is None:
-            of_one = ONE_REPLICA if replica == "" else (replica,)
-            merged[key] = Merged(one, identity, [alert], of_one if fires else (), () if fires else of_one)
-            continue
-        other.one = representative(other.one, one)
-        other.variants.append(alert)
-        if fires:
-            other.firing = (*other.firing, replica)
-        else:
-            other.ended = (*other.ended, replica)
-    return list(merged.values())
-
-
-def replica_of(labels: dict[str, str], dropped_labels: frozenset[str]) -> str:
-    """The values of the dropped labels; empty: the alert has none of them."""
-    return ",".join(f"{name}={labels[name]}" for name in sorted(dropped_labels) if name in labels)
-
-
-def representative(one: Owned, other: Owned) -> Owned:
-    """Which of two duplicates of an alert represents both, as Alertmanager merges them: it fires while one does, since the earlier time."""
-    if one.alert.status is not other.alert.status:
-        return one if one.alert.status is Status.FIRING else other
-    return other if other.alert.starts_at < one.alert.starts_at else one
-
-
 def updated(
     entries: tuple[Notified, ...], notified: dict[str, str], starts_at: int, at: float, sender: str
 ) -> tuple[Notified, ...]:
     """The entries of an alert after sinks were notified: uid -> status."""
     kept = [entry for entry in entries if entry.sink not in notified]
     return (*kept, *(Notified(uid, status, starts_at, at, sender) for uid, status in notified.items()))
-
-
-def _identities(
-    source: Source, notification: IncomingNotification, unassigned: Sequence[tuple[int, NoTenant]]
-) -> dict[str, bool]:
-    if not unassigned or notification.group is None:
-        return {}
-    unowned = {index for index, _ in unassigned}
-    found: dict[str, bool] = {}
-    for index, incoming in zip(notification.positions(), notification.alerts, strict=True):
-        if index in unowned:
-            alert = incoming.identify(source=source.name, tenant="", dropped_labels=source.dropped_labels)
-            fires = alert.status is not Status.RESOLVED
-            found[alert.identity] = found.get(alert.identity, False) or fires
-    return found
 
 
 def _index(one: Owned) -> int:

@@ -11,8 +11,8 @@ from eventsink.alerts.alert import Alert
 from eventsink.router.dispatch.forms import Forms, UnreadableDelivery
 from eventsink.router.dispatch.memory import without_body
 from eventsink.router.dispatch.outgoing import Item, OutgoingMessage
-from eventsink.router.planning.accept import assign
 from eventsink.router.planning.alert_states import StateChange
+from eventsink.router.planning.assign import assign
 from eventsink.router.planning.batch import BatchBuilder
 from eventsink.router.queue.protocol import Batch, Delivery
 from eventsink.router.sources import Source
@@ -36,7 +36,7 @@ def planned(to: Sink, *alerts: dict[str, Any], name: str = "alertmanager", whole
     """What is queued for a sink, and the alerts as other sinks get them; not `whole`: as from a source without groups."""
     source = SOURCES[name]
     parsed = source.format.parse(json.dumps(notification(*alerts)).encode())
-    owned, _ = assign(source, parsed, {"acme": "acme"})
+    owned, _ = assign(source, parsed.numbered(), {"acme": "acme"})
     builder = BatchBuilder(parsed)
     if whole and builder.sends_received_group(to):
         builder.add_received_group(to, owned)

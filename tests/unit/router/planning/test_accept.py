@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from eventsink.alerts.alert import IncomingNotification, Status
+from eventsink.alerts.alert import Alert, IncomingNotification, Status
 from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.directory import SinkDirectory
@@ -21,6 +22,7 @@ from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.protocol import PayloadKind, QueueFull
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.sinks.sink import Sink, Tenancy
 from tests.support.clock import ManualClock
 from tests.support.parts import alert, notification
 from tests.support.throwaway_formats import BEACON, TICKER, readings
@@ -318,7 +320,7 @@ async def test_what_was_truncated_or_left_out_is_said_of_a_notification(make_pla
 async def test_a_large_notification_is_read_aside_of_the_event_loop(
     make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planning = make_planning(sink("s"))
+    planning = make_planning(sink("s", match={"matchers": ('alertname=~".+"',)}))
     threads = []
 
     def parse(body: bytes) -> IncomingNotification:
@@ -330,4 +332,90 @@ async def test_a_large_notification_is_read_aside_of_the_event_loop(
     small, large = alert("A", namespace="acme"), alert("B", namespace="acme")
     assert await planning.post(small) == [("s", "firing")]
     assert await planning.post(large, padding="x" * 300_000) == [("s", "firing")]
-    assert threads == [True, False]
+    many = [{**small, "labels": {"namespace": "acme", "n": f"{n}"}} for n in range(1000)]
+    await planning.post(*many)
+    assert threads == [True, False, False]
+
+
+class Turns:
+    """Counts something between two turns of the event loop: the most of it in one turn."""
+
+    def __init__(self) -> None:
+        self.most = self.all = self._this = 0
+        self._counting = asyncio.create_task(self._count())
+
+    def add(self) -> None:
+        self._this += 1
+        self.all += 1
+        self.most = max(self.most, self._this)
+
+    async def _count(self) -> None:
+        while True:
+            self._this = 0
+            await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        self._counting.cancel()
+        await asyncio.wait([self._counting])
+
+
+async def test_a_notification_of_very_many_alerts_is_planned_in_slices(
+    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning = make_planning(sink("s", match={"matchers": ('alertname="A7"',)}), sink("wants-none", match={"matchers": ("a=b",)}))
+    assigned, matched = Turns(), Turns()
+    matching = planning.index.matching
+
+    class Owners(dict[str, str]):
+        def get(self, namespace: str, default: Any = None) -> Any:
+            assigned.add()
+            return super().get(namespace, default)
+
+    def match(alert: Alert) -> list[Sink]:
+        matched.add()
+        return matching(alert)
+
+    planning.directory.set_tenancy(Tenancy.model_construct(owners=Owners(acme="acme")))
+    monkeypatch.setattr(planning.index, "matching", match)
+    assert await planning.post(*(alert(f"A{n}", namespace="acme") for n in range(3000))) == [("s", "firing")]
+    await assigned.end()
+    await matched.end()
+    assert (assigned.all, matched.all) == (3000, 3000)
+    assert assigned.most <= 500
+    assert matched.most <= 1000
+
+
+async def test_what_comes_after_a_notification_of_very_many_alerts_overtakes_it_only_in_another_group(
+    make_planning: MakePlanning,
+) -> None:
+    planning = make_planning(sink("s", match={"matchers": ('alertname=~"First|Last|Other"',)}))
+    filler = [alert(f"A{n}", namespace="acme") for n in range(1500)]
+    first, last, other = (alert(name, namespace="acme") for name in ("First", "Last", "Other"))
+    over = {**last, "status": "resolved"}
+    accepting = [
+        planning.acceptor.accept(planning.source, alertmanager.parse(json.dumps(body).encode()), HALF_A)
+        for body in (
+            notification(first, *filler, last, group="g"),
+            notification(over, group="g"),
+            notification(other, group="h"),
+            notification(last, group="g"),
+        )
+    ]
+    for one in accepting:
+        await one
+    queued = [(json.loads(one.body)["name"], one.status) for one in planning.queued]
+    assert queued[0] == ("Other", "firing")
+    assert queued[1:] == [("First", "firing"), ("Last", "firing"), ("Last", "resolved"), ("Last", "firing")]
+
+
+async def test_what_waits_for_a_notification_that_failed_is_accepted(make_planning: MakePlanning) -> None:
+    planning = make_planning(sink("s"))
+    many = notification(*(alert(f"A{n}", namespace="acme") for n in range(1000)), group="g")
+    one = notification(alert("A", namespace="acme"), group="g")
+    large, small = (
+        planning.acceptor.accept(planning.source, alertmanager.parse(json.dumps(body).encode()), HALF_A) for body in (many, one)
+    )
+    with pytest.raises(QueueFull):
+        await large
+    assert (await small).deliveries == 1
+    assert len(planning.states) == 1

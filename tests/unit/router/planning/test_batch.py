@@ -64,8 +64,7 @@ def body_of(*alerts: Any, **members: Any) -> bytes:
 
 def owned(notification: IncomingNotification) -> list[Owned]:
     """All its alerts, of one tenant."""
-    pairs = zip(notification.positions(), notification.alerts, strict=True)
-    return [Owned(index, one.identify(source="am", tenant="acme")) for index, one in pairs]
+    return [Owned(index, one.identify(source="am", tenant="acme")) for index, one in notification.numbered()]
 
 
 def sent(body: bytes, *wanted: Sequence[int]) -> Batch:

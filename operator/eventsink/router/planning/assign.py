@@ -1,0 +1,121 @@
+"""Whose each alert of a notification is, and which of them are one alert: the first step of its planning, taken in slices of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Status
+from eventsink.router.planning.batch import Owned
+from eventsink.router.planning.episodes import ONE_REPLICA
+from eventsink.router.planning.tenants import NoTenant, tenant_of
+from eventsink.router.sources import Source
+
+
+@dataclass(slots=True)
+class Merged:
+    """One alert of a notification; several that differ in dropped labels only are one."""
+
+    one: Owned
+    """Which represents all, as Alertmanager merges duplicates: it fires while one does, since the earliest time."""
+    identity: str
+    variants: list[Alert]
+    firing: Sequence[str] = ONE_REPLICA
+    """Replicas in which it fires."""
+    ended: Sequence[str] = ()
+
+
+class Assignment:
+    """The alerts of a notification with their tenants.
+
+    Parameters
+    ----------
+    owners
+        Namespace -> tenant, for all slices.
+    """
+
+    def __init__(self, source: Source, notification: IncomingNotification, owners: Mapping[str, str]) -> None:
+        self._source = source
+        self._owners = owners
+        self._grouped = notification.group is not None
+        self._merged: dict[tuple[str, str], Merged] = {}
+        self.unassigned: list[tuple[int, NoTenant]] = []
+        """Alerts without a tenant, by their index in the notification."""
+        self.others: dict[str, bool] = {}
+        """The same where the source has groups, for they may be why the notification was sent: identity -> whether it fires."""
+        self.owned = 0
+        """How many have a tenant."""
+        self.truncated = 0
+        """How many of those were truncated (`Alert.truncated`)."""
+
+    def add(self, some: Sequence[tuple[int, IncomingAlert]]) -> None:
+        """The next alerts, with their indices in the notification."""
+        owned, unassigned = assign(self._source, some, self._owners)
+        merge(owned, self._source.dropped_labels, self._merged)
+        self.owned += len(owned)
+        for one in owned:
+            if one.alert.truncated:
+                self.truncated += 1
+        if unassigned:
+            self.unassigned += unassigned
+            if self._grouped:
+                unowned = {index for index, _ in unassigned}
+                self._add_others([incoming for index, incoming in some if index in unowned])
+
+    def merged(self) -> list[Merged]:
+        """Those with a tenant, the ones that differ in dropped labels only as one, in order of their first."""
+        return list(self._merged.values())
+
+    def _add_others(self, some: Iterable[IncomingAlert]) -> None:
+        for incoming in some:
+            alert = incoming.identify(source=self._source.name, tenant="", dropped_labels=self._source.dropped_labels)
+            fires = alert.status is not Status.RESOLVED
+            self.others[alert.identity] = self.others.get(alert.identity, False) or fires
+
+
+def assign(
+    source: Source, incoming: Iterable[tuple[int, IncomingAlert]], owners: Mapping[str, str]
+) -> tuple[list[Owned], list[tuple[int, NoTenant]]]:
+    """Give alerts, which come with their indices in the notification, their tenants, or say why one has none."""
+    owned, unassigned = [], []
+    for index, one in incoming:
+        tenant = tenant_of(source.settings, one.labels, owners)
+        if isinstance(tenant, NoTenant):
+            unassigned.append((index, tenant))
+        else:
+            alert = one.identify(source=source.name, tenant=tenant, dropped_labels=source.dropped_labels)
+            owned.append(Owned(index, alert))
+    return owned, unassigned
+
+
+def merge(owned: Sequence[Owned], dropped_labels: frozenset[str], merged: dict[tuple[str, str], Merged]) -> None:
+    """Add the next alerts of a notification, by tenant and identity; those that differ in dropped labels only are one."""
+    for one in owned:
+        alert = one.alert
+        identity = alert.identity
+        key = (alert.tenant, identity)
+        replica = replica_of(alert.labels, dropped_labels) if dropped_labels else ""
+        other = merged.get(key)
+        fires = alert.status is not Status.RESOLVED
+        if other is None:
+            of_one = ONE_REPLICA if replica == "" else (replica,)
+            merged[key] = Merged(one, identity, [alert], of_one if fires else (), () if fires else of_one)
+            continue
+        other.one = representative(other.one, one)
+        other.variants.append(alert)
+        if fires:
+            other.firing = (*other.firing, replica)
+        else:
+            other.ended = (*other.ended, replica)
+
+
+def replica_of(labels: dict[str, str], dropped_labels: frozenset[str]) -> str:
+    """The values of the dropped labels; empty: the alert has none of them."""
+    return ",".join(f"{name}={labels[name]}" for name in sorted(dropped_labels) if name in labels)
+
+
+def representative(one: Owned, other: Owned) -> Owned:
+    """Which of two duplicates of an alert represents both, as Alertmanager merges them: it fires while one does, since the earlier time."""
+    if one.alert.status is not other.alert.status:
+        return one if one.alert.status is Status.FIRING else other
+    return other if other.alert.starts_at < one.alert.starts_at else one

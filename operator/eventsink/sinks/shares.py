@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
 
@@ -33,8 +34,9 @@ class Limit:
         self.used = 0
         self._tenants: dict[str, int] = {}
         """Units in use, of tenants that use any."""
-        self._waiting: dict[str, dict[int, dict[Share, None]]] = {}
-        """Who waits for this limit: tenant -> units that a share uses -> those shares, which take turns."""
+        self._waiting: dict[str, dict[int, OrderedDict[Share, None]]] = {}
+        """Who waits for this limit: tenant -> units that a share uses -> those shares, which take turns. (A plain dict looks for its
+        first key at each place that was left since it last grew.)"""
         self._needs: dict[int, dict[str, None]] = {}
         """How many units must be left before one of a tenant's shares gets another -> the tenants, which take turns."""
 
@@ -60,7 +62,10 @@ class Limit:
         """Have a share wait here, behind the others of its tenant that use as much."""
         tenant = share.tenant
         self._leave_needs(tenant)
-        self._waiting.setdefault(tenant, {}).setdefault(share.used, {})[share] = None
+        shares = self._waiting.setdefault(tenant, {})
+        if share.used not in shares:
+            shares[share.used] = OrderedDict()
+        shares[share.used][share] = None
         self._join_needs(tenant)
 
     def dequeue(self, share: Share) -> None:

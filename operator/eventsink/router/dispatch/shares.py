@@ -7,6 +7,7 @@ finds something free. Within a tenant, a sink that has something in flight leave
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -123,7 +124,8 @@ NOTHING = Usage()
 class WaitingLine(Generic[Key]):
     """Those that wait for a share: tenants take turns, and within a tenant whoever waits longest comes first."""
 
-    _tenants: dict[str, dict[Key, None]] = field(default_factory=dict)
+    _tenants: dict[str, OrderedDict[Key, None]] = field(default_factory=dict)
+    """A plain dict has no quick way to its first key: it looks at each place that was left since it last grew."""
 
     def __len__(self) -> int:
         return sum(len(line) for line in self._tenants.values())
@@ -133,7 +135,10 @@ class WaitingLine(Generic[Key]):
 
     def join(self, tenant: str, who: Key) -> None:
         """Wait, at the end of the tenant's line; whoever waits already keeps the place."""
-        self._tenants.setdefault(tenant, {}).setdefault(who)
+        line = self._tenants.get(tenant)
+        if line is None:
+            line = self._tenants[tenant] = OrderedDict()
+        line.setdefault(who)
 
     def leave(self, tenant: str, who: Key) -> None:
         """Wait no more."""
@@ -149,8 +154,7 @@ class WaitingLine(Generic[Key]):
             return None
         tenant = next(iter(self._tenants))
         line = self._tenants.pop(tenant)
-        who = next(iter(line))
-        del line[who]
+        who, _ = line.popitem(last=False)
         if line:
             self._tenants[tenant] = line
         return who

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +94,18 @@ def test_tenants_take_turns_and_within_a_tenant_whoever_waits_longest_comes_firs
     assert sorted(line.everyone()) == ["a1", "a2", "a3", "b1"]
     assert [line.next() for _ in range(5)] == ["a1", "b1", "a2", "a3", None]
     assert not line
+
+
+def seconds_of_each_turn(sinks: int) -> float:
+    line: WaitingLine[int] = WaitingLine()
+    for sink in range(sinks):
+        line.join("acme", sink)
+    began = time.perf_counter()
+    while line.next() is not None:
+        pass
+    return (time.perf_counter() - began) / sinks
+
+
+def test_a_turn_takes_as_long_with_many_who_wait_as_with_few() -> None:
+    few, many = (min(seconds_of_each_turn(sinks) for _ in range(5)) for sinks in (1_000, 30_000))
+    assert many < 5 * few  # 20 times, where it looks at the place of everybody who left before

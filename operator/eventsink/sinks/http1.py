@@ -164,17 +164,19 @@ class Http1Transport:
 
     # ---- what its clients ask
 
-    async def lease(self, share: Share) -> Lease:
-        """The right to use one connection."""
-        lease = share.take()
-        if lease is not None:
-            return lease
+    def line_up(self, share: Share) -> asyncio.Future[Lease]:
+        """Wait for the right to use one connection, which the share did not get; to be followed by `leave_line`."""
+        waiter = share.line_up()
         self._waiting.add(share)
-        try:
-            return await share.wait(self._on_wait)
-        finally:
-            if not share.waiting:
-                self._waiting.discard(share)
+        self._on_wait(share.bound or Bound.SHARE)
+        return waiter
+
+    def leave_line(self, share: Share, waiter: asyncio.Future[Lease], *, given: bool) -> None:
+        """Wait for it no longer; `given`: it is used."""
+        if not given:
+            share.leave(waiter)
+        if not share.waiting:
+            self._waiting.discard(share)
 
     def reuse(self, pool: _Pool) -> Connection | None:
         """A connection of the pool that may be used again."""
@@ -328,13 +330,23 @@ class Http1Client:
 
     async def _wait(self, timeout: float) -> Lease:
         """The right to use a connection, once it is this sink's turn."""
+        transport, share = self._transport, self._share
+        waiter = transport.line_up(share)
+        timer = asyncio.get_running_loop().call_later(timeout, self._give_up, waiter)
+        given = False
         try:
-            async with asyncio.timeout(timeout):
-                return await self._transport.lease(self._share)
-        except TimeoutError:
-            raise self._waited_too_long() from None
+            lease = await waiter
+            given = True
+            return lease
         except TransportError as error:
             raise TransportError(error.kind, self._endpoint.origin, error.detail) from None
+        finally:
+            timer.cancel()
+            transport.leave_line(share, waiter, given=given)
+
+    def _give_up(self, waiter: asyncio.Future[Lease]) -> None:
+        if not waiter.done():
+            waiter.set_exception(self._waited_too_long())
 
     def _waited_too_long(self) -> TransportError:
         if self._share.bound is Bound.SHARE and self._share.most < self._most:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import aiodns
@@ -195,6 +196,7 @@ class Resolver:
             done.exception()  # known to be looked at, also when everybody who waited has given up
 
 
+@lru_cache(MAX_CACHED_NAMES)
 def _address(host: str) -> str | None:
     """The address that a host is, also in the notations that the C library takes (127.1, 0x7f000001); None for a name."""
     try:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
+
+TURN_SECONDS = 1.0
+"""For so long a tenant that gave a unit back may be given it again before others that use as few: what it is good for, such as an open
+connection, would be of no use to them."""
+LAST_TURN_SECONDS = 0.1
+"""The same for the only unit of a tenant: others have none."""
 
 
 class Bound(Enum):
@@ -25,20 +32,33 @@ class Limit:
     A tenant gets another unit only while it uses fewer than are left, and a share only while it uses fewer than its tenant could still
     get. One tenant alone thus gets half of them, two get a third each; one share alone gets half of what its tenant does; and something
     is left for whoever comes next, without anything being set aside for anybody.
+
+    Parameters
+    ----------
+    clock
+        The monotonic clock.
     """
 
-    __slots__ = ("_needs", "_tenants", "_waiting", "most", "used")
+    __slots__ = ("_clock", "_needs", "_tenants", "_turns", "_waiting", "most", "used")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.most = most
         self.used = 0
+        self._clock = clock
         self._tenants: dict[str, int] = {}
         """Units in use, of tenants that use any."""
+        self._turns: dict[str, float] = {}
+        """When the turn of each tenant began that has had one and uses units, or waits for one."""
         self._waiting: dict[str, dict[int, OrderedDict[Share, None]]] = {}
         """Who waits for this limit: tenant -> units that a share uses -> those shares, which take turns. (A plain dict looks for its
         first key at each place that was left since it last grew.)"""
-        self._needs: dict[int, dict[str, None]] = {}
+        self._needs: dict[int, OrderedDict[str, None]] = {}
         """How many units must be left before one of a tenant's shares gets another -> the tenants, which take turns."""
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits here."""
+        return bool(self._waiting)
 
     def refuses(self, tenant: str, used: int) -> Bound | None:
         """Why a share that uses so many gets no unit now; None: it does."""
@@ -60,32 +80,76 @@ class Limit:
 
     def queue(self, share: Share) -> None:
         """Have a share wait here, behind the others of its tenant that use as much."""
-        tenant = share.tenant
-        self._leave_needs(tenant)
-        shares = self._waiting.setdefault(tenant, {})
-        if share.used not in shares:
-            shares[share.used] = OrderedDict()
-        shares[share.used][share] = None
-        self._join_needs(tenant)
+        tenant, used = share.tenant, share.used
+        shares = self._waiting.get(tenant)
+        if shares is None:
+            shares = self._waiting[tenant] = {}
+        line = shares.get(used)
+        if line is not None:
+            line[share] = None
+            return
+        least = min(shares, default=used)
+        if used < least:
+            self._leave_needs(tenant)
+        shares[used] = OrderedDict.fromkeys((share,))
+        if used <= least:
+            self._join_needs(tenant)
 
     def dequeue(self, share: Share) -> None:
         """It waits here no longer; called before what it uses changes."""
-        tenant = share.tenant
-        self._leave_needs(tenant)
+        tenant, used = share.tenant, share.used
         shares = self._waiting[tenant]
-        del shares[share.used][share]
-        if not shares[share.used]:
-            del shares[share.used]
-        if shares:
-            self._join_needs(tenant)
-        else:
+        if len(shares[used]) > 1:
+            del shares[used][share]
+            return
+        least = min(shares) == used
+        if least:
+            self._leave_needs(tenant)
+        del shares[used]
+        if not shares:
             del self._waiting[tenant]
+            if tenant not in self._tenants:
+                self._turns.pop(tenant, None)
+        elif least:
+            self._join_needs(tenant)
 
-    def serve(self) -> None:
-        """Give what is free to those who wait here; who turns out to wait for something else goes there."""
+    def serve(self, giver: str = "") -> None:
+        """Give what is free to those who wait here; who turns out to wait for something else goes there.
+
+        Parameters
+        ----------
+        giver
+            The tenant that has just given a unit back.
+        """
         while self._needs and (need := min(self._needs)) <= self.most - self.used:
-            shares = self._waiting[next(iter(self._needs[need]))]
-            next(iter(shares[min(shares)])).next_turn(self)
+            tenants = self._needs[need]
+            if giver in tenants and self._has_turn(giver, self._tenants.get(giver, 0)):
+                self._first(giver).next_turn(self)
+                continue
+            tenant = next(iter(tenants))
+            self._first(tenant).next_turn(self)
+            if tenant in self._tenants:
+                self._turns[tenant] = self._clock()
+
+    def heir(self, tenant: str) -> Share | None:
+        """The share of the tenant that waits here and would be given the unit that the tenant is about to give back, if one would."""
+        if tenant not in self._waiting or not self._has_turn(tenant, self._tenants[tenant] - 1):
+            return None
+        need = self._need(tenant) - 1
+        if need > self.most - self.used + 1 or min(self._needs) < need:
+            return None
+        return self._first(tenant)
+
+    def _has_turn(self, tenant: str, others: int) -> bool:
+        """Whether the tenant, which gives a unit back or gave it, may have it again."""
+        began = self._turns.get(tenant)
+        if began is None:
+            return False
+        return self._clock() - began < (TURN_SECONDS if others else LAST_TURN_SECONDS)
+
+    def _first(self, tenant: str) -> Share:
+        shares = self._waiting[tenant]
+        return next(iter(shares[min(shares)]))
 
     def _count(self, tenant: str, units: int) -> None:
         self.used += units
@@ -97,6 +161,8 @@ class Limit:
             self._tenants[tenant] = used
         else:
             del self._tenants[tenant]
+            if not waits:
+                self._turns.pop(tenant, None)
         if waits:
             self._join_needs(tenant)
 
@@ -105,7 +171,11 @@ class Limit:
         return self._tenants.get(tenant, 0) + 2 * min(self._waiting[tenant]) + 1
 
     def _join_needs(self, tenant: str) -> None:
-        self._needs.setdefault(self._need(tenant), {})[tenant] = None
+        need = self._need(tenant)
+        tenants = self._needs.get(need)
+        if tenants is None:
+            tenants = self._needs[need] = OrderedDict()
+        tenants[tenant] = None
 
     def _leave_needs(self, tenant: str) -> None:
         if tenant in self._waiting:
@@ -161,24 +231,35 @@ class Share:
         lease = self.take()
         if lease is not None:
             return lease
-        waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = None
-        if len(self._waiters) == 1:
-            self._queue()
+        waiter = self.line_up()
         on_wait(self.bound or Bound.SHARE)
         try:
             return await waiter
         except BaseException:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.release(waiter.result())
-            elif waiter in self._waiters:
-                del self._waiters[waiter]
-                if not self._waiters:
-                    self._leave_queue()
+            self.leave(waiter)
             raise
+
+    def line_up(self) -> asyncio.Future[Lease]:
+        """Wait for a unit, since `take` gave none; whoever does not want it any more calls `leave`."""
+        waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
+        if len(self._waiters) == 1:
+            self._queue()
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[Lease]) -> None:
+        """Wait no longer, and give back what was given meanwhile."""
+        if waiter in self._waiters:
+            del self._waiters[waiter]
+            if not self._waiters:
+                self._leave_queue()
+        elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            self.release(waiter.result())
 
     def release(self, lease: Lease) -> None:
         """Give a unit back; whoever waits for it gets it, others before this share."""
+        if not self._waiters and self._pass_on(lease):
+            return
         queued_at = self._queued_at
         self._leave_queue()
         self.used -= 1
@@ -188,13 +269,42 @@ class Share:
         for limit in lease:
             limit.give(self.tenant)
         for limit in lease:
-            limit.serve()
+            limit.serve(self.tenant)
         if self._waiters:
             self._leave_queue()
             while self._waiters and self._refused() is None:
                 self._hand_over()
             if self._waiters:
                 self._queue()
+
+    def _pass_on(self, lease: Lease) -> bool:
+        """Give a unit to another share of the tenant, for which nothing has to be counted; whether that was its turn."""
+        for limit in lease:
+            if limit.awaited:
+                break
+        else:
+            return False
+        heir = limit.heir(self.tenant)
+        if heir is None or heir.limits != lease or heir.used >= heir.most:
+            return False
+        for other in lease:
+            if other is not limit and (other.awaited or other.refuses(self.tenant, heir.used) is not None):
+                return False
+        if not heir.inherit(lease):
+            return False
+        self.used -= 1
+        return True
+
+    def inherit(self, lease: Lease) -> bool:
+        """Get the unit of another share of the tenant, for which this one waits; whether anybody still wants it."""
+        self._leave_queue()
+        waiter = self._next_waiter()
+        if waiter is not None:
+            self.used += 1
+            waiter.set_result(lease)
+        if self._waiters:
+            self._queue()
+        return waiter is not None
 
     def fail(self, error: Exception) -> None:
         """Have all who wait raise `error`."""
@@ -228,12 +338,17 @@ class Share:
         return self.limits
 
     def _hand_over(self) -> None:
+        waiter = self._next_waiter()
+        if waiter is not None:
+            waiter.set_result(self._taken())
+
+    def _next_waiter(self) -> asyncio.Future[Lease] | None:
         while self._waiters:
             waiter = next(iter(self._waiters))
             del self._waiters[waiter]
             if not waiter.done():
-                waiter.set_result(self._taken())
-                return
+                return waiter
+        return None
 
     def _queue(self, otherwise: Limit | None = None) -> None:
         """Wait where the way is blocked: at a limit, or for a unit of its own; if it is not, `otherwise`."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsink.sinks.shares import Bound, Lease, Limit, Share
+from eventsink.sinks.shares import LAST_TURN_SECONDS, TURN_SECONDS, Bound, Lease, Limit, Share
 
 
 def taken(limit: Limit, *wanted: tuple[str, int]) -> list[int]:
@@ -65,11 +65,17 @@ class Waiting:
     def __init__(self) -> None:
         self.order: list[str] = []
         self.tasks: list[asyncio.Task[Lease]] = []
+        self._holders: list[Share] = []
+
+    def holder(self, number: int) -> Share:
+        """Who got one as the number-th, from 0."""
+        return self._holders[number]
 
     async def add(self, name: str, share: Share) -> None:
         async def wait() -> Lease:
             lease = await share.wait()
             self.order.append(name)
+            self._holders.append(share)
             return lease
 
         self.tasks.append(asyncio.ensure_future(wait()))
@@ -123,6 +129,56 @@ async def test_a_unit_is_given_on_without_asking_everybody_who_waits(tenants: in
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("others", "turn"), [(1, TURN_SECONDS), (0, LAST_TURN_SECONDS)], ids=["one of its units", "its only unit"]
+)
+async def test_a_tenant_keeps_a_unit_for_a_while_before_it_is_the_turn_of_one_that_uses_as_few(others: int, turn: float) -> None:
+    clock = Clock()
+    limit = Limit(4 if others else 1, clock)
+    leases = {name: [Share(name, (limit,), 1).take() for _ in range(others)] for name in "ab"}
+    assert all(lease for of_tenant in leases.values() for lease in of_tenant)
+    share = Share("c", (limit,), 1)
+    lease = share.take()
+    assert lease is not None
+    waiting = Waiting()
+    for name in ("a1", "b1", "a2", "b2", "a3", "b3"):
+        await waiting.add(name, Share(name[0], (limit,), 1))
+    share.release(lease)
+    await asyncio.sleep(0)
+    assert waiting.order == ["a1"]
+    for at, expected in ((0.5, "a2"), (0.9, "a3"), (1.0, "b1")):
+        clock.now = 1000.0 + turn * at
+        waiting.holder(-1).release((limit,))
+        await asyncio.sleep(0)
+        assert waiting.order[-1] == expected
+    await waiting.end()
+
+
+async def test_a_unit_for_a_share_of_the_tenant_that_has_just_given_up_goes_to_the_next() -> None:
+    limit = Limit(1)
+    holder = Share("c", (limit,), 1)
+    waiting = Waiting()
+    lease = holder.take()
+    for name in ("a1", "a2", "b"):
+        await waiting.add(name, Share(name[0], (limit,), 1))
+    assert lease is not None
+    holder.release(lease)
+    await asyncio.sleep(0)
+    waiting.tasks[1].cancel()
+    waiting.holder(0).release((limit,))
+    await asyncio.sleep(0)
+    assert waiting.order == ["a1", "b"]
+    assert limit.used == 1
+    await waiting.end()
 
 
 async def test_a_share_that_waits_for_its_own_unit_gets_it_after_others_that_wait() -> None:

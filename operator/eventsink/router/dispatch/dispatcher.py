@@ -251,8 +251,16 @@ class Dispatcher:
         if worker.reloading:
             worker.landed()
         worker.waits_for = None
+        if lane.idle and not lane.lagging:
+            worker.waits_since = None
+            worker.wake_in(None, self._pump)
+            self._leave_turns(worker)
+            return
         now = self._queue.clock()
         while not worker.reloading:
+            if lane.idle:
+                self._leave_turns(worker)
+                break
             if (worker.rate_limit_key or not self._in_flight.ample) and not self._may_send(worker, now):
                 break
             if (outgoing := lane.pick(now)) is None:

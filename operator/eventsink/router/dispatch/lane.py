@@ -91,6 +91,11 @@ class Lane:
         return 1 if self.unresponsive or self.slow else self.limits.concurrency
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing waits to leave, now or later."""
+        return not (self._ready or self._again)
+
+    @property
     def stuck(self) -> bool:
         """Whether nothing can leave before more is read: the rest of a stored composition is behind the window."""
         return self.lagging and bool(self._incomplete) and not (self._ready or self._again or self.in_flight)

@@ -251,3 +251,8 @@ def alert_id(fingerprint: str, starts_at: datetime, status: Status) -> str:
 def epoch_micros(time: datetime) -> int:
     """Microseconds since 1970-01-01T00:00:00Z of an aware time."""
     return (time - _EPOCH) // _MICROSECOND
+
+
+def from_epoch_micros(micros: int) -> datetime:
+    """The reverse of `epoch_micros`."""
+    return _EPOCH + micros * _MICROSECOND

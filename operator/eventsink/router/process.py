@@ -249,7 +249,17 @@ def _gauges(
     yield (
         "alert_bodies_left_out",
         "Bodies of firing alerts not kept since the start: the queue is half full (queue.maxBytes).",
-        states.bodies_left_out,
+        states.bodies_left_out.count,
+    )
+    yield (
+        "alert_ends_left_out",
+        "Ends of alerts not kept for suspended sinks since the start: the queue is more than 60 % full (queue.maxBytes).",
+        states.ends_left_out.count,
+    )
+    yield (
+        "alerts_not_held",
+        "Possible late duplicates delivered at once since the start: the queue is more than 60 % full (queue.maxBytes).",
+        states.not_held.count,
     )
     yield "groups_known", "Groups that are remembered.", states.groups
     yield "sinks", "Compiled sinks that are known.", len(directory.sinks)

@@ -43,6 +43,23 @@ class StateChange:
     sinks_before: list[tuple[SinkState | None, SinkState]] = field(default_factory=list)
 
 
+class LeftOut:
+    """Counts what was not kept since the start, since the queue has no room for it, and logs it once a minute."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._log = Repeated(60.0)
+        self.count = 0
+
+    def add(self) -> bool:
+        """Count one more; returns False: it is not kept."""
+        self.count += 1
+        more = self._log.due()
+        if more is not None:
+            get_logger().warning(self._text, more=more)
+        return False
+
+
 class AlertStates:
     """What is known of alerts, of groups and of sinks.
 
@@ -65,9 +82,17 @@ class AlertStates:
         self._evictions = Repeated(60.0)
         self.evicted = 0
         """States that were forgotten since the start to make room."""
-        self._bodies = Repeated(60.0)
-        self.bodies_left_out = 0
-        """Bodies of firing alerts that were not kept since the start, since the queue has no room for them."""
+        self.bodies_left_out = LeftOut(
+            "bodies of firing alerts are not kept, since the queue is half full (queue.maxBytes): sinks that are new, resumed or changed "
+            "are notified of these alerts when their source repeats them"
+        )
+        self.ends_left_out = LeftOut(
+            "ends of alerts are not kept for suspended sinks, since the queue is too full (queue.maxBytes): a sink that is resumed is "
+            "notified of such an end with what was known of the firing alert, and not at all if that was not kept either"
+        )
+        self.not_held = LeftOut(
+            "possible late duplicates are delivered at once, since the queue is too full to hold them (queue.maxBytes)"
+        )
         self.when_held: Callable[[], None] = lambda: None
         """Called when an alert is held that may be released sooner than those before."""
         self.sinks_at_load: frozenset[str] = frozenset()
@@ -171,17 +196,19 @@ class AlertStates:
 
     def keeps_body(self) -> bool:
         """Whether there is room for the body of one more firing alert; it is counted if not."""
-        if self._store.has_room_for_bodies():
-            return True
-        self.bodies_left_out += 1
-        more = self._bodies.due()
-        if more is not None:
-            get_logger().warning(
-                "bodies of firing alerts are not kept, since the queue is half full (queue.maxBytes): sinks that are new, resumed or changed "
-                "are notified of these alerts when their source repeats them",
-                more=more,
-            )
-        return False
+        return self._store.has_room_for_bodies() or self.bodies_left_out.add()
+
+    def keeps_end(self) -> bool:
+        """Whether there is room for the body of one more end that a suspended sink has yet to be notified of; it is counted if not."""
+        return self.has_needed_room() or self.ends_left_out.add()
+
+    def may_hold(self) -> bool:
+        """Whether there is room to hold one more possible late duplicate; it is counted if not."""
+        return self.has_needed_room() or self.not_held.add()
+
+    def has_needed_room(self) -> bool:
+        """Whether there is room for bodies that nobody sends again."""
+        return self._store.has_room_for_bodies(needed=True)
 
     # ---- changing
 
@@ -325,7 +352,8 @@ class AlertStates:
         more = self._evictions.due()
         if more is not None:
             get_logger().warning(
-                "alerts were forgotten to make room; they are notified of again if they are received again (state.maxAlerts)",
+                "alerts were forgotten to make room (raise state.maxAlerts): sinks are notified again of those that are repeated, and of no "
+                "end of one that ends before",
                 tenant=oldest[0].tenant,
                 count=len(oldest),
                 more=more,

@@ -14,7 +14,7 @@ from eventsink.alerts.alert import Alert, Status, epoch_micros
 from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest, in_turns
 from eventsink.router.planning.batch import expired_at
-from eventsink.router.planning.due import BY_ITSELF, Behind, Due, deliveries_of, due_status, form_of, may_be_due
+from eventsink.router.planning.due import BY_ITSELF, Behind, Due, deliveries_of, due_status, ended, form_of, may_be_due
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
 from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, Queue, QueueError
@@ -38,6 +38,7 @@ RETRY_SECONDS = 5.0
 """After the queue could not be read or written."""
 
 _decoder = msgspec.json.Decoder(Alert)
+_encoder = msgspec.json.Encoder()
 
 
 class CatchUp:
@@ -262,7 +263,7 @@ class CatchUp:
     async def _catch_up(self, tenant: str, some: dict[str, Behind]) -> None:
         """Notify sinks of what is due to them; one that is changed or deleted meanwhile is left out, and looked at again."""
         states: Sequence[AlertState] = list(self._states.of_tenant(tenant).values())
-        for _ in range(MAX_PASSES):
+        for number in range(MAX_PASSES):
             if not (states and some):
                 break
             again: list[AlertState] = []
@@ -270,10 +271,10 @@ class CatchUp:
             async for part in in_turns(states):
                 found += [state for state in part if may_be_due(state, some)]
                 while len(found) >= ALERTS_AT_ONCE:
-                    again += await self._notify(found[:ALERTS_AT_ONCE], some)
+                    again += await self._notify(found[:ALERTS_AT_ONCE], some, written=number > 0)
                     del found[:ALERTS_AT_ONCE]
                     await self._release_held()
-            again += await self._notify(found, some)
+            again += await self._notify(found, some, written=number > 0)
             if again:
                 await self._queue.put(Batch())  # their latest bodies are being written: returns when they are
             states = again
@@ -282,8 +283,14 @@ class CatchUp:
         for uid in [uid for uid, one in some.items() if self._directory.sinks.get(uid) is not one.sink]:
             del some[uid]
 
-    async def _notify(self, found: Sequence[AlertState], some: dict[str, Behind]) -> list[AlertState]:
-        """Notify sinks of those of these alerts that they want; returns those that could not be decided yet."""
+    async def _notify(self, found: Sequence[AlertState], some: dict[str, Behind], *, written: bool) -> list[AlertState]:
+        """Notify sinks of those of these alerts that they want; returns those that could not be decided yet.
+
+        Parameters
+        ----------
+        written
+            Whether what is on disk of them is known to be the latest: the body of a firing alert is then all there is for its end.
+        """
         again: list[AlertState] = []
         if not found:
             return again
@@ -304,8 +311,11 @@ class CatchUp:
             body = bodies.get(state.row)
             alert = _decoder.decode(body) if body is not None else None
             if alert is not None and alert.status.value != state.status:
-                again.append(state)
-                continue
+                if not (written and state.status == Status.RESOLVED):
+                    again.append(state)
+                    continue
+                alert = ended(alert, state)
+                body = _encoder.encode(alert)
             sinks, silent = self._due_to(state, alert, some)
             if sinks or silent:
                 due.add(state, alert, body, sinks, silent)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from eventsink.alerts.alert import Alert, Status, epoch_micros
+from eventsink.alerts.alert import Alert, Status, alert_id, epoch_micros, from_epoch_micros
 from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.router.planning.alert_states import AlertStates, StateChange
 from eventsink.router.planning.batch import group_key, new_delivery, takes_groups
@@ -110,6 +110,16 @@ def due_status(state: AlertState, last: Notified | None, *, moved: bool) -> Stat
     if last is None or last.status != Status.FIRING or moved or last.starts_at < state.starts_at:
         return Status.FIRING
     return None
+
+
+def ended(firing: Alert, state: AlertState) -> Alert:
+    """The end of an alert, of which the state says that it has ended."""
+    return msgspec.structs.replace(
+        firing,
+        id=alert_id(firing.fingerprint, firing.starts_at, Status.RESOLVED),
+        status=Status.RESOLVED,
+        ends_at=from_epoch_micros(state.ends_at),
+    )
 
 
 def deliveries_of(

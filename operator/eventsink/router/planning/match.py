@@ -248,6 +248,9 @@ class SinkIndex:
             found.sort(key=_uid)
         return found
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def candidates(self, alert: Alert) -> int:
         """How many sinks are asked whether they want an alert."""
         tenant = self._tenants.get(alert.tenant)

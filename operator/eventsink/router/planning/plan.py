@@ -96,7 +96,8 @@ class Plan:
 
     def parts(self) -> list[Sequence[Merged]]:
         """Parts of a bounded size."""
-        if len(self._merged) == 1:
+        count = len(self._merged)
+        if count == 1 or count * (ALERT_MICROSECONDS + SINK_MICROSECONDS * len(self._index)) <= TURN_MICROSECONDS:
             return [self._merged]
         parts: list[list[Merged]] = [[]]
         work = 0.0
@@ -139,6 +140,8 @@ class Plan:
                 ha_window=window,
                 repeats=self._source.format.repeats,
             )
+            if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.may_hold():
+                effect, after = Effect.STARTED, msgspec.structs.replace(after, held_until=0.0)
             replicas_changed = before is not None and before.replicas != after.replicas
             something_new = something_new or notify.is_new(effect) or replicas_changed
             planned.append((_Planned(merged, before, after), effect))
@@ -293,9 +296,14 @@ class Plan:
             after = msgspec.structs.replace(after, tenant=alert.tenant, source=alert.source)
         if after.received_at != now and after.status == Status.FIRING:
             after = msgspec.structs.replace(after, received_at=now)
-        if (after.status == Status.FIRING and alert.status is Status.FIRING) or one.body:
-            needed = one.body or after.held_until > 0  # nobody sends it again: it is what will be delivered
-            payload = builder.body(owned) if needed or self._states.keeps_body() else NO_BODY
+        if one.body:
+            # Where there is no room, the firing one's body stays.
+            payload = builder.body(owned) if self._states.keeps_end() else KEEP_BODY
+        elif effect is Effect.HELD:
+            held_before = one.before is not None and one.before.held_until > 0
+            payload = builder.body(owned) if not held_before or self._states.has_needed_room() else KEEP_BODY
+        elif after.status == Status.FIRING and alert.status is Status.FIRING:
+            payload = builder.body(owned) if self._states.keeps_body() else NO_BODY
         elif after.status == Status.FIRING:
             payload = KEEP_BODY
         else:

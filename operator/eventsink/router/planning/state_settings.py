@@ -14,11 +14,13 @@ class StateSettings(Settings):
     """Within this after a sink was notified, the same from another sender is a duplicate of a highly available pair. Longer than the halves
     are apart (--cluster.peer-timeout), and shorter than Alertmanager's repeat_interval."""
     retention: Seconds = 120 * 3600.0
-    """A firing alert that no notification has named for so long is forgotten, as Alertmanager does. Longer than any repeat_interval."""
+    """A firing alert that no notification has named for so long is forgotten, as Alertmanager does, and no end of it is sent: its source, or
+    the replica in which it fired, is gone. Longer than any repeat_interval."""
     resolved_retention: Seconds = 3600.0
     """A resolved alert, and an event, is forgotten after this; one whose end a suspended sink has yet to be notified of, after `retention`."""
     max_alerts: int = Field(default=200_000, ge=1000)
     """Alerts that are remembered, about 500 bytes of memory each. Beyond it the tenant with the most forgets its oldest, resolved ones
-    first: they are notified of again if they are received again."""
+    first. Of a firing one that is forgotten, sinks are notified again if its source repeats it, but not of its end if it ends before: keep
+    this above the number of alerts that fire (eventsink_router_alerts_firing)."""
     max_groups: int = Field(default=100_000, ge=1000)
     """Groups that are remembered; beyond it the one that was received longest ago is forgotten."""

@@ -336,8 +336,14 @@ class AlertStateStore(QueueClock, Protocol):
         """All that were put and not forgotten yet."""
         ...
 
-    def has_room_for_bodies(self) -> bool:
-        """Whether the bodies of firing alerts may be kept: they take room from nothing that has to be delivered; counted in memory."""
+    def has_room_for_bodies(self, *, needed: bool = False) -> bool:
+        """Whether bodies of alerts may be kept that no delivery has; counted in memory.
+
+        Parameters
+        ----------
+        needed
+            It is what will be delivered, and nobody sends it again: there is room for it when there is none for others any more.
+        """
         ...
 
     async def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:

@@ -563,5 +563,72 @@ async def test_alerts_that_nobody_gets_fill_no_queue(start: Start) -> None:
     for number in range(50):
         large = {**firing(f"A{number}"), "annotations": {"description": "x" * 60_000}}
         assert await planning.post(large, group=f"g{number}") == []
-    assert planning.states.bodies_left_out > 20
+    assert planning.states.bodies_left_out.count > 20
     assert await planning.post(alert("Mine", namespace="globex"), group="theirs") == [("theirs", "firing")]
+
+
+async def test_an_end_without_the_dropped_label_ends_an_alert_also_in_a_replica_that_is_gone(start: Start) -> None:
+    planning = await start(sink("s"))
+    planning.source = source(dropLabels=["replica"])
+    assert await planning.post(firing(replica="gone"), group="gone") == FIRING
+    await planning.post(firing(replica="here"), group="here")
+    assert await planning.post(ended(replica="here"), group="here") == []
+    by_hand = ended()
+    document = {
+        "version": "4",
+        "groupKey": "by hand",
+        "alerts": [{n: by_hand[n] for n in ("status", "labels", "startsAt", "endsAt")}],
+    }
+    assert await planning.send(json.dumps(document).encode()) == RESOLVED
+
+
+SMALL_QUEUE = {"max_bytes": 2 * 1024**2}
+
+
+async def fill(planning: PlanningUnderTest) -> None:
+    """Deliveries to another tenant's sink take two thirds of a small queue."""
+    number = 0
+    while planning.queue.depth().bytes < SMALL_QUEUE["max_bytes"] * 2 / 3:
+        large = {**alert(f"Large{number}", namespace="globex"), "annotations": {"description": "x" * 60_000}}
+        await planning.post(large, group=f"large{number}")
+        await planning.queue.keep_house()
+        number += 1
+
+
+async def test_a_possible_late_duplicate_is_delivered_at_once_if_there_is_no_room_to_hold_it(start: Start) -> None:
+    planning = await start(sink("s"), sink("theirs", tenant="globex"), queue=SMALL_QUEUE)
+    assert await planning.post(firing()) == FIRING
+    assert await planning.post(ended()) == RESOLVED
+    await fill(planning)
+    assert await planning.post(firing(), sender=HALF_B) == FIRING
+    assert planning.states.not_held.count == 1
+    assert await planning.post(ended(ends_at="2026-01-01T14:00:00Z"), sender=HALF_B) == RESOLVED
+
+
+async def test_what_is_held_already_stays_held_when_the_room_is_gone(start: Start) -> None:
+    planning = await start(sink("s"), sink("theirs", tenant="globex"), queue=SMALL_QUEUE)
+    await planning.post(firing())
+    await planning.post(ended())
+    assert await planning.post(firing(), sender=HALF_B) == []
+    await fill(planning)
+    assert await planning.post(firing(), sender=HALF_B) == []
+    planning.queued.clear()
+    planning.later(61)
+    assert await planning.settled() == FIRING
+
+
+async def test_an_end_for_which_there_is_no_room_is_made_of_the_firing_alert_when_the_sink_is_resumed(start: Start) -> None:
+    planning = await start(sink("s"), sink("theirs", tenant="globex"), queue=SMALL_QUEUE)
+    await planning.post(firing())
+    await planning.put(sink("s", suspend=True))
+    await fill(planning)
+    size = planning.queue.depth().bytes
+    end = ended(ends_at="2026-01-01T14:00:00Z")
+    assert await planning.post({**end, "annotations": {"description": "x" * 60_000}}) == []
+    assert planning.states.ends_left_out.count == 1
+    await planning.queue.keep_house()
+    assert planning.queue.depth().bytes == size
+    assert await planning.put(sink("s")) == RESOLVED
+    body = json.loads(planning.queued[0].body)
+    assert (body["status"], body["endsAt"], body["labels"]["alertname"]) == ("resolved", "2026-01-01T14:00:00Z", "A")
+    assert await planning.post(end) == []

@@ -45,6 +45,8 @@ DEAD_LETTERS_UP_TO = 0.7
 """Part of `max_bytes` beyond which dead letters make room, the oldest first, however few they are."""
 BODIES_UP_TO = 0.5
 """Part of `max_bytes` beyond which the bodies of firing alerts are not kept: what has to be delivered needs the rest."""
+NEEDED_BODIES_UP_TO = 0.6
+"""The same of bodies that nobody sends again: of held alerts, and of ends that suspended sinks have yet to be notified of."""
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -236,8 +238,8 @@ class SqliteQueue:
         async for one in self._pages(Reader.sink_states, ""):
             yield one
 
-    def has_room_for_bodies(self) -> bool:
-        return self._used_bytes <= BODIES_UP_TO * self._settings.max_bytes
+    def has_room_for_bodies(self, *, needed: bool = False) -> bool:
+        return self._used_bytes <= (NEEDED_BODIES_UP_TO if needed else BODIES_UP_TO) * self._settings.max_bytes
 
     async def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
         return await self._read(lambda reader: reader.alert_bodies(rows))

@@ -232,19 +232,20 @@ def fingerprint_of(tenant: str, source: str, labels: Mapping[str, str], dropped:
 
     Each part is preceded by its length in bytes, so that no two different inputs are hashed as one.
     """
-    dropped = frozenset(dropped)
-    parts = [tenant, source]
-    for name in sorted(labels):
-        if name not in dropped:
-            parts.append(name)
-            parts.append(labels[name])
-    text = "".join([f"{len(part) if part.isascii() else len(part.encode())}:{part}" for part in parts])
+    pairs = sorted(labels.items())
+    if dropped:
+        dropped = frozenset(dropped)
+        pairs = [pair for pair in pairs if pair[0] not in dropped]
+    pairs.insert(0, (tenant, source))
+    text = "".join([f"{len(name)}:{name}{len(value)}:{value}" for name, value in pairs])
+    if not text.isascii():
+        text = "".join([f"{len(name.encode())}:{name}{len(value.encode())}:{value}" for name, value in pairs])
     return hashlib.blake2b(text.encode(), digest_size=FINGERPRINT_BYTES).hexdigest()
 
 
 def alert_id(fingerprint: str, starts_at: datetime, status: Status) -> str:
     """32 hex digits of fingerprint, startsAt (microseconds) and status."""
-    text = f"{fingerprint}:{epoch_micros(starts_at)}:{status.value}"
+    text = f"{fingerprint}:{epoch_micros(starts_at)}:{status}"
     return hashlib.blake2b(text.encode(), digest_size=FINGERPRINT_BYTES).hexdigest()
 
 

@@ -108,8 +108,10 @@ def bounded(pairs: dict[str, str], what: str, *, longest: int, total: int) -> tu
     total
         Characters of all names and values.
     """
-    # Sums are a quarter of the cost of looking at each name and value, and nearly always enough.
-    names, values = sum(map(len, pairs)), sum(map(len, pairs.values()))
+    if not pairs:
+        return pairs, ()
+    # To join them is a fraction of the cost of looking at each name and value, and nearly always enough.
+    names, values = len("".join(pairs)), len("".join(pairs.values()))
     fits = len(pairs) <= MAX_LABELS and names + values <= total and "" not in pairs
     fits = fits and (names <= MAX_NAME_CHARACTERS or max(map(len, pairs)) <= MAX_NAME_CHARACTERS)
     if fits and (values <= longest or max(map(len, pairs.values())) <= longest):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from urllib.parse import quote
 
 import msgspec
@@ -81,7 +80,10 @@ _alerts = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
 
-MAX_KEPT_CHARACTERS = 64
+MAX_KEPT_EQUALITIES = 4096
+MAX_KEPT_CHARACTERS = 128
+_equalities: dict[tuple[str, str], str] = {}
+"""A label -> how a link says it; all are dropped when there are too many."""
 
 
 def parse(body: bytes) -> IncomingNotification:
@@ -250,15 +252,16 @@ def _utc(time: datetime) -> datetime | None:
 
 
 def _first(texts: Mapping[str, str], names: tuple[str, ...]) -> str:
-    for name in names:
-        if text := texts.get(name):
-            return text
+    if texts:
+        for name in names:
+            if text := texts.get(name):
+                return text
     return ""
 
 
 def _web(url: str, longest: int = MAX_URL_CHARACTERS) -> str:
     """The URL where it is one that a browser opens; nothing else becomes a link in a message."""
-    usable = url.startswith(("http://", "https://")) and len(url) <= longest and url.isprintable() and " " not in url
+    usable = url and url.startswith(("http://", "https://")) and len(url) <= longest and url.isprintable() and " " not in url
     return url if usable else ""
 
 
@@ -266,20 +269,21 @@ def _silence(external_url: str, labels: Mapping[str, str]) -> str:
     """Alertmanager's page for a new silence with exactly these labels filled in; none where they are too long for a link."""
     if not external_url:
         return ""
-    if sum(map(len, labels)) + sum(map(len, labels.values())) + 4 * len(labels) > MAX_SHARED_URL_CHARACTERS:
+    if len("".join(labels)) + len("".join(labels.values())) + 4 * len(labels) > MAX_SHARED_URL_CHARACTERS:
         return ""
-    equal = "%2C".join([f"{_quoted(name)}%3D%22{_quoted(value)}%22" for name, value in sorted(labels.items())])
+    equal = "%2C".join([_equalities.get(pair) or _equality(pair) for pair in sorted(labels.items())])
     return f"{external_url.rstrip('/')}/#/silences/new?filter=%7B{equal}%7D"
 
 
-@lru_cache(maxsize=8192)
-def _quoted_once(text: str) -> str:
-    return quote(text, safe="")
-
-
-def _quoted(text: str) -> str:
-    """Percent-encoded; most names and values are met again and again, long ones are not kept."""
-    return _quoted_once(text) if len(text) <= MAX_KEPT_CHARACTERS else quote(text, safe="")
+def _equality(pair: tuple[str, str]) -> str:
+    """A matcher, percent-encoded; most labels are met again and again, long ones are not kept."""
+    name, value = pair
+    text = f"{quote(name, safe='')}%3D%22{quote(value, safe='')}%22"
+    if len(text) <= MAX_KEPT_CHARACTERS:
+        if len(_equalities) >= MAX_KEPT_EQUALITIES:
+            _equalities.clear()
+        _equalities[pair] = text
+    return text
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -191,14 +190,14 @@ class Acceptor:
             accepted = await Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
         return accepted
 
-    def _submit(self, plan: Plan, part: Sequence[Merged]) -> tuple[asyncio.Future[None], int, Counter[Suppression]]:
+    def _submit(self, plan: Plan, part: Sequence[Merged]) -> tuple[asyncio.Future[None], int, dict[Suppression, int]]:
         """Plan a part and give it to the queue: what is done when it is on disk, how many deliveries it has, what was suppressed."""
         batch, change, suppressed = plan.make(part, now=self._queue.clock())
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
         return self._queue.submit(batch, partial(self._states.undo, change)), len(batch.deliveries), suppressed
 
     def _accepted(
-        self, future: asyncio.Future[None], deliveries: int, suppressed: Counter[Suppression], before: Accepted
+        self, future: asyncio.Future[None], deliveries: int, suppressed: dict[Suppression, int], before: Accepted
     ) -> Accepted:
         """The result with a part that was committed; raises if it was not."""
         future.result()

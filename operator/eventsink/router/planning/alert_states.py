@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import heapq
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -29,18 +28,17 @@ SCANNED_AT_ONCE = 500
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class StateChange:
+class StateChange(msgspec.Struct):
     """Changes of several records, made in memory at once and written with a batch of the queue."""
 
-    written: list[AlertStateWrite] = field(default_factory=list)
-    groups: list[GroupState] = field(default_factory=list)
-    sinks: list[SinkState] = field(default_factory=list)
-    forgotten: list[int] = field(default_factory=list)
-    alerts_before: list[tuple[AlertState | None, AlertState | None]] = field(default_factory=list)
+    written: list[AlertStateWrite] = []
+    groups: list[GroupState] = []
+    sinks: list[SinkState] = []
+    forgotten: list[int] = []
+    alerts_before: list[tuple[AlertState | None, AlertState | None]] = []
     """Each state before and after, in the order of the changes; None: there was none."""
-    groups_before: list[tuple[GroupState | None, GroupState | None]] = field(default_factory=list)
-    sinks_before: list[tuple[SinkState | None, SinkState]] = field(default_factory=list)
+    groups_before: list[tuple[GroupState | None, GroupState | None]] = []
+    sinks_before: list[tuple[SinkState | None, SinkState]] = []
 
 
 class LeftOut:
@@ -212,14 +210,16 @@ class AlertStates:
 
     # ---- changing
 
-    def put(self, change: StateChange, state: AlertState, payload: int = KEEP_BODY) -> None:
-        """Record an alert; a new one is given its row."""
+    def put(self, change: StateChange, state: AlertState, payload: int = KEEP_BODY, **changed: object) -> None:
+        """Record an alert, with the members that are `changed` beside the state; a new one is given its row."""
         before = self.get(state.tenant, state.identity)
         if before is None:
             if self._count >= self.settings.max_alerts:
                 self._evict(change)
-            state = msgspec.structs.replace(state, row=self._next_row)
+            state = msgspec.structs.replace(state, row=self._next_row, **changed)
             self._next_row += 1
+        elif changed:
+            state = msgspec.structs.replace(state, **changed)
         self._replace(before, state)
         change.alerts_before.append((before, state))
         change.written.append(AlertStateWrite(state, payload, before is None))
@@ -280,7 +280,9 @@ class AlertStates:
         if before is not None and (after is None or before.tenant != after.tenant):
             self._drop(before)
         if after is not None:
-            states = self._tenants.setdefault(after.tenant, {})
+            states = self._tenants.get(after.tenant)
+            if states is None:
+                states = self._tenants[after.tenant] = {}
             known = states.get(after.identity)
             states[after.identity] = after
             self._count += known is None
@@ -374,8 +376,5 @@ def shared(names: dict[str, str], name: str) -> str:
 
 def group_digest(source: str, key: str) -> bytes:
     """What a group is known by: 16 bytes over the source's name and the group's key."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(b"%d:" % len(source.encode()))
-    digest.update(source.encode())
-    digest.update(key.encode())
-    return digest.digest()
+    name = source.encode()
+    return hashlib.blake2b(b"%d:%b%b" % (len(name), name, key.encode()), digest_size=16).digest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Status
 from eventsink.router.planning.batch import Owned
@@ -12,8 +13,7 @@ from eventsink.router.planning.tenants import NoTenant, tenant_of
 from eventsink.router.sources import Source
 
 
-@dataclass(slots=True)
-class Merged:
+class Merged(msgspec.Struct):
     """One alert of a notification; several that differ in dropped labels only are one."""
 
     one: Owned

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -21,8 +20,7 @@ PARTS_LEAST_BYTES = 1024**2
 _encoder = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(msgspec.Struct, frozen=True):
     """An alert that has its tenant, with its index in the notification."""
 
     index: int
@@ -49,8 +47,7 @@ class BatchBuilder:
         """One delivery for each alert, to a sink of groups as a group of its own; those of one alert leave in order."""
         kind = PayloadKind.GROUP if takes_groups(sink) else PayloadKind.ALERT
         for one in chosen:
-            payload = self._store((kind, one.index), lambda alert=one.alert: _payload_of(alert, kind))  # type: ignore[misc]
-            self._add(sink, payload, one.alert.fingerprint, one.alert.status)
+            self._add(sink, self._alert(kind, one), one.alert.fingerprint, one.alert.status)
 
     def add_received_group(self, sink: Sink, chosen: Sequence[Owned]) -> None:
         """One delivery for the group; those of one group leave in order."""
@@ -62,15 +59,14 @@ class BatchBuilder:
             resolved = all(one.alert.status is Status.RESOLVED for one in part)
             status = Status.RESOLVED if resolved else Status.FIRING
             name = group.labels.get("alertname") or part[0].alert.name or group.receiver
-            payload = self._store(
-                indices,
-                lambda part=part, status=status, name=name: Payload(PayloadKind.GROUP, self._render(part, status), name),  # type: ignore[misc]
-            )
+            payload = self._stored.get(indices)
+            if payload is None:
+                payload = self._store(indices, Payload(PayloadKind.GROUP, self._render(part, status), name))
             self._add(sink, payload, key, status)
 
     def body(self, one: Owned) -> int:
         """Index of the payload that is the alert itself."""
-        return self._store((PayloadKind.ALERT, one.index), lambda: _payload_of(one.alert, PayloadKind.ALERT))
+        return self._alert(PayloadKind.ALERT, one)
 
     def build(self, change: StateChange) -> Batch:
         """The batch, with a change of the alert states."""
@@ -106,11 +102,15 @@ class BatchBuilder:
             self._incoming = dict(self._notification.numbered())
         return self._incoming[index]
 
-    def _store(self, key: object, make: Callable[[], Payload]) -> int:
-        number = self._stored.get(key)
-        if number is None:
-            number = self._stored[key] = len(self._payloads)
-            self._payloads.append(make())
+    def _alert(self, kind: PayloadKind, one: Owned) -> int:
+        """Index of the payload that is the alert by itself."""
+        key = (kind, one.index)
+        payload = self._stored.get(key)
+        return payload if payload is not None else self._store(key, _payload_of(one.alert, kind))
+
+    def _store(self, key: object, payload: Payload) -> int:
+        number = self._stored[key] = len(self._payloads)
+        self._payloads.append(payload)
         return number
 
     def _add(self, sink: Sink, payload: int, key: str, status: Status) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from eventsink.alerts.alert import Status
 from eventsink.alerts.formats.format import Repeats
@@ -31,8 +32,7 @@ class Suppression(StrEnum):
     """The sink's sendResolved is false."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True, gc=False):
     """What is known of the notification that an alert is in."""
 
     sender: str

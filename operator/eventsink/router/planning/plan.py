@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -35,26 +34,24 @@ RECEIVED_WITHIN_SECONDS = 300.0
 _NOTHING: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True)
-class _OfSink:
+class _OfSink(msgspec.Struct):
     """What one sink gets of a notification."""
 
     sink: Sink
-    due: list[Owned] = field(default_factory=list)
-    wanted: list[Owned] = field(default_factory=list)
+    due: list[Owned] = []
+    wanted: list[Owned] = []
     """All of which it is notified where it takes groups, once there is a reason to send the group."""
-    known: list[Owned] = field(default_factory=list)
+    known: list[Owned] = []
     """Ends that it was notified of before: they are in the group that Alertmanager sends, too."""
 
 
-@dataclass(slots=True)
-class _Planned:
+class _Planned(msgspec.Struct):
     """An alert that is being planned."""
 
     merged: Merged
     before: AlertState | None
     after: AlertState
-    notified: dict[str, str] = field(default_factory=dict)
+    notified: dict[str, str] = {}
     """uid of a sink -> the status that it is notified of, or would be if it wanted it."""
     body: bool = False
     """Whether the latest body has to be stored."""
@@ -110,7 +107,7 @@ class Plan:
             parts[-1].append(merged)
         return list(parts)
 
-    def make(self, part: Sequence[Merged], *, now: float) -> tuple[Batch, StateChange, Counter[Suppression]]:
+    def make(self, part: Sequence[Merged], *, now: float) -> tuple[Batch, StateChange, dict[Suppression, int]]:
         """Plan a part: what to store, what it changed in the alert states (they are changed already), and what was suppressed."""
         change = StateChange()
         try:
@@ -119,7 +116,7 @@ class Plan:
             self._states.undo(change)
             raise
 
-    def _make(self, part: Sequence[Merged], change: StateChange, now: float) -> tuple[Batch, StateChange, Counter[Suppression]]:
+    def _make(self, part: Sequence[Merged], change: StateChange, now: float) -> tuple[Batch, StateChange, dict[Suppression, int]]:
         window = self._states.settings.ha_window
         group = self._states.group(self._group_key) if self._group_key is not None else None
         firing_before = frozenset(group.firing) if group is not None else _NOTHING
@@ -150,7 +147,7 @@ class Plan:
         )
         received = Received(self._sender, now, self._source.format.repeats, window, repeat=not something_new, duplicate=duplicate)
         builder = BatchBuilder(self._notification)
-        suppressed: Counter[Suppression] = Counter()
+        suppressed: dict[Suppression, int] = defaultdict(int)
         sinks: dict[str, _OfSink] = {}
         for one, effect in planned:
             if one.merged.one.alert.status is Status.RESOLVED:
@@ -207,7 +204,7 @@ class Plan:
         received: Received,
         appeared: bool,
         sinks: dict[str, _OfSink],
-        suppressed: Counter[Suppression],
+        suppressed: dict[Suppression, int],
     ) -> None:
         owned = one.merged.one
         last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else {}
@@ -230,7 +227,7 @@ class Plan:
             if reason is not Suppression.HELD:
                 of_sink.wanted.append(owned)
 
-    def _plan_end(self, one: _Planned, effect: Effect, sinks: dict[str, _OfSink], suppressed: Counter[Suppression]) -> None:
+    def _plan_end(self, one: _Planned, effect: Effect, sinks: dict[str, _OfSink], suppressed: dict[Suppression, int]) -> None:
         """An end goes to those that were notified of the alert, whatever they ask for now."""
         reason = notify.of_end(effect)
         if reason is not None:
@@ -287,15 +284,16 @@ class Plan:
         alert = owned.alert
         if effect is Effect.EVENT and not one.notified:
             return
+        changed: dict[str, object] = {}
         if one.notified:
-            notified = updated(after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender)
-            after = msgspec.structs.replace(after, notified=notified, received_at=now)
+            changed["notified"] = updated(after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender)
+            changed["received_at"] = now
         elif after is one.before and (after.status != Status.FIRING or now - after.received_at < RECEIVED_WITHIN_SECONDS):
             return
         if after.tenant != alert.tenant:
             after = msgspec.structs.replace(after, tenant=alert.tenant, source=alert.source)
-        if after.received_at != now and after.status == Status.FIRING:
-            after = msgspec.structs.replace(after, received_at=now)
+        if after.status == Status.FIRING:
+            changed["received_at"] = now
         if one.body:
             # Where there is no room, the firing one's body stays.
             payload = builder.body(owned) if self._states.keeps_end() else KEEP_BODY
@@ -308,7 +306,7 @@ class Plan:
             payload = KEEP_BODY
         else:
             payload = NO_BODY
-        self._states.put(change, after, payload)
+        self._states.put(change, after, payload, **changed)
 
     def _matching(self, merged: Merged) -> list[Sink]:
         if len(merged.variants) == 1:
@@ -322,7 +320,7 @@ def updated(
 ) -> tuple[Notified, ...]:
     """The entries of an alert after sinks were notified: uid -> status."""
     kept = [entry for entry in entries if entry.sink not in notified]
-    return (*kept, *(Notified(uid, status, starts_at, at, sender) for uid, status in notified.items()))
+    return (*kept, *[Notified(uid, status, starts_at, at, sender) for uid, status in notified.items()])
 
 
 def _index(one: Owned) -> int:

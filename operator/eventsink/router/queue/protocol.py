@@ -63,8 +63,7 @@ class NewDelivery(msgspec.Struct, frozen=True, gc=False):
     """Seconds on the queue clock until it becomes a dead letter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """All that one request of a source changes: committed whole or not at all."""
 
     payloads: Sequence[Payload] = ()

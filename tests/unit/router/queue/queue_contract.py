@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace as replace_struct
+from msgspec.structs import replace
 
 from eventsink.router.queue.protocol import (
     Arrival,
@@ -298,7 +298,7 @@ class AlertStateContract(EngineContract):
             *bodies,
             Batch(states=[AlertStateWrite(state(1, "resolved"))]),
             Batch(groups=[group]),
-            Batch(groups=[replace_struct(group, firing=())]),
+            Batch(groups=[replace(group, firing=())]),
         ]
         await asyncio.gather(*(opened.queue.put(one) for one in changes))
         await opened.queue.settle([one.seq for one in opened.queued])
@@ -321,7 +321,7 @@ class AlertStateContract(EngineContract):
         groups = [GroupState(row, b"%d" % row, ("f1", "f2"), 1.0, 1.0, "10.0.0.1") for row in (1, 2, 3)]
         sinks = [SinkState(uid, "d", "m", False) for uid in ("s1", "s2")]
         await opened.queue.put(Batch(groups=groups, sinks=sinks))
-        moved, over = replace_struct(groups[0], firing=("f1",)), replace_struct(groups[1], firing=())
+        moved, over = replace(groups[0], firing=("f1",)), replace(groups[1], firing=())
         await opened.queue.put(Batch(groups=[moved, over], sinks=[SinkState("s1", "other", "m", True)]))
         await opened.queue.forget(groups=[3], sinks=["s2"])
         opened = await opened.reopen()

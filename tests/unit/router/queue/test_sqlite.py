@@ -11,10 +11,10 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from eventsink.router.queue.protocol import (
     Arrival,
@@ -401,7 +401,7 @@ from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.unit.router.queue.queue_contract import alert, state
 from eventsink.router.queue.states import AlertStateWrite
-from dataclasses import replace
+from msgspec.structs import replace
 
 async def main():
     queue = await SqliteQueue.open(QueueSettings(path=Path(sys.argv[1]), min_free_bytes=0))

@@ -245,8 +245,18 @@ class Dispatcher:
 
     def _pump(self, worker: SinkWorker) -> None:
         """Send what may leave now, and wake up for what may leave later."""
+        for outgoing in self._take(worker):
+            self._start(worker, outgoing)
+
+    def _start(self, worker: SinkWorker, outgoing: OutgoingMessage) -> None:
+        task = asyncio.get_running_loop().create_task(self._send(worker, outgoing))
+        worker.tasks.add(task)
+        task.add_done_callback(worker.tasks.discard)
+
+    def _take(self, worker: SinkWorker) -> list[OutgoingMessage]:
+        """What may leave now, counted as in flight; wakes up for what may leave later."""
         if self._stopping or self._workers.get(worker.sink.uid) is not worker:
-            return
+            return []
         lane = worker.lane
         if worker.reloading:
             worker.landed()
@@ -255,7 +265,8 @@ class Dispatcher:
             worker.waits_since = None
             worker.wake_in(None, self._pump)
             self._leave_turns(worker)
-            return
+            return []
+        taken: list[OutgoingMessage] = []
         now = self._queue.clock()
         while not worker.reloading:
             if lane.idle:
@@ -265,16 +276,15 @@ class Dispatcher:
                 break
             if (outgoing := lane.pick(now)) is None:
                 break
-            self._in_flight.take(worker.sink.tenant, worker.in_flight, size := outgoing.size)
-            task = asyncio.get_running_loop().create_task(self._send(worker, outgoing, worker.sink.tenant, size))
-            worker.tasks.add(task)
-            task.add_done_callback(worker.tasks.discard)
+            self._in_flight.take(worker.sink.tenant, worker.in_flight, outgoing.size)
+            taken.append(outgoing)
         if worker.waits_for is None:
             worker.waits_since = None
         if self._loaded and lane.lagging and self._windows.wants_more(lane):
             self._refill(worker)
         wake = None if worker.waits_for is not None or worker.reloading else lane.wake_at()
         worker.wake_in(max(wake, worker.turn_at) - now if wake is not None else None, self._pump)
+        return taken
 
     def _may_send(self, worker: SinkWorker, now: float) -> bool:
         """Whether a sink has something to send, its share of the messages in flight, and its turn among those with its rate-limit key."""
@@ -329,8 +339,24 @@ class Dispatcher:
         if worker.rate_limit_key:
             self._rate_limiter.leave(worker.rate_limit_key, worker.sink.uid)
 
-    async def _send(self, worker: SinkWorker, outgoing: OutgoingMessage, tenant: str, size: int) -> None:
+    async def _send(self, worker: SinkWorker, outgoing: OutgoingMessage) -> None:
+        """Send a message, and others after it while some may leave: a task for each would cost as much as what it does."""
+        sender, tenant, taken = worker.sender, worker.sink.tenant, [outgoing]
+        while taken and worker.sender is sender:
+            for other in taken[1:]:
+                self._start(worker, other)
+            try:
+                await self._attempt(worker, taken[0], tenant)
+            except BaseException:
+                self._pump(worker)
+                raise
+            taken = self._take(worker)
+        for other in taken:
+            self._start(worker, other)  # the sender before is closed when the tasks are done that began with it
+
+    async def _attempt(self, worker: SinkWorker, outgoing: OutgoingMessage, tenant: str) -> None:
         """One attempt to send a message, and what follows from it."""
+        size = outgoing.size  # as it was counted
         try:
             outcome = await self._sending.send(worker, outgoing)
             if outcome is not None:
@@ -348,7 +374,6 @@ class Dispatcher:
                 self._rate_limiter.pause(worker.rate_limit_key, self._queue.clock() + self._settings.rate_limit_interval)
             if self._line:
                 self._pump_next()  # before the sink that sent this: it would take the place again, and again
-            self._pump(worker)
 
     def _spawn(self, work: Awaitable[object]) -> None:
         async def guarded() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from eventsink.runtime.counts import Counts, Durations
 from eventsink.sinks.shares import Bound
 
 NAMESPACE = "eventsink_router"
@@ -18,10 +19,10 @@ class DispatchMetrics:
     """Counters of dispatch. Labels are bounded: kinds, classes and reasons, never a sink or a tenant."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.attempts = Counter(
-            f"{NAMESPACE}_attempts", "Messages sent, by kind of sink and outcome.", ["kind", "outcome"], registry=registry
+        self.attempts = Counts(
+            f"{NAMESPACE}_attempts", "Messages sent, by kind of sink and outcome.", ["kind", "outcome"], registry
         )
-        self.delivered = Counter(f"{NAMESPACE}_deliveries_delivered", "Deliveries that arrived.", ["kind"], registry=registry)
+        self.delivered = Counts(f"{NAMESPACE}_deliveries_delivered", "Deliveries that arrived.", ["kind"], registry)
         self.dead = Counter(f"{NAMESPACE}_deliveries_dead", "Deliveries that became dead letters.", ["reason"], registry=registry)
         self.failures = Counter(
             f"{NAMESPACE}_attempt_failures",
@@ -29,11 +30,11 @@ class DispatchMetrics:
             ["failure", "reason"],
             registry=registry,
         )
-        self.latency = Histogram(
+        self.latency = Durations(
             f"{NAMESPACE}_delivery_latency_seconds",
             "From the commit of a delivery to its arrival.",
-            registry=registry,
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 86400),
+            (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 86400),
+            registry,
         )
         self.share_waits = Counter(
             f"{NAMESPACE}_share_waits",
@@ -47,9 +48,7 @@ class DispatchMetrics:
             registry=registry,
         )
         # `labels` costs more than `inc`; the values are few.
-        self.attempt = cache(self.attempts.labels)
         self.waits = cache(self.share_waits.labels)
-        self.delivered_of = cache(self.delivered.labels)
 
 
 class PlanningMetrics:

@@ -74,7 +74,7 @@ class Settlement:
         now = self._wall()
         for item in outgoing.items:
             self._metrics.latency.observe(max(0.0, now - item.delivery.created))
-        self._metrics.delivered_of(worker.sink.type).inc(len(outgoing.items))
+        self._metrics.delivered.add(len(outgoing.items), worker.sink.type)
         worker.delivered(now)
         if was_held:
             get_logger().info("a sink is no longer held", **worker.names())

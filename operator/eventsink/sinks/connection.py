@@ -41,6 +41,7 @@ class Connection(Dialled):
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[Response] | None = None
         self._body_timer: asyncio.TimerHandle | None = None
+        self._seconds = 0.0
         self._ended = False
         self._reusable = True
         self.idle_since = 0.0
@@ -78,41 +79,35 @@ class Connection(Dialled):
             self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not self._poll.poll(0)
 
-    async def exchange(self, head: bytes, body: bytes, timeout: float) -> Response:
-        """Send a request and wait for its response; cancelled, the connection is of no more use.
+    def exchange(self, head: bytes, body: bytes, seconds: float) -> asyncio.Future[Response]:
+        """Send a request; gives its response. The caller calls `time_out` after `seconds`, and `abort` where it no longer waits.
 
-        Raises
-        ------
-        TransportError
-            TIMEOUT, RESET, PROTOCOL, WRONG_PROTOCOL, or one of TLS.
+        The future raises a TransportError: TIMEOUT, RESET, PROTOCOL, WRONG_PROTOCOL, or one of TLS.
         """
         assert self._transport is not None
-        loop = asyncio.get_running_loop()
         self._begin()
-        self._waiter = loop.create_future()
+        self._seconds = seconds
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
         if self._ended:
-            raise TransportError(TransportErrorKind.RESET, "")
-        timer = loop.call_later(timeout, self._timed_out, timeout)
-        if len(body) <= MAX_JOINED_BYTES:
+            self._fail(TransportErrorKind.RESET, "")
+        elif len(body) <= MAX_JOINED_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
-        try:
-            return await self._waiter
-        except BaseException:
-            self._reusable = False
-            raise
-        finally:
-            timer.cancel()
-            self._waiter = None
-            if self._body_timer is not None:
-                self._body_timer.cancel()
-                self._body_timer = None
+        return waiter
+
+    def time_out(self) -> None:
+        """The time for the exchange is over."""
+        if self._in_body:
+            self._cut_short()
+        else:
+            self._fail(TransportErrorKind.TIMEOUT, f"after {self._seconds:.3g} s")
 
     def abort(self) -> None:
         """End it at once."""
         self._reusable = False
+        self._end_body_timer()
         if self._transport is not None:
             self._transport.abort()
 
@@ -214,22 +209,23 @@ class Connection(Dialled):
         else:
             self._fail(TransportErrorKind.PROTOCOL, "the response is not HTTP/1.1")
 
-    def _timed_out(self, seconds: float) -> None:
-        if self._in_body:
-            self._cut_short()
-        else:
-            self._fail(TransportErrorKind.TIMEOUT, f"after {seconds:.3g} s")
-
     def _cut_short(self) -> None:
         """Take the response as far as it came."""
         self._reusable = False
         self._complete()
 
     def _complete(self) -> None:
+        self._end_body_timer()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(Response(self._parser.get_status_code(), self._retry_after, b"".join(self._body)))
 
     def _fail(self, kind: TransportErrorKind, detail: str) -> None:
         self._reusable = False
+        self._end_body_timer()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(TransportError(kind, "", detail))
+
+    def _end_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None

@@ -7,6 +7,7 @@ that the guard has judged.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from weakref import WeakValueDictionary
@@ -27,6 +28,8 @@ SLOW_PART = 2
 """Slow sinks, and those that have not had a response yet, get one connection in so many."""
 DISTRUST_SECONDS = 600.0
 """After bytes that belong to no request, each message to that destination has a connection of its own for so long."""
+TIMER_SECONDS = 0.001
+"""How exact the event loop's timers are."""
 _UNREAD_SECONDS = 1.0
 _WAITED_FOR = {
     Bound.FULL: (TransportErrorKind.OVERLOADED, "all connections are in use"),
@@ -123,7 +126,11 @@ class Http1Transport:
         self._pools: WeakValueDictionary[tuple[str, str, str, int, str | None], _Pool] = WeakValueDictionary()
         self._idle: dict[Connection, _Pool] = {}
         """All unused connections, least recently used first."""
-        self._busy: set[Connection] = set()
+        self._busy: dict[Connection, float] = {}
+        """The connections with an exchange, and when its time is over, on the transport's clock."""
+        self._next_deadline = math.inf
+        """Not after the first of those, if there is one."""
+        self._deadline_timer: asyncio.TimerHandle | None = None
         self._waiting: set[Share] = set()
         self._sockets = 0
         self._sweeper: asyncio.TimerHandle | None = None
@@ -145,8 +152,9 @@ class Http1Transport:
     async def close(self) -> None:
         """As `Transport.close`."""
         self._closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for timer in (self._sweeper, self._deadline_timer):
+            if timer is not None:
+                timer.cancel()
         for connection in [*self._idle, *self._busy]:
             connection.abort()
         for share in list(self._waiting):
@@ -178,8 +186,8 @@ class Http1Transport:
         if not share.waiting:
             self._waiting.discard(share)
 
-    def reuse(self, pool: _Pool) -> Connection | None:
-        """A connection of the pool that may be used again."""
+    def reuse(self, pool: _Pool, deadline: float) -> Connection | None:
+        """A connection of the pool that may be used again, for an exchange that ends by `deadline`."""
         while pool.idle:
             connection = next(reversed(pool.idle))
             self._forget_idle(connection, pool)
@@ -189,12 +197,12 @@ class Http1Transport:
                 # Something arrived that nobody asked for, or its end: the event loop is about to read it.
                 asyncio.get_running_loop().call_later(_UNREAD_SECONDS, connection.abort)
                 continue
-            self._busy.add(connection)
+            self._use(connection, deadline)
             return connection
         return None
 
-    async def dial(self, endpoint: Endpoint, tenant: str, ca: str | None, pool: _Pool) -> Connection:
-        """A new connection; ends an unused one where that is needed."""
+    async def dial(self, endpoint: Endpoint, tenant: str, ca: str | None, pool: _Pool, deadline: float) -> Connection:
+        """A new connection, for an exchange that ends by `deadline`; ends an unused one where that is needed."""
         self._refuse_if_closed(endpoint)
         host = pool.host
         if host.sockets >= host.most:
@@ -211,12 +219,12 @@ class Http1Transport:
         if self._closed:
             connection.abort()
         self._refuse_if_closed(endpoint)
-        self._busy.add(connection)
+        self._use(connection, deadline)
         return connection
 
     def put_back(self, connection: Connection, pool: _Pool) -> None:
         """Take a connection back after an exchange, however it ended."""
-        self._busy.discard(connection)
+        self._busy.pop(connection, None)
         now = self.clock()
         if not connection.usable or self._closed or now < pool.keeps_from:
             connection.abort()
@@ -237,6 +245,29 @@ class Http1Transport:
     def _count(self, host: _Host, sockets: int) -> None:
         host.sockets += sockets
         self._sockets += sockets
+
+    def _use(self, connection: Connection, deadline: float) -> None:
+        self._busy[connection] = deadline
+        if deadline < self._next_deadline:
+            self._wake_at(deadline)
+
+    def _wake_at(self, deadline: float) -> None:
+        """One timer for all exchanges: nearly all end long before their time is over, and their timers would be made for nothing."""
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._next_deadline = deadline
+        self._deadline_timer = asyncio.get_running_loop().call_later(max(0.0, deadline - self.clock()), self._time_out)
+
+    def _time_out(self) -> None:
+        """End the exchanges whose time is over."""
+        self._deadline_timer, self._next_deadline = None, math.inf
+        now = self.clock() + TIMER_SECONDS
+        for connection, deadline in self._busy.items():
+            if deadline <= now:
+                self._busy[connection] = math.inf
+                connection.time_out()
+        if (first := min(self._busy.values(), default=math.inf)) < math.inf:
+            self._wake_at(first)
 
     def _lost(self, connection: Connection, pool: _Pool) -> None:
         self._count(pool.host, -1)
@@ -357,7 +388,7 @@ class Http1Client:
 
     async def _exchange(self, head: bytes, body: bytes, deadline: float, *, waited: bool) -> Response:
         transport, pool = self._transport, self._pool
-        connection = transport.reuse(pool)
+        connection = transport.reuse(pool, deadline)
         reused = connection is not None
         while True:
             if connection is None:
@@ -371,6 +402,9 @@ class Http1Client:
                 # and only once, for it may be this very message that makes the server hang up.
                 if not reused or error.kind is not TransportErrorKind.RESET or connection.responded:
                     raise TransportError(error.kind, self._endpoint.origin, error.detail, sent=True) from None
+            except BaseException:
+                connection.abort()  # its response is still to come
+                raise
             finally:
                 transport.put_back(connection, pool)
             connection, reused = None, False
@@ -379,7 +413,7 @@ class Http1Client:
         timeout = max(0.0, deadline - self._transport.clock())
         try:
             async with asyncio.timeout(timeout):
-                return await self._transport.dial(self._endpoint, self._tenant, self._ca, self._pool)
+                return await self._transport.dial(self._endpoint, self._tenant, self._ca, self._pool, deadline)
         except TimeoutError:
             if waited:
                 raise self._waited_too_long() from None

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 import aiohttp
+import msgspec
 
 from eventsink.runtime.settings import Settings
 from eventsink.sinks.transport import Transport, TransportErrorKind
@@ -45,8 +46,7 @@ FAILURES_OF_SINK = frozenset(
 """Of no response: the kinds that stay until somebody fixes the sink or its receiver; all others are transient."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True, gc=False):
     """The destination took the message."""
 
     status_code: int | None = None
@@ -54,8 +54,7 @@ class Delivered:
     """The destination's own name for the message, where it gives one (Slack: channel and timestamp)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True, gc=False):
     """The destination did not take the message, or it is not known to have."""
 
     failure: FailureClass
@@ -71,8 +70,7 @@ class Failed:
 Outcome = Delivered | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """What is sent at once: some alerts, or one group as the source wrote it.
 
     A retry carries the same id and the same content.

@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+
 MAX_RESPONSE_BODY_BYTES = 64 * 1024
 """What is read of a response; the rest is not waited for, and the connection is closed."""
 
@@ -114,8 +116,7 @@ class Endpoint:
         return f"Endpoint({self.origin})"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True, gc=False):
     """A response whose head came: its status, a header that delivery looks at, and its body as far as it came.
 
     The head alone says whether the message was taken. A body that is cut short or malformed, and a head with something that is not valid

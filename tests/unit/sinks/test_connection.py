@@ -48,7 +48,7 @@ async def connected() -> AsyncIterator[tuple[Connection, socket.socket]]:
 async def outcome(pieces: list[bytes]) -> object:
     """What an exchange comes to whose response arrives in these pieces, followed by the end of the connection."""
     async with connected() as (connection, theirs):
-        exchange = asyncio.ensure_future(connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b"", 30.0))
+        exchange = connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b"", 30.0)
         await asyncio.sleep(0)
         for piece in pieces:
             connection.data_received(piece)
@@ -114,7 +114,7 @@ async def test_a_message_of_any_size_arrives_unchanged(size: int) -> None:
     body = os.urandom(size)
     loop = asyncio.get_running_loop()
     async with connected() as (connection, theirs):
-        exchange = asyncio.ensure_future(connection.exchange(b"head", body, 30.0))
+        exchange = connection.exchange(b"head", body, 30.0)
         received = bytearray()
         while len(received) < size + 4:
             received += await loop.sock_recv(theirs, 1 << 20)
@@ -126,7 +126,7 @@ async def test_a_message_of_any_size_arrives_unchanged(size: int) -> None:
 
 async def test_dripping_a_head_costs_no_more_than_its_size_allows() -> None:
     async with connected() as (connection, _):
-        exchange = asyncio.ensure_future(connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b"", 30.0))
+        exchange = connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b"", 30.0)
         await asyncio.sleep(0)
         connection.data_received(b"HTTP/1.1 200 OK\r\nX: ")
         pieces = 0

@@ -480,6 +480,28 @@ class TransportContract:
             error = await fails(transport, at(server), timeout=0.3)
             assert (error.kind, error.sent) == (TransportErrorKind.TIMEOUT, True)
 
+    async def test_each_request_under_way_has_a_time_limit_of_its_own(self, transport: Transport) -> None:
+        async def hang(reader: Reader, _: Writer) -> None:
+            await server.read_request(reader)
+            await reader.read()
+
+        ended: list[float] = []
+
+        async def time_out(seconds: float) -> None:
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(TransportError) as raised:
+                await post(transport, at(server), timeout=seconds, tenant=f"t{seconds}")
+            assert raised.value.kind is TransportErrorKind.TIMEOUT
+            assert asyncio.get_running_loop().time() - began > seconds - 0.01
+            ended.append(seconds)
+
+        async with serving(hang) as server:
+            longest = asyncio.ensure_future(post(transport, at(server)))
+            await asyncio.gather(*(time_out(seconds) for seconds in (0.2, 0.3, 0.1)))
+            assert not longest.done()
+            assert ended == [0.1, 0.2, 0.3]
+            longest.cancel()
+
     async def test_a_port_without_a_listener_is_connection_refused(self, transport: Transport) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))

@@ -68,7 +68,8 @@ class Connection(Dialled):
     @property
     def usable(self) -> bool:
         """Whether another request may be sent over it."""
-        return self._reusable and not self._ended and self._transport is not None and not self._transport.is_closing()
+        transport = self._transport
+        return self._reusable and not self._ended and transport is not None and not transport.is_closing()
 
     @property
     def silent(self) -> bool:

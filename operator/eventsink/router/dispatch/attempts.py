@@ -31,7 +31,7 @@ class AttemptWatchers:
 
     def of(self, uid: str) -> tuple[Attempted, ...]:
         """Who watches a sink now."""
-        return tuple(self._watchers.get(uid, ()))
+        return tuple(self._watchers.get(uid, ())) if self._watchers else ()
 
 
 def notify(watchers: Iterable[Attempted], outgoing: OutgoingMessage, outcome: Outcome, *, slow: bool) -> None:

@@ -59,6 +59,8 @@ class Forms:
         if first.kind is wanted:
             if wanted is PayloadKind.GROUP:
                 return [Message(id=outgoing.id, group=_body(first, bodies))]
+            if not bodies:
+                return [Message(outgoing.id, [item.delivery.body for item in outgoing.items], batched=outgoing.bound)]
             return [Message(outgoing.id, [_body(item.delivery, bodies) for item in outgoing.items], batched=outgoing.bound)]
         try:
             if wanted is PayloadKind.GROUP:

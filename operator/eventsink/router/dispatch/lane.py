@@ -86,9 +86,12 @@ class Lane:
         return bool(self.held) or self.failures >= FAILURES_UNTIL_SLOW
 
     @property
-    def _concurrency(self) -> int:
-        """Messages that may be in flight now."""
-        return 1 if self.unresponsive or self.slow else self.limits.concurrency
+    def _full(self) -> bool:
+        """Whether as many messages are in flight as may be now."""
+        in_flight = self.in_flight
+        if not in_flight:
+            return False
+        return in_flight >= self.limits.concurrency or self.unresponsive or self.slow
 
     @property
     def idle(self) -> bool:
@@ -136,7 +139,7 @@ class Lane:
 
     def next_size(self, now: float) -> int | None:
         """Bytes of the next delivery that may leave; None: none may."""
-        if self.blocked or now < self.not_before or self.in_flight >= self._concurrency:
+        if self.blocked or now < self.not_before or self._full:
             return None
         if self._again and (self._again[0][0] <= now or (self.slow and not self._ready)):
             return self._again[0][2].size
@@ -144,14 +147,13 @@ class Lane:
 
     def pick(self, now: float) -> OutgoingMessage | None:
         """The next message that may leave, or None; the caller sends it and reports the outcome."""
-        slow = self.slow
-        if self.in_flight >= self._concurrency or self.blocked or now < self.not_before:
+        if self.blocked or now < self.not_before or self._full:
             return None
         if self._again and self._again[0][0] <= now:
             message = heapq.heappop(self._again)[2]
         elif self._ready:
             message = self._pick_new()
-        elif slow and self._again:
+        elif self._again and self.slow:
             message = heapq.heappop(self._again)[2]  # the lane's own wait is over: any will do as a probe
         else:
             return None
@@ -164,10 +166,9 @@ class Lane:
         """Queue clock at which `pick` may give something that it does not give now; None: not before something happens."""
         if not self._ready and not self._again:
             return None
-        slow = self.slow
-        if self.in_flight >= self._concurrency or self.blocked:
+        if self.blocked or self._full:
             return None
-        if self._ready or slow:
+        if self._ready or self.slow:
             return self.not_before
         return max(self._again[0][0], self.not_before) if self._again else None
 
@@ -175,11 +176,10 @@ class Lane:
         """The message arrived."""
         self._landed(message)
         self._remove(message.items)
-        was_slow = self.slow
+        if self._again and self.slow:
+            self._make_due()
         self.unresponsive = False
         self.held, self.failures, self.not_before, self._probes = "", 0, 0.0, 0
-        if was_slow:
-            self._make_due()
 
     def failed_transiently(self, message: OutgoingMessage, failed: Failed, now: float) -> float:
         """The message may arrive later; returns when it is tried again (queue clock)."""
@@ -401,14 +401,16 @@ class Lane:
     def _remove(self, items: Iterable[Item]) -> None:
         """The items of a message."""
         for item in items:
-            if self._items.pop(item.delivery.seq, None) is None:
+            delivery = item.delivery
+            if self._items.pop(delivery.seq, None) is None:
                 continue
+            item.message = None  # the two refer to each other: nothing else would free them before the next garbage collection
             self.memory.deliveries -= 1
-            self._uncount_body(item.delivery)
-            line = self._keys[item.delivery.key]
+            self._uncount_body(delivery)
+            line = self._keys[delivery.key]
             line.remove(item)  # the first, nearly always
             if not line:
-                del self._keys[item.delivery.key]
+                del self._keys[delivery.key]
             elif line[0].message is None:
                 self._make_ready(line[0])
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from eventsink.router.queue.protocol import Delivery
 
 
-@dataclass(eq=False, slots=True)
-class Item:
+class Item(msgspec.Struct, eq=False):
     """A delivery in the window."""
 
     delivery: Delivery
@@ -17,8 +17,7 @@ class Item:
     """The message that it is part of; None: it waits for one."""
 
 
-@dataclass(eq=False, slots=True)
-class OutgoingMessage:
+class OutgoingMessage(msgspec.Struct, eq=False):
     """The deliveries sent in one message: its id and composition stay the same through all attempts."""
 
     id: str

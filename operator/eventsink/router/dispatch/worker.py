@@ -120,7 +120,8 @@ class SinkWorker:
     def delivered(self, now: float) -> None:
         """A message arrived, at a time on the wall clock."""
         self._last_delivered, self.last_error = now, ""
-        self.report(health.DELIVERED)
+        if self.condition is not health.DELIVERED:
+            self.report(health.DELIVERED)
 
     def waits(self, now: float) -> None:
         """It has waited for a share of the messages in flight, until now on the queue clock; reported where nothing worse is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
 from eventsink.router.planning.match import MatchingReason, SinkIndex
-from eventsink.router.queue.protocol import Queue, QueueError, QueueUnavailable
+from eventsink.router.queue.protocol import Queue, QueueUnavailable
+from eventsink.router.queue.repeat import repeat
 from eventsink.router.queue.sqlite import SqliteQueue
 from eventsink.router.reports import StatusReporter
 from eventsink.router.sources import PostingSource, Source, open_sources
@@ -170,7 +172,8 @@ class Router:
         await listen("admin.address", admin.start())
         self._process.start("load", self._load())
         self._process.start("expiry", self.dispatcher.watch_expiry())
-        self._process.start("prune", _prune(self._states, self.directory))
+        prune = partial(_prune, self._states, self.directory)
+        self._process.start("prune", repeat(prune, interval=PRUNE_SECONDS, failed="old alerts could not be forgotten"))
 
     async def _load(self) -> None:
         await self._loaded.wait()
@@ -215,14 +218,8 @@ def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
 
 
 async def _prune(states: AlertStates, directory: SinkDirectory) -> None:
-    while True:
-        await asyncio.sleep(PRUNE_SECONDS)
-        if not directory.loaded:
-            continue
-        try:
-            await states.prune(directory.sinks.keys() | directory.withheld)
-        except QueueError as error:
-            get_logger().warning("old alerts could not be forgotten", reason=str(error))
+    if directory.loaded:
+        await states.prune(directory.sinks.keys() | directory.withheld)
 
 
 def _gauges(

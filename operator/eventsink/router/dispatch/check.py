@@ -6,13 +6,13 @@ is read from the queue again, which is logged and counted.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from eventsink.router.dispatch.lane import Lane
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue.protocol import Delivery, DeliveryQueue, QueueError
+from eventsink.router.queue.protocol import Delivery, DeliveryQueue
+from eventsink.router.queue.repeat import repeat
 from eventsink.runtime.logs import get_logger
 
 MORE_CHECKED = 100
@@ -55,12 +55,8 @@ class LaneCheck:
 
     async def run(self) -> None:
         """Compare until cancelled."""
-        while True:
-            await asyncio.sleep(self._interval)
-            try:
-                await self._look()
-            except QueueError as error:
-                get_logger().warning("could not compare the lanes with the queue; it is tried again", reason=str(error))
+        failed = "could not compare the lanes with the queue; it is tried again"
+        await repeat(self._look, interval=self._interval, failed=failed)
 
     async def _look(self) -> None:
         await self._queue.flush()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
 from eventsink.router.dispatch.settlement import Settlement
 from eventsink.router.dispatch.worker import SinkWorker
-from eventsink.router.queue.protocol import Queue, QueueError
-from eventsink.runtime.logs import get_logger
+from eventsink.router.queue.protocol import Queue
+from eventsink.router.queue.repeat import repeat
 
 EXPIRED_AT_ONCE = 1000
 
@@ -44,12 +43,7 @@ class Expiry:
 
     async def run(self) -> None:
         """Dead-letter what becomes too old, until cancelled."""
-        while True:
-            await asyncio.sleep(self._interval)
-            try:
-                await self._expire()
-            except QueueError as error:
-                get_logger().warning("could not look for expired deliveries; it is tried again", reason=str(error))
+        await repeat(self._expire, interval=self._interval, failed="could not look for expired deliveries; it is tried again")
 
     async def _expire(self) -> None:
         """Go on until nothing is too old."""

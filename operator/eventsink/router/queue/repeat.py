@@ -1,0 +1,19 @@
+"""Work on the queue that is done again and again: a failure of the queue delays it, and never ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from eventsink.router.queue.protocol import QueueError
+from eventsink.runtime.logs import get_logger
+
+
+async def repeat(work: Callable[[], Awaitable[None]], *, interval: float, failed: str) -> None:
+    """Do `work` every `interval` seconds until cancelled; a QueueError is logged as `failed`, and the next time tries again."""
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await work()
+        except QueueError as error:
+            get_logger().warning(failed, reason=str(error))

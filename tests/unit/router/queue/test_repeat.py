@@ -1,0 +1,23 @@
+"""Work on the queue that is repeated goes on after a failure of the queue, and ends with any other."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventsink.router.queue.protocol import QueueUnavailable
+from eventsink.router.queue.repeat import repeat
+
+
+async def test_a_failure_of_the_queue_delays_the_work_and_any_other_ends_it() -> None:
+    outcomes: list[Exception | None] = [None, QueueUnavailable("disk"), None, ValueError("a defect")]
+    done: list[Exception | None] = []
+
+    async def work() -> None:
+        outcome = outcomes[len(done)]
+        done.append(outcome)
+        if outcome is not None:
+            raise outcome
+
+    with pytest.raises(ValueError, match="a defect"):
+        await repeat(work, interval=0.0, failed="could not be done")
+    assert done == outcomes

@@ -10,6 +10,7 @@ import pytest
 from tests.controlplane.alertmanager import CurrentAlertmanager, find_or_build_alertmanager
 from tests.support import no_skips
 from tests.support.cluster import (
+    client,
     control_plane,
     crd_installed,
     fresh_control_plane,
@@ -17,11 +18,13 @@ from tests.support.cluster import (
     kubectl,
     make_namespace,
     namespace,
+    tenant,
 )
 from tests.support.debian import MonitoringPrograms, find_or_fetch
 from tests.support.processes import open_processes
 
 __all__ = [
+    "client",
     "control_plane",
     "crd_installed",
     "fresh_control_plane",
@@ -29,6 +32,7 @@ __all__ = [
     "kubectl",
     "make_namespace",
     "namespace",
+    "tenant",
 ]
 
 TESTS = Path(__file__).parent

@@ -21,6 +21,8 @@ from tests.support.rest import Rest, RestClient
 from tests.support.sinks import compiled, event_sink
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("tenant")  # so that `namespace` is a tenant's
+
 CANARY = f"canary-{secrets.token_hex(12)}"
 """A credential: the attacker's host must never be compiled together with it."""
 THIEF = "https://thief.example.com/"
@@ -86,23 +88,6 @@ def attacker(install_manifests: Installed, kubectl: Kubectl) -> Attacker:
         wait_until("the policy of EventSinks", lambda: denied(event_sink(namespace), "is named rest-"))
     wait_until("the policy of namespaces", lambda: denied(sink("default", "attacked"), "belongs to no tenant"))
     return one
-
-
-@pytest.fixture
-def tenant() -> str:
-    return f"t-{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
-    return make_namespace(tenant)
-
-
-@pytest.fixture
-def client(rest: Rest, tenant: str, namespace: str) -> RestClient:
-    made = rest.client(tenant)
-    wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in made.create(tenant, {"Slack": {}}).error)
-    return made
 
 
 def secret(namespace: str, *, name: str = SECRET, kind: str = "eventsink.dev/rest", **metadata: Any) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from tests.support.rest import SINKS, Response, Rest, RestClient, eventsink_comm
 from tests.support.sinks import compiled, event_sink, events_of, wait_compiled
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("tenant")  # so that `namespace` is a tenant's
+
 CANARY = f"canary-{secrets.token_hex(12)}"
 """Part of every credential of these tests: found in no response, log, Event, spec or status."""
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -52,29 +54,6 @@ def rest(
         yield one
         assert CANARY not in running.text()
         assert base64.b64encode(CANARY.encode()).decode()[:-3] not in running.text()
-
-
-@pytest.fixture
-def tenant() -> str:
-    return f"t-{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
-    return make_namespace(tenant)
-
-
-@pytest.fixture
-def client(rest: Rest, tenant: str, namespace: str) -> RestClient:
-    """A client with a key of the tenant, whose namespace the REST API knows."""
-    made = rest.client(tenant)
-    wait_home(made, tenant)
-    return made
-
-
-def wait_home(client: RestClient, tenant: str) -> None:
-    """Wait until the REST API knows a namespace of the tenant: then a create fails only at the destination."""
-    wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in client.create(tenant, {"Slack": {}}).error)
 
 
 def all_in(kubectl: Kubectl, kind: str, namespace: str) -> list[dict[str, Any]]:
@@ -472,7 +451,7 @@ def test_a_key_of_one_tenant_reaches_nothing_of_another_by_any_call(
     other_tenant = f"t-{secrets.token_hex(4)}"
     other_namespace = make_namespace(other_tenant)
     other = rest.client(other_tenant)
-    wait_home(other, other_tenant)
+    other.wait_for_namespace(other_tenant)
     made = [other.create(other_tenant, HOOK, name=f"sink {n}").sink for n in range(2)]
     kubectl.apply(event_sink(other_namespace, name="by-yaml", tenant=other_tenant))
     wait_until("all of them", lambda: len(other.sinks(other_tenant)) == 3)
@@ -702,7 +681,7 @@ def test_while_the_api_server_is_down_calls_get_503_with_retry_after(
     one = Rest(installed, tmp_path, {"createWait": 1}, admin_kubeconfig=cluster.admin_kubeconfig)
     with one.start(), kubectl.namespace(tenant="acme"):
         client = one.client("acme")
-        wait_home(client, "acme")
+        client.wait_for_namespace("acme")
         uid = client.create("acme", HOOK).sink["id"]
         cluster.stop_api_server()
         calls: list[Callable[[], Response]] = [

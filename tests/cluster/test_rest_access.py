@@ -16,6 +16,8 @@ from tests.support.kubectl import Kubectl
 from tests.support.rest import SINKS, Rest, RestClient, eventsink_command
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("tenant")  # so that `namespace` is a tenant's
+
 HOOK = {"Webhook": {"url": "https://example.com/hook"}}
 ALLOWED = 3
 
@@ -30,20 +32,6 @@ def rest(control_plane: ControlPlane, install_manifests: Installed, tmp_path_fac
     one = Rest(install_manifests, tmp_path_factory.mktemp("rest"), settings, admin_kubeconfig=control_plane.admin_kubeconfig)
     with one.start():
         yield one
-
-
-@pytest.fixture
-def tenant() -> str:
-    return f"t-{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
-    return make_namespace(tenant)
-
-
-def wait_home(client: RestClient, tenant: str) -> None:
-    wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in client.create(tenant, {"Slack": {}}).error)
 
 
 # ---- tokens of ServiceAccounts
@@ -68,8 +56,8 @@ def test_rbac_on_eventsinks_decides_what_a_service_account_may_do(
     other = f"t-{secrets.token_hex(4)}"
     make_namespace(other)
     all_tenants = rest.client()
-    wait_home(all_tenants, tenant)
-    wait_home(all_tenants, other)
+    all_tenants.wait_for_namespace(tenant)
+    all_tenants.wait_for_namespace(other)
     foreign = all_tenants.create(other, HOOK).sink["id"]
     service_account(kubectl, namespace, "get", "list", "create")
     with Client(f"http://127.0.0.1:{rest.port}", token(kubectl, namespace)) as client:
@@ -148,7 +136,7 @@ def test_a_request_under_way_is_completed_before_the_process_stops(
     one = Rest(install_manifests, tmp_path, {"createWait": "3s"}, admin_kubeconfig=control_plane.admin_kubeconfig)
     with one.start() as process, ThreadPoolExecutor(1) as pool:
         client = one.client(tenant)
-        wait_home(client, tenant)
+        client.wait_for_namespace(tenant)
         making = pool.submit(client.create, tenant, HOOK)
         wait_until("the sink", lambda: client.sinks(tenant))
         assert process.terminate() == 0
@@ -163,7 +151,7 @@ def test_after_a_kill_all_sinks_are_unchanged(
     process = one.start()
     key = one.key(tenant)
     client = RestClient(one.port, key)
-    wait_home(client, tenant)
+    client.wait_for_namespace(tenant)
     made = client.create(tenant, HOOK, headers={"Idempotency-Key": "one"}).sink
     process.kill9()
     process.close()
@@ -179,7 +167,7 @@ def test_after_a_kill_all_sinks_are_unchanged(
 
 def test_the_command_manages_sinks_of_a_cluster(rest: Rest, tenant: str, namespace: str, tmp_path: Path) -> None:
     key = rest.key(tenant)
-    wait_home(RestClient(rest.port, key), tenant)
+    RestClient(rest.port, key).wait_for_namespace(tenant)
     (tmp_path / "key").write_text(f"{key}\n")
     where = ("--server", f"http://127.0.0.1:{rest.port}", "--key-file", tmp_path / "key")
     created = eventsink_command(

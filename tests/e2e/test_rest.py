@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.controlplane import ControlPlane
-from tests.support.cluster import Installed, MakeNamespace
+from tests.support.cluster import Installed
 from tests.support.kubectl import Kubectl
 from tests.support.parts import Router, alert, cluster_router, notification, start_operator
 from tests.support.ports import free_port
@@ -23,6 +23,8 @@ from tests.support.rest import SINKS, Rest, RestClient
 from tests.support.sinks import events_of
 from tests.support.slack import Slack
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("tenant")  # so that `namespace` is a tenant's
 
 TEAM = "T1"
 LOOPBACK = {"allow": ["127.0.0.0/8"]}
@@ -85,21 +87,9 @@ def system(
                 yield System(kubectl, slack, router, rest, operator)
 
 
-@pytest.fixture
-def tenant() -> str:
-    return f"t-{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def namespace(make_namespace: MakeNamespace, tenant: str) -> str:
-    return make_namespace(tenant)
-
-
-@pytest.fixture
-def client(system: System, tenant: str, namespace: str) -> RestClient:
-    made = system.rest.client(tenant)
-    wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in made.create(tenant, {"Slack": {}}).error)
-    return made
+@pytest.fixture(scope="module")
+def rest(system: System) -> Rest:
+    return system.rest
 
 
 def code(system: System) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.controlplane import ControlPlane
 from tests.support.kubectl import Kubectl
+
+if TYPE_CHECKING:  # most tests need no REST API
+    from tests.support.rest import Rest, RestClient
 
 ROOT = Path(__file__).parents[2]
 CRDS = ROOT / "crds" / "eventsink.dev_eventsinks.yaml"
@@ -80,9 +85,23 @@ def make_namespace(kubectl: Kubectl, crd_installed: None) -> Iterator[MakeNamesp
 
 
 @pytest.fixture
-def namespace(make_namespace: MakeNamespace) -> str:
-    """A namespace that no tenant owns, in a cluster that knows EventSinks."""
-    return make_namespace()
+def tenant() -> str:
+    """A tenant of this test alone."""
+    return f"t-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def namespace(make_namespace: MakeNamespace, request: pytest.FixtureRequest) -> str:
+    """A namespace in a cluster that knows EventSinks: the `tenant`'s where the test has one, else one that no tenant owns."""
+    return make_namespace(request.getfixturevalue("tenant") if "tenant" in request.fixturenames else None)
+
+
+@pytest.fixture
+def client(rest: Rest, tenant: str, namespace: str) -> RestClient:
+    """A client with a key of the tenant, at the test module's `rest`, which knows the tenant's namespace."""
+    made = rest.client(tenant)
+    made.wait_for_namespace(tenant)
+    return made
 
 
 def install_crd(kubectl: Kubectl) -> None:

@@ -97,6 +97,10 @@ class RestClient:
         """DELETE a sink."""
         return self.ask("DELETE", f"{SINKS}/{uid}")
 
+    def wait_for_namespace(self, tenant: str) -> None:
+        """Wait until the REST API knows a namespace of the tenant: then a create fails only at the destination."""
+        wait_until("the tenant's namespace at the REST API", lambda: "namespace" not in self.create(tenant, {"Slack": {}}).error)
+
     def sinks(self, tenant: str) -> list[dict[str, Any]]:
         """All sinks of a tenant."""
         response = self.ask("GET", f"{SINKS}?tenant_id={tenant}")

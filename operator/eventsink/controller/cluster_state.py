@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
 
 from eventsink.controller.tenancy import Namespace
 from eventsink.kube.api import Key, Object
 from eventsink.resources.names import TENANT_LABEL
+
+K = TypeVar("K", bound=Hashable)
 
 
 class ClusterState:
@@ -21,6 +25,12 @@ class ClusterState:
         self.namespaces: dict[str, Namespace] = {}
         self.secrets: dict[Key, str] = {}
         """Namespace and name -> resourceVersion."""
+        self.owned_tenants: Counter[str] = Counter()
+        """Tenant -> how many namespaces own it; only those that any owns."""
+        self._sinks_in: dict[str, set[Key]] = {}
+        """Namespace -> its EventSinks."""
+        self._sinks_of: dict[str, set[Key]] = {}
+        """Tenant -> the EventSinks that claim it."""
         self._users: dict[Key, set[Key]] = {}
         """Secret -> EventSinks that refer to it."""
         self._uses: dict[Key, frozenset[Key]] = {}
@@ -37,6 +47,9 @@ class ClusterState:
         known = self.eventsinks.get(key)
         if known is not None and known["metadata"]["resourceVersion"] == metadata["resourceVersion"]:
             return
+        if known is None:
+            self._sinks_in.setdefault(key[0], set()).add(key)
+        self._claims(key, _tenant(known), _tenant(obj))
         self.eventsinks[key] = obj
         self._enqueue(key)
 
@@ -58,18 +71,25 @@ class ClusterState:
         known = self.eventsinks.get(key)
         if known is not None and known["metadata"].get("uid") == uid:
             del self.eventsinks[key]
+            _discard(self._sinks_in, key[0], key)
+            self._claims(key, _tenant(known), "")
             self.uses(key, ())
         self._enqueue(key)
+
+    def _claims(self, sink: Key, before: str, now: str) -> None:
+        if before == now:
+            return
+        if before:
+            _discard(self._sinks_of, before, sink)
+        if now:
+            self._sinks_of.setdefault(now, set()).add(sink)
 
     def uses(self, sink: Key, names: Iterable[str], tokens: Iterable[Key] = ()) -> None:
         """Note which Secrets of its namespace an EventSink refers to, and which of the operator's own it needs."""
         new = frozenset((sink[0], name) for name in names) | frozenset(tokens)
         old = self._uses.get(sink, frozenset())
         for secret in old - new:
-            users = self._users[secret]
-            users.discard(sink)
-            if not users:
-                del self._users[secret]
+            _discard(self._users, secret, sink)
         for secret in new - old:
             self._users.setdefault(secret, set()).add(sink)
         if new:
@@ -115,12 +135,34 @@ class ClusterState:
             self.namespaces[name] = new
         if old == new:
             return
-        tenants = {one.tenant for one in (old, new) if one is not None} - {""}
-        for key, obj in self.eventsinks.items():
-            if key[0] == name or (obj.get("spec") or {}).get("tenant") in tenants:
-                self._enqueue(key)
+        self.owned_tenants.update(_owned(new))
+        for tenant in _owned(old):
+            self.owned_tenants[tenant] -= 1
+            if not self.owned_tenants[tenant]:
+                del self.owned_tenants[tenant]
+        tenants = {*_owned(old), *_owned(new)}
+        for key in sorted(self._sinks_in.get(name, set()).union(*(self._sinks_of.get(one, ()) for one in tenants))):
+            self._enqueue(key)
         if tenants:
             self._tenancy_changed()
+
+
+def _tenant(obj: Object | None) -> str:
+    """The tenant that an EventSink claims; empty: none that can be read."""
+    spec = obj.get("spec") if obj is not None else None
+    tenant = spec.get("tenant") if isinstance(spec, dict) else None
+    return tenant if isinstance(tenant, str) else ""
+
+
+def _owned(namespace: Namespace | None) -> tuple[str, ...]:
+    return (namespace.tenant,) if namespace is not None and namespace.tenant else ()
+
+
+def _discard(index: dict[K, set[Key]], key: K, sink: Key) -> None:
+    """Remove a sink from an index that keeps no empty sets."""
+    index[key].discard(sink)
+    if not index[key]:
+        del index[key]
 
 
 class _Handler:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from eventsink.destinations.problem import Effect, Problem
@@ -24,8 +24,15 @@ def tenancy_document(namespaces: Mapping[str, Namespace]) -> Tenancy:
     return Tenancy(owners={name: one.tenant for name, one in sorted(namespaces.items()) if one.tenant})
 
 
-def check_claim(tenant: str, namespace: str, namespaces: Mapping[str, Namespace], *, allow_unowned: bool) -> None:
-    """Whether a sink in `namespace` may claim `tenant`.
+def owned_tenants(namespaces: Iterable[Namespace]) -> set[str]:
+    """The tenants that these namespaces own."""
+    return {one.tenant for one in namespaces if one.tenant}
+
+
+def check_claim(
+    tenant: str, namespace: str, namespaces: Mapping[str, Namespace], owned: Container[str], *, allow_unowned: bool
+) -> None:
+    """Whether a sink in `namespace` may claim `tenant`; `owned` are the tenants that any namespace owns.
 
     Raises
     ------
@@ -43,13 +50,9 @@ def check_claim(tenant: str, namespace: str, namespaces: Mapping[str, Namespace]
             "write its tenant, or move the EventSink to a namespace of the tenant that you mean"
         )
         raise Problem("TenantMismatch", "spec.tenant", sentence, effect=Effect.WITHDRAW)
-    if _owned(tenant, namespaces.values()):
+    if tenant in owned:
         sentence = f"the tenant {tenant} belongs to other namespaces; if it is also this one's, the platform team runs: {command}"
         raise Problem("TenantOwnedElsewhere", "spec.tenant", sentence, effect=Effect.WITHDRAW)
     if not allow_unowned:
         sentence = f"no namespace owns the tenant {tenant}; to give it to this namespace, the platform team runs: {command}"
         raise Problem("TenantNotOwned", "spec.tenant", sentence, effect=Effect.WITHDRAW)
-
-
-def _owned(tenant: str, namespaces: Iterable[Namespace]) -> bool:
-    return any(one.tenant == tenant for one in namespaces)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from eventsink.controller.compile import compile_match
-from eventsink.controller.tenancy import Namespace, check_claim
+from eventsink.controller.tenancy import Namespace, check_claim, owned_tenants
 from eventsink.destinations import registry
 from eventsink.destinations.problem import Problem
 from eventsink.kube.secrets import secret_data
@@ -80,9 +80,10 @@ def check(contents: Sequence[FileContent]) -> Findings:
         for (kind, _, name), one in known.items()
         if kind == "Namespace"
     }
+    owned = owned_tenants(namespaces.values())
     sinks = [one for one in known.values() if one.kind == KIND]
     for one in sinks:
-        found = _Sink(one, known, namespaces)
+        found = _Sink(one, known, namespaces, owned)
         errors += found.errors
         notes += found.notes
     return Findings(tuple(sorted(set(errors))), tuple(sorted(set(notes))), len(sinks))
@@ -91,7 +92,13 @@ def check(contents: Sequence[FileContent]) -> Findings:
 class _Sink:
     """What there is to say of one EventSink."""
 
-    def __init__(self, document: Document, known: Mapping[DocumentKey, Document], namespaces: Mapping[str, Namespace]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        known: Mapping[DocumentKey, Document],
+        namespaces: Mapping[str, Namespace],
+        owned: Container[str],
+    ) -> None:
         self._document = document
         self.errors: list[Fault] = []
         self.notes: list[Fault] = []
@@ -101,7 +108,7 @@ class _Sink:
             self.errors = [self._fault(error.path, error.message) for error in invalid.errors]
             return
         if namespaces:
-            self._claim(sink, namespaces)
+            self._claim(sink, namespaces, owned)
         secrets = {
             name: secret_data(one.object)
             for (kind, namespace, name), one in known.items()
@@ -120,14 +127,14 @@ class _Sink:
         except Problem as problem:
             self._problem(problem)
 
-    def _claim(self, sink: EventSink, namespaces: Mapping[str, Namespace]) -> None:
+    def _claim(self, sink: EventSink, namespaces: Mapping[str, Namespace], owned: Container[str]) -> None:
         try:
-            check_claim(sink.spec.tenant, sink.namespace, namespaces, allow_unowned=True)
+            check_claim(sink.spec.tenant, sink.namespace, namespaces, owned, allow_unowned=True)
         except Problem as problem:
             self._problem(problem)
             return
         try:
-            check_claim(sink.spec.tenant, sink.namespace, namespaces, allow_unowned=False)
+            check_claim(sink.spec.tenant, sink.namespace, namespaces, owned, allow_unowned=False)
         except Problem as problem:
             self._note(
                 problem.path,

@@ -13,7 +13,7 @@ from eventsink.controller.cluster_state import ClusterState
 from eventsink.controller.compile import compile_match, compile_sink
 from eventsink.controller.status import SpecState, event_of, is_written, status_of
 from eventsink.controller.store import read_compiled
-from eventsink.controller.tenancy import Namespace, check_claim, tenancy_document
+from eventsink.controller.tenancy import Namespace, check_claim, owned_tenants, tenancy_document
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.credentials import SecretValues
 from eventsink.destinations.problem import Effect, Problem
@@ -78,19 +78,19 @@ def ref(key: str = "k", name: str = "c") -> dict[str, str]:
 )
 def test_who_may_claim_a_tenant(tenant: str, namespace: str, reason: str | None) -> None:
     if reason is None:
-        check_claim(tenant, namespace, NAMESPACES, allow_unowned=False)
+        check_claim(tenant, namespace, NAMESPACES, owned_tenants(NAMESPACES.values()), allow_unowned=False)
         return
     with pytest.raises(Problem) as raised:
-        check_claim(tenant, namespace, NAMESPACES, allow_unowned=False)
+        check_claim(tenant, namespace, NAMESPACES, owned_tenants(NAMESPACES.values()), allow_unowned=False)
     assert (raised.value.reason, raised.value.effect, raised.value.may_pass) == (reason, Effect.WITHDRAW, False)
     others = {"a1", "a2", "g", "free"} - {namespace}
     assert not any(f" {other} " in raised.value.message or raised.value.message.endswith(f" {other}") for other in others)
 
 
 def test_an_unowned_tenant_may_be_claimed_where_the_setting_allows_it() -> None:
-    check_claim("nobody", "free", NAMESPACES, allow_unowned=True)
+    check_claim("nobody", "free", NAMESPACES, owned_tenants(NAMESPACES.values()), allow_unowned=True)
     with pytest.raises(Problem, match="belongs to other namespaces"):
-        check_claim("acme", "free", NAMESPACES, allow_unowned=True)
+        check_claim("acme", "free", NAMESPACES, owned_tenants(NAMESPACES.values()), allow_unowned=True)
 
 
 def test_the_tenancy_names_owned_namespaces_only() -> None:
@@ -393,6 +393,26 @@ def test_a_change_of_a_tenant_label_enqueues_the_sinks_of_the_namespace_and_the_
     assert (len(seen), len(tenancies)) == (2, 1)
     state.namespace_handler.upsert(("", "n"), metadata("n", "3", **label, deletionTimestamp="x"))
     assert state.namespaces["n"].tenant == ""
+
+
+def test_a_sink_follows_its_tenant_and_a_tenant_is_owned_while_any_namespace_has_it() -> None:
+    seen: list[tuple[str, str]] = []
+    state = ClusterState(seen.append, lambda: None)
+    for version, tenant in (("1", "acme"), ("2", "globex")):
+        state.see({**metadata("s", version, namespace="m"), "spec": {"tenant": tenant}})
+    state.see({**metadata("unreadable", namespace="m"), "spec": {"tenant": ["acme"]}})
+    for namespace, tenant in (("n1", "acme"), ("n2", "acme"), ("n3", "globex")):
+        seen.clear()
+        state.namespace_handler.upsert(("", namespace), metadata(namespace, labels={"eventsink.dev/tenant": tenant}))
+        assert seen == ([("m", "s")] if tenant == "globex" else [])
+    state.namespace_handler.delete(("", "n1"))
+    assert set(state.owned_tenants) == {"acme", "globex"}
+    state.namespace_handler.delete(("", "n2"))
+    assert set(state.owned_tenants) == {"globex"}
+    state.lose(("m", "s"), state.eventsinks["m", "s"]["metadata"]["uid"])
+    seen.clear()
+    state.namespace_handler.delete(("", "n3"))
+    assert (seen, set(state.owned_tenants)) == ([], set())
 
 
 def test_a_status_that_the_operator_wrote_itself_needs_no_other_look() -> None:

@@ -31,7 +31,8 @@ class FolderSettings(Settings):
     """How the folder of documents is watched."""
 
     poll: Seconds = Field(default=1.0, ge=0.05, le=3600)
-    """Interval between polls of the folder. A change takes effect once two polls in a row have seen it."""
+    """Interval between polls of the folder; longer in a very large one, so that polling takes a tenth of a processor at most. A change takes
+    effect once two polls in a row have seen it."""
 
 
 class OpenTenancySettings(TenancySettings):

@@ -109,6 +109,10 @@ class FolderChanges:
     def since_last(self, now: Snapshot) -> Changes:
         """What changed for good."""
         last, self._last = self._last, now
+        if now == last and now.files == self._taken and not self.lost(now):
+            self._last = last  # one of two equal ones is enough to keep
+            self._held = 0
+            return Changes()
         if self.lost(now):
             self._last = None if last is None else Snapshot(None, {})
             return Changes()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eventsink.standalone.folder import MAX_HELD, FolderChanges, Identity, Snapshot, Stamp, take_snapshot
+from eventsink.standalone.watcher import pause_after
 
 HERE: Identity = (1, 1)
 OTHER: Identity = (2, 1)
@@ -125,3 +126,8 @@ def test_a_snapshot_has_the_document_files_of_all_subfolders_and_follows_links(t
 
 def test_a_missing_folder_has_no_identity(tmp_path: Path) -> None:
     assert take_snapshot(tmp_path / "absent") == Snapshot(None, {})
+
+
+@pytest.mark.parametrize(("cost", "pause"), [(0.0, 1.0), (0.09, 1.0), (0.3, 3.0)])
+def test_polling_a_large_folder_takes_a_tenth_of_a_processor_at_most(cost: float, pause: float) -> None:
+    assert pause_after(cost, poll=1.0) == pytest.approx(pause)

@@ -59,7 +59,7 @@ class CompiledStore:
         self._enqueue = enqueue
         self._tenancy: Tenancy | None = None
         self._compiled: dict[str, Compiled] = {}
-        self._of: dict[Key, set[str]] = {}
+        self._of: dict[Key, tuple[str, ...]] = {}
         """Namespace and name of an EventSink -> uids, so that no reconcile looks through all sinks."""
 
     @property
@@ -91,14 +91,14 @@ class CompiledStore:
     def _keep(self, compiled: Compiled) -> None:
         self._forget(compiled.uid)
         self._compiled[compiled.uid] = compiled
-        self._of.setdefault(compiled.sink, set()).add(compiled.uid)
+        self._of[compiled.sink] = (*self._of.get(compiled.sink, ()), compiled.uid)
 
     def _forget(self, uid: str) -> Compiled | None:
         gone = self._compiled.pop(uid, None)
         if gone is not None:
-            self._of[gone.sink].discard(uid)
-            if not self._of[gone.sink]:
-                del self._of[gone.sink]
+            left = tuple(one for one in self._of.pop(gone.sink) if one != uid)
+            if left:
+                self._of[gone.sink] = left
         return gone
 
     # ---- writing

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 import yaml
@@ -256,12 +257,13 @@ def _note_lines(node: yaml.Node, path: str, lines: dict[str, int]) -> None:
             if key.value in seen:
                 raise _NotYaml(key.start_mark.line + 1, "duplicate field; remove one of them")
             seen.add(key.value)
-            inner = f"{path}.{key.value}" if path else key.value
+            key.value = intern(key.value)
+            inner = intern(f"{path}.{key.value}" if path else key.value)
             lines[inner] = key.start_mark.line + 1
             _note_lines(value, inner, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            _note_lines(value, f"{path}[{index}]", lines)
+            _note_lines(value, intern(f"{path}[{index}]"), lines)
 
 
 def _lines_below(lines: Mapping[str, int], path: str) -> dict[str, int]:

@@ -17,7 +17,7 @@ from eventsink.destinations.credentials import secret_missing
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.kube.api import SECRETS, Api, Key, NotFound
 from eventsink.kube.secrets import secret_data
-from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, read_eventsink, read_object
+from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, read_object, read_spec
 from eventsink.resources.model import StatusModel, references
 from eventsink.resources.status import READY
 from eventsink.runtime.logs import get_logger
@@ -118,7 +118,7 @@ class Reconciler:
         """Validate the spec and the claim; note which Secrets matter."""
         key = (living.namespace, living.name)
         try:
-            sink = read_eventsink(living.raw)
+            sink = EventSink(**vars(living), spec=read_spec(living.raw.get("spec")))
         except InvalidSpec as invalid:
             unknown = any(error.unknown_field for error in invalid.errors)
             first, *others = invalid.errors
@@ -128,7 +128,7 @@ class Reconciler:
         tokens = tokens_of(compiled)
         self._state.uses(key, {reference.ref.name for reference in references(sink.spec)}, tokens)
         allow = self._settings.tenancy.allow_unowned
-        check_claim(sink.spec.tenant, sink.namespace, self._state.namespaces, allow_unowned=allow)
+        check_claim(sink.spec.tenant, sink.namespace, self._state.namespaces, self._state.owned_tenants, allow_unowned=allow)
         return sink
 
     def _made_from(self, sink: EventSink, compiled: Compiled | None) -> CompiledFrom:

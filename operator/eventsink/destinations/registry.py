@@ -7,6 +7,7 @@ controller what sends. Imports nothing else of the program, so that every layer 
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
@@ -37,6 +38,7 @@ def names() -> tuple[str, ...]:
     return tuple(_PACKAGES)
 
 
+@cache
 def load(name: str, part: str) -> ModuleType:
     """The module with a part of a type.
 

@@ -36,7 +36,6 @@ def configure_logs(settings: LogSettings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        redact,
     ]
     if settings.format == "json":
         final: list[Callable[..., Any]] = [_exception_to_text, redact, structlog.processors.JSONRenderer(default=str)]
@@ -48,7 +47,7 @@ def configure_logs(settings: LogSettings) -> None:
         ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=_own_logger,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.level.upper())),
         cache_logger_on_first_use=True,
     )
@@ -66,6 +65,11 @@ def configure_logs(settings: LogSettings) -> None:
     for chatty in ("aiohttp", "asyncio", "kopf", "kubernetes", "urllib3"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     logging.getLogger("aiohttp.server").addFilter(_is_about_us)
+
+
+def _own_logger(*_: object) -> logging.Logger:
+    """One for all lines of the program: to find the name of the module that logs, each line would look through the stack."""
+    return logging.getLogger("eventsink")
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:

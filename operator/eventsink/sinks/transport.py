@@ -14,6 +14,7 @@ import msgspec
 
 MAX_RESPONSE_BODY_BYTES = 64 * 1024
 """What is read of a response; the rest is not waited for, and the connection is closed."""
+_SPACES_AND_CONTROLS = frozenset(map(chr, [*range(0x21), 0x7F]))
 
 
 class TransportErrorKind(StrEnum):
@@ -88,7 +89,7 @@ class Endpoint:
             raise ValueError("the URL cannot be read: check its host and port") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("the URL must begin with http:// or https:// and name a host")
-        if any(ord(character) <= 0x20 or ord(character) == 0x7F for character in url):
+        if not _SPACES_AND_CONTROLS.isdisjoint(url):
             raise ValueError("the URL must not contain spaces or control characters")
         default = 443 if parts.scheme == "https" else 80
         host = parts.hostname

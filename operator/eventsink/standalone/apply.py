@@ -129,9 +129,10 @@ def uid_of(kind: str, namespace: str, name: str) -> str:
 def next_generations(before: Generations, documents: Mapping[DocumentKey, Document], now: datetime) -> Generations:
     """As the API server counts them: one more for each change of a spec."""
     result: Generations = {}
+    time = format_time(now)
     for (kind, namespace, name), one in documents.items():
         if kind == KIND:
-            sink, digest, time = f"{namespace}/{name}", _digest(one.object.get("spec")), format_time(now)
+            sink, digest = f"{namespace}/{name}", _digest(one.object.get("spec"))
             old = before.get(sink) or Generation(0, "", time, time)
             result[sink] = old if old.digest == digest else Generation(old.number + 1, digest, old.created, time)
     return result

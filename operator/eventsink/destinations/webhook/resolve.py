@@ -33,9 +33,10 @@ class WebhookResolver:
 
     def __init__(self, policy: WebhookPolicy) -> None:
         self._policy = policy
+        self._policy_digest = hashlib.sha256(policy.model_dump_json().encode()).hexdigest()[:16]
 
     def policy_digest(self) -> str:
-        return hashlib.sha256(self._policy.model_dump_json().encode()).hexdigest()[:16]
+        return self._policy_digest
 
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         return ()
@@ -140,14 +141,13 @@ def _check_origins(webhook: WebhookSpec, url: str, secrets: SecretValues) -> Non
     Problem
         One may not.
     """
-    origin = Endpoint.parse(url).origin
     for index, header in enumerate(webhook.headers or ()):
         if header.value_from is None or header.value_from.secret_key_ref.name not in secrets:
             continue
         name = header.value_from.secret_key_ref.name
         path = f"spec.webhook.headers[{index}].valueFrom.secretKeyRef"
         if name.startswith(REST_SECRET_PREFIX):
-            if secrets[name].get(ORIGIN_KEY) != origin.encode():
+            if secrets[name].get(ORIGIN_KEY) != Endpoint.parse(url).origin.encode():
                 raise Problem(
                     "HostMismatch",
                     path,

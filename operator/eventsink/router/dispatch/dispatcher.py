@@ -21,7 +21,7 @@ from eventsink.router.dispatch.rate_limiter import RateLimiter
 from eventsink.router.dispatch.sending import Sending
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.settlement import Settlement
-from eventsink.router.dispatch.shares import MAX_TRIES, InFlight, ShareLimit, WaitingLine
+from eventsink.router.dispatch.shares import MAX_TRIES, InFlight, ShareLimit
 from eventsink.router.dispatch.window import Windows
 from eventsink.router.dispatch.worker import HealthChanged, OpenSender, SinkWorker
 from eventsink.router.metrics import DispatchMetrics
@@ -66,9 +66,7 @@ class Dispatcher:
         self._wall = wall
         self._chance = chance
         self._workers: dict[str, SinkWorker] = {}
-        self._in_flight = InFlight(settings.max_in_flight, settings.max_in_flight_bytes)
-        self._line: WaitingLine[str] = WaitingLine()
-        """Sinks that wait for a share of the messages in flight."""
+        self._in_flight: InFlight[str] = InFlight(settings.max_in_flight, settings.max_in_flight_bytes)
         self._rate_limiter = RateLimiter(settings.rate_limit_interval)
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -216,6 +214,7 @@ class Dispatcher:
             if self._loaded:
                 self._refill(worker)
         self._leave_turns(worker)
+        self._in_flight.line.leave(worker.sink.tenant, sink.uid)
         old = worker.use(sink, self._open_sender, self._settings.concurrency)
         if old is not None:
             self._spawn(_close_after(old, set(worker.tasks)))
@@ -227,7 +226,7 @@ class Dispatcher:
         if worker is None:
             return
         worker.lane.forget()
-        self._line.leave(worker.sink.tenant, uid)
+        self._in_flight.line.leave(worker.sink.tenant, uid)
         worker.wake_in(None, self._pump)
         self._leave_turns(worker)
         for task in worker.tasks:
@@ -306,27 +305,31 @@ class Dispatcher:
         if worker.waits_since is None:
             worker.waits_since = now
             self._metrics.waits(limit.value).inc()
-        self._line.join(worker.sink.tenant, worker.sink.uid)
+        self._in_flight.wait(worker.sink.tenant, worker.sink.uid)
 
     def _pump_next(self) -> None:
-        """Something landed: those that waited longest may send."""
+        """Something landed: those that waited longest may send, first of the tenants with the least in flight."""
+        line, in_flight = self._in_flight.line, self._in_flight
         refused = 0
-        while refused < MAX_TRIES and (uid := self._line.next()) is not None:
-            worker = self._workers.get(uid)
-            if worker is None:
-                continue
-            before = self._in_flight.total.messages
-            if self._in_flight.limit_reached(worker.sink.tenant, worker.in_flight, 0):
-                self._line.join(worker.sink.tenant, uid)  # whatever it would send
-            else:
+        while refused < MAX_TRIES and (uid := line.first()) is not None:
+            worker = self._workers[uid]
+            tenant = worker.sink.tenant
+            if in_flight.limit_reached(tenant, worker.in_flight, 0) is None:  # whatever it would send
+                line.leave(tenant, uid)
+                before = in_flight.total.messages
                 self._pump(worker)
-            refused += self._in_flight.total.messages == before and worker.waits_for is not None
+                refused += in_flight.total.messages == before and worker.waits_for is not None
+            elif not worker.in_flight.messages and in_flight.number_reached(tenant, worker.in_flight):
+                return  # nor may those who have more
+            else:
+                line.defer(tenant, uid)
+                refused += 1
 
     async def _report_waits(self) -> None:
         while True:
             await asyncio.sleep(REPORT_WAIT_SECONDS)
             now = self._queue.clock()
-            for uid in self._line.everyone():
+            for uid in self._in_flight.line.everyone():
                 if worker := self._workers.get(uid):
                     worker.waits(now)
 
@@ -372,7 +375,7 @@ class Dispatcher:
             if worker.rate_limit_key:
                 # Counted from the response: however long the way there takes, two messages never arrive closer together.
                 self._rate_limiter.pause(worker.rate_limit_key, self._queue.clock() + self._settings.rate_limit_interval)
-            if self._line:
+            if self._in_flight.line:
                 self._pump_next()  # before the sink that sent this: it would take the place again, and again
 
     def _spawn(self, work: Awaitable[object]) -> None:

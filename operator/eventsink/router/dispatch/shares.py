@@ -7,9 +7,10 @@ finds something free. Within a tenant, a sink that has something in flight leave
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -18,7 +19,7 @@ FACTOR = 2
 AMPLE = 4
 """While less than this part of the capacity is in flight, whoever wants may send."""
 MAX_TRIES = 8
-"""Of those that wait, how many are asked after each message that landed, before the next one is awaited."""
+"""Of those that wait, how many are asked for nothing after each message that landed, before the next one is awaited."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -63,8 +64,80 @@ def limit_reached(capacity: int, total: int, of_tenant: int, of_sink: int, more:
     return None
 
 
-class InFlight:
-    """The messages in flight, counted in all, by tenant and by sink.
+class WaitingLine(Generic[Key]):
+    """Those that wait for a share: the tenant that uses least comes first, and those that use as much take turns; within a tenant, whoever
+    waits longest comes first. (Ordered dicts: a plain one looks for its first key at each place that was left since it last grew.)"""
+
+    __slots__ = ("_by_use", "_tenants", "_use")
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, OrderedDict[Key, None]] = {}
+        self._use: dict[str, float] = {}
+        """Where each tenant that waits is in `_by_use`."""
+        self._by_use: dict[float, OrderedDict[str, None]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(line) for line in self._tenants.values())
+
+    def __bool__(self) -> bool:
+        return bool(self._tenants)
+
+    def __contains__(self, tenant: str) -> bool:
+        return tenant in self._tenants
+
+    def join(self, tenant: str, who: Key, use: float) -> None:
+        """Wait, at the end of the tenant's line, which uses so much; whoever waits already keeps the place."""
+        line = self._tenants.get(tenant)
+        if line is None:
+            line = self._tenants[tenant] = OrderedDict()
+            self._put(tenant, use)
+        line[who] = None
+
+    def leave(self, tenant: str, who: Key) -> None:
+        """Wait no more."""
+        line = self._tenants.get(tenant)
+        if line is not None:
+            line.pop(who, None)
+            if not line:
+                del self._tenants[tenant]
+                self._take_out(tenant)
+
+    def first(self) -> Key | None:
+        """Whose turn it is."""
+        if not self._tenants:
+            return None
+        return next(iter(self._tenants[next(iter(self._by_use[min(self._by_use)]))]))
+
+    def defer(self, tenant: str, who: Key) -> None:
+        """Have others go first: those of the tenant, and all other tenants until what this one uses changes."""
+        self._tenants[tenant].move_to_end(who)
+        self.used(tenant, math.inf)
+
+    def used(self, tenant: str, use: float) -> None:
+        """A tenant that waits uses so much now."""
+        self._take_out(tenant)
+        self._put(tenant, use)
+
+    def everyone(self) -> list[Key]:
+        """All that wait."""
+        return [who for line in self._tenants.values() for who in line]
+
+    def _put(self, tenant: str, use: float) -> None:
+        self._use[tenant] = use
+        tenants = self._by_use.get(use)
+        if tenants is None:
+            tenants = self._by_use[use] = OrderedDict()
+        tenants[tenant] = None
+
+    def _take_out(self, tenant: str) -> None:
+        tenants = self._by_use[use := self._use.pop(tenant)]
+        del tenants[tenant]
+        if not tenants:
+            del self._by_use[use]
+
+
+class InFlight(Generic[Key]):
+    """The messages in flight, counted in all, by tenant and by sink, and who waits for others to land.
 
     Parameters
     ----------
@@ -77,13 +150,21 @@ class InFlight:
         self._max_bytes = max_bytes
         self._tenants: dict[str, Usage] = {}
         self.total = Usage()
+        self.line: WaitingLine[Key] = WaitingLine()
 
     def limit_reached(self, tenant: str, sink: Usage, size: int) -> ShareLimit | None:
         """Which bound keeps a sink of a tenant from sending one more message of so many bytes; None: it may."""
-        total, of_tenant = self.total, self._tenants.get(tenant, NOTHING)
-        return limit_reached(self._max_messages, total.messages, of_tenant.messages, sink.messages, 1) or limit_reached(
-            self._max_bytes, total.bytes, of_tenant.bytes, sink.bytes, size
+        return self.number_reached(tenant, sink) or limit_reached(
+            self._max_bytes, self.total.bytes, self._tenants.get(tenant, NOTHING).bytes, sink.bytes, size
         )
+
+    def number_reached(self, tenant: str, sink: Usage) -> ShareLimit | None:
+        """Which bound keeps a sink of a tenant from sending one more message, however small; None: it may.
+
+        A sink that has nothing in flight is refused only if all are of which the tenant has as many messages in flight.
+        """
+        of_tenant = self._tenants.get(tenant, NOTHING).messages
+        return limit_reached(self._max_messages, self.total.messages, of_tenant, sink.messages, 1)
 
     @property
     def ample(self) -> bool:
@@ -103,6 +184,8 @@ class InFlight:
         of_tenant.bytes += size
         sink.messages += 1
         sink.bytes += size
+        if tenant in self.line:
+            self.line.used(tenant, self._use(of_tenant))
 
     def give_back(self, tenant: str, sink: Usage, size: int) -> None:
         """It landed."""
@@ -113,52 +196,18 @@ class InFlight:
         of_tenant.bytes -= size
         sink.messages -= 1
         sink.bytes -= size
+        if tenant in self.line:
+            self.line.used(tenant, self._use(of_tenant))
         if not of_tenant.messages:
             del self._tenants[tenant]
 
+    def wait(self, tenant: str, who: Key) -> None:
+        """Have a sink wait until others have landed."""
+        self.line.join(tenant, who, self._use(self._tenants.get(tenant, NOTHING)))
+
+    def _use(self, of_tenant: Usage) -> int:
+        """What a tenant has in flight: messages, or the bytes of as many as would take the same part of the capacity."""
+        return max(of_tenant.messages, of_tenant.bytes * self._max_messages // self._max_bytes)
+
 
 NOTHING = Usage()
-
-
-@dataclass(eq=False, slots=True)
-class WaitingLine(Generic[Key]):
-    """Those that wait for a share: tenants take turns, and within a tenant whoever waits longest comes first."""
-
-    _tenants: dict[str, OrderedDict[Key, None]] = field(default_factory=dict)
-    """A plain dict has no quick way to its first key: it looks at each place that was left since it last grew."""
-
-    def __len__(self) -> int:
-        return sum(len(line) for line in self._tenants.values())
-
-    def __bool__(self) -> bool:
-        return bool(self._tenants)
-
-    def join(self, tenant: str, who: Key) -> None:
-        """Wait, at the end of the tenant's line; whoever waits already keeps the place."""
-        line = self._tenants.get(tenant)
-        if line is None:
-            line = self._tenants[tenant] = OrderedDict()
-        line.setdefault(who)
-
-    def leave(self, tenant: str, who: Key) -> None:
-        """Wait no more."""
-        line = self._tenants.get(tenant)
-        if line is not None:
-            line.pop(who, None)
-            if not line:
-                del self._tenants[tenant]
-
-    def next(self) -> Key | None:
-        """Whose turn it is, taken out of the line; the next turn is another tenant's."""
-        if not self._tenants:
-            return None
-        tenant = next(iter(self._tenants))
-        line = self._tenants.pop(tenant)
-        who, _ = line.popitem(last=False)
-        if line:
-            self._tenants[tenant] = line
-        return who
-
-    def everyone(self) -> list[Key]:
-        """All that wait."""
-        return [who for line in self._tenants.values() for who in line]

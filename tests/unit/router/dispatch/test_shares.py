@@ -44,7 +44,7 @@ def test_something_can_always_be_sent_when_nothing_is_in_flight(capacity: int) -
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 9), st.integers(1, 1000)), max_size=300))
 def test_a_tenant_with_nothing_in_flight_waits_only_when_everything_is_taken(takes: list[tuple[str, int, int]]) -> None:
-    in_flight = InFlight(200, 20_000)
+    in_flight: InFlight[str] = InFlight(200, 20_000)
     sinks: dict[tuple[str, int], Usage] = {}
     for tenant, number, size in takes:
         sink = sinks.setdefault((tenant, number), Usage())
@@ -60,7 +60,7 @@ def test_a_tenant_with_nothing_in_flight_waits_only_when_everything_is_taken(tak
 
 
 def test_many_slow_sinks_of_one_tenant_leave_room_for_its_other_sinks_and_for_other_tenants() -> None:
-    in_flight = InFlight(2048, 10**9)
+    in_flight: InFlight[str] = InFlight(2048, 10**9)
     slow = [Usage() for _ in range(400)]
     for _ in range(8):
         for sink in slow:
@@ -76,7 +76,7 @@ def test_many_slow_sinks_of_one_tenant_leave_room_for_its_other_sinks_and_for_ot
 
 
 def test_what_landed_is_free_again() -> None:
-    in_flight = InFlight(1, 100)
+    in_flight: InFlight[str] = InFlight(1, 100)
     sink = Usage()
     in_flight.take("acme", sink, 70)
     assert in_flight.limit_reached("globex", Usage(), 1) is ALL
@@ -85,24 +85,62 @@ def test_what_landed_is_free_again() -> None:
     assert in_flight.limit_reached("globex", Usage(), 1) is FREE
 
 
+def turns(line: WaitingLine[str]) -> list[str]:
+    """All that wait, in the order of their turns."""
+    found = []
+    while (who := line.first()) is not None:
+        found.append(who)
+        line.leave(who[0], who)
+        if who[0] in line:
+            line.used(who[0], len([one for one in found if one[0] == who[0]]))
+    return found
+
+
 def test_tenants_take_turns_and_within_a_tenant_whoever_waits_longest_comes_first() -> None:
     line: WaitingLine[str] = WaitingLine()
     for who in ("a1", "a2", "a3", "b1", "c1"):
-        line.join(who[0], who)
-    line.join("a", "a1")  # keeps the place
+        line.join(who[0], who, 0)
+    line.join("a", "a1", 0)  # keeps the place
     line.leave("c", "c1")
     assert sorted(line.everyone()) == ["a1", "a2", "a3", "b1"]
-    assert [line.next() for _ in range(5)] == ["a1", "b1", "a2", "a3", None]
+    assert turns(line) == ["a1", "b1", "a2", "a3"]
     assert not line
+
+
+def test_the_tenant_with_the_least_in_flight_comes_first_and_whoever_is_refused_lets_others_go_first() -> None:
+    line: WaitingLine[str] = WaitingLine()
+    for who, use in (("a1", 5), ("a2", 5), ("b1", 3), ("c1", 4)):
+        line.join(who[0], who, use)
+    assert line.first() == "b1"
+    line.used("b", 6)
+    assert line.first() == "c1"
+    line.defer("c", "c1")
+    line.defer("a", "a1")
+    assert line.first() == "b1"
+    line.used("a", 5)
+    assert turns(line) == ["a2", "a1", "b1", "c1"]
+
+
+def test_many_large_messages_count_as_much_as_the_part_of_the_capacity_that_they_take() -> None:
+    in_flight: InFlight[str] = InFlight(100, 1000)
+    small, large = Usage(), Usage()
+    for _ in range(3):
+        in_flight.take("acme", small, 1)
+    in_flight.take("globex", large, 400)
+    in_flight.wait("globex", "large")
+    in_flight.wait("acme", "small")
+    assert in_flight.line.first() == "small"
+    in_flight.give_back("globex", large, 400)
+    assert in_flight.line.first() == "large"
 
 
 def seconds_of_each_turn(sinks: int) -> float:
     line: WaitingLine[int] = WaitingLine()
     for sink in range(sinks):
-        line.join("acme", sink)
+        line.join("acme", sink, 0)
     began = time.perf_counter()
-    while line.next() is not None:
-        pass
+    while (first := line.first()) is not None:
+        line.leave("acme", first)
     return (time.perf_counter() - began) / sinks
 
 

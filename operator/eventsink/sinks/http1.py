@@ -25,7 +25,9 @@ from eventsink.sinks.transport import Endpoint, Response, TransportError, Transp
 PROMPT_SECONDS = 1.0
 """A sink whose receiver takes longer is a slow one."""
 SLOW_PART = 2
-"""Slow sinks, and those that have not had a response yet, get one connection in so many."""
+"""Sinks whose receivers are slow, or did not respond to the last message, get one connection in so many."""
+UNPROVEN_PART = 3 / 4
+"""They, and those that have not had an attempt yet, get this part of the connections together."""
 DISTRUST_SECONDS = 600.0
 """After bytes that belong to no request, each message to that destination has a connection of its own for so long."""
 TIMER_SECONDS = 0.001
@@ -61,11 +63,14 @@ class TransportSettings(Settings):
 class _Bounds:
     """What is shared out of the connections of the process, or of one host."""
 
-    __slots__ = ("all", "slow")
+    __slots__ = ("all", "slow", "unproven")
 
     def __init__(self, most: int) -> None:
         self.all = Limit(most)
+        self.unproven = Limit(max(1, int(most * UNPROVEN_PART)))
+        """Of new sinks and slow ones: the rest is for those whose receivers respond promptly."""
         self.slow = Limit(max(1, most // SLOW_PART))
+        """Of slow ones: the rest is for new ones, too."""
 
 
 class _Host:
@@ -302,8 +307,8 @@ class Http1Client:
     """The `Client` of one sink, and its share of connections.
 
     A sink that has had no response yet, or none to its last message, gets one connection; after a response, its whole share. While its
-    receiver takes longer than PROMPT_SECONDS, it competes with other slow sinks for a part of the connections, so that those whose
-    receivers respond promptly find one whatever the slow ones do.
+    receiver takes longer than PROMPT_SECONDS or does not respond, it competes with other slow sinks for a part of the connections, so that
+    new ones find one; and those two for a part of them, so that sinks whose receivers respond promptly find one whatever the others do.
     """
 
     def __init__(
@@ -318,8 +323,9 @@ class Http1Client:
         host = pool.host
         self._most = host.most
         self._prompt: Lease = (host.bounds.all, bounds.all)
-        self._slow: Lease = (host.bounds.slow, bounds.slow, *self._prompt)
-        self._share = Share(tenant, self._slow, 1)
+        self._new: Lease = (host.bounds.unproven, bounds.unproven, *self._prompt)
+        self._slow: Lease = (host.bounds.slow, bounds.slow, *self._new)
+        self._share = Share(tenant, self._new, 1)
         self._phase = TransportErrorKind.CONNECT_TIMEOUT
         """What it means if the exchange that began last takes too long now."""
         self._exchanges = 0

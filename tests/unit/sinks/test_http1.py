@@ -151,10 +151,40 @@ async def test_30_hanging_sinks_leave_a_healthy_one_at_the_same_host_its_connect
     async with serving(handler) as server:
         healthy = await crowd.proven(to(server))
         crowd.hang(to(server, "/hang"), 30, 8)
-        await until(lambda: handler.held >= 8)
+        await until(lambda: handler.held >= 12)
         for _ in range(200):
             assert (await send(healthy)).status == 200
-        assert handler.held == 8, "those without a response get half of the connections, of which one tenant alone gets half"
+        assert handler.held == 12, "new ones get three quarters of the connections, of which one tenant alone gets half"
+        await crowd.end()
+
+
+@pytest.mark.parametrize("tenants", [1, 4])
+async def test_as_many_hanging_sinks_as_slow_ones_get_connections_leave_some_to_those_that_were_not_tried_yet(
+    tenants: int,
+) -> None:
+    crowd, handler = Crowd(opened(maxConnectionsPerHost=32)), Switched()
+    hanging = 8 if tenants == 1 else 16
+    async with serving(handler) as server:
+        for n in range(hanging):
+            crowd.hang(to(server, "/hang"), 1, 2, f"t{n % tenants}")
+        await until(lambda: handler.held == hanging)
+        for _ in range(10):
+            await asyncio.wait_for(crowd.proven(to(server), "t0"), 5)
+        await crowd.end()
+
+
+async def test_sinks_whose_receivers_did_not_respond_leave_connections_to_those_that_were_not_tried_yet() -> None:
+    crowd, handler = Crowd(opened(maxConnectionsPerHost=32)), Switched()
+    async with serving(handler) as server:
+        tried = [client(crowd.transport, to(server, "/hang"), tenant="acme") for _ in range(10)]
+        await asyncio.gather(*(send(one, timeout=0.3) for one in tried), return_exceptions=True)
+        attempts = handler.held
+        assert attempts == 10
+        for one in tried:
+            crowd.hang_on(one, 1)
+        await until(lambda: handler.held >= attempts + 8)
+        for _ in range(10):
+            await asyncio.wait_for(crowd.proven(to(server), "acme"), 5)
         await crowd.end()
 
 
@@ -226,7 +256,7 @@ async def test_what_a_message_waits_for_is_counted() -> None:
     async with serving(handler) as server:
         crowd.hang(to(server, "/hang"), 1, 2)
         await until(lambda: waits == [Bound.SHARE])
-        crowd.hang(to(server, "/hang"), 1, 1)
+        crowd.hang(to(server, "/hang"), 2, 1)
         await until(lambda: waits == [Bound.SHARE, Bound.TENANT])
         crowd.hang(to(server, "/hang"), 2, 1, "globex")
         await until(lambda: waits == [Bound.SHARE, Bound.TENANT, Bound.FULL])

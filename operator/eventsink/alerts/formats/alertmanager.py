@@ -49,6 +49,7 @@ _SUMMARIES = ("summary", "title", "message", "description")
 _DESCRIPTIONS = ("description", "message")
 _RUNBOOKS = ("runbook_url", "runbook")
 _DASHBOARDS = ("dashboard_url", "dashboardURL", "dashboard", "__dashboard_url__")
+_LINKED = frozenset(_RUNBOOKS + _DASHBOARDS)
 
 
 _NO_START = "startsAt must be a time with a zone, such as 2026-01-01T12:00:00Z"
@@ -202,6 +203,7 @@ def _incoming(raw: msgspec.Raw, group: Group, marks: tuple[str, ...]) -> Incomin
         raise ValueError(_NO_START)
     labels, annotations = alert.labels, alert.annotations
     name = labels.get("alertname", "")
+    linked = not _LINKED.isdisjoint(annotations)
     return IncomingAlert(
         status=status,
         severity=severity_of(labels.get("severity", ""), RULE_SEVERITIES),
@@ -215,8 +217,8 @@ def _incoming(raw: msgspec.Raw, group: Group, marks: tuple[str, ...]) -> Incomin
         ends_at=_utc(alert.ends_at) if status is Status.RESOLVED and alert.ends_at is not None else None,
         links=Links(
             source=_web(alert.generator_url),
-            runbook=_web(_first(annotations, _RUNBOOKS)),
-            dashboard=_web(_first(annotations, _DASHBOARDS)),
+            runbook=_web(_first(annotations, _RUNBOOKS)) if linked else "",
+            dashboard=_web(_first(annotations, _DASHBOARDS)) if linked else "",
             silence=_silence(group.external_url, labels),
         ),
         group=group,
@@ -277,8 +279,8 @@ def _silence(external_url: str, labels: Mapping[str, str]) -> str:
 
 def _equality(pair: tuple[str, str]) -> str:
     """A matcher, percent-encoded; most labels are met again and again, long ones are not kept."""
-    name, value = pair
-    text = f"{quote(name, safe='')}%3D%22{quote(value, safe='')}%22"
+    name, value = (text if text.isascii() and text.isalnum() else quote(text, safe="") for text in pair)
+    text = f"{name}%3D%22{value}%22"
     if len(text) <= MAX_KEPT_CHARACTERS:
         if len(_equalities) >= MAX_KEPT_EQUALITIES:
             _equalities.clear()

@@ -171,10 +171,11 @@ class Acceptor:
         self, source: Source, notification: IncomingNotification, assignment: Assignment, sender: str
     ) -> tuple[Plan, Accepted]:
         """The plan, and the result without its deliveries."""
-        unassigned = assignment.unassigned
-        rejected = [*notification.rejected, *(Rejection(index, one.sentence) for index, one in unassigned)]
-        rejected.sort(key=_index)
-        reasons = [one.reason for _, one in unassigned]
+        unassigned, rejected = assignment.unassigned, notification.rejected
+        reasons: list[NoTenantReason] = []
+        if unassigned:
+            rejected = sorted([*rejected, *[Rejection(index, one.sentence) for index, one in unassigned]], key=_index)
+            reasons = [one.reason for _, one in unassigned]
         if not assignment.owned:
             index, first = unassigned[0]
             raise NothingAccepted(f"no alert was accepted; alerts[{index}]: {first.sentence}", rejected, reasons)

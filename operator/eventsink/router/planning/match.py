@@ -239,7 +239,7 @@ class SinkIndex:
             return []
         found = [
             entry.sink
-            for some in tenant.candidates(alert)
+            for some in (tenant.candidates(alert) if tenant.keyed else (tenant.others,))
             for entry in some.values()
             if entry.match.fulfilled_simply(alert)
             and (entry.match.simple or self._fulfils_expressions(entry, tenant.share, alert))

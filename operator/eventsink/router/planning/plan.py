@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -32,6 +32,7 @@ RECEIVED_WITHIN_SECONDS = 300.0
 
 
 _NOTHING: frozenset[str] = frozenset()
+_NO_ENTRIES: Mapping[str, Notified] = {}
 
 
 class _OfSink(msgspec.Struct):
@@ -207,7 +208,7 @@ class Plan:
         suppressed: dict[Suppression, int],
     ) -> None:
         owned = one.merged.one
-        last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else {}
+        last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else _NO_ENTRIES
         for sink in self._matching(one.merged):
             of_sink = sinks.get(sink.uid)
             if of_sink is None:
@@ -319,8 +320,8 @@ def updated(
     entries: tuple[Notified, ...], notified: dict[str, str], starts_at: int, at: float, sender: str
 ) -> tuple[Notified, ...]:
     """The entries of an alert after sinks were notified: uid -> status."""
-    kept = [entry for entry in entries if entry.sink not in notified]
-    return (*kept, *[Notified(uid, status, starts_at, at, sender) for uid, status in notified.items()])
+    new = [Notified(uid, status, starts_at, at, sender) for uid, status in notified.items()]
+    return (*[entry for entry in entries if entry.sink not in notified], *new) if entries else tuple(new)
 
 
 def _index(one: Owned) -> int:

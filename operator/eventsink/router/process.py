@@ -174,6 +174,7 @@ class Router:
         self._process.start("expiry", self.dispatcher.watch_expiry())
         prune = partial(_prune, self._states, self.directory)
         self._process.start("prune", repeat(prune, interval=PRUNE_SECONDS, failed="old alerts could not be forgotten"))
+        self._process.start("make room", _make_room(self._states))
 
     async def _load(self) -> None:
         await self._loaded.wait()
@@ -215,6 +216,15 @@ def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
     process.on_close(transport.close)
     context = SenderContext(transport, session, sections_of(settings, declared("ROUTER_SETTINGS")))
     return lambda sink: open_sender(sink, context)
+
+
+async def _make_room(states: AlertStates) -> None:
+    while True:
+        await states.crowded.wait()
+        try:
+            await states.make_room()
+        except QueueError as error:
+            get_logger().warning("alerts could not be forgotten to make room", reason=str(error))
 
 
 async def _prune(states: AlertStates, directory: SinkDirectory) -> None:

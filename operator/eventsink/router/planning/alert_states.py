@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import heapq
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
@@ -20,6 +21,10 @@ from eventsink.runtime.logs import Repeated, get_logger
 LEGACY_TENANT = ""
 """Of states that version 0.1 wrote as log entries: it did not record the tenant. Their next notification gives it."""
 EVICTED_AT_ONCE = 1000
+COMPARED_AT_ONCE = 3000
+"""Alerts among which the oldest are looked for before others have their turn in the event loop: a few milliseconds."""
+OVER_MAX_ALERTS = 0.05
+"""So much more than `max_alerts` may be known until `make_room` has looked at all of them."""
 FORGOTTEN_AT_ONCE = 1000
 """Rows in one change of the queue."""
 SCANNED_AT_ONCE = 500
@@ -77,6 +82,9 @@ class AlertStates:
         self._next_group = 1
         self._held: list[tuple[float, str, str]] = []
         """Heap of (held until, tenant, identity); may name states that are not held any more."""
+        self.crowded = asyncio.Event()
+        """Set when more alerts than `max_alerts` are known: it is time for `make_room`."""
+        self._most = settings.max_alerts + max(EVICTED_AT_ONCE, int(OVER_MAX_ALERTS * settings.max_alerts))
         self._evictions = Repeated(60.0)
         self.evicted = 0
         """States that were forgotten since the start to make room."""
@@ -215,7 +223,9 @@ class AlertStates:
         before = self.get(state.tenant, state.identity)
         if before is None:
             if self._count >= self.settings.max_alerts:
-                self._evict(change)
+                self.crowded.set()
+                if self._count >= self._most:
+                    self._evict(change)
             state = msgspec.structs.replace(state, row=self._next_row, **changed)
             self._next_row += 1
         elif changed:
@@ -342,24 +352,55 @@ class AlertStates:
         if not states:
             del self._tenants[state.tenant]
 
-    def _evict(self, change: StateChange) -> None:
-        """Make room: the tenant with the most alerts forgets its oldest."""
+    async def make_room(self) -> int:
+        """Forget what is oldest of the tenant with the most, if more is known than `max_alerts`; returns how many alerts."""
+        self.crowded.clear()
+        wanted = self._count - self.settings.max_alerts
+        if wanted < 0:
+            return 0
+        wanted = min(wanted, EVICTED_AT_ONCE) + EVICTED_AT_ONCE
         states = max(self._tenants.values(), key=len)
-        oldest = heapq.nsmallest(EVICTED_AT_ONCE, states.values(), key=lambda one: (one.status == Status.FIRING, one.received_at))
+        oldest: list[AlertState] = []
+        async for some in in_turns(list(states.values()), COMPARED_AT_ONCE):
+            oldest = heapq.nsmallest(wanted, itertools.chain(oldest, some), key=_evicted_first)
+        count = 0
+        async for some in in_turns(oldest, FORGOTTEN_AT_ONCE):
+            rows = [state.row for state in some if self.is_current(state)]
+            for state in some:
+                if self.is_current(state):
+                    self._drop(state)
+            count += len(rows)
+            self._count_evicted(oldest[0].tenant, len(rows))
+            await self._store.forget(states=rows)
+        if self._count >= self.settings.max_alerts:
+            self.crowded.set()
+        return count
+
+    def _evict(self, change: StateChange) -> None:
+        """Make room at once, since `make_room` has not done so in time: among as many as can be looked at, instead of all."""
+        states = max(self._tenants.values(), key=len)
+        oldest = heapq.nsmallest(EVICTED_AT_ONCE, itertools.islice(states.values(), COMPARED_AT_ONCE), key=_evicted_first)
         for state in oldest:
             self._drop(state)
             change.alerts_before.append((state, None))
             change.forgotten.append(state.row)
-        self.evicted += len(oldest)
+        self._count_evicted(oldest[0].tenant, len(oldest))
+
+    def _count_evicted(self, tenant: str, count: int) -> None:
+        self.evicted += count
         more = self._evictions.due()
         if more is not None:
             get_logger().warning(
                 "alerts were forgotten to make room (raise state.maxAlerts): sinks are notified again of those that are repeated, and of no "
                 "end of one that ends before",
-                tenant=oldest[0].tenant,
-                count=len(oldest),
+                tenant=tenant,
+                count=count,
                 more=more,
             )
+
+
+def _evicted_first(state: AlertState) -> tuple[bool, float]:
+    return state.status == Status.FIRING, state.received_at
 
 
 async def in_turns(items: Sequence[T], at_once: int = SCANNED_AT_ONCE) -> AsyncIterator[Sequence[T]]:

@@ -54,8 +54,9 @@ async def test_100_000_firing_alerts_take_less_than_60_megabytes(queue: SqliteQu
 async def test_a_change_that_could_not_be_stored_is_reverted(queue: SqliteQueue) -> None:
     states = AlertStates(queue, StateSettings(max_alerts=1000, max_groups=1000))
     first = StateChange()
-    for number in range(1000):
+    for number in range(2000):
         states.put(first, state(f"{number}"))
+    for number in range(1000):
         states.put_group(first, group(f"{number}", f"{number:0>32}"))
     states.put_sink(first, SinkState("s", "d", "m", False))
     before = dict(states.of_tenant("acme"))
@@ -68,7 +69,7 @@ async def test_a_change_that_could_not_be_stored_is_reverted(queue: SqliteQueue)
     assert (states.evicted, states.groups) == (1000, 999)
     states.undo(change)
     assert dict(states.of_tenant("acme")) == before
-    assert (len(states), states.firing, states.groups) == (1000, 1000, 1000)
+    assert (len(states), states.firing, states.groups) == (2000, 2000, 1000)
     assert states.sink("s") == SinkState("s", "d", "m", False)
     states.undo(first)
     assert (len(states), states.firing, states.groups, states.sink("s")) == (0, 0, 0, None)
@@ -82,11 +83,46 @@ async def test_the_oldest_resolved_alerts_of_the_tenant_with_the_most_make_room(
         states.put(change, state(f"f{number}", at=float(number)))
         if number < 900:
             states.put(change, state(f"o{number}", "resolved", tenant="other", at=0.0))
+    assert not states.crowded.is_set()
     for number in range(150):
         states.put(change, state(f"new{number}", at=200.0))
+    assert states.crowded.is_set()
+    await queue.put(Batch(states=change.written))
+    assert await states.make_room() == states.evicted == 1050
+    assert not states.crowded.is_set()
     assert len(states.of_tenant("other")) == 900
-    assert len(change.forgotten) == 1000
+    assert len(states) == 2000
     assert {one.status for one in states.of_tenant("acme").values()} == {"firing"}
+    assert "f49" not in {one.identity.lstrip("0") for one in states.of_tenant("acme").values()}
+    fresh = AlertStates(queue, StateSettings(max_alerts=3000))
+    assert await fresh.load() == 2000
+    assert await fresh.make_room() == 0
+
+
+async def test_what_is_received_while_room_is_made_is_not_forgotten(queue: SqliteQueue) -> None:
+    states = AlertStates(queue, StateSettings(max_alerts=1000))
+    change = StateChange()
+    for number in range(1001):
+        states.put(change, state(f"{number}", at=1.0))
+    making = asyncio.create_task(states.make_room())
+    await asyncio.sleep(0)
+    states.put(change, state("7", at=2.0))
+    assert await making == 1000
+    assert list(states.of_tenant("acme")) == [state("7").identity]
+
+
+async def test_room_is_made_at_once_where_there_is_no_time_to_look_at_all_alerts(queue: SqliteQueue) -> None:
+    states = AlertStates(queue, StateSettings(max_alerts=20_000))
+    change = StateChange()
+    for number in range(21_000):
+        states.put(change, state(f"{number}", "firing" if number % 2 else "resolved", at=float(-number)))
+    assert states.evicted == 0
+    states.put(change, state("new"))
+    assert (len(states), len(change.forgotten)) == (20_001, 1000)
+    # Of the 3000 that are looked at, the resolved ones that were received first.
+    assert {before.identity for before, after in change.alerts_before if before is not None and after is None} == {
+        state(f"{number}").identity for number in range(1000, 3000, 2)
+    }
 
 
 async def test_sinks_and_groups_that_are_gone_are_forgotten(queue: SqliteQueue) -> None:

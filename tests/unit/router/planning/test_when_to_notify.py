@@ -518,6 +518,7 @@ async def test_a_tenant_with_too_many_alerts_forgets_its_own(start: Start) -> No
     planning = await start(sink("s"), sink("theirs", tenant="globex"), max_alerts=1000)
     await planning.post(alert("Mine", namespace="globex"), group="theirs")
     await planning.post(*[firing(f"A{n}") for n in range(1100)])
+    await planning.states.make_room()
     assert len(planning.states) <= 1000
     assert planning.states.evicted > 0
     assert await planning.post(alert("Mine", status="resolved", namespace="globex"), group="theirs") == [("theirs", "resolved")]

@@ -44,6 +44,8 @@ from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.sender import MAX_SEND_SECONDS, SenderContext
 from eventsink.sinks.sink import Sink
 
+MAKE_ROOM_SECONDS = 0.1
+"""Between two searches for alerts that make room for others."""
 PRUNE_SECONDS = 60.0
 
 
@@ -174,7 +176,10 @@ class Router:
         self._process.start("expiry", self.dispatcher.watch_expiry())
         prune = partial(_prune, self._states, self.directory)
         self._process.start("prune", repeat(prune, interval=PRUNE_SECONDS, failed="old alerts could not be forgotten"))
-        self._process.start("make room", _make_room(self._states))
+        make_room = partial(_make_room, self._states)
+        self._process.start(
+            "make room", repeat(make_room, interval=MAKE_ROOM_SECONDS, failed="alerts could not be forgotten to make room")
+        )
 
     async def _load(self) -> None:
         await self._loaded.wait()
@@ -219,12 +224,8 @@ def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
 
 
 async def _make_room(states: AlertStates) -> None:
-    while True:
-        await states.crowded.wait()
-        try:
-            await states.make_room()
-        except QueueError as error:
-            get_logger().warning("alerts could not be forgotten to make room", reason=str(error))
+    await states.crowded.wait()
+    await states.make_room()
 
 
 async def _prune(states: AlertStates, directory: SinkDirectory) -> None:
@@ -256,17 +257,17 @@ def _gauges(
     yield (
         "alert_bodies_left_out",
         "Bodies of firing alerts not kept since the start: the queue is half full (queue.maxBytes).",
-        states.bodies_left_out.count,
+        states.room.bodies_left_out.count,
     )
     yield (
         "alert_ends_left_out",
         "Ends of alerts not kept for suspended sinks since the start: the queue is more than 60 % full (queue.maxBytes).",
-        states.ends_left_out.count,
+        states.room.ends_left_out.count,
     )
     yield (
         "alerts_not_held",
         "Possible late duplicates delivered at once since the start: the queue is more than 60 % full (queue.maxBytes).",
-        states.not_held.count,
+        states.room.not_held.count,
     )
     yield "groups_known", "Groups that are remembered.", states.groups
     yield "sinks", "Compiled sinks that are known.", len(directory.sinks)

@@ -12,12 +12,13 @@ import msgspec
 from eventsink.alerts.alert import IncomingNotification, Rejection
 from eventsink.alerts.limits import LARGE_BODY_BYTES
 from eventsink.router.directory import SinkDirectory
-from eventsink.router.planning.alert_states import AlertStates, in_turns
+from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.assign import Assignment, Merged
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
 from eventsink.router.planning.plan import Plan
 from eventsink.router.planning.tenants import NoTenantReason
+from eventsink.router.planning.turns import in_turns
 from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
 from eventsink.runtime.pending import Pending

@@ -6,14 +6,16 @@ import asyncio
 import hashlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TypeVar
 
 import msgspec
 
 from eventsink.alerts.alert import Status
+from eventsink.router.planning.body_room import BodyRoom
 from eventsink.router.planning.state_settings import StateSettings
+from eventsink.router.planning.turns import in_turns
 from eventsink.router.queue.protocol import AlertStateStore
 from eventsink.router.queue.states import KEEP_BODY, AlertState, AlertStateWrite, GroupState, Notified, SinkState
 from eventsink.runtime.logs import Repeated, get_logger
@@ -27,10 +29,6 @@ OVER_MAX_ALERTS = 0.05
 """So much more than `max_alerts` may be known until `make_room` has looked at all of them."""
 FORGOTTEN_AT_ONCE = 1000
 """Rows in one change of the queue."""
-SCANNED_AT_ONCE = 500
-"""Records that are gone through before others have their turn in the event loop: less than a millisecond."""
-
-T = TypeVar("T")
 
 
 class StateChange(msgspec.Struct):
@@ -44,23 +42,6 @@ class StateChange(msgspec.Struct):
     """Each state before and after, in the order of the changes; None: there was none."""
     groups_before: list[tuple[GroupState | None, GroupState | None]] = []
     sinks_before: list[tuple[SinkState | None, SinkState]] = []
-
-
-class LeftOut:
-    """Counts what was not kept since the start, since the queue has no room for it, and logs it once a minute."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._log = Repeated(60.0)
-        self.count = 0
-
-    def add(self) -> bool:
-        """Count one more; returns False: it is not kept."""
-        self.count += 1
-        more = self._log.due()
-        if more is not None:
-            get_logger().warning(self._text, more=more)
-        return False
 
 
 class AlertStates:
@@ -78,6 +59,8 @@ class AlertStates:
         self._groups: dict[bytes, GroupState] = {}
         """In the order in which they were last received."""
         self._sinks: dict[str, SinkState] = {}
+        self._disregarded: dict[str, float] = {}
+        """uid of a sink that was re-created -> queue clock at which it was."""
         self._next_row = 1
         self._next_group = 1
         self._held: list[tuple[float, str, str]] = []
@@ -88,17 +71,7 @@ class AlertStates:
         self._evictions = Repeated(60.0)
         self.evicted = 0
         """States that were forgotten since the start to make room."""
-        self.bodies_left_out = LeftOut(
-            "bodies of firing alerts are not kept, since the queue is half full (queue.maxBytes): sinks that are new, resumed or changed "
-            "are notified of these alerts when their source repeats them"
-        )
-        self.ends_left_out = LeftOut(
-            "ends of alerts are not kept for suspended sinks, since the queue is too full (queue.maxBytes): a sink that is resumed is "
-            "notified of such an end with what was known of the firing alert, and not at all if that was not kept either"
-        )
-        self.not_held = LeftOut(
-            "possible late duplicates are delivered at once, since the queue is too full to hold them (queue.maxBytes)"
-        )
+        self.room = BodyRoom(store)
         self.when_held: Callable[[], None] = lambda: None
         """Called when an alert is held that may be released sooner than those before."""
         self.sinks_at_load: frozenset[str] = frozenset()
@@ -145,8 +118,8 @@ class AlertStates:
         states = self._tenants.get(tenant)
         state = states.get(identity) if states is not None else None
         if state is None and LEGACY_TENANT in self._tenants:
-            return self._tenants[LEGACY_TENANT].get(identity)
-        return state
+            state = self._tenants[LEGACY_TENANT].get(identity)
+        return self._regarded(state) if self._disregarded and state is not None else state
 
     def group(self, key: bytes) -> GroupState | None:
         """What the last notification of a group said."""
@@ -200,22 +173,6 @@ class AlertStates:
         """A released alert could not be released after all: `released` gives it again."""
         heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
 
-    def keeps_body(self) -> bool:
-        """Whether there is room for the body of one more firing alert; it is counted if not."""
-        return self._store.has_room_for_bodies() or self.bodies_left_out.add()
-
-    def keeps_end(self) -> bool:
-        """Whether there is room for the body of one more end that a suspended sink has yet to be notified of; it is counted if not."""
-        return self.has_needed_room() or self.ends_left_out.add()
-
-    def may_hold(self) -> bool:
-        """Whether there is room to hold one more possible late duplicate; it is counted if not."""
-        return self.has_needed_room() or self.not_held.add()
-
-    def has_needed_room(self) -> bool:
-        """Whether there is room for bodies that nobody sends again."""
-        return self._store.has_room_for_bodies(needed=True)
-
     # ---- changing
 
     def put(self, change: StateChange, state: AlertState, payload: int = KEEP_BODY, **changed: object) -> None:
@@ -263,6 +220,23 @@ class AlertStates:
     def replace_entries(self, state: AlertState, notified: tuple[Notified, ...]) -> None:
         """Change what sinks were notified of an alert, in memory only."""
         self._replace(state, msgspec.structs.replace(state, notified=notified))
+
+    def disregard(self, uid: str) -> None:
+        """A sink was deleted and re-created with its uid: `get` leaves out what it was notified of until now, which is still to be forgotten."""
+        self._disregarded[uid] = self._store.clock()
+
+    def is_disregarded(self, entry: Notified) -> bool:
+        """Whether `get` leaves out an entry."""
+        return entry.at <= self._disregarded.get(entry.sink, -math.inf)
+
+    def regard_again(self, uid: str) -> None:
+        """What a re-created sink was notified of before has been forgotten."""
+        self._disregarded.pop(uid, None)
+
+    def _regarded(self, state: AlertState) -> AlertState:
+        if not any(one.sink in self._disregarded for one in state.notified):
+            return state
+        return msgspec.structs.replace(state, notified=tuple(one for one in state.notified if not self.is_disregarded(one)))
 
     def forget_sink(self, uid: str) -> None:
         """Forget for which form a sink was notified, in memory only."""
@@ -401,13 +375,6 @@ class AlertStates:
 
 def _evicted_first(state: AlertState) -> tuple[bool, float]:
     return state.status == Status.FIRING, state.received_at
-
-
-async def in_turns(items: Sequence[T], at_once: int = SCANNED_AT_ONCE) -> AsyncIterator[Sequence[T]]:
-    """The items in slices, between which everybody else has a turn in the event loop."""
-    for start in range(0, len(items), at_once):
-        yield items[start : start + at_once]
-        await asyncio.sleep(0)
 
 
 def shared(names: dict[str, str], name: str) -> str:

@@ -12,13 +12,14 @@ import msgspec
 
 from eventsink.alerts.alert import Alert, Status, epoch_micros
 from eventsink.router.directory import SinkChange, SinkDirectory
-from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest, in_turns
+from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest
 from eventsink.router.planning.batch import expired_at
 from eventsink.router.planning.due import BY_ITSELF, Behind, Due, deliveries_of, due_status, ended, form_of, may_be_due
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
+from eventsink.router.planning.turns import ENTRIES_AT_ONCE, in_turns, states_in_turns
 from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, Queue, QueueError
-from eventsink.router.queue.states import AlertState
+from eventsink.router.queue.states import AlertState, Notified
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sink import Sink
 
@@ -127,33 +128,39 @@ class CatchUp:
             self._wake.set()
             return
         if change.before is None and (change.after.uid in self._deleted or change.after.uid in self._forgetting):
-            # One that is re-created, perhaps with its uid, inherits nothing: not even while this is still being forgotten.
-            gone = {**self._deleted, **self._forgetting}
-            for tenant in self._tenants_of(gone):
-                self._forget(list(self._states.of_tenant(tenant).values()), gone)
-            self._forgotten.update(dict.fromkeys(gone))
-            self._deleted, self._forgetting = {}, {}
+            # One that is re-created with its uid inherits nothing, not even while this is still being forgotten.
+            self._states.disregard(change.after.uid)
         self.look_at(change.after.uid)
 
     def _tenants_of(self, gone: Mapping[str, str | None]) -> Collection[str]:
         return self._states.tenants() if None in gone.values() else {LEGACY_TENANT, *(one for one in gone.values() if one)}
 
-    def _forget(self, states: Sequence[AlertState], gone: Collection[str]) -> None:
+    def _forget(self, states: Sequence[AlertState]) -> None:
         """Drop what these sinks were notified of, in memory."""
         for state in states:
-            if not any(one.sink in gone for one in state.notified) or not self._states.is_current(state):
+            if not any(one.sink in self._forgetting for one in state.notified) or not self._states.is_current(state):
                 continue
-            self._states.replace_entries(state, tuple(one for one in state.notified if one.sink not in gone))
-            self._unwritten[state.tenant, state.identity] = None
+            kept = tuple(one for one in state.notified if not self._is_forgotten(one))
+            if len(kept) < len(state.notified):
+                self._states.replace_entries(state, kept)
+                self._unwritten[state.tenant, state.identity] = None
+
+    def _is_forgotten(self, entry: Notified) -> bool:
+        """Whether an entry is of a deleted sink: of one that was re-created meanwhile, only what is older than that."""
+        if entry.sink not in self._forgetting:
+            return False
+        return entry.sink not in self._directory.sinks or self._states.is_disregarded(entry)
 
     # ---- the work
 
     async def _work(self) -> None:
         await self._release_held()
-        while self._deleted:
-            await self._forget_deleted()
-        await self._write_forgotten()
-        while self._changed:
+        while True:
+            while self._deleted:
+                await self._forget_deleted()
+            await self._write_forgotten()
+            if not self._changed:
+                break
             await self._catch_up_all()
 
     async def _release_held(self) -> None:
@@ -171,10 +178,11 @@ class CatchUp:
         self._forgetting, self._deleted = self._deleted, {}
         try:
             for tenant in self._tenants_of(self._forgetting):
-                async for states in in_turns(list(self._states.of_tenant(tenant).values()), ALERTS_AT_ONCE):
-                    # What was notified to a sink that was re-created meanwhile is no longer what the deleted one was notified of.
-                    self._forget(states, self._forgetting.keys() - self._directory.sinks.keys())
+                async for states in states_in_turns(list(self._states.of_tenant(tenant).values())):
+                    self._forget(states)
             self._forgotten.update(dict.fromkeys(self._forgetting))
+            for uid in self._forgetting.keys() - self._deleted.keys():
+                self._states.regard_again(uid)
             self._forgetting = {}
         except BaseException:
             self._deleted = {**self._forgetting, **self._deleted}
@@ -182,13 +190,19 @@ class CatchUp:
 
     async def _write_forgotten(self) -> None:
         while self._unwritten:
-            some = list(itertools.islice(self._unwritten, ALERTS_AT_ONCE))
             change = StateChange()
-            for tenant, identity in some:
-                del self._unwritten[tenant, identity]
-                state = self._states.get(tenant, identity)
+            some: list[tuple[str, str]] = []
+            entries = 0
+            for key in itertools.islice(self._unwritten, ALERTS_AT_ONCE):
+                some.append(key)
+                state = self._states.get(*key)
                 if state is not None:
                     self._states.put(change, state)
+                    entries += len(state.notified)
+                if entries >= ENTRIES_AT_ONCE:
+                    break
+            for key in some:
+                del self._unwritten[key]
             try:
                 await self._queue.put(Batch(states=change.written))
             except BaseException:
@@ -226,7 +240,7 @@ class CatchUp:
             async for part in in_turns(uids, SINKS_AT_ONCE):
                 for uid in part:
                     sink = self._directory.sinks.get(uid)
-                    if sink is None or keys >= MAX_WAITING_KEYS or uid not in self._changed:
+                    if sink is None or keys >= MAX_WAITING_KEYS or uid not in self._changed or uid in self._deleted:
                         continue
                     del self._changed[uid]
                     taken.append(uid)
@@ -268,7 +282,7 @@ class CatchUp:
                 break
             again: list[AlertState] = []
             found: list[AlertState] = []
-            async for part in in_turns(states):
+            async for part in states_in_turns(states):
                 found += [state for state in part if may_be_due(state, some)]
                 while len(found) >= ALERTS_AT_ONCE:
                     again += await self._notify(found[:ALERTS_AT_ONCE], some, written=number > 0)

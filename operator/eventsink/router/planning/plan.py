@@ -138,7 +138,7 @@ class Plan:
                 ha_window=window,
                 repeats=self._source.format.repeats,
             )
-            if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.may_hold():
+            if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.room.may_hold():
                 effect, after = Effect.STARTED, msgspec.structs.replace(after, held_until=0.0)
             replicas_changed = before is not None and before.replicas != after.replicas
             something_new = something_new or notify.is_new(effect) or replicas_changed
@@ -297,12 +297,12 @@ class Plan:
             changed["received_at"] = now
         if one.body:
             # Where there is no room, the firing one's body stays.
-            payload = builder.body(owned) if self._states.keeps_end() else KEEP_BODY
+            payload = builder.body(owned) if self._states.room.keeps_end() else KEEP_BODY
         elif effect is Effect.HELD:
             held_before = one.before is not None and one.before.held_until > 0
-            payload = builder.body(owned) if not held_before or self._states.has_needed_room() else KEEP_BODY
+            payload = builder.body(owned) if not held_before or self._states.room.has_needed_room() else KEEP_BODY
         elif after.status == Status.FIRING and alert.status is Status.FIRING:
-            payload = builder.body(owned) if self._states.keeps_body() else NO_BODY
+            payload = builder.body(owned) if self._states.room.keeps_body() else NO_BODY
         elif after.status == Status.FIRING:
             payload = KEEP_BODY
         else:

@@ -12,6 +12,7 @@ import pytest
 
 from eventsink.router.planning.alert_states import AlertStates, StateChange, group_digest
 from eventsink.router.planning.state_settings import StateSettings
+from eventsink.router.planning.turns import states_in_turns
 from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.router.queue.states import AlertState, GroupState, Notified, SinkState
@@ -176,3 +177,11 @@ async def test_others_have_their_turn_while_old_alerts_are_looked_for(queue: Sql
     assert await states.prune([]) == 0
     task.cancel()
     assert turns >= 10
+
+
+async def test_alerts_of_which_many_sinks_were_notified_are_gone_through_in_smaller_slices() -> None:
+    few = state("few")
+    many = msgspec.structs.replace(few, notified=few.notified * 5000)
+    slices = [len(part) async for part in states_in_turns([*[few] * 1200, *[many] * 10, few])]
+    assert slices == [500, 500, 204, 4, 3]
+    assert [part async for part in states_in_turns([])] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -441,6 +442,34 @@ async def test_a_sink_that_is_deleted_and_made_again_before_it_is_forgotten_inhe
     assert await planning.post(ended("A")) == RESOLVED
 
 
+async def test_a_sink_that_is_made_again_is_new_to_what_is_received_before_the_deleted_one_is_forgotten(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("A"), firing("B"))
+    planning.directory.remove(uid("s"))
+    planning.directory.put(sink("s"))
+    planning.later(1)
+    assert await planning.post(firing("A"), ended("B")) == FIRING
+    assert await planning.settled() == FIRING  # not twice
+    planning = await start(sink("s"))
+    assert await planning.post(ended("A")) == RESOLVED
+    assert await planning.post(ended("B")) == []
+
+
+async def test_a_sink_that_is_made_again_while_another_is_caught_up_inherits_nothing(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(*[firing(f"A{n}") for n in range(600)])
+    planning.queued.clear()
+    planning.names[uid("other")] = "other"
+    planning.directory.put(sink("other"))
+    async with asyncio.timeout(30):
+        while not planning.queued:
+            await asyncio.sleep(0)
+    planning.directory.remove(uid("s"))
+    planning.directory.put(sink("s"))
+    await planning.settled()
+    assert sorted(planning.shown()) == [("other", "firing")] * 600 + [("s", "firing")] * 600
+
+
 async def test_a_resumed_sink_is_notified_of_what_fires_and_may_have_expired_meanwhile(start: Start) -> None:
     planning = await start(sink("s"))
     await planning.post(firing("Old"))
@@ -564,7 +593,7 @@ async def test_alerts_that_nobody_gets_fill_no_queue(start: Start) -> None:
     for number in range(50):
         large = {**firing(f"A{number}"), "annotations": {"description": "x" * 60_000}}
         assert await planning.post(large, group=f"g{number}") == []
-    assert planning.states.bodies_left_out.count > 20
+    assert planning.states.room.bodies_left_out.count > 20
     assert await planning.post(alert("Mine", namespace="globex"), group="theirs") == [("theirs", "firing")]
 
 
@@ -602,7 +631,7 @@ async def test_a_possible_late_duplicate_is_delivered_at_once_if_there_is_no_roo
     assert await planning.post(ended()) == RESOLVED
     await fill(planning)
     assert await planning.post(firing(), sender=HALF_B) == FIRING
-    assert planning.states.not_held.count == 1
+    assert planning.states.room.not_held.count == 1
     assert await planning.post(ended(ends_at="2026-01-01T14:00:00Z"), sender=HALF_B) == RESOLVED
 
 
@@ -626,7 +655,7 @@ async def test_an_end_for_which_there_is_no_room_is_made_of_the_firing_alert_whe
     size = planning.queue.depth().bytes
     end = ended(ends_at="2026-01-01T14:00:00Z")
     assert await planning.post({**end, "annotations": {"description": "x" * 60_000}}) == []
-    assert planning.states.ends_left_out.count == 1
+    assert planning.states.room.ends_left_out.count == 1
     await planning.queue.keep_house()
     assert planning.queue.depth().bytes == size
     assert await planning.put(sink("s")) == RESOLVED

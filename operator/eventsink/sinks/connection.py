@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import ssl
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import httptools
 from eventsink.sinks import tls
 from eventsink.sinks.dial import Dialled
 from eventsink.sinks.transport import MAX_RESPONSE_BODY_BYTES, Response, TransportError, TransportErrorKind
+from eventsink.sinks.unread import Unread
 
 MAX_RESPONSE_OVERHEAD_BYTES = 64 * 1024
 """Of everything in a response but its body: heads, chunk sizes and extensions, trailers."""
@@ -34,10 +34,11 @@ class Connection(Dialled):
     come counts, whatever is wrong with the rest: the connection is then of no more use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unread: Unread) -> None:
+        self._unread = unread
         self._when_lost: Callable[[Connection], None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._poll: select.poll | None = None
+        self._socket = -1
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[Response] | None = None
         self._body_timer: asyncio.TimerHandle | None = None
@@ -74,11 +75,7 @@ class Connection(Dialled):
     @property
     def silent(self) -> bool:
         """Whether nothing has arrived that is still unread: a byte, or the end of the connection."""
-        if self._poll is None:
-            assert self._transport is not None
-            self._poll = select.poll()
-            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not self._poll.poll(0)
+        return not self._unread.on(self._socket)
 
     def exchange(self, head: bytes, body: bytes, seconds: float) -> asyncio.Future[Response]:
         """Send a request; gives its response. The caller calls `time_out` after `seconds`, and `abort` where it no longer waits.
@@ -116,8 +113,11 @@ class Connection(Dialled):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._socket = transport.get_extra_info("socket").fileno()
+        self._unread.add(self._socket)
 
     def data_received(self, data: bytes) -> None:
+        self._unread.changed()
         if self._waiter is None or self._waiter.done():
             # The rest of a response that was cut short is no surprise, nor a server that says why it ends an unused connection.
             self.surplus = self.surplus or (self._reusable and not data.startswith(_REQUEST_TIMEOUT))

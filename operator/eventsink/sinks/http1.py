@@ -21,6 +21,7 @@ from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.resolver import MAX_TTL_SECONDS, TIMEOUT_SECONDS, Resolver
 from eventsink.sinks.shares import Bound, Lease, Limit, Share
 from eventsink.sinks.transport import Endpoint, Response, TransportError, TransportErrorKind
+from eventsink.sinks.unread import Unread
 
 PROMPT_SECONDS = 1.0
 """A sink whose receiver takes longer is a slow one."""
@@ -131,6 +132,7 @@ class Http1Transport:
         self._pools: WeakValueDictionary[tuple[str, str, str, int, str | None], _Pool] = WeakValueDictionary()
         self._idle: dict[Connection, _Pool] = {}
         """All unused connections, least recently used first."""
+        self._unread = Unread(settings.max_connections)
         self._busy: dict[Connection, float] = {}
         """The connections with an exchange, and when its time is over, on the transport's clock."""
         self._next_deadline = math.inf
@@ -216,7 +218,7 @@ class Http1Transport:
             self._end_unused(self._idle)
         self._count(host, 1)
         try:
-            connection = await self._dialler.dial(endpoint, ca, tenant, Connection)
+            connection = await self._dialler.dial(endpoint, ca, tenant, lambda: Connection(self._unread))
         except BaseException:
             self._count(host, -1)
             raise

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from eventsink.sinks.connection import MAX_JOINED_BYTES, Connection
 from eventsink.sinks.transport import Response, TransportError
+from eventsink.sinks.unread import Unread
 from tests.unit.sinks.transport_contract import OK
 
 RESPONSES = [
@@ -35,8 +36,9 @@ RESPONSES = [
 async def connected() -> AsyncIterator[tuple[Connection, socket.socket]]:
     """A connection, and the receiver's end of it."""
     ours, theirs = socket.socketpair()
+    unread = Unread(1)
     theirs.setblocking(False)
-    transport, connection = await asyncio.get_running_loop().create_connection(Connection, sock=ours)
+    transport, connection = await asyncio.get_running_loop().create_connection(lambda: Connection(unread), sock=ours)
     try:
         yield connection, theirs
     finally:

@@ -257,8 +257,8 @@ class Intake:
         return Response(200, _encoder.encode(_result(accepted)))
 
     def _count_rejected(self, source: Source, rejected: Sequence[Rejection], reasons: Sequence[NoTenantReason]) -> None:
-        for reason in reasons:
-            self._metrics.rejected.labels(source.name, reason.value).inc()
+        for reason in set(reasons):
+            self._metrics.rejected.labels(source.name, reason.value).inc(reasons.count(reason))
         unusable = len(rejected) - len(reasons)
         if unusable:
             self._metrics.rejected.labels(source.name, UNUSABLE).inc(unusable)

@@ -72,7 +72,7 @@ class Dispatcher:
         self._stopping = False
         self._loaded = False
         self._watchers = AttemptWatchers()
-        self._settlement = Settlement(queue, metrics, self._rate_limiter, wall)
+        self._settlement = Settlement(queue, metrics, self._rate_limiter, wall, self._spawn)
         self._expiry = Expiry(settings.expiry_interval, queue, self._workers, self._settlement, self._pump)
         self._windows = Windows(settings, queue, self._workers, self._spawn, self._pump)
         self._sending = Sending(queue, Forms(sources), self._settlement, metrics)
@@ -168,6 +168,7 @@ class Dispatcher:
         if sending:
             _, late = await asyncio.wait(sending, timeout=grace)
             await _cancel(late)
+        await asyncio.sleep(0)  # what was to be recorded at last is with the queue then, and the rest has begun at least
         await _cancel(self._background)
         for worker in self._workers.values():
             if worker.sender is not None:

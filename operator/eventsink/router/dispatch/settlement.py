@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from eventsink.router.dispatch import health
 from eventsink.router.dispatch.outgoing import OutgoingMessage
@@ -13,6 +13,9 @@ from eventsink.router.queue.protocol import Arrival, DeadLetter, Queue, Retry
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Outcome
 
+MAX_UNRECORDED = 1000
+"""Rejected messages that wait for the disk without keeping their share of the messages in flight; further ones keep it."""
+
 
 class Settlement:
     """Records outcomes.
@@ -21,13 +24,24 @@ class Settlement:
     ----------
     wall
         Seconds since the epoch.
+    spawn
+        Runs in the background what nobody waits for.
     """
 
-    def __init__(self, queue: Queue, metrics: DispatchMetrics, rate_limiter: RateLimiter, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        metrics: DispatchMetrics,
+        rate_limiter: RateLimiter,
+        wall: Callable[[], float],
+        spawn: Callable[[Awaitable[object]], None],
+    ) -> None:
         self._queue = queue
         self._metrics = metrics
         self._rate_limiter = rate_limiter
         self._wall = wall
+        self._spawn = spawn
+        self._unrecorded = 0
 
     async def settle(self, worker: SinkWorker, outgoing: OutgoingMessage, outcome: Outcome) -> None:
         """Record the outcome of an attempt. The lane has taken it in before the first `await`.
@@ -86,8 +100,19 @@ class Settlement:
         if not dead:
             await self._queue.bind(outgoing.seqs, "")  # taken apart: each is sent alone
             return
-        await self.dead_letter([item.delivery.seq for item in dead], failed.reason, failed.message)
-        get_logger().warning("a message became a dead letter", reason=failed.reason, delivery=outgoing.id, **worker.names())
+        record = self._record_rejected(worker, outgoing.id, [item.delivery.seq for item in dead], failed)
+        if self._unrecorded < MAX_UNRECORDED:
+            self._spawn(record)  # a dead letter waits until it is on disk, and others wait for the share of this message
+        else:
+            await record
+
+    async def _record_rejected(self, worker: SinkWorker, message: str, seqs: Iterable[int], failed: Failed) -> None:
+        self._unrecorded += 1
+        try:
+            await self.dead_letter(seqs, failed.reason, failed.message)
+        finally:
+            self._unrecorded -= 1
+        get_logger().warning("a message became a dead letter", reason=failed.reason, delivery=message, **worker.names())
 
     async def _failed_for_the_sink(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
         was_held = worker.lane.held

@@ -20,6 +20,7 @@ from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.protocol import (
     MAX_TAKE_BYTES,
     Batch,
+    DeadLetter,
     Delivery,
     DeliveryFilter,
     DeliveryRecord,
@@ -82,6 +83,14 @@ class AnnouncingQueue(SqliteQueue):
 
     unreadable = False
     """Whether reading fails, as from a damaged page."""
+
+    stalled: asyncio.Event | None = None
+    """Until it is set, no dead letter gets to the disk."""
+
+    async def dead_letter(self, dead_letters: Sequence[DeadLetter]) -> None:
+        if self.stalled is not None:
+            await self.stalled.wait()
+        await super().dead_letter(dead_letters)
 
     async def take(self, sink: str, *, after: int, limit: int, max_bytes: int = MAX_TAKE_BYTES) -> list[Delivery]:
         if self.unreadable:

@@ -76,6 +76,39 @@ async def test_a_rejected_message_is_dead_lettered_and_the_next_is_sent(make_dis
     assert "good" in dispatch.arrived()
 
 
+async def test_a_rejected_message_delays_nobody_while_its_dead_letter_waits_for_the_disk(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch(sink("s"), sink("t"), maxInFlight=1)
+    dispatch.senders["s"].script = [MESSAGE] * 3
+    await dispatch.start()
+    dispatch.queue.stalled = asyncio.Event()
+    await dispatch.put("bad", "worse", "worst")
+    await dispatch.put("good", sinks=("t",))
+    await dispatch.until(lambda: dispatch.arrived("t") == ["good"] and len(dispatch.arrived()) == 3)
+    await dispatch.until(lambda: dispatch.dispatcher.in_flight == 0)
+    assert await dispatch.dead() == []
+    dispatch.queue.stalled.set()
+    await dispatch.until_empty()
+    assert {one.name for one in await dispatch.dead()} == {"bad", "worse", "worst"}
+
+
+async def test_what_was_rejected_just_before_the_end_is_a_dead_letter(make_dispatch: MakeDispatch) -> None:
+    dispatch, rejected = make_dispatch(), asyncio.Event()
+
+    async def reject() -> Outcome:
+        await rejected.wait()
+        return MESSAGE
+
+    dispatch.senders["s"].script = [lambda _: reject()]
+    await dispatch.start()
+    await dispatch.put("bad")
+    await dispatch.until(lambda: dispatch.senders["s"].sent)
+    rejected.set()
+    await dispatch.stop(grace=10.0)
+    await dispatch.start()
+    assert [one.name for one in await dispatch.dead()] == ["bad"]
+    assert dispatch.queue.depth().waiting == 0
+
+
 async def test_a_sink_that_rejects_everything_is_held_until_it_is_compiled_again(make_dispatch: MakeDispatch) -> None:
     dispatch = make_dispatch()
     dispatch.senders["s"].script = [SINK] * 8

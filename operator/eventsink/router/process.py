@@ -41,7 +41,7 @@ from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.http1 import Http1Transport
 from eventsink.sinks.resolver import Resolver
-from eventsink.sinks.sender import MAX_SEND_SECONDS, SenderContext
+from eventsink.sinks.sender import MAX_SEND_SECONDS, SESSION_CONNECTIONS, SenderContext
 from eventsink.sinks.sink import Sink
 
 MAKE_ROOM_SECONDS = 0.1
@@ -215,11 +215,12 @@ def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
     guard = EgressGuard(settings.egress)
     resolver = Resolver(timeout=settings.transport.dns_timeout, max_ttl=settings.transport.dns_ttl)
     process.on_close(resolver.close)
-    session = guarded_session(guard, resolver, timeout=MAX_SEND_SECONDS)
+    session = guarded_session(guard, resolver, timeout=MAX_SEND_SECONDS, connections=SESSION_CONNECTIONS)
     process.on_close(session.close)
-    transport = Http1Transport(settings.transport, guard, resolver, on_wait=TransportMetrics(process.registry).waits)
+    waits = TransportMetrics(process.registry).waits
+    transport = Http1Transport(settings.transport, guard, resolver, on_wait=waits)
     process.on_close(transport.close)
-    context = SenderContext(transport, session, sections_of(settings, declared("ROUTER_SETTINGS")))
+    context = SenderContext(transport, session, on_wait=waits, settings=sections_of(settings, declared("ROUTER_SETTINGS")))
     return lambda sink: open_sender(sink, context)
 
 

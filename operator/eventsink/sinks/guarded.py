@@ -15,7 +15,7 @@ from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.transport import TransportErrorKind
 
 CONNECTIONS = 50
-"""Open at once in all; further requests wait within their timeout."""
+"""Open at once, where nobody says how many."""
 CONNECT_TIMEOUT_SECONDS = 5.0
 _REFUSED = "egress refused: "
 
@@ -57,7 +57,9 @@ async def _refuse_redirect(_: aiohttp.ClientSession, __: object, redirect: aioht
     raise RedirectRefused(redirect.response.status)
 
 
-def guarded_session(guard: EgressGuard, resolver: Resolver, *, timeout: float) -> aiohttp.ClientSession:
+def guarded_session(
+    guard: EgressGuard, resolver: Resolver, *, timeout: float, connections: int = CONNECTIONS
+) -> aiohttp.ClientSession:
     """A session that judges each address at the moment of dialling and follows no redirect. Call it in the event loop.
 
     Parameters
@@ -68,6 +70,8 @@ def guarded_session(guard: EgressGuard, resolver: Resolver, *, timeout: float) -
         Looks up names; the caller closes it after the session.
     timeout
         Seconds for a whole request.
+    connections
+        Open at once; further requests wait within their timeout.
     """
 
     def open_socket(info: tuple[Any, ...]) -> socket.socket:
@@ -82,7 +86,7 @@ def guarded_session(guard: EgressGuard, resolver: Resolver, *, timeout: float) -
     return aiohttp.ClientSession(
         trace_configs=[trace],
         connector=aiohttp.TCPConnector(
-            resolver=_Lookups(resolver), use_dns_cache=False, socket_factory=open_socket, limit=CONNECTIONS
+            resolver=_Lookups(resolver), use_dns_cache=False, socket_factory=open_socket, limit=connections
         ),
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT_SECONDS),
         trust_env=False,

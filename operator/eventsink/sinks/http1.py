@@ -20,7 +20,7 @@ from eventsink.sinks.dial import Dialler
 from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.resolver import MAX_TTL_SECONDS, TIMEOUT_SECONDS, Resolver
 from eventsink.sinks.shares import Bound, Lease, Limit, Share
-from eventsink.sinks.transport import Endpoint, Response, TransportError, TransportErrorKind
+from eventsink.sinks.transport import WAITED_FOR, Endpoint, Response, TransportError, TransportErrorKind
 from eventsink.sinks.unread import Unread
 
 PROMPT_SECONDS = 1.0
@@ -34,13 +34,8 @@ DISTRUST_SECONDS = 600.0
 TIMER_SECONDS = 0.001
 """How exact the event loop's timers are."""
 _UNREAD_SECONDS = 1.0
-_WAITED_FOR = {
-    Bound.FULL: (TransportErrorKind.OVERLOADED, "all connections are in use"),
-    Bound.TENANT: (TransportErrorKind.TENANT_CONNECTIONS, "the tenant's share of connections is in use"),
-    Bound.SHARE: (TransportErrorKind.SINK_CONNECTIONS, "the sink's share of connections is in use"),
-}
 
-_LIMITS = frozenset(kind for kind, _ in _WAITED_FOR.values())
+_LIMITS = frozenset(kind for kind, _ in WAITED_FOR.values())
 """The router's own: they say nothing about a receiver."""
 
 
@@ -391,7 +386,7 @@ class Http1Client:
         if self._share.bound is Bound.SHARE and self._share.most < self._most:
             # What it waited for is the message before, and that got nowhere.
             return TransportError(self._phase, self._endpoint.origin, "the receiver has not responded to the message before")
-        kind, detail = _WAITED_FOR[self._share.bound or Bound.FULL]
+        kind, detail = WAITED_FOR[self._share.bound or Bound.FULL]
         return TransportError(kind, self._endpoint.origin, detail)
 
     async def _exchange(self, head: bytes, body: bytes, deadline: float, *, waited: bool) -> Response:

@@ -6,8 +6,8 @@ sender holds no queue, makes no retries and keeps no state about messages: the r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
@@ -15,10 +15,13 @@ import aiohttp
 import msgspec
 
 from eventsink.runtime.settings import Settings
+from eventsink.sinks.shares import Bound, Limit
 from eventsink.sinks.transport import Transport, TransportErrorKind
 
 SettingsModel = TypeVar("SettingsModel", bound=Settings)
 
+SESSION_CONNECTIONS = 50
+"""Open at once in all of the session that the senders share. One tenant alone gets half of them."""
 MAX_SEND_SECONDS = 60.0
 """A request of the session that the senders share is cut off after so long, whatever a sender's own timeout is."""
 
@@ -92,7 +95,12 @@ class SenderContext:
     transport: Transport
     """Outgoing HTTP for everything that is one POST."""
     session: aiohttp.ClientSession
-    """Behind the same egress guard, for libraries that bring their own HTTP calls; whoever uses it bounds each call itself."""
+    """Behind the same egress guard, for libraries that bring their own HTTP calls; whoever uses it bounds each call itself, and takes a
+    unit of `session_limit` for it."""
+    session_limit: Limit = field(default_factory=lambda: Limit(SESSION_CONNECTIONS))
+    """The connections of the session, which are shared out by tenant."""
+    on_wait: Callable[[Bound], None] = lambda _bound: None
+    """Called when a message has to wait for a connection of the session, with what it waits for."""
     settings: Sequence[Settings] = ()
     """What the destination types declare as `ROUTER_SETTINGS`."""
 

@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from eventsink.sinks.shares import Bound
+
 MAX_RESPONSE_BODY_BYTES = 64 * 1024
 """What is read of a response; the rest is not waited for, and the connection is closed."""
 _SPACES_AND_CONTROLS = frozenset(map(chr, [*range(0x21), 0x7F]))
@@ -44,6 +46,14 @@ class TransportErrorKind(StrEnum):
     """No connection came free within the time: the tenant's own messages use its share."""
     SINK_CONNECTIONS = "SinkConnections"
     """No connection came free within the time: the sink's own messages use its share."""
+
+
+WAITED_FOR = {
+    Bound.FULL: (TransportErrorKind.OVERLOADED, "all connections are in use"),
+    Bound.TENANT: (TransportErrorKind.TENANT_CONNECTIONS, "the tenant's share of connections is in use"),
+    Bound.SHARE: (TransportErrorKind.SINK_CONNECTIONS, "the sink's share of connections is in use"),
+}
+"""What is said of a message that found no connection in time."""
 
 
 class TransportError(Exception):

@@ -150,7 +150,7 @@ class SenderContract:
         resolver = Resolver()
         transport = Http1Transport(TransportSettings(), guard, resolver)
         async with guarded_session(guard, resolver, timeout=LONG_SECONDS) as session:
-            yield SenderContext(transport, session, self.settings(url, timeout))
+            yield SenderContext(transport, session, settings=self.settings(url, timeout))
             await transport.close()
         await resolver.close()
 

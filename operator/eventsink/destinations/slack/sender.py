@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import aiohttp
 import msgspec
@@ -16,8 +17,9 @@ from eventsink.destinations.slack.message import SlackMessage, render
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
+from eventsink.sinks.shares import Bound, Lease, Share
 from eventsink.sinks.sink import Sink
-from eventsink.sinks.transport import Endpoint
+from eventsink.sinks.transport import WAITED_FOR, Endpoint
 
 MAX_WEBHOOK_RESPONSE_BYTES = 1024
 """Slack's responses to incoming webhooks are single words."""
@@ -37,6 +39,10 @@ class SlackSender:
         Where Slack is.
     session
         Outgoing HTTP behind the egress guard; the caller closes it.
+    share
+        Of the session's connections; each message takes a unit.
+    on_wait
+        Called when a message has to wait for one.
 
     Raises
     ------
@@ -44,13 +50,23 @@ class SlackSender:
         The target cannot be used: it has neither a token nor a webhook, or the webhook is not Slack's.
     """
 
-    def __init__(self, sink: Sink, target: SlackTarget, settings: SlackSettings, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        target: SlackTarget,
+        settings: SlackSettings,
+        session: aiohttp.ClientSession,
+        share: Share,
+        on_wait: Callable[[Bound], None] = lambda _bound: None,
+    ) -> None:
         if (target.token is None) == (target.webhook_url is None):
             raise ValueError("it has neither a token nor an incoming webhook")
         self._sink = f"{sink.namespace}/{sink.name}"
         self._tenant = sink.tenant
         self._target = target
         self._session = session
+        self._share = share
+        self._on_wait = on_wait
         self._timeout = settings.timeout
         if target.webhook_url is not None:
             check_hook_url(target.webhook_url, settings)
@@ -68,8 +84,10 @@ class SlackSender:
         if not alerts:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", "a group in Alertmanager's format cannot be sent to Slack")
         rendered = render(alerts, sink=self._sink, tenant=self._tenant, lookup=f"eventsink deliveries --message {message.id}")
+        lease: Lease | None = None
         try:
             async with asyncio.timeout(self._timeout):
+                lease = await self._share.wait(self._on_wait)
                 if self._session.closed:  # slack_sdk would open one of its own, without the egress guard
                     raise aiohttp.ClientConnectionError
                 if self._target.webhook_url is not None:
@@ -77,9 +95,15 @@ class SlackSender:
                 posted = await self._client.chat_postMessage(channel=self._target.channel_id, **rendered.body())
                 return Delivered(200, f"{self._target.channel_id}/{posted.get('ts') or ''}")
         except Exception as error:
+            if lease is None and isinstance(error, TimeoutError):
+                kind, detail = WAITED_FOR[self._share.bound or Bound.FULL]
+                return Failed(FailureClass.TRANSIENT, kind.value, f"{kind.value} at {self._where}: {detail}")
             if not isinstance(error, SlackApiError | aiohttp.ClientError | TimeoutError | OSError | ValueError):
                 get_logger().error("a Slack message could not be sent because of an unexpected error", error=type(error).__name__)
             return failed(error, self._where)
+        finally:
+            if lease is not None:
+                self._share.release(lease)
 
     async def _post_to_webhook(self, message: SlackMessage) -> Outcome:
         # slack_sdk's webhook client offers no way to leave redirects alone: the URL is a credential, and must not be carried on.
@@ -104,4 +128,6 @@ class SlackSender:
 
 def open_sender(sink: Sink, target: SlackTarget, context: SenderContext) -> SlackSender:
     """The sender of a channel; ValueError as `SlackSender`."""
-    return SlackSender(sink, target, context.settings_of(SlackSettings), context.session)
+    limit = context.session_limit
+    share = Share(sink.tenant, (limit,), limit.most)
+    return SlackSender(sink, target, context.settings_of(SlackSettings), context.session, share, context.on_wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, cast
 
@@ -15,9 +16,10 @@ from eventsink.destinations.slack.sender import SlackSender
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.runtime.settings import Settings
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
+from eventsink.sinks.shares import Bound, Limit, Share
 from eventsink.sinks.target import Target
 from tests.unit.destinations.sender_contract import CANARY, MESSAGE, SenderContract, response, sink_of
-from tests.unit.destinations.slack.slack_session import ScriptedResponse, ScriptedSession, slack_error
+from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, slack_error
 
 TOKEN = SlackTarget(token=f"xoxb-{CANARY}", team_id="T1", channel_id="C1")
 HOOK_URL = f"https://hooks.slack.com/services/T1/B1/{CANARY}"
@@ -25,11 +27,17 @@ HOOK = SlackTarget(webhook_url=HOOK_URL)
 TRANSIENT, SINK, OF_MESSAGE = FailureClass.TRANSIENT, FailureClass.SINK, FailureClass.MESSAGE
 
 
+def share_of(tenant: str, limit: Limit) -> Share:
+    return Share(tenant, (limit,), limit.most)
+
+
 async def sent(step: Any, target: SlackTarget = TOKEN, message: Message = MESSAGE) -> tuple[Outcome, ScriptedSession]:
     """The outcome of a message, and the requests to Slack."""
     slack = ScriptedSession({"chat.postMessage": [step], HOOK_URL: [step]})
     with capture_logs() as logs:
-        outcome = await SlackSender(sink_of(target), target, SlackSettings(), slack.session).send(message)
+        outcome = await SlackSender(sink_of(target), target, SlackSettings(), slack.session, share_of("acme", Limit(1))).send(
+            message
+        )
     assert CANARY not in repr(outcome) + json.dumps(logs)
     return outcome, slack
 
@@ -156,7 +164,7 @@ async def test_an_unreadable_alert_or_a_group_is_a_failure_of_the_message() -> N
 @pytest.mark.parametrize("target", [SlackTarget(), SlackTarget(token="x", webhook_url=HOOK_URL)])
 def test_a_target_needs_exactly_one_credential(target: SlackTarget) -> None:
     with pytest.raises(ValueError, match="neither"):
-        SlackSender(sink_of(target), target, SlackSettings(), cast(aiohttp.ClientSession, None))
+        SlackSender(sink_of(target), target, SlackSettings(), cast(aiohttp.ClientSession, None), share_of("acme", Limit(1)))
 
 
 @pytest.mark.parametrize(
@@ -186,3 +194,33 @@ def test_only_urls_of_slack_are_incoming_webhooks(url: str, fine: bool) -> None:
 )
 def test_retry_after_is_read_in_whole_seconds(headers: Any, wait: float | None) -> None:
     assert retry_after(headers) == wait
+
+
+async def test_many_slow_calls_of_a_tenant_leave_connections_to_another_and_its_own_sinks_say_so() -> None:
+    hanging = asyncio.Event()
+
+    async def respond(request: Request) -> dict[str, object]:
+        if request.form["channel"] == "slow":
+            await hanging.wait()
+        return {"ok": True, "channel": "C1", "ts": "1"}
+
+    slack = ScriptedSession({"chat.postMessage": [respond]})
+    limit, waits = Limit(8), list[Bound]()
+
+    def sender(tenant: str, channel: str, timeout: float) -> SlackSender:
+        target = SlackTarget(token="xoxb", team_id="T1", channel_id=channel)
+        settings = SlackSettings(timeout=timeout)
+        return SlackSender(sink_of(target), target, settings, slack.session, share_of(tenant, limit), waits.append)
+
+    calls = [asyncio.ensure_future(sender("acme", "slow", 30.0).send(MESSAGE)) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert limit.used == 4, "one tenant alone gets half"
+    assert isinstance(await sender("globex", "C1", 10.0).send(MESSAGE), Delivered)
+    ours = await sender("acme", "C1", 0.05).send(MESSAGE)
+    assert isinstance(ours, Failed)
+    assert (ours.failure, ours.reason) == (TRANSIENT, "TenantConnections")
+    assert ours.message == "TenantConnections at Slack: the tenant's share of connections is in use"
+    assert waits == [Bound.TENANT] * 17
+    hanging.set()
+    assert all(isinstance(one, Delivered) for one in await asyncio.gather(*calls))
+    assert limit.used == 0

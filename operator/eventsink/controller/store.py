@@ -33,6 +33,9 @@ WITHDRAWN_ANNOTATION = "eventsink.dev/withdrawn"
 """On a compiled Secret: the reason for which the sink was withdrawn."""
 
 
+_SINK_LABELS = {**OPERATOR_LABELS, COMPILED_LABEL: "sink"}
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """What the metadata of a compiled Secret say."""
@@ -117,7 +120,7 @@ class CompiledStore:
             sink_secret_name(sink.uid),
             kind=SINK_SECRET_TYPE,
             data={SINK_SECRET_KEY: sink.to_json()},
-            labels={**OPERATOR_LABELS, COMPILED_LABEL: "sink"},
+            labels=_SINK_LABELS,
             annotations=annotations,
             manager=OPERATOR_MANAGER,
         )

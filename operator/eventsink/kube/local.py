@@ -89,6 +89,8 @@ class LocalApi(Api):
         self._dependents: dict[str, set[tuple[Resource, Key]]] = {}
         """uid of an owner -> what it owns."""
         self._read = asyncio.Event()
+        self._entries: dict[tuple[str, str], Object] = {}
+        """Manager and operation -> the last entry of `managedFields`; there are as many as the program has managers."""
         self._listed: tuple[Collection | None, int, list[Object]] = (None, 0, [])
         """What was listed last, and after how many changes: its next page needs no other search."""
 
@@ -221,12 +223,20 @@ class LocalApi(Api):
             given = {"uid": str(uuid.uuid4()), "creationTimestamp": format_time(self._now())}
             if resource.status:
                 given["generation"] = 1
-        entry = {"manager": manager[0] or "unknown", "operation": manager[1], "time": format_time(self._now())}
+        entry = self._entry(manager)
         others = [one for one in old.get("managedFields") or [] if (one["manager"], one["operation"]) != manager]
         given["managedFields"] = [*others, entry]
         after = {**content, "metadata": {**metadata, **given, "resourceVersion": str(self._next())}}
         await self._commit(Change(resource, key, _without_status(before), after))
         return self._set(resource, key, after, self._kind(resource).status(key))
+
+    def _entry(self, manager: tuple[str, str]) -> Object:
+        """An entry of `managedFields`; the same one for all that a manager writes within a second."""
+        time = format_time(self._now())
+        last = self._entries.get(manager)
+        if last is None or last["time"] != time:
+            last = self._entries[manager] = {"manager": manager[0] or "unknown", "operation": manager[1], "time": time}
+        return last
 
     def _apply_status(self, resource: Resource, key: Key, before: Object, status: Object, manager: str) -> Object:
         kind = self._kind(resource)
@@ -313,6 +323,8 @@ def owners_of(obj: Object | None) -> set[str]:
 
 def _merged(parts: dict[str, Object]) -> Object:
     """The parts of several field managers as one status; each has its own fields, and conditions of its own types."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
     status: Object = {}
     for part in parts.values():
         status |= part

@@ -41,7 +41,7 @@ async def apply_secret(
     body: Object = {
         "apiVersion": SECRETS.api_version,
         "kind": SECRETS.kind,
-        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels), "annotations": dict(annotations)},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations},
         "type": kind,
         "data": encoded(data),
     }

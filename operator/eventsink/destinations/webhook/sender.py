@@ -70,15 +70,16 @@ class WebhookSender:
     """
 
     def __init__(self, target: WebhookTarget, transport: Transport, tenant: str, *, now: Callable[[], float] = time.time) -> None:
-        self._endpoint = Endpoint.parse(target.url)
-        self._client: Client = transport.client(self._endpoint, tenant=tenant, ca=target.ca)
+        endpoint = Endpoint.parse(target.url)
+        self._origin = endpoint.origin
+        self._client: Client = transport.client(endpoint, tenant=tenant, ca=target.ca)
         self._now = now
         self._timeout = target.timeout
         self._keys = [signing_key(secret) for secret in target.signing_secrets]
         given = {header.name.lower(): header for header in target.headers}
         lines = [] if "user-agent" in given else [f"User-Agent: {USER_AGENT}"]
-        if self._endpoint.userinfo and "authorization" not in given:
-            lines.append(f"Authorization: Basic {base64.b64encode(self._endpoint.userinfo.encode()).decode()}")
+        if endpoint.userinfo and "authorization" not in given:
+            lines.append(f"Authorization: Basic {base64.b64encode(endpoint.userinfo.encode()).decode()}")
         lines += [f"{header.name}: {header.value}" for header in target.headers]
         if any(character in line for line in lines for character in "\r\n\0"):
             raise ValueError("the value of a header holds a line break")
@@ -90,23 +91,25 @@ class WebhookSender:
         except msgspec.MsgspecError:
             text = "an alert of the message cannot be read; it was queued by another version or is damaged"
             return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
-        headers = self._fixed + self._message_headers(message.id, content_type, body)
         try:
-            response = await self._client.post(headers, body, timeout=self._timeout)
+            response = await self._client.post(self._headers(message.id, content_type, body), body, timeout=self._timeout)
         except TransportError as error:
             return classify_error(error)
         except Exception as error:  # whatever it is must not end this sink's deliveries; its text may hold anything
             get_logger().error("a message could not be sent because of an unexpected error", error=type(error).__name__)
-            text = f"{self._endpoint.origin} was not reached: {type(error).__name__} in the router; see its log"
+            text = f"{self._origin} was not reached: {type(error).__name__} in the router; see its log"
             return Failed(FailureClass.TRANSIENT, "InternalError", text)
-        return classify(response, self._endpoint.origin, self._now())
+        if 200 <= response.status < 300:
+            return Delivered(response.status)
+        return classify(response, self._origin, self._now())
 
     async def close(self) -> None:
         """Connections belong to the transport: nothing to give back."""
 
-    def _message_headers(self, message_id: str, content_type: bytes, body: bytes) -> bytes:
+    def _headers(self, message_id: str, content_type: bytes, body: bytes) -> bytes:
         timestamp = int(self._now())
-        lines = b"Content-Type: %s\r\nwebhook-id: %s\r\nwebhook-timestamp: %d\r\n" % (
+        lines = b"%sContent-Type: %s\r\nwebhook-id: %s\r\nwebhook-timestamp: %d\r\n" % (
+            self._fixed,
             content_type,
             message_id.encode(),
             timestamp,
@@ -116,7 +119,7 @@ class WebhookSender:
         return lines
 
     def __repr__(self) -> str:
-        return f"WebhookSender({self._endpoint.origin})"
+        return f"WebhookSender({self._origin})"
 
 
 def open_sender(sink: Sink, target: WebhookTarget, context: SenderContext) -> WebhookSender:

@@ -80,7 +80,7 @@ class Sending:
             if outgoing.in_flight:
                 lane.returned(outgoing)
             raise
-        self._metrics.attempts.add(1, sink.type, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value)
+        self._metrics.attempts.add(1, worker.kind, "delivered" if isinstance(outcome, Delivered) else outcome.failure.value)
         return outcome
 
     async def _read_bodies(

@@ -52,7 +52,9 @@ class Settlement:
             It is not in the queue: after a restart the message is sent again.
         """
         if isinstance(outcome, Delivered):
-            await self._delivered(worker, outgoing, outcome)
+            self._delivered(worker, outgoing)
+            arrival = Arrival(outgoing.id, outcome.reference) if worker.sink.dispatch.keeps_receipts else None
+            await self._queue.settle(outgoing.seqs, arrival)
             return
         self._metrics.failures.labels(outcome.failure.value, outcome.reason).inc()
         worker.failed(outcome)
@@ -82,18 +84,16 @@ class Settlement:
             self._metrics.dead.labels("SinkDeleted").inc(count)
             get_logger().info("the deliveries of a deleted sink became dead letters", sink=uid, count=count)
 
-    async def _delivered(self, worker: SinkWorker, outgoing: OutgoingMessage, delivered: Delivered) -> None:
+    def _delivered(self, worker: SinkWorker, outgoing: OutgoingMessage) -> None:
         was_held = worker.lane.held
         worker.lane.delivered(outgoing)
         now = self._wall()
         for item in outgoing.items:
             self._metrics.latency.observe(max(0.0, now - item.delivery.created))
-        self._metrics.delivered.add(len(outgoing.items), worker.sink.type)
+        self._metrics.delivered.add(len(outgoing.items), worker.kind)
         worker.delivered(now)
         if was_held:
             get_logger().info("a sink is no longer held", **worker.names())
-        arrival = Arrival(outgoing.id, delivered.reference) if worker.sink.dispatch.keeps_receipts else None
-        await self._queue.settle(outgoing.seqs, arrival)
 
     async def _rejected(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
         dead = worker.lane.failed_for_good(outgoing)

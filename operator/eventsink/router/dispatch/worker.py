@@ -29,6 +29,7 @@ class SinkWorker:
 
     def __init__(self, sink: Sink, lane: Lane, health_changed: HealthChanged) -> None:
         self.sink = sink
+        self.kind = sink.type
         self.lane = lane
         self.sender: Sender | None = None
         self.tasks: set[asyncio.Task[None]] = set()
@@ -80,7 +81,7 @@ class SinkWorker:
         Sender or None
             The sender until now, with which the messages in flight finish.
         """
-        old, self.sender, self.sink = self.sender, None, sink
+        old, self.sender, self.sink, self.kind = self.sender, None, sink, sink.type
         self._given_up = 0
         self.rate_limit_key = sink.dispatch.rate_limit_key if sink.target is not None else ""
         parameters = sink.dispatch

@@ -231,7 +231,8 @@ class Dispatcher:
         worker.wake_in(None, self._pump)
         self._leave_turns(worker)
         for task in worker.tasks:
-            task.cancel()
+            # Not before it has begun: it would give nothing back of what was counted as in flight.
+            asyncio.get_running_loop().call_soon(task.cancel)
         if worker.sender is not None:
             self._spawn(_close_after(worker.sender, set(worker.tasks)))
         self._spawn(self._settlement.dead_letter_sink(uid))

@@ -12,7 +12,7 @@ from eventsink.router.dispatch import dispatcher, health, window
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue.protocol import DeliveryFilter, DeliveryState
+from eventsink.router.queue.protocol import Delivery, DeliveryFilter, DeliveryState, PayloadKind
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from tests.unit.router.dispatch.dispatching import (
@@ -378,6 +378,18 @@ async def test_a_sink_that_is_deleted_while_its_deliveries_are_read_leaves_nothi
     await other.until(lambda: other.queue.depth().dead + len(other.arrived("s")) == 6000)
     await other.until(lambda: other.dispatcher.in_flight == 0)
     assert other.dispatcher.bytes_in_memory == 0
+
+
+async def test_a_sink_that_is_deleted_just_as_a_message_leaves_has_nothing_in_flight(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch()
+    dispatch.senders["s"].script = [HANG]
+    await dispatch.start()
+    await dispatch.until(lambda: dispatch.dispatcher.in_flight == 0)
+    delivery = Delivery(10**6, "a", uid("s"), "acme", "a", "firing", PayloadKind.ALERT, b"a", created=0.0, expires=1e9)
+    dispatch.queue.announce([delivery])
+    assert dispatch.dispatcher.in_flight == 1
+    dispatch.directory.remove(uid("s"))
+    await dispatch.until(lambda: dispatch.dispatcher.in_flight == 0)
 
 
 async def test_a_sink_that_was_deleted_while_the_router_was_down_leaves_dead_letters(make_dispatch: MakeDispatch) -> None:

@@ -21,6 +21,8 @@ BODY_SECONDS = 1.0
 """How long the rest of a response is awaited after its head; nothing depends on it but whether the connection is reused."""
 MAX_JOINED_BYTES = 64 * 1024
 """A message up to this size is joined with its head into one write; copying a larger one costs more than a second write."""
+MAX_REMEMBERED_BYTES = 1024
+"""A response up to this size is remembered, and not parsed again when the next one is the same."""
 _SWITCHING_PROTOCOLS = 101
 _REQUEST_TIMEOUT = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 _TLS_RECORD = (b"\x15\x03", b"\x16\x03")
@@ -58,6 +60,9 @@ class Connection(Dialled):
         self._retry_after: str | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._remembered = b""
+        """The bytes of a response that came whole, with nothing before or behind it, on a connection that could be used again."""
+        self._remembered_response: Response | None = None
 
     def when_lost(self, lost: Callable[[Connection], None]) -> None:
         """Have `lost` called once, when the connection has ended; at once, if it has."""
@@ -124,6 +129,9 @@ class Connection(Dialled):
             self.abort()
             return
         first, self.responded = not self.responded, True
+        if first and data == self._remembered and self._remembered_response is not None:
+            self._waiter.set_result(self._remembered_response)
+            return
         self._overhead += len(data)  # counted here, for the parser joins the pieces of a header before it shows any
         try:
             self._parser.feed_data(data)
@@ -137,6 +145,8 @@ class Connection(Dialled):
             self._malformed(None)
         elif self._in_body and self._body_timer is None and not self._waiter.done():
             self._body_timer = asyncio.get_running_loop().call_later(BODY_SECONDS, self._cut_short)
+        elif first and self._reusable and self._waiter.done() and len(data) <= MAX_REMEMBERED_BYTES:
+            self._remembered, self._remembered_response = data, self._waiter.result()
 
     def eof_received(self) -> bool:
         return False

@@ -111,6 +111,39 @@ def test_whatever_arrives_is_a_response_or_an_error(pieces: list[bytes]) -> None
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("first", [one for one in RESPONSES if one.startswith(b"HTTP")])
+async def test_a_response_that_is_the_same_as_the_one_before_means_the_same(first: bytes) -> None:
+    async with connected() as (connection, _):
+        for pieces in ([first], [first], [OK], [OK], [OK[:9], OK[9:]], [OK], [first[:13], first[13:]], [first], [OK]):
+            exchange = connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b"", 30.0)
+            for piece in pieces:
+                connection.data_received(piece)
+            if not exchange.done():
+                exchange.cancel()  # it says nothing of its end
+                break
+            if exchange.exception() is not None:
+                break
+            assert exchange.result() == await outcome(pieces)
+            if not connection.usable:
+                break
+
+
+async def test_bytes_behind_a_response_that_is_the_same_as_the_one_before_end_the_connection() -> None:
+    for behind in ([OK + OK], [OK, OK]):
+        async with connected() as (connection, _):
+            for _ in range(2):
+                exchange = connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b"", 30.0)
+                connection.data_received(OK)
+                assert (await exchange).status == 200
+                assert connection.usable
+            exchange = connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b"", 30.0)
+            for piece in behind:
+                connection.data_received(piece)
+            assert (await exchange).status == 200
+            assert not connection.usable
+            assert connection.surplus
+
+
 @pytest.mark.parametrize("size", [0, MAX_JOINED_BYTES, MAX_JOINED_BYTES + 1, 3_000_000])
 async def test_a_message_of_any_size_arrives_unchanged(size: int) -> None:
     body = os.urandom(size)

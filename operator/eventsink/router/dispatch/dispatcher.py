@@ -30,6 +30,9 @@ from eventsink.router.sources import Source
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Sender
 
+REPORTED_AT_ONCE = 100
+"""Sinks that say that they wait, before others have their turn in the event loop: a few milliseconds."""
+
 
 class Dispatcher:
     """Sends the deliveries that the queue commits to the sinks of the directory.
@@ -331,9 +334,11 @@ class Dispatcher:
         while True:
             await asyncio.sleep(REPORT_WAIT_SECONDS)
             now = self._queue.clock()
-            for uid in self._in_flight.line.everyone():
+            for number, uid in enumerate(self._in_flight.line.everyone(), 1):
                 if worker := self._workers.get(uid):
                     worker.waits(now)
+                if number % REPORTED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     def _refill(self, worker: SinkWorker) -> None:
         if not self._stopping:

@@ -372,7 +372,7 @@ class Dispatcher:
             if outcome is not None:
                 # Who begins to watch while this is recorded means a later attempt.
                 watchers = self._watchers.of(worker.sink.uid)
-                await self._settlement.settle(worker, outgoing, outcome)
+                await self._settlement.settle(worker, outgoing, outcome, watched=bool(watchers))
                 if watchers:
                     notify(watchers, outgoing, outcome, slow=worker.lane.slow)
         except QueueError as error:

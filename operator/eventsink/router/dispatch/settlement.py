@@ -43,8 +43,10 @@ class Settlement:
         self._spawn = spawn
         self._unrecorded = 0
 
-    async def settle(self, worker: SinkWorker, outgoing: OutgoingMessage, outcome: Outcome) -> None:
+    async def settle(self, worker: SinkWorker, outgoing: OutgoingMessage, outcome: Outcome, *, watched: bool = False) -> None:
         """Record the outcome of an attempt. The lane has taken it in before the first `await`.
+
+        Where it is `watched`, whatever is to be seen of it in the queue is there when this returns.
 
         Raises
         ------
@@ -59,7 +61,7 @@ class Settlement:
         self._metrics.failures.labels(outcome.failure.value, outcome.reason).inc()
         worker.failed(outcome)
         if outcome.failure is FailureClass.MESSAGE:
-            await self._rejected(worker, outgoing, outcome)
+            await self._rejected(worker, outgoing, outcome, watched=watched)
         elif outcome.failure is FailureClass.SINK:
             await self._failed_for_the_sink(worker, outgoing, outcome)
         else:
@@ -95,13 +97,13 @@ class Settlement:
         if was_held:
             get_logger().info("a sink is no longer held", **worker.names())
 
-    async def _rejected(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
+    async def _rejected(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed, *, watched: bool) -> None:
         dead = worker.lane.failed_for_good(outgoing)
         if not dead:
             await self._queue.bind(outgoing.seqs, "")  # taken apart: each is sent alone
             return
         record = self._record_rejected(worker, outgoing.id, [item.delivery.seq for item in dead], failed)
-        if self._unrecorded < MAX_UNRECORDED:
+        if self._unrecorded < MAX_UNRECORDED and not watched:
             self._spawn(record)  # a dead letter waits until it is on disk, and others wait for the share of this message
         else:
             await record

@@ -18,7 +18,15 @@ from eventsink.router.dispatch.sink_tests import (
 )
 from eventsink.router.queue.protocol import Delivery
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
-from tests.unit.router.dispatch.dispatching import HANG, MESSAGE, SINK, TRANSIENT, DispatchUnderTest, MakeDispatch
+from tests.unit.router.dispatch.dispatching import (
+    DEADLINE_SECONDS,
+    HANG,
+    MESSAGE,
+    SINK,
+    TRANSIENT,
+    DispatchUnderTest,
+    MakeDispatch,
+)
 from tests.unit.router.sinks import sink, slack_sink, uid, withdrawn_sink
 
 LONG = 20.0
@@ -71,6 +79,14 @@ async def test_the_first_attempt_decides_what_is_reported(make_dispatch: MakeDis
     await dispatch.start()
     result = await dispatch.tests.test(the(dispatch), LONG)
     assert (result.delivered, result.status, result.reason, result.message) == (False, f"{reason[4]}xx", reason, outcome.message)
+
+
+async def test_a_rejected_test_is_a_dead_letter_when_that_is_reported(make_dispatch: MakeDispatch) -> None:
+    dispatch = await make_dispatch().start()
+    for _ in range(10):
+        dispatch.senders["s"].script = [MESSAGE]
+        result = await dispatch.tests.test(dispatch.directory.sinks[uid("s")], DEADLINE_SECONDS)
+        assert result.id in [one.id for one in await dispatch.dead()]
 
 
 async def test_testing_a_held_sink_probes_it_at_once_and_reports_its_failure(make_dispatch: MakeDispatch) -> None:

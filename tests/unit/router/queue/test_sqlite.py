@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,36 @@ async def test_a_crash_while_the_file_is_created_leaves_one_that_opens(tmp_path:
 async def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(QueueUnavailable, match=r"check queue\.path"):
         await SqliteQueue.open(settings(tmp_path / "none"))
+
+
+async def test_an_sqlite_that_is_too_old_is_rejected_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.37.2")
+    with pytest.raises(QueueUnavailable, match=r"^SQLite 3\.38 or later is needed, and this Python has 3\.37\.2"):
+        await SqliteQueue.open(settings(tmp_path))
+    monkeypatch.undo()
+    await (await SqliteQueue.open(settings(tmp_path))).close()
+
+
+async def test_what_is_put_while_the_queue_is_being_closed_is_stored_or_refused(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    put: list[asyncio.Future[None]] = []
+
+    async def go_on_putting() -> None:
+        while True:
+            asyncio.get_running_loop().call_soon(time.sleep, 0.005)  # the next turn begins late
+            put.append(queue.submit(alert(f"{len(put)}")))
+            await asyncio.sleep(0)
+
+    before = asyncio.create_task(go_on_putting())
+    closing = asyncio.create_task(queue.close())
+    ended = await asyncio.gather(before, go_on_putting(), return_exceptions=True)
+    assert [str(one) for one in ended] == ["the queue is closed"] * 2
+    await asyncio.wait_for(closing, DEADLINE_SECONDS)
+    assert [one for one in put if not one.done()] == []
+    queue = await SqliteQueue.open(settings(tmp_path))
+    assert queue.depth().waiting == len(put)
+    await queue.close()
 
 
 async def test_when_a_commit_fails_every_batch_after_it_is_rolled_back_in_reverse(

@@ -263,6 +263,7 @@ class SqliteQueue:
                 await self.flush()
         except TimeoutError:
             get_logger().error("the queue was closed with changes that could not be written; they will happen again")
+        self._hand_over()  # what came while the rest was written
         self._closed = True
         await self._loop.run_in_executor(None, self._end)
         await asyncio.sleep(0)

@@ -24,6 +24,8 @@ encode_state = msgspec.msgpack.Encoder().encode
 """Alert, group and sink states are stored as arrays of their members."""
 
 SCHEMA_VERSION = 2
+SQLITE_VERSION = (3, 38)
+"""The first with the functions for JSON in every build; statements have more values than those before 3.32 take."""
 BUSY_TIMEOUT_SECONDS = 10.0
 PAGE_BYTES = 8192
 """Of a new file. An alert takes 1 to 3 kB: in pages of 4 kB, SQLite's own size, half of each page would stay empty."""
@@ -105,8 +107,13 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     Raises
     ------
     QueueUnavailable
-        It cannot be opened, or is not a queue of this program.
+        It cannot be opened, or is not a queue of this program, or SQLite is too old.
     """
+    if sqlite3.sqlite_version_info < SQLITE_VERSION:
+        needed = ".".join(map(str, SQLITE_VERSION))
+        raise QueueUnavailable(
+            f"SQLite {needed} or later is needed, and this Python has {sqlite3.sqlite_version}: use another Python"
+        )
     try:
         connection = sqlite3.connect(
             f"file:{quote(str(path))}{'?mode=ro' if read_only else ''}",

@@ -72,7 +72,7 @@ class CatchUp:
         self._unwritten: dict[tuple[str, str], None] = {}
         """Alerts (tenant, identity) whose entries of deleted sinks are still on disk."""
         self._forgotten: dict[str, None] = {}
-        """uids of deleted sinks whose own record may still be on disk."""
+        """uids of deleted sinks of which something may still be on disk: their own records, and entries of alerts."""
         self._wake = asyncio.Event()
         self._busy = True
         states.when_held = self.wake
@@ -127,10 +127,11 @@ class CatchUp:
             self._changed.pop(change.before.uid, None)
             self._wake.set()
             return
-        if change.before is None and (change.after.uid in self._deleted or change.after.uid in self._forgetting):
+        uid = change.after.uid
+        if change.before is None and (uid in self._deleted or uid in self._forgetting or uid in self._forgotten):
             # One that is re-created with its uid inherits nothing, not even while this is still being forgotten.
             self._states.disregard(change.after.uid)
-        self.look_at(change.after.uid)
+        self.look_at(uid)
 
     def _tenants_of(self, gone: Mapping[str, str | None]) -> Collection[str]:
         return self._states.tenants() if None in gone.values() else {LEGACY_TENANT, *(one for one in gone.values() if one)}
@@ -140,16 +141,17 @@ class CatchUp:
         for state in states:
             if not any(one.sink in self._forgetting for one in state.notified) or not self._states.is_current(state):
                 continue
-            kept = tuple(one for one in state.notified if not self._is_forgotten(one))
+            kept = self._kept(state, self._forgetting)
             if len(kept) < len(state.notified):
                 self._states.replace_entries(state, kept)
                 self._unwritten[state.tenant, state.identity] = None
 
-    def _is_forgotten(self, entry: Notified) -> bool:
-        """Whether an entry is of a deleted sink: of one that was re-created meanwhile, only what is older than that."""
-        if entry.sink not in self._forgetting:
-            return False
-        return entry.sink not in self._directory.sinks or self._states.is_disregarded(entry)
+    def _kept(self, state: AlertState, gone: Collection[str]) -> tuple[Notified, ...]:
+        """The entries of an alert but those of deleted sinks: of one that was re-created meanwhile, those that are older than that."""
+        sinks, states = self._directory.sinks, self._states
+        return tuple(
+            one for one in state.notified if one.sink not in gone or (one.sink in sinks and not states.is_disregarded(one))
+        )
 
     # ---- the work
 
@@ -181,8 +183,6 @@ class CatchUp:
                 async for states in states_in_turns(list(self._states.of_tenant(tenant).values())):
                     self._forget(states)
             self._forgotten.update(dict.fromkeys(self._forgetting))
-            for uid in self._forgetting.keys() - self._deleted.keys():
-                self._states.regard_again(uid)
             self._forgetting = {}
         except BaseException:
             self._deleted = {**self._forgetting, **self._deleted}
@@ -197,7 +197,8 @@ class CatchUp:
                 some.append(key)
                 state = self._states.get(*key)
                 if state is not None:
-                    self._states.put(change, state)
+                    # A commit that failed meanwhile may have brought back what was forgotten.
+                    self._states.put(change, state, notified=self._kept(state, self._forgotten))
                     entries += len(state.notified)
                 if entries >= ENTRIES_AT_ONCE:
                     break
@@ -213,6 +214,8 @@ class CatchUp:
             await self._queue.forget(sinks=[uid for uid in sinks if self._states.sink(uid) is None])
             for uid in sinks:
                 self._forgotten.pop(uid, None)
+                if uid not in self._deleted:
+                    self._states.regard_again(uid)
 
     async def _catch_up_all(self) -> None:
         """Catch up with the changed sinks, those of one tenant together; others that change meanwhile have their turn after each tenant."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.router.queue.sqlite.store import Store
 from tests.support.clock import ManualClock
 from tests.support.parts import alert
 from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest
@@ -521,6 +525,40 @@ async def test_a_sink_that_is_deleted_and_made_again_inherits_nothing(start: Sta
     assert await planning.post(ended("A"), firing("B")) == [("other", "resolved"), ("other", "firing")]
     assert await planning.put(sink("s")) == FIRING
     assert json.loads(planning.queued[0].body)["name"] == "B"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_failed_commit_does_not_bring_back_what_a_deleted_sink_was_notified_of(
+    start: Start, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    monkeypatch.setattr("eventsink.router.planning.catch_up.RETRY_SECONDS", 0.01)
+    planning = await start(sink("s"), sink("other"))
+    await planning.post(firing("A"))
+    begin, writing, go_on = Store.begin, threading.Event(), threading.Event()
+
+    def fail_later(_: Store) -> None:
+        monkeypatch.setattr(Store, "begin", begin)
+        writing.set()
+        go_on.wait(30)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(Store, "begin", fail_later)
+    posting = asyncio.ensure_future(planning.post(ended("A")))
+    assert await asyncio.to_thread(writing.wait, 30)
+    planning.directory.remove(uid("s"))
+    async with asyncio.timeout(30):
+        while any(one.sink == uid("s") for one in next(iter(planning.states.of_tenant("acme").values())).notified):
+            await asyncio.sleep(0.001)
+    if at_once:
+        planning.later(1)
+        planning.directory.put(sink("s"))
+    go_on.set()
+    with pytest.raises(QueueUnavailable):
+        await posting
+    await planning.settled()
+    if not at_once:
+        await planning.put(sink("s"))
+    assert planning.shown() == FIRING
 
 
 async def test_a_sink_deleted_while_the_router_was_not_running_leaves_nothing(start: Start) -> None:

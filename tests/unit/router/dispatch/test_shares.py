@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,18 +130,3 @@ def test_many_large_messages_count_as_much_as_the_part_of_the_capacity_that_they
     assert in_flight.line.first() == "small"
     in_flight.give_back("globex", large, 400)
     assert in_flight.line.first() == "large"
-
-
-def seconds_of_each_turn(sinks: int) -> float:
-    line: WaitingLine[int] = WaitingLine()
-    for sink in range(sinks):
-        line.join("acme", sink, 0)
-    began = time.perf_counter()
-    while (first := line.first()) is not None:
-        line.leave("acme", first)
-    return (time.perf_counter() - began) / sinks
-
-
-def test_a_turn_takes_as_long_with_many_who_wait_as_with_few() -> None:
-    few, many = (min(seconds_of_each_turn(sinks) for _ in range(5)) for sinks in (1_000, 30_000))
-    assert many < 5 * few  # 20 times, where it looks at the place of everybody who left before

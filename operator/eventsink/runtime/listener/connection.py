@@ -268,7 +268,8 @@ class Connection(asyncio.Protocol, Generic[T]):
         except Exception:
             handled = self._failed()
         if isinstance(handled, Response):
-            self._finish(request, handled)
+            # In the next turn: others have theirs between requests that are pipelined.
+            self._loop.call_soon(self._finish, request, handled)
             return
         if not isinstance(handled, Pending):
             # A client that hangs up does not cancel what was started.
@@ -286,19 +287,19 @@ class Connection(asyncio.Protocol, Generic[T]):
         except Exception:
             response = self._failed()
         self._finish(request, response)
-        if self._buffer and not self._unread_responses:
-            self._go_on()
-        if self._paused:
-            self._regulate()
 
     def _finish(self, request: IncomingRequest[T], response: Response | None) -> None:
-        """Respond to the request that is handled; without a response if that was cancelled."""
+        """Respond to the request that is handled, without a response if that was cancelled, and read on."""
         self._busy = False
         self._release()
         if response is not None:
             self._respond(response, request)
         if self._unread_responses and self._buffer:
             self._keep(len(self._buffer))
+        elif self._buffer:
+            self._go_on()
+        if self._paused:
+            self._regulate()
 
     def _failed(self) -> Response:
         get_logger().exception("a request failed", part=self._all.name)

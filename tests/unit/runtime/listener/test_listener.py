@@ -30,6 +30,10 @@ class Echo:
     reads: frozenset[bytes] = frozenset({b"authorization"})
     release: asyncio.Event = field(default_factory=asyncio.Event)
     handled: list[bytes] = field(default_factory=list)
+    turn: int = 0
+    """Counted by a test."""
+    turns: list[int] = field(default_factory=list)
+    """In which it responded at once."""
 
     def admit(self, head: RequestHead) -> str | Response:
         return error(404, "nothing here") if head.path == "/early" else head.path
@@ -38,6 +42,7 @@ class Echo:
         """/now is responded to at once, /pending by a future."""
         response = Response(200, admitted.encode() + b" " + body)
         if admitted == "/now":
+            self.turns.append(self.turn)
             return response
         if admitted == "/pending":
             future = asyncio.ensure_future(self.release.wait())
@@ -146,7 +151,7 @@ async def test_requests_are_read_however_their_bytes_arrive() -> None:
 
 async def test_responses_that_are_known_at_once_and_those_that_wait_keep_their_order() -> None:
     paths = ["/now", "/pending", "/now", "/task", "/now", "/pending"]
-    async with running() as server:
+    async with running(released=False) as server:
         reader, writer = await server.connect()
         writer.write(b"".join(request(path, b"x") for path in paths))
         assert (await read_response(reader)).endswith(b"/now x")
@@ -218,6 +223,23 @@ async def test_half_sent_bodies_of_one_client_hold_at_most_half_of_the_memory() 
             writer.write(b"x")
             assert b" 200 " in await read_response(reader)
             writer.close()
+
+
+async def test_others_have_their_turn_between_requests_that_are_pipelined_and_responded_to_at_once() -> None:
+    async with running() as server:
+
+        async def count() -> None:
+            while True:
+                server.application.turn += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        try:
+            received = await server.raw(request("/now") * 20 + request("/now", extra=CLOSE))
+        finally:
+            counting.cancel()
+        assert received.count(b"HTTP/1.1 200") == 21
+        assert len(set(server.application.turns)) == 21
 
 
 async def test_requests_that_are_pipelined_wait_in_the_socket_and_not_in_memory() -> None:

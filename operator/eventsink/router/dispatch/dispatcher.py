@@ -316,14 +316,16 @@ class Dispatcher:
         """Something landed: those that waited longest may send, first of the tenants with the least in flight."""
         line, in_flight = self._in_flight.line, self._in_flight
         refused = 0
-        while refused < MAX_TRIES and (uid := line.first()) is not None:
+        while refused < MAX_TRIES and not in_flight.full and (uid := line.first()) is not None:
             worker = self._workers[uid]
             tenant = worker.sink.tenant
             if in_flight.limit_reached(tenant, worker.in_flight, 0) is None:  # whatever it would send
                 line.leave(tenant, uid)
                 before = in_flight.total.messages
                 self._pump(worker)
-                refused += in_flight.total.messages == before and worker.waits_for is not None
+                if in_flight.total.messages == before and worker.waits_for is not None:
+                    line.defer(tenant, uid)  # what it would send is too large for what is free
+                    refused += 1
             elif not worker.in_flight.messages and in_flight.number_reached(tenant, worker.in_flight):
                 return  # nor may those who have more
             else:

@@ -109,7 +109,8 @@ class WaitingLine(Generic[Key]):
         return next(iter(self._tenants[next(iter(self._by_use[min(self._by_use)]))]))
 
     def defer(self, tenant: str, who: Key) -> None:
-        """Have others go first: those of the tenant, and all other tenants until what this one uses changes."""
+        """Have others go first: those of the tenant, and all other tenants until what this one uses changes. It must use something, or
+        that would be never."""
         self._tenants[tenant].move_to_end(who)
         self.used(tenant, math.inf)
 
@@ -165,6 +166,12 @@ class InFlight(Generic[Key]):
         """
         of_tenant = self._tenants.get(tenant, NOTHING).messages
         return limit_reached(self._max_messages, self.total.messages, of_tenant, sink.messages, 1)
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody may send, whatever it is. Else, a tenant that has nothing in flight may."""
+        total = self.total
+        return total.messages >= self._max_messages or total.bytes >= self._max_bytes
 
     @property
     def ample(self) -> bool:

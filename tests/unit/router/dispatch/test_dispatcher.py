@@ -618,3 +618,60 @@ async def test_on_stop_messages_in_flight_finish_and_the_rest_stays_queued(make_
     await dispatch.queue.flush()
     assert len(dispatch.arrived()) == 8
     assert dispatch.queue.depth().waiting == 12
+
+
+class Receiver:
+    """Responds to messages when a test wants it."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+
+    def __call__(self, message: Message) -> asyncio.Future[Outcome]:
+        response: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[message.id] = response
+        return response
+
+    def respond(self) -> None:
+        """To the message that came first."""
+        self._waiting.pop(next(iter(self._waiting))).set_result(Delivered(200))
+
+
+async def test_a_tenant_that_found_all_bytes_in_flight_is_not_overtaken_for_ever(make_dispatch: MakeDispatch) -> None:
+    kib, busy = 1024, ("b", "c", "d")
+    sinks = [sink(name, tenant=f"of-{name}") for name in ("waiting", *busy)]
+    dispatch = make_dispatch(*sinks, maxInFlightBytes=1024 * kib)
+    receivers = {name: Receiver() for name in busy}
+    for name, receiver in receivers.items():
+        dispatch.senders[name].script = [receiver] * 100
+    await dispatch.start()
+    for name, size in (("b", 100), ("c", 400), ("d", 700)):
+        for number in range(10):
+            await dispatch.put(f"{name}{number}", sinks=(name,), tenant=f"of-{name}", body=b"x" * size * kib)
+    await dispatch.until(lambda: all(dispatch.senders[name].sent for name in busy))
+    await dispatch.put("w", sinks=("waiting",), tenant="of-waiting", body=b"x" * 400 * kib)
+    assert not dispatch.arrived("waiting")
+    receivers["b"].respond()  # what the others have in flight is still more than all
+    await dispatch.until(lambda: dispatch.dispatcher.bytes_in_flight == 1100 * kib)
+    receivers["c"].respond()
+    await dispatch.until(lambda: dispatch.arrived("waiting"))
+
+
+async def test_a_tenant_whose_next_message_is_too_large_keeps_no_other_from_the_room_that_is_left(
+    make_dispatch: MakeDispatch,
+) -> None:
+    kib, names = 1024, map(str, itertools.count())
+    sinks = [sink(name, tenant=f"of-{name}") for name in ("large", "small", "busy", "other")]
+    dispatch = make_dispatch(*sinks, maxInFlightBytes=1024 * kib)
+    await dispatch.start()
+    receivers = {one.name: Receiver() for one in sinks}
+    for name in receivers:  # until a receiver responds, one message at a time leaves
+        await dispatch.put(next(names), sinks=(name,), tenant=f"of-{name}")
+    await dispatch.until_empty()
+    for name, receiver in receivers.items():
+        dispatch.senders[name].script = [receiver] * 100
+    for name, size in (("large", 1), ("other", 200), ("busy", 500), ("small", 150), ("small", 150), ("large", 600)):
+        await dispatch.put(next(names), sinks=(name,), tenant=f"of-{name}", body=b"x" * size * kib)
+    await dispatch.until(lambda: dispatch.dispatcher.bytes_in_flight == 851 * kib)
+    receivers["busy"].respond()
+    await dispatch.until(lambda: dispatch.dispatcher.bytes_in_flight == 501 * kib)
+    assert {name: len(dispatch.arrived(name)) for name in receivers} == {"large": 2, "small": 3, "busy": 2, "other": 2}

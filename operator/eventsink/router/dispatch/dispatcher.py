@@ -253,7 +253,8 @@ class Dispatcher:
             self._start(worker, outgoing)
 
     def _start(self, worker: SinkWorker, outgoing: OutgoingMessage) -> None:
-        task = asyncio.get_running_loop().create_task(self._send(worker, outgoing))
+        # The tenant for which it was counted: the sink may get another before the task begins.
+        task = asyncio.get_running_loop().create_task(self._send(worker, outgoing, worker.sink.tenant))
         worker.tasks.add(task)
         task.add_done_callback(worker.tasks.discard)
 
@@ -351,9 +352,9 @@ class Dispatcher:
         if worker.rate_limit_key:
             self._rate_limiter.leave(worker.rate_limit_key, worker.sink.uid)
 
-    async def _send(self, worker: SinkWorker, outgoing: OutgoingMessage) -> None:
+    async def _send(self, worker: SinkWorker, outgoing: OutgoingMessage, tenant: str) -> None:
         """Send a message, and others after it while some may leave: a task for each would cost as much as what it does."""
-        sender, tenant, taken = worker.sender, worker.sink.tenant, [outgoing]
+        sender, taken = worker.sender, [outgoing]
         while taken and worker.sender is sender:
             for other in taken[1:]:
                 self._start(worker, other)
@@ -362,7 +363,7 @@ class Dispatcher:
             except BaseException:
                 self._pump(worker)
                 raise
-            taken = self._take(worker)
+            taken, tenant = self._take(worker), worker.sink.tenant
         for other in taken:
             self._start(worker, other)  # the sender before is closed when the tasks are done that began with it
 

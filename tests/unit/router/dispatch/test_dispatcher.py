@@ -675,3 +675,17 @@ async def test_a_tenant_whose_next_message_is_too_large_keeps_no_other_from_the_
     receivers["busy"].respond()
     await dispatch.until(lambda: dispatch.dispatcher.bytes_in_flight == 501 * kib)
     assert {name: len(dispatch.arrived(name)) for name in receivers} == {"large": 2, "small": 3, "busy": 2, "other": 2}
+
+
+async def test_what_left_just_before_its_sink_got_another_tenant_is_not_in_flight_for_ever(make_dispatch: MakeDispatch) -> None:
+    dispatch = await make_dispatch(sink("s", suspend=True)).start()
+    await dispatch.put("a")
+    dispatch.directory.put(sink("s"))
+    assert dispatch.dispatcher.in_flight == 1
+    dispatch.directory.put(sink("s", tenant="globex"))
+    await dispatch.until_empty()
+    await dispatch.until(lambda: dispatch.dispatcher.in_flight == 0)
+    await dispatch.put("b", tenant="globex")
+    await dispatch.until_empty()
+    assert dispatch.arrived() == ["b"]
+    assert [one.reason for one in await dispatch.dead()] == ["TenantMismatch"]

@@ -10,6 +10,7 @@ from eventsink.router.dispatch import health
 from eventsink.router.dispatch.health import DeliveringCondition, SinkHealth
 from eventsink.router.dispatch.lane import Lane, Limits
 from eventsink.router.dispatch.shares import ShareLimit, Usage
+from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Failed, Sender
 from eventsink.sinks.sink import Sink
 from eventsink.sinks.target import PayloadKind
@@ -94,6 +95,11 @@ class SinkWorker:
                 self.lane.unresponsive = True
             except UnsupportedSink as error:
                 blocked = health.unsupported(str(error))
+            except Exception as error:  # without a sender, what leaves would come back at once, for ever
+                get_logger().error(
+                    "a sink could not be opened because of an unexpected error", error=type(error).__name__, **self.names()
+                )
+                blocked = health.unsupported(f"the router failed to open it ({type(error).__name__}); see its log")
         was_blocked, self.lane.blocked = self.lane.blocked, blocked.reason if blocked is not None else ""
         if blocked is not None:
             self.report(blocked)

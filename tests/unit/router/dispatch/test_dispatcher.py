@@ -689,3 +689,16 @@ async def test_what_left_just_before_its_sink_got_another_tenant_is_not_in_fligh
     await dispatch.until_empty()
     assert dispatch.arrived() == ["b"]
     assert [one.reason for one in await dispatch.dead()] == ["TenantMismatch"]
+
+
+async def test_a_sink_whose_sender_cannot_be_opened_by_mistake_is_blocked_and_delays_no_other(
+    make_dispatch: MakeDispatch,
+) -> None:
+    dispatch = make_dispatch(sink("s"), sink("t"))
+    del dispatch.senders["s"]  # to open it raises a KeyError
+    await dispatch.start()
+    await dispatch.put("a", sinks=("s", "t"))
+    await dispatch.until(lambda: dispatch.arrived("t") == ["a"])
+    shown = dispatch.dispatcher.health(uid("s"))
+    assert shown is not None
+    assert (shown.reason, shown.waiting) == ("Unsupported", 1)

@@ -102,14 +102,14 @@ class Settlement:
         if not dead:
             await self._queue.bind(outgoing.seqs, "")  # taken apart: each is sent alone
             return
+        self._unrecorded += 1  # before it is recorded: many may be rejected until that begins
         record = self._record_rejected(worker, outgoing.id, [item.delivery.seq for item in dead], failed)
-        if self._unrecorded < MAX_UNRECORDED and not watched:
+        if self._unrecorded <= MAX_UNRECORDED and not watched:
             self._spawn(record)  # a dead letter waits until it is on disk, and others wait for the share of this message
         else:
             await record
 
     async def _record_rejected(self, worker: SinkWorker, message: str, seqs: Iterable[int], failed: Failed) -> None:
-        self._unrecorded += 1
         try:
             await self.dead_letter(seqs, failed.reason, failed.message)
         finally:

@@ -8,7 +8,7 @@ import itertools
 import pytest
 from prometheus_client import CollectorRegistry
 
-from eventsink.router.dispatch import dispatcher, health, window
+from eventsink.router.dispatch import dispatcher, health, settlement, window
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.metrics import DispatchMetrics
@@ -702,3 +702,19 @@ async def test_a_sink_whose_sender_cannot_be_opened_by_mistake_is_blocked_and_de
     shown = dispatch.dispatcher.health(uid("s"))
     assert shown is not None
     assert (shown.reason, shown.waiting) == ("Unsupported", 1)
+
+
+async def test_rejected_messages_that_wait_for_the_disk_are_bounded(
+    make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "MAX_UNRECORDED", 10)
+    dispatch = make_dispatch(concurrency=4)
+    dispatch.senders["s"].script = [MESSAGE] * 100
+    await dispatch.start()
+    dispatch.queue.stalled = asyncio.Event()
+    await dispatch.put(*(f"a{number}" for number in range(100)))
+    await dispatch.until(lambda: dispatch.dispatcher.in_flight >= 4)
+    assert len(dispatch.senders["s"].sent) - dispatch.dispatcher.in_flight == 10
+    dispatch.queue.stalled.set()
+    await dispatch.until_empty()
+    assert len(await dispatch.dead()) == 100

@@ -28,6 +28,7 @@ from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.protocol import Delivery, Queue, QueueError
 from eventsink.router.sources import Source
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.turns import in_turns
 from eventsink.sinks.sender import Sender
 
 REPORTED_AT_ONCE = 100
@@ -337,11 +338,10 @@ class Dispatcher:
         while True:
             await asyncio.sleep(REPORT_WAIT_SECONDS)
             now = self._queue.clock()
-            for number, uid in enumerate(self._in_flight.line.everyone(), 1):
-                if worker := self._workers.get(uid):
-                    worker.waits(now)
-                if number % REPORTED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
+            async for uids in in_turns(self._in_flight.line.everyone(), REPORTED_AT_ONCE):
+                for uid in uids:
+                    if worker := self._workers.get(uid):
+                        worker.waits(now)
 
     def _refill(self, worker: SinkWorker) -> None:
         if not self._stopping:

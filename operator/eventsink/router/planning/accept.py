@@ -18,10 +18,10 @@ from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
 from eventsink.router.planning.plan import Plan
 from eventsink.router.planning.tenants import NoTenantReason
-from eventsink.router.planning.turns import in_turns
 from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
 from eventsink.runtime.pending import Pending
+from eventsink.runtime.turns import in_turns
 
 ALERTS_AT_ONCE = 250
 """Alerts that are given their tenants and identities before others have their turn in the event loop: a few milliseconds."""

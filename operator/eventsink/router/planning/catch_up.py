@@ -17,10 +17,11 @@ from eventsink.router.planning.batch import expired_at
 from eventsink.router.planning.due import BY_ITSELF, Behind, Due, deliveries_of, due_status, ended, form_of, may_be_due
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
-from eventsink.router.planning.turns import ENTRIES_AT_ONCE, in_turns, states_in_turns
+from eventsink.router.planning.turns import ENTRIES_AT_ONCE, states_in_turns
 from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, Queue, QueueError
 from eventsink.router.queue.states import AlertState, Notified
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.turns import in_turns
 from eventsink.sinks.sink import Sink
 
 ALERTS_AT_ONCE = 200

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
 
 from eventsink.router.queue.states import AlertState
-
-SCANNED_AT_ONCE = 500
-"""Records that are gone through before others have their turn in the event loop: less than a millisecond."""
+from eventsink.runtime.turns import SCANNED_AT_ONCE
 
 ENTRIES_AT_ONCE = 20_000
-"""The same of entries of the notification log: an alert has one for each sink that was notified of it."""
-
-T = TypeVar("T")
-
-
-async def in_turns(items: Sequence[T], at_once: int = SCANNED_AT_ONCE) -> AsyncIterator[Sequence[T]]:
-    """The items in slices, between which everybody else has a turn in the event loop."""
-    for start in range(0, len(items), at_once):
-        yield items[start : start + at_once]
-        await asyncio.sleep(0)
+"""Entries of the notification log that are gone through before others have their turn: one for each sink that an alert was sent to."""
 
 
 async def states_in_turns(states: Sequence[AlertState]) -> AsyncIterator[Sequence[AlertState]]:

@@ -139,7 +139,8 @@ class ClusterInstallation:
         aside("etcd, kube-apiserver and kube-controller-manager (built once, if missing; that takes about six minutes)")
         plane = self._stack.enter_context(ControlPlane())
         self._kubectl = Kubectl(plane.admin_kubeconfig)
-        aside("kubectl apply -k manifests/default")
+        for folder in ("crds", "manifests/namespaces", "manifests/default"):
+            aside(f"kubectl apply -k {folder}")
         install_crd(self._kubectl)
         installed = install(plane, self._kubectl)
         shared = settings(self._slack)

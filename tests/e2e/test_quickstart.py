@@ -1,18 +1,16 @@
 """The five minutes of the README, command by command.
 
-There are no nodes here, so this test plays the kubelet: it runs the two Deployments' programs as processes of their own, with the
-ServiceAccounts and the settings that the manifests give them, and reports their pods as ready.
+There are no nodes here, so this test plays the kubelet: it runs the three programs as processes of their own, with the ServiceAccounts and
+the settings that the manifests give them, and reports their pods as ready.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,51 +20,17 @@ import standardwebhooks
 
 from tests.support.cluster import ROOT, SYSTEM_NAMESPACE, Installed, MakeControlPlane
 from tests.support.kubectl import Kubectl
+from tests.support.kubelet import Kubelet
 from tests.support.parts import Router, cluster_router, start_operator
 from tests.support.ports import free_port
 from tests.support.processes import RunningProcess
 from tests.support.receiver import Receiver
+from tests.support.rest import Rest
 from tests.support.waiting import wait_until
 
 BLOCK = re.compile(r"<!-- test: quickstart -->\n```sh\n(.*?)```", re.DOTALL)
 COMMANDS = BLOCK.findall((ROOT / "README.md").read_text())
 BLOCK_TIMEOUT_SECONDS = 240
-
-
-class Kubelet(threading.Thread):
-    """Reports each pod of the system's namespace as ready once its program has started."""
-
-    def __init__(self, kubectl: Kubectl, programs: dict[str, RunningProcess]) -> None:
-        super().__init__(daemon=True)
-        self._kubectl = kubectl
-        self._programs = programs
-        self._ending = threading.Event()
-
-    def run(self) -> None:
-        while not self._ending.wait(0.5):
-            for pod in self._kubectl.list("pod", namespace=SYSTEM_NAMESPACE):
-                program = self._programs.get(pod["metadata"]["labels"]["app.kubernetes.io/name"])
-                if program is not None and pod["status"]["phase"] == "Pending":
-                    self._report_ready(pod["metadata"]["name"])
-
-    def stop(self) -> None:
-        self._ending.set()
-        self.join(30)
-
-    def _report_ready(self, pod: str) -> None:
-        status = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
-        arguments = [
-            "-n",
-            SYSTEM_NAMESPACE,
-            "patch",
-            "pod",
-            pod,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            json.dumps(status),
-        ]
-        self._kubectl.run(*arguments, check=False)
 
 
 @pytest.fixture
@@ -84,7 +48,7 @@ def test_the_five_minutes_on_a_cluster(fresh_control_plane: MakeControlPlane, re
     kubectl = Kubectl(plane.admin_kubeconfig)
     port = free_port()
     programs: dict[str, RunningProcess] = {}
-    kubelet = Kubelet(kubectl, programs)
+    kubelet = Kubelet(kubectl, SYSTEM_NAMESPACE, programs)
     environment = {
         **os.environ,
         "KUBECONFIG": str(plane.admin_kubeconfig),
@@ -108,6 +72,7 @@ def test_the_five_minutes_on_a_cluster(fresh_control_plane: MakeControlPlane, re
         router.token = base64.b64decode(tokens["alertmanager"]).decode()
         programs["eventsink-operator"] = start_operator(installed, tmp_path)
         programs["eventsink-router"] = router.start()
+        programs["eventsink-rest"] = Rest(installed, tmp_path).start()
 
     try:
         for number, commands in enumerate(COMMANDS):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # most tests need no REST API
 
 ROOT = Path(__file__).parents[2]
 CRDS = ROOT / "crds" / "eventsink.dev_eventsinks.yaml"
-MANIFESTS = ROOT / "manifests" / "default"
+MANIFESTS = ROOT / "manifests"
 CRD = "eventsinks.eventsink.dev"
 SYSTEM_NAMESPACE = "eventsink-system"
 SINKS_NAMESPACE = "eventsink-system-sinks"
@@ -111,8 +111,9 @@ def install_crd(kubectl: Kubectl) -> None:
 
 
 def install(control_plane: ControlPlane, kubectl: Kubectl) -> Installed:
-    """Apply `manifests/default` to any control plane."""
-    kubectl.run("apply", "--server-side", "-k", str(MANIFESTS))
+    """Apply `manifests/namespaces` and `manifests/default` to any control plane."""
+    for one in ("namespaces", "default"):
+        kubectl.run("apply", "--server-side", "-k", str(MANIFESTS / one))
     return Installed(
         operator=control_plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-operator"),
         router=control_plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-router"),

@@ -93,7 +93,7 @@ async def check_crd(api: Api, stop: asyncio.Event) -> None:
         except NotFound:
             raise Stop(
                 ExitStatus.CRD_ABSENT,
-                f"the API server knows no {PLURAL}.{GROUP}: apply the CRD first (kubectl apply -k manifests/default, or -k crds)",
+                f"the API server knows no {PLURAL}.{GROUP}: apply the CRD first (kubectl apply -k crds)",
             ) from None
         except Forbidden as error:
             if time.monotonic() > started + FORBIDDEN_FOR_SECONDS:

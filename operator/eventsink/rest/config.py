@@ -136,7 +136,7 @@ class RouterAccess(Settings):
     """The router's admin API, for test alerts."""
 
     url: str = Field(default="", max_length=2048, pattern=r"^(https?://[^\s?#]+)?$")
-    """Such as http://eventsink-router:8081. Default: test alerts are not served."""
+    """Such as http://eventsink-router-admin:8081. Default: test alerts are not served."""
     token_file: Path | None = None
     """File with its bearer token."""
 

@@ -1,4 +1,4 @@
-"""manifests/rest/policy.yaml limits the credentials that the REST API can refer to: it must know every one of every type."""
+"""manifests/policies/rest.yaml limits the credentials that the REST API can refer to: it must know every one of every type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from eventsink.destinations import registry
 from eventsink.resources.model import SecretKeyRef
 
-FILE = Path(__file__).parents[3] / "manifests" / "rest" / "policy.yaml"
+FILE = Path(__file__).parents[3] / "manifests" / "policies" / "rest.yaml"
 POLICY = next(one for one in yaml.safe_load_all(FILE.read_text()) if one["metadata"]["name"] == "eventsink-rest-eventsinks")[
     "spec"
 ]

@@ -15,7 +15,7 @@ class IntakeSettings(Settings):
     """Where alerts are accepted, and the bounds of what is accepted at once."""
 
     address: Address = "127.0.0.1:8080"
-    """`host:port`. In manifests/router: 0.0.0.0:8080."""
+    """`host:port`. In manifests/: 0.0.0.0:8080."""
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
     """Of one request; larger ones get a 413. Groups by namespace keep notifications small."""
     max_held_bytes: int = Field(default=32 * 1024**2, ge=1024)

@@ -149,7 +149,7 @@ class Rest:
 
     async def _keep(self, record: KeyRecord) -> None:
         assert self.admin_kubeconfig is not None
-        settings = KeySettings()
+        settings = KeySettings.model_validate(self.settings.get("keys", {}))
         api = await connect(KubernetesSettings(kubeconfig=self.admin_kubeconfig), "keys")
         try:
             await SecretKeyStore(api, settings.namespace, settings.secret).add(record)

@@ -91,6 +91,9 @@ class PagerResolver:
     def policy_digest(self) -> str:
         return ",".join(self._policy.denied_teams)
 
+    def own_namespaces(self) -> Collection[str]:
+        return ()
+
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         return ()
 

@@ -17,6 +17,7 @@ from eventsink.controller.config import OperatorSettings
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.controller.reconcile import Reconciler
 from eventsink.controller.resolvers import Resolvers
+from eventsink.controller.scope import FOREIGN_SECRETS, Scope, own_secrets
 from eventsink.controller.status import StatusWriter
 from eventsink.controller.store import CompiledStore
 from eventsink.controller.worker import TENANCY, Worker
@@ -26,7 +27,7 @@ from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS
 from eventsink.resources.status import READY, EventSinkStatus
 from eventsink.runtime.logs import Repeated, get_logger
-from eventsink.sinks.sink import SINK_SECRET_TYPE, TENANCY_SECRET_TYPE
+from eventsink.sinks.sink import SINK_SECRET_TYPE
 
 FINISH_SECONDS = 15.0
 """How long the end waits for what resolvers must not leave half done."""
@@ -54,6 +55,7 @@ class Controller:
         self.state = ClusterState(self._queue.add, lambda: self._queue.add(TENANCY))
         self.store = CompiledStore(api, settings.sinks_namespace, self._queue.add)
         self._resolvers = Resolvers(settings, api, self.state.used_in, own_namespace=own_namespace)
+        self.scope = Scope(settings.namespaces, api, self.state)
         self._reconciler = Reconciler(
             settings,
             api,
@@ -61,22 +63,26 @@ class Controller:
             self.store,
             StatusWriter(api, lambda: datetime.now(UTC)),
             self._resolvers,
+            self.scope,
         )
-        foreign = f"type!={SINK_SECRET_TYPE},type!={TENANCY_SECRET_TYPE}"
-        secrets = Collection(SECRETS, metadata_only=True, field_selector=foreign)
-        namespaces = Collection(NAMESPACES, metadata_only=True)
         compiled = Collection(SECRETS, settings.sinks_namespace, metadata_only=True, field_selector=f"type={SINK_SECRET_TYPE}")
-        self.reflectors = [
-            Reflector(api, "secrets", secrets, self.state.secret_handler),
-            Reflector(api, "namespaces", namespaces, self.state.namespace_handler),
-            Reflector(api, "compiled", compiled, self.store),
-        ]
+        self.reflectors = [Reflector(api, "compiled", compiled, self.store)]
+        if self.scope.everywhere:
+            secrets = Collection(SECRETS, metadata_only=True, field_selector=FOREIGN_SECRETS)
+            namespaces = Collection(NAMESPACES, metadata_only=True)
+            self.reflectors += [
+                Reflector(api, "secrets", secrets, self.state.secret_handler),
+                Reflector(api, "namespaces", namespaces, self.state.namespace_handler),
+            ]
+        else:
+            self.reflectors += own_secrets(api, self._resolvers.own_namespaces() - self.scope.watches.keys(), self.state)
         self._failures: dict[str, Repeated] = {}
 
     async def synced(self) -> None:
-        """Wait until everything was listed once."""
+        """Wait until everything was listed once; of the listed namespaces, until it is clear which can be read."""
         for reflector in self.reflectors:
             await reflector.synced.wait()
+        await self.scope.tried()
 
     def tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What runs until it is cancelled, with names."""
@@ -131,6 +137,25 @@ class Controller:
             await asyncio.sleep(pause)
 
     async def _sweep(self) -> None:
+        if self.scope.everywhere:  # reflectors report what vanished; kopf does not
+            await self._compare_eventsinks()
+        else:
+            self._report_denied()
+        uids = {obj["metadata"]["uid"] for obj in self.state.eventsinks.values()}
+        for compiled in list(self.store.compiled.values()):
+            if compiled.uid not in uids:
+                self._queue.add(compiled.sink)
+        self.store.forget_tenancy()
+        self._queue.add(TENANCY)
+
+    def _report_denied(self) -> None:
+        denied = self.scope.denied()
+        if denied:
+            get_logger().warning(
+                "listed namespaces cannot be read: create them, and the operator's Role in each", namespaces=denied
+            )
+
+    async def _compare_eventsinks(self) -> None:
         living = set()
         for obj in await list_all(self._api, Collection(EVENTSINKS)):
             metadata = obj["metadata"]
@@ -139,12 +164,6 @@ class Controller:
         for key, obj in list(self.state.eventsinks.items()):
             if key not in living and not await self._exists(key):
                 self.state.lose(key, obj["metadata"]["uid"])
-        uids = {obj["metadata"]["uid"] for obj in self.state.eventsinks.values()}
-        for compiled in list(self.store.compiled.values()):
-            if compiled.uid not in uids:
-                self._queue.add(compiled.sink)
-        self.store.forget_tenancy()
-        self._queue.add(TENANCY)
 
     async def _exists(self, key: Key) -> bool:
         """Whether an EventSink that was not listed exists: it may have been created while the list was read."""
@@ -165,3 +184,4 @@ class Controller:
         for status, count in counts.items():
             self._metrics.eventsinks.labels(status).set(count)
         self._metrics.compiled.set(len(self.store.compiled))
+        self._metrics.namespaces_denied.set(len(self.scope.denied()))

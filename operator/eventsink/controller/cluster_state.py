@@ -36,6 +36,7 @@ class ClusterState:
         self._uses: dict[Key, frozenset[Key]] = {}
         self.secret_handler = _Handler(self._secret_changed, self._secret_gone)
         self.namespace_handler = _Handler(self._namespace_changed, self._namespace_gone)
+        self.eventsink_handler = _Handler(lambda _key, obj: self.see(obj), self._gone)
         self._tenancy_changed = tenancy_changed
 
     # ---- EventSinks
@@ -75,6 +76,10 @@ class ClusterState:
             self._claims(key, _tenant(known), "")
             self.uses(key, ())
         self._enqueue(key)
+
+    def _gone(self, key: Key) -> None:
+        if (known := self.eventsinks.get(key)) is not None:
+            self.lose(key, known["metadata"]["uid"])
 
     def _claims(self, sink: Key, before: str, now: str) -> None:
         if before == now:
@@ -116,6 +121,10 @@ class ClusterState:
             self._enqueue(sink)
 
     # ---- namespaces
+
+    def give(self, namespace: str, tenant: str) -> None:
+        """A namespace belongs to a tenant because a setting says so."""
+        self._set_namespace(namespace, Namespace("", tenant))
 
     def _namespace_changed(self, key: Key, obj: Object) -> None:
         metadata = obj["metadata"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from eventsink.destinations.settings import with_destinations
 from eventsink.kube.http import KubernetesSettings
+from eventsink.resources.namespaces import ListedNamespaces
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
@@ -25,6 +26,8 @@ class OperatorSettings(ProcessSettings):
 
     sinks_namespace: str = Field(default="eventsink-system-sinks", min_length=1, max_length=63)
     """The namespace for compiled sinks; it holds nothing else."""
+    namespaces: ListedNamespaces = ()
+    """The only namespaces to work in, with the tenant that owns each; Roles in them suffice then. None: all, as their labels say."""
     tenancy: TenancySettings = TenancySettings()
     egress: EgressSettings = EgressSettings()
     credential_grace: Seconds = 600.0
@@ -36,3 +39,9 @@ class OperatorSettings(ProcessSettings):
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
+
+    @model_validator(mode="after")
+    def _keeps_compiled_sinks_apart(self) -> OperatorSettings:
+        if any(one.name == self.sinks_namespace for one in self.namespaces):
+            raise ValueError("namespaces: the namespace of compiled sinks (sinksNamespace) cannot be a tenant's")
+        return self

@@ -16,4 +16,7 @@ class OperatorMetrics:
         self.waiting = Gauge(f"{NAMESPACE}_workqueue_depth", "EventSinks that wait to be reconciled.", registry=registry)
         self.eventsinks = Gauge(f"{NAMESPACE}_eventsinks", "EventSinks by the status of Ready.", ["ready"], registry=registry)
         self.compiled = Gauge(f"{NAMESPACE}_compiled_sinks", "Compiled sinks.", registry=registry)
+        self.namespaces_denied = Gauge(
+            f"{NAMESPACE}_namespaces_denied", "Namespaces of the setting `namespaces` that cannot be read.", registry=registry
+        )
         self.sweeps = Counter(f"{NAMESPACE}_sweeps", "Comparisons of everything, by result.", ["result"], registry=registry)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from eventsink.controller.assembly import APPLY_ROLES, Controller
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.handlers import KopfThread
+from eventsink.controller.scope import WATCHES_PER_NAMESPACE
 from eventsink.kube.api import Api, ApiError, Collection, Forbidden, NotFound, Object
 from eventsink.kube.http import HttpApi, connect
 from eventsink.resources.names import EVENTSINKS, GROUP, PLURAL
@@ -37,7 +39,7 @@ async def serve(settings: OperatorSettings, stop: asyncio.Event) -> None:
         It cannot start (the CRD is absent), or a part of it ended.
     """
     async with Process("operator", settings.monitor, stop) as process:
-        api = await connect(settings.kubernetes, "operator")
+        api = await connect(settings.kubernetes, "operator", watches=WATCHES_PER_NAMESPACE * len(settings.namespaces))
         process.on_close(api.close)
         await Operator(settings, api, process).run()
 
@@ -55,19 +57,28 @@ class Operator:
     async def run(self) -> None:
         """Run until the process is to stop."""
         process = self._process
-        await check_crd(self._api, process.stop)
+        scope = self._controller.scope
+        await check_crd(self._api, process.stop, list(scope.watches))
         for reflector in self._controller.reflectors:
             process.start("watch", reflector.run())
+        for watch in scope.watches.values():
+            process.start("watch", watch.run())
         await process.until_stopped(self._controller.synced())
         if process.stop.is_set():
             return
-        process.start("kopf", KopfThread(self._api, self._seen).run())
+        if scope.everywhere:  # kopf as a whole ends where one of several namespaces is absent
+            process.start("kopf", KopfThread(self._api, self._seen).run())
         for name, work in self._controller.tasks():
             process.start(name, work)
         await process.until_stopped()
 
     def _missing(self) -> str | None:
-        return None if self._controller.swept.is_set() else "not everything was listed yet"
+        if not self._controller.swept.is_set():
+            return "not everything was listed yet"
+        scope = self._controller.scope
+        if scope.everywhere or any(watch.complete for watch in scope.watches.values()):
+            return None
+        return "no namespace of the setting namespaces can be read: create one, and the operator's Role in it"
 
     def _seen(self, kind: str | None, obj: Object) -> None:
         """kopf saw an EventSink."""
@@ -78,8 +89,13 @@ class Operator:
             self._controller.state.see(obj)
 
 
-async def check_crd(api: Api, stop: asyncio.Event) -> None:
+async def check_crd(api: Api, stop: asyncio.Event, namespaces: Sequence[str] = ()) -> None:
     """Whether the API server serves EventSinks; waits a while for one that does not respond.
+
+    Parameters
+    ----------
+    namespaces
+        The listed ones, any of which may be absent; none: all.
 
     Raises
     ------
@@ -89,7 +105,14 @@ async def check_crd(api: Api, stop: asyncio.Event) -> None:
     started = time.monotonic()
     while not stop.is_set():
         try:
-            await api.list(Collection(EVENTSINKS), limit=1)
+            for namespace in namespaces or ("",):
+                try:
+                    await api.list(Collection(EVENTSINKS, namespace), limit=1)
+                    return
+                except Forbidden:
+                    if not namespaces:
+                        raise
+            return  # none of the namespaces can be read yet: what follows them waits for it
         except NotFound:
             raise Stop(
                 ExitStatus.CRD_ABSENT,
@@ -101,6 +124,4 @@ async def check_crd(api: Api, stop: asyncio.Event) -> None:
         except ApiError as error:
             if time.monotonic() > started + START_ATTEMPTS_SECONDS:
                 raise Stop(ExitStatus.FAILED, str(error)) from None
-        else:
-            return
         await asyncio.sleep(1.0)

@@ -10,12 +10,13 @@ from eventsink.controller.cluster_state import ClusterState
 from eventsink.controller.compile import COMPILER_VERSION, compile_sink
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.resolvers import Resolvers
+from eventsink.controller.scope import Scope
 from eventsink.controller.status import SpecState, StatusWriter
 from eventsink.controller.store import Compiled, CompiledStore
 from eventsink.controller.tenancy import check_claim
 from eventsink.destinations.credentials import secret_missing
 from eventsink.destinations.problem import Effect, Problem
-from eventsink.kube.api import SECRETS, Api, Key, NotFound
+from eventsink.kube.api import NAMESPACES, SECRETS, Api, Key, NotFound
 from eventsink.kube.secrets import secret_data
 from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, read_object, read_spec
 from eventsink.resources.model import StatusModel, references
@@ -25,13 +26,16 @@ from eventsink.runtime.times import format_time, parse_time
 from eventsink.sinks.sink import CompiledFrom, Sink, Withdrawn
 from eventsink.sinks.target import Target
 
+NAMESPACE_NOT_LISTED = "NamespaceNotListed"
+"""Why a sink is withdrawn whose namespace was taken from the setting `namespaces`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a reconcile did."""
 
     outcome: str
-    """A metric label: `ready`, `problem`, `withdrawn`, `deleted`, `absent`."""
+    """A metric label: `ready`, `problem`, `withdrawn`, `deleted`, `absent`, `unknown` (its namespace could not be read yet)."""
     again_after: float | None = None
     """Seconds after which it must run again although nothing changes."""
 
@@ -47,6 +51,7 @@ class Reconciler:
         store: CompiledStore,
         writer: StatusWriter,
         resolvers: Resolvers,
+        scope: Scope,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
@@ -56,6 +61,7 @@ class Reconciler:
         self._writer = writer
         self._now = now
         self._resolvers = resolvers
+        self._scope = scope
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one EventSink.
@@ -65,7 +71,11 @@ class Reconciler:
         ApiError
             The API server rejected a request or was unavailable: run again later.
         """
+        if not self._scope.covers(key[0]):
+            return await self._withdraw_uncovered(key)
         obj = self._state.eventsinks.get(key)
+        if obj is None and not self._scope.knows(key[0]):
+            return Result("unknown")
         living = read_object(obj) if obj is not None else None
         if living is not None and living.deleting:
             living = None
@@ -90,6 +100,13 @@ class Reconciler:
             await self._store.remove(compiled)
             get_logger().info("compiled sink removed", sink="/".join(key), uid=compiled.uid)
         return len(others)
+
+    async def _withdraw_uncovered(self, key: Key) -> Result:
+        """Its namespace is not among those of the setting any more: whether its EventSink exists cannot be seen."""
+        active = [compiled for compiled in self._store.of(key) if not compiled.withdrawn]
+        for compiled in active:
+            await self._withdraw(compiled.uid, NAMESPACE_NOT_LISTED)
+        return Result("withdrawn" if active else "absent")
 
     async def _accept_and_compile(self, living: EventSinkObject, compiled: Compiled | None) -> tuple[SpecState, float | None]:
         try:
@@ -175,11 +192,11 @@ class Reconciler:
         resolver = self._resolvers[sink.spec.type]
         key, own = (sink.namespace, sink.name), {reference.ref.name for reference in references(sink.spec)}
         # Those of before, too: without the new ones, the sink stays active with them.
-        self._state.uses(key, own, [*tokens_of(before), *resolver.tokens(sink, values)])
-        namespace = self._state.namespaces.get(sink.namespace)
-        resolved = await resolver.resolve(
-            sink, values, namespace_uid=namespace.uid if namespace is not None else "", before=target_before
-        )
+        needed = resolver.tokens(sink, values)
+        self._state.uses(key, own, [*tokens_of(before), *needed])
+        # Only the operator's own Secrets are bound to it.
+        namespace_uid = await self._namespace_uid(sink.namespace) if needed else ""
+        resolved = await resolver.resolve(sink, values, namespace_uid=namespace_uid, before=target_before)
         made_from = wanted.model_copy(update={"secrets": versions, "tokens": resolved.tokens})
         new = compile_sink(sink, resolved.target, made_from)
         await self._store.write(new)
@@ -205,7 +222,7 @@ class Reconciler:
                 again = min(again or waited + self._settings.credential_grace, self._settings.credential_grace - waited)
                 again = max(0.0, again) + 0.1
         if effect is Effect.WITHDRAW and not compiled.withdrawn:
-            await self._withdraw(living, problem)
+            await self._withdraw(living.uid, problem.reason)
         withdrawn = effect is Effect.WITHDRAW or bool(compiled.withdrawn)
         kept = compiled.made_from.generation if compiled.made_from is not None and not withdrawn else None
         destinations = {} if withdrawn else living.status.destinations
@@ -222,14 +239,21 @@ class Reconciler:
             return 0.0
         return (self._now() - parse_time(ready.last_transition_time)).total_seconds()
 
-    async def _withdraw(self, living: EventSinkObject, problem: Problem) -> None:
-        before = await self._store.read(living.uid)
+    async def _withdraw(self, uid: str, reason: str) -> None:
+        before = await self._store.read(uid)
         if before is None:
             return
-        withdrawn = Withdrawn(reason=problem.reason, since=format_time(self._now()))
+        withdrawn = Withdrawn(reason=reason, since=format_time(self._now()))
         sink = before.model_copy(update={"withdrawn": withdrawn, "target": None})
         await self._store.write(sink)
-        get_logger().warning("sink withdrawn", sink=f"{living.namespace}/{living.name}", reason=problem.reason)
+        get_logger().warning("sink withdrawn", sink=f"{sink.namespace}/{sink.name}", reason=reason)
+
+    async def _namespace_uid(self, namespace: str) -> str:
+        """The namespace's uid; empty: it is not known yet. Namespaces of the setting are not watched, so they are asked for."""
+        known = self._state.namespaces.get(namespace)
+        if known is None or known.uid or self._scope.everywhere:
+            return known.uid if known is not None else ""
+        return str((await self._api.get(NAMESPACES, ("", namespace)))["metadata"]["uid"])
 
 
 def tokens_of(compiled: Compiled | None) -> list[Key]:

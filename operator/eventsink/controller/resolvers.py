@@ -51,6 +51,10 @@ class Resolvers:
         """The resolver of a destination type."""
         return self._resolvers[name]
 
+    def own_namespaces(self) -> set[str]:
+        """The namespaces in which the operator keeps Secrets of its own."""
+        return {name for resolver in self._resolvers.values() for name in resolver.own_namespaces()}
+
     async def run(self) -> None:
         """Let each resolver maintain what it keeps, until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -15,8 +15,9 @@ class Namespace:
     """What matters of a Namespace."""
 
     uid: str
+    """Empty: not known; the namespace is one of the setting `namespaces`."""
     tenant: str
-    """The value of its label eventsink.dev/tenant; empty: it owns none."""
+    """The value of its label eventsink.dev/tenant, or as the setting says; empty: it owns none."""
 
 
 def tenancy_document(namespaces: Mapping[str, Namespace]) -> Tenancy:

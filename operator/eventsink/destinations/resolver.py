@@ -71,6 +71,10 @@ class Resolver(Protocol):
         """Changes when a setting changes that decides about targets: all sinks of the type are then compiled again."""
         ...
 
+    def own_namespaces(self) -> Collection[str]:
+        """The namespaces in which it keeps Secrets of its own."""
+        ...
+
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         """Namespace and name of the operator's own Secrets that the sink needs, whether they exist yet or not.
 
@@ -89,7 +93,7 @@ class Resolver(Protocol):
         sink, secrets
             The spec, and the Secrets that it refers to.
         namespace_uid
-            Of the sink's namespace; empty: not known yet.
+            Of the sink's namespace; empty: not known yet, or `tokens` names none that it is bound to.
         before
             What was compiled last.
 

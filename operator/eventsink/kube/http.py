@@ -58,7 +58,7 @@ class KubernetesSettings(Settings):
     request_timeout: Seconds = Field(default=10.0, gt=0)
     """For one request."""
     connections: int = Field(default=16, ge=4)
-    """Open at once."""
+    """Open at once; those of the watches of the setting `namespaces` come on top."""
 
 
 _BY_STATUS = {400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
@@ -197,8 +197,15 @@ class HttpApi(Api):
         return await self._client.call_api(method, url, header_params=headers, body=body, _request_timeout=timeout)
 
 
-async def connect(settings: KubernetesSettings, part: str) -> HttpApi:
+async def connect(settings: KubernetesSettings, part: str, *, watches: int = 0) -> HttpApi:
     """Read the configuration; sends nothing yet.
+
+    Parameters
+    ----------
+    part
+        Of the program, for the API server's log.
+    watches
+        Connections beside those of the settings: each watch has its own.
 
     Raises
     ------
@@ -215,7 +222,7 @@ async def connect(settings: KubernetesSettings, part: str) -> HttpApi:
     except (kubernetes.aio.config.ConfigException, OSError, ValueError) as error:
         where = settings.kubeconfig or "the pod's ServiceAccount and the user's kubeconfig"
         raise ConfigurationError(f"kubernetes: no access to a cluster: {where} cannot be used ({type(error).__name__})") from None
-    configuration.connection_pool_maxsize = settings.connections
+    configuration.connection_pool_maxsize = settings.connections + watches
     return HttpApi(configuration, settings, f"eventsink-{part}/{metadata.version('eventsink')}")
 
 

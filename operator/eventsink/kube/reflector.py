@@ -11,7 +11,7 @@ import random
 import time
 from typing import Protocol
 
-from eventsink.kube.api import Api, ApiError, Collection, Gone, Key, Object, Unavailable, WatchEvent, key_of
+from eventsink.kube.api import Api, ApiError, Collection, Forbidden, Gone, Key, Object, Unavailable, WatchEvent, key_of
 from eventsink.runtime.backoff import Backoff, Chance
 from eventsink.runtime.logs import Repeated, get_logger
 
@@ -57,6 +57,10 @@ class Reflector:
         self._outage = Repeated(60.0)
         self._down_since: float | None = None
         self.synced = asyncio.Event()
+        self.tried = asyncio.Event()
+        """Set once the API server has listed the collection, or denied it."""
+        self.denied = False
+        """Whether the last attempt was denied: a right is missing, or the namespace that would grant it."""
 
     @property
     def connected(self) -> bool:
@@ -69,11 +73,16 @@ class Reflector:
             try:
                 if not self._version:
                     await self._list()
+                    self.denied = False
                     self.synced.set()
+                    self.tried.set()
                 await self._watch()
             except Gone:
                 self._version = ""
             except ApiError as error:
+                self.denied = isinstance(error, Forbidden)
+                if self.denied:
+                    self.tried.set()
                 if error.status not in (0, 429) and error.status < 500:
                     self._version = ""
                 await self._wait(error)

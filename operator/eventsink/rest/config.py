@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from eventsink.kube.http import KubernetesSettings
+from eventsink.resources.namespaces import ListedNamespaces
 from eventsink.runtime.address import Address
 from eventsink.runtime.listener.settings import ListenerLimits
 from eventsink.runtime.logs import LogSettings
@@ -144,9 +145,17 @@ class RouterAccess(Settings):
 class RestSettings(ProcessSettings, FacadeSettings):
     """All settings of `eventsink rest`."""
 
+    namespaces: ListedNamespaces = ()
+    """The only namespaces to serve, as the operator's setting has them; a tenant's new sinks are created in its first one. None: all."""
     keys: KeySettings = KeySettings()
     kubernetes_tokens: KubernetesTokenSettings = KubernetesTokenSettings()
     router: RouterAccess = RouterAccess()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
+
+    @model_validator(mode="after")
+    def _has_no_default_beside_a_list(self) -> RestSettings:
+        if self.namespaces and self.default_namespace:
+            raise ValueError("defaultNamespace: has no meaning beside namespaces, each of which belongs to a tenant; remove it")
+        return self

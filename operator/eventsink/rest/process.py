@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -13,13 +12,14 @@ from eventsink.kube.api import NAMESPACES, SECRETS, Api, Collection, Key, Object
 from eventsink.kube.http import connect
 from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS
+from eventsink.resources.namespaces import NamespaceSettings
 from eventsink.rest.access.authenticator import Authenticator
 from eventsink.rest.access.callers import Caller, KeyCaller
 from eventsink.rest.access.key_store import records_of
 from eventsink.rest.access.keys import KeyRecord
 from eventsink.rest.access.reviews import KubernetesReviews
 from eventsink.rest.calls.catalog import Catalog
-from eventsink.rest.calls.facade import Facade, Tester
+from eventsink.rest.calls.facade import Facade, Tester, Unavailable
 from eventsink.rest.calls.router_tests import RouterTester
 from eventsink.rest.config import FacadeSettings, RestSettings
 from eventsink.rest.http.app import RestServer
@@ -46,39 +46,72 @@ async def serve(settings: RestSettings, stop: asyncio.Event) -> None:
         It cannot start, or a part of it failed.
     """
     async with Process("rest", settings.monitor, stop) as process:
-        api = await connect(settings.kubernetes, "rest")
+        api = await connect(settings.kubernetes, "rest", watches=len(settings.namespaces))
         process.on_close(api.close)
         session = aiohttp.ClientSession(trust_env=False)
         process.on_close(session.close)
         keys = _Keys()
-        reflectors: list[Reflector] = []
-        missing = partial(_missing, reflectors)
+        watches = Watches()
         rest = RestApi(
             settings,
             api,
             process,
             records=lambda: keys.records,
-            unavailable=missing,
+            watches=watches,
+            unavailable=watches.missing,
             tester=RouterTester(settings.router, session) if settings.router.url else None,
             reviews=KubernetesReviews(api, settings.kubernetes_tokens) if settings.kubernetes_tokens.enabled else None,
+            namespaces=settings.namespaces,
         )
         secret = Collection(SECRETS, settings.keys.namespace, field_selector=f"metadata.name={settings.keys.secret}")
-        reflectors += [*rest.reflectors, Reflector(api, "keys", secret, keys)]
-        process.readiness["synced"] = missing
+        watches.shared.append(Reflector(api, "keys", secret, keys))
+        process.readiness["synced"] = watches.unready
         process.on_stop(rest.server.stop)
-        for one in reflectors:
+        for one in watches:
             process.start("watch", one.run())
         await rest.start()
         await process.until_stopped()
 
 
+class Watches:
+    """What feeds the REST API, and what cannot be served without it."""
+
+    def __init__(self) -> None:
+        self.shared: list[Reflector] = []
+        """Needed for every call."""
+        self.by_tenant: list[tuple[str, Reflector]] = []
+        """Needed for calls about one tenant; the API server may deny one, where its namespace is absent."""
+
+    def __iter__(self) -> Iterator[Reflector]:
+        yield from self.shared
+        for _, one in self.by_tenant:
+            yield one
+
+    def missing(self, concerns: Callable[[str], bool]) -> str | None:
+        """Why no request about such tenants can be served at present; None: all is well."""
+        return next((text for one in self.shared if (text := _missing(one))), None) or next(
+            (text for tenant, one in self.by_tenant if concerns(tenant) and (text := _missing(one))), None
+        )
+
+    def unready(self) -> str | None:
+        """Why the process as a whole is not ready: it is, while namespaces of some tenants cannot be read."""
+        readable = [one for _, one in self.by_tenant if not one.denied]
+        if self.by_tenant and not readable:
+            return "no namespace of the setting namespaces can be read: create one, and the role of the REST API in it"
+        return next((text for one in (*self.shared, *readable) if (text := _missing(one))), None)
+
+
 class RestApi:
-    """The parts of the REST API; somebody else runs its `reflectors`, which feed the catalog.
+    """The parts of the REST API; somebody else runs its `watches`, which feed the catalog.
 
     Parameters
     ----------
     records
         Returns the current records of API keys.
+    watches
+        Gets what the catalog needs.
+    namespaces
+        The only ones to serve; none: all.
     unavailable
         See `Facade`.
     prefix
@@ -97,16 +130,23 @@ class RestApi:
         process: Process,
         *,
         records: Callable[[], Mapping[str, KeyRecord]],
-        unavailable: Callable[[], str | None],
+        watches: Watches,
+        unavailable: Unavailable,
         tester: Tester | None,
         reviews: KubernetesReviews | None = None,
+        namespaces: Sequence[NamespaceSettings] = (),
         prefix: str = "",
     ) -> None:
         catalog = Catalog()
-        self.reflectors = [
-            Reflector(api, "eventsinks", Collection(EVENTSINKS), catalog.sinks),
-            Reflector(api, "namespaces", Collection(NAMESPACES, metadata_only=True), catalog.namespaces),
-        ]
+        for one in namespaces:
+            catalog.give(one.name, one.tenant)
+            eventsinks = Collection(EVENTSINKS, one.name)
+            watches.by_tenant.append((one.tenant, Reflector(api, f"eventsinks of {one.name}", eventsinks, catalog.sinks)))
+        if not namespaces:
+            watches.shared += [
+                Reflector(api, "eventsinks", Collection(EVENTSINKS), catalog.sinks),
+                Reflector(api, "namespaces", Collection(NAMESPACES, metadata_only=True), catalog.namespaces),
+            ]
         self._records = records
         facade = Facade(settings, api, catalog, unavailable=unavailable, tester=tester)
         authenticator = Authenticator(settings.limits.failures, records, reviews)
@@ -155,11 +195,12 @@ class _Keys:
         get_logger().warning("the Secret of API keys is gone: every key is rejected")
 
 
-def _missing(reflectors: Sequence[Reflector]) -> str | None:
-    """Why no request can be served at present; None: all is well."""
-    for one in reflectors:
-        if not one.synced.is_set():
-            return "not everything has been read from the API server yet; try again"
-        if not one.connected:
-            return "the API server does not respond; try again"
+def _missing(watch: Reflector) -> str | None:
+    """Why what it feeds cannot be served at present; None: all is well."""
+    if watch.denied:
+        return "the REST API may not read what this needs: its namespace or a permission is missing; the platform team finds it in the log"
+    if not watch.synced.is_set():
+        return "not everything has been read from the API server yet; try again"
+    if not watch.connected:
+        return "the API server does not respond; try again"
     return None

@@ -14,7 +14,7 @@ from eventsink.rest.calls.router_tests import UNKNOWN_TO_ROUTER
 from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import Conflict, NotFound, ServiceUnavailable, TooManyRequests
 from eventsink.rest.models import DeliveryTest
-from eventsink.rest.process import RestApi
+from eventsink.rest.process import RestApi, Watches
 from eventsink.router.dispatch.sink_tests import RETRY_AFTER_SECONDS, CannotTest, TooManyTests
 from eventsink.router.process import Router
 from eventsink.router.queue.protocol import QueueError
@@ -52,20 +52,22 @@ async def start_rest(
     Stop
         It cannot start.
     """
+    watches = Watches()
     try:
         rest = RestApi(
             settings,
             api,
             process,
             records=FileKeys(keys).records,
-            unavailable=unavailable,
+            watches=watches,
+            unavailable=lambda _tenants: unavailable(),
             tester=RouterInProcess(router),
             prefix="rest.",
         )
     except ConfigurationError as error:
         raise Stop(ExitStatus.USAGE, f"rest.{error}") from None
     process.on_stop(rest.server.stop)
-    for one in rest.reflectors:
+    for one in watches:
         process.start("watch", one.run())
     await rest.start()
     get_logger().info("sinks are managed by REST", path="/v1/event_sink", docs="/docs", keys=str(keys))

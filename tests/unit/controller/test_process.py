@@ -70,3 +70,12 @@ async def test_an_absent_crd_stops_the_start_at_once() -> None:
     with pytest.raises(Stop, match="apply the CRD first") as raised:
         await check(ABSENT, 1)
     assert raised.value.status is ExitStatus.CRD_ABSENT
+
+
+async def test_with_listed_namespaces_a_denied_one_does_not_stop_the_start_and_an_absent_crd_does() -> None:
+    async with asyncio.timeout(30):
+        await check_crd(cast(Api, FailingApi(FORBIDDEN, 2)), asyncio.Event(), ["absent", "too"])
+        await check_crd(cast(Api, FailingApi(FORBIDDEN, 1)), asyncio.Event(), ["absent", "acme"])
+        with pytest.raises(Stop) as raised:
+            await check_crd(cast(Api, FailingApi(ABSENT, 1)), asyncio.Event(), ["acme"])
+    assert raised.value.status is ExitStatus.CRD_ABSENT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from eventsink.controller.cluster_state import ClusterState
 from eventsink.controller.config import OperatorSettings, TenancySettings
 from eventsink.controller.reconcile import Reconciler
 from eventsink.controller.resolvers import Resolvers
+from eventsink.controller.scope import Scope
 from eventsink.controller.status import StatusWriter
 from eventsink.controller.store import CompiledStore
 from eventsink.controller.tenancy import Namespace
@@ -20,11 +21,12 @@ from eventsink.destinations.credentials import SecretValues
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.resolver import Before, Resolved
 from eventsink.destinations.slack.target import SlackTarget
-from eventsink.kube.api import EVENTS, SECRETS, Key, NotFound, Object
+from eventsink.kube.api import EVENTS, NAMESPACES, SECRETS, Key, NotFound, Object
 from eventsink.kube.local import LocalApi
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND
-from eventsink.sinks.sink import SecretVersion
+from eventsink.resources.namespaces import NamespaceSettings
+from eventsink.sinks.sink import SecretVersion, Sink
 
 KEY = ("acme", "s")
 TOKENS = "tokens"
@@ -40,6 +42,9 @@ class ScriptedCodes:
 
     def policy_digest(self) -> str:
         return ""
+
+    def own_namespaces(self) -> Collection[str]:
+        return ()
 
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         return [(TOKENS, _code(secrets))]
@@ -68,19 +73,24 @@ def _code(secrets: SecretValues) -> str:
 class ReconcilerUnderTest:
     """A reconciler over the local API."""
 
-    def __init__(self) -> None:
-        self.api = LocalApi((EVENTSINKS, SECRETS, EVENTS), passing=(EVENTS,))
+    def __init__(
+        self, namespaces: Sequence[NamespaceSettings] = (), *, api: LocalApi | None = None, store: CompiledStore | None = None
+    ) -> None:
+        self.api = api or LocalApi((EVENTSINKS, SECRETS, NAMESPACES, EVENTS), passing=(EVENTS,))
         self.state = ClusterState(lambda key: None, lambda: None)
-        self.state.namespaces[KEY[0]] = Namespace("u1", "")
+        if not namespaces:
+            self.state.namespaces[KEY[0]] = Namespace("u1", "")
         settings = OperatorSettings(tenancy=TenancySettings(allow_unowned=True))
         self.codes = ScriptedCodes()
+        self.store = store or CompiledStore(self.api, settings.sinks_namespace, lambda key: None)
         self._reconciler = Reconciler(
             settings,
             self.api,
             self.state,
-            CompiledStore(self.api, settings.sinks_namespace, lambda key: None),
+            self.store,
             StatusWriter(self.api, lambda: datetime.now(UTC)),
             cast(Resolvers, {"slack": self.codes}),
+            Scope(namespaces, self.api, self.state),
         )
 
     async def write(self, code: str) -> str:
@@ -100,6 +110,11 @@ class ReconcilerUnderTest:
 
     async def reconcile(self) -> str:
         return (await self._reconciler.reconcile(KEY)).outcome
+
+    async def compiled(self) -> Sink | None:
+        """What was compiled last."""
+        uids = list(self.store.compiled)
+        return await self.store.read(uids[0]) if uids else None
 
     async def delete(self) -> None:
         """Delete the EventSink."""
@@ -134,3 +149,35 @@ async def test_a_sink_deleted_while_it_is_compiled_uses_no_token() -> None:
         await operator.write("first")
     assert await operator.reconcile() == "deleted"
     assert operator.state.used_in(TOKENS) == set()
+
+
+async def test_a_sink_in_a_namespace_that_is_not_listed_any_more_is_withdrawn_and_active_again_once_it_is_listed() -> None:
+    before = ReconcilerUnderTest()
+    assert await before.write("first") == "ready"
+    sink = before.state.eventsinks[KEY]
+    without = ReconcilerUnderTest([NamespaceSettings(name="other", tenant="acme")], api=before.api, store=before.store)
+    assert await without.reconcile() == "withdrawn"
+    assert await without.reconcile() == "absent"
+    withdrawn = await without.compiled()
+    assert withdrawn is not None
+    assert withdrawn.withdrawn is not None
+    assert withdrawn.withdrawn.reason == "NamespaceNotListed"
+    assert withdrawn.target is None
+    again = ReconcilerUnderTest([NamespaceSettings(name="acme", tenant="acme")], api=before.api, store=before.store)
+    before.api.put(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme", "uid": "u2"}})
+    again.state.secret_handler.upsert((KEY[0], "code-first"), await before.api.get(SECRETS, (KEY[0], "code-first")))
+    again.state.see(sink)
+    assert await again.reconcile() == "ready"
+    active = await again.compiled()
+    assert active is not None
+    assert active.withdrawn is None
+
+
+async def test_what_was_compiled_in_a_namespace_that_cannot_be_read_stays() -> None:
+    before = ReconcilerUnderTest()
+    assert await before.write("first") == "ready"
+    unread = ReconcilerUnderTest([NamespaceSettings(name="acme", tenant="acme")], api=before.api, store=before.store)
+    assert await unread.reconcile() == "unknown"
+    kept = await unread.compiled()
+    assert kept is not None
+    assert kept.withdrawn is None

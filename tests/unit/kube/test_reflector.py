@@ -159,6 +159,19 @@ async def test_a_forbidden_watch_lists_again(api: ScriptedApi) -> None:
     assert recorder.seen == [("a@1", "upsert")]
 
 
+async def test_a_denied_list_is_known_until_the_next_one_succeeds(api: ScriptedApi) -> None:
+    api.lists = [Forbidden(403, "Forbidden", "no right")]
+    reflector = Reflector(api, "things", Collection(SECRETS), EventRecorder())  # type: ignore[arg-type]
+    task = asyncio.ensure_future(reflector.run())
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await reflector.tried.wait()
+        assert (reflector.denied, reflector.synced.is_set()) == (True, False)
+        api.lists = [page(obj("a", 1))]
+        await reflector.synced.wait()
+    assert not reflector.denied
+    task.cancel()
+
+
 async def test_retry_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 

@@ -39,6 +39,9 @@ class SlackResolver:
     def policy_digest(self) -> str:
         return self._lookup.policy_digest()
 
+    def own_namespaces(self) -> Collection[str]:
+        return [self._namespace] if self._exchanges_codes else []
+
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         code = _code(sink, secrets)
         return [(self._namespace, token_name(code))] if code is not None else []

@@ -38,6 +38,9 @@ class WebhookResolver:
     def policy_digest(self) -> str:
         return self._policy_digest
 
+    def own_namespaces(self) -> Collection[str]:
+        return ()
+
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         return ()
 

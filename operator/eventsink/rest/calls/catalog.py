@@ -35,6 +35,8 @@ class Catalog:
         self._owned: Counter[str] = Counter()
         """Tenant -> how many namespaces belong to it."""
         self._homes: set[str] = set()
+        self._listed = False
+        """Whether a setting says whose namespaces are, not labels."""
         self.sinks = _Feed(self._upsert, self._went)
         self.namespaces = _Feed(self._namespace, self._namespace_gone)
 
@@ -172,11 +174,18 @@ class Catalog:
         if own:
             return own[0]
         if not default or self._owners.get(default):
-            raise InvalidRequest(
-                "tenant_id: no namespace belongs to this tenant; the platform team gives it one: "
-                f"kubectl label namespace <one> {TENANT_LABEL}=<tenant>"
-            )
+            label = f"kubectl label namespace <one> {TENANT_LABEL}=<tenant>"
+            how = "by the setting namespaces of operator and REST API" if self._listed else label
+            raise InvalidRequest(f"tenant_id: no namespace belongs to this tenant; the platform team gives it one: {how}")
         return default
+
+    def give(self, namespace: str, tenant: str) -> None:
+        """A namespace belongs to a tenant because a setting says so; the tenant's first one is that of its new sinks."""
+        self._listed = True
+        if tenant not in self._owned:
+            self._homes.add(namespace)
+        self._owners[namespace] = tenant
+        self._owned[tenant] += 1
 
     def _namespace(self, key: Key, obj: Object) -> None:
         metadata = obj["metadata"]

@@ -40,6 +40,10 @@ UPDATE_ATTEMPTS = 8
 UPDATE_BACKOFF = Backoff(first=0.2, longest=1.0, jitter=1.0)
 
 
+Unavailable = Callable[[Callable[[str], bool]], str | None]
+"""Why sinks cannot be served of the tenants for which something holds; None: they can."""
+
+
 class Tester(Protocol):
     """Sends test alerts through the router."""
 
@@ -72,7 +76,7 @@ class Facade:
     catalog
         Where they are read from; somebody else feeds it.
     unavailable
-        Returns why no call can be served now; None: all is well.
+        Returns why no call about those tenants can be served now; None: all is well.
     tester
         None: test alerts are not configured.
     """
@@ -83,7 +87,7 @@ class Facade:
         api: Api,
         catalog: Catalog,
         *,
-        unavailable: Callable[[], str | None],
+        unavailable: Unavailable,
         tester: Tester | None,
     ) -> None:
         self._settings = settings
@@ -106,7 +110,7 @@ class Facade:
         RestError
             The caller has no access to the tenant, or the page token is invalid.
         """
-        self._check_available()
+        self._check_available(lambda one: one == tenant)
         access = Authorizer(caller)
         access.check_tenant(tenant)
         sinks = self._catalog.of_tenant(tenant)
@@ -130,16 +134,17 @@ class Facade:
 
     async def _read(self, caller: Caller, verb: Verb, uid: str) -> Object:
         """The EventSink, if the caller may do that to it."""
-        self._check_available()
         known = self._catalog.get(uid)
+        tenant = tenant_of(known) if known is not None else None
+        self._check_available(lambda one: one == tenant if tenant is not None else caller.may_touch(one))
         if known is None:
             raise NotFound(NO_SUCH_SINK)
         metadata = known["metadata"]
         await Authorizer(caller).check_sink(verb, tenant_of(known), metadata["namespace"], metadata["name"])
         return await self._repository.read(known)
 
-    def _check_available(self) -> None:
-        if (reason := self._unavailable()) is not None:
+    def _check_available(self, concerns: Callable[[str], bool]) -> None:
+        if (reason := self._unavailable(concerns)) is not None:
             raise ServiceUnavailable(reason)
 
     # ---- creating
@@ -199,7 +204,7 @@ class Facade:
 
     async def _planned(self, caller: Caller, request: CreateRequest, secret: str, signing: str) -> tuple[str, SpecChange]:
         """The namespace of a new sink, and its spec."""
-        self._check_available()
+        self._check_available(lambda one: one == request.tenant_id)
         Authorizer(caller).check_tenant(request.tenant_id)
         change = new_spec(request, secret, signing)
         forbidden = Forbidden("tenant_id: this token may not create sinks of this tenant")

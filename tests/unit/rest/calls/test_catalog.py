@@ -129,6 +129,15 @@ def test_of_several_namespaces_exactly_one_must_be_marked() -> None:
         catalog.home("acme", "default")
 
 
+def test_of_several_listed_namespaces_the_first_is_that_of_new_sinks() -> None:
+    catalog = Catalog()
+    for name, owner in (("first", "acme"), ("second", "acme"), ("other", "globex")):
+        catalog.give(name, owner)
+    assert (catalog.home("acme", ""), catalog.home("globex", "")) == ("first", "other")
+    with pytest.raises(InvalidRequest, match="by the setting namespaces"):
+        catalog.home("umbrella", "")
+
+
 async def test_a_wait_ends_when_its_condition_holds_when_the_sink_is_deleted_or_after_its_time() -> None:
     catalog = Catalog()
     catalog.put(sink("a", version=1))

@@ -97,7 +97,7 @@ class RestUnderTest:
         self.catalog.namespaces.upsert(("", "acme"), {"metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}})
         self.unavailable: str | None = None
         settings = FacadeSettings(create_wait=1.0)
-        self.facade = Facade(settings, cast(Api, self.api), self.catalog, unavailable=lambda: self.unavailable, tester=None)
+        self.facade = Facade(settings, cast(Api, self.api), self.catalog, unavailable=lambda _: self.unavailable, tester=None)
         self.caller = KeyCaller(make_key("test", ("acme",), datetime.now(UTC))[1])
         self._tasks: set[asyncio.Task[Any]] = set()
         handlers = (self.catalog.sinks, self)

@@ -56,11 +56,34 @@ WAITED_FOR = {
 """What is said of a message that found no connection in time."""
 
 
+_WORDS = {
+    TransportErrorKind.DNS: "the name of the host could not be resolved",
+    TransportErrorKind.EGRESS: "the router may not connect there",
+    TransportErrorKind.REFUSED: "the connection was refused",
+    TransportErrorKind.CONNECT_TIMEOUT: "no connection came about",
+    TransportErrorKind.TLS: "no valid TLS connection",
+    TransportErrorKind.CLIENT_CERTIFICATE: "the receiver asks for a client certificate",
+    TransportErrorKind.TLS_VERSION: "the receiver speaks no current version of TLS",
+    TransportErrorKind.WRONG_PROTOCOL: "one side speaks HTTP and the other HTTPS",
+    TransportErrorKind.TIMEOUT: "no response in time",
+    TransportErrorKind.RESET: "the connection was lost",
+    TransportErrorKind.PROTOCOL: "the response cannot be read",
+    TransportErrorKind.OVERLOADED: "no connection came free in time",
+    TransportErrorKind.TENANT_CONNECTIONS: "no connection came free in time",
+    TransportErrorKind.SINK_CONNECTIONS: "no connection came free in time",
+}
+
+
+def failure_sentence(kind: TransportErrorKind, origin: str, detail: str = "") -> str:
+    """What is said of a request without a response. The kind is shown beside it, as the reason: it is not repeated."""
+    return f"{origin}: {_WORDS[kind]}" + (f": {detail}" if detail else "")
+
+
 class TransportError(Exception):
     """No response. `sent`: whether the receiver may have seen the request."""
 
     def __init__(self, kind: TransportErrorKind, origin: str, detail: str = "", *, sent: bool = False) -> None:
-        super().__init__(f"{kind.value} at {origin}" + (f": {detail}" if detail else ""))
+        super().__init__(failure_sentence(kind, origin, detail))
         self.kind = kind
         self.origin = origin
         """Scheme and host only."""

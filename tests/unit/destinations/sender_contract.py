@@ -177,6 +177,7 @@ class SenderContract:
             assert outcome.reason[0].isupper()
             assert len(outcome.reason) <= 80
             assert 0 < len(outcome.message) <= 400
+            assert outcome.reason not in outcome.message, "the reason is shown beside it"
         return outcome
 
     async def failed(self, url: str, *, timeout: float = LONG_SECONDS, allow: tuple[str, ...] = ("127.0.0.0/8",)) -> Failed:

@@ -133,7 +133,7 @@ async def test_a_name_is_remembered_as_long_as_it_is_valid_and_judged_again_when
         assert len(names.asked) == 1
         clock.now += 0.2
         names.addresses = ["10.0.0.1"]
-        with pytest.raises(TransportError, match="EgressRefused"):
+        with pytest.raises(TransportError, match="the router may not connect there"):
             await connect(dialler, server.port)
         assert len(names.asked) == 2
 

@@ -15,7 +15,7 @@ from eventsink.destinations.slack.config import SlackSettings
 from eventsink.runtime.retry_after import parse_retry_after
 from eventsink.sinks.guarded import RedirectRefused, failure_kind
 from eventsink.sinks.sender import FAILURES_OF_SINK, Failed, FailureClass
-from eventsink.sinks.transport import Endpoint
+from eventsink.sinks.transport import Endpoint, failure_sentence
 
 _QUIET = logging.getLogger("eventsink.slack")
 _QUIET.setLevel(logging.WARNING)
@@ -125,7 +125,7 @@ def failed(error: Exception, where: str) -> Failed:
         return refused("", error.status, None, where)
     if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
         kind, detail = failure_kind(error)
-        return Failed(SINK if kind in FAILURES_OF_SINK else TRANSIENT, kind.value, f"{kind.value} at {where}: {detail}")
+        return Failed(SINK if kind in FAILURES_OF_SINK else TRANSIENT, kind.value, failure_sentence(kind, where, detail))
     if isinstance(error, json.JSONDecodeError | UnicodeError):
         return Failed(TRANSIENT, "InvalidResponse", f"{where} responded with something that is not JSON")
     return Failed(TRANSIENT, "InternalError", f"{where} was not asked: {type(error).__name__} in the router; see its log")

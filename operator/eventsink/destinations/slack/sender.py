@@ -19,7 +19,7 @@ from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
 from eventsink.sinks.shares import Bound, Lease, Share
 from eventsink.sinks.sink import Sink
-from eventsink.sinks.transport import WAITED_FOR, Endpoint
+from eventsink.sinks.transport import WAITED_FOR, Endpoint, failure_sentence
 
 MAX_WEBHOOK_RESPONSE_BYTES = 1024
 """Slack's responses to incoming webhooks are single words."""
@@ -97,7 +97,7 @@ class SlackSender:
         except Exception as error:
             if lease is None and isinstance(error, TimeoutError):
                 kind, detail = WAITED_FOR[self._share.bound or Bound.FULL]
-                return Failed(FailureClass.TRANSIENT, kind.value, f"{kind.value} at {self._where}: {detail}")
+                return Failed(FailureClass.TRANSIENT, kind.value, failure_sentence(kind, self._where, detail))
             if not isinstance(error, SlackApiError | aiohttp.ClientError | TimeoutError | OSError | ValueError):
                 get_logger().error("a Slack message could not be sent because of an unexpected error", error=type(error).__name__)
             return failed(error, self._where)

@@ -219,7 +219,7 @@ async def test_many_slow_calls_of_a_tenant_leave_connections_to_another_and_its_
     ours = await sender("acme", "C1", 0.05).send(MESSAGE)
     assert isinstance(ours, Failed)
     assert (ours.failure, ours.reason) == (TRANSIENT, "TenantConnections")
-    assert ours.message == "TenantConnections at Slack: the tenant's share of connections is in use"
+    assert ours.message == "Slack: no connection came free in time: the tenant's share of connections is in use"
     assert waits == [Bound.TENANT] * 17
     hanging.set()
     assert all(isinstance(one, Delivered) for one in await asyncio.gather(*calls))

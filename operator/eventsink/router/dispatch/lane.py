@@ -191,12 +191,16 @@ class Lane:
         message.due = now + message_wait(message.attempts, failed, self.retry, self.random)
         self._defer(message)
         if failed.retry_after:
-            self.asked_until = max(self.asked_until, now + failed.retry_after)
-            self.not_before = max(self.not_before, self.asked_until)
+            self.asked_to_wait(now + failed.retry_after)
         if self.slow:
             wait = sink_wait(self.failures - FAILURES_UNTIL_SLOW + 1, failed, self.retry, self.random)
             self.not_before = max(self.not_before, now + wait)
         return message.due
+
+    def asked_to_wait(self, until: float) -> None:
+        """The receiver asked not to be sent anything until then (queue clock)."""
+        self.asked_until = max(self.asked_until, until)
+        self.not_before = max(self.not_before, self.asked_until)
 
     def failed_for_good(self, message: OutgoingMessage) -> list[Item]:
         """The receiver rejects the message: the items to dead-letter; none where a batch is halved to find out which of them it meant."""

@@ -118,17 +118,23 @@ class Settlement:
 
     async def _failed_for_the_sink(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
         was_held = worker.lane.held
-        due = worker.lane.failed_for_the_sink(outgoing, failed, self._queue.clock())
+        now = self._queue.clock()
+        worker.lane.failed_for_the_sink(outgoing, failed, now)
         worker.report(health.held(failed))
         if was_held != failed.reason:
             get_logger().warning("a sink is held", reason=failed.reason, **worker.names())
-        await self._queue.retry([Retry(seq, due, failed.reason, failed.message) for seq in outgoing.seqs])
+        await self._retry(outgoing, failed, now)
 
     async def _failed_transiently(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
         now = self._queue.clock()
-        due = worker.lane.failed_transiently(outgoing, failed, now)
+        worker.lane.failed_transiently(outgoing, failed, now)
         if worker.rate_limit_key and failed.retry_after:
             self._rate_limiter.pause(worker.rate_limit_key, now + failed.retry_after)
         if worker.lane.slow:
             worker.report(health.failing(failed))
+        await self._retry(outgoing, failed, now)
+
+    async def _retry(self, outgoing: OutgoingMessage, failed: Failed, now: float) -> None:
+        # Of the wait, only what the receiver asked for survives a restart: that may have been made to fix whatever failed.
+        due = now + (failed.retry_after or 0.0)
         await self._queue.retry([Retry(seq, due, failed.reason, failed.message) for seq in outgoing.seqs])

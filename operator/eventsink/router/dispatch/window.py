@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.dispatch.lane import Lane
 from eventsink.router.dispatch.memory import WindowMemory
 from eventsink.router.dispatch.settings import DispatchSettings
@@ -111,6 +112,9 @@ class Windows:
         lane.add(delivery for delivery in more if delivery.expires > now and delivery.seq > lane.given_up_to)
         if more:
             lane.last_seq = more[-1].seq
+            asked = max(delivery.due for delivery in more)
+            if asked > now and worker.condition.state is not DeliveringState.TRUE:
+                lane.asked_to_wait(asked)  # before a restart; a receiver that has responded well since has changed its mind
         # What is committed while this reads is not in it, and not in the window either: read again.
         if len(more) < limit and not worker.missed:
             lane.caught_up()

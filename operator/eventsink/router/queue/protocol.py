@@ -121,7 +121,7 @@ class Retry:
 
     seq: int
     due: float
-    """Queue clock."""
+    """Queue clock; for whoever reads the delivery from the queue again, after a restart: not to be sent before."""
     reason: str
     """CamelCase, as in `Failed.reason`."""
     detail: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -128,17 +129,39 @@ async def test_a_sink_that_rejects_everything_is_held_until_it_is_compiled_again
     assert await dispatch.dead() == []
 
 
-async def test_a_sink_that_was_held_before_a_restart_is_not_held_once_something_arrives(make_dispatch: MakeDispatch) -> None:
-    dispatch = make_dispatch()
-    dispatch.senders["s"].script = [SINK]
+HOURS: Mapping[str, object] = {"first": "2h", "longest": "2h", "sinkLongest": "2h", "probeFirst": "2h", "probeLongest": "2h"}
+REFUSED = Failed(FailureClass.TRANSIENT, "ConnectionRefused", "https://x: the connection was refused")
+
+
+@pytest.mark.parametrize("failure", [SINK, REFUSED, TRANSIENT])
+async def test_what_failed_is_tried_at_once_after_a_restart(make_dispatch: MakeDispatch, failure: Failed) -> None:
+    dispatch = make_dispatch(retry=HOURS)
+    dispatch.senders["s"].script = [failure] * 3
     await dispatch.start()
-    await dispatch.put("a")
-    await dispatch.until(lambda: dispatch.held() == {"s": "HTTP401"})
+    for name in "abc":
+        await dispatch.put(name)
+    await dispatch.until(lambda: dispatch.health)
     await dispatch.stop()
-    again = await make_dispatch().start()
-    await again.put("b")
-    await again.until(lambda: ("s", "Delivered") in [(name, health.reason) for name, health in again.health])
-    assert (again.arrived(), again.held()) == (["b"], {})
+    again = await make_dispatch(retry=HOURS).start()
+    await again.until_empty()
+    assert sorted(again.arrived()) == ["a", "b", "c"]
+    assert again.held() == {}
+
+
+async def test_a_receiver_that_asked_to_wait_is_left_alone_after_a_restart(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch()
+    dispatch.senders["s"].script = [Failed(FailureClass.TRANSIENT, "HTTP429", "https://x responded with 429", 429, 3600.0)]
+    await dispatch.start()
+    await dispatch.put("a", "b")
+    await dispatch.until(lambda: dispatch.metric("attempts_total", kind="webhook", outcome="transient") == 1)
+    await dispatch.stop()
+    again = make_dispatch(sink("s"), sink("t"))
+    await again.start()
+    await again.put("c", sinks=("s", "t"))
+    await again.until(lambda: again.arrived("t"))
+    assert again.arrived() == []
+    again.directory.put(sink("s", generation=2))
+    await again.until_empty()
 
 
 async def test_a_sink_of_which_everything_fails_says_so_and_is_not_held(make_dispatch: MakeDispatch) -> None:

@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -252,7 +253,7 @@ def test_a_second_process_on_the_same_data_folder_does_not_start(standalone: Sta
     first = standalone.start()
     second = standalone.start(ready=False)
     assert second.wait() == 1
-    assert "another process works with this data folder" in second.text()
+    assert f"another process works with this data folder ({socket.gethostname()}, process {first.pid})" in second.text()
     second.close()
     standalone.process = first
     assert first.terminate() == 0

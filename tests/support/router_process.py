@@ -74,11 +74,13 @@ def start_router(
     module: str = "tests.support.router_process",
     before: Sequence[str] = (),
     ready: bool = True,
+    log: str = "router.log",
     **settings: object,
 ) -> Iterator[parts.Router]:
     """The process, ready unless it is not to wait; started again in the same folder, it goes on with the same queue and tokens.
 
-    `module` is run instead of this one, to change something first; `before` is put before the command.
+    `module` is run instead of this one, to change something first; `before` is put before the command. Two that run at a time need a `log`
+    each.
     """
     router = parts.Router(folder, dict(settings))
     for file, token in ((folder / "token", "token"), (folder / "admin-token", "admin_token")):
@@ -88,7 +90,7 @@ def start_router(
             file.write_text(getattr(router, token))
     configuration = parts.write_settings(folder / "router.yaml", router.configuration())
     command: list[str | Path] = [*before, sys.executable, "-m", module, configuration, *addresses]
-    with RunningProcess(command, log=folder / "router.log", name="router") as process:
+    with RunningProcess(command, log=folder / log, name="router") as process:
         router.process = process
         if ready:
             process.wait_ready()

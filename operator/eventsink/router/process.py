@@ -117,15 +117,11 @@ class Router:
         ConfigurationError
             A setting cannot be used.
         Stop
-            A part cannot start.
+            A part cannot start, or the process is to stop while another one still has the queue.
         """
         sources = open_sources(settings.sources)
         senders = _open_senders(settings, process)
-        try:
-            queue = await SqliteQueue.open(settings.queue)
-        except QueueUnavailable as error:
-            raise Stop(ExitStatus.FAILED, str(error)) from None
-        process.on_close(queue.close)
+        queue = await _open_queue(settings, process)
         router = cls(settings, process, queue, senders, sources)
         await router._start(sources)
         return router
@@ -222,6 +218,30 @@ def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
     process.on_close(transport.close)
     context = SenderContext(transport, session, on_wait=waits, settings=sections_of(settings, declared("ROUTER_SETTINGS")))
     return lambda sink: open_sender(sink, context)
+
+
+async def _open_queue(settings: RouterSettings, process: Process) -> SqliteQueue:
+    """The queue, as soon as the process that had it before has ended: a replaced pod may take its whole grace period for that."""
+    waits: str | None = None
+
+    def on_wait(holder: str) -> None:
+        nonlocal waits
+        waits = (
+            f"waiting for {holder}, which has {settings.queue.path} open (queue.lockTimeout: {settings.queue.lock_timeout:g} s)"
+        )
+        get_logger().warning("another process has the queue open; waiting until it ends", holder=holder)
+
+    process.readiness["queue"] = lambda: waits
+    opening = asyncio.ensure_future(SqliteQueue.open(settings.queue, on_wait=on_wait))
+    try:
+        await process.until_stopped(opening)
+    except QueueUnavailable as error:
+        raise Stop(ExitStatus.FAILED, str(error)) from None
+    if not opening.done():
+        raise Stop(ExitStatus.DONE, "another process still had the queue open")
+    queue = opening.result()
+    process.on_close(queue.close)
+    return queue
 
 
 async def _make_room(states: AlertStates) -> None:

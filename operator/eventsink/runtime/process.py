@@ -109,7 +109,8 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         try:
             await main(stop)
         except Stop as reason:
-            get_logger().error("stopped", reason=reason.reason, status=int(reason.status))
+            log = get_logger().error if reason.status else get_logger().info
+            log("stopped", reason=reason.reason, status=int(reason.status))
             return int(reason.status)
         except ConfigurationError as error:
             get_logger().error("stopped", reason=str(error), status=int(ExitStatus.USAGE))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import secrets
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from eventsink.router.process import Router
 from eventsink.router.sources import NamespaceOwner, PostingSourceSettings, TenantRule
 from eventsink.runtime.files import make_folder
+from eventsink.runtime.lock import FileLock, Locked
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.process import ExitStatus, Process, Stop, run_command
 from eventsink.runtime.settings import ConfigurationError, load_settings
@@ -47,7 +47,12 @@ def _with_defaults(settings: StandaloneSettings, data: Path) -> StandaloneSettin
     ConfigurationError
         The data folder cannot be written.
     """
-    changed: dict[str, Any] = {"queue": settings.queue.model_copy(update={"path": data / "queue.db"})}
+    queue: dict[str, Any] = {"path": data / "queue.db"}
+    if "lock_timeout" not in settings.queue.model_fields_set:
+        queue["lock_timeout"] = (
+            0.0  # whoever has it has the folder, which is locked before: then it is a router, and does not end
+        )
+    changed: dict[str, Any] = {"queue": settings.queue.model_copy(update=queue)}
     try:
         make_folder(data)
         if not settings.sources:
@@ -106,11 +111,11 @@ async def serve(settings: StandaloneSettings, folder: Path, data: Path, stop: as
             await standalone.start()
             await process.until_stopped()
     finally:
-        os.close(lock)
+        lock.release()
 
 
-def lock_folder(data: Path) -> int:
-    """Hold the data folder for this process alone, until the descriptor is closed.
+def lock_folder(data: Path) -> FileLock:
+    """Hold the data folder for this process alone. It does not wait: a person at a terminal wants to know at once who has it.
 
     Raises
     ------
@@ -118,14 +123,9 @@ def lock_folder(data: Path) -> int:
         Another process holds it.
     """
     try:
-        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return FileLock(data / "lock")
+    except Locked as holder:
+        text = f"{data}: another process works with this data folder ({holder}); end it first, or choose another --data"
+        raise Stop(ExitStatus.FAILED, text) from None
     except OSError as error:
         raise Stop(ExitStatus.FAILED, f"{data}: the data folder cannot be used: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise Stop(
-            ExitStatus.FAILED, f"{data}: another process works with this data folder; end it first, or choose another --data"
-        ) from None
-    return descriptor

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.support.parts import Router
+from tests.support.parts import Router, alert, notification, request
 from tests.support.processes import RunningProcess, eventsink
+from tests.support.receiver import Receiver
 from tests.support.router_process import start_router
+from tests.support.waiting import wait_until
+
+NOBODY = "http://127.0.0.1:1/"
 
 
 def start(tmp_path: Path, **settings: Any) -> RunningProcess:
@@ -79,10 +86,56 @@ def test_a_resource_that_cannot_be_opened_stops_the_start_with_an_explanation(
         assert sentence in process.lines()[-1]["reason"]
 
 
-def test_a_second_router_on_the_same_queue_does_not_start(tmp_path: Path) -> None:
-    with start_router(tmp_path, "http://127.0.0.1:1/"), start(tmp_path) as second:
-        assert second.wait() == 1
-        assert "another process has this queue open" in second.lines()[-1]["reason"]
+def monitored(process: RunningProcess, path: str) -> tuple[int, dict[str, Any]]:
+    """What the monitor responds."""
+    return request(f"http://127.0.0.1:{process.port_of('monitor')}{path}", "", None)
+
+
+def wait_for_the_queue(process: RunningProcess, holder: RunningProcess) -> None:
+    """Until `/readyz` says that the process waits for the other one."""
+    waits_for = f"waiting for {socket.gethostname()}, process {holder.pid}, which has "
+    wait_until(
+        "the reason why it is not ready",
+        lambda: monitored(process, "/readyz")[1]["failing"].get("queue", "").startswith(waits_for),
+    )
+
+
+@pytest.mark.parametrize("end", [RunningProcess.terminate, RunningProcess.kill9])
+def test_a_router_waits_until_the_one_before_has_ended_and_delivers_what_it_left(
+    tmp_path: Path, end: Callable[[RunningProcess], object]
+) -> None:
+    with Receiver() as receiver, start_router(tmp_path, receiver.url("/"), log="first.log") as first:
+        receiver.respond_with(503)
+        assert first.post(notification(alert("Left", namespace="acme")))[0] == 200
+        receiver.wait_for(2)  # by now, it is retried
+        with start_router(tmp_path, receiver.url("/"), ready=False) as second:
+            wait_for_the_queue(second.running, first.running)
+            assert monitored(second.running, "/readyz")[0] == 503
+            assert monitored(second.running, "/healthz")[0] == 200, "the kubelet must not restart it for that"
+            receiver.respond_with(200)
+            end(first.running)
+            ended = time.monotonic()
+            second.running.wait_ready()
+            assert time.monotonic() - ended < 5.0
+            receiver.wait_for(3)
+
+
+def test_a_router_that_waits_for_another_one_stops_in_order(tmp_path: Path) -> None:
+    with start_router(tmp_path, NOBODY, log="first.log") as first, start_router(tmp_path, NOBODY, ready=False) as second:
+        wait_for_the_queue(second.running, first.running)
+        assert second.running.terminate() == 0
+        assert monitored(first.running, "/readyz")[0] == 200
+
+
+def test_a_router_that_has_waited_for_too_long_says_who_has_the_queue(tmp_path: Path) -> None:
+    with (
+        start_router(tmp_path, NOBODY, log="first.log") as first,
+        start_router(tmp_path, NOBODY, ready=False, queue={"lockTimeout": "100ms"}) as second,
+    ):
+        assert second.running.wait() == 1
+        reason = second.running.lines()[-1]["reason"]
+        assert f"another process has this queue open ({socket.gethostname()}, process {first.running.pid})" in reason
+        assert "queue.lockTimeout" in reason
 
 
 def test_without_the_api_server_the_router_runs_and_is_not_ready(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import secrets
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -53,9 +54,21 @@ async def open_with(bounds: QueueSettings, clocks: QueueClocks) -> SqliteQueue:
 async def test_a_second_process_is_rejected(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     with pytest.raises(QueueUnavailable, match="another process has this queue open"):
-        await SqliteQueue.open(settings(tmp_path))
+        await SqliteQueue.open(settings(tmp_path, lockTimeout=0))
     await queue.close()
-    await (await SqliteQueue.open(settings(tmp_path))).close()
+    await (await SqliteQueue.open(settings(tmp_path, lockTimeout=0))).close()
+
+
+async def test_a_queue_opens_as_soon_as_the_process_that_had_it_lets_go(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    waits: list[str] = []
+    opening = asyncio.ensure_future(SqliteQueue.open(settings(tmp_path), on_wait=waits.append))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not waits:
+            await asyncio.sleep(0)
+        await queue.close()
+        await (await opening).close()
+    assert waits == [f"{socket.gethostname()}, process {os.getpid()}"]
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but longer than a header" * 50])

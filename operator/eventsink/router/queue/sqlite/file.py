@@ -6,13 +6,15 @@ used here, so that a start with an empty folder is not taken for a first one.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 from eventsink.router.queue.protocol import QueueDamaged, QueueUnavailable
 from eventsink.runtime.files import sync_folder, write_private
+from eventsink.runtime.lock import FileLock, Locked
 from eventsink.runtime.logs import get_logger
 
 _SUFFIXES = ("", "-wal", "-shm")
@@ -20,21 +22,21 @@ _DAMAGE_CODES = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sql
 
 
 class QueueFile:
-    """The file of one queue, locked for this process until `release`.
+    """The file of one queue, locked for this process until `release`. Make it with `open`.
 
     Raises
     ------
     QueueUnavailable
-        Another process has it, its folder cannot be used, or the queue that was used here is missing or empty.
+        Its folder cannot be used, or the queue that was used here is missing or empty. The lock is released then.
     """
 
-    def __init__(self, path: Path, *, accept_loss: str = "") -> None:
+    def __init__(self, path: Path, lock: FileLock, *, accept_loss: str = "") -> None:
         self.path = path
         self.damage = ""
         """Why nothing more can be stored in it, for good; empty: it can. Set by whichever thread finds out."""
         self._marker = path.with_name(f"{path.name}.used")
         self._identities: dict[str, tuple[int, int]] = {}
-        self._lock = _lock(path)
+        self._lock = lock
         try:
             known = self._marker.read_text(encoding="ascii").strip() if self._marker.exists() else ""
             self.expected = "" if known == accept_loss else known
@@ -50,6 +52,33 @@ class QueueFile:
         except BaseException:
             self.release()
             raise
+
+    @classmethod
+    async def open(cls, path: Path, *, accept_loss: str, lock_timeout: float, on_wait: Callable[[str], None]) -> Self:
+        """Lock the file, as soon as no other process has it.
+
+        Parameters
+        ----------
+        lock_timeout
+            Seconds.
+        on_wait
+            Called with whoever has it, as soon as that is known.
+
+        Raises
+        ------
+        QueueUnavailable
+            As of the class, or another process still has it.
+        """
+        try:
+            lock = await FileLock.wait(Path(f"{path}.lock"), lock_timeout, on_wait)
+        except Locked as holder:
+            raise QueueUnavailable(
+                f"{path}: another process has this queue open ({holder}), and did not end within {lock_timeout:g} s (queue.lockTimeout); "
+                "one router runs on one queue"
+            ) from None
+        except OSError as error:
+            raise _cannot_be_opened(path, error) from None
+        return cls(path, lock, accept_loss=accept_loss)
 
     def opened(self, store_id: str) -> None:
         """It is open, and contains the queue with this id.
@@ -104,7 +133,7 @@ class QueueFile:
 
     def release(self) -> None:
         """Let another process have it."""
-        os.close(self._lock)
+        self._lock.release()
 
     def _identity(self, suffix: str) -> tuple[int, int] | None:
         try:
@@ -149,17 +178,3 @@ def _size(file: Path) -> int:
 
 def _cannot_be_opened(path: Path, error: OSError) -> QueueUnavailable:
     return QueueUnavailable(f"{path}: the queue cannot be opened: {error.strerror}; check queue.path and its folder")
-
-
-def _lock(path: Path) -> int:
-    """Hold `<path>.lock` for this process alone."""
-    try:
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _cannot_be_opened(path, error) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise QueueUnavailable(f"{path}: another process has this queue open; one router runs on one queue") from None
-    return descriptor

@@ -98,15 +98,23 @@ class SqliteQueue:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        on_wait: Callable[[str], None] = lambda _holder: None,
     ) -> Self:
-        """Open the file, or make it.
+        """Open the file, or make it, as soon as no other process has it.
+
+        Parameters
+        ----------
+        on_wait
+            Called with whoever has it, when the wait begins.
 
         Raises
         ------
         QueueUnavailable
-            Another process has it open, or it cannot be used; the text says what to do.
+            Another process still has it open, or it cannot be used; the text says what to do.
         """
-        file = QueueFile(settings.path, accept_loss=settings.accept_loss)
+        file = await QueueFile.open(
+            settings.path, accept_loss=settings.accept_loss, lock_timeout=settings.lock_timeout, on_wait=on_wait
+        )
         try:
             store = Store(settings.path, expected=file.expected)
             file.opened(store.id)

@@ -14,6 +14,9 @@ class QueueSettings(Settings):
 
     path: Path = Path("/var/lib/eventsink/queue.db")
     """The database file; its folder must exist and be writable."""
+    lock_timeout: Seconds = 180.0
+    """How long the start waits for another process that has the queue open, such as the pod before, which may take until the end of its
+    grace period. `/readyz` says for whom."""
     max_waiting: int = Field(default=1_000_000, ge=1)
     """Deliveries that may wait; beyond it sources get a 503. One takes 120 bytes on the disk, its alert (stored
     once for all sinks) 1 to 4 kB, and nothing in memory."""

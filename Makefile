@@ -9,7 +9,7 @@ STAMP := $(VENV)/.made
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv lock lint format types crds pictures test bench soak check controlplane
+.PHONY: help demo venv lock lint format types crds chart pictures test bench soak check controlplane
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -46,11 +46,14 @@ types: $(STAMP) ## mypy, strict
 crds: $(STAMP) ## the CRD, from the models
 	@$(BIN)/python -m eventsink.resources.crd crds
 
+chart: $(STAMP) ## what the Helm chart takes from elsewhere: its schema, the table of values, CRD, policies, alerts
+	@$(BIN)/python scripts/generate_chart.py helm/eventsink
+
 pictures: $(STAMP) ## the pictures of the README; the recording is made by running the demo
 	@$(BIN)/python scripts/draw_alert_path.py
 	@$(BIN)/python scripts/record_demo.py
 
-controlplane: $(STAMP) ## the control plane and the Alertmanager of the tests: found, or built once (about six minutes)
+controlplane: $(STAMP) ## the control plane, Helm and the Alertmanager of the tests: found, or built once (about eight minutes)
 	@$(BIN)/python -m tests.controlplane build
 
 # Two at once: one runs what needs the control plane, the other everything else, in about the same time.

@@ -10,6 +10,7 @@ from tests.controlplane.alertmanager import find_or_build_alertmanager
 from tests.controlplane.binaries import find_or_build
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.go import MissingProgram, say
+from tests.controlplane.helm import find_or_build_helm
 
 
 def main(arguments: list[str]) -> int:
@@ -18,6 +19,7 @@ def main(arguments: list[str]) -> int:
         try:
             find_or_build()
             find_or_build_alertmanager()
+            find_or_build_helm()
         except MissingProgram as error:
             say(str(error))
             return 1

@@ -1,0 +1,75 @@
+{{/* What the names of all objects begin with. */}}
+{{- define "eventsink.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "eventsink.sinksNamespace" -}}
+{{- default (printf "%s-sinks" .Release.Namespace) .Values.sinksNamespace.name -}}
+{{- end -}}
+
+{{- define "eventsink.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest -}}
+{{- else -}}
+{{- printf "%s:%s" .repository (default $.Chart.AppVersion .tag) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "eventsink.sourceTokensSecret" -}}
+{{- default (printf "%s-source-tokens" (include "eventsink.fullname" .)) .Values.tokens.sources -}}
+{{- end -}}
+
+{{- define "eventsink.adminSecret" -}}
+{{- default (printf "%s-admin" (include "eventsink.fullname" .)) .Values.tokens.admin -}}
+{{- end -}}
+
+{{- define "eventsink.restKeysSecret" -}}
+{{- default (printf "%s-rest-keys" (include "eventsink.fullname" .)) .Values.rest.keys.secretName -}}
+{{- end -}}
+
+{{/* The names below are of parts: the argument is a dict of root ($) and part ("operator", "router", "rest"). */}}
+{{- define "eventsink.partName" -}}
+{{- printf "%s-%s" (include "eventsink.fullname" .root) .part -}}
+{{- end -}}
+
+{{- define "eventsink.serviceAccount" -}}
+{{- default (include "eventsink.partName" .) (index .root.Values .part).serviceAccount.name -}}
+{{- end -}}
+
+{{/* By these, Services and policies find the pods of a part; they never change. */}}
+{{- define "eventsink.selectorLabels" -}}
+app.kubernetes.io/name: eventsink-{{ .part }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end -}}
+
+{{/* Labels of an object: root, and perhaps part and labels (of its own). */}}
+{{- define "eventsink.labels" -}}
+{{- $labels := dict "app.kubernetes.io/part-of" "eventsink" "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- $_ := set $labels "app.kubernetes.io/version" .root.Chart.AppVersion -}}
+{{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .root.Chart.Name (replace "+" "_" .root.Chart.Version)) -}}
+{{- if .part -}}
+{{- $labels = merge (include "eventsink.selectorLabels" . | fromYaml) $labels -}}
+{{- else -}}
+{{- $_ := set $labels "app.kubernetes.io/instance" .root.Release.Name -}}
+{{- end -}}
+{{- merge $labels (default dict .labels) .root.Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{/* The lines `labels:` and, where there are any, `annotations:` of an object: root, and perhaps part, labels, annotations. */}}
+{{- define "eventsink.meta" -}}
+labels:
+  {{- include "eventsink.labels" . | nindent 2 }}
+{{- with merge (dict) (default dict .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,65 @@
+{{/*
+The settings of each program: what follows from the values, with the part's own `config` over it. Templates get them with
+`include "eventsink.operatorSettings" . | fromYaml`.
+*/}}
+{{- define "eventsink.operatorSettings" -}}
+{{- $settings := dict "monitor" (dict "address" "0.0.0.0:9090") "sinksNamespace" (include "eventsink.sinksNamespace" .) -}}
+{{- $app := dict "tokensNamespace" .Release.Namespace -}}
+{{- with .Values.slack.app -}}
+{{- if .clientId -}}
+{{- $_ := set $app "clientId" .clientId -}}
+{{- $_ := set $app "clientSecretFile" "/etc/eventsink-slack-app/client-secret" -}}
+{{- with .redirectUrl -}}{{- $_ := set $app "redirectUrl" . -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $settings "slackApp" $app -}}
+{{- if .Values.slack.tokenSecretName -}}
+{{- $_ := set $settings "slack" (dict "tokenFile" "/etc/eventsink-slack/token") -}}
+{{- end -}}
+{{- mergeOverwrite $settings .Values.operator.config | toYaml -}}
+{{- end -}}
+
+{{- define "eventsink.routerSettings" -}}
+{{- $intake := dict "address" "0.0.0.0:8080" -}}
+{{- if .Values.router.tls.secretName -}}
+{{- $_ := set $intake "tlsCertificateFile" "/etc/eventsink-tls/tls.crt" -}}
+{{- $_ := set $intake "tlsKeyFile" "/etc/eventsink-tls/tls.key" -}}
+{{- end -}}
+{{- $sources := list -}}
+{{- range .Values.sources -}}
+{{- $files := list -}}
+{{- range (ternary .tokenKeys (ternary list (list .name) (hasKey . "tokenHashes")) (hasKey . "tokenKeys")) -}}
+{{- $files = append $files (printf "/etc/eventsink-tokens/%s" .) -}}
+{{- end -}}
+{{- $source := omit . "tokenKeys" -}}
+{{- if $files -}}{{- $source = merge (dict "tokenFiles" $files) $source -}}{{- end -}}
+{{- $sources = append $sources $source -}}
+{{- end -}}
+{{- $settings := dict "monitor" (dict "address" "0.0.0.0:9090") "sinksNamespace" (include "eventsink.sinksNamespace" .) -}}
+{{- $_ := set $settings "intake" $intake -}}
+{{- $_ := set $settings "queue" (dict "path" "/var/lib/eventsink/queue.db") -}}
+{{- $_ := set $settings "sources" $sources -}}
+{{- if .Values.router.admin.enabled -}}
+{{- $_ := set $settings "admin" (dict "address" "0.0.0.0:8081" "tokenFile" "/etc/eventsink-admin/token") -}}
+{{- end -}}
+{{- mergeOverwrite $settings .Values.router.config | toYaml -}}
+{{- end -}}
+
+{{- define "eventsink.restSettings" -}}
+{{- $settings := dict "address" "0.0.0.0:8082" "monitor" (dict "address" "0.0.0.0:9090") -}}
+{{- $_ := set $settings "keys" (dict "namespace" .Release.Namespace "secret" (include "eventsink.restKeysSecret" .)) -}}
+{{- if .Values.router.admin.enabled -}}
+{{- $url := printf "http://%s-router-admin:8081" (include "eventsink.fullname" .) -}}
+{{- $_ := set $settings "router" (dict "url" $url "tokenFile" "/etc/eventsink-admin/token") -}}
+{{- end -}}
+{{- with .Values.slack.app -}}
+{{- if and .clientId (hasSuffix "/v1/slack/callback" .redirectUrl) -}}
+{{- $install := dict "clientId" .clientId "redirectUrl" .redirectUrl -}}
+{{- if $.Values.rest.stateKey.secretName -}}
+{{- $_ := set $install "stateKeyFile" "/etc/eventsink-state/key" -}}
+{{- end -}}
+{{- $_ := set $settings "slackInstall" $install -}}
+{{- end -}}
+{{- end -}}
+{{- mergeOverwrite $settings .Values.rest.config | toYaml -}}
+{{- end -}}

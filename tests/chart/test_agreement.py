@@ -1,0 +1,111 @@
+"""The chart renders what kustomize makes: object by object, release eventsink in eventsink-system."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from eventsink.runtime.settings import from_environment, overlay
+from tests.controlplane.binaries import kubectl
+from tests.support.helm import ROOT, Helm, key_of, of_kind
+
+FOLDERS = ("crds", "manifests/namespaces", "manifests/default")
+SAME_SWITCHES = {"router": {"admin": {"enabled": True}}, "crds": {"keep": False}, "sinksNamespace": {"keep": False}}
+OF_THE_RELEASE = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart")
+MADE_BY_PEOPLE = {("Namespace", "", "eventsink-system")}
+"""`helm install --create-namespace`, or an administrator."""
+
+Object = dict[str, Any]
+Key = tuple[str, str, str]
+
+
+@pytest.fixture(scope="module")
+def kustomized() -> dict[Key, Object]:
+    made: dict[Key, Object] = {}
+    for folder in FOLDERS:
+        done = subprocess.run(
+            [kubectl(), "kustomize", str(ROOT / folder)], capture_output=True, text=True, timeout=60, check=True
+        )
+        made |= {key_of(one): one for one in yaml.safe_load_all(done.stdout)}
+    return made
+
+
+@pytest.fixture(scope="module")
+def charted(helm: Helm) -> dict[Key, Object]:
+    return {key_of(one): one for one in helm.render(SAME_SWITCHES)}
+
+
+def test_both_have_the_same_objects(kustomized: dict[Key, Object], charted: dict[Key, Object]) -> None:
+    assert {plain(key) for key in kustomized} - MADE_BY_PEOPLE == charted.keys()
+
+
+def test_each_object_is_the_same(kustomized: dict[Key, Object], charted: dict[Key, Object]) -> None:
+    settings = {"kustomize": effective_settings(kustomized), "chart": effective_settings(charted)}
+    for part, wanted in WRITTEN_BY_PEOPLE.items():  # kustomize leaves these to whoever creates the Secret
+        settings["kustomize"][part] = overlay(settings["kustomize"][part], wanted)
+    assert settings["chart"] == settings["kustomize"]
+    for key, one in kustomized.items():
+        if plain(key) in charted and one["kind"] != "ConfigMap":
+            ours, theirs = charted[plain(key)], one
+            assert theirs["metadata"].get("labels", {}).items() <= ours["metadata"]["labels"].items(), key
+            assert normal(ours) == normal(theirs), key
+
+
+WRITTEN_BY_PEOPLE = {
+    "operator": {},
+    "router": {"admin": {"address": "0.0.0.0:8081", "tokenFile": "/etc/eventsink-admin/token"}},
+    "rest": {
+        "keys": {"secret": "eventsink-rest-keys"},
+        "router": {"url": "http://eventsink-router-admin:8081", "tokenFile": "/etc/eventsink-admin/token"},
+    },
+}
+
+
+def plain(key: Key) -> Key:
+    """A key without the digest that kustomize adds to the names of ConfigMaps."""
+    kind, namespace, name = key
+    return (kind, namespace, name.rpartition("-")[0]) if kind == "ConfigMap" and name.count("-") > 1 else key
+
+
+def effective_settings(objects: dict[Key, Object]) -> dict[str, Object]:
+    """What each program reads: its file, and its environment over it."""
+    found = {}
+    for part in ("operator", "router", "rest"):
+        [file] = [
+            one["data"][f"{part}.yaml"] for key, one in objects.items() if plain(key)[2] == f"eventsink-{part}" and "data" in one
+        ]
+        [workload] = [
+            one for one in of_kind(list(objects.values()), "Deployment", "StatefulSet") if one["metadata"]["name"].endswith(part)
+        ]
+        environment = {
+            one["name"]: one.get("value", workload["metadata"]["namespace"])
+            for one in workload["spec"]["template"]["spec"]["containers"][0].get("env", [])
+        }
+        found[part] = overlay(yaml.safe_load(file), from_environment(environment, f"EVENTSINK_{part.upper()}__"))
+    return found
+
+
+def normal(value: Any, name: str = "") -> Any:
+    """An object without what is a matter of the tool: labels of the release, digests, settings, the order of volumes."""
+    if isinstance(value, list):
+        found = [normal(one) for one in value]
+        return sorted(found, key=lambda one: str(one["name"])) if name in ("volumes", "volumeMounts", "ports") else found
+    if not isinstance(value, dict):
+        return value
+    kept = {key: normal(one, key) for key, one in value.items() if key not in OF_THE_RELEASE}
+    if name == "metadata":
+        kept.pop("labels", None)
+        annotations = {key: one for key, one in kept.pop("annotations", {}).items() if key not in ("checksum/config",)}
+        kept |= {"annotations": annotations} if annotations else {}
+    if name == "secret":
+        kept.pop("optional", None)  # what is not configured is not mounted by the chart, and optional with kustomize
+    if name == "configMap":
+        kept["name"] = plain(("ConfigMap", "", kept["name"]))[2]
+    kept.pop("env", None)  # compared as settings
+    for default in ("type", "ClusterIP"), ("terminationGracePeriodSeconds", 30):
+        if value.get(default[0]) == default[1]:
+            del kept[default[0]]
+    return kept

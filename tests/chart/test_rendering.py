@@ -1,0 +1,214 @@
+"""What the chart renders: every value has an effect, what it renders is valid, and nothing names another installation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import yaml
+
+from eventsink.controller.config import OperatorSettings
+from eventsink.rest.config import RestSettings
+from eventsink.router.config import RouterSettings
+from eventsink.runtime.settings import ProcessSettings, load_settings, overlay
+from tests.chart.switches import EVERYTHING, Path, documented, nested, other
+from tests.support.debian import MonitoringPrograms
+from tests.support.helm import Helm, find, key_of, of_kind, pod_of, settings_text
+from tests.support.kubectl import Kubectl
+
+PARTS: dict[str, type[ProcessSettings]] = {"operator": OperatorSettings, "router": RouterSettings, "rest": RestSettings}
+MONITORING_KINDS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
+Objects = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def elsewhere() -> Helm:
+    """A release that shares no name with what other tests install."""
+    return Helm(release="other", namespace="alerting")
+
+
+@pytest.fixture(scope="session")
+def everything(elsewhere: Helm) -> Objects:
+    return elsewhere.render(EVERYTHING)
+
+
+@pytest.fixture(scope="session")
+def changed(elsewhere: Helm) -> dict[Path, Objects]:
+    """What is rendered with everything and one other value, for every value."""
+
+    def render(value: tuple[Path, Any]) -> tuple[Path, Objects]:
+        path, default = value
+        set_already: Any = EVERYTHING
+        for name in path:
+            set_already = set_already.get(name, {}) if isinstance(set_already, dict) else set_already
+        start = set_already if set_already not in ({},) else default
+        return path, elsewhere.render(overlay(EVERYTHING, nested(path, other(path, start))))
+
+    with ThreadPoolExecutor(4) as pool:
+        return dict(pool.map(render, documented()))
+
+
+def test_every_value_has_an_effect(everything: Objects, changed: dict[Path, Objects]) -> None:
+    assert len(changed) > 100
+    assert [".".join(path) for path, objects in changed.items() if objects == everything] == []
+
+
+def test_the_api_server_accepts_every_rendering(
+    kubectl: Kubectl, crd_installed: None, everything: Objects, changed: dict[Path, Objects]
+) -> None:
+    distinct = {json.dumps(one, sort_keys=True): one for objects in (everything, *changed.values()) for one in objects}
+    objects = [one for one in distinct.values() if one["kind"] not in MONITORING_KINDS]
+    assert len(objects) > 150
+    for name in ("alerting", "alerting-sinks", "other"):
+        kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    result = kubectl.run("apply", "--dry-run=server", "-f", "-", input=yaml.safe_dump_all(objects), check=False)
+    assert result.returncode == 0, result.stderr
+    assert "unknown field" not in result.stderr, result.stderr
+
+
+def test_pods_run_in_a_namespace_that_enforces_restricted(kubectl: Kubectl, everything: Objects) -> None:
+    with kubectl.namespace(prefix="restricted") as namespace:
+        kubectl.run("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+        for workload in of_kind(everything, "Deployment", "StatefulSet"):
+            pod = workload["spec"]["template"]
+            pod = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                **pod,
+                "metadata": {**pod["metadata"], "name": workload["metadata"]["name"]},
+            }
+            del pod["spec"]["serviceAccountName"]
+            claims = [
+                {"name": one["metadata"]["name"], "emptyDir": {}} for one in workload["spec"].get("volumeClaimTemplates", [])
+            ]
+            pod["spec"]["volumes"] = [*pod["spec"]["volumes"], *claims]
+            kubectl.run("create", "--dry-run=server", f"--namespace={namespace}", "-f", "-", input=yaml.safe_dump(pod))
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_the_programs_accept_the_rendered_settings(helm: Helm, tmp_path: Any, part: str, values: dict[str, Any]) -> None:
+    file = tmp_path / f"{part}.yaml"
+    file.write_text(settings_text(helm.render(values), part))
+    assert load_settings(PARTS[part], part=part, path=file).monitor.address == "0.0.0.0:9090"  # type: ignore[attr-defined]
+
+
+def test_large_numbers_arrive_as_they_were_written(helm: Helm, tmp_path: Any) -> None:
+    file = tmp_path / "router.yaml"
+    file.write_text(settings_text(helm.render({"router": {"config": {"queue": {"maxBytes": 17179869185}}}}), "router"))
+    assert load_settings(RouterSettings, part="router", path=file).queue.max_bytes == 17179869185
+
+
+def test_nothing_names_another_installation(everything: Objects) -> None:
+    # Labels and settings may have the program's name; namespaces and accounts may not be those of the documentation.
+    assert "eventsink-system" not in json.dumps(everything)
+    accounts = [policy["spec"]["matchConditions"][0]["expression"] for policy in of_kind(everything, "ValidatingAdmissionPolicy")]
+    assert {account.rpartition('"system:serviceaccount:')[2].rstrip('"') for account in accounts} == {
+        "alerting:other-eventsink-router",
+        "alerting:other-eventsink-rest",
+    }
+    bound = {
+        subject["namespace"] for one in of_kind(everything, "RoleBinding", "ClusterRoleBinding") for subject in one["subjects"]
+    }
+    assert bound == {"alerting"}
+
+
+def test_a_changed_setting_replaces_the_pods_of_that_part_only(helm: Helm, rendered: Objects) -> None:
+    changed = helm.render({"router": {"config": {"log": {"level": "debug"}}}})
+    assert {part for part in PARTS if pod_of(changed, part) != pod_of(rendered, part)} == {"router"}
+
+
+def test_an_upgrade_of_the_chart_alone_changes_no_claim_and_no_selector(helm: Helm, rendered: Objects) -> None:
+    router = find(rendered, "StatefulSet", "eventsink-router")["spec"]
+    for template in router["volumeClaimTemplates"]:
+        assert "labels" not in template["metadata"]
+    assert set(router["selector"]["matchLabels"]) == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+
+
+@pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
+def test_monitors_select_what_serves_the_metrics(helm: Helm, kind: str) -> None:
+    objects = helm.render({"monitoring": {"enabled": True, "kind": kind, "labels": {"release": "prometheus"}}})
+    served = {
+        "ServiceMonitor": [one["metadata"]["labels"] for one in of_kind(objects, "Service") if has_metrics(one)],
+        "PodMonitor": [one["spec"]["template"]["metadata"]["labels"] for one in of_kind(objects, "Deployment", "StatefulSet")],
+    }[kind]
+    assert len(served) == 3
+    for monitor in of_kind(objects, kind):
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        assert len([labels for labels in served if wanted <= labels.items()]) == 1
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+
+
+def has_metrics(service: dict[str, Any]) -> bool:
+    return any(port["name"] == "metrics" for port in service["spec"]["ports"])
+
+
+def test_promtool_accepts_the_rules(helm: Helm, monitoring: MonitoringPrograms, tmp_path: Any) -> None:
+    [rules] = of_kind(helm.render({"monitoring": {"rules": {"enabled": True, "labels": {"team": "platform"}}}}), "PrometheusRule")
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(rules["spec"]))
+    done = subprocess.run([monitoring.promtool, "check", "rules", file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    assert f"{len(alerts)} rules found" in done.stdout
+    assert all(rule["labels"]["severity"] in ("warning", "critical") and rule["labels"]["team"] == "platform" for rule in alerts)
+    assert len({rule["alert"] for rule in alerts}) == len(alerts)
+
+
+def ports_by_peer(policy: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for rule in policy["spec"]["ingress"]:
+        yield rule["ports"][0]["port"], rule.get("from")
+
+
+def test_a_network_policy_admits_the_rest_api_to_the_admin_port_and_everybody_to_the_others(helm: Helm) -> None:
+    objects = helm.render({"router": {"networkPolicy": {"enabled": True}}})
+    admitted = dict(ports_by_peer(find(objects, "NetworkPolicy", "eventsink-router")))
+    assert admitted.keys() == {"intake", "admin", "metrics"}
+    assert (admitted["intake"], admitted["metrics"]) == (None, None)
+    [peer] = admitted["admin"]
+    assert peer["podSelector"]["matchLabels"].items() <= pod_of(objects, "rest")["metadata"]["labels"].items()
+
+
+def test_what_uninstalling_would_destroy_is_kept_unless_that_is_switched_off(helm: Helm, rendered: Objects) -> None:
+    kept = {key_of(one)[0] for one in rendered if one["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"}
+    assert kept == {"CustomResourceDefinition", "Namespace"}
+    assert "resource-policy" not in json.dumps(helm.render({"crds": {"keep": False}, "sinksNamespace": {"keep": False}}))
+
+
+@pytest.mark.parametrize(
+    ("values", "absent"),
+    [
+        ({"crds": {"enabled": False}}, ("CustomResourceDefinition",)),
+        ({"sinksNamespace": {"create": False, "name": "compiled"}}, ("Namespace",)),
+        (
+            {"rbac": {"create": False, "aggregatedRoles": False}},
+            (
+                "Role",
+                "RoleBinding",
+                "ClusterRole",
+                "ClusterRoleBinding",
+            ),
+        ),
+        (
+            {"policies": {"enabled": False}},
+            (
+                "ValidatingAdmissionPolicy",
+                "ValidatingAdmissionPolicyBinding",
+            ),
+        ),
+    ],
+    ids=lambda one: next(iter(one)),
+)
+def test_what_is_switched_off_is_not_rendered(
+    helm: Helm, rendered: Objects, values: dict[str, Any], absent: tuple[str, ...]
+) -> None:
+    assert set(absent) <= {one["kind"] for one in rendered}
+    assert not set(absent) & {one["kind"] for one in helm.render(values)}
+
+
+def test_helm_lint_has_no_complaint(helm: Helm) -> None:
+    assert "0 chart(s) failed" in helm.run("lint", "--strict", str(helm.chart)).stdout

@@ -47,7 +47,7 @@ crds: $(STAMP) ## the CRD, from the models
 	@$(BIN)/python -m eventsink.resources.crd crds
 
 chart: $(STAMP) ## what the Helm chart takes from elsewhere: its schema, the table of values, CRD, policies, alerts
-	@$(BIN)/python scripts/generate_chart.py helm/eventsink
+	@$(BIN)/python -m tests.support.chart helm/eventsink
 
 pictures: $(STAMP) ## the pictures of the README; the recording is made by running the demo
 	@$(BIN)/python scripts/draw_alert_path.py

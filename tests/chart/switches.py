@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
-from tests.support.helm import CHART, ROOT
+from tests.support.chart import values_in
+from tests.support.helm import CHART
 
 Path = tuple[str, ...]
 
@@ -85,13 +82,7 @@ OTHER_TEXTS = {
 
 def documented() -> Iterator[tuple[Path, Any]]:
     """Path and default of every documented value."""
-    spec = importlib.util.spec_from_file_location("generate_chart", ROOT / "scripts" / "generate_chart.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["generate_chart"] = module
-    spec.loader.exec_module(module)
-    for value in module.values_in((CHART / "values.yaml").read_text()):
+    for value in values_in((CHART / "values.yaml").read_text()):
         yield value.path, value.default
 
 
@@ -116,9 +107,3 @@ def nested(path: Path, value: Any) -> dict[str, Any]:
         value = {name: value}
     found: dict[str, Any] = value
     return found
-
-
-def defaults() -> dict[str, Any]:
-    """values.yaml."""
-    loaded: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
-    return loaded

@@ -24,8 +24,8 @@ GENERATED = [
 
 
 def generate(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "generate_chart.py"), str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "tests.support.chart", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")

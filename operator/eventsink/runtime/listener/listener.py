@@ -119,8 +119,11 @@ class Listener(Generic[T]):
         self._timers.clear()
         for connection in [*self.connections.open, *self.connections.surplus]:
             connection.abort()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         for server in self._servers:
             await server.wait_closed()
+        for one in self._sockets:
+            one.close()  # also that of a task which was cancelled before it began
 
     def reread_certificate(self) -> None:
         """Use the certificate that is in the files now for new connections, and read it again later."""

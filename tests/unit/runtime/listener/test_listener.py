@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
@@ -332,6 +333,13 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     issued.private_key_pem.write_to_path(tmp_path / "key.pem")
     (tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     return tmp_path / "cert.pem", tmp_path / "key.pem"
+
+
+async def test_the_port_of_an_https_listener_is_free_once_it_is_closed(certificate: tuple[Path, Path]) -> None:
+    async with running(certificate=certificate) as server:
+        port = server.port
+    with socket.create_server(("127.0.0.1", port)):
+        pass
 
 
 async def test_a_tls_handshake_counts_as_a_connection_and_ends(certificate: tuple[Path, Path]) -> None:

@@ -94,6 +94,9 @@ class PagerResolver:
     def own_namespaces(self) -> Collection[str]:
         return ()
 
+    def problems(self, sink: EventSink) -> Sequence[Problem]:
+        return ()
+
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         return ()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
 from eventsink.destinations.problem import Problem
 from eventsink.resources import defaults
@@ -66,25 +68,32 @@ def compile_match(spec: CommonSpec) -> SinkMatch:
     match = spec.match
     if match is None:
         return SinkMatch()
-    sizes = []
-    for index, text in enumerate(match.matchers or ()):
-        try:
-            sizes.append(parse_matcher(text).size)
-        except InvalidMatcher as error:
-            raise Problem("InvalidMatcher", f"spec.match.matchers[{index}]", str(error)) from None
-    if (size := sum(sizes)) > MAX_SINK_SIZE:
-        raise Problem(
-            "InvalidMatcher",
-            f"spec.match.matchers[{sizes.index(max(sizes))}]",
-            f"the regular expressions of this sink are too large together: compiled, they have {size} instructions, and {MAX_SINK_SIZE} are "
-            f'allowed; the largest has {max(sizes)}: write it more simply, or name the values, such as team=~"a|b"',
-        )
+    for problem in match_problems(spec):
+        raise problem
     return SinkMatch(
         min_severity=match.min_severity,
         sources=tuple(match.sources or ()),
         namespaces=tuple(match.namespaces or ()),
         matchers=tuple(match.matchers or ()),
     )
+
+
+def match_problems(spec: CommonSpec) -> Iterator[Problem]:
+    """What keeps the matchers of a sink from being used."""
+    sizes = []
+    for index, text in enumerate((spec.match.matchers if spec.match is not None else None) or ()):
+        try:
+            sizes.append(parse_matcher(text).size)
+        except InvalidMatcher as error:
+            sizes.append(0)
+            yield Problem("InvalidMatcher", f"spec.match.matchers[{index}]", str(error))
+    if (size := sum(sizes)) > MAX_SINK_SIZE:
+        yield Problem(
+            "InvalidMatcher",
+            f"spec.match.matchers[{sizes.index(max(sizes))}]",
+            f"the regular expressions of this sink are too large together: compiled, they have {size} instructions, and {MAX_SINK_SIZE} are "
+            f'allowed; the largest has {max(sizes)}: write it more simply, or name the values, such as team=~"a|b"',
+        )
 
 
 def _delivery(spec: CommonSpec) -> SinkDelivery:

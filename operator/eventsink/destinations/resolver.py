@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from eventsink.destinations.credentials import SecretValues
+from eventsink.destinations.problem import Problem
 from eventsink.kube.api import Api, Key
 from eventsink.resources.model import StatusModel
 from eventsink.runtime.settings import Settings
@@ -73,6 +74,14 @@ class Resolver(Protocol):
 
     def own_namespaces(self) -> Collection[str]:
         """The namespaces in which it keeps Secrets of its own."""
+        ...
+
+    def problems(self, sink: EventSink) -> Sequence[Problem]:
+        """All that the spec and the settings alone show: `resolve` would raise the first of them, whatever the Secrets hold.
+
+        Asks nobody, and is quick: it is called while somebody waits to apply the spec, from any thread. What the platform has to fix,
+        and not the spec, is left to `resolve`.
+        """
         ...
 
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:

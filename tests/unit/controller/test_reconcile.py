@@ -46,6 +46,9 @@ class ScriptedCodes:
     def own_namespaces(self) -> Collection[str]:
         return ()
 
+    def problems(self, sink: EventSink) -> Sequence[Problem]:
+        return ()
+
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         return [(TOKENS, _code(secrets))]
 

@@ -177,13 +177,7 @@ class SlackCodes:
                 return read_secret_file(self._app.client_secret_file)
         except ConfigurationError:
             pass
-        raise Problem(
-            "SlackNotConfigured",
-            PATH,
-            "the platform has configured no Slack app that codes could be exchanged for (operator settings slackApp.clientId "
-            "and slackApp.clientSecretFile); use botTokenSecretRef or incomingWebhookSecretRef",
-            again_after=ASK_AGAIN_SECONDS * 10,
-        )
+        raise no_app()
 
     async def _exchange(self, claimed: StoredToken, code: str, secret: str) -> StoredToken:
         form = {"code": code} | ({"redirect_uri": self._app.redirect_url} if self._app.redirect_url else {})
@@ -270,6 +264,17 @@ class SlackCodes:
                     return  # Slack could not be asked: at the next look
         await self._store.delete(stored)
         get_logger().info("a Slack token that nobody needs was revoked", token=stored.name)
+
+
+def no_app() -> Problem:
+    """The problem of a code where there is no app that it could be exchanged for."""
+    return Problem(
+        "SlackNotConfigured",
+        PATH,
+        "the platform has configured no Slack app that codes could be exchanged for (operator settings slackApp.clientId "
+        "and slackApp.clientSecretFile); use botTokenSecretRef or incomingWebhookSecretRef",
+        again_after=ASK_AGAIN_SECONDS * 10,
+    )
 
 
 UNCERTAIN = frozenset({"service_unavailable", "internal_error", "fatal_error", "request_timeout", "team_added_to_org"})

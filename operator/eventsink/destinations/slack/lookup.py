@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ from eventsink.destinations.slack.config import SlackPlatform
 from eventsink.destinations.slack.spec import SlackSpec
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.resources.eventsink import EventSink
+from eventsink.resources.model import references
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
 
 PAGE = 999
@@ -97,6 +98,17 @@ class SlackLookup:
                 pass  # reported when a sink needs it
         return hashlib.sha256(f"{self._settings.model_dump_json()}\n{token}".encode()).hexdigest()[:16]
 
+    def problems(self, sink: EventSink) -> Sequence[Problem]:
+        """What a spec shows without Slack: `target` would raise the first of them."""
+        slack = sink.spec.destination
+        assert isinstance(slack, SlackSpec)
+        if next(references(slack), None) is not None:
+            return ()
+        found = [_no_workspace()] if self._settings.token_file is None else []
+        if slack.channel is not None and not self._may_be_allowed(sink.spec.tenant, slack.channel):
+            found.append(_not_allowed(sink.spec.tenant, slack.channel))
+        return found
+
     async def target(
         self, sink: EventSink, secrets: SecretValues, before: SlackTarget | None, granted: str | None = None
     ) -> SlackTarget:
@@ -139,13 +151,7 @@ class SlackLookup:
                 raise
         own = path == PLATFORM_PATH
         if own and not self._allowed(sink.spec.tenant, slack.channel, channel):
-            raise Problem(
-                "ChannelNotAllowed",
-                "spec.slack.channel",
-                f"the platform does not allow the tenant {sink.spec.tenant} the channel {slack.channel} of its "
-                "workspace (operator setting slack.channels)",
-                effect=Effect.WITHDRAW,
-            )
+            raise _not_allowed(sink.spec.tenant, slack.channel)
         return SlackTarget(
             token=token,
             team_id=identity.team_id,
@@ -177,12 +183,7 @@ class SlackLookup:
                 raise Problem("InvalidSecretValue", path, "is not a bot token of Slack (it begins with xoxb-)")
             return path, token
         if self._settings.token_file is None:
-            raise Problem(
-                "SlackNotConfigured",
-                PLATFORM_PATH,
-                "name a credential (botTokenSecretRef, incomingWebhookSecretRef or oauthCodeSecretRef): the platform has "
-                "configured no workspace of its own (operator setting slack.tokenFile)",
-            )
+            raise _no_workspace()
         try:
             return PLATFORM_PATH, read_secret_file(self._settings.token_file)
         except ConfigurationError:
@@ -199,6 +200,13 @@ class SlackLookup:
         listed = {one.removeprefix("#") for one in self._settings.channels.get(tenant, ())}
         # By what was asked for, too: a channel that was allowed and renamed since stays allowed.
         return bool(listed & {asked.removeprefix("#"), channel.id, channel.name})
+
+    def _may_be_allowed(self, tenant: str, asked: str) -> bool:
+        """Whether Slack's response may show that a channel is among those that are allowed: only Slack knows which name has which id."""
+        if not self._settings.channels:
+            return True
+        listed = {one.removeprefix("#") for one in self._settings.channels.get(tenant, ())}
+        return asked.removeprefix("#") in listed or any(is_channel_id(one) != is_channel_id(asked) for one in listed)
 
     def _workspace(self, token: str) -> _Workspace:
         key = hashlib.sha256(token.encode()).hexdigest()
@@ -283,3 +291,21 @@ class SlackLookup:
                 break
         workspace.channels, workspace.listing, workspace.cursor = workspace.listing, {}, ""
         workspace.listed_at = self._clock()
+
+
+def _no_workspace() -> Problem:
+    return Problem(
+        "SlackNotConfigured",
+        PLATFORM_PATH,
+        "name a credential (botTokenSecretRef, incomingWebhookSecretRef or oauthCodeSecretRef): the platform has "
+        "configured no workspace of its own (operator setting slack.tokenFile)",
+    )
+
+
+def _not_allowed(tenant: str, channel: str) -> Problem:
+    return Problem(
+        "ChannelNotAllowed",
+        "spec.slack.channel",
+        f"the platform does not allow the tenant {tenant} the channel {channel} of its workspace (operator setting slack.channels)",
+        effect=Effect.WITHDRAW,
+    )

@@ -8,7 +8,7 @@ from eventsink.destinations.credentials import SecretValues, secret_text
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.resolver import Before, Note, Resolved, ResolverContext
 from eventsink.destinations.slack.api import check_hook_url
-from eventsink.destinations.slack.codes import PATH, SlackCodes
+from eventsink.destinations.slack.codes import PATH, SlackCodes, no_app
 from eventsink.destinations.slack.config import SlackAppSettings, SlackPlatform, SlackSettings
 from eventsink.destinations.slack.lookup import SlackLookup
 from eventsink.destinations.slack.spec import SlackSpec, SlackStatus
@@ -41,6 +41,11 @@ class SlackResolver:
 
     def own_namespaces(self) -> Collection[str]:
         return [self._namespace] if self._exchanges_codes else []
+
+    def problems(self, sink: EventSink) -> Sequence[Problem]:
+        if not self._exchanges_codes and _spec(sink).oauth_code_secret_ref is not None:
+            return (no_app(),)
+        return self._lookup.problems(sink)
 
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         code = _code(sink, secrets)

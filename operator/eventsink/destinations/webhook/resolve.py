@@ -24,6 +24,7 @@ from eventsink.sinks.transport import Endpoint
 
 ReadText = Callable[[str, SecretKeyRef], str]
 """Path of the reference, reference -> the text that it means."""
+URL_PATH = "spec.webhook.url"
 _UNKNOWN = "placeholder-for-an-unknown-value"
 """As good as a header's value and as a signing secret."""
 
@@ -39,6 +40,15 @@ class WebhookResolver:
         return self._policy_digest
 
     def own_namespaces(self) -> Collection[str]:
+        return ()
+
+    def problems(self, sink: EventSink) -> Sequence[Problem]:
+        url = _spec(sink).url
+        try:
+            if url is not None:
+                _check_url(URL_PATH, url, self._policy)
+        except Problem as problem:
+            return (problem,)
         return ()
 
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
@@ -101,7 +111,7 @@ def target_of(webhook: WebhookSpec, read: ReadText, policy: WebhookPolicy) -> We
         A reference or a value cannot be used, or the policy forbids the URL.
     """
     if webhook.url is not None:
-        path, url = "spec.webhook.url", webhook.url
+        path, url = URL_PATH, webhook.url
     else:
         assert webhook.url_secret_ref is not None
         path = "spec.webhook.urlSecretRef"

@@ -48,13 +48,13 @@ class Controller:
     ) -> None:
         self._settings = settings
         self._api = api
-        self._metrics = OperatorMetrics(registry)
+        self.metrics = OperatorMetrics(registry)
         self._queue: WorkQueue[Key] = WorkQueue()
         self.swept = asyncio.Event()
         self.settled = asyncio.Event()
         self.state = ClusterState(self._queue.add, lambda: self._queue.add(TENANCY))
         self.store = CompiledStore(api, settings.sinks_namespace, self._queue.add)
-        self._resolvers = Resolvers(settings, api, self.state.used_in, own_namespace=own_namespace)
+        self.resolvers = Resolvers(settings, api, self.state.used_in, own_namespace=own_namespace)
         self.scope = Scope(settings.namespaces, api, self.state)
         self._reconciler = Reconciler(
             settings,
@@ -62,7 +62,7 @@ class Controller:
             self.state,
             self.store,
             StatusWriter(api, lambda: datetime.now(UTC)),
-            self._resolvers,
+            self.resolvers,
             self.scope,
         )
         compiled = Collection(SECRETS, settings.sinks_namespace, metadata_only=True, field_selector=f"type={SINK_SECRET_TYPE}")
@@ -75,7 +75,7 @@ class Controller:
                 Reflector(api, "namespaces", namespaces, self.state.namespace_handler),
             ]
         else:
-            self.reflectors += own_secrets(api, self._resolvers.own_namespaces() - self.scope.watches.keys(), self.state)
+            self.reflectors += own_secrets(api, self.resolvers.own_namespaces() - self.scope.watches.keys(), self.state)
         self._failures: dict[str, Repeated] = {}
 
     async def synced(self) -> None:
@@ -87,13 +87,13 @@ class Controller:
     def tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What runs until it is cancelled, with names."""
         yield "sweep", self._sweep_for_ever()
-        yield "resolvers", self._resolvers.run()
+        yield "resolvers", self.resolvers.run()
         worker = Worker(
             self._queue,
             self.state,
             self.store,
             self._reconciler,
-            self._metrics,
+            self.metrics,
             failed=self._log_failure,
             finished=self._finished,
         )
@@ -102,7 +102,7 @@ class Controller:
 
     async def close(self) -> None:
         """After the tasks have ended."""
-        await self._resolvers.close(FINISH_SECONDS)
+        await self.resolvers.close(FINISH_SECONDS)
 
     # ---- work
 
@@ -125,11 +125,11 @@ class Controller:
         while True:
             try:
                 await self._sweep()
-                self._metrics.sweeps.labels("done").inc()
+                self.metrics.sweeps.labels("done").inc()
                 self.swept.set()
                 pause = self._settings.sweep_interval
             except ApiError as error:
-                self._metrics.sweeps.labels("failed").inc()
+                self.metrics.sweeps.labels("failed").inc()
                 if outage.due() is not None:
                     get_logger().warning("EventSinks could not be listed, retrying", reason=str(error))
                 pause = min(self._settings.sweep_interval, FAILED_SWEEP_SECONDS)
@@ -182,6 +182,6 @@ class Controller:
                 condition = None
             counts[condition.status if condition is not None else "Unknown"] += 1
         for status, count in counts.items():
-            self._metrics.eventsinks.labels(status).set(count)
-        self._metrics.compiled.set(len(self.store.compiled))
-        self._metrics.namespaces_denied.set(len(self.scope.denied()))
+            self.metrics.eventsinks.labels(status).set(count)
+        self.metrics.compiled.set(len(self.store.compiled))
+        self.metrics.namespaces_denied.set(len(self.scope.denied()))

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
-from eventsink.controller.tenancy import Namespace
+from eventsink.controller.tenancy import Namespace, read_namespace
 from eventsink.kube.api import Key, Object
-from eventsink.resources.names import TENANT_LABEL
 
 K = TypeVar("K", bound=Hashable)
 
@@ -31,6 +30,8 @@ class ClusterState:
         """Namespace -> its EventSinks."""
         self._sinks_of: dict[str, set[Key]] = {}
         """Tenant -> the EventSinks that claim it."""
+        self._named: dict[tuple[str, str], tuple[Key, ...]] = {}
+        """Claimed tenant and display name -> the EventSinks with them; each value is replaced as a whole."""
         self._users: dict[Key, set[Key]] = {}
         """Secret -> EventSinks that refer to it."""
         self._uses: dict[Key, frozenset[Key]] = {}
@@ -51,6 +52,7 @@ class ClusterState:
         if known is None:
             self._sinks_in.setdefault(key[0], set()).add(key)
         self._claims(key, _tenant(known), _tenant(obj))
+        self._names(key, known, obj)
         self.eventsinks[key] = obj
         self._enqueue(key)
 
@@ -74,6 +76,7 @@ class ClusterState:
             del self.eventsinks[key]
             _discard(self._sinks_in, key[0], key)
             self._claims(key, _tenant(known), "")
+            self._names(key, known, None)
             self.uses(key, ())
         self._enqueue(key)
 
@@ -88,6 +91,21 @@ class ClusterState:
             _discard(self._sinks_of, before, sink)
         if now:
             self._sinks_of.setdefault(now, set()).add(sink)
+
+    def named(self, tenant: str, name: str) -> tuple[Key, ...]:
+        """The EventSinks that claim a tenant and have a display name; may be called from any thread."""
+        return self._named.get((tenant, name), ())
+
+    def _names(self, sink: Key, before: Object | None, now: Object | None) -> None:
+        old, new = _name(before), _name(now)
+        if old == new:
+            return
+        if old is not None:
+            left = tuple(one for one in self._named.pop(old) if one != sink)
+            if left:
+                self._named[old] = left
+        if new is not None:
+            self._named[new] = (*self._named.get(new, ()), sink)
 
     def uses(self, sink: Key, names: Iterable[str], tokens: Iterable[Key] = ()) -> None:
         """Note which Secrets of its namespace an EventSink refers to, and which of the operator's own it needs."""
@@ -127,11 +145,7 @@ class ClusterState:
         self._set_namespace(namespace, Namespace("", tenant))
 
     def _namespace_changed(self, key: Key, obj: Object) -> None:
-        metadata = obj["metadata"]
-        tenant = (metadata.get("labels") or {}).get(TENANT_LABEL, "")
-        if metadata.get("deletionTimestamp"):
-            tenant = ""  # what is being deleted owns nothing any more
-        self._set_namespace(key[1], Namespace(metadata.get("uid", ""), tenant))
+        self._set_namespace(key[1], read_namespace(obj["metadata"]))
 
     def _namespace_gone(self, key: Key) -> None:
         self._set_namespace(key[1], None)
@@ -161,6 +175,13 @@ def _tenant(obj: Object | None) -> str:
     spec = obj.get("spec") if obj is not None else None
     tenant = spec.get("tenant") if isinstance(spec, dict) else None
     return tenant if isinstance(tenant, str) else ""
+
+
+def _name(obj: Object | None) -> tuple[str, str] | None:
+    """The tenant that an EventSink claims and its display name; None: it has none that can be read."""
+    tenant = _tenant(obj)
+    name = obj["spec"].get("name") if obj is not None and tenant else None
+    return (tenant, name) if isinstance(name, str) else None
 
 
 def _owned(namespace: Namespace | None) -> tuple[str, ...]:

@@ -16,9 +16,15 @@ from typing import Any
 
 import kopf
 
+from eventsink.controller.admission.assembly import Admission
+from eventsink.controller.admission.review import Reviewer
+from eventsink.controller.admission.server import HANDLER, REFUSED, REVIEW_FAILED
 from eventsink.kube.api import Object
 from eventsink.kube.http import HttpApi
 from eventsink.resources.names import GROUP, PLURAL, VERSION
+from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.process import Stop
+from eventsink.runtime.settings import ConfigurationError
 
 STOP_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
@@ -74,9 +80,10 @@ class Logins:
 class KopfThread:
     """Watches EventSinks with kopf; `seen` is called in the loop that made this."""
 
-    def __init__(self, api: HttpApi, seen: Seen) -> None:
+    def __init__(self, api: HttpApi, seen: Seen, admission: Admission | None = None) -> None:
         self._api = api
         self._seen = seen
+        self._admission = admission
         self._logins = Logins()
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
@@ -102,7 +109,7 @@ class KopfThread:
             asyncio.run(
                 kopf.operator(
                     registry=self._registry(),
-                    settings=_settings(),
+                    settings=_settings(self._admission),
                     clusterwide=True,
                     standalone=True,
                     stop_flag=self._stop,
@@ -124,7 +131,9 @@ class KopfThread:
 
     def _finish(self, error: BaseException | None) -> None:
         if not self._ended.done():
-            if error is not None and not isinstance(error, asyncio.CancelledError):
+            if isinstance(error, Stop | ConfigurationError):
+                self._ended.set_exception(error)
+            elif error is not None and not isinstance(error, asyncio.CancelledError):
                 self._ended.set_exception(RuntimeError(f"kopf ended: {type(error).__name__}"))
             else:
                 self._ended.set_result(None)
@@ -153,10 +162,38 @@ class KopfThread:
             obj: Object = dict(event["object"])
             self._loop.call_soon_threadsafe(self._seen, event["type"], obj)
 
+        if self._admission is not None:
+            _register(self._admission.reviewer, registry)
         return registry
 
 
-def _settings() -> kopf.OperatorSettings:
+def _register(reviewer: Reviewer, registry: kopf.OperatorRegistry) -> None:
+    """Have kopf review what is created or changed. What is deleted is not reviewed."""
+    trouble = Repeated(60.0)
+
+    @kopf.on.validate(GROUP, VERSION, PLURAL, id=HANDLER, operations=["CREATE", "UPDATE"], registry=registry)
+    async def validate(*, warnings: list[str], **given: Any) -> None:
+        new, old = given["new"], given["old"]
+        try:
+            verdict = await reviewer.review(dict(new), dict(old) if old is not None else None)
+        except Exception:
+            if trouble.due() is not None:
+                get_logger().exception("a review at admission failed")
+            raise kopf.AdmissionError("the review failed", code=REVIEW_FAILED) from None
+        warnings.extend(verdict.warnings)
+        if verdict.refusals:
+            raise kopf.AdmissionError(verdict.message, code=REFUSED)
+
+
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """Drops kopf's line about each EventSink that is refused: whoever applied it reads why."""
+    return "failed permanently" not in str(record.msg)
+
+
+logging.getLogger("kopf.objects").addFilter(_is_no_refusal)
+
+
+def _settings(admission: Admission | None) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.peering.standalone = True
@@ -165,4 +202,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     # Handlers only enqueue: a worker per object need not live on.
     settings.queueing.idle_timeout = 0.5
+    if admission is not None:
+        # `admission.managed` stays unset: kopf would write the configuration as it sees fit.
+        settings.admission.server = admission.server
     return settings

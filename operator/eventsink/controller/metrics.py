@@ -19,4 +19,18 @@ class OperatorMetrics:
         self.namespaces_denied = Gauge(
             f"{NAMESPACE}_namespaces_denied", "Namespaces of the setting `namespaces` that cannot be read.", registry=registry
         )
+        self.admissions = Counter(
+            f"{NAMESPACE}_admissions",
+            "EventSinks that were reviewed while they were applied, by outcome: accepted, warned, refused, failed.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.admission_duration = Histogram(
+            f"{NAMESPACE}_admission_duration_seconds", "How long such a review took.", registry=registry
+        )
+        self.admission_expires = Gauge(
+            f"{NAMESPACE}_admission_certificate_expiry_timestamp_seconds",
+            "When the certificate that the operator made for its admission webhook expires; 0: it made none.",
+            registry=registry,
+        )
         self.sweeps = Counter(f"{NAMESPACE}_sweeps", "Comparisons of everything, by result.", ["result"], registry=registry)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from eventsink.controller.admission.assembly import open_admission
 from eventsink.controller.assembly import APPLY_ROLES, Controller
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.handlers import KopfThread
@@ -53,6 +54,12 @@ class Operator:
         process.readiness["synced"] = self._missing
         self._controller = Controller(settings, api, process.registry)
         process.on_close(self._controller.close)
+        self._admission = open_admission(
+            settings, api, self._controller.state, self._controller.resolvers, self._controller.metrics, process.listener_metrics
+        )
+        if self._admission is not None:
+            server = self._admission.server
+            process.readiness["admission"] = lambda: server.missing
 
     async def run(self) -> None:
         """Run until the process is to stop."""
@@ -66,8 +73,11 @@ class Operator:
         await process.until_stopped(self._controller.synced())
         if process.stop.is_set():
             return
+        if self._admission is not None and (certificate := self._admission.certificate) is not None:
+            process.on_close(certificate.close)
+            process.start("admission certificate", certificate.run())
         if scope.everywhere:  # kopf as a whole ends where one of several namespaces is absent
-            process.start("kopf", KopfThread(self._api, self._seen).run())
+            process.start("kopf", KopfThread(self._api, self._seen, self._admission).run())
         for name, work in self._controller.tasks():
             process.start(name, work)
         await process.until_stopped()

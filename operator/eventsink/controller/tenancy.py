@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.resources.names import TENANT_LABEL
@@ -18,6 +19,14 @@ class Namespace:
     """Empty: not known; the namespace is one of the setting `namespaces`."""
     tenant: str
     """The value of its label eventsink.dev/tenant, or as the setting says; empty: it owns none."""
+
+
+def read_namespace(metadata: Mapping[str, Any]) -> Namespace:
+    """What matters of a Namespace with these metadata."""
+    tenant = (metadata.get("labels") or {}).get(TENANT_LABEL, "")
+    if metadata.get("deletionTimestamp"):
+        tenant = ""  # what is being deleted owns nothing any more
+    return Namespace(metadata.get("uid", ""), tenant)
 
 
 def tenancy_document(namespaces: Mapping[str, Namespace]) -> Tenancy:

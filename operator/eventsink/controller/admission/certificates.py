@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -49,9 +50,9 @@ class Issued:
         return self.parsed().not_valid_after_utc
 
     def names(self) -> set[str]:
-        """The names that it is valid for."""
+        """The names and addresses that it is valid for."""
         extension = self.parsed().extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        return set(extension.value.get_values_for_type(x509.DNSName))
+        return {str(one.value) for one in extension.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def due(stored: Certificates | None, names: Sequence[str], now: datetime, *, pub
     stored
         What the Secret holds.
     names
-        The names that the certificate must have.
+        The names and addresses that the certificate must have.
     published
         Whether the API server was given all authorities of `stored`.
     """
@@ -143,7 +144,7 @@ def issue(names: Sequence[str], now: datetime) -> tuple[Issued, str]:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
@@ -152,7 +153,7 @@ def issue(names: Sequence[str], now: datetime) -> tuple[Issued, str]:
 
 
 def service_names(service: str, namespace: str) -> tuple[str, ...]:
-    """The names that an API server and others may call a Service by."""
+    """The names that an API server and others may call a Service by; the API server's is the first."""
     return tuple(f"{service}.{namespace}{suffix}" for suffix in (".svc", ".svc.cluster.local", ""))
 
 
@@ -187,6 +188,13 @@ def _builder(
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _usage(*, signs: bool) -> x509.KeyUsage:

@@ -29,6 +29,8 @@ BACKOFF = Backoff(first=0.2, longest=1.0)
 CHANGED_MEANWHILE = "others change this sink at the same time; try again"
 NO_RESPONSE = "the API server does not respond; try again"
 _LABELS = {MANAGED_BY_LABEL: REST_MANAGER}
+_REVIEWED = re.compile(r'admission webhook "eventsinks\.eventsink\.dev" denied the request: (.*)', re.DOTALL)
+"""The message of the operator's admission webhook."""
 _DENIED = re.compile(r"denied (?:the )?request: (.*)", re.DOTALL)
 """The message of an admission webhook, or policy, of the cluster."""
 
@@ -241,6 +243,8 @@ def _translated(error: ApiError, gone: Conflict | NotFound) -> RestError:
     """What the API server's error means to the caller."""
     if isinstance(error, kube.NotFound):
         return gone
+    if isinstance(error, kube.Invalid) and (reviewed := _REVIEWED.search(str(error))) is not None:
+        return InvalidRequest(rest_sentence(reviewed[1]))
     if isinstance(error, (kube.Invalid, kube.Forbidden)) and (denied := _DENIED.search(str(error))) is not None:
         return InvalidRequest(f"rejected by a policy of the cluster: {denied[1]}")
     if isinstance(error, kube.Invalid):

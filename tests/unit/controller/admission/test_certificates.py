@@ -46,6 +46,10 @@ def test_the_certificate_is_valid_for_the_names_of_the_service() -> None:
     assert stored_at(START).current.names() == {"webhook.system", "webhook.system.svc", "webhook.system.svc.cluster.local"}
 
 
+def test_the_certificate_can_be_valid_for_an_address_too() -> None:
+    assert stored_at(START, ("webhook.system.svc", "127.0.0.1")).current.names() == {"webhook.system.svc", "127.0.0.1"}
+
+
 def test_what_is_stored_is_read_back() -> None:
     stored = stored_at(START)
     renewing = due(stored, NAMES, RENEWAL, published=True)

@@ -199,6 +199,15 @@ async def test_a_sink_whose_secret_cannot_be_created_is_deleted_again(rest: Rest
         (kube.Forbidden(403, "Forbidden", "because it is being terminated"), Conflict, "the namespace of the"),
         (kube.Forbidden(403, "Forbidden", "no right"), ServiceUnavailable, "lacks a permission"),
         (
+            kube.Invalid(
+                422,
+                "",
+                'admission webhook "eventsinks.eventsink.dev" denied the request: spec.webhook.url: the platform allows https:// only',
+            ),
+            InvalidRequest,
+            r"^event_sink_args\.Webhook\.url: the platform allows https:// only$",
+        ),
+        (
             kube.Forbidden(403, "Forbidden", 'admission webhook "x" denied the request: no sinks on Fridays'),
             InvalidRequest,
             "on Fridays",

@@ -230,6 +230,8 @@ async def connect(settings: KubernetesSettings, part: str, *, watches: int = 0) 
     except (kubernetes.aio.config.ConfigException, OSError, ValueError) as error:
         where = settings.kubeconfig or "the pod's ServiceAccount and the user's kubeconfig"
         raise ConfigurationError(f"kubernetes: no access to a cluster: {where} cannot be used ({type(error).__name__})") from None
+    # The client would send the API server's requests through the proxy of the environment (HTTPS_PROXY), and read ~/.netrc.
+    configuration.client_session_kwargs = {"trust_env": False}
     configuration.connection_pool_maxsize = settings.connections + watches
     return HttpApi(configuration, settings, f"eventsink-{part}/{metadata.version('eventsink')}")
 

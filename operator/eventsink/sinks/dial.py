@@ -1,4 +1,7 @@
-"""Opens connections: resolves a name, has each address judged, and connects to an address that passed, with TLS where it is asked for."""
+"""Opens connections: resolves a name, has each address judged, and connects to an address that passed, with TLS where it is asked for.
+
+Through a proxy: connects to that, and has it connect to the host of the URL.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,17 @@ from typing import TypeVar
 
 from eventsink.sinks import tls
 from eventsink.sinks.egress import EgressGuard
+from eventsink.sinks.proxy import ProxyAddress
 from eventsink.sinks.resolver import NameNotResolved, Resolver
 from eventsink.sinks.transport import Endpoint, TransportError, TransportErrorKind
+from eventsink.sinks.tunnel import open_tunnel
 
 
 class Dialled(asyncio.Protocol):
     """What a connection is handed to."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """There is a connection; called before anything else is."""
 
     def abort(self) -> None:
         """End the connection, if there is one, at once."""
@@ -29,18 +37,19 @@ class Dialler:
     Parameters
     ----------
     guard
-        Judges every address before it is dialled.
+        Judges every address before it is dialled; names the proxy, and whom to trust.
     resolver
         Looks up names.
     connect_timeout
-        Seconds for each address.
+        Seconds for each address; through a proxy, for each step.
     """
 
     def __init__(self, guard: EgressGuard, resolver: Resolver, *, connect_timeout: float) -> None:
         self._guard = guard
         self._resolver = resolver
         self._connect_timeout = connect_timeout
-        self._contexts = tls.Contexts()
+        authorities = guard.authorities
+        self._contexts = tls.Contexts(authorities.current) if authorities is not None else tls.Contexts()
 
     async def dial(self, endpoint: Endpoint, ca: str | None, tenant: str, factory: Callable[[], P]) -> P:
         """A connected protocol, on behalf of a tenant.
@@ -48,8 +57,11 @@ class Dialler:
         Raises
         ------
         TransportError
-            DNS, EGRESS, REFUSED, CONNECT_TIMEOUT, RESET, or one of TLS.
+            DNS, EGRESS, REFUSED, CONNECT_TIMEOUT, RESET, or one of TLS or of the proxy.
         """
+        proxy = self._guard.proxy
+        if proxy is not None and proxy.covers(endpoint.host):
+            return await self._dial_through(proxy.address(), endpoint, ca, factory)
         try:
             addresses = await self._resolver.addresses(endpoint.host, tenant)
         except NameNotResolved as error:
@@ -73,6 +85,64 @@ class Dialler:
         assert failure is not None
         raise failure
 
+    async def _dial_through(self, proxy: ProxyAddress, endpoint: Endpoint, ca: str | None, factory: Callable[[], P]) -> P:
+        origin = endpoint.origin
+        verdict = self._guard.judge_unresolved(endpoint.host)
+        if not verdict.allowed:
+            raise TransportError(TransportErrorKind.EGRESS, origin, f"the host of the URL {verdict.reason}")
+        context = self._context(endpoint, ca)
+        try:
+            addresses = await self._resolver.addresses(proxy.host, "")  # on behalf of no tenant: none chose it
+        except NameNotResolved as error:
+            raise TransportError(TransportErrorKind.PROXY_UNREACHABLE, origin, str(error)) from None
+        failure: TransportError | None = None
+        for address in addresses:
+            try:
+                transport = await open_tunnel(proxy, address, endpoint, timeout=self._connect_timeout)
+                return await self._use(transport, endpoint, context, factory())
+            except TransportError as error:
+                failure = error
+                if error.kind is not TransportErrorKind.PROXY_UNREACHABLE:
+                    break
+        assert failure is not None
+        raise failure
+
+    async def _use(self, transport: asyncio.Transport, endpoint: Endpoint, context: ssl.SSLContext | None, protocol: P) -> P:
+        """Hand a tunnel to a protocol, with TLS to the receiver in it where there is a context."""
+        origin = endpoint.origin
+        if context is None:
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
+            transport.resume_reading()
+            return protocol
+        handed = False
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                loop = asyncio.get_running_loop()
+                encrypted = await loop.start_tls(transport, protocol, context, server_hostname=endpoint.host)
+            if encrypted is None:
+                raise ConnectionResetError
+            protocol.connection_made(encrypted)
+            handed = True
+            return protocol
+        except TimeoutError:
+            raise TransportError(TransportErrorKind.CONNECT_TIMEOUT, origin, f"after {self._connect_timeout:g} s") from None
+        except ssl.SSLError as error:
+            kind, detail = tls.failure(error)
+            raise TransportError(kind, origin, detail or "while connecting") from None
+        except OSError:
+            raise TransportError(TransportErrorKind.RESET, origin, "while connecting") from None
+        finally:
+            if not handed:
+                transport.abort()
+
+    def _context(self, endpoint: Endpoint, ca: str | None) -> ssl.SSLContext | None:
+        """The context of TLS to a receiver; None: it is reached without."""
+        try:
+            return self._contexts.of(ca) if endpoint.scheme == "https" else None
+        except (ssl.SSLError, ValueError, TypeError):
+            raise TransportError(TransportErrorKind.TLS, endpoint.origin, "the given certificates cannot be read") from None
+
     async def _connect(self, endpoint: Endpoint, address: str, ca: str | None, factory: Callable[[], P]) -> P:
         loop = asyncio.get_running_loop()
         origin = endpoint.origin
@@ -82,10 +152,7 @@ class Dialler:
             made.append(factory())
             return made[-1]
 
-        try:
-            context = self._contexts.of(ca) if endpoint.scheme == "https" else None
-        except (ssl.SSLError, ValueError, TypeError):
-            raise TransportError(TransportErrorKind.TLS, origin, "the given certificates cannot be read") from None
+        context = self._context(endpoint, ca)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, protocol = await loop.create_connection(

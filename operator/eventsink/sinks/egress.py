@@ -1,4 +1,7 @@
-"""The egress guard: which addresses the router may connect to. It judges the address that is dialled, never a name.
+"""The egress guard: which addresses the router may connect to, and how. It judges the address that is dialled, never a name.
+
+Through a proxy no address is dialled but the proxy's: what a name leads to is then the proxy's to judge, and only what needs no lookup is
+judged here.
 
 Tenants write URLs; without a guard they could make the router call the cloud's metadata service, the API server or any pod. The standard
 library's `is_global` is not enough: it lets transition forms through that lead to private IPv4 addresses.
@@ -7,17 +10,24 @@ library's `is_global` is not enough: it lets transition forms through that lead 
 from __future__ import annotations
 
 import ipaddress
+import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from pydantic import field_validator
 
-from eventsink.runtime.settings import Settings
+from eventsink.runtime.changing_file import ChangingFile
+from eventsink.runtime.settings import ConfigurationError, Settings
+from eventsink.sinks.proxy import ProxySettings, open_proxy
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+MAX_AUTHORITIES_BYTES = 1 << 20
+"""Of `caFile`; what the system trusts takes a fifth of that."""
 MAX_REMEMBERED = 4096
 """Addresses of which the verdict is kept; to judge one takes as long as a tenth of a delivery."""
 
@@ -73,6 +83,10 @@ class EgressSettings(Settings):
     """Networks in CIDR form that are allowed although they are not public, such as 10.96.0.0/12 for receivers in the cluster."""
     deny: tuple[str, ...] = ()
     """Networks in CIDR form that are denied, even if `allow` has them."""
+    proxy: ProxySettings = ProxySettings()
+    ca_file: Path | None = None
+    """File with PEM certificates of authorities to trust beside the system's, for receivers whose sink names none, and for Slack. Read again
+    when it changes."""
 
     @field_validator("allow", "deny")
     @classmethod
@@ -94,9 +108,21 @@ class Verdict:
 
 
 class EgressGuard:
-    """The rule of one process."""
+    """The rule of one process.
+
+    Raises
+    ------
+    ConfigurationError
+        A file that the settings name cannot be used.
+    """
 
     def __init__(self, settings: EgressSettings) -> None:
+        self.proxy = open_proxy(settings.proxy, "egress.proxy")
+        """None: every connection is direct."""
+        self.authorities = (
+            ChangingFile("egress.caFile", settings.ca_file, _read_authorities) if settings.ca_file is not None else None
+        )
+        """PEM certificates to trust beside the system's."""
         self._allow = [_network(text) for text in settings.allow]
         self._deny = [_network(text) for text in settings.deny]
         self._judged = lru_cache(MAX_REMEMBERED)(lambda address: judge(address, self._allow, self._deny))
@@ -104,6 +130,20 @@ class EgressGuard:
     def judge(self, address: str) -> Verdict:
         """Judge an IP address in text form, as a resolver gives it."""
         return self._judged(address)
+
+    def judge_unresolved(self, host: str) -> Verdict:
+        """Judge the host of a URL whose name the proxy is going to look up: an address in any notation as that, this machine as loopback.
+
+        Every other name is allowed here. What it leads to is known to the proxy alone.
+        """
+        host = host.rstrip(".").lower()
+        address = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else literal_address(host)
+        if address is not None:
+            return self.judge(address)
+        last = host.rpartition(".")[2]
+        if last.isdigit() or last.startswith("0x"):  # to some, that makes it an IPv4 address
+            return Verdict(False, "is not an IP address")
+        return Verdict(True)
 
 
 def judge(address: str, allow: Sequence[Network] = (), deny: Sequence[Network] = ()) -> Verdict:
@@ -132,6 +172,37 @@ def judge(address: str, allow: Sequence[Network] = (), deny: Sequence[Network] =
     if isinstance(parsed, ipaddress.IPv6Address) and parsed not in _GLOBAL_IPV6:
         return Verdict(False, "is not public")
     return Verdict(True)
+
+
+@lru_cache(MAX_REMEMBERED)
+def literal_address(host: str) -> str | None:
+    """The address that a host is, also in the notations that the C library takes (127.1, 0x7f000001); None for a name."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    if not host[:1].isdigit():
+        return None
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
+
+
+def _read_authorities(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_AUTHORITIES_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > MAX_AUTHORITIES_BYTES:
+        raise ConfigurationError(f"{path}: has more than {MAX_AUTHORITIES_BYTES} bytes")
+    text = content.decode("ascii", "ignore")  # what is not ASCII is comment
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):
+        raise ConfigurationError(f"{path}: holds no PEM certificates that can be read") from None
+    return text
 
 
 def _network(text: str) -> Network:

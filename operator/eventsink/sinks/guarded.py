@@ -7,12 +7,15 @@ import ssl
 from typing import Any
 
 import aiohttp
+from aiohttp import ClientHandlerType, ClientMiddlewareType
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from eventsink.sinks import tls
 from eventsink.sinks.egress import EgressGuard
-from eventsink.sinks.resolver import Resolver
+from eventsink.sinks.proxy import Proxy
+from eventsink.sinks.resolver import NameNotResolved, Resolver
 from eventsink.sinks.transport import TransportErrorKind
+from eventsink.sinks.tunnel import judge_status
 
 CONNECTIONS = 50
 """Open at once, where nobody says how many."""
@@ -22,6 +25,14 @@ _REFUSED = "egress refused: "
 
 class EgressRefused(OSError):
     """The address that a name leads to may not be dialled."""
+
+
+class HostRefused(aiohttp.ClientError):
+    """The host of the URL may not be reached through the proxy."""
+
+
+class ProxyNotResolved(OSError):
+    """The name of the proxy has no address."""
 
 
 class RedirectRefused(aiohttp.ClientError):
@@ -35,19 +46,35 @@ class RedirectRefused(aiohttp.ClientError):
 class _Lookups(AbstractResolver):
     """The process's resolver, as aiohttp asks for it. On behalf of no tenant: tenants do not choose these names."""
 
-    def __init__(self, resolver: Resolver) -> None:
+    def __init__(self, resolver: Resolver, proxy: Proxy | None) -> None:
         self._resolver = resolver
+        self._proxy = proxy
+        self._of_proxy: frozenset[str] = frozenset()
+        """The addresses that the proxy's name had last."""
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
-        found = [
-            (address, socket.AF_INET6 if ":" in address else socket.AF_INET)
-            for address in await self._resolver.addresses(host, "")
-        ]
+        is_proxy = self._proxy is not None and host == self._proxy.address().host
+        try:
+            addresses = await self._resolver.addresses(host, "")
+        except NameNotResolved as error:
+            if is_proxy:
+                raise ProxyNotResolved(str(error)) from None
+            raise
+        if is_proxy:
+            self._of_proxy = frozenset(addresses)
+        found = [(address, socket.AF_INET6 if ":" in address else socket.AF_INET) for address in addresses]
         return [
             ResolveResult(hostname=host, host=address, port=port, family=its, proto=0, flags=socket.AI_NUMERICHOST)
             for address, its in found
             if family in (its, socket.AF_UNSPEC)
         ]
+
+    def is_proxy(self, address: str, port: int) -> bool:
+        """Whether that is where the proxy is, which the platform chose: no guard judges it."""
+        if self._proxy is None:
+            return False
+        proxy = self._proxy.address()
+        return port == proxy.port and (address in self._of_proxy or address == proxy.host)
 
     async def close(self) -> None:
         """The resolver belongs to whoever made the session."""
@@ -57,10 +84,37 @@ async def _refuse_redirect(_: aiohttp.ClientSession, __: object, redirect: aioht
     raise RedirectRefused(redirect.response.status)
 
 
+def _rules(guard: EgressGuard, trusted: ssl.SSLContext | None) -> ClientMiddlewareType:
+    """What is decided for each request: whether it goes through the proxy, and whom it trusts by now."""
+    known = {guard.authorities.current()} if guard.authorities is not None else set()
+
+    async def decide(request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
+        if guard.authorities is not None and trusted is not None and (added := guard.authorities.current()) not in known:
+            trusted.load_verify_locations(cadata=added)
+            known.clear()
+            known.add(added)
+        proxy = guard.proxy
+        if proxy is not None and proxy.covers(request.url.raw_host or ""):
+            verdict = guard.judge_unresolved(request.url.raw_host or "")
+            if not verdict.allowed:
+                raise HostRefused(f"the host of the URL {verdict.reason}")
+            at = proxy.address()
+            headers = request.headers.copy()
+            headers.clear()
+            if at.authorization:
+                (headers if request.is_ssl() else request.headers)["Proxy-Authorization"] = at.authorization
+            request.update_proxy(request.url.origin().with_scheme("http").with_host(at.host).with_port(at.port), None, headers)
+        return await send(request)
+
+    return decide
+
+
 def guarded_session(
     guard: EgressGuard, resolver: Resolver, *, timeout: float, connections: int = CONNECTIONS
 ) -> aiohttp.ClientSession:
     """A session that judges each address at the moment of dialling and follows no redirect. Call it in the event loop.
+
+    Authorities that the guard's file gets later are trusted from then on; those that it loses, until the process ends.
 
     Parameters
     ----------
@@ -74,19 +128,23 @@ def guarded_session(
         Open at once; further requests wait within their timeout.
     """
 
+    lookups = _Lookups(resolver, guard.proxy)
+
     def open_socket(info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, address = info
         verdict = guard.judge(address[0])
-        if not verdict.allowed:
+        if not verdict.allowed and not lookups.is_proxy(address[0], address[1]):
             raise EgressRefused(f"{_REFUSED}the address {address[0]} {verdict.reason}")
         return socket.socket(family, kind, protocol)
 
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)  # libraries have no argument for it
+    context = tls.Contexts(guard.authorities.current).of(None) if guard.authorities is not None else None
     return aiohttp.ClientSession(
         trace_configs=[trace],
+        middlewares=(_rules(guard, context),) if guard.proxy is not None or context is not None else (),
         connector=aiohttp.TCPConnector(
-            resolver=_Lookups(resolver), use_dns_cache=False, socket_factory=open_socket, limit=connections
+            resolver=lookups, use_dns_cache=False, socket_factory=open_socket, limit=connections, ssl=context or True
         ),
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT_SECONDS),
         trust_env=False,
@@ -95,6 +153,14 @@ def guarded_session(
 
 def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
     """Why a request of such a session got no response, and a detail that may be shown."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return judge_status(error.status)
+    if isinstance(error, HostRefused):
+        return TransportErrorKind.EGRESS, str(error)
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and isinstance(error.os_error, ProxyNotResolved):
+        return TransportErrorKind.PROXY_UNREACHABLE, str(error.os_error)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return TransportErrorKind.PROXY_UNREACHABLE, (error.os_error.strerror or "cannot be reached").lower()
     if isinstance(error, aiohttp.ClientConnectorSSLError) and isinstance(error.os_error, ssl.SSLError):
         kind, detail = tls.failure(error.os_error)
         return kind, detail or "while connecting"

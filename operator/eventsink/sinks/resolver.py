@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import aiodns
 from aiodns.error import ARES_ECONNREFUSED, ARES_EREFUSED, ARES_ESERVFAIL, ARES_ETIMEOUT, DNSError
 
+from eventsink.sinks.egress import literal_address
 from eventsink.sinks.shares import Limit, Share
 
 MAX_CACHED_NAMES = 4096
@@ -137,7 +136,7 @@ class Resolver:
         NameNotResolved
             There are none, or they were not found in time.
         """
-        literal = _address(host)
+        literal = literal_address(host)
         if literal is not None:
             return (literal,)
         known = self._names.get(host)
@@ -194,18 +193,3 @@ class Resolver:
         self._under_way.pop(key, None)
         if not done.cancelled():
             done.exception()  # known to be looked at, also when everybody who waited has given up
-
-
-@lru_cache(MAX_CACHED_NAMES)
-def _address(host: str) -> str | None:
-    """The address that a host is, also in the notations that the C library takes (127.1, 0x7f000001); None for a name."""
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    if not host[:1].isdigit():
-        return None
-    try:
-        return socket.inet_ntoa(socket.inet_aton(host))
-    except (OSError, UnicodeError):
-        return None

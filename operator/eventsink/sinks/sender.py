@@ -44,6 +44,8 @@ FAILURES_OF_SINK = frozenset(
         TransportErrorKind.TLS_VERSION,
         TransportErrorKind.WRONG_PROTOCOL,
         TransportErrorKind.EGRESS,
+        TransportErrorKind.PROXY_AUTHENTICATION,
+        TransportErrorKind.PROXY_REFUSED,
     }
 )
 """Of no response: the kinds that stay until somebody fixes the sink or its receiver; all others are transient."""

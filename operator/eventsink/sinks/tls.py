@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections import OrderedDict
+from collections.abc import Callable
 
 from eventsink.sinks.transport import TransportErrorKind
 
@@ -58,27 +59,37 @@ class _Connection(ssl.SSLObject):
 
 
 class Contexts:
-    """The contexts of TLS, one for each set of trusted certificates."""
+    """The contexts of TLS, one for each set of trusted certificates.
 
-    def __init__(self) -> None:
-        self._contexts: OrderedDict[str | None, ssl.SSLContext] = OrderedDict()
+    Parameters
+    ----------
+    authorities
+        Returns PEM certificates to trust beside the system's; empty: none.
+    """
+
+    def __init__(self, authorities: Callable[[], str] = lambda: "") -> None:
+        self._authorities = authorities
+        self._contexts: OrderedDict[tuple[str | None, str], ssl.SSLContext] = OrderedDict()
 
     def of(self, ca: str | None) -> ssl.SSLContext:
-        """The context that trusts some PEM certificates; None: those of the system.
+        """The context that trusts some PEM certificates; None: those of the system, and the authorities.
 
         Raises
         ------
         ssl.SSLError, ValueError, TypeError
             The certificates cannot be read.
         """
-        context = self._contexts.get(ca)
+        key = (ca, self._authorities() if ca is None else "")
+        context = self._contexts.get(key)
         if context is None:
             context = ssl.create_default_context(cadata=ca)
+            if key[1]:
+                context.load_verify_locations(cadata=key[1])
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.set_alpn_protocols(["http/1.1"])
             context.sslobject_class = _Connection
-            self._contexts[ca] = context
+            self._contexts[key] = context
             if len(self._contexts) > MAX_CACHED_CONTEXTS:
                 self._contexts.popitem(last=False)
-        self._contexts.move_to_end(ca)
+        self._contexts.move_to_end(key)
         return context

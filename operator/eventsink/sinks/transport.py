@@ -40,6 +40,14 @@ class TransportErrorKind(StrEnum):
     """The connection ended before the head of the response was complete."""
     PROTOCOL = "InvalidResponse"
     """What came back is not HTTP/1.1."""
+    PROXY_UNREACHABLE = "ProxyUnreachable"
+    """No connection to the proxy of the network (egress.proxy), or it ended before the proxy had responded."""
+    PROXY_FAILED = "ProxyFailed"
+    """The proxy could not connect to the receiver, as it says itself."""
+    PROXY_AUTHENTICATION = "ProxyAuthenticationRequired"
+    """The proxy rejects the router's credentials, or wants some."""
+    PROXY_REFUSED = "ProxyRefused"
+    """The proxy's rules do not let it connect to the receiver."""
     OVERLOADED = "TooManyConnections"
     """No connection came free within the time: all of that host, or of the router, are in use by several tenants."""
     TENANT_CONNECTIONS = "TenantConnections"
@@ -68,6 +76,10 @@ _WORDS = {
     TransportErrorKind.TIMEOUT: "no response in time",
     TransportErrorKind.RESET: "the connection was lost",
     TransportErrorKind.PROTOCOL: "the response cannot be read",
+    TransportErrorKind.PROXY_UNREACHABLE: "the network's proxy cannot be reached",
+    TransportErrorKind.PROXY_FAILED: "the network's proxy could not connect",
+    TransportErrorKind.PROXY_AUTHENTICATION: "the network's proxy does not accept the router's credentials",
+    TransportErrorKind.PROXY_REFUSED: "the network's proxy does not connect to this host",
     TransportErrorKind.OVERLOADED: "no connection came free in time",
     TransportErrorKind.TENANT_CONNECTIONS: "no connection came free in time",
     TransportErrorKind.SINK_CONNECTIONS: "no connection came free in time",

@@ -10,8 +10,9 @@ import yaml
 from kubernetes.aio.config import incluster_config
 
 from eventsink.kube import http
-from eventsink.kube.api import Forbidden, Gone, Invalid, NotFound, Unavailable
+from eventsink.kube.api import SECRETS, Collection, Forbidden, Gone, Invalid, NotFound, Unavailable
 from eventsink.kube.http import KubernetesSettings, api_error, connect
+from tests.unit.sinks.transport_contract import serving
 
 
 async def test_the_scheme_is_removed_from_a_pods_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,17 +31,35 @@ async def test_the_scheme_is_removed_from_a_pods_token(tmp_path: Path, monkeypat
     assert (access.server, access.token) == ("https://10.96.0.1:443", "a.b.c")
 
 
-async def test_the_scheme_is_removed_from_a_kubeconfigs_token(tmp_path: Path) -> None:
+def kubeconfig(folder: Path, server: str) -> Path:
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
         "users": [{"name": "u", "user": {"token": "a.b.c"}}],
     }
-    (tmp_path / "config").write_text(yaml.safe_dump(config))
-    api = await connect(KubernetesSettings(kubeconfig=tmp_path / "config"), "test")
+    (folder / "config").write_text(yaml.safe_dump(config))
+    return folder / "config"
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy"])
+async def test_the_api_server_is_not_reached_through_a_proxy_of_the_environment(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = b'{"metadata": {"resourceVersion": "1"}, "items": []}'
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(listed) + listed) as server:
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+        api = await connect(KubernetesSettings(kubeconfig=kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}")), "test")
+        try:
+            assert (await api.list(Collection(SECRETS))).items == []
+        finally:
+            await api.close()
+
+
+async def test_the_scheme_is_removed_from_a_kubeconfigs_token(tmp_path: Path) -> None:
+    api = await connect(KubernetesSettings(kubeconfig=kubeconfig(tmp_path, "https://127.0.0.1:1")), "test")
     try:
         access = await api.access()
     finally:

@@ -10,6 +10,12 @@ from eventsink.destinations.problem import Problem
 from eventsink.destinations.slack.api import error_name, failed
 from eventsink.sinks.sender import FailureClass
 
+_SETTINGS = {
+    "EgressRefused": "egress.allow",
+    "ProxyRefused": "egress.proxy",
+    "ProxyAuthenticationRequired": "egress.proxy.urlFile",
+}
+"""What a person has to look at who runs the platform, by the reason of a failure."""
 ASK_AGAIN_SECONDS = 60.0
 """After a problem that is fixed in Slack, which the cluster does not notice."""
 _CHANNEL_ID = "CG"
@@ -118,9 +124,12 @@ def problem_of(error: Exception, path: str) -> Problem:
             again_after=ASK_AGAIN_SECONDS * 5,
         )
     failure = failed(error, "Slack")
-    if failure.reason == "EgressRefused":
+    if failure.reason in _SETTINGS:
         return Problem(
-            "SlackUnavailable", path, f"{failure.message} (operator setting egress.allow)", again_after=ASK_AGAIN_SECONDS
+            "SlackUnavailable",
+            path,
+            f"{failure.message} (operator setting {_SETTINGS[failure.reason]})",
+            again_after=ASK_AGAIN_SECONDS,
         )
     if failure.failure is FailureClass.TRANSIENT:
         wait = failure.retry_after or ASK_AGAIN_SECONDS / 2

@@ -36,6 +36,10 @@ _ERROR_HINTS = {
     TransportErrorKind.TLS_VERSION: "upgrade the receiver, or what ends TLS in front of it",
     TransportErrorKind.WRONG_PROTOCOL: "check that the URL has the right port, and http or https as the receiver speaks it",
     TransportErrorKind.EGRESS: "the platform team can allow the address in the router's setting egress.allow",
+    TransportErrorKind.PROXY_REFUSED: "the platform team can allow the host at the proxy",
+    TransportErrorKind.PROXY_AUTHENTICATION: "the platform team corrects the credentials in the router's setting egress.proxy.urlFile",
+    TransportErrorKind.PROXY_UNREACHABLE: "the platform team checks the router's setting egress.proxy",
+    TransportErrorKind.PROXY_FAILED: "check the host in the URL, and that the proxy can connect to it",
     TransportErrorKind.DNS: "check the host in the URL",
 }
 

@@ -103,6 +103,9 @@ def test_a_private_authority_is_trusted_and_one_that_is_absent_stops_the_start(t
             assert "egress.caFile: " in process.text()
             assert "cannot be read: No such file" in process.text()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
-    with Receiver(authority=authority) as receiver, start_router(tmp_path, f"https://localhost:{receiver.port}/hook", **settings) as running:
+    with (
+        Receiver(authority=authority) as receiver,
+        start_router(tmp_path, f"https://localhost:{receiver.port}/hook", **settings) as running,
+    ):
         assert running.post(notification(alert("A", namespace="acme")))[0] == 200
         receiver.wait_for(1)

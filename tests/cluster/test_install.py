@@ -55,11 +55,8 @@ def install(plane: ControlPlane, folder: Path) -> Place:
     for step in STEPS:
         kubectl.run("apply", "-k", str(manifests / step))
     kubectl.run("wait", "--for=condition=Established", "crd/eventsinks.eventsink.dev", "--timeout=60s")
-    installed = Installed(
-        *(plane.service_account_kubeconfig(NAMESPACE, f"eventsink-{part}") for part in ("operator", "router", "rest")),
-        namespace=NAMESPACE,
-        sinks_namespace=SINKS_NAMESPACE,
-    )
+    tokens = {part: plane.service_account_kubeconfig(NAMESPACE, f"eventsink-{part}") for part in ("operator", "router", "rest")}
+    installed = Installed(**tokens, namespace=NAMESPACE, sinks_namespace=SINKS_NAMESPACE)
     return Place(kubectl, manifests, installed, plane)
 
 
@@ -69,8 +66,8 @@ def install(plane: ControlPlane, folder: Path) -> Place:
 def test_an_alert_is_delivered_and_the_rest_api_works_in_another_namespace(place: Place, tmp_path: Path) -> None:
     with ExitStack() as stack:
         namespace = stack.enter_context(place.kubectl.namespace(tenant="shop"))
-        settings = {"slackApp": {"tokensNamespace": NAMESPACE}}
-        stack.enter_context(start_operator(place.installed, tmp_path, **settings)).wait_ready()
+        own = {"tokensNamespace": NAMESPACE}
+        stack.enter_context(start_operator(place.installed, tmp_path, slackApp=own)).wait_ready()
         router: Router = cluster_router(place.installed, tmp_path)
         stack.enter_context(router.start())
         apply_and_wait(place.kubectl, router, event_sink(namespace, tenant="shop"))

@@ -76,6 +76,7 @@ OTHER_TEXTS = {
     "type": "NodePort",
     "size": "20Gi",
     "clientId": "3.4",
+    "failurePolicy": "Fail",
     "redirectUrl": "https://other.example.com/v1/slack/callback",
 }
 

@@ -16,6 +16,18 @@ The settings of each program: what follows from the values, with the part's own 
 {{- if .Values.slack.tokenSecretName -}}
 {{- $_ := set $settings "slack" (dict "tokenFile" "/etc/eventsink-slack/token") -}}
 {{- end -}}
+{{- if .Values.operator.admission.enabled -}}
+{{- $name := printf "%s-webhook" (include "eventsink.partName" (dict "root" $ "part" "operator")) -}}
+{{- $admission := dict "enabled" true -}}
+{{- if ne $name "eventsink-operator-webhook" -}}
+{{- $admission = merge $admission (dict "serviceName" $name "secretName" $name "configurationName" $name) -}}
+{{- end -}}
+{{- if .Values.operator.admission.tlsSecretName -}}
+{{- $_ := set $admission "tlsCertificateFile" "/etc/eventsink-webhook/tls.crt" -}}
+{{- $_ := set $admission "tlsKeyFile" "/etc/eventsink-webhook/tls.key" -}}
+{{- end -}}
+{{- $_ := set $settings "admission" $admission -}}
+{{- end -}}
 {{- mergeOverwrite $settings .Values.operator.config | toYaml -}}
 {{- end -}}
 

@@ -1,0 +1,243 @@
+"""The admission webhook on a real API server, with the configuration and the permissions of the manifests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.admission import (
+    CONFIGURATION,
+    KIND,
+    REFUSED,
+    WEBHOOK_SECRET,
+    admission_settings,
+    applied,
+    bundle,
+    configuration,
+    configured,
+    dry_run,
+    replace_configuration,
+    wait_reviewing,
+)
+from tests.support.cluster import Installed, MakeNamespace
+from tests.support.kubectl import Kubectl
+from tests.support.parts import start_operator
+from tests.support.ports import free_port
+from tests.support.processes import RunningProcess
+from tests.support.sinks import event_sink, label, secret, signed
+from tests.support.waiting import wait_until
+
+DENIED = "denied.example.com"
+SETTINGS: dict[str, Any] = {"webhooks": {"deniedHosts": [DENIED]}, "sweepInterval": "2s"}
+BAD_URL = {"url": f"https://{DENIED}/x"}
+URL_PROBLEM = (
+    f"spec.webhook.url: the platform does not allow the host {DENIED} (operator settings webhooks.allowedHosts and deniedHosts)"
+)
+MATCHER_PROBLEM = "spec.match.matchers[0]: the regular expression is not valid RE2: missing ): ("
+
+Start = Callable[[], RunningProcess]
+
+
+@pytest.fixture(scope="module")
+def port(install_manifests: Installed, kubectl: Kubectl) -> Iterator[int]:
+    chosen = free_port()
+    with configured(kubectl, chosen):
+        yield chosen
+
+
+def start(installed: Installed, folder: Path, port: int, **settings: Any) -> RunningProcess:
+    return start_operator(installed, folder, admission=admission_settings(port), **(SETTINGS | settings))
+
+
+@pytest.fixture(scope="module")
+def operator(
+    install_manifests: Installed, kubectl: Kubectl, port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningProcess]:
+    with start(install_manifests, tmp_path_factory.mktemp("operator"), port) as running:
+        running.wait_ready()
+        wait_reviewing(kubectl)
+        yield running
+
+
+@pytest.fixture
+def acme(make_namespace: MakeNamespace, tenant: str, operator: RunningProcess) -> str:
+    """A namespace of a tenant of this test alone."""
+    return make_namespace(tenant)
+
+
+# ---- what is refused
+
+
+def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_stored(kubectl: Kubectl, acme: str) -> None:
+    sink = event_sink(acme, tenant="another", webhook=BAD_URL, match={"matchers": ['team=~"("']})
+    result = applied(kubectl, sink)
+    assert result.returncode == 1
+    assert REFUSED in result.stderr
+    for problem in ("spec.tenant: this namespace belongs to the tenant", URL_PROBLEM, MATCHER_PROBLEM):
+        assert problem in result.stderr
+    assert kubectl.find("eventsink", "alerts", namespace=acme) is None
+
+
+def test_a_tenant_of_another_namespace_cannot_be_claimed(
+    kubectl: Kubectl, acme: str, tenant: str, make_namespace: MakeNamespace
+) -> None:
+    mallory = make_namespace()
+    result = applied(kubectl, event_sink(mallory, tenant=tenant))
+    assert f"{REFUSED}spec.tenant: the tenant {tenant} belongs to other namespaces" in result.stderr
+    assert acme not in result.stderr.replace(mallory, "")
+
+
+def test_a_dry_run_says_the_same_and_changes_nothing(kubectl: Kubectl, acme: str, tenant: str) -> None:
+    refused = dry_run(kubectl, event_sink(acme, tenant=tenant, webhook=BAD_URL))
+    assert refused.returncode == 1
+    assert REFUSED + URL_PROBLEM in refused.stderr
+    accepted = dry_run(kubectl, event_sink(acme, tenant=tenant))
+    assert (accepted.returncode, accepted.stderr) == (0, "")
+    assert kubectl.find("eventsink", "alerts", namespace=acme) is None
+
+
+def test_the_words_are_those_of_validate_and_of_the_status(
+    kubectl: Kubectl, acme: str, tenant: str, operator: RunningProcess, tmp_path: Path
+) -> None:
+    sink = event_sink(acme, tenant=tenant, match={"matchers": ['team=~"("']})
+    file = tmp_path / "sink.yaml"
+    file.write_text(yaml.safe_dump(sink))
+    validated = subprocess.run(
+        [sys.executable, "-m", "eventsink", "validate", str(file)], capture_output=True, text=True, timeout=60
+    )
+    assert MATCHER_PROBLEM in validated.stdout + validated.stderr
+    assert REFUSED + MATCHER_PROBLEM in applied(kubectl, sink).stderr
+    create_unreviewed(kubectl, sink)
+    reported = kubectl.wait_condition("eventsink", "alerts", "Ready", "False", reason="InvalidMatcher", namespace=acme)
+    assert reported["message"] == MATCHER_PROBLEM
+
+
+def create_unreviewed(kubectl: Kubectl, sink: dict[str, Any]) -> None:
+    """Create an EventSink as if no operator had been there."""
+    before = kubectl.get(KIND, CONFIGURATION)
+    kubectl.delete(KIND, CONFIGURATION)
+    try:
+        # The API server learns of the deletion a moment later.
+        wait_until("creation", lambda: applied(kubectl, sink).returncode == 0, poll=0.2)
+    finally:
+        before["metadata"] = {"name": CONFIGURATION}
+        kubectl.run("create", "-f", "-", input=json.dumps(before))
+        wait_reviewing(kubectl)
+
+
+# ---- what is only warned of
+
+
+def test_a_secret_that_is_not_there_is_warned_of_with_the_command_to_create_it(kubectl: Kubectl, acme: str, tenant: str) -> None:
+    result = applied(kubectl, event_sink(acme, tenant=tenant, webhook=signed()))
+    assert result.returncode == 0
+    assert result.stderr == (
+        "Warning: spec.webhook.signingSecretRefs[0]: Secret hook not found, create it with: "
+        f"kubectl -n {acme} create secret generic hook --from-literal=secret=...\n"
+    )
+
+
+def test_what_is_applied_together_is_not_warned_of_and_not_refused(
+    kubectl: Kubectl, operator: RunningProcess, make_namespace: MakeNamespace, tenant: str
+) -> None:
+    for round_ in range(5):
+        namespace = make_namespace()
+        own = f"{tenant}-{round_}"
+        labelled = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": namespace, "labels": {"eventsink.dev/tenant": own}},
+        }
+        together = [labelled, secret(namespace, secret="x"), event_sink(namespace, tenant=own, webhook=signed())]
+        text = yaml.safe_dump_all(together)
+        result = kubectl.run("apply", "--server-side", "--force-conflicts", "-f", "-", input=text, check=False)
+        assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_second_sink_of_the_same_name_in_a_tenant_is_warned_of(kubectl: Kubectl, acme: str, tenant: str) -> None:
+    first, second = event_sink(acme, tenant=tenant), event_sink(acme, name="others", tenant=tenant)
+    second["spec"]["name"] = first["spec"]["name"]
+    assert applied(kubectl, first).stderr == ""
+    kubectl.wait_condition("eventsink", "alerts", "Ready", "True", namespace=acme)
+    result = applied(kubectl, second)
+    assert result.returncode == 0
+    assert f"Warning: spec.name: the tenant has another EventSink of the name alerts ({acme}/alerts)" in result.stderr
+
+
+# ---- what is never blocked
+
+
+def test_a_sink_that_is_wrong_already_can_be_labelled_suspended_and_deleted(kubectl: Kubectl, acme: str, tenant: str) -> None:
+    wrong = event_sink(acme, tenant=tenant, webhook=BAD_URL)
+    wrong["metadata"]["finalizers"] = ["example.com/finalizer"]
+    create_unreviewed(kubectl, wrong)
+    kubectl.run("-n", acme, "label", "eventsink", "alerts", "team=a")
+    suspended = kubectl.run("-n", acme, "patch", "eventsink", "alerts", "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    assert suspended.stderr == f"Warning: not accepted: {URL_PROBLEM}\n"
+    other = '{"spec": {"webhook": {"url": "https://denied.example.com/other"}}}'
+    refused = kubectl.run("-n", acme, "patch", "eventsink", "alerts", "--type=merge", "-p", other, check=False)
+    assert REFUSED + URL_PROBLEM in refused.stderr
+    kubectl.delete("eventsink", "alerts", namespace=acme, wait=False)
+    kubectl.run("-n", acme, "patch", "eventsink", "alerts", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    wait_until("deletion", lambda: kubectl.find("eventsink", "alerts", namespace=acme) is None, poll=0.2)
+
+
+def test_without_an_operator_everything_can_be_applied_and_the_status_reports_the_problem_later(
+    kubectl: Kubectl, install_manifests: Installed, make_namespace: MakeNamespace, tenant: str, tmp_path: Path
+) -> None:
+    other_port = free_port()
+    namespace = make_namespace(tenant)
+    settings: dict[str, Any] = {"admission": admission_settings(other_port), **SETTINGS}
+    with configured(kubectl, other_port):
+        with start_operator(install_manifests, tmp_path, **settings) as running:
+            running.wait_ready()
+            wait_reviewing(kubectl)
+            running.kill9()
+        assert applied(kubectl, event_sink(namespace, tenant=tenant, webhook=BAD_URL)).returncode == 0
+        with start_operator(install_manifests, tmp_path, **settings) as running:
+            running.wait_ready()
+            kubectl.wait_condition("eventsink", "alerts", "Ready", "False", reason="URLNotAllowed", namespace=namespace)
+
+
+# ---- certificates
+
+
+def test_authorities_that_somebody_removed_are_published_again_and_nothing_else_is_the_operators(
+    kubectl: Kubectl, operator: RunningProcess, port: int
+) -> None:
+    before = bundle(kubectl)
+    replace_configuration(kubectl, configuration(kubectl, port))
+    assert not bundle(kubectl)
+    wait_until("the authorities", lambda: bundle(kubectl) == before, poll=0.5, deadline=30)
+    wait_reviewing(kubectl)
+    found = json.loads(kubectl.run("get", KIND, CONFIGURATION, "-o", "json", "--show-managed-fields").stdout)
+    [own] = [one for one in found["metadata"]["managedFields"] if one["manager"] == "eventsink-operator"]
+    [webhook] = own["fieldsV1"]["f:webhooks"].values()
+    assert webhook == {".": {}, "f:clientConfig": {"f:caBundle": {}}, "f:name": {}}
+
+
+# ---- the operator's own
+
+
+def test_refusals_are_counted_and_not_logged(kubectl: Kubectl, acme: str, tenant: str, operator: RunningProcess) -> None:
+    applied(kubectl, event_sink(acme, tenant=tenant, webhook=BAD_URL))
+    metrics = operator.metrics()
+    assert 'eventsink_operator_admissions_total{outcome="refused"}' in metrics
+    assert 'outcome="failed"' not in metrics
+    assert "eventsink_operator_admission_certificate_expiry_timestamp_seconds" in metrics
+    assert "failed permanently" not in operator.text()
+    assert WEBHOOK_SECRET in operator.text()
+    assert "PRIVATE KEY" not in operator.text()
+
+
+def test_a_label_of_the_namespace_decides_also_when_it_was_changed_a_moment_ago(kubectl: Kubectl, acme: str, tenant: str) -> None:
+    label(kubectl, acme, f"{tenant}-new")
+    result = dry_run(kubectl, event_sink(acme, tenant=f"{tenant}-new"))
+    assert (result.returncode, result.stderr) == (0, "")

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.made
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv lock lint format types crds chart pictures test bench soak check controlplane
+.PHONY: help demo venv lock lint format types crds chart pictures test image e2e bench soak check controlplane
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -60,6 +60,19 @@ controlplane: $(STAMP) ## the control plane, Helm and the Alertmanager of the te
 test: $(STAMP) controlplane ## every test: unit, a real API server, faults, end to end
 	@echo "== tests"
 	@$(BIN)/pytest --numprocesses 2 --dist loadgroup --durations 20
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= eventsink:$(VERSION)
+BUILDER ?= docker
+image: ## the image IMAGE from the lock, on the Python image BASE; BUILDER=docker, podman or buildah, BUILD_OPTIONS=what else it needs
+	@test -n "$(BASE)" || { echo "BASE must name a Python 3.11 image by its digest: see Containerfile"; exit 1; }
+	$(BUILDER) build --build-arg BASE=$(BASE) $(BUILD_OPTIONS) -t $(IMAGE) -f Containerfile .
+
+# One story on one cluster, in order: the first failure ends it.
+e2e: $(STAMP) ## an installation on real pods: needs KUBECONFIG (a cluster for this alone: kind, k3s ...) and IMAGE, which its nodes have
+	@$(BIN)/python -m tests.controlplane build
+	@echo "== e2e: $(IMAGE)"
+	@IMAGE=$(IMAGE) $(BIN)/pytest tests/pods --exitfirst --tb short --durations 10
 
 bench: $(STAMP) ## the benchmarks, each a ratio of two things in one run; FULL=1: at their full size
 	@for benchmark in tests/benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python -m "$$(echo "$${benchmark%.py}" | tr / .)" $(if $(FULL),full) || exit 1; done

@@ -16,7 +16,7 @@ PAGES = {"CONTRIBUTING.md": CONTRIBUTING, "design.md": page("design.md")}
 def test_every_path_exists(text: str) -> None:
     paths = [
         re.sub(r"^\.venv/bin/pytest ", "", name)
-        for name in names(text)
+        for name in names(re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
         if re.fullmatch(r"(\.venv/bin/pytest )?[\w./-]+/[\w./-]*", name)
     ]
     assert len(paths) > 5

@@ -1,0 +1,44 @@
+"""Commands as people type them, from pages and notes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.controlplane.binaries import kubectl as find_kubectl
+from tests.pods.installation import Installation
+
+COMMAND_SECONDS = 240
+FORWARDING = "Forwarding from 127.0.0.1:"
+
+
+def assert_works(commands: str, environment: Mapping[str, str], folder: Path) -> str:
+    """Run commands in bash, which ends at the first that fails; returns what they wrote."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=COMMAND_SECONDS,
+    )
+    assert done.returncode == 0, f"{commands}\n---\n{done.stdout}"
+    return done.stdout
+
+
+@contextmanager
+def port_forward(installation: Installation, target: str, port: int) -> Iterator[int]:
+    """A free port of this machine that leads to a port of a Service while the block runs."""
+    command = [str(find_kubectl()), f"--kubeconfig={installation.kubectl.kubeconfig}", "-n", installation.namespace]
+    with subprocess.Popen([*command, "port-forward", target, f":{port}"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith(FORWARDING), line
+            yield int(line.removeprefix(FORWARDING).split()[0])
+        finally:
+            process.kill()

@@ -1,0 +1,107 @@
+"""`helm upgrade` and `helm rollback`: nothing is lost, and what is broken does not replace what works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.pods.figures import measured
+from tests.pods.installation import OPERATOR, REST, ROUTER, Installation, ready
+from tests.pods.load import assert_delivered, load, wait_refused
+from tests.pods.workloads import Client, Receiver
+from tests.support.kubectl import Kubectl
+
+LARGEST_OUTAGE_SECONDS = 30.0
+SOON = ("--timeout", "20s")
+"""For an upgrade that fails."""
+WRONG = [{"name": f"EVENTSINK_{part}__LOG__LEVEL", "value": "loud"} for part in ("OPERATOR", "ROUTER", "REST")]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an upgrade must not touch."""
+
+    sinks: dict[str, Any]
+    tokens: dict[str, Any]
+    volume: str
+
+
+def kept(kubectl: Kubectl, installation: Installation) -> Kept:
+    """As it is now."""
+    sinks = {
+        f"{one['metadata']['namespace']}/{one['metadata']['name']}": (one["metadata"]["uid"], one["spec"])
+        for one in kubectl.list("eventsink")
+    }
+    names = ("eventsink-source-tokens", "eventsink-admin")
+    tokens = {name: kubectl.get("secret", name, namespace=installation.namespace)["data"] for name in names}
+    claim = kubectl.get("persistentvolumeclaim", "queue-eventsink-router-0", namespace=installation.namespace)
+    return Kept(sinks, tokens, claim["spec"]["volumeName"])
+
+
+def uids(installation: Installation, selector: str) -> set[str]:
+    """Of the ready pods of a part."""
+    return {one["metadata"]["uid"] for one in installation.pods(selector) if ready(one)}
+
+
+def test_an_upgrade_and_a_rollback_keep_sinks_queue_and_tokens(
+    kubectl: Kubectl, installation: Installation, client: Client, receiver: Receiver, sink: str
+) -> None:
+    before = kept(kubectl, installation)
+    debug = {"config": {"log": {"level": "debug"}}}
+
+    changes: dict[str, Callable[[], object]] = {
+        "upgrade": lambda: installation.upgrade(operator=debug, router=debug, rest=debug),
+        "rollback": installation.rollback,
+    }
+    for what, change in changes.items():
+        old = installation.pod(ROUTER)["metadata"]["uid"]
+        receiver.respond_with(503)
+        with load(installation, client, f"load-{what}") as sent:
+            wait_refused(receiver, sink, f"load-{what}")
+            started = time.monotonic()
+            change()
+            took = time.monotonic() - started
+            assert installation.pod(ROUTER)["metadata"]["uid"] != old
+        receiver.respond_with(200)
+        assert_delivered(receiver, sink, sent.acknowledged)
+        assert kept(kubectl, installation) == before
+        measured(f"{what}: {took:.1f} s, intake out for {sent.outage:.1f} s, {len(sent.acknowledged)} alerts")
+        assert sent.outage < LARGEST_OUTAGE_SECONDS
+
+
+def test_an_image_that_does_not_exist_leaves_operators_and_rest_api_in_place(
+    kubectl: Kubectl, installation: Installation, client: Client, receiver: Receiver, sink: str
+) -> None:
+    before = {part: uids(installation, part) for part in (OPERATOR, REST)}
+
+    failed = installation.upgrade(*SOON, check=False, image={"tag": "does-not-exist"})
+
+    assert failed.returncode != 0
+    assert {part: uids(installation, part) for part in before} == before
+    assert_recovers(installation, client, receiver, sink, "image")
+
+
+def test_a_wrong_setting_leaves_operators_and_rest_api_in_place(
+    kubectl: Kubectl, installation: Installation, client: Client, receiver: Receiver, sink: str
+) -> None:
+    before = {part: uids(installation, part) for part in (OPERATOR, REST)}
+
+    failed = installation.upgrade(*SOON, check=False, operator={"env": WRONG}, router={"env": WRONG}, rest={"env": WRONG})
+
+    assert failed.returncode != 0
+    assert {part: uids(installation, part) for part in before} == before
+    log = kubectl.run("logs", "-n", installation.namespace, "eventsink-router-0", check=False)
+    assert "log.level" in log.stdout + log.stderr
+    assert_recovers(installation, client, receiver, sink, "setting")
+
+
+def assert_recovers(installation: Installation, client: Client, receiver: Receiver, sink: str, what: str) -> None:
+    """`helm rollback` brings the router back, too."""
+    started = time.monotonic()
+    installation.rollback()
+    measured(f"rollback after a wrong {what}: {time.monotonic() - started:.1f} s")
+    with load(installation, client, f"load-after-{what}") as sent:
+        pass
+    assert_delivered(receiver, sink, sent.acknowledged)

@@ -60,12 +60,12 @@ class Router:
     admin_token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
     process: RunningProcess | None = field(default=None, repr=False)
 
-    def start(self, *, ready: bool = True) -> RunningProcess:
-        """Start `eventsink router`, and wait until it is ready."""
+    def start(self, *, ready: bool = True, module: str = "eventsink") -> RunningProcess:
+        """Start `eventsink router`, and wait until it is ready; `module` as of `eventsink`."""
         (self.folder / "token").write_text(self.token)
         (self.folder / "admin-token").write_text(self.admin_token)
         file = write_settings(self.folder / "router.yaml", self.configuration())
-        self.process = eventsink("router", "--config", file, folder=self.folder)
+        self.process = eventsink("router", "--config", file, folder=self.folder, module=module)
         if ready:
             self.process.wait_ready()
         return self.process

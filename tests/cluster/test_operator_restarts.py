@@ -171,12 +171,16 @@ def test_a_crd_that_lacks_status_fields_degrades_the_status_only(
 
     admin.apply(changed_crd(older), server_side=True)
     try:
-        with start_operator(installed, tmp_path) as operator:
-            admin.apply(event_sink(acme))
-            wait_ready(admin, acme)
-            assert compiled(admin, uid_of(admin, acme)) is not None
+        with start_operator(installed, tmp_path, sweepInterval="1s") as operator:
+            admin.apply([event_sink(acme, name) for name in ("alerts", "others")])
+            for name in ("alerts", "others"):
+                wait_ready(admin, acme, name)
+                assert compiled(admin, uid_of(admin, acme, name)) is not None
             warned = [line for line in operator.lines() if "the CRD lacks fields of the status" in line["event"]]
             assert len(warned) == 1
+            install_crd(admin)  # the CRD is upgraded after the operator
+            for name in ("alerts", "others"):
+                admin.wait_until("eventsink", name, lambda sink: sink["status"].get("type") == "webhook", namespace=acme)
     finally:
         install_crd(admin)
 

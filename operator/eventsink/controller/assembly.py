@@ -56,12 +56,14 @@ class Controller:
         self.store = CompiledStore(api, settings.sinks_namespace, self._queue.add)
         self.resolvers = Resolvers(settings, api, self.state.used_in, own_namespace=own_namespace)
         self.scope = Scope(settings.namespaces, api, self.state)
+        self._statuses = StatusWriter(api, lambda: datetime.now(UTC), retry_seconds=settings.sweep_interval)
+        self._crd_was_older = False
         self._reconciler = Reconciler(
             settings,
             api,
             self.state,
             self.store,
-            StatusWriter(api, lambda: datetime.now(UTC)),
+            self._statuses,
             self.resolvers,
             self.scope,
         )
@@ -147,6 +149,18 @@ class Controller:
                 self._queue.add(compiled.sink)
         self.store.forget_tenancy()
         self._queue.add(TENANCY)
+        self._complete_statuses()
+
+    def _complete_statuses(self) -> None:
+        """While the CRD lacks fields of the status, look whether it still does; once it has them, write what is missing."""
+        if not self._statuses.complete:
+            self._crd_was_older = True
+            for key in list(self.state.eventsinks)[:1]:
+                self._queue.add(key)
+        elif self._crd_was_older:
+            self._crd_was_older = False
+            for key in list(self.state.eventsinks):
+                self._queue.add(key)
 
     def _report_denied(self) -> None:
         denied = self.scope.denied()

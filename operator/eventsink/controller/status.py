@@ -9,7 +9,7 @@ from typing import Any
 
 from eventsink.destinations.problem import Problem
 from eventsink.kube.api import EVENTS, Api, Forbidden, Invalid, NotFound, Object, Unavailable
-from eventsink.kube.status import StatusApplier
+from eventsink.kube.status import RETRY_SECONDS, StatusApplier
 from eventsink.resources.eventsink import EventSinkObject
 from eventsink.resources.model import StatusModel
 from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND, MANAGED_BY_LABEL, OPERATOR_MANAGER, REST_MANAGER
@@ -111,11 +111,16 @@ def _sorted(conditions: tuple[Condition, ...]) -> list[Condition]:
 class StatusWriter:
     """Writes statuses and Events."""
 
-    def __init__(self, api: Api, now: Callable[[], datetime]) -> None:
+    def __init__(self, api: Api, now: Callable[[], datetime], *, retry_seconds: float = RETRY_SECONDS) -> None:
         self._api = api
         self._now = now
-        self._statuses = StatusApplier(api, EVENTSINKS, OPERATOR_MANAGER)
+        self._statuses = StatusApplier(api, EVENTSINKS, OPERATOR_MANAGER, retry_seconds=retry_seconds)
         self._event_log = Repeated(60.0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the CRD has all fields, as far as is known."""
+        return self._statuses.complete
 
     async def write(self, sink: EventSinkObject, state: SpecState) -> Object | None:
         """Make the status say what the state is; returns the EventSink as it was written, or None where it says that already.
@@ -126,7 +131,7 @@ class StatusWriter:
             It could not be written; a Conflict means that the object was changed since, and will be seen again.
         """
         status = status_of(sink, state, self._now())
-        if is_written(sink, status, details=self._statuses.complete):
+        if is_written(sink, status, details=self._statuses.tries_all):
             return None
         written = await self._statuses.apply(_body(sink, status))
         event = event_of(sink, status)

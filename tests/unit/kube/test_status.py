@@ -9,8 +9,10 @@ import pytest
 from eventsink.kube.api import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Resource, Unavailable
 from eventsink.kube.status import StatusApplier
 from eventsink.resources.names import EVENTSINKS
+from tests.support.clock import ManualClock
 
 BODY = {"metadata": {"name": "a"}, "status": {"observedGeneration": 1, "conditions": [], "delivery": {"lastError": "e"}}}
+OLDER = ApiError(500, "InternalError", "field not declared")
 CORE = {"observedGeneration": 1, "conditions": []}
 
 
@@ -30,8 +32,8 @@ class FailingStatusApi:
         return obj
 
 
-def applier(server: FailingStatusApi) -> StatusApplier:
-    return StatusApplier(cast(Api, server), EVENTSINKS, "m")
+def applier(server: FailingStatusApi, clock: ManualClock | None = None) -> StatusApplier:
+    return StatusApplier(cast(Api, server), EVENTSINKS, "m", retry_seconds=60.0, clock=clock or ManualClock())
 
 
 async def test_the_whole_status_is_written_where_the_crd_has_all_fields() -> None:
@@ -50,6 +52,23 @@ async def test_an_older_crd_gets_only_the_core_fields(error: ApiError) -> None:
     for _ in range(2):
         assert (await statuses.apply(BODY))["status"] == CORE
     assert (server.applied, statuses.complete) == ([BODY["status"], CORE, CORE], False)
+
+
+async def test_all_fields_are_tried_again_after_a_while_and_written_once_the_crd_has_them() -> None:
+    server, clock = FailingStatusApi(OLDER, None, None, OLDER), ManualClock()
+    statuses = applier(server, clock)
+    await statuses.apply(BODY)
+    clock.now += 59.0
+    assert not statuses.tries_all
+    await statuses.apply(BODY)
+    clock.now += 2.0
+    assert (statuses.complete, statuses.tries_all) == (False, True)
+    await statuses.apply(BODY)  # still older
+    assert (statuses.complete, statuses.tries_all) == (False, False)
+    clock.now += 61.0
+    assert await statuses.apply(BODY) == BODY
+    assert (statuses.complete, statuses.tries_all) == (True, True)
+    assert server.applied == [BODY["status"], CORE, CORE, BODY["status"], CORE, BODY["status"]]
 
 
 @pytest.mark.parametrize(

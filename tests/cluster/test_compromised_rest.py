@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.controlplane import ControlPlane
+from tests.support.attacks import HOOK, LABELS, SECRET, SINK, rest_secret, rest_sink
 from tests.support.cluster import SINKS_NAMESPACE, SYSTEM_NAMESPACE, Installed, MakeNamespace
 from tests.support.kubectl import Kubectl, condition
 from tests.support.parts import start_operator
@@ -27,10 +28,6 @@ CANARY = f"canary-{secrets.token_hex(12)}"
 """A credential: the attacker's host must never be compiled together with it."""
 THIEF = "https://thief.example.com/"
 HEADERS = [{"name": "Authorization", "value": f"Bearer {CANARY}"}]
-LABELS = {"app.kubernetes.io/managed-by": "eventsink-rest"}
-SINK = "rest-0123456789abcdef0123"
-SECRET = f"eventsink-rest-{SINK}-01234567"
-HOOK = {"url": "https://example.com/hook"}
 
 
 class Attacker:
@@ -86,22 +83,8 @@ def attacker(install_manifests: Installed, kubectl: Kubectl) -> Attacker:
         opaque = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": namespace}}
         wait_until("the policy of Secrets", lambda: denied(opaque, "of the type eventsink.dev/rest only"))
         wait_until("the policy of EventSinks", lambda: denied(event_sink(namespace), "is named rest-"))
-    wait_until("the policy of namespaces", lambda: denied(sink("default", "attacked"), "belongs to no tenant"))
+    wait_until("the policy of namespaces", lambda: denied(rest_sink("default", "attacked"), "belongs to no tenant"))
     return one
-
-
-def secret(namespace: str, *, name: str = SECRET, kind: str = "eventsink.dev/rest", **metadata: Any) -> dict[str, Any]:
-    """A Secret as the REST API creates it, with these changes of its metadata."""
-    owner = {"apiVersion": "eventsink.dev/v1alpha1", "kind": "EventSink", "name": SINK, "uid": "0"}
-    made = {"name": name, "namespace": namespace, "labels": LABELS, "ownerReferences": [owner], **metadata}
-    data = {"url": "https://thief.example.com/"}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": made, "type": kind, "immutable": True, "stringData": data}
-
-
-def sink(namespace: str, tenant: str, webhook: Mapping[str, Any] = HOOK, **metadata: Any) -> dict[str, Any]:
-    """An EventSink as the REST API creates it, with these changes of its metadata."""
-    made = event_sink(namespace, name=SINK, tenant=tenant, webhook=dict(webhook))
-    return {**made, "metadata": {**made["metadata"], "labels": LABELS, **metadata}}
 
 
 def by_uid(kubectl: Kubectl, namespace: str, uid: str) -> dict[str, Any]:
@@ -151,7 +134,7 @@ def test_a_secret_that_outlived_its_sink_is_of_no_use_to_another_one_of_its_name
     name, webhook = known["metadata"]["name"], known["spec"]["webhook"]
     assert attacker.delete("eventsink", name, namespace, "--cascade=orphan") == ""
     kubectl.wait_gone("eventsink", name, namespace=namespace)
-    again = sink(namespace, tenant, {**webhook, "url": THIEF}, name=name)
+    again = rest_sink(namespace, tenant, {**webhook, "url": THIEF}, name=name)
     assert attacker.send("create", again) == ""
     wait_rejected(kubectl, namespace, name)
     made = kubectl.get("eventsink", name, namespace=namespace)["metadata"]["uid"]
@@ -177,7 +160,7 @@ def test_a_url_whose_secret_was_replaced_gets_no_header_of_the_tenant(
     owner = {"apiVersion": "eventsink.dev/v1alpha1", "kind": "EventSink", "name": name, "uid": uid}
     assert attacker.delete("secret", reference, namespace) == ""
     kubectl.wait_gone("secret", reference, namespace=namespace)
-    assert attacker.send("create", secret(namespace, name=reference, ownerReferences=[owner])) == ""
+    assert attacker.send("create", rest_secret(namespace, name=reference, ownerReferences=[owner])) == ""
     # A change that the operator has to look at: the Secret is known by then.
     kubectl.run("patch", "eventsink", name, f"--namespace={namespace}", "--type=merge", "-p", '{"spec":{"name":"seen"}}')
     wait_rejected(kubectl, namespace, name)
@@ -226,16 +209,16 @@ NO_METADATA = "and no other metadata"
 def test_it_cannot_create_secrets_that_mean_something_to_others(
     attacker: Attacker, namespace: str, changes: dict[str, Any], sentence: str
 ) -> None:
-    assert attacker.send("create", secret(namespace), dry=True) == ""
-    assert sentence in attacker.send("create", secret(namespace, **changes), dry=True)
-    assert NO_METADATA in attacker.send("create", {**secret(namespace), "immutable": False}, dry=True)
+    assert attacker.send("create", rest_secret(namespace), dry=True) == ""
+    assert sentence in attacker.send("create", rest_secret(namespace, **changes), dry=True)
+    assert NO_METADATA in attacker.send("create", {**rest_secret(namespace), "immutable": False}, dry=True)
 
 
 @pytest.mark.parametrize("elsewhere", ["kube-system", "kube-public", SYSTEM_NAMESPACE, SINKS_NAMESPACE, "default"])
 def test_it_writes_only_in_namespaces_of_tenants(attacker: Attacker, kubectl: Kubectl, tenant: str, elsewhere: str) -> None:
     sentence = "belongs to no tenant" if elsewhere == "default" else "may not write in a namespace of the system"
-    assert sentence in attacker.send("create", secret(elsewhere), dry=True)
-    assert sentence in attacker.send("create", sink(elsewhere, tenant), dry=True)
+    assert sentence in attacker.send("create", rest_secret(elsewhere), dry=True)
+    assert sentence in attacker.send("create", rest_sink(elsewhere, tenant), dry=True)
 
 
 def test_a_namespace_of_no_tenant_is_open_to_it_once_the_platform_team_says_so(
@@ -243,12 +226,16 @@ def test_a_namespace_of_no_tenant_is_open_to_it_once_the_platform_team_says_so(
 ) -> None:
     shared = make_namespace()
     kubectl.apply(event_sink(shared, name="theirs"))
-    assert f"kubectl label namespace {shared} eventsink.dev/rest=true" in attacker.send("create", sink(shared, tenant), dry=True)
+    assert f"kubectl label namespace {shared} eventsink.dev/rest=true" in attacker.send(
+        "create", rest_sink(shared, tenant), dry=True
+    )
     assert "belongs to no tenant" in attacker.delete("eventsink", "theirs", shared)
     kubectl.run("label", "namespace", shared, "eventsink.dev/rest=true")
-    wait_until("the label at the API server", lambda: attacker.send("create", sink(shared, tenant), dry=True) == "")
+    wait_until("the label at the API server", lambda: attacker.send("create", rest_sink(shared, tenant), dry=True) == "")
     kubectl.run("label", "namespace", shared, "eventsink.dev/rest=false", "--overwrite")
-    wait_until("the label to be gone", lambda: "belongs to no tenant" in attacker.send("create", sink(shared, tenant), dry=True))
+    wait_until(
+        "the label to be gone", lambda: "belongs to no tenant" in attacker.send("create", rest_sink(shared, tenant), dry=True)
+    )
 
 
 def test_a_caller_of_the_rest_api_is_told_how_a_namespace_of_no_tenant_is_opened(
@@ -285,14 +272,14 @@ def test_it_changes_nothing_of_an_eventsink_but_its_spec(
     assert attacker.send("replace", {**known, "spec": {**known["spec"], "name": "Other"}}, dry=True) == ""
     changed = {**known, "metadata": {**known["metadata"], **metadata}}
     assert "may change the spec of an EventSink only" in attacker.send("replace", changed, dry=True)
-    assert NO_METADATA in attacker.send("create", sink(namespace, tenant, **metadata), dry=True)
+    assert NO_METADATA in attacker.send("create", rest_sink(namespace, tenant, **metadata), dry=True)
 
 
 def test_it_cannot_take_the_name_of_an_eventsink_that_somebody_will_apply(
     attacker: Attacker, tenant: str, namespace: str
 ) -> None:
-    assert attacker.send("create", sink(namespace, tenant), dry=True) == ""
-    assert "is named rest-<20 digits>" in attacker.send("create", sink(namespace, tenant, name="alerts"), dry=True)
+    assert attacker.send("create", rest_sink(namespace, tenant), dry=True) == ""
+    assert "is named rest-<20 digits>" in attacker.send("create", rest_sink(namespace, tenant, name="alerts"), dry=True)
 
 
 THEIRS = {"name": "theirs", "key": "a"}
@@ -312,7 +299,7 @@ THEIRS = {"name": "theirs", "key": "a"}
 def test_it_cannot_refer_to_secrets_that_it_did_not_create(
     attacker: Attacker, tenant: str, namespace: str, webhook: dict[str, Any]
 ) -> None:
-    assert "may refer only to Secrets that it created" in attacker.send("create", sink(namespace, tenant, webhook), dry=True)
+    assert "may refer only to Secrets that it created" in attacker.send("create", rest_sink(namespace, tenant, webhook), dry=True)
 
 
 def test_it_cannot_send_the_credentials_of_an_existing_sink_anywhere_else(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.controlplane import ControlPlane
-from tests.support.cluster import ROOT, SINKS_NAMESPACE, Installed, MakeNamespace
+from tests.support.cluster import SINKS_NAMESPACE, Installed, MakeNamespace
 from tests.support.kubectl import Kubectl, condition
 from tests.support.parts import start_operator
 from tests.support.processes import RunningProcess
@@ -352,18 +352,3 @@ def owners(kubectl: Kubectl) -> dict[str, str]:
     found = kubectl.get("secret", "tenancy", namespace=SINKS_NAMESPACE)
     result: dict[str, str] = json.loads(base64.b64decode(found["data"]["tenancy.json"]))["owners"]
     return result
-
-
-# ---- samples
-
-
-@pytest.mark.parametrize("sample", sorted((ROOT / "manifests" / "samples").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_sample_becomes_ready(kubectl: Kubectl, operator: RunningProcess, sample: Path) -> None:
-    applied = kubectl.run("apply", "-f", str(sample), "-o", "name").stdout.split()
-    namespace = next(name.partition("/")[2] for name in applied if name.startswith("namespace/"))
-    try:
-        for name in applied:
-            if name.startswith("eventsink."):
-                wait_ready(kubectl, namespace, name.partition("/")[2])
-    finally:
-        kubectl.run("delete", "namespace", namespace, "--wait=false")

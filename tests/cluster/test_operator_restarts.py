@@ -218,7 +218,8 @@ def test_an_uninstall_leaves_nothing_stuck(fresh_control_plane: Any, tmp_path: P
         admin.apply(event_sink(acme))
         with start_operator(installed, tmp_path):
             wait_ready(admin, acme)
-        admin.run("delete", "-k", str(MANIFESTS), "--timeout=90s")
+        for folder in (MANIFESTS / "default", MANIFESTS / "namespaces", CRDS.parent):
+            admin.run("delete", "-k", str(folder), "--timeout=90s")
         admin.run("delete", "namespace", acme, "--timeout=60s")
     wait_until("the CRD to be gone", lambda: admin.find("crd", "eventsinks.eventsink.dev") is None, poll=0.5)
 

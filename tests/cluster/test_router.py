@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 import subprocess
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from eventsink.resources.status import EventSinkStatus
 from tests.controlplane import ControlPlane
+from tests.support.attacks import patched_by_router
 from tests.support.cluster import SINKS_NAMESPACE, Installed, MakeControlPlane, install, install_crd
 from tests.support.kubectl import Kubectl, condition
 from tests.support.parts import Router, alert, cluster_router, notification, request, start_operator
@@ -218,29 +216,6 @@ def test_the_router_may_change_its_own_fields_of_a_status(
     ):
         response = json.loads(patched_by_router(install_manifests, namespace, status))
         assert response["kind"] == "EventSink", response
-
-
-def patched_by_router(installed: Installed, namespace: str, status: dict[str, Any] | None) -> str:
-    """The API server's response to a status patch by the router (kubectl would read the object first, which the router may not)."""
-    config = yaml.safe_load(installed.router.read_text())
-    cluster = config["clusters"][0]["cluster"]
-    # A dry run: a change that was stored before the policy became active would be no change when it is tried again.
-    asked = urllib.request.Request(
-        f"{cluster['server']}/apis/eventsink.dev/v1alpha1/namespaces/{namespace}/eventsinks/alerts/status?dryRun=All",
-        data=json.dumps({"status": status}).encode(),
-        method="PATCH",
-        headers={
-            "Content-Type": "application/merge-patch+json",
-            "Authorization": f"Bearer {config['users'][0]['user']['token']}",
-        },
-    )
-    context = ssl.create_default_context(cafile=cluster["certificate-authority"])
-    try:
-        with urllib.request.urlopen(asked, timeout=10, context=context) as response:
-            return str(response.read().decode())
-    except urllib.error.HTTPError as error:
-        with error:
-            return str(error.read().decode())
 
 
 @pytest.mark.parametrize(

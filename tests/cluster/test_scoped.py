@@ -35,7 +35,7 @@ class Installation:
         self.kubectl = kubectl
         self.plane = plane
         self.folder = folder
-        self.scoped: Scoped = install_scoped(plane, kubectl, self.system)
+        self.scoped: Scoped = install_scoped(plane, kubectl, self.system, folder)
         for name in (self.acme, self.globex, self.other):
             self.create(name)
         for name in (self.acme, self.globex):

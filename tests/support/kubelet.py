@@ -17,10 +17,10 @@ class Kubelet(threading.Thread):
     Parameters
     ----------
     programs
-        By the label app.kubernetes.io/name of their pods; may be filled later.
+        By the label app.kubernetes.io/name of their pods; may be filled later. None: every pod is ready, and runs nothing.
     """
 
-    def __init__(self, kubectl: Kubectl, namespace: str, programs: dict[str, RunningProcess]) -> None:
+    def __init__(self, kubectl: Kubectl, namespace: str, programs: dict[str, RunningProcess] | None) -> None:
         super().__init__(daemon=True)
         self._kubectl = kubectl
         self._namespace = namespace
@@ -30,8 +30,9 @@ class Kubelet(threading.Thread):
     def run(self) -> None:
         while not self._ending.wait(POLL_SECONDS):
             for pod in self._kubectl.list("pod", namespace=self._namespace):
-                program = self._programs.get(pod["metadata"]["labels"].get("app.kubernetes.io/name"))
-                if program is not None and pod["status"]["phase"] == "Pending":
+                name = pod["metadata"]["labels"].get("app.kubernetes.io/name")
+                started = self._programs is None or name in self._programs
+                if started and pod["status"]["phase"] == "Pending":
                     report_pod(self._kubectl, self._namespace, pod["metadata"]["name"], ready=True)
 
     def stop(self) -> None:

@@ -126,6 +126,7 @@ class Rest:
             "address": "127.0.0.1:0",
             "monitor": {"address": "127.0.0.1:0"},
             "kubernetes": {"kubeconfig": str(self.installed.rest)},
+            "keys": {"namespace": self.installed.namespace},
         }
         file = write_settings(self.folder / "rest.yaml", merged(own, self.settings))
         self.process = eventsink("rest", "--config", file, folder=self.folder)
@@ -149,7 +150,7 @@ class Rest:
 
     async def _keep(self, record: KeyRecord) -> None:
         assert self.admin_kubeconfig is not None
-        settings = KeySettings.model_validate(self.settings.get("keys", {}))
+        settings = KeySettings.model_validate({"namespace": self.installed.namespace, **self.settings.get("keys", {})})
         api = await connect(KubernetesSettings(kubeconfig=self.admin_kubeconfig), "keys")
         try:
             await SecretKeyStore(api, settings.namespace, settings.secret).add(record)

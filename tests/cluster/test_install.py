@@ -1,0 +1,185 @@
+"""Installing with kubectl, in namespaces of one's own: what is applied, what holds there, and what is left after uninstalling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.controlplane import ControlPlane
+from tests.support.attacks import patched_by_router, rest_secret, rest_sink
+from tests.support.cluster import Installed
+from tests.support.kubectl import Kubectl
+from tests.support.kubelet import report_pod
+from tests.support.kustomize import build, copied, edit
+from tests.support.parts import Router, apply_and_wait, cluster_router, start_operator
+from tests.support.rest import Rest
+from tests.support.sinks import event_sink, secret
+from tests.support.waiting import wait_until
+
+NAMESPACE = "alerting"
+SINKS_NAMESPACE = "alerting-compiled"
+TENANT = "acme"
+PRUNE = ("--prune", "-l", "app.kubernetes.io/part-of=eventsink", "--prune-allowlist=core/v1/ConfigMap")
+STEPS = ("../crds", "namespaces", "default")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster in which EventSink is installed, and the manifests that it was installed with."""
+
+    kubectl: Kubectl
+    manifests: Path
+    installed: Installed
+    plane: ControlPlane
+
+    def apply(self, folder: str, *more: str) -> list[str]:
+        """`kubectl apply -k`: its lines."""
+        return self.kubectl.run("apply", "-k", str(self.manifests / folder), *more).stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with ControlPlane() as plane:
+        yield install(plane, tmp_path_factory.mktemp("place"))
+
+
+def install(plane: ControlPlane, folder: Path) -> Place:
+    manifests = copied(folder, namespace=NAMESPACE, sinksNamespace=SINKS_NAMESPACE)
+    kubectl = Kubectl(plane.admin_kubeconfig)
+    for step in STEPS:
+        kubectl.run("apply", "-k", str(manifests / step))
+    kubectl.run("wait", "--for=condition=Established", "crd/eventsinks.eventsink.dev", "--timeout=60s")
+    tokens = {part: plane.service_account_kubeconfig(NAMESPACE, f"eventsink-{part}") for part in ("operator", "router", "rest")}
+    installed = Installed(**tokens, namespace=NAMESPACE, sinks_namespace=SINKS_NAMESPACE)
+    return Place(kubectl, manifests, installed, plane)
+
+
+# ---- in another namespace
+
+
+def test_an_alert_is_delivered_and_the_rest_api_works_in_another_namespace(place: Place, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        namespace = stack.enter_context(place.kubectl.namespace(tenant="shop"))
+        own = {"tokensNamespace": NAMESPACE}
+        stack.enter_context(start_operator(place.installed, tmp_path, slackApp=own)).wait_ready()
+        router: Router = cluster_router(place.installed, tmp_path)
+        stack.enter_context(router.start())
+        apply_and_wait(place.kubectl, router, event_sink(namespace, tenant="shop"))
+        rest = Rest(place.installed, tmp_path, admin_kubeconfig=place.plane.admin_kubeconfig)
+        stack.enter_context(rest.start())
+        client = rest.client("shop")
+        client.wait_for_namespace("shop")
+        assert [one["ready"] for one in client.sinks("shop")] == [True]
+        assert client.create("shop", {"Webhook": {"url": "https://example.com/hook"}}).sink["ready"] is True
+
+
+def test_the_policies_hold_a_rest_api_that_was_taken_over_in_another_namespace(place: Place) -> None:
+    def created(obj: Mapping[str, Any]) -> str:
+        done = Kubectl(place.installed.rest).run("create", "--dry-run=server", "-f", "-", input=json.dumps(obj), check=False)
+        return str(done.stderr)
+
+    sentence = "the REST API may not write in a namespace of the system"
+    wait_until("the policy", lambda: sentence in created(rest_secret(NAMESPACE)))
+    for namespace in (NAMESPACE, SINKS_NAMESPACE, "kube-system"):
+        assert sentence in created(rest_secret(namespace))
+        assert sentence in created(rest_sink(namespace, TENANT))
+    assert "which belongs to no tenant" in created(rest_sink("default", TENANT))
+    with place.kubectl.namespace(tenant=TENANT) as namespace:
+        assert created(rest_sink(namespace, TENANT)) == ""
+        wait_until("the policy of EventSinks", lambda: "is named rest-<20 digits>" in created(event_sink(namespace)))
+        wait_until("the policy of Secrets", lambda: "of the type eventsink.dev/rest only" in created(secret(namespace, "x")))
+
+
+def test_the_policies_hold_a_router_that_was_taken_over_in_another_namespace(place: Place) -> None:
+    made = {"status": "True", "reason": "A", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    sentence = "the router may change the condition Delivering only"
+    with place.kubectl.namespace(tenant=TENANT) as namespace:
+        place.kubectl.apply(event_sink(namespace))
+
+        def patched(type: str) -> str:
+            return patched_by_router(place.installed, namespace, {"conditions": [{"type": type, **made}]})
+
+        wait_until("the policy", lambda: sentence in patched("Ready"))
+        assert json.loads(patched("Delivering"))["kind"] == "EventSink"
+
+
+# ---- applying again
+
+
+def test_applying_it_again_changes_nothing(place: Place) -> None:
+    lines = [line for step in STEPS for line in place.apply(step)]
+    assert len(lines) > 30
+    assert [line for line in lines if not line.endswith(" unchanged")] == []
+
+
+def test_settings_that_no_pod_uses_any_more_can_be_removed(place: Place) -> None:
+    edit(place.manifests / "base/rest/rest.yaml", r"^monitor:", "createWait: 9s\nmonitor:")
+    place.apply("default")
+    used = {one["metadata"]["name"] for one in build(place.manifests / "default") if one["kind"] == "ConfigMap"}
+    assert used < config_maps(place), "the old ones are there as long as pods may use them"
+    place.kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs", "namespace": NAMESPACE}})
+    place.apply("default", *PRUNE)
+    assert config_maps(place) == {*used, "theirs"}
+
+
+def config_maps(place: Place) -> set[str]:
+    found = {one["metadata"]["name"] for one in place.kubectl.list("configmap", namespace=NAMESPACE)}
+    return found - {"kube-root-ca.crt"}
+
+
+# ---- pods
+
+
+def test_pods_are_accepted_under_the_restricted_profile(place: Place) -> None:
+    workloads = [one for one in build(place.manifests / "default") if one["kind"] in ("Deployment", "StatefulSet")]
+    assert len(workloads) == 3
+    for one in workloads:
+        template = one["spec"]["template"]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": NAMESPACE}, "spec": template["spec"]}
+        if one["kind"] == "StatefulSet":
+            volume = {"name": "queue", "persistentVolumeClaim": {"claimName": "queue-eventsink-router-0"}}
+            pod["spec"] = {**template["spec"], "volumes": [*template["spec"]["volumes"], volume]}
+        place.kubectl.run("create", "--dry-run=server", "-f", "-", input=json.dumps(pod))
+
+
+def test_a_router_that_never_became_ready_is_replaced_once_its_settings_are_corrected(place: Place) -> None:
+    def revision() -> str:
+        pod = place.kubectl.find("pod", "eventsink-router-0", namespace=NAMESPACE) or {"metadata": {"labels": {}}}
+        return str(pod["metadata"]["labels"].get("controller-revision-hash", ""))
+
+    wait_until("the router's pod", revision)
+    report_pod(place.kubectl, NAMESPACE, "eventsink-router-0", ready=False)
+    bad = revision()
+    edit(place.manifests / "base/router/router.yaml", r"^queue:", "shutdown: {grace: 11s}\nqueue:")
+    place.apply("default")
+    wait_until("its successor", lambda: revision() not in ("", bad))
+
+
+# ---- what tenants may do
+
+
+@pytest.mark.parametrize(("role", "allowed"), [("view", False), ("edit", True), ("admin", True)])
+def test_the_roles_of_kubernetes_cover_eventsinks(place: Place, role: str, allowed: bool) -> None:
+    with place.kubectl.namespace(tenant=TENANT) as namespace:
+        place.kubectl.run("create", "serviceaccount", "somebody", f"--namespace={namespace}")
+        subject = f"--serviceaccount={namespace}:somebody"
+        place.kubectl.run("create", "rolebinding", "somebody", f"--namespace={namespace}", f"--clusterrole={role}", subject)
+        theirs = Kubectl(place.plane.service_account_kubeconfig(namespace, "somebody"))
+
+        def may(verb: str, what: str = "eventsinks.eventsink.dev", *more: str) -> bool:
+            asked = theirs.run("auth", "can-i", verb, what, f"--namespace={namespace}", *more, check=False)
+            return str(asked.stdout).strip() == "yes"
+
+        wait_until("the aggregated role", lambda: may("watch"))
+        wait_until("the rights to change", lambda: may("create") is allowed)
+        theirs.apply(event_sink(namespace), expect_failure=not allowed)
+        assert [may(verb) for verb in ("update", "patch", "delete", "deletecollection")] == [allowed] * 4
+        assert len(theirs.list("eventsink", namespace=namespace)) == int(allowed)
+        assert may("get", "secrets") is allowed, "whoever may create a sink, which can send a Secret anywhere, can read it anyway"
+        assert not may("patch", "eventsinks.eventsink.dev", "--subresource=status")

@@ -20,6 +20,7 @@ from eventsink.controller.resolvers import Resolvers
 from eventsink.controller.scope import FOREIGN_SECRETS, Scope, own_secrets
 from eventsink.controller.status import StatusWriter
 from eventsink.controller.store import CompiledStore
+from eventsink.controller.tokens import TokenGenerator
 from eventsink.controller.worker import TENANCY, Worker
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, Forbidden, Key, NotFound, list_all
@@ -90,6 +91,9 @@ class Controller:
         """What runs until it is cancelled, with names."""
         yield "sweep", self._sweep_for_ever()
         yield "resolvers", self.resolvers.run()
+        if self._settings.tokens.generate:
+            tokens = TokenGenerator(self._settings.tokens, self._api, interval=self._settings.sweep_interval)
+            yield "tokens", tokens.run()
         worker = Worker(
             self._queue,
             self.state,

@@ -59,6 +59,15 @@ class AdmissionSettings(Settings):
         return self.tls_certificate_file, self.tls_key_file
 
 
+class TokenSettings(Settings):
+    """Tokens that the operator makes where they are missing, for senders and for the router's admin API. The Helm chart sets this."""
+
+    namespace: str = Field(default="eventsink-system", min_length=1, max_length=63)
+    """Namespace of the Secrets."""
+    generate: dict[str, tuple[str, ...]] = Field(default={}, max_length=16)
+    """Secret -> keys. A key without a value gets a random one at the start, or within sweepInterval; values are never changed."""
+
+
 @with_destinations("OPERATOR_SETTINGS")
 class OperatorSettings(ProcessSettings):
     """All settings of `eventsink operator`."""
@@ -69,6 +78,7 @@ class OperatorSettings(ProcessSettings):
     """The only namespaces to work in, with the tenant that owns each; Roles in them suffice then. None: all, as their labels say."""
     tenancy: TenancySettings = TenancySettings()
     admission: AdmissionSettings = AdmissionSettings()
+    tokens: TokenSettings = TokenSettings()
     egress: EgressSettings = EgressSettings()
     credential_grace: Seconds = 600.0
     """How long a sink goes on with a credential whose Secret is gone: a GitOps tool may just be re-creating it."""

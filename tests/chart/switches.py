@@ -15,6 +15,8 @@ EVERYTHING: dict[str, Any] = {
         "app": {"clientId": "1.2", "secretName": "slack-app", "redirectUrl": "https://sinks.example.com/v1/slack/callback"},
         "tokenSecretName": "slack",
     },
+    "proxy": {"url": "http://proxy.example.com:3128", "noProxy": ["*.svc"]},
+    "ca": {"configMapName": "company-ca"},
     "monitoring": {"enabled": True, "rules": {"enabled": True}},
     "operator": {"podDisruptionBudget": {"enabled": True}, "networkPolicy": {"enabled": True}},
     "router": {
@@ -49,13 +51,16 @@ OTHER_LISTS: dict[str, Any] = {
     "tolerations": [{"key": "dedicated", "operator": "Exists"}],
     "topologySpreadConstraints": SPREAD,
     "affinity": AFFINITY,
+    "issuerRef": {"kind": "ClusterIssuer", "name": "internal"},
     "imagePullSecrets": [{"name": "registry"}],
     "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}],
     "relabelings": RELABELING,
     "metricRelabelings": RELABELING,
     "disabled": ["EventSinkHeld"],
+    "noProxy": ["*.example.com"],
     "accessModes": ["ReadWriteOncePod"],
     "sources": [{"name": "other", "tenant": {"fixed": "acme"}, "tokenKeys": ["old", "new"]}],
+    "namespaces": [{"name": "default", "tenant": "acme"}],
     "sinks": [SINK],
     "extraObjects": ['{apiVersion: v1, kind: ConfigMap, metadata: {name: "{{ .Release.Name }}-more"}}'],
     "config": {"log": {"level": "debug"}},
@@ -67,7 +72,18 @@ OTHER_LISTS: dict[str, Any] = {
     "readinessProbe": {"periodSeconds": 20},
     **dict.fromkeys(("intakeFrom", "adminFrom", "metricsFrom", "restFrom", "admissionFrom"), PEERS),
 }
+TLS = {"operator": {"admission": {"tlsSecretName": "webhook-tls", "caBundle": "QQ=="}}}
+COMPANIONS: dict[Path, dict[str, Any]] = {
+    ("proxy", "secretName"): {"proxy": {"url": "", "noProxy": []}},
+    ("proxy", "secretKey"): {"proxy": {"url": "", "secretName": "proxy"}},
+    ("ca", "secretName"): {"ca": {"configMapName": ""}},
+    ("operator", "admission", "certManager", "issuerRef"): {"operator": {"admission": {"certManager": {"enabled": True}}}},
+    ("operator", "admission", "tlsSecretName"): TLS,
+}
+"""What a value needs to have an effect, beside everything."""
 OTHER_TEXTS = {
+    "failurePolicy": "Fail",
+    "caBundle": "Qg==",
     "digest": "sha256:" + "0" * 64,
     "interval": "30s",
     "scrapeTimeout": "10s",
@@ -76,7 +92,7 @@ OTHER_TEXTS = {
     "type": "NodePort",
     "size": "20Gi",
     "clientId": "3.4",
-    "failurePolicy": "Fail",
+    "url": "http://other.example.com:3128",
     "redirectUrl": "https://other.example.com/v1/slack/callback",
 }
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import Any
 
 import pytest
 import yaml
 
 from eventsink.runtime.settings import from_environment, overlay
-from tests.controlplane.binaries import kubectl
+from tests.chart.test_rendering import PARTS
 from tests.support.helm import ROOT, Helm, key_of, of_kind
+from tests.support.kustomize import build
 
 FOLDERS = ("crds", "manifests/namespaces", "manifests/default")
-SAME_SWITCHES = {"router": {"admin": {"enabled": True}}, "crds": {"keep": False}, "sinksNamespace": {"keep": False}}
+SAME_SWITCHES = {
+    "tokens": {"generate": False},
+    "router": {"admin": {"enabled": True}},
+    "crds": {"keep": False},
+    "sinksNamespace": {"keep": False},
+}
 OF_THE_RELEASE = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart")
 MADE_BY_PEOPLE = {("Namespace", "", "eventsink-system")}
 """`helm install --create-namespace`, or an administrator."""
@@ -26,10 +31,7 @@ Key = tuple[str, str, str]
 def kustomized() -> dict[Key, Object]:
     made: dict[Key, Object] = {}
     for folder in FOLDERS:
-        done = subprocess.run(
-            [kubectl(), "kustomize", str(ROOT / folder)], capture_output=True, text=True, timeout=60, check=True
-        )
-        made |= {key_of(one): one for one in yaml.safe_load_all(done.stdout)}
+        made |= {key_of(one): one for one in build(ROOT / folder)}
     return made
 
 
@@ -43,10 +45,7 @@ def test_both_have_the_same_objects(kustomized: dict[Key, Object], charted: dict
 
 
 def test_each_object_is_the_same(kustomized: dict[Key, Object], charted: dict[Key, Object]) -> None:
-    settings = {"kustomize": effective_settings(kustomized), "chart": effective_settings(charted)}
-    for part, wanted in WRITTEN_BY_PEOPLE.items():  # kustomize leaves these to whoever creates the Secret
-        settings["kustomize"][part] = overlay(settings["kustomize"][part], wanted)
-    assert settings["chart"] == settings["kustomize"]
+    assert effective_settings(charted) == effective_settings(kustomized)
     for key, one in kustomized.items():
         if plain(key) in charted and one["kind"] != "ConfigMap":
             ours, theirs = charted[plain(key)], one
@@ -54,14 +53,13 @@ def test_each_object_is_the_same(kustomized: dict[Key, Object], charted: dict[Ke
             assert normal(ours) == normal(theirs), key
 
 
-WRITTEN_BY_PEOPLE = {
+ADMIN_TOKEN = "/etc/eventsink-admin/token"
+WRITTEN_BY_PEOPLE: dict[str, Object] = {
     "operator": {},
-    "router": {"admin": {"address": "0.0.0.0:8081", "tokenFile": "/etc/eventsink-admin/token"}},
-    "rest": {
-        "keys": {"secret": "eventsink-rest-keys"},
-        "router": {"url": "http://eventsink-router-admin:8081", "tokenFile": "/etc/eventsink-admin/token"},
-    },
+    "router": {"admin": {"address": "0.0.0.0:8081", "tokenFile": ADMIN_TOKEN}},
+    "rest": {"router": {"url": "http://eventsink-router-admin:8081", "tokenFile": ADMIN_TOKEN}},
 }
+"""kustomize leaves these to whoever creates the Secret of the admin API."""
 
 
 def plain(key: Key) -> Key:
@@ -84,7 +82,8 @@ def effective_settings(objects: dict[Key, Object]) -> dict[str, Object]:
             one["name"]: one.get("value", workload["metadata"]["namespace"])
             for one in workload["spec"]["template"]["spec"]["containers"][0].get("env", [])
         }
-        found[part] = overlay(yaml.safe_load(file), from_environment(environment, f"EVENTSINK_{part.upper()}__"))
+        read = overlay(yaml.safe_load(file), from_environment(environment, f"EVENTSINK_{part.upper()}__"))
+        found[part] = PARTS[part].model_validate(overlay(read, WRITTEN_BY_PEOPLE[part])).model_dump()
     return found
 
 

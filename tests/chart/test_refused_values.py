@@ -54,7 +54,21 @@ def test_the_schema_names_the_value(helm: Helm, values: dict[str, Any], words: s
         ({"operator": {"config": {"sinksNamespace": "x"}}}, "operator.config.sinksNamespace: set sinksNamespace.name instead"),
         ({"router": {"config": {"sinksNamespace": "x"}}}, "router.config.sinksNamespace: set sinksNamespace.name instead"),
         ({"router": {"config": {"sources": [{**SOURCE, "tokenHashes": ["sha256:" + "0" * 64]}]}}}, "set sources instead"),
+        ({"namespaces": [{"name": "eventsink-system", "tenant": "acme"}]}, "eventsink-system is a namespace of EventSink itself"),
+        ({"rest": {"config": {"namespaces": []}}}, "rest.config.namespaces: set namespaces instead"),
         ({"slack": {"app": {"clientId": "1.2"}}}, "slack.app.secretName: name the Secret with the client secret"),
+        ({"proxy": {"url": "http://proxy:3128", "secretName": "proxy"}}, "proxy: set url, or secretName"),
+        ({"proxy": {"noProxy": ["*.svc"]}}, "proxy.noProxy: there is no proxy"),
+        ({"proxy": {"url": "http://me:secret@proxy:3128"}}, "proxy.url: it holds credentials"),
+        ({"ca": {"configMapName": "a", "secretName": "b"}}, "ca: set configMapName or secretName, not both"),
+        (
+            {"operator": {"admission": {"tlsSecretName": "tls"}}},
+            "operator.admission.caBundle: the API server needs the authority",
+        ),
+        (
+            {"operator": {"admission": {"tlsSecretName": "a", "certManager": {"enabled": True}}}},
+            "set tlsSecretName, or certManager",
+        ),
         (
             {"slack": {"app": {"clientId": "1.2", "secretName": "app", "redirectUrl": CALLBACK}}, "rest": {"replicas": 2}},
             "rest.stateKey.secretName: several replicas need one key",

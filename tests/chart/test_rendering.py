@@ -15,13 +15,13 @@ from eventsink.controller.config import OperatorSettings
 from eventsink.rest.config import RestSettings
 from eventsink.router.config import RouterSettings
 from eventsink.runtime.settings import ProcessSettings, load_settings, overlay
-from tests.chart.switches import EVERYTHING, Path, documented, nested, other
+from tests.chart.switches import COMPANIONS, EVERYTHING, Path, documented, nested, other
 from tests.support.debian import MonitoringPrograms
 from tests.support.helm import Helm, find, key_of, of_kind, pod_of, settings_text
 from tests.support.kubectl import Kubectl
 
 PARTS: dict[str, type[ProcessSettings]] = {"operator": OperatorSettings, "router": RouterSettings, "rest": RestSettings}
-MONITORING_KINDS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
+OF_OTHER_OPERATORS = ("monitoring.coreos.com", "cert-manager.io")
 Objects = list[dict[str, Any]]
 
 
@@ -37,31 +37,35 @@ def everything(elsewhere: Helm) -> Objects:
 
 
 @pytest.fixture(scope="session")
-def changed(elsewhere: Helm) -> dict[Path, Objects]:
-    """What is rendered with everything and one other value, for every value."""
+def changed(elsewhere: Helm, everything: Objects) -> dict[Path, tuple[Objects, Objects]]:
+    """For every value: what another one adds to what is rendered with everything, and what it removes."""
 
-    def render(value: tuple[Path, Any]) -> tuple[Path, Objects]:
+    def render(value: tuple[Path, Any]) -> tuple[Path, tuple[Objects, Objects]]:
         path, default = value
-        set_already: Any = EVERYTHING
+        start = overlay(EVERYTHING, COMPANIONS.get(path, {}))
+        given: Any = start
         for name in path:
-            set_already = set_already.get(name, {}) if isinstance(set_already, dict) else set_already
-        start = set_already if set_already not in ({},) else default
-        return path, elsewhere.render(overlay(EVERYTHING, nested(path, other(path, start))))
+            given = given.get(name) if isinstance(given, dict) else None
+        other_values = overlay(start, nested(path, other(path, given if given is not None else default)))
+        before = elsewhere.render(start) if path in COMPANIONS else everything
+        after = elsewhere.render(other_values)
+        return path, ([one for one in after if one not in before], [one for one in before if one not in after])
 
     with ThreadPoolExecutor(4) as pool:
         return dict(pool.map(render, documented()))
 
 
-def test_every_value_has_an_effect(everything: Objects, changed: dict[Path, Objects]) -> None:
-    assert len(changed) > 100
-    assert [".".join(path) for path, objects in changed.items() if objects == everything] == []
+def test_every_value_has_an_effect(changed: dict[Path, tuple[Objects, Objects]]) -> None:
+    assert len(changed) > 120
+    assert [".".join(path) for path, difference in changed.items() if difference == ([], [])] == []
 
 
 def test_the_api_server_accepts_every_rendering(
-    kubectl: Kubectl, crd_installed: None, everything: Objects, changed: dict[Path, Objects]
+    kubectl: Kubectl, crd_installed: None, everything: Objects, changed: dict[Path, tuple[Objects, Objects]]
 ) -> None:
-    distinct = {json.dumps(one, sort_keys=True): one for objects in (everything, *changed.values()) for one in objects}
-    objects = [one for one in distinct.values() if one["kind"] not in MONITORING_KINDS]
+    added = [objects for objects, _ in changed.values()]
+    distinct = {json.dumps(one, sort_keys=True): one for objects in (everything, *added) for one in objects}
+    objects = [one for one in distinct.values() if one["apiVersion"].split("/")[0] not in OF_OTHER_OPERATORS]
     assert len(objects) > 150
     for name in ("alerting", "alerting-sinks", "other"):
         kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
@@ -101,6 +105,15 @@ def test_large_numbers_arrive_as_they_were_written(helm: Helm, tmp_path: Any) ->
     file = tmp_path / "router.yaml"
     file.write_text(settings_text(helm.render({"router": {"config": {"queue": {"maxBytes": 17179869185}}}}), "router"))
     assert load_settings(RouterSettings, part="router", path=file).queue.max_bytes == 17179869185
+
+
+def test_pods_may_read_the_secrets_that_they_mount(everything: Objects) -> None:
+    # Without fsGroup, a file of mode 0440 belongs to root alone, and the program does not run as root.
+    for workload in of_kind(everything, "Deployment", "StatefulSet"):
+        pod = workload["spec"]["template"]["spec"]
+        modes = {volume["secret"]["defaultMode"] for volume in pod["volumes"] if "secret" in volume}
+        assert modes <= {0o440}
+        assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"] == 65532
 
 
 def test_nothing_names_another_installation(everything: Objects) -> None:

@@ -1,8 +1,4 @@
-"""The five minutes of the README, command by command.
-
-There are no nodes here, so this test plays the kubelet: it runs the three programs as processes of their own, with the ServiceAccounts and
-the settings that the manifests give them, and reports their pods as ready.
-"""
+"""The five minutes of the README, command by command, with Helm and without. No nodes are needed: the pods are played."""
 
 from __future__ import annotations
 
@@ -18,19 +14,19 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from tests.support.cluster import ROOT, SYSTEM_NAMESPACE, Installed, MakeControlPlane
+from tests.controlplane.helm import find_or_build_helm
+from tests.support.cluster import ROOT, MakeControlPlane
 from tests.support.kubectl import Kubectl
-from tests.support.kubelet import Kubelet
-from tests.support.parts import Router, cluster_router, start_operator
-from tests.support.ports import free_port
-from tests.support.processes import RunningProcess
+from tests.support.played_pods import PlayedPods
 from tests.support.receiver import Receiver
-from tests.support.rest import Rest
-from tests.support.waiting import wait_until
 
-BLOCK = re.compile(r"<!-- test: quickstart -->\n```sh\n(.*?)```", re.DOTALL)
-COMMANDS = BLOCK.findall((ROOT / "README.md").read_text())
+README = (ROOT / "README.md").read_text()
 BLOCK_TIMEOUT_SECONDS = 240
+
+
+def commands(mark: str) -> list[str]:
+    """The blocks of the README that carry this mark."""
+    return re.findall(rf"<!-- test: {mark} -->\n```sh\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
@@ -40,44 +36,26 @@ def receiver() -> Iterator[Receiver]:
 
 
 def test_the_readme_has_its_five_steps() -> None:
-    assert len(COMMANDS) == 5
+    assert [len(commands(mark)) for mark in ("quickstart helm", "quickstart kubectl", "quickstart")] == [1, 1, 4]
 
 
-def test_the_five_minutes_on_a_cluster(fresh_control_plane: MakeControlPlane, receiver: Receiver, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", ["helm", "kubectl"])
+def test_the_five_minutes_on_a_cluster(
+    fresh_control_plane: MakeControlPlane, receiver: Receiver, tmp_path: Path, tool: str
+) -> None:
     plane = fresh_control_plane()
     kubectl = Kubectl(plane.admin_kubeconfig)
-    port = free_port()
-    programs: dict[str, RunningProcess] = {}
-    kubelet = Kubelet(kubectl, SYSTEM_NAMESPACE, programs)
-    environment = {
-        **os.environ,
-        "KUBECONFIG": str(plane.admin_kubeconfig),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "RECEIVER": receiver.url("/hook"),
-        "INTAKE": f"http://127.0.0.1:{port}",
-    }
-    router: Router | None = None
-
-    def start_programs() -> None:
-        """What the kubelet does once the ServiceAccounts and the Secret of tokens exist."""
-        nonlocal router
-        wait_until("the Secret of tokens", lambda: kubectl.find("secret", "eventsink-source-tokens", namespace=SYSTEM_NAMESPACE))
-        installed = Installed(
-            operator=plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-operator"),
-            router=plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-router"),
-            rest=plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-rest"),
-        )
-        tokens = kubectl.get("secret", "eventsink-source-tokens", namespace=SYSTEM_NAMESPACE)["data"]
-        router = cluster_router(installed, tmp_path, intake={"address": f"127.0.0.1:{port}"})
-        router.token = base64.b64decode(tokens["alertmanager"]).decode()
-        programs["eventsink-operator"] = start_operator(installed, tmp_path)
-        programs["eventsink-router"] = router.start()
-        programs["eventsink-rest"] = Rest(installed, tmp_path).start()
-
-    try:
-        for number, commands in enumerate(COMMANDS):
+    with PlayedPods(plane, tmp_path) as pods:
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(plane.admin_kubeconfig),
+            "PATH": f"{Path(sys.executable).parent}:{find_or_build_helm().parent}:{os.environ['PATH']}",
+            "RECEIVER": receiver.url("/hook"),
+            "INTAKE": pods.intake,
+        }
+        for number, block in enumerate([*commands(f"quickstart {tool}"), *commands("quickstart")]):
             running = subprocess.Popen(
-                ["bash", "-euo", "pipefail", "-c", commands],
+                ["bash", "-euo", "pipefail", "-c", block],
                 cwd=ROOT,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -85,17 +63,11 @@ def test_the_five_minutes_on_a_cluster(fresh_control_plane: MakeControlPlane, re
                 text=True,
             )
             if number == 0:
-                start_programs()
-                kubelet.start()
+                pods.start()
             output, _ = running.communicate(timeout=BLOCK_TIMEOUT_SECONDS)
             assert running.returncode == 0, f"step {number + 1} of the README failed:\n{output}"
-        assert re.search(r"security-alerts\s+acme\s+webhook\s+True\s+True", output), output
-        secret = base64.b64decode(kubectl.get("secret", "hook", namespace="acme")["data"]["secret"]).decode()
-        message = receiver.wait_for(1)[0]
-        event: dict[str, Any] = standardwebhooks.Webhook(secret).verify(message.body, dict(message.headers))
-        assert (event["data"]["name"], event["tenant"]) == ("DiskFull", "acme")
-    finally:
-        if kubelet.is_alive():
-            kubelet.stop()
-        for program in programs.values():
-            program.close()
+    assert re.search(r"security-alerts\s+acme\s+webhook\s+True\s+True", output), output
+    secret = base64.b64decode(kubectl.get("secret", "hook", namespace="acme")["data"]["secret"]).decode()
+    message = receiver.wait_for(1)[0]
+    event: dict[str, Any] = standardwebhooks.Webhook(secret).verify(message.body, dict(message.headers))
+    assert (event["data"]["name"], event["tenant"]) == ("DiskFull", "acme")

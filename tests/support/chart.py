@@ -25,6 +25,7 @@ from pydantic import BaseModel
 
 from eventsink.controller.config import OperatorSettings
 from eventsink.resources.crd import crd
+from eventsink.resources.namespaces import NamespaceSettings
 from eventsink.rest.config import RestSettings
 from eventsink.router.config import RouterSettings
 from eventsink.router.sources import PostingSourceSettings
@@ -127,6 +128,7 @@ def definitions() -> dict[str, Any]:
     return {
         "strings": {"type": "object", "additionalProperties": {"type": "string"}},
         "objects": {"type": "array", "items": {"type": "object"}},
+        "namespaces": {"type": "array", "items": {**settings_schema(NamespaceSettings), "required": ["name", "tenant"]}},
         "sources": {"type": "array", "items": source},
         "sinks": {"type": "array", "items": {**sink, "required": ["name", "namespace", "spec"]}},
         **{model.__name__: settings_schema(model) for model in (OperatorSettings, RouterSettings, RestSettings)},
@@ -210,6 +212,11 @@ def policy_template(part: str, text: str) -> str:
         flags=re.MULTILINE,
     )
     text = re.sub(r"^  policyName: eventsink-", '  policyName: {{ include "eventsink.fullname" . }}-', text, flags=re.MULTILINE)
+    listed = "rest-namespaces"  # not needed where Roles in listed namespaces bound what it may write
+    documents = text.split("---\n")
+    text = "---\n".join(
+        f"{{{{- if not .Values.namespaces }}}}\n{one}{{{{- end }}}}\n" if f"}}}}-{listed}\n" in one else one for one in documents
+    )
     if left := re.findall(r"eventsink-system\S*", text):
         raise ValueError(f"manifests/policies/{part}.yaml: {left[0]} has to follow the release")
     switch = ".Values.policies.enabled" if part != "rest" else "and .Values.policies.enabled .Values.rest.enabled"

@@ -36,6 +36,23 @@
 {{- default (printf "%s-rest-keys" (include "eventsink.fullname" .)) .Values.rest.keys.secretName -}}
 {{- end -}}
 
+{{/* "true" where the admission webhook is installed: the operator serves none for listed namespaces. */}}
+{{- define "eventsink.admission" -}}
+{{- if and .Values.operator.admission.enabled (not .Values.namespaces) -}}true{{- end -}}
+{{- end -}}
+
+{{/* The name of the webhook's configuration, Service, certificate and Secret. */}}
+{{- define "eventsink.webhook" -}}
+{{- printf "%s-operator-webhook" (include "eventsink.fullname" .) -}}
+{{- end -}}
+
+{{/* The Secret with the webhook's certificate where the operator does not make it. */}}
+{{- define "eventsink.webhookSecret" -}}
+{{- with .Values.operator.admission -}}
+{{- if .certManager.enabled -}}{{- include "eventsink.webhook" $ -}}{{- else -}}{{- .tlsSecretName -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The names below are of parts: the argument is a dict of root ($) and part ("operator", "router", "rest"). */}}
 {{- define "eventsink.partName" -}}
 {{- printf "%s-%s" (include "eventsink.fullname" .root) .part -}}

@@ -94,6 +94,30 @@ secret:
   items: [{key: {{ .key | quote }}, path: {{ .path }}}]
 {{- end -}}
 
+{{/* The volumes that hold what `eventsink.egressSettings` names. */}}
+{{- define "eventsink.egressVolumes" -}}
+{{- with .Values.proxy }}
+{{- if .secretName }}
+- {{- include "eventsink.secretFile" (dict "name" "proxy" "secret" .secretName "key" .secretKey "path" "url") | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with .Values.ca }}
+{{- if .configMapName }}
+- name: ca
+  configMap: {name: {{ .configMapName }}, items: [{key: {{ .key | quote }}, path: ca.crt}]}
+{{- else if .secretName }}
+- {{- include "eventsink.secretFile" (dict "name" "ca" "secret" .secretName "key" .key "path" "ca.crt") | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Where they are mounted. */}}
+{{- define "eventsink.egressMounts" -}}
+{{- range (include "eventsink.egressVolumes" . | fromYamlArray) }}
+- {name: {{ .name }}, mountPath: /etc/eventsink-{{ .name }}, readOnly: true}
+{{- end }}
+{{- end -}}
+
 {{/* The ServiceAccount of a part: root, part. */}}
 {{- define "eventsink.serviceAccountObject" -}}
 {{- $account := (index .root.Values .part).serviceAccount -}}
@@ -134,19 +158,4 @@ spec:
     {{- include "eventsink.selectorLabels" . | nindent 4 }}
   ports:
     {{- toYaml .ports | nindent 4 }}
-{{- end -}}
-
-{{/* The binding of a role to a part's ServiceAccount: root, part, kind (Role, ClusterRole), name, and the namespace of a Role's binding. */}}
-{{- define "eventsink.bindingObject" -}}
-apiVersion: rbac.authorization.k8s.io/v1
-kind: {{ .kind }}Binding
-metadata:
-  name: {{ .name }}
-  {{- with .namespace }}
-  namespace: {{ . }}
-  {{- end }}
-  {{- include "eventsink.meta" (dict "root" .root "part" .part) | nindent 2 }}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ .kind }}, name: {{ .name }}}
-subjects:
-- {kind: ServiceAccount, name: {{ include "eventsink.serviceAccount" . }}, namespace: {{ .root.Release.Namespace }}}
 {{- end -}}

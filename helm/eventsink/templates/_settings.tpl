@@ -2,7 +2,41 @@
 The settings of each program: what follows from the values, with the part's own `config` over it. Templates get them with
 `include "eventsink.operatorSettings" . | fromYaml`.
 */}}
+{{/* The keys of a source's tokens: those it names, else its own name, unless it has hashes. */}}
+{{- define "eventsink.tokenKeys" -}}
+{{- ternary .tokenKeys (ternary list (list .name) (hasKey . "tokenHashes")) (hasKey . "tokenKeys") | toYaml -}}
+{{- end -}}
+
+{{- define "eventsink.allTokenKeys" -}}
+{{- $keys := list -}}
+{{- range .Values.sources -}}{{- $keys = concat $keys (include "eventsink.tokenKeys" . | fromYamlArray) -}}{{- end -}}
+{{- toYaml $keys -}}
+{{- end -}}
+
+{{/* How the operator and the router connect: through a proxy, trusting more authorities. */}}
+{{- define "eventsink.egressSettings" -}}
+{{- $proxy := dict -}}
+{{- with .Values.proxy -}}
+{{- if .secretName -}}{{- $_ := set $proxy "urlFile" "/etc/eventsink-proxy/url" -}}
+{{- else if .url -}}{{- $_ := set $proxy "url" .url -}}
+{{- end -}}
+{{- if $proxy -}}{{- with .noProxy -}}{{- $_ := set $proxy "noProxy" . -}}{{- end -}}{{- end -}}
+{{- end -}}
+{{- $egress := dict -}}
+{{- with $proxy -}}{{- $_ := set $egress "proxy" . -}}{{- end -}}
+{{- if or .Values.ca.configMapName .Values.ca.secretName -}}{{- $_ := set $egress "caFile" "/etc/eventsink-ca/ca.crt" -}}{{- end -}}
+{{- toYaml $egress -}}
+{{- end -}}
+
 {{- define "eventsink.operatorSettings" -}}
+{{- $generate := dict -}}
+{{- if .Values.tokens.generate -}}
+{{- $keys := include "eventsink.allTokenKeys" . | fromYamlArray -}}
+{{- if and $keys (not .Values.tokens.sources) -}}{{- $_ := set $generate (include "eventsink.sourceTokensSecret" .) $keys -}}{{- end -}}
+{{- if and .Values.router.admin.enabled (not .Values.tokens.admin) -}}
+{{- $_ := set $generate (include "eventsink.adminSecret" .) (list "token") -}}
+{{- end -}}
+{{- end -}}
 {{- $settings := dict "monitor" (dict "address" "0.0.0.0:9090") "sinksNamespace" (include "eventsink.sinksNamespace" .) -}}
 {{- $app := dict "tokensNamespace" .Release.Namespace -}}
 {{- with .Values.slack.app -}}
@@ -16,18 +50,18 @@ The settings of each program: what follows from the values, with the part's own 
 {{- if .Values.slack.tokenSecretName -}}
 {{- $_ := set $settings "slack" (dict "tokenFile" "/etc/eventsink-slack/token") -}}
 {{- end -}}
-{{- if .Values.operator.admission.enabled -}}
-{{- $name := printf "%s-webhook" (include "eventsink.partName" (dict "root" $ "part" "operator")) -}}
-{{- $admission := dict "enabled" true -}}
-{{- if ne $name "eventsink-operator-webhook" -}}
-{{- $admission = merge $admission (dict "serviceName" $name "secretName" $name "configurationName" $name) -}}
-{{- end -}}
-{{- if .Values.operator.admission.tlsSecretName -}}
+{{- with .Values.namespaces -}}{{- $_ := set $settings "namespaces" . -}}{{- end -}}
+{{- if include "eventsink.admission" . -}}
+{{- $name := include "eventsink.webhook" . -}}
+{{- $admission := dict "enabled" true "serviceName" $name "configurationName" $name "secretName" $name -}}
+{{- if include "eventsink.webhookSecret" . -}}
 {{- $_ := set $admission "tlsCertificateFile" "/etc/eventsink-webhook/tls.crt" -}}
 {{- $_ := set $admission "tlsKeyFile" "/etc/eventsink-webhook/tls.key" -}}
 {{- end -}}
 {{- $_ := set $settings "admission" $admission -}}
 {{- end -}}
+{{- with $generate -}}{{- $_ := set $settings "tokens" (dict "namespace" $.Release.Namespace "generate" .) -}}{{- end -}}
+{{- with include "eventsink.egressSettings" . | fromYaml -}}{{- $_ := set $settings "egress" . -}}{{- end -}}
 {{- mergeOverwrite $settings .Values.operator.config | toYaml -}}
 {{- end -}}
 
@@ -40,7 +74,7 @@ The settings of each program: what follows from the values, with the part's own 
 {{- $sources := list -}}
 {{- range .Values.sources -}}
 {{- $files := list -}}
-{{- range (ternary .tokenKeys (ternary list (list .name) (hasKey . "tokenHashes")) (hasKey . "tokenKeys")) -}}
+{{- range (include "eventsink.tokenKeys" . | fromYamlArray) -}}
 {{- $files = append $files (printf "/etc/eventsink-tokens/%s" .) -}}
 {{- end -}}
 {{- $source := omit . "tokenKeys" -}}
@@ -54,6 +88,7 @@ The settings of each program: what follows from the values, with the part's own 
 {{- if .Values.router.admin.enabled -}}
 {{- $_ := set $settings "admin" (dict "address" "0.0.0.0:8081" "tokenFile" "/etc/eventsink-admin/token") -}}
 {{- end -}}
+{{- with include "eventsink.egressSettings" . | fromYaml -}}{{- $_ := set $settings "egress" . -}}{{- end -}}
 {{- mergeOverwrite $settings .Values.router.config | toYaml -}}
 {{- end -}}
 
@@ -73,5 +108,6 @@ The settings of each program: what follows from the values, with the part's own 
 {{- $_ := set $settings "slackInstall" $install -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.namespaces -}}{{- $_ := set $settings "namespaces" . -}}{{- end -}}
 {{- mergeOverwrite $settings .Values.rest.config | toYaml -}}
 {{- end -}}

@@ -1,0 +1,135 @@
+"""The chart on a real API server without nodes: what it installs, what survives, and what is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import CRD, SINKS_NAMESPACE, SYSTEM_NAMESPACE, MakeControlPlane
+from tests.support.helm import Helm, HelmFailed
+from tests.support.kubectl import Kubectl
+from tests.support.played_pods import PlayedPods
+from tests.support.receiver import Receiver
+
+QUEUE = "queue-eventsink-router-0"
+TOKENS = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "eventsink-source-tokens", "namespace": SYSTEM_NAMESPACE}}
+SPEC = {"tenant": "acme", "name": "Alerts", "webhook": {"url": "https://example.com/hook"}}
+OWN_SINK = {
+    "apiVersion": "eventsink.dev/v1alpha1",
+    "kind": "EventSink",
+    "metadata": {"name": "own", "namespace": "acme"},
+    "spec": SPEC,
+}
+KINDS = (
+    "deployment,statefulset,configmap,service,serviceaccount,role,rolebinding,clusterrole,clusterrolebinding,poddisruptionbudget,"
+    "networkpolicy,validatingadmissionpolicy,validatingadmissionpolicybinding,validatingwebhookconfiguration"
+)
+OF_THE_RELEASE = "app.kubernetes.io/instance=eventsink"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+class Kept:
+    """What people would lose: an EventSink, the tokens, the queue's claim, the namespace of compiled sinks, the CRD."""
+
+    def __init__(self, kubectl: Kubectl) -> None:
+        self._kubectl = kubectl
+
+    def uids(self) -> dict[str, str]:
+        claim = self._kubectl.wait_until("pvc", QUEUE, bool, namespace=SYSTEM_NAMESPACE)
+        objects = {
+            "sink": self._kubectl.get("eventsink", "own", namespace="acme"),
+            "tokens": self._kubectl.get("secret", "eventsink-source-tokens", namespace=SYSTEM_NAMESPACE),
+            "queue": claim,
+            "compiled": self._kubectl.get("namespace", SINKS_NAMESPACE),
+            "crd": self._kubectl.get("crd", CRD),
+        }
+        return {name: one["metadata"]["uid"] for name, one in objects.items()}
+
+
+def log_level(kubectl: Kubectl) -> str:
+    settings = kubectl.get("configmap", "eventsink-router", namespace=SYSTEM_NAMESPACE)["data"]["router.yaml"]
+    return "debug" if "level: debug" in settings else "info"
+
+
+def names_left(kubectl: Kubectl) -> list[str]:
+    found = kubectl.run("get", KINDS, "--all-namespaces", f"--selector={OF_THE_RELEASE}", "-o", "name").stdout
+    return found.splitlines()
+
+
+def test_sinks_queue_and_tokens_survive_everything_that_helm_does(fresh_control_plane: MakeControlPlane) -> None:
+    plane = fresh_control_plane()
+    kubectl, helm = Kubectl(plane.admin_kubeconfig), Helm(plane.admin_kubeconfig)
+    acme = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}}
+    with pytest.raises(HelmFailed, match="the cluster does not know EventSinks yet"):
+        helm.install({"sinks": [{"name": "chart", "namespace": "acme", "spec": SPEC}]}, "--create-namespace")
+    helm.install({}, "--create-namespace")
+    kubectl.run("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
+    kubectl.apply([acme, {**TOKENS, "stringData": {"alertmanager": "made-once"}}, OWN_SINK])
+    kept = Kept(kubectl)
+    before = kept.uids()
+
+    changed: dict[str, Any] = {
+        "router": {"config": {"log": {"level": "debug"}}, "podDisruptionBudget": {"enabled": True}},
+        "sinks": [{"name": "chart", "namespace": "acme", "spec": SPEC}],
+    }
+    helm.upgrade(changed)
+    assert (log_level(kubectl), kept.uids()) == ("debug", before)
+    assert {one["metadata"]["name"] for one in kubectl.list("eventsink", namespace="acme")} == {"own", "chart"}
+
+    with pytest.raises(HelmFailed, match="additional properties 'loglevel' not allowed"):
+        helm.upgrade({"router": {"config": {"loglevel": "debug"}}})
+    assert log_level(kubectl) == "debug"
+
+    helm.run("rollback", "eventsink", "1")
+    assert (log_level(kubectl), kept.uids()) == ("info", before)
+    assert kubectl.list("poddisruptionbudget", namespace=SYSTEM_NAMESPACE) == []
+
+    helm.run("uninstall", "eventsink")
+    assert names_left(kubectl) == []
+    assert kept.uids() == before
+
+    helm.install()
+    assert (kept.uids(), log_level(kubectl)) == (before, "info")
+
+
+def test_the_commands_of_the_notes_work(fresh_control_plane: MakeControlPlane, receiver: Receiver, tmp_path: Path) -> None:
+    plane = fresh_control_plane()
+    helm = Helm(plane.admin_kubeconfig)
+    notes = helm.install({}, "--create-namespace").split("NOTES:\n")[1]
+    with PlayedPods(plane, tmp_path) as pods:
+        pods.start()
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(plane.admin_kubeconfig),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RECEIVER": receiver.url("/hook"),
+            "INTAKE": pods.intake,
+        }
+        script = "\n".join(commands_in(notes))
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert '{"accepted":1,"rejected":[]}' in done.stdout.replace(" ", "")
+        [message, *_] = receiver.wait_for(1, path="/hook")
+        assert message.json()["data"]["name"] == "Test"
+
+
+def commands_in(notes: str) -> Iterator[str]:
+    """The lines between the sentences of the notes: from a command to the empty line after it."""
+    within = False
+    for line in notes.splitlines():
+        within = bool(line) and (within or line.startswith(("kubectl ", "TOKEN=")))
+        if within:
+            yield line

@@ -1,0 +1,63 @@
+"""Tokens are the operator's to make: nothing that is rendered holds one, and no rendering differs from the last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.switches import EVERYTHING
+from tests.support.helm import Helm, of_kind, pod_of, settings_text
+
+HASHED = {"name": "hashed", "tenant": {"fixed": "acme"}, "tokenHashes": ["sha256:" + "0" * 64]}
+NAMED = {"name": "named", "tenant": {"fixed": "acme"}}
+ROTATED = {"name": "rotated", "tenant": {"fixed": "acme"}, "tokenKeys": ["rotated", "rotated-2"]}
+
+
+def generated(helm: Helm, values: dict[str, Any]) -> dict[str, list[str]]:
+    settings = yaml.safe_load(settings_text(helm.render(values), "operator"))
+    found: dict[str, list[str]] = settings.get("tokens", {}).get("generate", {})
+    return found
+
+
+def test_rendering_twice_gives_the_same_and_no_secret(helm: Helm) -> None:
+    assert helm.text(EVERYTHING) == helm.text(EVERYTHING)
+    assert of_kind(helm.render(EVERYTHING), "Secret") == []
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({}, {"eventsink-source-tokens": ["alertmanager"], "eventsink-admin": ["token"]}),
+        ({"tokens": {"generate": False}}, {}),
+        ({"tokens": {"sources": "mine"}}, {"eventsink-admin": ["token"]}),
+        ({"tokens": {"admin": "mine"}}, {"eventsink-source-tokens": ["alertmanager"]}),
+        ({"router": {"admin": {"enabled": False}}}, {"eventsink-source-tokens": ["alertmanager"]}),
+        ({"sources": [HASHED], "tokens": {"admin": "mine"}}, {}),
+        (
+            {"sources": [HASHED, NAMED, ROTATED], "tokens": {"admin": "mine"}},
+            {"eventsink-source-tokens": ["named", "rotated", "rotated-2"]},
+        ),
+    ],
+)
+def test_the_operator_makes_what_nobody_named(helm: Helm, values: dict[str, Any], wanted: dict[str, list[str]]) -> None:
+    assert generated(helm, values) == wanted
+
+
+def test_the_router_reads_the_tokens_that_its_sources_name(helm: Helm) -> None:
+    objects = helm.render({"sources": [HASHED, NAMED, ROTATED], "tokens": {"sources": "mine"}})
+    sources = yaml.safe_load(settings_text(objects, "router"))["sources"]
+    assert [source.get("tokenFiles", []) for source in sources] == [
+        [],
+        ["/etc/eventsink-tokens/named"],
+        ["/etc/eventsink-tokens/rotated", "/etc/eventsink-tokens/rotated-2"],
+    ]
+    assert not [source for source in sources if "tokenKeys" in source]
+    [volume] = [one for one in pod_of(objects, "router")["spec"]["volumes"] if one["name"] == "tokens"]
+    assert volume["secret"]["secretName"] == "mine"
+
+
+def test_no_secret_is_mounted_where_no_source_has_a_token(helm: Helm) -> None:
+    volumes = pod_of(helm.render({"sources": [HASHED]}), "router")["spec"]["volumes"]
+    assert "tokens" not in [one["name"] for one in volumes]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventsink.resources.status import EventSinkStatus
+from eventsink.router.queue.states import SinkReport
 from tests.controlplane import ControlPlane
 from tests.support.attacks import patched_by_router
 from tests.support.cluster import SINKS_NAMESPACE, Installed, MakeControlPlane, install, install_crd
@@ -118,9 +122,63 @@ def test_a_status_is_written_when_it_changes_and_not_for_each_message(
         assert status["delivery"]["lastError"].startswith("HTTP404: ")
         assert "/hook" not in json.dumps(status)
         assert condition({"status": status}, "Ready")["status"] == "True"
-        user = "system:serviceaccount:eventsink-system:eventsink-router"
-        wrote = [one for one in plane.audited() if one["user"]["username"] == user and one["verb"] == "patch"]
-        assert 2 <= len(wrote) <= 4
+        assert 2 <= len(written_by_the_router(plane)) <= 4
+
+
+def written_by_the_router(plane: ControlPlane) -> list[str]:
+    """The names of the EventSinks whose status it has written so far, in order."""
+    user = "system:serviceaccount:eventsink-system:eventsink-router"
+    return [one["objectRef"]["name"] for one in plane.audited() if one["user"]["username"] == user and one["verb"] == "patch"]
+
+
+def reports(reason: str) -> Callable[[dict[str, Any]], bool]:
+    """Whether `Delivering` has that reason."""
+    return lambda found: condition(found, "Delivering").get("reason") == reason
+
+
+def recorded(queue: Path) -> list[str]:
+    """The reasons that the router has on disk."""
+    with closing(sqlite3.connect(f"file:{queue}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT report FROM sink_reports").fetchall()
+    return sorted(msgspec.msgpack.decode(report, type=SinkReport).reason for (report,) in rows)
+
+
+@pytest.mark.parametrize("end", [RunningProcess.terminate, RunningProcess.kill9])
+def test_a_restart_writes_no_status_that_says_so_already(
+    plane: ControlPlane,
+    admin: Kubectl,
+    installed: Installed,
+    receiver: Receiver,
+    tmp_path: Path,
+    end: Callable[[RunningProcess], object],
+) -> None:
+    router = cluster_router(installed, tmp_path)
+    receiver.respond_with(404, path="/held")
+    states = {"arrives": "Delivered", "held": "HTTP404", "unused": "NothingSent", "suspended": "Suspended"}
+    with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path):
+        with router.start() as first:
+            for name in states:
+                match = {"matchers": ["alertname=Never"]} if name == "unused" else {}
+                suspend = name == "suspended"
+                admin.apply(event_sink(acme, name, match=match, suspend=suspend, webhook={"url": receiver.url(f"/{name}")}))
+                router.wait_known(f"{acme}/{name}")
+            router.post(notification(alert("A", namespace=acme)))
+            for name, reason in states.items():
+                admin.wait_until("eventsink", name, reports(reason), namespace=acme)
+            wait_until("the record of that", lambda: recorded(tmp_path / "queue.db") == sorted(states.values()))
+            end(first)
+        before = {name: admin.get("eventsink", name, namespace=acme)["metadata"]["resourceVersion"] for name in states}
+        written, asked = len(written_by_the_router(plane)), len(receiver.requests("/held"))
+        with router.start():
+            receiver.wait_for(asked + 1, path="/held")  # it is tried again, and fails as before
+            admin.apply(event_sink(acme, "new", webhook={"url": receiver.url("/new")}))
+            admin.wait_until("eventsink", "new", lambda found: condition(found, "Delivering"), namespace=acme)
+            assert set(written_by_the_router(plane)[written:]) == {"new"}
+            assert {
+                name: admin.get("eventsink", name, namespace=acme)["metadata"]["resourceVersion"] for name in states
+            } == before
+            receiver.respond_with(200, path="/held")
+            admin.wait_condition("eventsink", "held", "Delivering", "True", namespace=acme)
 
 
 def test_a_recreated_sink_does_not_inherit_the_delivery_status_of_the_deleted_one(

@@ -11,6 +11,7 @@ from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
+from eventsink.router.reports.settings import ReportSettings
 from eventsink.router.sources import PostingSourceSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
@@ -42,6 +43,7 @@ class RouterSettings(ProcessSettings):
     state: StateSettings = StateSettings()
     dispatch: DispatchSettings = DispatchSettings()
     transport: TransportSettings = TransportSettings()
+    reports: ReportSettings = ReportSettings()
     egress: EgressSettings = EgressSettings()
     admin: AdminSettings = AdminSettings()
     monitor: MonitorSettings = MonitorSettings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -66,6 +66,22 @@ class PlanningMetrics:
     def suppressed(self, reason: str, count: int) -> None:
         """Count them."""
         self._of(reason).inc(count)
+
+
+class ReportMetrics:
+    """How the statuses of EventSinks are written."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.writes = Counter(
+            f"{NAMESPACE}_status_writes",
+            "Statuses written, by what was new: failure (messages arrive no more, or again), change (another one of Delivering), refresh.",
+            ["about"],
+            registry=registry,
+        )
+        self.failures = Counter(f"{NAMESPACE}_status_write_failures", "Statuses that could not be written.", registry=registry)
+        self.waiting = Gauge(
+            f"{NAMESPACE}_status_changes_waiting", "Changes of Delivering that are not written yet.", registry=registry
+        )
 
 
 class TransportMetrics:

@@ -21,15 +21,16 @@ from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import OpenSender
 from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.intake.requests import Intake, Posting
-from eventsink.router.metrics import DispatchMetrics, GaugeReader, PlanningMetrics, TransportMetrics
+from eventsink.router.metrics import DispatchMetrics, GaugeReader, PlanningMetrics, ReportMetrics, TransportMetrics
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
 from eventsink.router.planning.match import MatchingReason, SinkIndex
-from eventsink.router.queue.protocol import Queue, QueueUnavailable
+from eventsink.router.queue.protocol import Queue, QueueError, QueueUnavailable
 from eventsink.router.queue.repeat import repeat
 from eventsink.router.queue.sqlite import SqliteQueue
-from eventsink.router.reports import StatusReporter
+from eventsink.router.reports.log import ReportLog
+from eventsink.router.reports.reporter import StatusReporter
 from eventsink.router.sources import PostingSource, Source, open_sources
 from eventsink.router.watch import SinkWatch
 from eventsink.runtime.listener.listener import Listener
@@ -96,6 +97,7 @@ class Router:
         self._index = SinkIndex()
         self.directory.subscribe(self._index.change)
         self._health_listeners: list[Callable[[Sink, SinkHealth], None]] = []
+        self._reports = ReportLog(queue)
         self.dispatcher = Dispatcher(
             settings.dispatch,
             queue,
@@ -104,6 +106,7 @@ class Router:
             DispatchMetrics(process.registry),
             sources=sources,
             health_changed=self._health_changed,
+            reported=self._reports.last,
         )
         self.catch_up = CatchUp(self.directory, self._index, self._states, queue, sources.keys())
         self.tests = SinkTests(queue, self.dispatcher)
@@ -126,13 +129,44 @@ class Router:
         await router._start(sources)
         return router
 
-    def report_to(self, api: Api) -> None:
-        """Write to the status of EventSinks how their delivery goes."""
-        reporter = StatusReporter(api, self.directory, self._health)
+    def report_to(self, api: Api, *, keeps_statuses: bool = True) -> None:
+        """Write to the status of EventSinks how their delivery goes.
+
+        Parameters
+        ----------
+        keeps_statuses
+            Whether a status that an earlier process wrote is still there.
+        """
+        reporter = StatusReporter(
+            self._settings.reports,
+            api,
+            self.directory,
+            self._reports,
+            self._health,
+            ReportMetrics(self._process.registry),
+            queue_clock=self._queue.clock,
+        )
         self._health_listeners.append(reporter.changed)
-        self._process.start("reports", reporter.run())
+        self._process.on_close(self._save_reports)
+        self._process.start("reports", self._report(reporter, keeps_statuses=keeps_statuses))
+
+    async def _report(self, reporter: StatusReporter, *, keeps_statuses: bool) -> None:
+        await self._loaded.wait()
+        if keeps_statuses:
+            # Where nothing was ever recorded, these sinks may be older than the record.
+            self._reports.assume_known(self.directory.sinks.keys())
+        else:
+            self._reports.lose_statuses()
+        await reporter.run()
+
+    async def _save_reports(self) -> None:
+        try:
+            await self._reports.save()
+        except QueueError as error:
+            get_logger().error("what was written into statuses could not be recorded; it is written again", reason=str(error))
 
     async def _start(self, sources: Mapping[str, PostingSource]) -> None:
+        await self._reports.load()
         get_logger().info("the queue is open", alerts=await self._states.load(), waiting=self._queue.depth().waiting)
         GaugeReader(
             self._process.registry, lambda: _gauges(self._queue, self.dispatcher, self._states, self.directory, self._index)
@@ -170,7 +204,7 @@ class Router:
         await listen("admin.address", admin.start())
         self._process.start("load", self._load())
         self._process.start("expiry", self.dispatcher.watch_expiry())
-        prune = partial(_prune, self._states, self.directory)
+        prune = partial(_prune, self._states, self._reports, self.directory)
         self._process.start("prune", repeat(prune, interval=PRUNE_SECONDS, failed="old alerts could not be forgotten"))
         make_room = partial(_make_room, self._states)
         self._process.start(
@@ -249,9 +283,11 @@ async def _make_room(states: AlertStates) -> None:
     await states.make_room()
 
 
-async def _prune(states: AlertStates, directory: SinkDirectory) -> None:
+async def _prune(states: AlertStates, reports: ReportLog, directory: SinkDirectory) -> None:
     if directory.loaded:
-        await states.prune(directory.sinks.keys() | directory.withheld)
+        sinks = directory.sinks.keys() | directory.withheld
+        await states.prune(sinks)
+        await reports.prune(sinks)
 
 
 def _gauges(

@@ -107,7 +107,7 @@ async def serve(settings: StandaloneSettings, folder: Path, data: Path, stop: as
                     "alerts are accepted", path=f"/v1/alerts/{source.name}", token_files=[str(one) for one in source.token_files]
                 )
             await start_rest(settings.rest, data / KEYS, standalone.api, router, process, unavailable=standalone.missing)
-            router.report_to(standalone.api)
+            router.report_to(standalone.api, keeps_statuses=False)
             await standalone.start()
             await process.until_stopped()
     finally:

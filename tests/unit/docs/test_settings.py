@@ -19,7 +19,7 @@ from eventsink.rest.config import RestSettings
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake.metrics import IntakeMetrics
-from eventsink.router.metrics import NAMESPACE, DispatchMetrics, PlanningMetrics, TransportMetrics
+from eventsink.router.metrics import NAMESPACE, DispatchMetrics, PlanningMetrics, ReportMetrics, TransportMetrics
 from eventsink.runtime.counts import Counts, Durations
 from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.process import ExitStatus
@@ -134,7 +134,12 @@ def metrics_of(name: str) -> list[list[str]]:
     late = [[f"`{gauge}`", "", text] for gauge, text in gauges_read_late()]
     return (
         metric_rows(
-            IntakeMetrics(registry), DispatchMetrics(registry), PlanningMetrics(registry), TransportMetrics(registry), listeners
+            IntakeMetrics(registry),
+            DispatchMetrics(registry),
+            PlanningMetrics(registry),
+            TransportMetrics(registry),
+            ReportMetrics(registry),
+            listeners,
         )
         + late
     )

@@ -13,7 +13,7 @@ from eventsink.router.dispatch.attempts import Attempted, AttemptWatchers, notif
 from eventsink.router.dispatch.check import LaneCheck
 from eventsink.router.dispatch.expiry import Expiry
 from eventsink.router.dispatch.forms import Forms
-from eventsink.router.dispatch.health import REPORT_WAIT_SECONDS, SinkHealth
+from eventsink.router.dispatch.health import REPORT_WAIT_SECONDS, DeliveringState, SinkHealth
 from eventsink.router.dispatch.lane import Lane
 from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.router.dispatch.queue_share import QueueShare
@@ -26,11 +26,14 @@ from eventsink.router.dispatch.window import Windows
 from eventsink.router.dispatch.worker import HealthChanged, OpenSender, SinkWorker
 from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.protocol import Delivery, Queue, QueueError
+from eventsink.router.queue.states import SinkReport
 from eventsink.router.sources import Source
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.turns import in_turns
 from eventsink.sinks.sender import Sender
 
+SPREAD_SECONDS = 5.0
+"""After a start, sinks to which everything failed before are tried at random times within this, and not all at once."""
 REPORTED_AT_ONCE = 100
 """Sinks that say that they wait, before others have their turn in the event loop: a few milliseconds."""
 
@@ -46,6 +49,8 @@ class Dispatcher:
         The sources by name.
     health_changed
         Called with the sink when its condition `Delivering` changed.
+    reported
+        What an earlier process reported of the sink with this uid.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Dispatcher:
         *,
         sources: Mapping[str, Source] = MappingProxyType({}),
         health_changed: HealthChanged = lambda _sink, _health: None,
+        reported: Callable[[str], SinkReport | None] = lambda _uid: None,
         wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -67,6 +73,7 @@ class Dispatcher:
         self._open_sender = open_sender
         self._metrics = metrics
         self._health_changed = health_changed
+        self._reported = reported
         self._wall = wall
         self._chance = chance
         self._workers: dict[str, SinkWorker] = {}
@@ -144,7 +151,10 @@ class Dispatcher:
         """Take up what waits since before the start; the directory is loaded."""
         self._loaded = True
         waiting = await self._queue.sinks_waiting()
+        now = self._queue.clock()
         for uid, worker in self._workers.items():
+            if worker.condition.state is DeliveringState.FALSE:
+                worker.lane.not_before = now + SPREAD_SECONDS * self._chance()
             if uid in waiting or worker.missed:
                 self._refill(worker)
             elif not worker.refilling and not len(worker.lane):
@@ -215,6 +225,8 @@ class Dispatcher:
         if worker is None:
             lane = Lane(self._settings.retry, self._chance, self._windows.memory)
             worker = self._workers[sink.uid] = SinkWorker(sink, lane, self._health_changed)
+            if (report := self._reported(sink.uid)) is not None:
+                worker.resume(report)
             lane.lagging = True  # something may wait, also what was committed just before `load`: it is read first
             if self._loaded:
                 self._refill(worker)

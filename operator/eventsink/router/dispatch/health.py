@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from eventsink.router.dispatch.shares import ShareLimit
+from eventsink.router.queue.states import SinkReport
 from eventsink.sinks.sender import Failed
 from eventsink.sinks.sink import Sink
 
@@ -65,6 +66,8 @@ NOTHING_SENT_SINCE_READABLE = DeliveringCondition(
     DeliveringState.UNKNOWN, "NothingSent", "nothing was sent since the router can read its queue again"
 )
 DELIVERED = DeliveringCondition(DeliveringState.TRUE, "Delivered", "the last message arrived")
+FOUND_AGAIN = frozenset({"Withdrawn", "Unsupported", "TenantShare", "InFlightLimit", "QueueUnreadable", "MatchUnreadable"})
+"""Reasons for which nothing is sent that are no failure of an attempt: after a restart, the router finds out whether it is still so."""
 
 
 def blocked(sink: Sink) -> DeliveringCondition | None:
@@ -76,6 +79,15 @@ def blocked(sink: Sink) -> DeliveringCondition | None:
         text = f"the sink may not send at present ({sink.withdrawn.reason}); its deliveries are held"
         return DeliveringCondition(DeliveringState.FALSE, "Withdrawn", text)
     return None
+
+
+def resumed(report: SinkReport) -> DeliveringCondition:
+    """What is known of a sink for which an earlier process wrote a report."""
+    if report.state == DeliveringState.TRUE.value:
+        return DELIVERED
+    if report.state != DeliveringState.FALSE.value or report.reason in FOUND_AGAIN:
+        return NOTHING_SENT
+    return DeliveringCondition(DeliveringState.FALSE, report.reason, report.message)
 
 
 def unsupported(reason: str) -> DeliveringCondition:
@@ -106,7 +118,7 @@ def waiting_for(limit: ShareLimit) -> DeliveringCondition:
 def with_problem(health: SinkHealth, reason: str, message: str, *, gets_nothing: bool) -> SinkHealth:
     """What is reported of a sink that is not given exactly the alerts that it asks for; a failure of delivery comes first."""
     if health.state is DeliveringState.FALSE:
-        return replace(health, message=f"{health.message}; {message}")
+        return health if message in health.message else replace(health, message=f"{health.message}; {message}")
     return replace(health, state=DeliveringState.FALSE if gets_nothing else health.state, reason=reason, message=message)
 
 

@@ -10,6 +10,7 @@ from eventsink.router.dispatch import health
 from eventsink.router.dispatch.health import DeliveringCondition, SinkHealth
 from eventsink.router.dispatch.lane import Lane, Limits
 from eventsink.router.dispatch.shares import ShareLimit, Usage
+from eventsink.router.queue.states import SinkReport
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Failed, Sender
 from eventsink.sinks.sink import Sink
@@ -66,6 +67,13 @@ class SinkWorker:
         return SinkHealth(
             shown.state, shown.reason, message, self._last_delivered, self.last_error, len(self.lane), self.lane.held
         )
+
+    def resume(self, report: SinkReport) -> None:
+        """Go on with what an earlier process reported of the sink."""
+        self.condition = health.resumed(report)
+        self._last_delivered = report.last_delivered
+        if report.reason != health.QUEUE_UNREADABLE.reason:
+            self.last_error = report.last_error
 
     def use(self, sink: Sink, open_sender: OpenSender, concurrency: int) -> Sender | None:
         """Send to the sink as it is now.

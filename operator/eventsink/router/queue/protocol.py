@@ -20,7 +20,7 @@ from typing import Protocol
 
 import msgspec
 
-from eventsink.router.queue.states import AlertState, AlertStateWrite, GroupState, SinkState
+from eventsink.router.queue.states import AlertState, AlertStateWrite, GroupState, SinkReport, SinkState
 from eventsink.sinks.target import PayloadKind as PayloadKind
 
 MAX_TAKE_BYTES = 16 * 1024**2
@@ -358,6 +358,18 @@ class AlertStateStore(QueueClock, Protocol):
         ...
 
 
+class SinkReports(QueueClock, Protocol):
+    """What the statuses of the sinks say, on disk."""
+
+    def sink_reports(self) -> AsyncIterator[SinkReport]:
+        """The last report of each sink."""
+        ...
+
+    async def report(self, reports: Sequence[SinkReport], *, removed: Sequence[str] = ()) -> None:
+        """Replace the reports of these sinks, and drop those with the uids in `removed`."""
+        ...
+
+
 class DeadLetters(Protocol):
     """Deliveries that are not tried any more, and their replay."""
 
@@ -412,5 +424,5 @@ class DeliveryLog(Protocol):
         ...
 
 
-class Queue(DeliveryQueue, AlertStateStore, DeadLetters, DeliveryLog, Protocol):
+class Queue(DeliveryQueue, AlertStateStore, SinkReports, DeadLetters, DeliveryLog, Protocol):
     """The durable queue. All calls are made from one event loop; each returns after its change is on disk."""

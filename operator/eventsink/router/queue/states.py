@@ -73,6 +73,23 @@ class SinkState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     suspended: bool
 
 
+class SinkReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What the status of a sink says of its deliveries."""
+
+    uid: str
+    state: str = ""
+    """`True`, `False` or `Unknown`; empty: the status may say anything."""
+    reason: str = ""
+    message: str = ""
+    changed: str = ""
+    """When the state last changed, RFC 3339."""
+    last_delivered: float | None = None
+    """Wall clock, seconds since the epoch."""
+    last_error: str = ""
+    at: float = 0.0
+    """Queue clock: when the status was written."""
+
+
 KEEP_BODY = -1
 NO_BODY = -2
 

@@ -31,6 +31,7 @@ from eventsink.router.queue.protocol import (
     QueueDamaged,
 )
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.router.queue.states import SinkReport
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.sink import Sink
 from tests.unit.router.sinks import directory, source, uid
@@ -122,6 +123,8 @@ class DispatchUnderTest:
         self.queue_settings: dict[str, object] = {}
         self.registry = CollectorRegistry()
         self.health: list[tuple[str, SinkHealth]] = []
+        self.reports: dict[str, SinkReport] = {}
+        """What an earlier process reported, by uid."""
         self.directory: SinkDirectory
         self.queue: AnnouncingQueue
         self.dispatcher: Dispatcher
@@ -142,6 +145,7 @@ class DispatchUnderTest:
             DispatchMetrics(self.registry),
             sources={"alertmanager": source()},
             health_changed=lambda one, health: self.health.append((one.name, health)),
+            reported=self.reports.get,
         )
         self.tests = SinkTests(self.queue, self.dispatcher)
         for one in directory(*self.sinks).sinks.values():

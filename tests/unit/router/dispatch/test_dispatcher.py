@@ -15,6 +15,7 @@ from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.protocol import Delivery, DeliveryFilter, DeliveryState, PayloadKind
 from eventsink.router.queue.sqlite import QueueSettings
+from eventsink.router.queue.states import SinkReport
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from tests.unit.router.dispatch.dispatching import (
     DEADLINE_SECONDS,
@@ -146,6 +147,41 @@ async def test_what_failed_is_tried_at_once_after_a_restart(make_dispatch: MakeD
     await again.until_empty()
     assert sorted(again.arrived()) == ["a", "b", "c"]
     assert again.held() == {}
+
+
+async def test_after_a_restart_a_sink_says_what_it_said_before_and_changes_with_the_next_outcome(
+    make_dispatch: MakeDispatch,
+) -> None:
+    dispatch = make_dispatch(sink("s"), sink("t"))
+    dispatch.reports |= {
+        uid("s"): SinkReport(uid("s"), "True", "Delivered", "", "", 1.8e9),
+        uid("t"): SinkReport(uid("t"), "False", "HTTP401", "https://x responded with 401", "", 1.7e9, "HTTP401: 401"),
+    }
+    await dispatch.start()
+    before = [dispatch.dispatcher.health(uid(name)) for name in "st"]
+    assert [(one.state.value, one.reason, one.last_delivered, one.last_error) for one in before if one] == [
+        ("True", "Delivered", 1.8e9, ""),
+        ("False", "HTTP401", 1.7e9, "HTTP401: 401"),
+    ]
+    await dispatch.put("a", sinks=("s", "t"))
+    await dispatch.until_empty()
+    assert [(name, health.reason) for name, health in dispatch.health] == [("t", "Delivered")], "for s nothing changed"
+
+
+async def test_sinks_that_failed_before_a_restart_are_not_all_tried_at_the_same_moment(
+    make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "SPREAD_SECONDS", 1.0)
+    names = [f"s{number}" for number in range(20)]
+    dispatch = make_dispatch(*(sink(name) for name in names))
+    dispatch.reports |= {uid(name): SinkReport(uid(name), "False", "EgressRefused") for name in names[1:]}
+    await dispatch.start()
+    await dispatch.put("a", sinks=tuple(names))
+    began = asyncio.get_running_loop().time()
+    await dispatch.until_empty()
+    times = [dispatch.senders[name].times[0] - began for name in names]
+    assert times[0] < min(0.5, max(times)), "it did not fail before"
+    assert max(times) - min(times[1:]) > 0.3
 
 
 async def test_a_receiver_that_asked_to_wait_is_left_alone_after_a_restart(make_dispatch: MakeDispatch) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from eventsink.router.dispatch.health import DeliveringState, SinkHealth, with_problem
+from eventsink.router.dispatch.health import DeliveringState, SinkHealth, resumed, with_problem
+from eventsink.router.queue.states import SinkReport
 
 DELIVERED = SinkHealth(DeliveringState.TRUE, "Delivered", "the last message arrived", last_delivered=1.0, waiting=2)
 FAILED = SinkHealth(DeliveringState.FALSE, "ConnectionRefused", "nobody listens")
@@ -24,3 +25,37 @@ def test_a_problem_of_matching_is_reported_behind_a_failure_of_delivery(
     reported = with_problem(health, "MatchingLimited", "too many", gets_nothing=gets_nothing)
     assert (reported.state, reported.reason, reported.message) == expected
     assert (reported.last_delivered, reported.waiting) == (health.last_delivered, health.waiting)
+
+
+def test_a_problem_that_is_reported_already_is_not_repeated() -> None:
+    once = with_problem(FAILED, "MatchingLimited", "too many", gets_nothing=False)
+    assert with_problem(once, "MatchingLimited", "too many", gets_nothing=False) == once
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "expected"),
+    [
+        ("True", "Delivered", ("True", "Delivered")),
+        ("True", "MatchingLimited", ("True", "Delivered")),
+        ("False", "HTTP404", ("False", "HTTP404")),
+        ("False", "Timeout", ("False", "Timeout")),
+        # What the router finds out again, if it is still so.
+        ("False", "Withdrawn", ("Unknown", "NothingSent")),
+        ("False", "Unsupported", ("Unknown", "NothingSent")),
+        ("False", "TenantShare", ("Unknown", "NothingSent")),
+        ("False", "InFlightLimit", ("Unknown", "NothingSent")),
+        ("False", "QueueUnreadable", ("Unknown", "NothingSent")),
+        ("False", "MatchUnreadable", ("Unknown", "NothingSent")),
+        ("Unknown", "Suspended", ("Unknown", "NothingSent")),
+        ("Unknown", "NothingSent", ("Unknown", "NothingSent")),
+        ("Unknown", "MatchingLimited", ("Unknown", "NothingSent")),
+        ("", "", ("Unknown", "NothingSent")),
+    ],
+)
+def test_after_a_restart_the_outcome_of_the_last_attempts_is_still_known(
+    state: str, reason: str, expected: tuple[str, str]
+) -> None:
+    known = resumed(SinkReport("s", state, reason, "because"))
+    assert (known.state.value, known.reason) == expected
+    if known.state is DeliveringState.FALSE:
+        assert known.message == "because"

@@ -25,7 +25,7 @@ from eventsink.router.queue.protocol import (
     QueueUnavailable,
     Retry,
 )
-from eventsink.router.queue.states import NO_BODY, AlertState, AlertStateWrite, GroupState, Notified, SinkState
+from eventsink.router.queue.states import NO_BODY, AlertState, AlertStateWrite, GroupState, Notified, SinkReport, SinkState
 
 DAY = 86400.0
 
@@ -526,5 +526,26 @@ class DeliveryLogContract(EngineContract):
         assert found == [str(n) for n in range(25)]
 
 
-class QueueContract(DeliveryQueueContract, AlertStateContract, DeadLettersContract, DeliveryLogContract):
+class SinkReportsContract(EngineContract):
+    """What `SinkReports` promises."""
+
+    async def test_the_last_report_of_each_sink_is_kept_through_a_restart(self, opened: QueueUnderTest) -> None:
+        first = SinkReport(
+            "s1", "False", "HTTP404", "it responded with 404", "2026-01-01T00:00:00Z", None, "HTTP404: it did", 1.5
+        )
+        last = SinkReport("s1", "True", "Delivered", "the last message arrived", "2026-01-01T00:00:01Z", 1.7e9, "", 2.5)
+        unknown = [SinkReport(f"u{number:04}") for number in range(1500)]
+        await opened.queue.report([first, SinkReport("s2", "True")])
+        await opened.queue.report([last, *unknown])
+        for _ in range(2):
+            assert [one async for one in opened.queue.sink_reports()] == [last, SinkReport("s2", "True"), *unknown]
+            opened = await opened.reopen()
+
+    async def test_reports_of_sinks_that_are_gone_are_dropped(self, opened: QueueUnderTest) -> None:
+        await opened.queue.report([SinkReport("s1"), SinkReport("s2")])
+        await opened.queue.report([SinkReport("s3")], removed=["s1", "s4"])
+        assert [one.uid async for one in opened.queue.sink_reports()] == ["s2", "s3"]
+
+
+class QueueContract(DeliveryQueueContract, AlertStateContract, SinkReportsContract, DeadLettersContract, DeliveryLogContract):
     """What an engine has to pass."""

@@ -9,7 +9,7 @@ import pytest
 
 from eventsink.router.queue.protocol import DeliveryFilter, DeliveryState, QueueUnavailable
 from eventsink.router.queue.sqlite import SqliteQueue
-from eventsink.router.queue.states import AlertState, Notified
+from eventsink.router.queue.states import AlertState, Notified, SinkReport
 from tests.unit.router.queue.queue_contract import QueueClocks, alert
 from tests.unit.router.queue.test_sqlite import settings
 
@@ -54,6 +54,23 @@ async def test_everything_in_a_queue_of_version_1_is_kept(folder: Path) -> None:
     await queue.put(alert("new", ["s2"]))
     assert [one.seq for one in await queue.take("s2", after=0, limit=9)] == [2, 5]
     await queue.close()
+
+
+async def test_a_queue_from_before_reports_were_kept_opens_and_a_program_of_then_can_still_open_it(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    await queue.put(alert("a"))
+    await queue.close()
+    with sqlite3.connect(tmp_path / "queue.db") as older:
+        (version,) = older.execute("PRAGMA user_version").fetchone()
+        older.execute("DROP TABLE sink_reports")
+    older.close()
+    queue = await SqliteQueue.open(settings(tmp_path))
+    await queue.report([SinkReport("s1", "True", "Delivered")])
+    assert [one.key for one in await queue.take("s1", after=0, limit=9)] == ["a"]
+    await queue.close()
+    with sqlite3.connect(tmp_path / "queue.db") as older:
+        assert older.execute("PRAGMA user_version").fetchone() == (version,) == (2,), "a rollback keeps the queue"
+    older.close()
 
 
 async def test_what_was_dead_or_had_arrived_in_version_1_is_kept_for_its_full_age_from_now_on(folder: Path) -> None:

@@ -33,7 +33,7 @@ from eventsink.router.queue.sqlite.schema import unusable
 from eventsink.router.queue.sqlite.settings import QueueSettings
 from eventsink.router.queue.sqlite.store import Store, StoreChange
 from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, Put, QueueWrite, Settled, TransactionResult, Writer
-from eventsink.router.queue.states import AlertState, GroupState, SinkState
+from eventsink.router.queue.states import AlertState, GroupState, SinkReport, SinkState
 from eventsink.runtime.logs import Repeated, get_logger
 
 SETTLE_WITHIN_SECONDS = 0.05
@@ -245,6 +245,13 @@ class SqliteQueue:
     async def sink_states(self) -> AsyncIterator[SinkState]:
         async for one in self._pages(Reader.sink_states, ""):
             yield one
+
+    async def sink_reports(self) -> AsyncIterator[SinkReport]:
+        async for one in self._pages(Reader.sink_reports, ""):
+            yield one
+
+    async def report(self, reports: Sequence[SinkReport], *, removed: Sequence[str] = ()) -> None:
+        await self._change(lambda store: store.report(reports, removed), rows=len(reports) + len(removed))
 
     def has_room_for_bodies(self, *, needed: bool = False) -> bool:
         return self._used_bytes <= (NEEDED_BODIES_UP_TO if needed else BODIES_UP_TO) * self._settings.max_bytes

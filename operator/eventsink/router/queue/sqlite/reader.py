@@ -19,11 +19,12 @@ from eventsink.router.queue.protocol import MAX_TAKE_BYTES, Delivery, DeliveryFi
 from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.schema import connect
 from eventsink.router.queue.sqlite.statements import AMONG, numbers, read_bodies, read_rows
-from eventsink.router.queue.states import AlertState, GroupState, SinkState
+from eventsink.router.queue.states import AlertState, GroupState, SinkReport, SinkState
 
 _alert_states = msgspec.msgpack.Decoder(AlertState)
 _group_states = msgspec.msgpack.Decoder(GroupState)
 _sink_states = msgspec.msgpack.Decoder(SinkState)
+_sink_reports = msgspec.msgpack.Decoder(SinkReport)
 PAGE_ROWS = 1000
 _BY_TEXT = {
     "sink": "d.sink IN (SELECT id FROM sinks WHERE uid = ?)",
@@ -86,6 +87,11 @@ class Reader:
         """A page, and the position to go on from."""
         rows = self._page("SELECT uid, state FROM sink_states WHERE uid > ? ORDER BY uid LIMIT ?", after)
         return [_sink_states.decode(state) for _, state in rows], rows[-1][0] if rows else after
+
+    def sink_reports(self, after: str) -> tuple[list[SinkReport], str]:
+        """A page, and the position to go on from."""
+        rows = self._page("SELECT uid, report FROM sink_reports WHERE uid > ? ORDER BY uid LIMIT ?", after)
+        return [_sink_reports.decode(report) for _, report in rows], rows[-1][0] if rows else after
 
     def _page(self, statement: str, after: int | str) -> list[Any]:
         return self._connection.execute(statement, (after, PAGE_ROWS)).fetchall()

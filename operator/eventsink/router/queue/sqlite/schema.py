@@ -21,7 +21,7 @@ from eventsink.router.queue.states import AlertState, Notified
 from eventsink.runtime.logs import get_logger
 
 encode_state = msgspec.msgpack.Encoder().encode
-"""Alert, group and sink states are stored as arrays of their members."""
+"""Alert, group and sink states, and reports, are stored as arrays of their members."""
 
 SCHEMA_VERSION = 2
 SQLITE_VERSION = (3, 38)
@@ -64,6 +64,10 @@ CREATE TABLE arrivals (
     message TEXT NOT NULL, reference TEXT NOT NULL
 );
 """
+_ADDED_TABLES = """
+CREATE TABLE IF NOT EXISTS sink_reports (uid TEXT PRIMARY KEY, report BLOB NOT NULL) WITHOUT ROWID;
+"""
+"""Without a new version: a program that does not know them leaves them alone, and can still open the file."""
 _INDEXES = """
 CREATE INDEX of_sink ON deliveries (sink, died, seq, payload);  -- `payload`: a start reads this instead of all rows
 CREATE INDEX expiring ON deliveries (expires) WHERE died IS NULL;
@@ -167,6 +171,7 @@ def prepare(connection: sqlite3.Connection, path: Path, expected: str) -> None:
         for statement in ("DROP TABLE told", f"PRAGMA user_version = {SCHEMA_VERSION}", "COMMIT"):
             connection.execute(statement)
         get_logger().info("the queue was converted to a newer schema; older versions cannot open it", version=SCHEMA_VERSION)
+    connection.execute(_ADDED_TABLES)
     connection.execute("SELECT seq, origin, died FROM deliveries LIMIT 1").fetchall()
     connection.execute("SELECT seq, message FROM arrivals LIMIT 1").fetchall()
     connection.execute("SELECT id, payload, state FROM alerts LIMIT 1").fetchall()

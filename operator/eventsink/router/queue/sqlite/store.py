@@ -12,7 +12,7 @@ from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
 from eventsink.router.queue.sqlite.reader import delivery_id, shared_payloads, waiting_by_sink
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers, read_rows
-from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState, SinkState
+from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState, SinkReport, SinkState
 
 MAX_COLLECTED_BYTES = 1024**2
 """Of payloads in one statement, which SQLite copies, before the last batch."""
@@ -240,6 +240,11 @@ class Store:
         delete(self.connection, "alerts WHERE id", states)
         delete(self.connection, "groups WHERE id", groups)
         self.connection.executemany("DELETE FROM sink_states WHERE uid = ?", [(uid,) for uid in sinks])
+        return StoreChange()
+
+    def report(self, reports: Sequence[SinkReport], removed: Sequence[str]) -> StoreChange:
+        insert(self.connection, "INSERT OR REPLACE INTO sink_reports", [(one.uid, encode_state(one)) for one in reports])
+        self.connection.executemany("DELETE FROM sink_reports WHERE uid = ?", [(uid,) for uid in removed])
         return StoreChange()
 
     def used_bytes(self) -> int:

@@ -48,6 +48,8 @@ from eventsink.sinks.sink import Sink
 MAKE_ROOM_SECONDS = 0.1
 """Between two searches for alerts that make room for others."""
 PRUNE_SECONDS = 60.0
+SAVE_REPORTS_SECONDS = 5.0
+"""At the end: a disk that does not respond does not keep the process from ending."""
 
 
 def main(config: Path | None) -> int:
@@ -161,8 +163,9 @@ class Router:
 
     async def _save_reports(self) -> None:
         try:
-            await self._reports.save()
-        except QueueError as error:
+            async with asyncio.timeout(SAVE_REPORTS_SECONDS):
+                await self._reports.save()
+        except (QueueError, TimeoutError) as error:
             get_logger().error("what was written into statuses could not be recorded; it is written again", reason=str(error))
 
     async def _start(self, sources: Mapping[str, PostingSource]) -> None:

@@ -230,6 +230,8 @@ class Dispatcher:
             lane.lagging = True  # something may wait, also what was committed just before `load`: it is read first
             if self._loaded:
                 self._refill(worker)
+        else:
+            worker.recompiled = True
         self._leave_turns(worker)
         self._in_flight.line.leave(worker.sink.tenant, sink.uid)
         old = worker.use(sink, self._open_sender, self._settings.concurrency)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
+
 from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.dispatch.lane import Lane
 from eventsink.router.dispatch.memory import WindowMemory
@@ -109,12 +111,14 @@ class Windows:
             return  # the window is read from the start again
         # What is too old, or was given up, is dead-lettered where it is: a moment ago, perhaps, and after this was read.
         now = self._queue.clock()
+        asked = max((delivery.due for delivery in more), default=0.0)
+        if asked > now and worker.recompiled:
+            more = [msgspec.structs.replace(delivery, due=min(delivery.due, now)) for delivery in more]
+        elif asked > now and worker.condition.state is not DeliveringState.TRUE:
+            lane.asked_to_wait(asked)  # before a restart; a receiver that has responded well since has changed its mind
         lane.add(delivery for delivery in more if delivery.expires > now and delivery.seq > lane.given_up_to)
         if more:
             lane.last_seq = more[-1].seq
-            asked = max(delivery.due for delivery in more)
-            if asked > now and worker.condition.state is not DeliveringState.TRUE:
-                lane.asked_to_wait(asked)  # before a restart; a receiver that has responded well since has changed its mind
         # What is committed while this reads is not in it, and not in the window either: read again.
         if len(more) < limit and not worker.missed:
             lane.caught_up()

@@ -47,6 +47,8 @@ class SinkWorker:
         """Whether nothing may leave until the window was read again."""
         self.unsettled = False
         """Whether what arrived may still wait in the queue, and would be read again."""
+        self.recompiled = False
+        """Whether the sink was compiled again since the start: what its receiver asked for before that counts no more."""
         self.in_flight = Usage()
         self.waits_for: ShareLimit | None = None
         """Which share of the messages in flight keeps it waiting; None: none does."""

@@ -50,6 +50,8 @@ FAILED_REST_SECONDS = 60.0
 """Before a status that could not be written is tried again, where others may well be written."""
 SAVE_SECONDS = 0.5
 """Between two records of what was written: after a crash, what is missing in it is written again, or comes with the next refresh."""
+SAVE_AGAIN = 20
+"""So many times longer is the wait after the queue could not be written."""
 FAILURES_UNTIL_PAUSE = 2 * WRITES_AT_ONCE
 """So many writes in a row must fail before the API server, and not the sink, is taken to be the reason."""
 BACKOFF = Backoff(first=1.0, longest=60.0)
@@ -142,12 +144,14 @@ class StatusReporter:
 
     async def _keep(self) -> None:
         """Record what was written."""
+        wait = SAVE_SECONDS
         while True:
-            await asyncio.sleep(SAVE_SECONDS)
+            await asyncio.sleep(wait)
+            wait = SAVE_SECONDS
             try:
                 await self._log.save()
             except QueueError:
-                pass  # the queue says so itself; it is tried again
+                wait *= SAVE_AGAIN  # the queue says so itself
 
     async def _next(self) -> tuple[str, Urgency]:
         """The sink whose status is to be written now."""

@@ -200,6 +200,18 @@ async def test_a_receiver_that_asked_to_wait_is_left_alone_after_a_restart(make_
     await again.until_empty()
 
 
+async def test_a_sink_that_is_compiled_again_before_its_deliveries_are_read_is_tried_at_once(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch()
+    dispatch.senders["s"].script = [Failed(FailureClass.TRANSIENT, "HTTP429", "https://x responded with 429", 429, 3600.0)]
+    await dispatch.start()
+    await dispatch.put("a")
+    await dispatch.until(lambda: dispatch.metric("attempts_total", kind="webhook", outcome="transient") == 1)
+    await dispatch.stop()
+    again = await make_dispatch().start()
+    again.directory.put(sink("s", generation=2))  # what waits is being read
+    await again.until_empty()
+
+
 async def test_a_sink_of_which_everything_fails_says_so_and_is_not_held(make_dispatch: MakeDispatch) -> None:
     dispatch = make_dispatch()
     dispatch.senders["s"].script = [TRANSIENT] * 3

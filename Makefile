@@ -9,7 +9,7 @@ STAMP := $(VENV)/.made
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv lock lint format types crds chart pictures test image e2e bench soak check controlplane
+.PHONY: help demo venv lock sbom lint format types crds chart pictures test image e2e bench soak check controlplane
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -29,6 +29,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 lock: ## the lock files, from pyproject.toml
 	@scripts/lock
 
+sbom: ## what the image contains, as CycloneDX in sbom.cdx.json, from the lock
+	@$(PYTHON) scripts/sbom.py > sbom.cdx.json
+
 lint: $(STAMP) ## style, import layers, and what must not be committed
 	@echo "== lint"
 	@$(BIN)/ruff check --quiet .
@@ -46,8 +49,9 @@ types: $(STAMP) ## mypy, strict
 crds: $(STAMP) ## the CRD, from the models
 	@$(BIN)/python -m eventsink.resources.crd crds
 
-chart: $(STAMP) ## what the Helm chart takes from elsewhere: its schema, the table of values, CRD, policies, alerts
+chart: $(STAMP) ## what the Helm chart takes from elsewhere (schema, table of values, CRD, policies, alerts), and the manifests' alerts
 	@$(BIN)/python -m tests.support.chart helm/eventsink
+	@$(BIN)/python -m tests.support.chart --alerts > manifests/components/monitoring/alerts.yaml
 
 pictures: $(STAMP) ## the pictures of the README; the recording is made by running the demo
 	@$(BIN)/python scripts/draw_alert_path.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from eventsink.runtime.settings import from_environment, overlay
 from tests.chart.test_rendering import PARTS
 from tests.support.helm import ROOT, Helm, key_of, of_kind
-from tests.support.kustomize import build
+from tests.support.kustomize import build, copied
 
 FOLDERS = ("crds", "manifests/namespaces", "manifests/default")
 SAME_SWITCHES = {
@@ -53,6 +54,25 @@ def test_each_object_is_the_same(kustomized: dict[Key, Object], charted: dict[Ke
             assert normal(ours) == normal(theirs), key
 
 
+WITH_COMPONENTS = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+components: [../manifests/components/network-policies, ../manifests/components/monitoring]
+"""
+
+
+def test_the_components_of_kustomize_are_what_the_chart_renders_with_their_switches(helm: Helm, tmp_path: Path) -> None:
+    copied(tmp_path)
+    folder = tmp_path / "components"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(WITH_COMPONENTS)
+    switches: dict[str, Any] = {part: {"networkPolicy": {"enabled": True}} for part in ("operator", "router", "rest")}
+    switches["router"]["admin"] = {"enabled": True}
+    switches["monitoring"] = {"enabled": True, "rules": {"enabled": True}}
+    rendered = of_kind(helm.render(switches), "NetworkPolicy", "ServiceMonitor", "PrometheusRule")
+    assert {key_of(one): normal(one) for one in build(folder)} == {key_of(one): normal(one) for one in rendered}
+
+
 ADMIN_TOKEN = "/etc/eventsink-admin/token"
 WRITTEN_BY_PEOPLE: dict[str, Object] = {
     "operator": {},
@@ -91,7 +111,7 @@ def normal(value: Any, name: str = "") -> Any:
     """An object without what is a matter of the tool: labels of the release, digests, settings, the order of volumes."""
     if isinstance(value, list):
         found = [normal(one) for one in value]
-        return sorted(found, key=lambda one: str(one["name"])) if name in ("volumes", "volumeMounts", "ports") else found
+        return sorted(found, key=lambda one: str(one.get("name"))) if name in ("volumes", "volumeMounts", "ports") else found
     if not isinstance(value, dict):
         return value
     kept = {key: normal(one, key) for key, one in value.items() if key not in OF_THE_RELEASE}

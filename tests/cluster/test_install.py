@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.controlplane import ControlPlane
 from tests.support.attacks import patched_by_router, rest_secret, rest_sink
@@ -159,6 +160,17 @@ def test_a_router_that_never_became_ready_is_replaced_once_its_settings_are_corr
     edit(place.manifests / "base/router/router.yaml", r"^queue:", "shutdown: {grace: 11s}\nqueue:")
     place.apply("default")
     wait_until("its successor", lambda: revision() not in ("", bad))
+
+
+# ---- components
+
+
+def test_the_network_policies_follow_the_parameters_and_are_accepted(place: Place) -> None:
+    edit(place.manifests / "default/kustomization.yaml", r"^components: \[", "components: [../components/network-policies, ")
+    policies = [one for one in build(place.manifests / "default") if one["kind"] == "NetworkPolicy"]
+    assert {one["metadata"]["namespace"] for one in policies} == {NAMESPACE}
+    place.kubectl.run("create", "--dry-run=server", "-f", "-", input=yaml.safe_dump_all(policies))
+    edit(place.manifests / "default/kustomization.yaml", r"\.\./components/network-policies, ", "")
 
 
 # ---- what tenants may do

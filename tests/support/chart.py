@@ -7,6 +7,8 @@
 - templates/crd.yaml, from crds/
 - templates/{rest,router}/policy.yaml, from manifests/policies
 - files/alerts.yaml, from the tables "Worth an alert" of docs/
+
+`python -m tests.support.chart --alerts` writes the same alerts as kustomize's component has them.
 """
 
 from __future__ import annotations
@@ -226,13 +228,32 @@ def policy_template(part: str, text: str) -> str:
 
 def alerts() -> str:
     """files/alerts.yaml: the alerts of the documentation, as groups of Prometheus rules."""
-    groups = [
+    return _from_tables({"groups": alert_groups()})
+
+
+def prometheus_rule() -> str:
+    """manifests/components/monitoring/alerts.yaml."""
+    labels = {"app.kubernetes.io/part-of": "eventsink"}
+    return _from_tables(
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": {"name": "eventsink", "namespace": "eventsink-system", "labels": labels},
+            "spec": {"groups": alert_groups()},
+        }
+    )
+
+
+def alert_groups() -> list[dict[str, Any]]:
+    """A group of each part, with the alerts of its page."""
+    return [
         {"name": f"eventsink-{part}", "rules": list(alerts_in((ROOT / "docs" / f"{part}.md").read_text()))}
         for part in ALERT_PAGES
     ]
-    return f'# {GENERATED} from the tables "Worth an alert" of docs/.\n' + yaml.safe_dump(
-        {"groups": groups}, sort_keys=False, width=140
-    )
+
+
+def _from_tables(content: dict[str, Any]) -> str:
+    return f'# {GENERATED} from the tables "Worth an alert" of docs/.\n' + yaml.safe_dump(content, sort_keys=False, width=140)
 
 
 def alerts_in(page: str) -> Iterator[dict[str, Any]]:
@@ -269,4 +290,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1] == "--alerts":
+        sys.stdout.write(prometheus_rule())
+    else:
+        main(Path(sys.argv[1]))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -59,6 +62,30 @@ def test_the_image_has_nothing_that_installs_packages(package: str) -> None:
     assert commands(last, "rm", "-r") != []
     assert package not in pinned("runtime.txt")
     assert commands(LINES[: STAGES[-1]], "venv", "--without-pip", "/opt/eventsink")
+
+
+def test_the_image_says_what_it_is_and_contains() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [label] = [line for line in LINES[STAGES[-1] :] if line.startswith("LABEL ")]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', label))
+    assert labels["title"] == project["name"]
+    assert labels["version"] == project["version"]
+    assert labels["licenses"] == project["license"]
+    assert labels["description"]
+    assert [line for line in LINES[STAGES[-1] :] if line.startswith("COPY --from=build /sbom.cdx.json ")]
+
+
+def test_the_bill_of_materials_lists_what_the_lock_lists() -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "sbom.py"], capture_output=True, text=True, timeout=30, check=True)
+    bill = json.loads(done.stdout)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert {one["name"]: one["version"] for one in bill["components"]} == pinned("runtime.txt")
+    assert {one["purl"] for one in bill["components"]} == {f"pkg:pypi/{name}@{v}" for name, v in pinned("runtime.txt").items()}
+    own = bill["metadata"]["component"]
+    needs = {one["ref"]: {ref.split("/")[1].split("@")[0] for ref in one["dependsOn"]} for one in bill["dependencies"]}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert needs[own["purl"]] == {re.split(r"[<>=~]", one, maxsplit=1)[0] for one in project["dependencies"]}
+    assert needs.keys() == {own["purl"], *(one["purl"] for one in bill["components"])}
 
 
 def test_the_image_runs_as_nobody_in_particular() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -132,9 +132,48 @@ def test_kubectl_get_shows_tenant_type_and_conditions_by_each_of_its_names(kubec
         header, row = kubectl.run("get", name, "-n", namespace).stdout.splitlines()
         assert header.split() == ["NAME", "TENANT", "TYPE", "READY", "DELIVERING", "AGE"]
         assert row.split()[:5] == ["alerts", "acme", "webhook", "True", "True"]
-    wide = kubectl.run("get", "esink", "-n", namespace, "-o", "wide").stdout
-    assert wide.splitlines()[0].split()[-1] == "REASON"
-    assert wide.split()[-1] == "Accepted"
+
+
+STALLED = stalled("InvalidURL", "", generation=1, now=NOW)
+WELL = ready("", generation=1, now=NOW)
+
+
+def delivering(status: Literal["True", "False"], reason: str) -> EventSinkStatus:
+    condition = Condition(
+        type="Delivering", status=status, reason=reason, message="", last_transition_time=format_time(NOW), observed_generation=1
+    )
+    return EventSinkStatus(conditions=(condition,))
+
+
+@pytest.mark.parametrize(
+    ("operator", "router", "shown"),
+    [
+        (WELL, delivering("True", "Delivered"), []),
+        (WELL, delivering("False", "HTTP404"), ["HTTP404"]),
+        (STALLED, delivering("True", "Delivered"), ["InvalidURL"]),
+        (STALLED, delivering("False", "HTTP404"), ["InvalidURL"]),
+    ],
+    ids=["well", "not delivering", "not ready", "neither"],
+)
+def test_kubectl_get_wide_shows_the_reason_that_explains_the_problem(
+    kubectl: Kubectl, namespace: str, operator: tuple[Condition, ...], router: EventSinkStatus, shown: list[str]
+) -> None:
+    kubectl.apply(eventsink({**LEAST, "suspend": True}, namespace=namespace))
+    for _ in range(2):  # also once both have written before
+        apply_status(kubectl, namespace, "eventsink-operator", operators(operator))
+        apply_status(kubectl, namespace, "eventsink-router", router)
+    header, row = kubectl.run("get", "esink", "-n", namespace, "-o", "wide").stdout.splitlines()
+    assert header.split()[-2:] == ["SUSPENDED", "REASON"]
+    assert row.split()[6:] == ["true", *shown]
+
+
+def test_a_new_eventsink_shows_that_no_operator_has_seen_it(kubectl: Kubectl, namespace: str) -> None:
+    kubectl.apply(eventsink(LEAST, namespace=namespace))
+    assert kubectl.get("eventsink", "alerts", namespace=namespace)["status"] == {"observedGeneration": -1}
+    apply_status(kubectl, namespace, "eventsink-router", ROUTERS)
+    assert kubectl.get("eventsink", "alerts", namespace=namespace)["status"]["observedGeneration"] == -1
+    apply_status(kubectl, namespace, "eventsink-operator", operators(WELL))
+    assert kubectl.get("eventsink", "alerts", namespace=namespace)["status"]["observedGeneration"] == 1
 
 
 def test_kubectl_explain_describes_the_fields(kubectl: Kubectl, crd_installed: None) -> None:
@@ -142,6 +181,6 @@ def test_kubectl_explain_describes_the_fields(kubectl: Kubectl, crd_installed: N
     assert "Post messages to an HTTP endpoint. Set exactly one of slack and webhook." in webhook
     assert "url <string> Where to post; http or https." in webhook
     assert "format <string> enum: cloudevents, alertmanager" in webhook
-    assert "How long one attempt may take, 1s to 60s. Default: 10s." in webhook
+    assert "timeout <Object> How long one attempt may take, 1s to 60s. Default: 10s." in webhook
     spec = " ".join(kubectl.run("explain", "eventsink.spec").stdout.split())
     assert "tenant <string> -required- The tenant whose alerts are delivered" in spec

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 
 from eventsink.controller.handlers import KopfThread
 from eventsink.kube.http import Access, KubernetesSettings, connect
+from eventsink.runtime.times import format_time
 from tests.controlplane import ControlPlane
 from tests.support.cluster import CRDS, MANIFESTS, SINKS_NAMESPACE, Installed, install, install_crd
 from tests.support.kubectl import Kubectl
@@ -85,6 +87,44 @@ def test_a_restart_over_handled_sinks_writes_nothing_and_reads_no_secret(
     read = [ref["name"] for verb, ref in asked if verb == "get" and ref.get("resource") == "secrets"]
     assert set(read) <= {"tenancy"}
     assert len(events_of(admin, uid_of(admin, acme, "s0"))) == 1
+
+
+def test_a_sink_that_stops_delivering_and_recovers_gets_one_event_for_each_across_restarts(
+    admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
+) -> None:
+    admin.apply(event_sink(acme))
+    uid = uid_of(admin, acme)
+
+    def report(status: str, reason: str) -> None:
+        """As the router does."""
+        now = format_time(datetime.now(UTC))
+        condition = {"type": "Delivering", "status": status, "reason": reason, "message": "it said so", "lastTransitionTime": now}
+        body = {
+            "apiVersion": "eventsink.dev/v1alpha1",
+            "kind": "EventSink",
+            "metadata": {"name": "alerts", "namespace": acme},
+            "status": {"conditions": [condition]},
+        }
+        applied = ("apply", "--server-side", "--subresource=status", "--field-manager=eventsink-router", "-f", "-")
+        admin.run(*applied, input=yaml.safe_dump(body))
+
+    def recorded() -> list[tuple[str, str]]:
+        return [(one["type"], one["reason"]) for one in events_of(admin, uid) if one["reason"] != "Accepted"]
+
+    with start_operator(installed, tmp_path) as operator:
+        operator.wait_ready()
+        wait_ready(admin, acme)
+        report("True", "Delivered")
+        report("False", "HTTP404")
+        wait_until("an Event", lambda: recorded() == [("Warning", "HTTP404")])
+        assert "Delivering is False: it said so" in [one["message"] for one in events_of(admin, uid)]
+    with start_operator(installed, tmp_path) as operator:
+        operator.wait_ready()
+        admin.apply(event_sink(acme, "last"))  # handled after all that existed before
+        wait_ready(admin, acme, "last")
+        assert recorded() == [("Warning", "HTTP404")]
+        report("True", "Delivered")
+        wait_until("an Event", lambda: sorted(recorded()) == [("Normal", "Delivered"), ("Warning", "HTTP404")])
 
 
 def test_what_was_deleted_while_the_operator_was_down_is_removed_at_its_start(

@@ -57,7 +57,9 @@ class Controller:
         self.store = CompiledStore(api, settings.sinks_namespace, self._queue.add)
         self.resolvers = Resolvers(settings, api, self.state.used_in, own_namespace=own_namespace)
         self.scope = Scope(settings.namespaces, api, self.state)
-        self._statuses = StatusWriter(api, lambda: datetime.now(UTC), retry_seconds=settings.sweep_interval)
+        self._statuses = StatusWriter(
+            api, lambda: datetime.now(UTC), self.metrics.events_left_out.inc, retry_seconds=settings.sweep_interval
+        )
         self._crd_was_older = False
         self._reconciler = Reconciler(
             settings,

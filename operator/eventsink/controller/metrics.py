@@ -33,4 +33,7 @@ class OperatorMetrics:
             "When the certificate that the operator made for its admission webhook expires; 0: it made none.",
             registry=registry,
         )
+        self.events_left_out = Counter(
+            f"{NAMESPACE}_events_left_out", "Events of sinks that stopped or recovered, left out in a storm.", registry=registry
+        )
         self.sweeps = Counter(f"{NAMESPACE}_sweeps", "Comparisons of everything, by result.", ["result"], registry=registry)

@@ -18,7 +18,7 @@ from eventsink.destinations.credentials import secret_missing
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.kube.api import NAMESPACES, SECRETS, Api, Key, NotFound
 from eventsink.kube.secrets import secret_data
-from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, read_object, read_spec
+from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, destination_type, read_object, read_spec
 from eventsink.resources.model import StatusModel, references
 from eventsink.resources.status import READY
 from eventsink.runtime.logs import get_logger
@@ -81,6 +81,7 @@ class Reconciler:
             living = None
         removed = await self._remove_others(key, living.uid if living is not None else "")
         if living is None:
+            self._writer.forget(key)
             if obj is None:
                 self._state.uses(key, ())  # it may have been deleted while it was compiled
             return Result("deleted" if removed else "absent")
@@ -89,9 +90,10 @@ class Reconciler:
         state, again = await self._accept_and_compile(living, compiled)
         if (written := await self._writer.write(living, state)) is not None:
             self._state.wrote_status(living.resource_version, written)
-        if state.problem is None:
-            return Result("ready")
-        return Result("withdrawn" if state.withdrawn else "problem", again)
+        if (wait := await self._writer.announce(living)) is not None:
+            again = wait if again is None else min(wait, again)
+        outcome = "ready" if state.problem is None else "withdrawn" if state.withdrawn else "problem"
+        return Result(outcome, again)
 
     async def _remove_others(self, key: Key, uid: str) -> int:
         """Delete what was compiled for EventSinks of that name that are no more."""
@@ -112,7 +114,7 @@ class Reconciler:
         try:
             sink = self._accept(living)
         except Problem as problem:
-            return await self._react(living, compiled, problem)
+            return await self._react(living, compiled, problem, destination_type(living.raw.get("spec")))
         kind = sink.spec.type
         try:
             wanted = self._made_from(sink, compiled)
@@ -207,7 +209,7 @@ class Reconciler:
         return new
 
     async def _react(
-        self, living: EventSinkObject, compiled: Compiled | None, problem: Problem, kind: str | None = None
+        self, living: EventSinkObject, compiled: Compiled | None, problem: Problem, kind: str | None
     ) -> tuple[SpecState, float | None]:
         """Keep what was accepted before, or withdraw it."""
         if compiled is None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from eventsink.controller.delivery_events import DeliveryEvents
 from eventsink.destinations.problem import Problem
-from eventsink.kube.api import EVENTS, Api, Forbidden, Invalid, NotFound, Object, Unavailable
+from eventsink.kube.api import EVENTS, Api, Conflict, Forbidden, Invalid, Key, NotFound, Object, Unavailable
 from eventsink.kube.status import RETRY_SECONDS, StatusApplier
 from eventsink.resources.eventsink import EventSinkObject
 from eventsink.resources.model import StatusModel
@@ -111,8 +112,16 @@ def _sorted(conditions: tuple[Condition, ...]) -> list[Condition]:
 class StatusWriter:
     """Writes statuses and Events."""
 
-    def __init__(self, api: Api, now: Callable[[], datetime], *, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(
+        self,
+        api: Api,
+        now: Callable[[], datetime],
+        left_out: Callable[[], None] = lambda: None,
+        *,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
         self._api = api
+        self._delivery = DeliveryEvents(now, left_out)
         self._now = now
         self._statuses = StatusApplier(api, EVENTSINKS, OPERATOR_MANAGER, retry_seconds=retry_seconds)
         self._event_log = Repeated(60.0)
@@ -139,12 +148,27 @@ class StatusWriter:
             await self._record(sink, *event, field=state.problem.path if state.problem is not None else "")
         return written
 
-    async def _record(self, sink: EventSinkObject, kind: str, reason: str, message: str, *, field: str) -> None:
+    async def announce(self, sink: EventSinkObject) -> float | None:
+        """Record that the sink stopped delivering, or recovered; returns after how many seconds to call again, None: not by itself."""
+        event, again = self._delivery.look(sink)
+        if event is not None:
+            await self._record(sink, event.type, event.reason, event.message, name=event.name)
+        return again
+
+    def forget(self, key: Key) -> None:
+        """The sink is gone."""
+        self._delivery.forget(key)
+
+    async def _record(
+        self, sink: EventSinkObject, kind: str, reason: str, message: str, *, field: str = "", name: str = ""
+    ) -> None:
+        """Create an Event; one that has a name already exists if the name does."""
         now = self._now()
+        prefix = f"{sink.name[:MAX_EVENT_NAME_PREFIX]}."
         body: Object = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{sink.name[:MAX_EVENT_NAME_PREFIX]}.", "namespace": sink.namespace},
+            "metadata": {**({"name": prefix + name} if name else {"generateName": prefix}), "namespace": sink.namespace},
             "involvedObject": {
                 "apiVersion": API_VERSION,
                 "kind": KIND,
@@ -165,6 +189,9 @@ class StatusWriter:
         }
         try:
             await self._api.create(EVENTS, body)
+        except Conflict:
+            if not name:
+                raise
         except (Unavailable, Forbidden, NotFound, Invalid) as error:
             # The status says the same; a namespace that is being deleted takes no Events.
             if self._event_log.due() is not None:

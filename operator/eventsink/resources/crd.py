@@ -16,9 +16,10 @@ import click
 import yaml
 from pydantic import BaseModel
 
+from .model import INT_OR_STRING
 from .names import API_VERSION, CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, SINGULAR, VERSION
 from .spec import EventSinkSpec
-from .status import DELIVERING, READY, EventSinkStatus
+from .status import DELIVERING, NOT_SEEN, READY, EventSinkStatus
 
 FILE_NAME = f"{GROUP}_{PLURAL}.yaml"
 HEADER = "# Generated from the models by `python -m eventsink.resources.crd`; change those, then run `make crds`.\n"
@@ -37,6 +38,7 @@ KEYWORDS = (
     "required",
     "properties",
     "items",
+    "x-kubernetes-int-or-string",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-validations",
@@ -93,9 +95,11 @@ PRINTER_COLUMNS: list[dict[str, Any]] = [
     {"name": "Ready", "type": "string", "jsonPath": _condition(READY, "status")},
     {"name": "Delivering", "type": "string", "jsonPath": _condition(DELIVERING, "status")},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-    {"name": "Reason", "type": "string", "jsonPath": _condition(READY, "reason"), "priority": 1},
+    {"name": "Suspended", "type": "boolean", "jsonPath": ".spec.suspend", "priority": 1},
+    {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.status=="False")].reason', "priority": 1},
 ]
-"""As `kubectl get` shows them; those with a priority only with `-o wide`."""
+"""As `kubectl get` shows them; those with a priority only with `-o wide`. The reason is that of the first condition that is False: `Ready`,
+which is written first, or else `Delivering`; nothing where both are well."""
 
 
 def _root_schema() -> dict[str, Any]:
@@ -108,7 +112,8 @@ def _root_schema() -> dict[str, Any]:
             "kind": {"description": f"{KIND}.", "type": "string"},
             "metadata": {"type": "object"},
             "spec": structural_schema(EventSinkSpec),
-            "status": structural_schema(EventSinkStatus),
+            # So that kstatus waits for the operator: it takes an object without `observedGeneration` for finished.
+            "status": {**structural_schema(EventSinkStatus), "default": {"observedGeneration": NOT_SEEN}},
         },
     }
 
@@ -147,6 +152,8 @@ def _rewritten(schema: dict[str, Any], definitions: dict[str, Any], path: str) -
         result["properties"] = {
             name: _rewritten(value, definitions, f"{path}.{name}") for name, value in result["properties"].items()
         }
+    if INT_OR_STRING in result:
+        del result["type"]
     if "items" in result:
         result["items"] = _rewritten(result["items"], definitions, f"{path}[]")
     return result

@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from eventsink.destinations import registry
+
 from .rule import BROKEN, Rule
 from .spec import EventSinkSpec
 from .status import EventSinkStatus
@@ -112,6 +114,12 @@ def read_spec(spec: Any) -> EventSinkSpec:
     except ValidationError as invalid:
         errors = _field_errors(invalid.errors(include_url=False, include_input=False), absent=spec is None)
     raise InvalidSpec(errors)
+
+
+def destination_type(spec: Any) -> str | None:
+    """The destination type that a spec names, valid or not; None: it names none, or several."""
+    given = [name for name in registry.names() if isinstance(spec, dict) and spec.get(name) is not None]
+    return given[0] if len(given) == 1 else None
 
 
 def _field_errors(found: Iterable[ErrorDetails], *, absent: bool) -> list[FieldError]:

@@ -6,18 +6,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
 from eventsink.runtime.durations import MAX_DURATION_LENGTH
 
 from . import rules
-from .rule import Rule, check, with_validations
+from .rule import Rule, broken, check, with_validations
 
+INT_OR_STRING = "x-kubernetes-int-or-string"
 SET = {"x-kubernetes-list-type": "set"}
 
-Duration = Annotated[str, Field(max_length=MAX_DURATION_LENGTH), rules.DURATION]
+
+def _is_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        broken([rules.DURATION])
+    return value
+
+
+Duration = Annotated[
+    str,
+    Field(max_length=MAX_DURATION_LENGTH, json_schema_extra={INT_OR_STRING: True}),
+    rules.DURATION,
+    BeforeValidator(_is_text),
+]
+"""A number without a unit gets the message of the rule, not one about types: the CRD takes numbers as far as its rules."""
 
 
 class SpecModel(BaseModel):

@@ -8,13 +8,13 @@ CRD, so that a person reads the same message in both cases. Predicates get the v
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NoReturn
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from eventsink.runtime.durations import DURATION_PATTERN, UNITS_MS, parse_duration
+from eventsink.runtime.durations import DURATION_FORM, DURATION_PATTERN, UNITS_MS, parse_duration
 from eventsink.runtime.patterns import Pattern
 
 BROKEN = "rules_broken"
@@ -61,9 +61,14 @@ class Rule:
 
 def check(rules: Sequence[Rule], value: Any) -> None:
     """Raise the error BROKEN, which names all rules that do not hold."""
-    broken = [rule for rule in rules if rule.holds is not None and not rule.holds(value)]
-    if broken:
-        raise PydanticCustomError(BROKEN, "rules are broken", {"rules": broken})
+    found = [rule for rule in rules if rule.holds is not None and not rule.holds(value)]
+    if found:
+        broken(found)
+
+
+def broken(rules: Sequence[Rule]) -> NoReturn:
+    """Raise the error BROKEN for these rules."""
+    raise PydanticCustomError(BROKEN, "rules are broken", {"rules": rules})
 
 
 def with_validations(schema: dict[str, Any], rules: Sequence[Rule]) -> dict[str, Any]:
@@ -109,14 +114,20 @@ def within(lowest: str, highest: str, message: str) -> Rule:
         if unit != "ms":
             factor = f"p.endsWith({cel_text(unit)}) ? {size} : {factor}"
     milliseconds = (  # CEL's own durations know neither days nor weeks
-        f"self.replace('ms', 'x').findAll('[0-9]+[a-z]').map(p, int(p.substring(0, size(p) - 1)) * ({factor})).sum()"
+        f"string(self).replace('ms', 'x').findAll('[0-9]+[a-z]').map(p, int(p.substring(0, size(p) - 1)) * ({factor})).sum()"
     )
     bounds = f"total >= {round(parse_duration(lowest) * 1000)} && total <= {round(parse_duration(highest) * 1000)}"
     return Rule(
         message=message,
-        cel=f"!self.matches({cel_text(DURATION_PATTERN)}) || [{milliseconds}].all(total, {bounds})",
+        cel=f"type(self) != string || !string(self).matches({cel_text(DURATION_PATTERN)}) || [{milliseconds}].all(total, {bounds})",
         holds=lambda text: parse_duration(lowest) <= parse_duration(text) <= parse_duration(highest),
     )
+
+
+def duration_form() -> Rule:
+    """A duration is a text with units. Its CEL sees numbers too (`Duration` in `model.py`), since people forget the unit."""
+    text = form(DURATION_PATTERN, DURATION_FORM)
+    return replace(text, cel=f"type(self) == string && {text.cel.replace('self.', 'string(self).')}")
 
 
 def exactly_one(fields: Sequence[str], message: str) -> Rule:

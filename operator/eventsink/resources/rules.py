@@ -6,9 +6,7 @@ value of a header are attached to the object around it, since the API server rep
 
 from __future__ import annotations
 
-from eventsink.runtime.durations import DURATION_FORM, DURATION_PATTERN
-
-from .rule import Rule, form, one_form_of, unique, within
+from .rule import Rule, duration_form, form, one_form_of, unique, within
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -67,6 +65,6 @@ MATCHER_UNQUOTED = one_form_of(
 )
 UNIQUE_ENTRIES = unique("duplicate entry, remove one")
 
-DURATION = form(DURATION_PATTERN, DURATION_FORM)
+DURATION = duration_form()
 REPEAT_INTERVAL = within("1m", "30d", "repeatInterval must be from 1m to 30d")
 MAX_AGE = within("1m", "30d", "maxAge must be from 1m to 30d")

@@ -29,6 +29,9 @@ RECONCILING = "Reconciling"
 STALLED = "Stalled"
 DELIVERING = "Delivering"
 
+NOT_SEEN = -1
+"""The observed generation of an EventSink that the operator has not seen: the CRD's default."""
+
 Timestamp = Annotated[str, Field(min_length=20, max_length=40, json_schema_extra={"format": "date-time"})]
 """RFC 3339 with a time zone, in seconds, as the API server writes its own."""
 
@@ -60,8 +63,8 @@ class DeliveryStatus(StatusModel):
 class CommonStatus(StatusModel):
     """What the operator and the router report of the sink."""
 
-    observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = Field(
-        default=None, description="The metadata.generation that the operator has seen last."
+    observed_generation: Annotated[int, Field(ge=NOT_SEEN, json_schema_extra={"format": "int64"})] | None = Field(
+        default=None, description="The metadata.generation that the operator has seen last; -1: none yet."
     )
     conditions: Annotated[
         tuple[Condition, ...],

@@ -184,3 +184,16 @@ async def test_what_was_compiled_in_a_namespace_that_cannot_be_read_stays() -> N
     kept = await unread.compiled()
     assert kept is not None
     assert kept.withdrawn is None
+
+
+async def test_the_status_names_the_type_of_a_sink_whose_claim_or_spec_is_rejected() -> None:
+    operator = ReconcilerUnderTest()
+    for wrong in ({"tenant": "not a tenant"}, {"slack": {"channel": 5}}):
+        sink: Object = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"namespace": KEY[0], "name": KEY[1]}}
+        sink["spec"] = {"tenant": "acme", "name": "S", "slack": {"channel": "#a"}, **wrong}
+        operator.state.see(await operator.api.create(EVENTSINKS, sink))
+        assert await operator.reconcile() == "problem"
+        written = next(iter(operator.api.objects(EVENTSINKS)))
+        assert written["status"]["type"] == "slack"
+        operator.state.see(written)
+        await operator.delete()

@@ -9,11 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from eventsink.kube.api import Api, ApiError, Object, Resource
+from eventsink.kube.api import Api, ApiError, Forbidden, Object, Resource
 from eventsink.resources.names import GROUP, PLURAL
 from eventsink.rest.access.callers import Verb
 from eventsink.rest.config import KubernetesTokenSettings
 from eventsink.rest.errors import ServiceUnavailable
+from eventsink.runtime.logs import Repeated, get_logger
 
 MAX_REVIEWS = 10_000
 """Results that are cached."""
@@ -46,6 +47,7 @@ class KubernetesReviews:
         self._api = api
         self._settings = settings
         self._clock = clock
+        self._denied = Repeated(60.0)
         self._cache: OrderedDict[tuple[str, ...], tuple[float, object]] = OrderedDict()
 
     async def caller(self, token: str) -> KubernetesCaller | None:
@@ -93,7 +95,9 @@ class KubernetesReviews:
             review = await self._api.create(
                 resource, {"apiVersion": resource.api_version, "kind": kind, "metadata": {}, "spec": spec}
             )
-        except ApiError:
+        except ApiError as error:
+            if isinstance(error, Forbidden) and (more := self._denied.due()) is not None:
+                get_logger().error("missing permission", reason=str(error), more=more)
             raise ServiceUnavailable("the API server, which checks this token, is not available; try again") from None
         return review.get("status") or {}
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from eventsink.kube.api import Api, Object, Resource, Unavailable
+from eventsink.kube.api import Api, ApiError, Forbidden, Object, Resource, Unavailable
 from eventsink.rest.access.authenticator import MAX_REVIEWS_UNDER_WAY, Authenticator
 from eventsink.rest.access.reviews import KubernetesReviews
 from eventsink.rest.config import FailureSettings, KubernetesTokenSettings
@@ -25,12 +25,13 @@ class ApiServer:
         self.token_status = token_status
         self.allowed = allowed
         self.asked: list[Object] = []
+        self.error: ApiError = Unavailable(0, "Unavailable", "no response")
 
     async def create(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
         assert (resource.plural, resource.kind) == (f"{obj['kind'].lower()}s", obj["kind"])
         self.asked.append(obj)
         if self.token_status is None:
-            raise Unavailable(0, "Unavailable", "no response")
+            raise self.error
         return {"status": self.token_status if obj["kind"] == "TokenReview" else {"allowed": self.allowed}}
 
 
@@ -133,3 +134,16 @@ async def test_reviews_of_unknown_tokens_are_bounded_per_address_and_in_total() 
 async def test_without_the_api_server_no_token_can_be_checked() -> None:
     with pytest.raises(ServiceUnavailable):
         await reviews(ApiServer(None)).caller("t")
+
+
+async def test_a_missing_permission_to_review_is_logged_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    server = ApiServer(None)
+    server.error = Forbidden(403, "Forbidden", 'tokenreviews is forbidden: User "eventsink-rest" cannot create it')
+    checked = reviews(server)
+    for token in ("canary-one", "canary-two"):
+        with pytest.raises(ServiceUnavailable):
+            await checked.caller(token)
+    logged = capsys.readouterr().out
+    assert logged.count("missing permission") == 1
+    assert "tokenreviews is forbidden" in logged
+    assert "canary" not in logged

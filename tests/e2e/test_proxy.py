@@ -9,11 +9,15 @@ import pytest
 import trustme
 import yaml
 
-from tests.support.parts import Router, alert, notification
+from tests.support.cluster import Installed
+from tests.support.kubectl import Kubectl
+from tests.support.parts import Router, alert, apply_and_wait, cluster_router, notification, start_operator
 from tests.support.processes import eventsink
 from tests.support.proxy import ConnectProxy
 from tests.support.receiver import Receiver
 from tests.support.router_process import start_router
+from tests.support.sinks import event_sink, secret
+from tests.support.slack import Slack
 from tests.support.waiting import wait_until
 
 NAME = "hooks.example.com"
@@ -109,3 +113,50 @@ def test_a_private_authority_is_trusted_and_one_that_is_absent_stops_the_start(t
     ):
         assert running.post(notification(alert("A", namespace="acme")))[0] == 200
         receiver.wait_for(1)
+
+
+def test_operator_and_router_reach_slack_through_the_proxy(
+    install_manifests: Installed, kubectl: Kubectl, namespace: str, tenant: str, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    with Slack(authority=authority) as slack, ConnectProxy(login=LOGIN) as proxy:
+        slack.add_workspace("T1")
+        channel = slack.add_channel("T1", "alerts")
+        (tmp_path / "proxy").write_text(f"http://{LOGIN}@127.0.0.1:{proxy.port}")
+        settings: dict[str, Any] = {
+            "slack": {"apiUrl": f"https://localhost:{slack.port}/api/"},
+            # The stand-in for Slack is at loopback, too; without the proxy it would be reached as well.
+            "egress": {
+                "allow": ["127.0.0.0/8"],
+                "proxy": {"urlFile": str(tmp_path / "proxy")},
+                "caFile": str(tmp_path / "ca.crt"),
+            },
+        }
+        router = cluster_router(install_manifests, tmp_path, **settings)
+        with start_operator(install_manifests, tmp_path, **settings) as operator, router.start():
+            token = {"name": "slack", "key": "token"}
+            sink = event_sink(namespace, tenant=tenant, slack={"channel": "#alerts", "botTokenSecretRef": token})
+            apply_and_wait(kubectl, router, secret(namespace, "slack", token=slack.issue_token("T1")), sink)
+            asked = len(proxy.targets)
+            assert asked >= 1
+            assert router.post(notification(alert("A", namespace=namespace)))[0] == 200
+            slack.wait_for(1, channel=channel)
+            assert len(proxy.targets) > asked
+            assert set(proxy.targets) == {f"localhost:{slack.port}"}
+
+            proxy.response = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+            wait_until("the end of unused connections", lambda: not proxy.tunnels)
+            other = event_sink(
+                namespace, "other", tenant=tenant, slack={"channel": "#alerts", "botTokenSecretRef": {**token, "name": "new"}}
+            )
+            kubectl.apply([secret(namespace, "new", token=slack.issue_token("T1")), other])
+            reported = kubectl.wait_condition(
+                "eventsink", "other", "Ready", "False", reason="SlackUnavailable", namespace=namespace
+            )
+            assert "the network's proxy does not connect to this host" in reported["message"]
+            assert "(operator setting egress.proxy)" in reported["message"]
+            assert (
+                "canary"
+                not in operator.text() + router.running.text() + kubectl.run("get", "eventsinks", "-A", "-o", "yaml").stdout
+            )

@@ -44,6 +44,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+import trustme
+
 from tests.support.receiver import DISCONNECT, HANG, POLL_SECONDS, CannedResponse, Received, Receiver
 from tests.support.slack_http import HOOK_STATUSES
 from tests.support.slack_methods import BUT_DONE, WEBHOOK, ConfiguredFailure, SlackMethods
@@ -74,6 +76,8 @@ class Slack:
         Calls of conversations.list of a workspace in a minute; 0: no limit.
     on_message
         Called with each accepted message, in the thread of the stand-in.
+    authority
+        Issues its certificate, for 127.0.0.1 and localhost; None: it is served without TLS.
     """
 
     def __init__(
@@ -85,12 +89,13 @@ class Slack:
         burst: int = 1,
         lists_per_minute: int = LISTS_PER_MINUTE,
         on_message: Callable[[Posted], None] | None = None,
+        authority: trustme.CA | None = None,
     ) -> None:
         self.clock = clock or SlackClock()
         self.state = SlackState(self.clock, MessageRateLimit(message_seconds, burst), CallRateLimit(lists_per_minute))
         self._lock = threading.RLock()
         self._methods = SlackMethods(self.state, lambda: self.url, on_message)
-        self._front = _Front(self._respond, port)
+        self._front = _Front(self._respond, port, authority)
 
     def __enter__(self) -> Self:
         self._front.__enter__()
@@ -353,8 +358,8 @@ class Slack:
 class _Front(Receiver):
     """A receiver whose responses a function makes and which keeps no requests, since they hold credentials."""
 
-    def __init__(self, respond: Callable[[Received], CannedResponse], port: int) -> None:
-        super().__init__(port=port)
+    def __init__(self, respond: Callable[[Received], CannedResponse], port: int, authority: trustme.CA | None) -> None:
+        super().__init__(port=port, authority=authority)
         self._respond_to = respond
 
     def take(self, request: Received) -> CannedResponse:

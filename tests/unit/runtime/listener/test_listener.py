@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator, Coroutine
@@ -15,6 +16,7 @@ import pytest
 import trustme
 from prometheus_client import CollectorRegistry
 
+from eventsink.runtime.listener.connection import Connection
 from eventsink.runtime.listener.listener import Listener
 from eventsink.runtime.listener.messages import RequestHead, Response, error
 from eventsink.runtime.listener.metrics import ListenerMetrics
@@ -333,6 +335,21 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     issued.private_key_pem.write_to_path(tmp_path / "key.pem")
     (tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     return tmp_path / "cert.pem", tmp_path / "key.pem"
+
+
+async def test_a_handshake_that_failed_leaves_nothing_to_the_garbage_collector(certificate: tuple[Path, Path]) -> None:
+    async with running(certificate=certificate) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(3):
+                _, writer = await server.connect()
+                writer.write(b"GET / HTTP/1.1\r\n\r\n")
+                await eventually(lambda count=number + 1: server.ended("TlsFailed") == count)
+                writer.close()
+            await eventually(lambda: not [one for one in gc.get_objects() if isinstance(one, Connection)])
+        finally:
+            gc.enable()
 
 
 async def test_the_port_of_an_https_listener_is_free_once_it_is_closed(certificate: tuple[Path, Path]) -> None:

@@ -33,13 +33,13 @@ class Confirmation:
         self._loop = loop
         self._asking = 0
 
-    async def __call__(self, namespace: str, secrets: Names[str]) -> Fresh | None:
+    async def __call__(self, namespace: str, secrets: Names[str], *, owner: bool) -> Fresh | None:
         """See `Confirm`."""
         if self._asking >= MAX_AT_ONCE:
             return None
         self._asking += 1
         try:
-            asked = asyncio.run_coroutine_threadsafe(self._ask(namespace, sorted(secrets)[:MAX_SECRETS]), self._loop)
+            asked = asyncio.run_coroutine_threadsafe(self._ask(namespace, sorted(secrets)[:MAX_SECRETS], owner), self._loop)
             async with asyncio.timeout(CONFIRM_SECONDS):
                 return await asyncio.wrap_future(asked)
         except (TimeoutError, ApiError):
@@ -47,13 +47,16 @@ class Confirmation:
         finally:
             self._asking -= 1
 
-    async def _ask(self, namespace: str, secrets: list[str]) -> Fresh:
+    async def _ask(self, namespace: str, secrets: list[str], owner: bool) -> Fresh:
         found, there = await asyncio.gather(
-            self._namespace(namespace), asyncio.gather(*(self._exists(SECRETS, namespace, name) for name in secrets))
+            self._namespace(namespace if owner else ""),
+            asyncio.gather(*(self._exists(SECRETS, namespace, name) for name in secrets)),
         )
         return Fresh(found, frozenset(name for name, exists in zip(secrets, there, strict=True) if exists))
 
     async def _namespace(self, name: str) -> Namespace | None:
+        if not name:
+            return None
         items = (await self._api.list(_one(NAMESPACES, "", name), limit=1)).items
         return read_namespace(items[0]["metadata"]) if items else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,12 +79,17 @@ class Fresh:
     """What the API server says now."""
 
     namespace: Namespace | None
+    """None: there is none, or it was not asked about it."""
     secrets: frozenset[str]
     """Those asked for that exist."""
 
 
-Confirm = Callable[[str, Collection[str]], Awaitable[Fresh | None]]
-"""Asks the API server about a namespace and Secrets in it; None: it cannot be asked now."""
+class Confirm(Protocol):
+    """Asks the API server."""
+
+    async def __call__(self, namespace: str, secrets: Collection[str], *, owner: bool) -> Fresh | None:
+        """About Secrets in a namespace, and, with `owner`, about the namespace itself; None: it cannot be asked now."""
+        ...
 
 
 class Reviewer:
@@ -122,10 +127,12 @@ class Reviewer:
             return judge([_invalid(error) for error in invalid.errors], new, old, self._invalid_before(old))
         facts = self._facts(sink)
         found = self._problems(sink, facts)
-        if facts.missing or _claims(found):
-            fresh = await self._confirm(sink.namespace, facts.missing)
+        claims = _claims(found)
+        if facts.missing or claims:
+            fresh = await self._confirm(sink.namespace, facts.missing, owner=claims)
             if fresh is not None:
-                facts = Facts(fresh.namespace, facts.tenant_is_owned, facts.missing - fresh.secrets, facts.namesakes)
+                namespace = fresh.namespace if claims else facts.namespace
+                facts = Facts(namespace, facts.tenant_is_owned, facts.missing - fresh.secrets, facts.namesakes)
                 found = self._problems(sink, facts)
         return judge(found, new, old, self._before(old, facts) if found else (), _warnings(sink, facts))
 

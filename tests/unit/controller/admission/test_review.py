@@ -40,7 +40,7 @@ class Cluster:
         for name, tenant in (("acme", "acme"), ("acme-too", "acme"), ("globex", "globex"), ("free", ""), ("other-free", "")):
             self.label(name, tenant)
         self.fresh: Fresh | None = None
-        self.asked: list[tuple[str, list[str]]] = []
+        self.asked: list[tuple[str, list[str], bool]] = []
 
     def label(self, name: str, tenant: str) -> None:
         metadata = {"name": name, "uid": name, "labels": {"eventsink.dev/tenant": tenant} if tenant else {}}
@@ -53,8 +53,8 @@ class Cluster:
         self.state.see(obj | {"metadata": obj["metadata"] | {"resourceVersion": "1", "uid": obj["metadata"]["name"]}})
 
     async def review(self, new: dict[str, Any], old: dict[str, Any] | None = None) -> Verdict:
-        async def confirm(namespace: str, secrets: Collection[str]) -> Fresh | None:
-            self.asked.append((namespace, sorted(secrets)))
+        async def confirm(namespace: str, secrets: Collection[str], *, owner: bool) -> Fresh | None:
+            self.asked.append((namespace, sorted(secrets), owner))
             return self.fresh
 
         resolvers = Resolvers(self.settings, LocalApi((SECRETS,)), lambda namespace: ())
@@ -212,13 +212,13 @@ async def test_a_name_that_was_changed_or_whose_sink_was_deleted_is_free_again(c
 async def test_the_api_server_is_asked_before_a_claim_is_refused(cluster: Cluster) -> None:
     cluster.fresh = Fresh(Namespace("u", "nobody"), frozenset())
     assert await cluster.review(event_sink("free", tenant="nobody")) == Verdict()
-    assert cluster.asked == [("free", [])]
+    assert cluster.asked == [("free", [], True)]
 
 
 async def test_the_api_server_is_asked_before_a_secret_is_called_missing(cluster: Cluster) -> None:
-    cluster.fresh = Fresh(Namespace("u", "acme"), frozenset({"hook"}))
+    cluster.fresh = Fresh(None, frozenset({"hook"}))
     assert await cluster.review(event_sink("acme", webhook=signed())) == Verdict()
-    assert cluster.asked == [("acme", ["hook"])]
+    assert cluster.asked == [("acme", ["hook"], False)]
 
 
 async def test_where_it_cannot_be_asked_what_was_seen_counts(cluster: Cluster) -> None:

@@ -187,9 +187,9 @@ async def test_tls_before_1_2_is_not_spoken(certificate: tuple[Path, Path]) -> N
 # ---- asking the API server
 
 
-async def in_another_loop(confirm: Confirmation, *questions: tuple[str, list[str]]) -> list[Fresh | None]:
+async def in_another_loop(confirm: Confirmation, *questions: tuple[str, list[str], bool]) -> list[Fresh | None]:
     async def ask() -> list[Fresh | None]:
-        return await asyncio.gather(*(confirm(namespace, secrets) for namespace, secrets in questions))
+        return await asyncio.gather(*(confirm(namespace, secrets, owner=owner) for namespace, secrets, owner in questions))
 
     return await asyncio.to_thread(asyncio.run, ask())
 
@@ -218,16 +218,19 @@ def api() -> CountingApi:
 
 async def test_the_api_server_is_asked_from_another_thread(api: CountingApi) -> None:
     confirm = Confirmation(api, asyncio.get_running_loop())
-    [fresh, absent] = await in_another_loop(confirm, ("acme", ["hook", "other"]), ("none", []))
+    [fresh, absent] = await in_another_loop(confirm, ("acme", ["hook", "other"], True), ("none", [], True))
     assert fresh is not None
     assert isinstance(fresh.namespace, Namespace)
     assert (fresh.namespace.tenant, fresh.secrets) == ("acme", frozenset({"hook"}))
     assert absent == Fresh(None, frozenset())
+    before = api.lists
+    assert await in_another_loop(confirm, ("acme", ["hook"], False)) == [Fresh(None, frozenset({"hook"}))]
+    assert api.lists == before + 1
 
 
 async def test_few_questions_are_asked_at_once(api: CountingApi) -> None:
     confirm = Confirmation(api, asyncio.get_running_loop())
-    found = await in_another_loop(confirm, *[("acme", [])] * (3 * MAX_AT_ONCE))
+    found = await in_another_loop(confirm, *[("acme", [], True)] * (3 * MAX_AT_ONCE))
     assert found.count(None) == 2 * MAX_AT_ONCE
     assert api.lists == MAX_AT_ONCE
-    assert None not in await in_another_loop(confirm, ("acme", []))
+    assert None not in await in_another_loop(confirm, ("acme", [], True))

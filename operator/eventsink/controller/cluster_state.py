@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
-from eventsink.controller.tenancy import Namespace, read_namespace
+from eventsink.controller.tenancy import Namespace, is_of_tenant, read_namespace
 from eventsink.kube.api import Key, Object
 
 K = TypeVar("K", bound=Hashable)
@@ -96,6 +96,12 @@ class ClusterState:
         """The EventSinks that claim a tenant and have a display name; may be called from any thread."""
         return self._named.get((tenant, name), ())
 
+    def namesakes(self, sink: Key, tenant: str, name: str) -> tuple[Key, ...]:
+        """The other EventSinks of the tenant with a display name."""
+        is_owned = tenant in self.owned_tenants
+        others = (one for one in self.named(tenant, name) if one != sink)
+        return tuple(one for one in others if is_of_tenant(tenant, self.namespaces.get(one[0]), is_owned=is_owned))
+
     def _names(self, sink: Key, before: Object | None, now: Object | None) -> None:
         old, new = _name(before), _name(now)
         if old == new:
@@ -104,8 +110,16 @@ class ClusterState:
             left = tuple(one for one in self._named.pop(old) if one != sink)
             if left:
                 self._named[old] = left
+            self._enqueue_only(left)
         if new is not None:
-            self._named[new] = (*self._named.get(new, ()), sink)
+            others = self._named.get(new, ())
+            self._named[new] = (*others, sink)
+            self._enqueue_only(others)
+
+    def _enqueue_only(self, others: tuple[Key, ...]) -> None:
+        """Enqueue the one other EventSink of a name: for it alone, sharing the name begins or ends."""
+        if len(others) == 1:
+            self._enqueue(others[0])
 
     def uses(self, sink: Key, names: Iterable[str], tokens: Iterable[Key] = ()) -> None:
         """Note which Secrets of its namespace an EventSink refers to, and which of the operator's own it needs."""

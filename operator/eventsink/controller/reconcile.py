@@ -125,7 +125,10 @@ class Reconciler:
                 destinations = living.status.destinations or self._status_of(await self._store.read(compiled.uid))
         except Problem as problem:
             return await self._react(living, compiled, problem, kind)
-        return SpecState(None, suspended=bool(sink.spec.suspend), type=kind, destinations=destinations), None
+        key = (living.namespace, living.name)
+        shares_name = bool(self._state.namesakes(key, sink.spec.tenant, sink.spec.name))
+        suspended = bool(sink.spec.suspend)
+        return SpecState(None, suspended=suspended, type=kind, destinations=destinations, shares_name=shares_name), None
 
     def _status_of(self, sink: Sink | None) -> dict[str, StatusModel]:
         """What the status shows of a compiled sink's destination."""

@@ -32,6 +32,7 @@ MAX_EVENT_NAME_PREFIX = 200
 MAX_EVENT_REASON = 128
 MAX_EVENT_MESSAGE = 1000
 """Characters; the API server takes 128 and 1,024 (kubernetes pkg/apis/core/validation/events.go)."""
+NAME_SHARED = "; spec.name: another EventSink of the tenant has the same name; give each a name of its own"
 OWN_CONDITIONS = (READY, RECONCILING, STALLED)
 
 
@@ -48,6 +49,8 @@ class SpecState:
     type: str | None = None
     destinations: Mapping[str, StatusModel] = field(default_factory=dict)
     """Destination type -> what the status shows of the active destination; at most one entry."""
+    shares_name: bool = False
+    """Another EventSink of the tenant has the same display name."""
 
 
 def status_of(sink: EventSinkObject, state: SpecState, now: datetime) -> EventSinkStatus:
@@ -57,6 +60,8 @@ def status_of(sink: EventSinkObject, state: SpecState, now: datetime) -> EventSi
     problem = state.problem
     if problem is None:
         message = "suspended: alerts are neither queued nor sent" if state.suspended else "spec accepted and active"
+        if state.shares_name:
+            message += NAME_SHARED
         conditions = ready(
             message, generation=sink.generation, now=now, previous=own, reason="Suspended" if state.suspended else "Accepted"
         )
@@ -96,7 +101,8 @@ def event_of(sink: EventSinkObject, status: EventSinkStatus) -> tuple[str, str, 
         return None
     if old is None and new.reason == "SecretNotFound" and _is_being_made(sink):
         return None
-    return ("Normal" if new.status == "True" else "Warning", new.reason, new.message)
+    is_well = new.status == "True" and not new.message.endswith(NAME_SHARED)
+    return ("Normal" if is_well else "Warning", new.reason, new.message)
 
 
 def _is_being_made(sink: EventSinkObject) -> bool:

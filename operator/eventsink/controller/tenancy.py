@@ -39,6 +39,12 @@ def owned_tenants(namespaces: Iterable[Namespace]) -> set[str]:
     return {one.tenant for one in namespaces if one.tenant}
 
 
+def is_of_tenant(tenant: str, namespace: Namespace | None, *, is_owned: bool) -> bool:
+    """Whether what claims the tenant in a namespace is of it, rather than of somebody who only claims it."""
+    owner = namespace.tenant if namespace is not None else ""
+    return owner == tenant or not (owner or is_owned)
+
+
 def check_claim(
     tenant: str, namespace: str, namespaces: Mapping[str, Namespace], owned: Container[str], *, allow_unowned: bool
 ) -> None:

@@ -319,6 +319,34 @@ def test_no_event_is_recorded_while_a_new_sink_of_the_rest_api_waits_for_its_sec
     assert (event_of(made, status) is not None) is is_recorded
 
 
+def test_two_sinks_of_a_tenant_with_one_name_are_warned_and_other_tenants_do_not_count() -> None:
+    enqueued: list[tuple[str, str]] = []
+    state = ClusterState(enqueued.append, lambda: None)
+    for namespace, tenant in (("a", "acme"), ("b", "acme"), ("g", "globex")):
+        state.namespace_handler.upsert(
+            ("", namespace), {"metadata": {"uid": namespace, "labels": {"eventsink.dev/tenant": tenant}}}
+        )
+    spec = {"tenant": "acme", "name": "Alerts"}
+    for number, namespace in enumerate(("a", "g")):
+        state.see(
+            {"metadata": {"namespace": namespace, "name": "s", "uid": namespace, "resourceVersion": str(number)}, "spec": spec}
+        )
+    assert state.namesakes(("a", "s"), "acme", "Alerts") == (), "globex only claims the tenant"
+    enqueued.clear()
+    state.see({"metadata": {"namespace": "a", "name": "t", "uid": "t", "resourceVersion": "5"}, "spec": spec})
+    assert state.namesakes(("a", "s"), "acme", "Alerts") == (("a", "t"),)
+    state.lose(("g", "s"), "g")
+    state.lose(("a", "t"), "t")
+    assert ("a", "s") in enqueued
+    assert state.namesakes(("a", "s"), "acme", "Alerts") == ()
+
+    made, status = reported(SpecState(None, type="webhook", shares_name=True))
+    event = event_of(made, status)
+    assert event is not None
+    assert event[0] == "Warning"
+    assert "another EventSink of the tenant has the same name" in event[2]
+
+
 def test_an_unchanged_state_is_reported_once_and_keeps_its_times() -> None:
     made, status = reported(SpecState(None, type="webhook"))
     assert not is_written(made, status, details=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eventsink.controller.compile import match_problems
-from eventsink.controller.tenancy import Namespace, check_claim
+from eventsink.controller.tenancy import Namespace, check_claim, is_of_tenant
 from eventsink.destinations.credentials import secret_missing
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.resolver import Resolver
@@ -149,10 +149,9 @@ class Reviewer:
 
     def _is_namesake(self, key: Key, sink: EventSink) -> bool:
         """Whether another EventSink with the same name and claim is of the same tenant, and not of somebody who only claims it."""
-        namespace = self._known.namespace(key[0])
-        owner = namespace.tenant if namespace is not None else ""
-        accepted = owner == sink.spec.tenant or not (owner or self._known.is_owned(sink.spec.tenant))
-        return accepted and key != (sink.namespace, sink.name)
+        tenant, namespace = sink.spec.tenant, self._known.namespace(key[0])
+        is_its = is_of_tenant(tenant, namespace, is_owned=self._known.is_owned(tenant))
+        return is_its and key != (sink.namespace, sink.name)
 
     def _problems(self, sink: EventSink, facts: Facts) -> list[Problem]:
         """All that is wrong with it, as far as that can be seen without the values of Secrets."""

@@ -89,6 +89,8 @@ def test_sinks_queue_and_tokens_survive_everything_that_helm_does(fresh_control_
 
     with pytest.raises(HelmFailed, match="additional properties 'loglevel' not allowed"):
         helm.upgrade({"router": {"config": {"loglevel": "debug"}}})
+    with pytest.raises(HelmFailed, match="the queue's claim was made with 10Gi, and an upgrade cannot change it"):
+        helm.upgrade({"router": {"queue": {"size": "20Gi"}}})
     assert log_level(kubectl) == "debug"
 
     helm.run("rollback", "eventsink", "1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,7 +37,7 @@ def everything(elsewhere: Helm) -> Objects:
 
 
 @pytest.fixture(scope="session")
-def changed(elsewhere: Helm, everything: Objects) -> dict[Path, tuple[Objects, Objects]]:
+def changed(elsewhere: Helm) -> dict[Path, tuple[Objects, Objects]]:
     """For every value: what another one adds to what is rendered with everything, and what it removes."""
 
     def render(value: tuple[Path, Any]) -> tuple[Path, tuple[Objects, Objects]]:
@@ -47,12 +47,17 @@ def changed(elsewhere: Helm, everything: Objects) -> dict[Path, tuple[Objects, O
         for name in path:
             given = given.get(name) if isinstance(given, dict) else None
         other_values = overlay(start, nested(path, other(path, given if given is not None else default)))
-        before = elsewhere.render(start) if path in COMPANIONS else everything
-        after = elsewhere.render(other_values)
-        return path, ([one for one in after if one not in before], [one for one in before if one not in after])
+        before = elsewhere.documents(start) if path in COMPANIONS else start_documents
+        after = elsewhere.documents(other_values)
+        return path, (parsed(after - before), parsed(before - after))
 
+    start_documents = elsewhere.documents(EVERYTHING)
     with ThreadPoolExecutor(4) as pool:
         return dict(pool.map(render, documented()))
+
+
+def parsed(documents: Iterable[str]) -> Objects:
+    return [yaml.safe_load(one) for one in documents]
 
 
 def test_every_value_has_an_effect(changed: dict[Path, tuple[Objects, Objects]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,10 @@ class Helm:
     def render(self, values: Values | None = None, *options: str) -> list[dict[str, Any]]:
         """The objects of `helm template`."""
         return [one for one in yaml.load_all(self.text(values, *options), _LOADER) if one]
+
+    def documents(self, values: Values | None = None) -> frozenset[str]:
+        """The text of each object of `helm template`: to compare many renderings, parsing costs more than rendering."""
+        return frozenset(one for one in re.split(r"^---$", self.text(values), flags=re.MULTILINE) if "kind:" in one)
 
     def refusal(self, values: Values, *options: str) -> str:
         """What `helm template` writes where it refuses the values.

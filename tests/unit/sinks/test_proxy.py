@@ -65,6 +65,7 @@ class TestThroughAProxy(TransportContract):
     @pytest.fixture
     async def transport(self) -> AsyncIterator[Transport]:
         with ConnectProxy() as proxy:
+            self.proxy = proxy
             settings = TransportSettings.model_validate({"maxConnectionsPerHost": 8})
             opened = Http1Transport(settings, guard_for(proxy, allow=LOOPBACK), Resolver())
             yield opened
@@ -83,6 +84,12 @@ class TestThroughAProxy(TransportContract):
     async def test_a_name_without_an_address_is_not_resolved(self, transport: Transport) -> None:
         error = await fails(transport, Endpoint.parse("http://no-such-name.invalid/"))
         assert error.kind is TransportErrorKind.PROXY_FAILED
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    async def test_a_tunnel_that_ends_at_once_is_a_lost_connection(self, transport: Transport, scheme: str) -> None:
+        self.proxy.response = b"HTTP/1.1 200 OK\r\n\r\n"
+        error = await fails(transport, Endpoint.parse(f"{scheme}://{NAME}/"))
+        assert (error.kind, error.sent) == (TransportErrorKind.RESET, scheme == "http")
 
 
 async def test_the_proxy_is_told_host_and_port_and_sees_no_part_of_the_message(transport: Transport, proxy: ConnectProxy) -> None:

@@ -120,6 +120,16 @@ def test_a_router_waits_until_the_one_before_has_ended_and_delivers_what_it_left
             receiver.wait_for(3)
 
 
+def test_a_setting_that_kept_a_delivery_back_is_effective_at_once_when_it_is_corrected(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        with start_router(tmp_path, receiver.url("/"), egress={"allow": []}) as router:
+            router.post(notification(alert("A", namespace="acme")))
+            wait_until("the held sink", lambda: "eventsink_router_sinks_held 1.0" in router.metrics())
+            assert router.running.terminate() == 0
+        with start_router(tmp_path, receiver.url("/")):
+            receiver.wait_for(1, deadline=10.0)  # the first probe of a held sink comes after 30 s
+
+
 def test_a_router_that_waits_for_another_one_stops_in_order(tmp_path: Path) -> None:
     with start_router(tmp_path, NOBODY, log="first.log") as first, start_router(tmp_path, NOBODY, ready=False) as second:
         wait_for_the_queue(second.running, first.running)

@@ -93,11 +93,17 @@ def run_folder(folder: Path, data: Path, config: Path | None) -> None:
 @main.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("-o", "--output", default="text", type=click.Choice(["text", "json"]), show_default=True)
-def validate(files: tuple[str, ...], output: str) -> None:
+@click.option(
+    "--each",
+    is_flag=True,
+    help="Check each file by itself, and skip those that do not mention eventsink.dev/v1...: for the files of a repository.",
+)
+def validate(files: tuple[str, ...], output: str, each: bool) -> None:
     """Check documents in files and folders, or (-) from standard input, without a cluster; exit status 1 on any error."""
-    from eventsink.standalone.validate import check, read
+    from eventsink.resources.names import GROUP
+    from eventsink.standalone.validate import check, check_each, read
 
-    found = check(read(files, sys.stdin.buffer))
+    found = check_each(read(files, sys.stdin.buffer, mentioning=f"{GROUP}/v")) if each else check(read(files, sys.stdin.buffer))
     if output == "json":
         click.echo(json.dumps(found.to_dict(), indent=2))
     else:

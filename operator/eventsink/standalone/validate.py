@@ -42,26 +42,43 @@ class Findings:
         }
 
 
-def read(names: Sequence[str], standard_input: BinaryIO) -> list[FileContent]:
-    """Read files, folders and (`-`) standard input; each file once."""
+def read(names: Sequence[str], standard_input: BinaryIO, *, mentioning: str = "") -> list[FileContent]:
+    """Read files, folders and (`-`) standard input; each file once, and only those whose text contains `mentioning`."""
     found: dict[str, FileContent] = {}
+    wanted = mentioning.encode()
     for name in names:
         if name == STANDARD_INPUT:
-            found.setdefault(name, read_documents("standard input", standard_input.read(MAX_FILE_BYTES + 1)))
+            text = standard_input.read(MAX_FILE_BYTES + 1)
+            if wanted in text:
+                found.setdefault(name, read_documents("standard input", text))
             continue
         for file in _files(Path(name)):
             try:
                 with file.open("rb") as stream:
-                    content = read_documents(str(file), stream.read(MAX_FILE_BYTES + 1))
+                    text = stream.read(MAX_FILE_BYTES + 1)
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else "unknown"
                 content = FileContent(faults=(Fault(str(file), 0, "", f"cannot be read: {reason}"),))
+            else:
+                if wanted not in text:
+                    continue
+                content = read_documents(str(file), text)
             found.setdefault(os.path.realpath(file), content)
     return list(found.values())
 
 
 def _files(path: Path) -> list[Path]:
     return [path / name for name in take_snapshot(path).files] if path.is_dir() else [path]
+
+
+def check_each(contents: Sequence[FileContent]) -> Findings:
+    """Check the documents of each file by themselves: the files of a repository need not belong to one cluster. Pure."""
+    found = [check([content]) for content in contents]
+    return Findings(
+        tuple(sorted(error for one in found for error in one.errors)),
+        tuple(sorted(note for one in found for note in one.notes)),
+        sum(one.sinks for one in found),
+    )
 
 
 def check(contents: Sequence[FileContent]) -> Findings:

@@ -142,6 +142,29 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     assert "absent.yaml: cannot be read: No such file" in ended.stdout
 
 
+def test_each_file_of_a_repository_is_checked_by_itself_if_it_mentions_an_eventsink(tmp_path: Path) -> None:
+    files = {
+        "staging/sink.yaml": yaml.safe_dump(sink()),
+        "production/sink.yaml": yaml.safe_dump(sink()),  # of another cluster, so not defined twice
+        ".github/workflows/ci.yaml": "on: push",
+        "chart/templates/sink.yaml": "a: {{ .Values.a }}\n {{- end }}",
+        "flux.yaml": "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nspec: {apiVersion: eventsink.dev/v1alpha1}",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    names = [str(tmp_path / name) for name in files]
+    assert CliRunner().invoke(main, ["validate", *names]).exit_code == 1
+    ended = CliRunner().invoke(main, ["validate", "--each", *names])
+    assert ended.exit_code == 0
+    assert "2 EventSinks in order" in ended.output
+    (tmp_path / "staging/sink.yaml").write_text(yaml.safe_dump(sink(match={"matchers": ["team=~a("]})))
+    ended = CliRunner().invoke(main, ["validate", "--each", *names])
+    assert ended.exit_code == 1
+    assert "staging/sink.yaml:" in ended.stdout
+    assert ": spec.match.matchers[0]: " in ended.stdout
+
+
 def test_the_samples_are_valid() -> None:
     ended = CliRunner().invoke(main, ["validate", str(ROOT / "manifests" / "samples")])
     assert (ended.exit_code, ended.stdout) == (0, "")

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.controlplane.alertmanager import find_or_build_alertmanager
 from tests.controlplane.binaries import find_or_build
 from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.gitops import find_or_build_gitops
 from tests.controlplane.go import MissingProgram, say
 from tests.controlplane.helm import find_or_build_helm
 
@@ -20,6 +21,7 @@ def main(arguments: list[str]) -> int:
             find_or_build()
             find_or_build_alertmanager()
             find_or_build_helm()
+            find_or_build_gitops()
         except MissingProgram as error:
             say(str(error))
             return 1

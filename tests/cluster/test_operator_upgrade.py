@@ -45,10 +45,10 @@ def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
 
 
 def writes_since(plane: ControlPlane, start: int) -> Counter[str]:
-    """How often the operator wrote each object except Events, after the first `start` audited requests."""
+    """How often the operator wrote each object except Events and its Lease, after the first `start` audited requests."""
     done = [one for one in plane.audited()[start:] if one["user"]["username"] == USER and one["verb"] not in READS]
     refs = [one["objectRef"] for one in done if "objectRef" in one]
-    return Counter(f"{ref['resource']}/{ref.get('name', '')}" for ref in refs if ref["resource"] != "events")
+    return Counter(f"{ref['resource']}/{ref.get('name', '')}" for ref in refs if ref["resource"] not in ("events", "leases"))
 
 
 def compiler_of(admin: Kubectl, uid: str) -> int:

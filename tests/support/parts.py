@@ -34,6 +34,7 @@ def start_operator(installed: Installed, folder: Path, *, module: str = "eventsi
     """Start `eventsink operator` with the settings that manifests/ ships and those given here; `module` as of `eventsink`."""
     shipped = {
         "sinksNamespace": installed.sinks_namespace,
+        "leaderElection": {"namespace": installed.namespace},
         "monitor": {"address": "127.0.0.1:0"},
         "kubernetes": {"kubeconfig": str(installed.operator)},
     }

@@ -38,6 +38,10 @@ The settings of each program: what follows from the values, with the part's own 
 {{- end -}}
 {{- end -}}
 {{- $settings := dict "monitor" (dict "address" "0.0.0.0:9090") "sinksNamespace" (include "eventsink.sinksNamespace" .) -}}
+{{- $lease := include "eventsink.partName" (dict "root" $ "part" "operator") -}}
+{{- if ne $lease "eventsink-operator" -}}
+{{- $_ := set $settings "leaderElection" (dict "leaseName" $lease) -}}
+{{- end -}}
 {{- $app := dict "tokensNamespace" .Release.Namespace -}}
 {{- with .Values.slack.app -}}
 {{- if .clientId -}}

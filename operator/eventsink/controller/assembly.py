@@ -24,6 +24,7 @@ from eventsink.controller.tokens import TokenGenerator
 from eventsink.controller.worker import TENANCY, Worker
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, Forbidden, Key, NotFound, list_all
+from eventsink.kube.lease import Elector, LeaderApi
 from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS
 from eventsink.resources.status import READY, EventSinkStatus
@@ -41,21 +42,38 @@ class Controller:
     """Run the `reflectors`, wait until they are `synced`, then run the `tasks`; `close` it at the end.
 
     `swept` is set after the first comparison of everything, `settled` once all that it found was worked on. The operator's own Secrets
-    are kept in `own_namespace`; None: where the settings of each destination type say.
+    are kept in `own_namespace`; None: where the settings of each destination type say. With an `elector`, every replica runs the
+    reflectors and passes on EventSinks, and the one that leads runs the tasks; nothing is written where it is not sure to lead.
     """
 
     def __init__(
-        self, settings: OperatorSettings, api: Api, registry: CollectorRegistry, *, own_namespace: str | None = None
+        self,
+        settings: OperatorSettings,
+        api: Api,
+        registry: CollectorRegistry,
+        *,
+        own_namespace: str | None = None,
+        elector: Elector | None = None,
     ) -> None:
         self._settings = settings
+        records = api  # see `ResolverContext`
+        if elector is not None:
+            api = LeaderApi(api, elector.check)
         self._api = api
         self.metrics = OperatorMetrics(registry)
+        self.metrics.leader.set_function(lambda: float(elector is None or elector.holds))
         self._queue: WorkQueue[Key] = WorkQueue()
         self.swept = asyncio.Event()
         self.settled = asyncio.Event()
         self.state = ClusterState(self._queue.add, lambda: self._queue.add(TENANCY))
         self.store = CompiledStore(api, settings.sinks_namespace, self._queue.add)
-        self.resolvers = Resolvers(settings, api, self.state.used_in, own_namespace=own_namespace)
+        self.resolvers = Resolvers(
+            settings,
+            records,
+            self.state.used_in,
+            check_leader=elector.check if elector is not None else None,
+            own_namespace=own_namespace,
+        )
         self.scope = Scope(settings.namespaces, api, self.state)
         self._statuses = StatusWriter(
             api, lambda: datetime.now(UTC), self.metrics.events_left_out.inc, retry_seconds=settings.sweep_interval

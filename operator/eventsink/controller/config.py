@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from eventsink.destinations.settings import with_destinations
 from eventsink.kube.http import KubernetesSettings
+from eventsink.kube.lease import LeaderElectionSettings
 from eventsink.resources.namespaces import ListedNamespaces
 from eventsink.runtime.address import Address
 from eventsink.runtime.logs import LogSettings
@@ -86,6 +87,7 @@ class OperatorSettings(ProcessSettings):
     """EventSinks that are reconciled at once."""
     sweep_interval: Seconds = Field(default=60.0, gt=0)
     """Between two comparisons of everything compiled with everything that there is."""
+    leader_election: LeaderElectionSettings = LeaderElectionSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()

@@ -39,6 +39,11 @@ _TASKS = logging.getLogger("kopf._core.reactor.running")
 """Where kopf logs that one of its tasks failed. It may wait for ever then (for another login, say) instead of ending."""
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drops a warning of each start: that kopf leaves the signals alone is why it has a thread of its own."""
+    return "OS signals are ignored" not in record.msg
+
+
 class _Failures(logging.Handler):
     """Reports kopf's tasks that failed."""
 
@@ -93,13 +98,15 @@ class KopfThread:
 
     async def run(self) -> None:
         """Watch until cancelled; raises what ended kopf."""
-        self._thread.start()
         listening = _Failures(self._failed)
         _TASKS.addHandler(listening)
+        _TASKS.addFilter(_is_news)
+        self._thread.start()
         try:
             await asyncio.shield(self._ended)
         finally:
             _TASKS.removeHandler(listening)
+            _TASKS.removeFilter(_is_news)
             self._stop.set()
             await self._loop.run_in_executor(None, self._thread.join, STOP_SECONDS)
 

@@ -11,6 +11,7 @@ class OperatorMetrics:
     """Counters and gauges of the operator."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.leader = Gauge(f"{NAMESPACE}_leader", "Whether this replica leads (1) or waits (0).", registry=registry)
         self.reconciles = Counter(f"{NAMESPACE}_reconciles", "Reconciles by outcome.", ["outcome"], registry=registry)
         self.duration = Histogram(f"{NAMESPACE}_reconcile_duration_seconds", "How long a reconcile took.", registry=registry)
         self.waiting = Gauge(f"{NAMESPACE}_workqueue_depth", "EventSinks that wait to be reconciled.", registry=registry)

@@ -14,6 +14,7 @@ from eventsink.controller.handlers import KopfThread
 from eventsink.controller.scope import WATCHES_PER_NAMESPACE
 from eventsink.kube.api import Api, ApiError, Collection, Forbidden, NotFound, Object
 from eventsink.kube.http import HttpApi, connect
+from eventsink.kube.lease import Elector
 from eventsink.resources.names import EVENTSINKS, GROUP, PLURAL
 from eventsink.runtime.process import ExitStatus, Process, Stop, run_command
 from eventsink.runtime.settings import load_settings
@@ -37,7 +38,7 @@ async def serve(settings: OperatorSettings, stop: asyncio.Event) -> None:
     ConfigurationError
         There is no access to a cluster.
     Stop
-        It cannot start (the CRD is absent), or a part of it ended.
+        It cannot start (the CRD is absent), a part of it ended, or another replica has taken the lead.
     """
     async with Process("operator", settings.monitor, stop) as process:
         api = await connect(settings.kubernetes, "operator", watches=WATCHES_PER_NAMESPACE * len(settings.namespaces))
@@ -52,8 +53,12 @@ class Operator:
         self._api = api
         self._process = process
         process.readiness["synced"] = self._missing
-        self._controller = Controller(settings, api, process.registry)
-        process.on_close(self._controller.close)
+        election = settings.leader_election
+        self._elector = Elector(api, election) if election.enabled else None
+        self._controller = Controller(settings, api, process.registry, elector=self._elector)
+        self._synced = False
+        self._work: list[asyncio.Task[object]] = []
+        process.on_stop(self._hand_over)
         self._admission = open_admission(
             settings, api, self._controller.state, self._controller.resolvers, self._controller.metrics, process.listener_metrics
         )
@@ -78,17 +83,35 @@ class Operator:
             process.start("admission certificate", certificate.run())
         if scope.everywhere:  # kopf as a whole ends where one of several namespaces is absent
             process.start("kopf", KopfThread(self._api, self._seen, self._admission).run())
-        for name, work in self._controller.tasks():
-            process.start(name, work)
-        await process.until_stopped()
+        self._synced = True
+        if self._elector is not None:
+            process.start("election", self._elector.run())
+            await process.until_stopped(self._elector.leading.wait(), ready=True)
+        if not process.stop.is_set():
+            self._work += [process.start(name, work) for name, work in self._controller.tasks()]
+            await process.until_stopped()
+
+    async def _hand_over(self) -> None:
+        """Stop the work, and then let another replica lead. Until then the Lease is renewed: codes that are being exchanged take a while."""
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+        await self._controller.close()
+        if self._elector is not None:
+            await self._elector.release()
 
     def _missing(self) -> str | None:
-        if not self._controller.swept.is_set():
+        if not self._synced:
             return "not everything was listed yet"
         scope = self._controller.scope
-        if scope.everywhere or any(watch.complete for watch in scope.watches.values()):
+        if not scope.everywhere and not any(watch.complete for watch in scope.watches.values()):
+            return "no namespace of the setting namespaces can be read: create one, and the operator's Role in it"
+        if self._controller.swept.is_set():
             return None
-        return "no namespace of the setting namespaces can be read: create one, and the operator's Role in it"
+        # One that waits is ready: it has listed everything, and works as soon as it leads.
+        if self._elector is None or self._elector.leading.is_set():
+            return "not everything was listed yet"
+        return self._elector.problem
 
     def _seen(self, kind: str | None, obj: Object) -> None:
         """kopf saw an EventSink."""

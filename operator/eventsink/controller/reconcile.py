@@ -107,7 +107,7 @@ class Reconciler:
         """Its namespace is not among those of the setting any more: whether its EventSink exists cannot be seen."""
         active = [compiled for compiled in self._store.of(key) if not compiled.withdrawn]
         for compiled in active:
-            await self._withdraw(compiled.uid, NAMESPACE_NOT_LISTED)
+            await self._withdraw(compiled, NAMESPACE_NOT_LISTED)
         return Result("withdrawn" if active else "absent")
 
     async def _accept_and_compile(self, living: EventSinkObject, compiled: Compiled | None) -> tuple[SpecState, float | None]:
@@ -204,7 +204,7 @@ class Reconciler:
         resolved = await resolver.resolve(sink, values, namespace_uid=namespace_uid, before=target_before)
         made_from = wanted.model_copy(update={"secrets": versions, "tokens": resolved.tokens})
         new = compile_sink(sink, resolved.target, made_from)
-        await self._store.write(new)
+        await self._store.write(new, before)
         self._state.uses(key, own, [(one.namespace, one.name) for one in resolved.tokens])
         get_logger().info(
             "sink accepted and active", sink=f"{sink.namespace}/{sink.name}", tenant=sink.spec.tenant, generation=sink.generation
@@ -227,7 +227,7 @@ class Reconciler:
                 again = min(again or waited + self._settings.credential_grace, self._settings.credential_grace - waited)
                 again = max(0.0, again) + 0.1
         if effect is Effect.WITHDRAW and not compiled.withdrawn:
-            await self._withdraw(living.uid, problem.reason)
+            await self._withdraw(compiled, problem.reason)
         withdrawn = effect is Effect.WITHDRAW or bool(compiled.withdrawn)
         kept = compiled.made_from.generation if compiled.made_from is not None and not withdrawn else None
         destinations = {} if withdrawn else living.status.destinations
@@ -244,14 +244,13 @@ class Reconciler:
             return 0.0
         return (self._now() - parse_time(ready.last_transition_time)).total_seconds()
 
-    async def _withdraw(self, uid: str, reason: str) -> None:
-        before = await self._store.read(uid)
+    async def _withdraw(self, compiled: Compiled, reason: str) -> None:
+        before = await self._store.read(compiled.uid)
         if before is None:
             return
         withdrawn = Withdrawn(reason=reason, since=format_time(self._now()))
-        sink = before.model_copy(update={"withdrawn": withdrawn, "target": None})
-        await self._store.write(sink)
-        get_logger().warning("sink withdrawn", sink=f"{sink.namespace}/{sink.name}", reason=reason)
+        await self._store.write(before.model_copy(update={"withdrawn": withdrawn, "target": None}), compiled)
+        get_logger().warning("sink withdrawn", sink="/".join(compiled.sink), reason=reason)
 
     async def _namespace_uid(self, namespace: str) -> str:
         """The namespace's uid; empty: it is not known yet. Namespaces of the setting are not watched, so they are asked for."""

@@ -21,9 +21,11 @@ class Resolvers:
     settings
         The operator's.
     api
-        For the operator's own Secrets.
+        For the operator's own Secrets. It is not one that writes for the leader alone: see `ResolverContext`.
     used_in
         Names of the Secrets of a namespace that EventSinks need.
+    check_leader
+        Raises an ApiError where another replica may be leading; None: there is no other.
     own_namespace
         The namespace of the operator's own Secrets; None: as the settings of each type say.
     """
@@ -34,6 +36,7 @@ class Resolvers:
         api: Api,
         used_in: Callable[[str], Collection[str]],
         *,
+        check_leader: Callable[[], object] | None = None,
         own_namespace: str | None = None,
     ) -> None:
         context = ResolverContext(
@@ -41,6 +44,7 @@ class Resolvers:
             egress=EgressGuard(settings.egress),
             used_in=used_in,
             settings=sections_of(settings, declared("OPERATOR_SETTINGS")),
+            check_leader=check_leader or _nothing,
             own_namespace=own_namespace,
         )
         self._resolvers: dict[str, Resolver] = {
@@ -65,3 +69,7 @@ class Resolvers:
     async def close(self, grace: float) -> None:
         """Close all resolvers; each has `grace` seconds to finish what must not be interrupted."""
         await asyncio.gather(*(resolver.close(grace) for resolver in self._resolvers.values()))
+
+
+def _nothing() -> None:
+    """There is no other replica."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from eventsink.kube.api import SECRETS, Api, Key, NotFound, Object, delete_if_same
-from eventsink.kube.secrets import apply_secret, secret_data
+from eventsink.kube.api import SECRETS, Api, Key, NotFound, Object
+from eventsink.kube.secrets import secret_data, write_secret
 from eventsink.resources.names import OPERATOR_LABELS, OPERATOR_MANAGER
 from eventsink.sinks.sink import (
     COMPILED_LABEL,
@@ -61,6 +61,7 @@ class CompiledStore:
         self._namespace = namespace
         self._enqueue = enqueue
         self._tenancy: Tenancy | None = None
+        self._tenancy_version = ""
         self._compiled: dict[str, Compiled] = {}
         self._of: dict[Key, tuple[str, ...]] = {}
         """Namespace and name of an EventSink -> uids, so that no reconcile looks through all sinks."""
@@ -106,15 +107,21 @@ class CompiledStore:
 
     # ---- writing
 
-    async def write(self, sink: Sink) -> None:
-        """Store a compiled sink, or its withdrawal."""
+    async def write(self, sink: Sink, before: Compiled | None) -> None:
+        """Store a compiled sink, or its withdrawal, over what was there when it was compiled.
+
+        Raises
+        ------
+        ApiError
+            It was not stored; Conflict or NotFound: somebody else wrote or deleted it, which the watch reports.
+        """
         annotations = {
             SINK_ANNOTATION: f"{sink.namespace}/{sink.name}",
             FROM_ANNOTATION: json.dumps(sink.compiled_from.model_dump(by_alias=True), sort_keys=True),
         }
         if sink.withdrawn is not None:
             annotations[WITHDRAWN_ANNOTATION] = sink.withdrawn.reason
-        stored = await apply_secret(
+        stored = await write_secret(
             self._api,
             self._namespace,
             sink_secret_name(sink.uid),
@@ -123,6 +130,7 @@ class CompiledStore:
             labels=_SINK_LABELS,
             annotations=annotations,
             manager=OPERATOR_MANAGER,
+            resource_version=before.resource_version if before is not None else "",
         )
         self._keep(read_compiled(sink.uid, stored["metadata"]))
 
@@ -135,17 +143,28 @@ class CompiledStore:
             return None
 
     async def remove(self, compiled: Compiled) -> None:
-        """Delete a compiled sink."""
-        await delete_if_same(self._api, SECRETS, (self._namespace, sink_secret_name(compiled.uid)))
+        """Delete a compiled sink.
+
+        Raises
+        ------
+        ApiError
+            It is still there; Conflict: somebody else wrote it.
+        """
+        key = (self._namespace, sink_secret_name(compiled.uid))
+        try:
+            await self._api.delete(SECRETS, key, resource_version=compiled.resource_version)
+        except NotFound:
+            pass
         self._forget(compiled.uid)
 
     async def write_tenancy(self, tenancy: Tenancy) -> bool:
         """Store the tenancy if it differs from what is stored; whether it was written."""
         if self._tenancy is None:
-            self._tenancy = await self._read_tenancy()
+            self._tenancy, self._tenancy_version = await self._read_tenancy()
         if self._tenancy == tenancy:
             return False
-        await apply_secret(
+        version, self._tenancy = self._tenancy_version, None  # read again unless it is written
+        stored = await write_secret(
             self._api,
             self._namespace,
             TENANCY_SECRET_NAME,
@@ -154,20 +173,26 @@ class CompiledStore:
             labels={**OPERATOR_LABELS, COMPILED_LABEL: "tenancy"},
             annotations={},
             manager=OPERATOR_MANAGER,
+            resource_version=version,
         )
-        self._tenancy = tenancy
+        self._tenancy, self._tenancy_version = tenancy, stored["metadata"]["resourceVersion"]
         return True
 
     def forget_tenancy(self) -> None:
         """Compare with what is stored the next time: somebody else may have changed it."""
         self._tenancy = None
 
-    async def _read_tenancy(self) -> Tenancy | None:
+    async def _read_tenancy(self) -> tuple[Tenancy | None, str]:
+        """What is stored, where it can be read, and its version, where there is any."""
         try:
             secret = await self._api.get(SECRETS, (self._namespace, TENANCY_SECRET_NAME))
-            return Tenancy.model_validate_json(secret_data(secret)[TENANCY_SECRET_KEY])
-        except (NotFound, KeyError, ValueError, ValidationError):
-            return None
+        except NotFound:
+            return None, ""
+        version: str = secret["metadata"]["resourceVersion"]
+        try:
+            return Tenancy.model_validate_json(secret_data(secret)[TENANCY_SECRET_KEY]), version
+        except (KeyError, ValueError, ValidationError):
+            return None, version
 
 
 def read_compiled(uid: str, metadata: Mapping[str, Any]) -> Compiled:

@@ -33,13 +33,16 @@ class ResolverContext:
     """What the operator gives all resolvers."""
 
     api: Api
-    """For Secrets of their own. The EventSink's Secrets are read for them."""
+    """For Secrets of their own. The EventSink's Secrets are read for them. It also writes where this replica leads no longer: what
+    cannot be asked for a second time has to be stored. Call `check_leader` before everything else."""
     egress: EgressGuard
     """For outgoing HTTP."""
     used_in: Callable[[str], Collection[str]]
     """Names of the Secrets of a namespace that EventSinks need."""
     settings: Sequence[Settings] = ()
     """What the types declare as `OPERATOR_SETTINGS`."""
+    check_leader: Callable[[], object] = lambda: None
+    """Raises `NotLeading` where another replica may be leading: call it before what only one may do."""
     own_namespace: str | None = None
     """Where Secrets of their own are kept; None: where a type's settings say."""
 

@@ -1,4 +1,4 @@
-"""Secrets: their data decoded, and written by server-side apply."""
+"""Secrets: their data decoded, and written over what is known of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def encoded(values: Mapping[str, str]) -> dict[str, str]:
     return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
 
 
-async def apply_secret(
+async def write_secret(
     api: Api,
     namespace: str,
     name: str,
@@ -28,8 +28,9 @@ async def apply_secret(
     labels: Mapping[str, str],
     annotations: Mapping[str, str],
     manager: str,
+    resource_version: str,
 ) -> Object:
-    """Make a Secret be exactly this, by server-side apply.
+    """Make a Secret be exactly this, if it is still as it was.
 
     Parameters
     ----------
@@ -37,6 +38,15 @@ async def apply_secret(
         The Secret's type.
     data
         Not encoded.
+    resource_version
+        Of what is replaced; empty: there is none yet.
+
+    Raises
+    ------
+    Conflict
+        Somebody else made it or changed it.
+    NotFound
+        Somebody else deleted it.
     """
     body: Object = {
         "apiVersion": SECRETS.api_version,
@@ -45,4 +55,7 @@ async def apply_secret(
         "type": kind,
         "data": encoded(data),
     }
-    return await api.apply(SECRETS, body, manager=manager)
+    if not resource_version:
+        return await api.create(SECRETS, body, manager=manager)
+    body["metadata"]["resourceVersion"] = resource_version
+    return await api.replace(SECRETS, body, manager=manager)

@@ -188,24 +188,28 @@ class Process:
         """Have `close` called after the tasks have ended, before what was given here earlier."""
         self._closes.push_async_callback(close)
 
-    def start(self, name: str, work: Coroutine[object, object, object]) -> None:
+    def start(self, name: str, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
         """Run `work` as a task, which does not end by itself while all is well."""
-        self._tasks.append(asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+        self._tasks.append(task)
+        return task
 
-    async def until_stopped(self, done: Awaitable[object] | None = None) -> None:
+    async def until_stopped(self, done: Awaitable[object] | None = None, *, ready: bool = False) -> None:
         """Wait until the process is to stop; raise what ended a task.
 
         Parameters
         ----------
         done
             A step of the start: the wait also ends when it is done. Without it the start is over, and the process may be ready.
+        ready
+            Whether it may be ready before `done`, too.
 
         Raises
         ------
         Stop
             A task ended without an exception: nobody does its work any more.
         """
-        if done is None:
+        if done is None or ready:
             self._state = None
         awaited = [asyncio.ensure_future(one) for one in (self.stop.wait(), done) if one is not None]
         try:

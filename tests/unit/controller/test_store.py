@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from eventsink.controller.store import CompiledStore
-from eventsink.kube.api import SECRETS, Collection, Key
+from eventsink.kube.api import SECRETS, Collection, Conflict, Key, NotFound
 from eventsink.kube.local import LocalApi
-from eventsink.sinks.sink import CompiledFrom, Sink, Withdrawn
+from eventsink.sinks.sink import CompiledFrom, Sink, Tenancy, Withdrawn
 
 NAMESPACE = "sinks"
 
@@ -46,9 +48,9 @@ class StoreUnderTest:
 
 async def test_a_written_sink_is_known_at_once_and_its_watch_event_changes_nothing() -> None:
     one = StoreUnderTest()
-    await one.store.write(sink("u1"))
-    await one.store.write(sink("u2"))
-    await one.store.write(sink("u3", "b"))
+    await one.store.write(sink("u1"), None)
+    await one.store.write(sink("u2"), None)
+    await one.store.write(sink("u3", "b"), None)
     await one.watch()
     assert (one.uids("a"), one.uids("b"), one.uids("c")) == (["u1", "u2"], ["u3"], [])
     assert {uid: compiled.withdrawn for uid, compiled in one.store.compiled.items()} == dict.fromkeys(
@@ -59,7 +61,7 @@ async def test_a_written_sink_is_known_at_once_and_its_watch_event_changes_nothi
 
 async def test_a_removed_sink_is_forgotten_and_not_enqueued() -> None:
     one = StoreUnderTest()
-    await one.store.write(sink("u1"))
+    await one.store.write(sink("u1"), None)
     await one.store.remove(one.store.compiled["u1"])
     one.store.delete((NAMESPACE, "sink-u1"))
     assert (one.uids("a"), dict(one.store.compiled), one.enqueued) == ([], {}, [])
@@ -68,10 +70,41 @@ async def test_a_removed_sink_is_forgotten_and_not_enqueued() -> None:
 
 async def test_a_foreign_change_or_deletion_of_a_compiled_sink_enqueues_it() -> None:
     one = StoreUnderTest()
-    await one.store.write(sink("u1"))
+    await one.store.write(sink("u1"), None)
     [stored] = one.api.objects(SECRETS)
     await one.api.replace(SECRETS, {**stored, "data": {}})
     await one.watch()
     assert one.enqueued == [("acme", "a")]
     one.store.delete((NAMESPACE, "sink-u1"))
     assert (one.enqueued, one.uids("a")) == ([("acme", "a")] * 2, [])
+
+
+async def test_what_another_operator_wrote_since_is_neither_overwritten_nor_deleted() -> None:
+    paused, leading = StoreUnderTest(), StoreUnderTest()
+    leading.store = CompiledStore(paused.api, NAMESPACE, leading.enqueued.append)
+    await paused.store.write(sink("u1"), None)
+    known = paused.store.compiled["u1"]
+    with pytest.raises(Conflict):
+        await leading.store.write(sink("u1"), None)  # it exists
+    leading.store.upsert((NAMESPACE, "sink-u1"), next(paused.api.objects(SECRETS)))
+    await leading.store.write(sink("u1", "b"), leading.store.compiled["u1"])
+    with pytest.raises(Conflict):
+        await paused.store.write(sink("u1"), known)
+    with pytest.raises(Conflict):
+        await paused.store.remove(known)
+    await leading.store.remove(leading.store.compiled["u1"])
+    with pytest.raises(NotFound):
+        await paused.store.write(sink("u1"), known)
+    await paused.store.remove(known)
+    assert (list(paused.api.objects(SECRETS)), dict(paused.store.compiled)) == ([], {})
+
+
+async def test_a_tenancy_that_another_operator_wrote_since_is_read_before_it_is_written_again() -> None:
+    paused, leading = StoreUnderTest(), StoreUnderTest()
+    leading.store = CompiledStore(paused.api, NAMESPACE, leading.enqueued.append)
+    assert await paused.store.write_tenancy(Tenancy(owners={"a": "acme"}))
+    assert not await leading.store.write_tenancy(Tenancy(owners={"a": "acme"}))
+    assert await leading.store.write_tenancy(Tenancy(owners={"a": "acme", "b": "acme"}))
+    with pytest.raises(Conflict):
+        await paused.store.write_tenancy(Tenancy(owners={}))
+    assert not await paused.store.write_tenancy(Tenancy(owners={"a": "acme", "b": "acme"}))

@@ -25,7 +25,7 @@ from eventsink.kube.api import (
     list_all,
 )
 from eventsink.kube.reflector import Reflector
-from eventsink.kube.secrets import apply_secret, secret_data
+from eventsink.kube.secrets import secret_data, write_secret
 from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND
 
 DEADLINE_SECONDS = 60.0
@@ -189,9 +189,9 @@ class ApiContract:
             with pytest.raises(NotFound):
                 await call
 
-    async def test_a_secret_is_applied_whether_it_exists_or_not(self, api: Api, namespace: str) -> None:
-        async def write(value: str) -> Object:
-            return await apply_secret(
+    async def test_a_secret_is_written_over_what_is_known_of_it_and_nothing_else(self, api: Api, namespace: str) -> None:
+        async def write(value: str, version: str) -> Object:
+            return await write_secret(
                 api,
                 namespace,
                 "a",
@@ -200,15 +200,22 @@ class ApiContract:
                 labels={"l": "1"},
                 annotations={"n": value},
                 manager="m",
+                resource_version=version,
             )
 
-        first, same = await write("x"), await write("x")
-        assert same["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"], "nothing was changed"
-        second = await write("y")
+        first = await write("x", "")
+        version = first["metadata"]["resourceVersion"]
+        second = await write("y", version)
         assert second["metadata"]["uid"] == first["metadata"]["uid"]
+        for stale in ("", version):
+            with pytest.raises(Conflict):
+                await write("z", stale)
         found = await api.get(SECRETS, (namespace, "a"))
         assert (secret_data(found), found["type"]) == ({"k": b"y"}, "example.com/a")
         assert (found["metadata"]["labels"], found["metadata"]["annotations"]) == ({"l": "1"}, {"n": "y"})
+        await api.delete(SECRETS, (namespace, "a"))
+        with pytest.raises(NotFound):
+            await write("z", second["metadata"]["resourceVersion"])
 
     # ---- statuses
 

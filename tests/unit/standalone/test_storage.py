@@ -20,9 +20,10 @@ from eventsink.kube.api import (
     Object,
     Unavailable,
     delete_if_same,
+    key_of,
 )
 from eventsink.kube.local import LocalApi
-from eventsink.kube.secrets import apply_secret, secret_data
+from eventsink.kube.secrets import secret_data, write_secret
 from eventsink.resources.names import EVENTSINKS
 from eventsink.runtime.files import write_private
 from eventsink.sinks.sink import SINK_SECRET_TYPE
@@ -47,8 +48,16 @@ def files(data: Path) -> list[Path]:
 
 
 async def write(api: LocalApi, value: str) -> Object:
-    return await apply_secret(
-        api, *COMPILED, kind="eventsink.dev/sink", data={"a": value}, labels={}, annotations={}, manager="m"
+    before = next((one for one in api.objects(SECRETS) if key_of(one) == COMPILED), None)
+    return await write_secret(
+        api,
+        *COMPILED,
+        kind="eventsink.dev/sink",
+        data={"a": value},
+        labels={},
+        annotations={},
+        manager="m",
+        resource_version=before["metadata"]["resourceVersion"] if before is not None else "",
     )
 
 
@@ -235,8 +244,16 @@ async def test_of_compiled_sinks_written_together_only_those_fail_that_could_not
         write_private(file, text, sync=sync)
 
     def put(number: int) -> Awaitable[Object]:
-        return apply_secret(
-            api, "_sinks", f"sink-{number}", kind=SINK_SECRET_TYPE, data={"a": "x"}, labels={}, annotations={}, manager="m"
+        return write_secret(
+            api,
+            "_sinks",
+            f"sink-{number}",
+            kind=SINK_SECRET_TYPE,
+            data={"a": "x"},
+            labels={},
+            annotations={},
+            manager="m",
+            resource_version="",
         )
 
     monkeypatch.setattr("eventsink.standalone.storage.write_private", one_fails)

@@ -52,6 +52,8 @@ class SlackCodes:
         Where tokens are kept.
     session
         Outgoing HTTP behind the egress guard; the caller closes it.
+    check_leader
+        Raises an ApiError where another replica may be leading. A response of Slack is stored all the same.
     now
         Wall clock, seconds since the epoch.
     """
@@ -63,12 +65,14 @@ class SlackCodes:
         store: TokenStore,
         session: aiohttp.ClientSession,
         *,
+        check_leader: Callable[[], object] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._app = app
         self._slack = slack
         self._store = store
         self._session = session
+        self._check_leader = check_leader
         self._now = now
         self._started = now()
         self._under_way: dict[str, asyncio.Task[StoredToken]] = {}
@@ -106,7 +110,11 @@ class SlackCodes:
             await asyncio.wait(list(self._under_way.values()), timeout=timeout)
 
     async def keep(self, used: Callable[[], Collection[str]]) -> None:
-        """Renew what expires and drop what nobody needs, for ever; `used` gives the names of the records that EventSinks need."""
+        """Renew what expires and drop what nobody needs, for ever; `used` gives the names of the records that EventSinks need.
+
+        It begins when this replica begins to lead.
+        """
+        self._started = self._now()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -120,6 +128,7 @@ class SlackCodes:
         for stored in await self._store.list():
             if stored.name in self._under_way:
                 continue
+            self._check_leader()
             record = stored.record
             if stored.name in used:
                 if record.unused_since is not None:
@@ -148,7 +157,7 @@ class SlackCodes:
                 PATH,
                 f"Slack rejected the code ({record.error}); a code is valid for ten minutes and one exchange: {_NEW_CODE}",
             )
-        # One operator runs at a time: who claimed before this one started is gone.
+        # One operator leads at a time: who claimed before this one began to is gone.
         if not record.error and max(self._started, self._now() - CLAIM_SECONDS) < record.claimed_at:
             raise Problem("SlackUnavailable", PATH, "the code is being exchanged", may_pass=True, again_after=CLAIM_SECONDS / 4)
         raise Problem(
@@ -162,6 +171,7 @@ class SlackCodes:
         if stored is not None:
             return stored
         secret = self._client_secret()
+        self._check_leader()
         claim = TokenRecord(namespace_uid=namespace_uid, tenant=tenant, claimed_at=self._now())
         claimed = await self._store.create(name, claim)
         if claimed is None:
@@ -180,6 +190,7 @@ class SlackCodes:
         raise no_app()
 
     async def _exchange(self, claimed: StoredToken, code: str, secret: str) -> StoredToken:
+        self._check_leader()
         form = {"code": code} | ({"redirect_uri": self._app.redirect_url} if self._app.redirect_url else {})
         try:
             response = await self._access(secret, form)

@@ -34,7 +34,8 @@ class SlackResolver:
         self._names = Resolver()
         self._session = guarded_session(context.egress, self._names, timeout=platform.timeout)
         self._lookup = SlackLookup(platform, self._session)
-        self._codes = SlackCodes(app, platform, SecretTokenStore(context.api, self._namespace), self._session)
+        store = SecretTokenStore(context.api, self._namespace)
+        self._codes = SlackCodes(app, platform, store, self._session, check_leader=context.check_leader)
 
     def policy_digest(self) -> str:
         return self._lookup.policy_digest()

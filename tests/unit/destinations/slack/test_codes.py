@@ -21,6 +21,7 @@ from eventsink.destinations.slack.codes import (
 from eventsink.destinations.slack.config import SlackAppSettings, SlackSettings
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, token_name
 from eventsink.kube.api import Conflict, Unavailable
+from eventsink.kube.lease import NotLeading
 from eventsink.runtime.backoff import Backoff
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.guarded import guarded_session
@@ -78,6 +79,7 @@ class CodesUnderTest:
     store: MemoryStore = field(default_factory=MemoryStore)
     slack: ScriptedSession = field(default_factory=ScriptedSession)
     now: float = 1_800_000_000.0
+    leads: bool = True
     codes: SlackCodes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,8 +89,17 @@ class CodesUnderTest:
     def restart(self, **app: Any) -> None:
         settings = {"clientId": "1.2", "clientSecretFile": self.folder / "secret", "redirectUrl": "https://x/", **app}
         self.codes = SlackCodes(
-            SlackAppSettings.model_validate(settings), SlackSettings(), self.store, self.slack.session, now=lambda: self.now
+            SlackAppSettings.model_validate(settings),
+            SlackSettings(),
+            self.store,
+            self.slack.session,
+            check_leader=self.check_leader,
+            now=lambda: self.now,
         )
+
+    def check_leader(self) -> None:
+        if not self.leads:
+            raise NotLeading
 
     async def token(self, code: str = CODE, *, uid: str = "ns-1", tenant: str = "acme") -> str:
         return (await self.codes.token(code, namespace_uid=uid, tenant=tenant)).record.token
@@ -167,6 +178,50 @@ async def test_a_response_that_arrives_after_its_caller_was_cancelled_is_stored(
     release.set()
     await under_test.codes.finish(10)
     assert under_test.record.token == "xoxb-canary"
+
+
+async def test_a_response_is_stored_although_another_replica_leads_when_it_arrives(under_test: CodesUnderTest) -> None:
+    def response(_: Request) -> dict[str, Any]:
+        under_test.leads = False
+        return GRANTED
+
+    under_test.slack.script["oauth.v2.access"] = [response]
+    await under_test.token()
+    assert under_test.record.token == "xoxb-canary"
+
+
+async def test_who_does_not_lead_claims_no_code_sends_none_and_marks_no_token(under_test: CodesUnderTest) -> None:
+    await under_test.token()
+    under_test.leads = False
+    with pytest.raises(NotLeading):
+        await under_test.codes.look(set())
+    with pytest.raises(NotLeading):
+        await under_test.token("canary-code-2")
+    assert (len(under_test.store.records), under_test.record.unused_since, len(under_test.exchanges)) == (1, None, 1)
+
+
+async def test_a_code_that_was_claimed_just_before_the_lead_was_lost_is_not_sent(under_test: CodesUnderTest) -> None:
+    create = under_test.store.create
+
+    async def paused(name: str, record: TokenRecord) -> StoredToken | None:
+        under_test.leads = False
+        return await create(name, record)
+
+    under_test.store.create = paused  # type: ignore[method-assign]
+    with pytest.raises(NotLeading):
+        await under_test.token()
+    assert not under_test.exchanges
+
+
+async def test_a_claim_of_the_leader_before_counts_as_spent_although_this_process_was_running(under_test: CodesUnderTest) -> None:
+    under_test.now += 1
+    await under_test.store.create(token_name(CODE), TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=under_test.now))
+    under_test.now += 1
+    keeping = asyncio.ensure_future(under_test.codes.keep(set))  # it begins to lead
+    await asyncio.sleep(0)
+    assert (await under_test.problem()).reason == "CodeSpent"
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
 
 
 @pytest.mark.parametrize("who", [{"uid": "ns-re-created"}, {"tenant": "other"}])

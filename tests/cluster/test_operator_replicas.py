@@ -1,0 +1,254 @@
+"""Several operators, of which one leads: who works after a stop, a kill, a pause and an outage, and who writes nothing any more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eventsink.runtime.process import ExitStatus
+from tests.controlplane import ControlPlane
+from tests.support.cluster import SYSTEM_NAMESPACE, Installed, install, install_crd
+from tests.support.kubectl import Kubectl
+from tests.support.parts import start_operator
+from tests.support.processes import RunningProcess
+from tests.support.sinks import compiled, event_sink, secret, signed, uid_of
+from tests.support.slack import Slack
+from tests.support.waiting import wait_until
+
+STOP_SECONDS = 2.0
+KILL_SECONDS = 20.0
+SHORT = {"leaseDuration": "4s", "renewDeadline": "3s", "retryPeriod": "500ms"}
+"""A Lease that expires soon, for tests that are not about how long it takes."""
+READS = {"get", "list", "watch"}
+TEAM = "T1"
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    with ControlPlane() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def admin(plane: ControlPlane) -> Kubectl:
+    return Kubectl(plane.admin_kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
+    install_crd(admin)
+    return install(plane, admin)
+
+
+@pytest.fixture
+def acme(admin: Kubectl, installed: Installed) -> Iterator[str]:
+    with admin.namespace(tenant="acme") as namespace:
+        yield namespace
+
+
+@dataclass
+class Replica:
+    """One operator, and the token by which the API server knows it."""
+
+    process: RunningProcess
+    credential: str
+
+    @property
+    def leads(self) -> bool:
+        return "eventsink_operator_leader 1.0" in self.process.metrics()
+
+    def led_at(self) -> datetime:
+        """When it began to lead; waits for it."""
+        line = self.process.wait_logged("that it leads", lambda line: line.get("event") == "leading")
+        return datetime.fromisoformat(line["time"])
+
+
+StartReplica = Callable[..., Replica]
+
+
+@pytest.fixture
+def start(plane: ControlPlane, admin: Kubectl, installed: Installed, tmp_path: Path) -> Iterator[StartReplica]:
+    """Starts replicas, each with a token of its own; the Lease of the test before is gone."""
+    admin.run("-n", SYSTEM_NAMESPACE, "delete", "lease", "eventsink-operator", "--ignore-not-found")
+    with ExitStack() as stack:
+        count = 0
+
+        def one(**settings: Any) -> Replica:
+            nonlocal count
+            count += 1
+            folder = tmp_path / f"replica-{count}"
+            folder.mkdir()
+            issued = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-operator")
+            own = folder / "kubeconfig"
+            own.write_text(issued.read_text())
+            started = start_operator(replace(installed, operator=own), folder, **settings)
+            return Replica(stack.enter_context(started), credential_of(admin, own))
+
+        yield one
+
+
+def credential_of(admin: Kubectl, kubeconfig: Path) -> str:
+    """The id of the token in a kubeconfig, as the audit log shows it."""
+    [user] = yaml.safe_load(kubeconfig.read_text())["users"]
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": user["user"]["token"]}}
+    made = admin.run("create", "-o", "json", "-f", "-", input=json.dumps(review)).stdout
+    [credential] = json.loads(made)["status"]["user"]["extra"]["authentication.kubernetes.io/credential-id"]
+    return str(credential)
+
+
+def writes(plane: ControlPlane, replica: Replica, start: int) -> list[tuple[str, str, int]]:
+    """What a replica wrote or tried to write after the first `start` audited requests: verb, resource, status."""
+    found = []
+    for one in plane.audited()[start:]:
+        extra = one["user"].get("extra", {}).get("authentication.kubernetes.io/credential-id", [])
+        if replica.credential in extra and one["verb"] not in READS:
+            found.append((one["verb"], one["objectRef"]["resource"], one["responseStatus"]["code"]))
+    return found
+
+
+def wait_ready(admin: Kubectl, namespace: str, name: str = "alerts") -> None:
+    admin.wait_condition("eventsink", name, "Ready", "True", namespace=namespace)
+
+
+def leader_and_other(*replicas: Replica) -> tuple[Replica, Replica]:
+    """Both are ready, and exactly one leads."""
+    for one in replicas:
+        one.process.wait_ready()
+    wait_until("a leader", lambda: any(one.leads for one in replicas))
+    [leader] = [one for one in replicas if one.leads]
+    [other] = [one for one in replicas if one is not leader]
+    return leader, other
+
+
+def test_of_two_that_start_at_once_one_writes_and_both_are_ready(
+    plane: ControlPlane, admin: Kubectl, acme: str, start: StartReplica
+) -> None:
+    leader, other = leader_and_other(start(), start())
+    admin.apply(event_sink(acme))
+    wait_ready(admin, acme)
+    assert ("create", "secrets", 201) in writes(plane, leader, 0)
+    assert {resource for _, resource, _ in writes(plane, other, 0)} <= {"leases"}
+    # kopf, which runs in every replica, has nothing to say about a usual start.
+    assert not [line for one in (leader, other) for line in one.process.lines() if line["level"] != "info"]
+
+
+def test_after_sigterm_another_one_works_within_two_seconds(admin: Kubectl, acme: str, start: StartReplica) -> None:
+    leader, other = leader_and_other(start(), start())
+    assert leader.process.terminate() == 0
+    stopping = next(line for line in leader.process.lines() if line["event"] == "stopping")
+    assert (other.led_at() - datetime.fromisoformat(stopping["time"])).total_seconds() < STOP_SECONDS
+    admin.apply(event_sink(acme))
+    wait_ready(admin, acme)
+    assert other.process.terminate() == 0
+    # Of a single replica, too, the Lease is released: the next one does not wait until it expires.
+    alone = start()
+    alone.process.wait_ready()
+    started = next(line for line in alone.process.lines() if line["event"] == "listening")
+    assert (alone.led_at() - datetime.fromisoformat(started["time"])).total_seconds() < KILL_SECONDS / 2
+
+
+def test_after_kill_9_another_one_works_within_twenty_seconds(admin: Kubectl, acme: str, start: StartReplica) -> None:
+    leader, other = leader_and_other(start(), start())
+    admin.apply([event_sink(acme, f"s{number}") for number in range(20)])
+    leader.process.wait_logged("a first active sink", lambda line: line.get("event") == "sink accepted and active")
+    killed = datetime.now().astimezone()
+    leader.process.kill9()
+    assert (other.led_at() - killed).total_seconds() < KILL_SECONDS
+    for number in range(20):
+        wait_ready(admin, acme, f"s{number}")
+        assert compiled(admin, uid_of(admin, acme, f"s{number}")) is not None
+
+
+def test_a_paused_leader_that_goes_on_writes_nothing_and_ends_with_status_4(
+    plane: ControlPlane, admin: Kubectl, acme: str, start: StartReplica
+) -> None:
+    leader, other = leader_and_other(start(leaderElection=SHORT), start(leaderElection=SHORT))
+    admin.apply([event_sink(acme, f"s{number}") for number in range(40)])
+    leader.process.wait_logged("a first active sink", lambda line: line.get("event") == "sink accepted and active")
+    leader.process.pause()  # in the middle of its work
+    other.led_at()
+    for number in range(40):
+        wait_ready(admin, acme, f"s{number}")
+    # What it knows is old now: it would compile these differently, and delete one.
+    admin.apply([event_sink(acme, f"s{number}", description="changed") for number in range(10)])
+    admin.delete("eventsink", "s11", namespace=acme)
+    admin.apply(event_sink(acme, "s11"))
+    wait_ready(admin, acme, "s11")
+    audited = len(plane.audited())
+    leader.process.resume()
+    assert leader.process.wait() == ExitStatus.LEASE_LOST
+    assert leader.process.lines()[-1]["reason"] == "another replica leads: this one could not renew its Lease in time"
+    wrote = writes(plane, leader, audited)
+    assert set(wrote) <= {("update", "leases", 409)}
+    assert compiled(admin, uid_of(admin, acme, "s11")) is not None
+
+
+def test_an_outage_longer_than_the_lease_leaves_one_leader_that_works(
+    plane: ControlPlane, admin: Kubectl, acme: str, start: StartReplica
+) -> None:
+    replicas = leader_and_other(start(leaderElection=SHORT), start(leaderElection=SHORT))
+    plane.stop_api_server()
+    try:
+        wait_until("that nobody is sure to lead", lambda: not any(one.leads for one in replicas))
+        assert [one.process.exit_code for one in replicas] == [None, None]
+    finally:
+        plane.start_api_server()
+
+    def running() -> list[Replica]:
+        return [one for one in replicas if one.process.exit_code is None]
+
+    wait_until("one that leads again", lambda: [one for one in running() if one.leads])
+    admin.apply(event_sink(acme))
+    wait_ready(admin, acme)
+    assert len([one for one in running() if one.leads]) == 1
+    assert {one.process.exit_code for one in replicas} <= {None, int(ExitStatus.LEASE_LOST)}
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "kill -9", "pause"])
+def test_a_code_is_exchanged_once_whatever_becomes_of_the_leader(
+    admin: Kubectl, acme: str, start: StartReplica, tmp_path: Path, end: str
+) -> None:
+    with Slack() as slack:
+        slack.add_workspace(TEAM, "Acme")
+        slack.add_channel(TEAM, "alerts")
+        (tmp_path / "client-secret").write_text(slack.client_secret)
+        settings = {
+            "slack": {"apiUrl": slack.api_url, "hookUrls": [slack.url]},
+            "slackApp": {"clientId": slack.client_id, "clientSecretFile": str(tmp_path / "client-secret")},
+            "egress": {"allow": ["127.0.0.0/8"]},
+            "leaderElection": SHORT,
+        }
+        leader, other = leader_and_other(start(**settings), start(**settings))
+        if end == "kill -9":
+            slack.hang("oauth.v2.access", done=True)
+        sink = event_sink(acme, slack={"channel": "#alerts", "oauthCodeSecretRef": {"name": "slack", "key": "code"}})
+        admin.apply([secret(acme, "slack", code=slack.issue_code(TEAM)), sink])
+        wait_until("the exchange", lambda: slack.calls("oauth.v2.access"))
+        match end:
+            case "SIGTERM":
+                assert leader.process.terminate() == 0
+            case "kill -9":
+                leader.process.kill9()
+            case "pause":
+                leader.process.pause()
+                other.led_at()
+                leader.process.resume()
+                assert leader.process.wait() == ExitStatus.LEASE_LOST
+        other.led_at()
+        if end == "kill -9":
+            # The response is lost, and nobody sends the code a second time.
+            admin.wait_condition("eventsink", "alerts", "Ready", "False", reason="CodeSpent", namespace=acme)
+        else:
+            wait_ready(admin, acme)
+        admin.apply(event_sink(acme, "last", webhook=signed(secret="none")))
+        admin.wait_condition("eventsink", "last", "Ready", "False", reason="SecretNotFound", namespace=acme)
+        assert slack.calls("oauth.v2.access") == 1
+        assert other.process.terminate() == 0

@@ -352,3 +352,26 @@ def owners(kubectl: Kubectl) -> dict[str, str]:
     found = kubectl.get("secret", "tenancy", namespace=SINKS_NAMESPACE)
     result: dict[str, str] = json.loads(base64.b64decode(found["data"]["tenancy.json"]))["owners"]
     return result
+
+
+def test_a_deleted_namespace_takes_its_compiled_sinks_along_and_nothing_is_withdrawn_or_reported_before(
+    kubectl: Kubectl, install_manifests: Installed, operator: RunningProcess, make_namespace: MakeNamespace
+) -> None:
+    namespace = make_namespace("deleted")
+    names = [f"s{number}" for number in range(100)]
+    kubectl.apply(
+        [secret(namespace, secret=SECRET), *(event_sink(namespace, name, tenant="deleted", webhook=signed()) for name in names)]
+    )
+    for name in names:
+        wait_ready(kubectl, namespace, name)
+    uids = [uid_of(kubectl, namespace, name) for name in names[::10]]
+    before = len(operator.lines())
+    # A sweep reads the list while what is in it is deleted (every two seconds here): nothing of it may be taken up again.
+    kubectl.run("delete", "namespace", namespace, "--timeout=60s")
+
+    def left() -> list[str]:
+        return [uid for uid in uids if compiled(kubectl, uid) is not None]
+
+    wait_until("the compiled sinks to be gone", lambda: not left(), deadline=SOON_SECONDS)
+    events = {line["event"] for line in operator.lines()[before:]}
+    assert events == {"compiled sink removed"}

@@ -6,7 +6,7 @@ In a cluster and in standalone it is the same; they differ in the API, and in wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,11 +23,11 @@ from eventsink.controller.store import CompiledStore
 from eventsink.controller.tokens import TokenGenerator
 from eventsink.controller.worker import TENANCY, Worker
 from eventsink.controller.workqueue import WorkQueue
-from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, Forbidden, Key, NotFound, list_all
+from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, Forbidden, Key, NotFound, Object, key_of, list_each
 from eventsink.kube.lease import Elector, LeaderApi
 from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS
-from eventsink.resources.status import READY, EventSinkStatus
+from eventsink.resources.status import READY
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.sinks.sink import SINK_SECRET_TYPE
 
@@ -39,11 +39,12 @@ APPLY_ROLES = "apply its roles (kubectl apply -k manifests/default)"
 
 
 class Controller:
-    """Run the `reflectors`, wait until they are `synced`, then run the `tasks`; `close` it at the end.
+    """Run the `reflectors`, wait until they are `synced`, then run `sweep` and the `tasks`; `close` it at the end.
 
     `swept` is set after the first comparison of everything, `settled` once all that it found was worked on. The operator's own Secrets
     are kept in `own_namespace`; None: where the settings of each destination type say. With an `elector`, every replica runs the
-    reflectors and passes on EventSinks, and the one that leads runs the tasks; nothing is written where it is not sure to lead.
+    reflectors and the sweep and passes on EventSinks, and the one that leads runs the tasks; nothing is written where it is not sure
+    to lead. What is kept of an EventSink is what `keep` makes of it.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Controller:
         *,
         own_namespace: str | None = None,
         elector: Elector | None = None,
+        keep: Callable[[Object], Object] = lambda obj: obj,
     ) -> None:
         self._settings = settings
         records = api  # see `ResolverContext`
@@ -65,8 +67,9 @@ class Controller:
         self._queue: WorkQueue[Key] = WorkQueue()
         self.swept = asyncio.Event()
         self.settled = asyncio.Event()
-        self.state = ClusterState(self._queue.add, lambda: self._queue.add(TENANCY))
-        self.store = CompiledStore(api, settings.sinks_namespace, self._queue.add)
+        self._working = False
+        self.state = ClusterState(self._enqueue, lambda: self._enqueue(TENANCY), keep)
+        self.store = CompiledStore(api, settings.sinks_namespace, self._enqueue)
         self.resolvers = Resolvers(
             settings,
             records,
@@ -108,8 +111,10 @@ class Controller:
         await self.scope.tried()
 
     def tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
-        """What runs until it is cancelled, with names."""
-        yield "sweep", self._sweep_for_ever()
+        """What runs until it is cancelled, with names; call it once."""
+        self._working = True
+        for key in (*self.state.eventsinks, *(compiled.sink for compiled in self.store.compiled.values()), TENANCY):
+            self._enqueue(key)
         yield "resolvers", self.resolvers.run()
         if self._settings.tokens.generate:
             tokens = TokenGenerator(self._settings.tokens, self._api, interval=self._settings.sweep_interval)
@@ -124,13 +129,21 @@ class Controller:
             finished=self._finished,
         )
         for _ in range(self._settings.workers):
-            yield "worker", worker.run()
+            yield "worker", self._work(worker)
 
     async def close(self) -> None:
         """After the tasks have ended."""
         await self.resolvers.close(FINISH_SECONDS)
 
     # ---- work
+
+    def _enqueue(self, key: Key) -> None:
+        if self._working:  # one that waits for the lead takes up everything when it gets it
+            self._queue.add(key)
+
+    async def _work(self, worker: Worker) -> None:
+        await self.swept.wait()  # before, an EventSink that was not seen yet would be taken for a deleted one
+        await worker.run()
 
     def _finished(self) -> None:
         if self.swept.is_set() and self._queue.idle:
@@ -145,7 +158,7 @@ class Controller:
 
     # ---- sweep
 
-    async def _sweep_for_ever(self) -> None:
+    async def sweep(self) -> None:
         """Compare everything, at the start and each minute: kopf does not report what vanished while it was not connected."""
         outage = Repeated(60.0)
         while True:
@@ -194,32 +207,43 @@ class Controller:
             )
 
     async def _compare_eventsinks(self) -> None:
+        """At first everything is read whole; later the versions suffice, and what the watch has not shown is read one by one."""
+        whole = not self.swept.is_set()
         living = set()
-        for obj in await list_all(self._api, Collection(EVENTSINKS)):
-            metadata = obj["metadata"]
-            living.add((metadata["namespace"], metadata["name"]))
-            self.state.see(obj)
-        for key, obj in list(self.state.eventsinks.items()):
-            if key not in living and not await self._exists(key):
-                self.state.lose(key, obj["metadata"]["uid"])
+        with self.state.listing():
+            async for obj in list_each(self._api, Collection(EVENTSINKS, metadata_only=not whole)):
+                key, version = key_of(obj), obj["metadata"]["resourceVersion"]
+                living.add(key)
+                if whole:
+                    self.state.see(obj)
+                elif not self.state.knows(key, version) and (found := await self._find(key)) is not None:
+                    self.state.see(found)
+            for key, known in list(self.state.eventsinks.items()):
+                if key not in living and await self._find(key) is None:
+                    self.state.lose(key, known["metadata"]["uid"])
 
-    async def _exists(self, key: Key) -> bool:
-        """Whether an EventSink that was not listed exists: it may have been created while the list was read."""
+    async def _find(self, key: Key) -> Object | None:
+        """An EventSink that is not known as it was listed, or was not listed: it may have been created or deleted meanwhile."""
         try:
-            await self._api.get(EVENTSINKS, key)
+            return await self._api.get(EVENTSINKS, key)
         except NotFound:
-            return False
-        return True
+            return None
 
     def _measure(self) -> None:
         counts = {"True": 0, "False": 0, "Unknown": 0}
         for obj in self.state.eventsinks.values():
-            try:
-                condition = EventSinkStatus.model_validate(obj.get("status") or {}).condition(READY)
-            except ValueError:
-                condition = None
-            counts[condition.status if condition is not None else "Unknown"] += 1
+            counts[_ready(obj)] += 1
         for status, count in counts.items():
             self.metrics.eventsinks.labels(status).set(count)
         self.metrics.compiled.set(len(self.store.compiled))
         self.metrics.namespaces_denied.set(len(self.scope.denied()))
+
+
+def _ready(obj: Object) -> str:
+    """The status of an EventSink's condition Ready."""
+    status = obj.get("status")
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    for one in conditions if isinstance(conditions, list) else ():
+        if isinstance(one, dict) and one.get("type") == READY:
+            return str(one["status"]) if one.get("status") in ("True", "False") else "Unknown"
+    return "Unknown"

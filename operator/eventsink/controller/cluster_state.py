@@ -1,13 +1,16 @@
-"""What the operator knows of the cluster: EventSinks whole; Secrets and namespaces by their metadata only."""
+"""What the operator knows of the cluster: EventSinks without what nobody reads; Secrets and namespaces by their metadata only."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from eventsink.controller.tenancy import Namespace, is_of_tenant, read_namespace
-from eventsink.kube.api import Key, Object
+from eventsink.kube.api import Key, Object, is_older
+from eventsink.resources.names import MANAGED_BY_LABEL
 
 K = TypeVar("K", bound=Hashable)
 
@@ -15,11 +18,17 @@ K = TypeVar("K", bound=Hashable)
 class ClusterState:
     """The current state, fed by watches. `enqueue` is called with the key of each EventSink that a change may concern.
 
-    `tenancy_changed` is called when the owners of tenants changed.
+    `tenancy_changed` is called when the owners of tenants changed. What is kept of an EventSink is what `keep` makes of it.
     """
 
-    def __init__(self, enqueue: Callable[[Key], None], tenancy_changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        enqueue: Callable[[Key], None],
+        tenancy_changed: Callable[[], None],
+        keep: Callable[[Object], Object] = lambda obj: obj,
+    ) -> None:
         self._enqueue = enqueue
+        self._keep = keep
         self.eventsinks: dict[Key, Object] = {}
         self.namespaces: dict[str, Namespace] = {}
         self.secrets: dict[Key, str] = {}
@@ -35,6 +44,8 @@ class ClusterState:
         self._users: dict[Key, set[Key]] = {}
         """Secret -> EventSinks that refer to it."""
         self._uses: dict[Key, frozenset[Key]] = {}
+        self._gone_since: set[str] | None = None
+        """uids of the EventSinks that vanished since a list was begun; None: none is read."""
         self.secret_handler = _Handler(self._secret_changed, self._secret_gone)
         self.namespace_handler = _Handler(self._namespace_changed, self._namespace_gone)
         self.eventsink_handler = _Handler(lambda _key, obj: self.see(obj), self._gone)
@@ -42,19 +53,37 @@ class ClusterState:
 
     # ---- EventSinks
 
+    @contextmanager
+    def listing(self) -> Iterator[None]:
+        """While a list is read: what is reported as gone meanwhile may still be in it, and is not seen again."""
+        self._gone_since = set()
+        try:
+            yield
+        finally:
+            self._gone_since = None
+
     def see(self, obj: Object) -> None:
         """An EventSink appeared or changed. A state older than the known one is ignored where that can be seen."""
         metadata = obj["metadata"]
+        if self._gone_since and metadata["uid"] in self._gone_since:
+            return
         key = (metadata["namespace"], metadata["name"])
         known = self.eventsinks.get(key)
-        if known is not None and known["metadata"]["resourceVersion"] == metadata["resourceVersion"]:
+        if known is not None and self.knows(key, metadata["resourceVersion"]):
             return
         if known is None:
             self._sinks_in.setdefault(key[0], set()).add(key)
         self._claims(key, _tenant(known), _tenant(obj))
         self._names(key, known, obj)
-        self.eventsinks[key] = obj
+        self.eventsinks[key] = self._keep(obj)
         self._enqueue(key)
+
+    def knows(self, key: Key, version: str) -> bool:
+        """Whether this state of an EventSink is known, or a later one."""
+        known = self.eventsinks.get(key)
+        return known is not None and (
+            known["metadata"]["resourceVersion"] == version or is_older(version, known["metadata"]["resourceVersion"])
+        )
 
     def wrote_status(self, before: str, obj: Object) -> None:
         """The operator itself changed the status of an EventSink: its next state, which needs no other look when the watch shows it.
@@ -67,10 +96,12 @@ class ClusterState:
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
         known = self.eventsinks.get(key)
         if known is not None and known["metadata"]["resourceVersion"] == before:
-            self.eventsinks[key] = obj
+            self.eventsinks[key] = self._keep(obj)
 
     def lose(self, key: Key, uid: str) -> None:
         """An EventSink is gone, unless one of that name was created again since."""
+        if self._gone_since is not None:
+            self._gone_since.add(uid)
         known = self.eventsinks.get(key)
         if known is not None and known["metadata"].get("uid") == uid:
             del self.eventsinks[key]
@@ -170,7 +201,7 @@ class ClusterState:
             self.namespaces.pop(name, None)
         else:
             self.namespaces[name] = new
-        if old == new:
+        if old == new or (old is not None and new is not None and (old.uid, old.tenant) == (new.uid, new.tenant)):
             return
         self.owned_tenants.update(_owned(new))
         for tenant in _owned(old):
@@ -182,6 +213,30 @@ class ClusterState:
             self._enqueue(key)
         if tenants:
             self._tenancy_changed()
+
+
+def compact(obj: Object) -> Object:
+    """Of an EventSink, what the operator reads, with equal texts kept once: a quarter of what the API server writes."""
+    metadata = obj["metadata"]
+    kept = {name: metadata[name] for name in KEPT if name in metadata}
+    if (managed_by := (metadata.get("labels") or {}).get(MANAGED_BY_LABEL)) is not None:
+        kept["labels"] = {MANAGED_BY_LABEL: managed_by}
+    shared: Object = _shared({"metadata": kept, **{name: obj[name] for name in ("spec", "status") if name in obj}})
+    return shared
+
+
+KEPT = ("namespace", "name", "uid", "generation", "resourceVersion", "deletionTimestamp")
+"""Metadata of an EventSink that the operator reads."""
+SHARED_LENGTH = 100
+"""Characters of the longest text that is looked for among those of other objects."""
+
+
+def _shared(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {sys.intern(name): _shared(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_shared(one) for one in value]
+    return sys.intern(value) if isinstance(value, str) and len(value) <= SHARED_LENGTH else value
 
 
 def _tenant(obj: Object | None) -> str:

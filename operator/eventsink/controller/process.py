@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eventsink.controller.admission.assembly import open_admission
 from eventsink.controller.assembly import APPLY_ROLES, Controller
+from eventsink.controller.cluster_state import compact
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.handlers import KopfThread
 from eventsink.controller.scope import WATCHES_PER_NAMESPACE
@@ -55,8 +56,7 @@ class Operator:
         process.readiness["synced"] = self._missing
         election = settings.leader_election
         self._elector = Elector(api, election) if election.enabled else None
-        self._controller = Controller(settings, api, process.registry, elector=self._elector)
-        self._synced = False
+        self._controller = Controller(settings, api, process.registry, elector=self._elector, keep=compact)
         self._work: list[asyncio.Task[object]] = []
         process.on_stop(self._hand_over)
         self._admission = open_admission(
@@ -83,7 +83,7 @@ class Operator:
             process.start("admission certificate", certificate.run())
         if scope.everywhere:  # kopf as a whole ends where one of several namespaces is absent
             process.start("kopf", KopfThread(self._api, self._seen, self._admission).run())
-        self._synced = True
+        process.start("sweep", self._controller.sweep())
         if self._elector is not None:
             process.start("election", self._elector.run())
             await process.until_stopped(self._elector.leading.wait(), ready=True)
@@ -101,17 +101,13 @@ class Operator:
             await self._elector.release()
 
     def _missing(self) -> str | None:
-        if not self._synced:
+        if not self._controller.swept.is_set():
             return "not everything was listed yet"
         scope = self._controller.scope
         if not scope.everywhere and not any(watch.complete for watch in scope.watches.values()):
             return "no namespace of the setting namespaces can be read: create one, and the operator's Role in it"
-        if self._controller.swept.is_set():
-            return None
-        # One that waits is ready: it has listed everything, and works as soon as it leads.
-        if self._elector is None or self._elector.leading.is_set():
-            return "not everything was listed yet"
-        return self._elector.problem
+        # One that waits for the lead is ready, too: it has listed everything, and works as soon as it leads.
+        return self._elector.problem if self._elector is not None else None
 
     def _seen(self, kind: str | None, obj: Object) -> None:
         """kopf saw an EventSink."""

@@ -16,8 +16,8 @@ from eventsink.controller.store import Compiled, CompiledStore
 from eventsink.controller.tenancy import check_claim
 from eventsink.destinations.credentials import secret_missing
 from eventsink.destinations.problem import Effect, Problem
-from eventsink.kube.api import NAMESPACES, SECRETS, Api, Key, NotFound
-from eventsink.kube.secrets import secret_data
+from eventsink.kube.api import NAMESPACES, Api, Key
+from eventsink.kube.secret_reads import SecretReads
 from eventsink.resources.eventsink import EventSink, EventSinkObject, InvalidSpec, destination_type, read_object, read_spec
 from eventsink.resources.model import StatusModel, references
 from eventsink.resources.status import READY
@@ -35,7 +35,8 @@ class Result:
     """What a reconcile did."""
 
     outcome: str
-    """A metric label: `ready`, `problem`, `withdrawn`, `deleted`, `absent`, `unknown` (its namespace could not be read yet)."""
+    """A metric label: `ready`, `problem`, `withdrawn`, `deleted`, `deleting` (with its namespace), `absent`, `unknown` (its namespace was
+    not seen yet)."""
     again_after: float | None = None
     """Seconds after which it must run again although nothing changes."""
 
@@ -62,6 +63,7 @@ class Reconciler:
         self._now = now
         self._resolvers = resolvers
         self._scope = scope
+        self._secrets = SecretReads(api)
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one EventSink.
@@ -85,6 +87,12 @@ class Reconciler:
             if obj is None:
                 self._state.uses(key, ())  # it may have been deleted while it was compiled
             return Result("deleted" if removed else "absent")
+        namespace = self._state.namespaces.get(key[0])
+        if namespace is None:
+            return Result("unknown")  # its namespace is new, or gone, and the watch will show it soon
+        if namespace.deleting:
+            # What it needs vanishes before it does. Nothing is reported or withdrawn: it stays active until it is gone.
+            return Result("deleting")
         assert obj is not None
         compiled = self._store.compiled.get(living.uid)
         state, again = await self._accept_and_compile(living, compiled)
@@ -179,16 +187,12 @@ class Reconciler:
         )
 
     async def _compile(self, sink: EventSink, wanted: CompiledFrom, before: Compiled | None) -> Sink:
-        """Read the Secrets, compile and store. The values live no longer than this call."""
+        """Read the Secrets, compile and store. The values live no longer than this call, and a few seconds in `SecretReads`."""
         values: dict[str, Mapping[str, bytes]] = {}
         versions = {}
-        for name in wanted.secrets:
-            try:
-                secret = await self._api.get(SECRETS, (sink.namespace, name))
-            except NotFound:
-                continue
-            values[name] = secret_data(secret)
-            versions[name] = secret["metadata"]["resourceVersion"]
+        for name, version in wanted.secrets.items():
+            if (read := await self._secrets.read((sink.namespace, name), version)) is not None:
+                values[name], versions[name] = read
 
         async def target_before() -> Target | None:
             old = await self._store.read(sink.uid) if before is not None else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from eventsink.kube.api import SECRETS, Api, Key, NotFound, Object
+from eventsink.kube.api import SECRETS, Api, Key, NotFound, Object, is_older
 from eventsink.kube.secrets import secret_data, write_secret
 from eventsink.resources.names import OPERATOR_LABELS, OPERATOR_MANAGER
 from eventsink.sinks.sink import (
@@ -82,6 +82,8 @@ class CompiledStore:
         uid = key[1].removeprefix("sink-")
         compiled = read_compiled(uid, obj["metadata"])
         before = self._compiled.get(uid)
+        if before is not None and is_older(compiled.resource_version, before.resource_version):
+            return  # written since by this process
         self._keep(compiled)
         if before is not None and before.resource_version != compiled.resource_version:
             self._enqueue(compiled.sink)  # somebody else may have changed it

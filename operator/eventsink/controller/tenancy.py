@@ -19,14 +19,14 @@ class Namespace:
     """Empty: not known; the namespace is one of the setting `namespaces`."""
     tenant: str
     """The value of its label eventsink.dev/tenant, or as the setting says; empty: it owns none."""
+    deleting: bool = False
+    """Its objects are being deleted, one after the other; until it is gone, it owns what it owned."""
 
 
 def read_namespace(metadata: Mapping[str, Any]) -> Namespace:
     """What matters of a Namespace with these metadata."""
     tenant = (metadata.get("labels") or {}).get(TENANT_LABEL, "")
-    if metadata.get("deletionTimestamp"):
-        tenant = ""  # what is being deleted owns nothing any more
-    return Namespace(metadata.get("uid", ""), tenant)
+    return Namespace(metadata.get("uid", ""), tenant, metadata.get("deletionTimestamp") is not None)
 
 
 def tenancy_document(namespaces: Mapping[str, Namespace]) -> Tenancy:

@@ -71,11 +71,13 @@ class WorkQueue(Generic[K]):
         self._finish(key)
 
     def failed(self, key: K) -> float:
-        """The key could not be worked on: it comes again; returns after how many seconds."""
+        """The key could not be worked on: it comes again; returns after how many seconds. At once where it was added meanwhile."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
+        if key in self._again:
+            self._finish(key)
+            return 0.0
         wait = BACKOFF.wait(failures, self._chance)
         self._active.discard(key)
-        self._again.discard(key)
         self.add_after(key, wait)
         return wait
 

@@ -193,6 +193,11 @@ def key_of(obj: Object) -> Key:
     return metadata.get("namespace", ""), metadata["name"]
 
 
+def is_older(version: str, than: str) -> bool:
+    """Whether a resourceVersion is older than another one of the same kind of objects; False where that cannot be seen."""
+    return version.isdigit() and than.isdigit() and int(version) < int(than)
+
+
 async def list_all(api: Api, collection: Collection) -> list[Object]:
     """All objects of a collection, read in pages.
 
@@ -201,14 +206,25 @@ async def list_all(api: Api, collection: Collection) -> list[Object]:
     ApiError
         One of its classes.
     """
-    found: list[Object] = []
+    return [obj async for obj in list_each(api, collection)]
+
+
+async def list_each(api: Api, collection: Collection) -> AsyncIterator[Object]:
+    """The objects of a collection one by one, so that no more than a page of them is in memory.
+
+    Raises
+    ------
+    ApiError
+        One of its classes.
+    """
     token = ""
     while True:
         page = await api.list(collection, continue_token=token)
-        found += page.items
+        for obj in page.items:
+            yield obj
         token = page.continue_token
         if not token:
-            return found
+            return
 
 
 async def delete_if_same(api: Api, resource: Resource, key: Key, *, uid: str = "", resource_version: str = "") -> bool:

@@ -66,6 +66,7 @@ class Standalone:
         await process.until_stopped(self._controller.synced())
         if process.stop.is_set():
             return
+        process.start("sweep", self._controller.sweep())
         for name, work in self._controller.tasks():
             process.start(name, work)
         process.start("sinks", self._sinks.run())

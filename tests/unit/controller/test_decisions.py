@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import trustme
 
-from eventsink.controller.cluster_state import ClusterState
+from eventsink.controller.cluster_state import ClusterState, compact
 from eventsink.controller.compile import compile_match, compile_sink
 from eventsink.controller.status import SpecState, event_of, is_written, status_of
 from eventsink.controller.store import read_compiled
@@ -419,8 +420,55 @@ def test_a_change_of_a_tenant_label_enqueues_the_sinks_of_the_namespace_and_the_
     assert sorted(seen) == [("m", "s"), ("n", "s")]
     state.namespace_handler.upsert(("", "n"), metadata("n", "2", **label))  # nothing that matters changed
     assert (len(seen), len(tenancies)) == (2, 1)
+
+
+def test_a_namespace_that_is_being_deleted_owns_its_tenant_until_it_is_gone_and_enqueues_nothing() -> None:
+    seen: list[tuple[str, str]] = []
+    tenancies: list[None] = []
+    state = ClusterState(seen.append, lambda: tenancies.append(None))
+    label: dict[str, Any] = {"labels": {"eventsink.dev/tenant": "acme"}}
+    state.namespace_handler.upsert(("", "n"), metadata("n", **label))
+    state.see({**metadata("s"), "spec": {"tenant": "acme"}})
+    seen.clear()
+    tenancies.clear()
     state.namespace_handler.upsert(("", "n"), metadata("n", "3", **label, deletionTimestamp="x"))
-    assert state.namespaces["n"].tenant == ""
+    assert (state.namespaces["n"].tenant, state.namespaces["n"].deleting) == ("acme", True)
+    assert (seen, tenancies) == ([], [])
+    state.namespace_handler.delete(("", "n"))
+    assert (seen, tenancies) == ([("n", "s")], [None])
+
+
+def test_an_eventsink_that_vanishes_while_a_list_is_read_is_not_taken_from_the_list_again() -> None:
+    state = ClusterState(lambda _: None, lambda: None)
+    state.see(metadata("s"))
+    with state.listing():
+        state.lose(("n", "s"), "uid-s")
+        state.see(metadata("s"))
+        state.see(metadata("other"))
+        assert state.eventsinks.keys() == {("n", "other")}
+        state.see(metadata("s", "2", uid="created-again"))
+    assert state.eventsinks.keys() == {("n", "other"), ("n", "s")}
+
+
+def test_an_older_state_of_an_eventsink_replaces_no_newer_one() -> None:
+    seen: list[tuple[str, str]] = []
+    state = ClusterState(seen.append, lambda: None)
+    state.see(metadata("s", "10"))
+    state.see(metadata("s", "9"))
+    assert (len(seen), state.eventsinks["n", "s"]["metadata"]["resourceVersion"]) == (1, "10")
+    assert (state.knows(("n", "s"), "9"), state.knows(("n", "s"), "11")) == (True, False)
+    state.see(metadata("s", "x"))  # not a number: no order can be seen
+    assert state.eventsinks["n", "s"]["metadata"]["resourceVersion"] == "x"
+
+
+def test_of_an_eventsink_what_the_operator_reads_is_kept_and_nothing_else() -> None:
+    labels = {"app.kubernetes.io/managed-by": "eventsink-rest", "team": "a"}
+    given = metadata("s", generation=3, labels=labels, managedFields=[{"manager": "m"}], annotations={"a": "b"})
+    spec, status = {"tenant": "acme", "matchers": ["x" * 200]}, {"conditions": [{"type": "Ready", "status": "True"}]}
+    one, other = (compact(json.loads(json.dumps({**given, "kind": "EventSink", "spec": spec, "status": status}))) for _ in "ab")
+    kept = {"labels": {"app.kubernetes.io/managed-by": "eventsink-rest"}, "generation": 3}
+    assert one == {"metadata": metadata("s")["metadata"] | kept, "spec": spec, "status": status}
+    assert one["spec"]["tenant"] is other["spec"]["tenant"]
 
 
 def test_a_sink_follows_its_tenant_and_a_tenant_is_owned_while_any_namespace_has_it() -> None:
@@ -483,6 +531,17 @@ async def test_a_key_is_worked_on_once_at_a_time_and_again_if_it_changed_meanwhi
     queue.done("a")
     queue.done("b")
     assert queue.idle
+
+
+async def test_a_key_that_changed_while_it_failed_is_worked_on_at_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for _ in range(12):
+        queue.add("a")
+        assert await queue.get() == "a"
+        queue.add("a")  # what failed may be fixed
+        assert queue.failed("a") == 0.0
+        assert await asyncio.wait_for(queue.get(), 10) == "a"
+        queue.failed("a")
 
 
 async def test_a_failing_key_is_retried_with_growing_waits() -> None:

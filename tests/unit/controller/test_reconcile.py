@@ -197,3 +197,25 @@ async def test_the_status_names_the_type_of_a_sink_whose_claim_or_spec_is_reject
         assert written["status"]["type"] == "slack"
         operator.state.see(written)
         await operator.delete()
+
+
+async def test_nothing_is_written_of_a_sink_whose_namespace_is_being_deleted_until_it_is_gone() -> None:
+    operator = ReconcilerUnderTest()
+    assert await operator.write("first") == "ready"
+    before = [one["metadata"]["resourceVersion"] for one in operator.api.objects(SECRETS)]
+    operator.state.namespaces[KEY[0]] = Namespace("u1", "", deleting=True)
+    operator.state.secret_handler.delete((KEY[0], "code-first"))
+    assert await operator.reconcile() == "deleting"
+    assert [one["metadata"]["resourceVersion"] for one in operator.api.objects(SECRETS)] == before
+    await operator.delete()
+    assert await operator.reconcile() == "deleted"
+    assert [one["metadata"]["name"] for one in operator.api.objects(SECRETS)] == ["code-first"]
+
+
+async def test_a_sink_whose_namespace_was_not_seen_yet_or_is_gone_already_is_left_alone() -> None:
+    operator = ReconcilerUnderTest()
+    assert await operator.write("first") == "ready"
+    before = [one["metadata"]["resourceVersion"] for one in operator.api.objects(SECRETS)]
+    del operator.state.namespaces[KEY[0]]
+    assert await operator.reconcile() == "unknown"
+    assert [one["metadata"]["resourceVersion"] for one in operator.api.objects(SECRETS)] == before

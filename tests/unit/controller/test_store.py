@@ -108,3 +108,12 @@ async def test_a_tenancy_that_another_operator_wrote_since_is_read_before_it_is_
     with pytest.raises(Conflict):
         await paused.store.write_tenancy(Tenancy(owners={}))
     assert not await paused.store.write_tenancy(Tenancy(owners={"a": "acme", "b": "acme"}))
+
+
+async def test_a_late_watch_event_of_an_earlier_write_is_ignored() -> None:
+    one = StoreUnderTest()
+    await one.store.write(sink("u1"), None)
+    [earlier] = one.api.objects(SECRETS)
+    await one.store.write(sink("u1", "b"), one.store.compiled["u1"])
+    one.store.upsert((NAMESPACE, "sink-u1"), earlier)
+    assert (one.uids("a"), one.uids("b"), one.enqueued) == ([], ["u1"], [])

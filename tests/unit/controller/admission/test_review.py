@@ -41,6 +41,7 @@ class Cluster:
             self.label(name, tenant)
         self.fresh: Fresh | None = None
         self.asked: list[tuple[str, list[str], bool]] = []
+        self.version = 0
 
     def label(self, name: str, tenant: str) -> None:
         metadata = {"name": name, "uid": name, "labels": {"eventsink.dev/tenant": tenant} if tenant else {}}
@@ -50,7 +51,9 @@ class Cluster:
         self.state.secret_handler.upsert(("acme", name), {"metadata": {"resourceVersion": "1"}})
 
     def has_sink(self, obj: dict[str, Any]) -> None:
-        self.state.see(obj | {"metadata": obj["metadata"] | {"resourceVersion": "1", "uid": obj["metadata"]["name"]}})
+        self.version += 1
+        versioned = {"resourceVersion": str(self.version), "uid": obj["metadata"]["name"]}
+        self.state.see(obj | {"metadata": obj["metadata"] | versioned})
 
     async def review(self, new: dict[str, Any], old: dict[str, Any] | None = None) -> Verdict:
         async def confirm(namespace: str, secrets: Collection[str], *, owner: bool) -> Fresh | None:
@@ -198,9 +201,8 @@ async def test_a_sink_that_only_claims_the_tenant_is_not_shown_to_it(cluster: Cl
 async def test_a_name_that_was_changed_or_whose_sink_was_deleted_is_free_again(cluster: Cluster) -> None:
     cluster.has_sink(event_sink("acme", name="first"))
     assert cluster.state.named("acme", "first") == (("acme", "first"),)
-    cluster.state.see(
-        event_sink("acme", name="first") | {"metadata": {"namespace": "acme", "name": "first", "resourceVersion": "2"}}
-    )
+    cluster.has_sink(event_sink("acme", name="first") | {"spec": {}})
+    assert cluster.state.named("acme", "first") == ()
     cluster.has_sink(event_sink("acme", name="first"))
     cluster.state.lose(("acme", "first"), "first")
     assert cluster.state.named("acme", "first") == ()

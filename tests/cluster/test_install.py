@@ -162,6 +162,30 @@ def test_a_router_that_never_became_ready_is_replaced_once_its_settings_are_corr
     wait_until("its successor", lambda: revision() not in ("", bad))
 
 
+@pytest.mark.parametrize("part", ["rest"])
+def test_pods_that_run_go_on_with_their_settings_while_new_ones_do_not_become_ready(place: Place, part: str) -> None:
+    def pods() -> dict[str, dict[str, Any]]:
+        selector = f"app.kubernetes.io/name=eventsink-{part}"
+        return {one["metadata"]["name"]: one for one in place.kubectl.list("pod", namespace=NAMESPACE, selector=selector)}
+
+    def settled() -> bool:
+        for name in pods():
+            report_pod(place.kubectl, NAMESPACE, name, ready=True)
+        return len(pods()) == 1
+
+    wait_until("one pod", settled)
+    [running] = pods()
+    edit(place.manifests / f"base/{part}/{part}.yaml", r"^monitor:", "log: {level: warning}\nmonitor:")
+    place.apply("default")
+    wait_until("its successor", lambda: len(pods()) == 2)
+    [successor] = pods().keys() - {running}
+    report_pod(place.kubectl, NAMESPACE, successor, ready=False)
+    [config] = [one["configMap"]["name"] for one in pods()[running]["spec"]["volumes"] if one["name"] == "config"]
+    assert place.kubectl.get("configmap", config, namespace=NAMESPACE)
+    place.kubectl.run("rollout", "undo", f"deployment/eventsink-{part}", f"--namespace={NAMESPACE}")
+    wait_until("the successor to be gone", lambda: pods().keys() == {running})
+
+
 # ---- components
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +12,25 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster import CRD, SINKS_NAMESPACE, SYSTEM_NAMESPACE, MakeControlPlane
-from tests.support.helm import Helm, HelmFailed
+from tests.controlplane import ControlPlane
+from tests.controlplane.helm import find_or_build_helm
+from tests.support.cluster import CRD, ROOT, SINKS_NAMESPACE, SYSTEM_NAMESPACE, MakeControlPlane
+from tests.support.helm import CHART, Helm, HelmFailed
 from tests.support.kubectl import Kubectl
 from tests.support.played_pods import PlayedPods
 from tests.support.receiver import Receiver
 
 QUEUE = "queue-eventsink-router-0"
-TOKENS = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "eventsink-source-tokens", "namespace": SYSTEM_NAMESPACE}}
+README = (CHART / "README.md").read_text()
+SECRETS = [
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": f"eventsink-{name}", "namespace": SYSTEM_NAMESPACE},
+        "stringData": {"alertmanager": "made-once"},
+    }
+    for name in ("source-tokens", "admin", "rest-keys")
+]
 SPEC = {"tenant": "acme", "name": "Alerts", "webhook": {"url": "https://example.com/hook"}}
 OWN_SINK = {
     "apiVersion": "eventsink.dev/v1alpha1",
@@ -73,9 +85,10 @@ def test_sinks_queue_and_tokens_survive_everything_that_helm_does(fresh_control_
     acme = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}}
     with pytest.raises(HelmFailed, match="the cluster does not know EventSinks yet"):
         helm.install({"sinks": [{"name": "chart", "namespace": "acme", "spec": SPEC}]}, "--create-namespace")
-    helm.install({}, "--create-namespace")
+    [install] = re.findall(r"<!-- test: install -->\n```sh\n(.*?)```", README, re.DOTALL)
+    run(install, plane)
     kubectl.run("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
-    kubectl.apply([acme, {**TOKENS, "stringData": {"alertmanager": "made-once"}}, OWN_SINK])
+    kubectl.apply([acme, *SECRETS, OWN_SINK])
     kept = Kept(kubectl)
     before = kept.uids()
 
@@ -104,6 +117,41 @@ def test_sinks_queue_and_tokens_survive_everything_that_helm_does(fresh_control_
     helm.install()
     assert (kept.uids(), log_level(kubectl)) == (before, "info")
 
+    helm.run("uninstall", "eventsink")
+    removals = re.findall(r"^\| .+ \| `(kubectl .+)` \|$", README, re.MULTILINE)
+    assert len(removals) == 4
+    for command in removals:
+        run(command, plane)
+    assert kubectl.list("secret", namespace=SYSTEM_NAMESPACE) == []
+    assert kubectl.list("pvc", namespace=SYSTEM_NAMESPACE) == []
+    assert kubectl.find("crd", CRD) is None
+
+
+def run(commands: str, plane: ControlPlane, **environment: str) -> str:
+    """Run commands as a person would, in the root of the repository; returns what they wrote.
+
+    Raises
+    ------
+    AssertionError
+        One failed.
+    """
+    programs = f"{Path(sys.executable).parent}:{find_or_build_helm().parent}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "KUBECONFIG": str(plane.admin_kubeconfig),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
 
 def test_the_commands_of_the_notes_work(fresh_control_plane: MakeControlPlane, receiver: Receiver, tmp_path: Path) -> None:
     plane = fresh_control_plane()
@@ -111,19 +159,8 @@ def test_the_commands_of_the_notes_work(fresh_control_plane: MakeControlPlane, r
     notes = helm.install({}, "--create-namespace").split("NOTES:\n")[1]
     with PlayedPods(plane, tmp_path) as pods:
         pods.start()
-        environment = {
-            **os.environ,
-            "KUBECONFIG": str(plane.admin_kubeconfig),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "RECEIVER": receiver.url("/hook"),
-            "INTAKE": pods.intake,
-        }
-        script = "\n".join(commands_in(notes))
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True, timeout=240
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert '{"accepted":1,"rejected":[]}' in done.stdout.replace(" ", "")
+        said = run("\n".join(commands_in(notes)), plane, RECEIVER=receiver.url("/hook"), INTAKE=pods.intake)
+        assert '{"accepted":1,"rejected":[]}' in said.replace(" ", "")
         [message, *_] = receiver.wait_for(1, path="/hook")
         assert message.json()["data"]["name"] == "Test"
 

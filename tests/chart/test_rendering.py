@@ -15,7 +15,7 @@ from eventsink.controller.config import OperatorSettings
 from eventsink.rest.config import RestSettings
 from eventsink.router.config import RouterSettings
 from eventsink.runtime.settings import ProcessSettings, load_settings, overlay
-from tests.chart.switches import COMPANIONS, EVERYTHING, Path, documented, nested, other
+from tests.chart.switches import COMPANIONS, EVERYTHING, SINK, Path, documented, nested, other
 from tests.support.debian import MonitoringPrograms
 from tests.support.helm import Helm, find, key_of, of_kind, pod_of, settings_text
 from tests.support.kubectl import Kubectl
@@ -189,6 +189,15 @@ def test_a_network_policy_admits_the_rest_api_to_the_admin_port_and_everybody_to
     assert (admitted["intake"], admitted["metrics"]) == (None, None)
     [peer] = admitted["admin"]
     assert peer["podSelector"]["matchLabels"].items() <= pod_of(objects, "rest")["metadata"]["labels"].items()
+
+
+def test_every_object_has_the_common_labels_and_annotations(helm: Helm) -> None:
+    common = {"commonLabels": {"team": "platform"}, "commonAnnotations": {"example.com/by": "us"}}
+    for one in helm.render(overlay(EVERYTHING, {**common, "sinks": [{**SINK, "labels": {}}]})):
+        metadata = one["metadata"]
+        assert metadata["labels"]["team"] == "platform", key_of(one)
+        assert metadata["annotations"]["example.com/by"] == "us", key_of(one)
+        assert metadata["labels"]["app.kubernetes.io/part-of"] == "eventsink", key_of(one)
 
 
 def test_what_uninstalling_would_destroy_is_kept_unless_that_is_switched_off(helm: Helm, rendered: Objects) -> None:

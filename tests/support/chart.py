@@ -190,12 +190,15 @@ def shown(default: Any) -> str:
 
 
 def crd_template(text: str) -> str:
-    """templates/crd.yaml: the CRD behind its switches."""
-    head, body = text.split("metadata:\n", 1)
-    head = head[head.index("apiVersion:") :]
-    keep = "  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n"
-    body = body.replace("{{", '{{ "{{" }}')
-    return f"{{{{- /* {GENERATED} from crds/. */}}}}\n{{{{- if .Values.crds.enabled }}}}\n{head}metadata:\n{keep}{body}{{{{- end }}}}\n"
+    """templates/crd.yaml: the CRD behind its switches, with the labels and annotations of every object."""
+    head, body = text[text.index("apiVersion:") :].replace("{{", '{{ "{{" }}').split("  labels:\n", 1)
+    spec = body[body.index("spec:\n") :]
+    labels = yaml.safe_load(body[: body.index("spec:\n")])
+    own = " ".join(f'"{name}" "{value}"' for name, value in labels.items())
+    meta = f"""  {{{{- $annotations := ternary (dict "helm.sh/resource-policy" "keep") dict .Values.crds.keep }}}}
+  {{{{- include "eventsink.meta" (dict "root" $ "labels" (dict {own}) "annotations" $annotations) | nindent 2 }}}}
+"""
+    return f"{{{{- /* {GENERATED} from crds/. */}}}}\n{{{{- if .Values.crds.enabled }}}}\n{head}{meta}{spec}{{{{- end }}}}\n"
 
 
 def policy_template(part: str, text: str) -> str:

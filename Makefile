@@ -70,7 +70,7 @@ IMAGE ?= eventsink:$(VERSION)
 BUILDER ?= docker
 image: ## the image IMAGE from the lock, on the Python image BASE; BUILDER=docker, podman or buildah, BUILD_OPTIONS=what else it needs
 	@test -n "$(BASE)" || { echo "BASE must name a Python 3.11 image by its digest: see Containerfile"; exit 1; }
-	$(BUILDER) build --build-arg BASE=$(BASE) $(BUILD_OPTIONS) -t $(IMAGE) -f Containerfile .
+	$(BUILDER) build --build-arg BASE=$(BASE) --build-arg REVISION=$$(git rev-parse HEAD) $(BUILD_OPTIONS) -t $(IMAGE) -f Containerfile .
 
 # One story on one cluster, in order: the first failure ends it.
 e2e: $(STAMP) ## an installation on real pods: needs KUBECONFIG (a cluster for this alone: kind, k3s ...) and IMAGE, which its nodes have

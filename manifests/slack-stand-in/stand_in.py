@@ -24,6 +24,9 @@ def respond(path: str, arguments: dict[str, Any]) -> dict[str, Any]:
     match path.rpartition("/")[2]:
         case "auth.test":
             return {"ok": True, "team": "Stand-in", "team_id": "T00000000", "user": "eventsink", "user_id": "U00000000"}
+        case "oauth.v2.access":
+            team = {"id": "T00000000", "name": "Stand-in"}
+            return {"ok": True, "access_token": "xoxb-stand-in", "token_type": "bot", "scope": SCOPES, "team": team}
         case "conversations.list":
             return {"ok": True, "channels": channels, "response_metadata": {"next_cursor": ""}}
         case "conversations.info":

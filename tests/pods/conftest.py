@@ -13,6 +13,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.controlplane.binaries import kubectl as find_kubectl
 from tests.controlplane.helm import find_or_build_helm
@@ -23,6 +24,7 @@ from tests.pods.workloads import (
     MONITORING,
     RECEIVER_URL,
     RECEIVERS,
+    SLACK,
     START_SECONDS,
     TENANT,
     Client,
@@ -32,10 +34,11 @@ from tests.pods.workloads import (
     programs,
     service,
 )
-from tests.support.cluster import SYSTEM_NAMESPACE
+from tests.support.cluster import ROOT, SYSTEM_NAMESPACE
 from tests.support.kubectl import Kubectl
 from tests.support.sinks import event_sink, secret, signed
 
+SLACK_STAND_IN = ROOT / "manifests" / "slack-stand-in"
 ADMINISTRATOR = pytest.StashKey[Kubectl]()
 """kubectl, for what is shown when a fixture fails."""
 NODE_OFF, NODE_ON = "E2E_NODE_OFF", "E2E_NODE_ON"
@@ -102,32 +105,38 @@ def signing_secret() -> str:
 
 
 @pytest.fixture(scope="session")
-def namespaces(kubectl: Kubectl, signing_secret: str) -> None:
-    """All namespaces of the tests, with what the receiver needs: its address is known before the router is told to allow it."""
+def namespaces(kubectl: Kubectl, image: str, signing_secret: str) -> list[str]:
+    """All namespaces of the tests, with the receiver's Service and the stand-in for Slack; returns the addresses of both."""
     assert kubectl.find("namespace", SYSTEM_NAMESPACE) is None, (
         f"the namespace {SYSTEM_NAMESPACE} exists: another run or an installation uses this cluster; these tests need one for themselves"
     )
-    tokens = {"eventsink-source-tokens": "alertmanager", "eventsink-admin": "token"}
     kubectl.apply(
         [
             namespace(SYSTEM_NAMESPACE),
             namespace(RECEIVERS),
             namespace(MONITORING),
             namespace(TENANT, TENANT),
-            *(secret(SYSTEM_NAMESPACE, name, **{key: secrets.token_urlsafe(24)}) for name, key in tokens.items()),
             *(programs(one) for one in (RECEIVERS, MONITORING, TENANT)),
             *(secret(one, "hook", secret=signing_secret) for one in (RECEIVERS, TENANT)),
+            secret(SYSTEM_NAMESPACE, "slack-app", **{"client-secret": "stand-in"}),
+            secret(SYSTEM_NAMESPACE, "slack-workspace", token="xoxb-stand-in"),
             service(RECEIVERS, "receiver", 8080),
             service(MONITORING, "alertmanager", 9093),
         ]
     )
+    stand_in = list(yaml.safe_load_all(kubectl.run("kustomize", str(SLACK_STAND_IN)).stdout))
+    for one in stand_in:
+        if one["kind"] == "Deployment":
+            one["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    kubectl.apply(stand_in)
+    services = (("receiver", RECEIVERS), ("slack", SLACK))
+    return [str(kubectl.get("service", name, namespace=where)["spec"]["clusterIP"]) for name, where in services]
 
 
 @pytest.fixture(scope="session")
-def installation(kubectl: Kubectl, image: str, namespaces: None) -> Installation:
+def installation(kubectl: Kubectl, image: str, namespaces: list[str]) -> Installation:
     """The release, installed."""
-    address = kubectl.get("service", "receiver", namespace=RECEIVERS)["spec"]["clusterIP"]
-    installation = Installation(kubectl, find_or_build_helm(), values(image, address))
+    installation = Installation(kubectl, find_or_build_helm(), values(image, namespaces))
     installation.install()
     return installation
 

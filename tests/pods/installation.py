@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,12 +141,19 @@ def state(pod: Mapping[str, Any]) -> str:
     return f"{pod['metadata']['name']} {pod['status']['phase']} ready={ready(pod)} restarts={restarts(pod)} {inner}"
 
 
-def values(image: str, receiver: str) -> dict[str, Any]:
-    """The values of these tests: the image, two operators, ServiceAccounts at the REST API, and the receiver's address, which is not public."""
+def values(image: str, addresses: Sequence[str]) -> dict[str, Any]:
+    """The values of these tests: the image, two operators, ServiceAccounts at the REST API, the stand-in for Slack, and the addresses in the
+    cluster to which messages are sent.
+    """
     repository, _, tag = image.rpartition(":")
+    outgoing = {
+        "egress": {"allow": [f"{address}/32" for address in addresses]},
+        "slack": {"apiUrl": "http://slack.slack-stand-in/api/"},
+    }
     return {
         "image": {"repository": repository, "tag": tag},
-        "operator": {"replicas": 2},
-        "router": {"config": {"egress": {"allow": [f"{receiver}/32"]}, "dispatch": {"retry": QUICK_RETRIES}}},
+        "slack": {"app": {"clientId": "1.2", "secretName": "slack-app"}, "tokenSecretName": "slack-workspace"},
+        "operator": {"replicas": 2, "config": outgoing},
+        "router": {"config": {**outgoing, "dispatch": {"retry": QUICK_RETRIES}}},
         "rest": {"config": {"kubernetesTokens": {"enabled": True}}},
     }

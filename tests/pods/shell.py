@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,8 +10,10 @@ from pathlib import Path
 
 from tests.controlplane.binaries import kubectl as find_kubectl
 from tests.pods.installation import Installation
+from tests.support.cluster import ROOT
 
 COMMAND_SECONDS = 240
+BLOCK = re.compile(r"<!-- pods: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
 FORWARDING = "Forwarding from 127.0.0.1:"
 
 
@@ -28,6 +31,13 @@ def assert_works(commands: str, environment: Mapping[str, str], folder: Path) ->
     )
     assert done.returncode == 0, f"{commands}\n---\n{done.stdout}"
     return done.stdout
+
+
+def documented(page: str, name: str) -> str:
+    """The commands of a page in `docs/` that are marked `<!-- pods: NAME -->`, in order."""
+    found = [commands for marked, commands in BLOCK.findall((ROOT / "docs" / page).read_text()) if marked == name]
+    assert found, f"docs/{page} has no commands that are marked {name}"
+    return "\n".join(found)
 
 
 @contextmanager

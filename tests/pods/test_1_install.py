@@ -34,6 +34,18 @@ print(json.dumps({
 }))
 """
 
+PACKAGES = """
+import importlib.metadata, json, re
+listed = json.load(open("/usr/share/doc/eventsink/sbom.cdx.json"))
+found = importlib.metadata.distributions(path=["/opt/eventsink/lib/python3.11/site-packages"])
+name = lambda text: re.sub("[-_.]+", "-", text).lower()
+print(json.dumps({
+    "format": listed["bomFormat"],
+    "listed": sorted([name(one["name"]), one["version"]] for one in listed["components"]),
+    "installed": sorted([name(one.name), one.version] for one in found if one.name != "eventsink"),
+}))
+"""
+
 
 def test_every_pod_is_ready_at_its_first_start(installation: Installation) -> None:
     for part in PARTS:
@@ -55,6 +67,15 @@ def test_a_container_runs_without_root_and_cannot_change_itself(kubectl: Kubectl
         "seccomp": "2",
         "writable": [],
     }
+
+
+def test_the_bill_of_materials_lists_what_is_installed(kubectl: Kubectl, installation: Installation) -> None:
+    name = installation.pods(REST)[0]["metadata"]["name"]
+    seen = json.loads(kubectl.run("exec", "-n", installation.namespace, name, "--", "python3", "-c", PACKAGES).stdout)
+
+    assert seen["format"] == "CycloneDX"
+    assert len(seen["installed"]) > 30
+    assert seen["listed"] == seen["installed"]
 
 
 def test_the_samples_become_ready(kubectl: Kubectl, installation: Installation) -> None:

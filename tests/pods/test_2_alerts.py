@@ -10,9 +10,20 @@ import yaml
 from tests.controlplane.alertmanager import CurrentAlertmanager
 from tests.pods.conftest import started
 from tests.pods.installation import Installation
-from tests.pods.workloads import ALERTMANAGER_URL, MONITORING, RECEIVER_URL, TENANT, Client, Receiver, Response, copy_program, pod
+from tests.pods.workloads import (
+    ALERTMANAGER_URL,
+    MONITORING,
+    RECEIVER_URL,
+    SLACK,
+    TENANT,
+    Client,
+    Receiver,
+    Response,
+    copy_program,
+    pod,
+)
 from tests.support.kubectl import Kubectl
-from tests.support.sinks import event_sink, signed
+from tests.support.sinks import event_sink, secret, signed
 from tests.support.waiting import wait_until
 
 REST_URL = "http://eventsink-rest.eventsink-system:8082"
@@ -86,6 +97,21 @@ def test_an_alert_of_a_real_alertmanager_reaches_the_receiver_signed(
     kubectl.wait_condition("eventsink", "first", "Delivering", "True", namespace=TENANT)
 
 
+@pytest.mark.usefixtures("alertmanager")
+def test_an_alert_reaches_a_slack_channel(kubectl: Kubectl, client: Client) -> None:
+    channel = {"channel": "#alerts", "botTokenSecretRef": {"name": "slack", "key": "token"}}
+    spec = {"match": {"matchers": ["alertname=NodeDown"]}, "slack": channel}
+    kubectl.apply([secret(TENANT, "slack", token="xoxb-any"), event_sink(TENANT, "channel", tenant=TENANT, **spec)])
+    kubectl.wait_condition("eventsink", "channel", "Ready", "True", namespace=TENANT)
+
+    fire(client, "NodeDown")
+
+    def shown() -> str:
+        return kubectl.run("logs", "-n", SLACK, "deployment/slack-stand-in").stdout
+
+    wait_until("the message in Slack's log", lambda: "NodeDown" in shown(), show=shown)
+
+
 def test_a_service_account_with_edit_creates_a_sink_of_its_tenant(kubectl: Kubectl, installation: Installation) -> None:
     developer = service_account(kubectl, "developer", "edit")
     sink = event_sink(TENANT, "own", tenant=TENANT, webhook=signed(f"{RECEIVER_URL}/own"))
@@ -122,7 +148,7 @@ def test_a_service_account_uses_the_rest_api_through_its_service(
     wait_until("the REST API to know the rights of a ServiceAccount", create, poll=1, show=lambda: created[-1])
     uid = created[-1].json["event_sink"]["id"]
     found = client.call("GET", f"{REST_URL}/v1/event_sink?tenant_id={TENANT}", token_file=TOKEN).json["event_sinks"]
-    assert {one["name"] for one in found} == {"first", "By REST"}
+    assert {one["name"] for one in found} == {"first", "channel", "By REST"}
     assert client.call("GET", f"{REST_URL}/v1/event_sink?tenant_id=acme", token_file=TOKEN).json == {"event_sinks": []}
     assert client.call("GET", f"{REST_URL}/v1/event_sink?tenant_id={TENANT}").status == 401
     assert client.call("DELETE", f"{REST_URL}/v1/event_sink/{uid}", token_file=TOKEN).status == 200

@@ -5,14 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.pods.figures import measured
 from tests.pods.installation import OPERATOR, REST, ROUTER, Installation, ready
 from tests.pods.load import assert_delivered, load, wait_refused
+from tests.pods.shell import assert_works, documented
 from tests.pods.workloads import Client, Receiver
+from tests.support.cluster import ROOT
 from tests.support.kubectl import Kubectl
 
+PAGE = "upgrade.md"
 LARGEST_OUTAGE_SECONDS = 30.0
 SOON = ("--timeout", "20s")
 """For an upgrade that fails."""
@@ -38,6 +44,14 @@ def kept(kubectl: Kubectl, installation: Installation) -> Kept:
     tokens = {name: kubectl.get("secret", name, namespace=installation.namespace)["data"] for name in names}
     claim = kubectl.get("persistentvolumeclaim", "queue-eventsink-router-0", namespace=installation.namespace)
     return Kept(sinks, tokens, claim["spec"]["volumeName"])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of the repository as far as the page uses it, in which its commands may write."""
+    folder = tmp_path_factory.mktemp("root")
+    (folder / "helm").symlink_to(ROOT / "helm")
+    return folder
 
 
 def uids(installation: Installation, selector: str) -> set[str]:
@@ -71,8 +85,17 @@ def test_an_upgrade_and_a_rollback_keep_sinks_queue_and_tokens(
         assert sent.outage < LARGEST_OUTAGE_SECONDS
 
 
+def test_the_upgrade_of_the_page_works(installation: Installation, root: Path) -> None:
+    before = installation.pod(ROUTER)["metadata"]["uid"]
+
+    shown = assert_works(documented(PAGE, "upgrade"), installation.environment, root)
+
+    assert "eventsink-router-0" in shown
+    assert installation.pod(ROUTER)["metadata"]["uid"] == before, "the same chart and values replaced the router"
+
+
 def test_an_image_that_does_not_exist_leaves_operators_and_rest_api_in_place(
-    kubectl: Kubectl, installation: Installation, client: Client, receiver: Receiver, sink: str
+    kubectl: Kubectl, installation: Installation, client: Client, receiver: Receiver, sink: str, root: Path
 ) -> None:
     before = {part: uids(installation, part) for part in (OPERATOR, REST)}
 
@@ -80,11 +103,11 @@ def test_an_image_that_does_not_exist_leaves_operators_and_rest_api_in_place(
 
     assert failed.returncode != 0
     assert {part: uids(installation, part) for part in before} == before
-    assert_recovers(installation, client, receiver, sink, "image")
+    assert_recovers(installation, client, receiver, sink, "image", root)
 
 
 def test_a_wrong_setting_leaves_operators_and_rest_api_in_place(
-    kubectl: Kubectl, installation: Installation, client: Client, receiver: Receiver, sink: str
+    kubectl: Kubectl, installation: Installation, client: Client, receiver: Receiver, sink: str, root: Path
 ) -> None:
     before = {part: uids(installation, part) for part in (OPERATOR, REST)}
 
@@ -92,15 +115,48 @@ def test_a_wrong_setting_leaves_operators_and_rest_api_in_place(
 
     assert failed.returncode != 0
     assert {part: uids(installation, part) for part in before} == before
-    log = kubectl.run("logs", "-n", installation.namespace, "eventsink-router-0", check=False)
-    assert "log.level" in log.stdout + log.stderr
-    assert_recovers(installation, client, receiver, sink, "setting")
+    assert "log.level" in assert_works(documented(PAGE, "failed"), installation.environment, root)
+    assert_recovers(installation, client, receiver, sink, "setting", root)
 
 
-def assert_recovers(installation: Installation, client: Client, receiver: Receiver, sink: str, what: str) -> None:
-    """`helm rollback` brings the router back, too."""
+def test_a_backup_restores_the_queue_on_a_new_volume(
+    kubectl: Kubectl, installation: Installation, client: Client, receiver: Receiver, sink: str, root: Path
+) -> None:
+    before = kept(kubectl, installation)
+    receiver.respond_with(503)
+    with load(installation, client, "load-backup") as sent:
+        wait_refused(receiver, sink, "load-backup")
+    assert_works(documented(PAGE, "backup"), installation.environment, root)
+    for name in before.tokens:
+        kubectl.delete("secret", name, namespace=installation.namespace)
+    kubectl.delete("persistentvolumeclaim", "queue-eventsink-router-0", namespace=installation.namespace, wait=False)
+    kubectl.delete("pod", "eventsink-router-0", namespace=installation.namespace)
+
+    assert_works(documented(PAGE, "restore"), installation.environment, root)
+
+    receiver.respond_with(200)
+    assert_delivered(receiver, sink, sent.acknowledged)
+    after = kept(kubectl, installation)
+    assert (after.sinks, after.tokens) == (before.sinks, before.tokens)
+    assert after.volume != before.volume
+
+
+def test_the_chart_learns_of_a_larger_volume_while_the_router_goes_on(
+    kubectl: Kubectl, installation: Installation, root: Path
+) -> None:
+    before = installation.pod(ROUTER)["metadata"]["uid"]
+
+    assert_works(documented(PAGE, "volume"), installation.environment, root)
+
+    (claim,) = kubectl.get("statefulset", "eventsink-router", namespace=installation.namespace)["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "20Gi"
+    assert installation.pod(ROUTER)["metadata"]["uid"] == before
+
+
+def assert_recovers(installation: Installation, client: Client, receiver: Receiver, sink: str, what: str, root: Path) -> None:
+    """What the page says brings the router back, too."""
     started = time.monotonic()
-    installation.rollback()
+    assert_works(documented(PAGE, "rollback"), installation.environment, root)
     measured(f"rollback after a wrong {what}: {time.monotonic() - started:.1f} s")
     with load(installation, client, f"load-after-{what}") as sent:
         pass

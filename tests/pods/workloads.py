@@ -17,6 +17,7 @@ TENANT = "payments"
 """A tenant, and its namespace."""
 RECEIVERS = "receivers"
 MONITORING = "monitoring"
+SLACK = "slack-stand-in"
 RECEIVER_URL = f"http://receiver.{RECEIVERS}:8080"
 ALERTMANAGER_URL = f"http://alertmanager.{MONITORING}:9093"
 START_SECONDS = 60

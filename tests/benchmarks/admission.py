@@ -117,10 +117,9 @@ def unreviewed_selector(found: dict[str, Any]) -> dict[str, Any]:
 
 def compiled(process: RunningProcess, eventsinks: int) -> bool:
     """Whether the first pass is over."""
-    line = next(
-        line for line in process.metrics().splitlines() if line.startswith('eventsink_operator_reconciles_total{outcome="ready')
-    )
-    return float(line.rpartition(" ")[2]) >= eventsinks
+    start = 'eventsink_operator_reconciles_total{outcome="ready"'
+    lines = [line for line in process.metrics().splitlines() if line.startswith(start)]
+    return any(float(line.rpartition(" ")[2]) >= eventsinks for line in lines)
 
 
 def main(eventsinks: int) -> None:

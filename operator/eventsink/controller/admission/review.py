@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from eventsink.controller.compile import match_problems
@@ -17,6 +18,10 @@ from eventsink.resources.model import Reference, references
 
 MAX_REPORTED = 16
 """Problems and warnings of one review that are reported; of the others, their number."""
+
+
+MAX_NAMED = 3
+"""Other EventSinks of the same name that a warning names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Facts:
     missing: frozenset[str] = frozenset()
     """Names of Secrets that it refers to and that are not there."""
     namesakes: tuple[Key, ...] = ()
-    """Other EventSinks of its tenant with the same display name."""
+    """Other EventSinks of its tenant with the same display name, a few of them."""
 
 
 class ByType(Protocol):
@@ -144,7 +149,7 @@ class Reviewer:
             missing=frozenset(
                 one.ref.name for one in references(sink.spec) if not known.has_secret((sink.namespace, one.ref.name))
             ),
-            namesakes=tuple(sorted(key for key in known.named(tenant, sink.spec.name) if self._is_namesake(key, sink))),
+            namesakes=tuple(islice((key for key in known.named(tenant, sink.spec.name) if self._is_namesake(key, sink)), MAX_NAMED)),
         )
 
     def _is_namesake(self, key: Key, sink: EventSink) -> bool:
@@ -233,7 +238,7 @@ def _warnings(sink: EventSink, facts: Facts) -> list[str]:
             first.setdefault(one.ref.name, one)
     found = [secret_missing(one.path, one.ref, sink.namespace).message for one in first.values()]
     if facts.namesakes:
-        others = ", ".join("/".join(key) for key in facts.namesakes[:3])
+        others = ", ".join("/".join(key) for key in facts.namesakes)
         found.append(
             f"spec.name: the tenant has another EventSink of the name {sink.spec.name} ({others}); give each a name of its own"
         )

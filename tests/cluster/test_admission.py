@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,16 @@ def operator(
         running.wait_ready()
         wait_reviewing(kubectl)
         yield running
+
+
+@contextmanager
+def elsewhere(kubectl: Kubectl, port: int, other_port: int) -> Iterator[None]:
+    """Have the API server call another port for a while."""
+    before = bundle(kubectl)
+    with configured(kubectl, other_port):
+        yield
+    replace_configuration(kubectl, configuration(kubectl, port, ca=before))
+    wait_reviewing(kubectl)
 
 
 @pytest.fixture
@@ -192,21 +203,17 @@ def test_a_sink_that_is_wrong_already_can_be_labelled_suspended_and_deleted(kube
     wait_until("deletion", lambda: kubectl.find("eventsink", "alerts", namespace=acme) is None, poll=0.2)
 
 
-def test_without_an_operator_everything_can_be_applied_and_the_status_reports_the_problem_later(
-    kubectl: Kubectl, install_manifests: Installed, make_namespace: MakeNamespace, tenant: str, tmp_path: Path
+def test_where_the_webhook_is_dead_everything_can_be_applied_and_the_status_reports_the_problem(
+    kubectl: Kubectl, install_manifests: Installed, port: int, acme: str, tenant: str, tmp_path: Path
 ) -> None:
     other_port = free_port()
-    namespace = make_namespace(tenant)
-    settings: dict[str, Any] = {"admission": admission_settings(other_port), **SETTINGS}
-    with configured(kubectl, other_port):
-        with start_operator(install_manifests, tmp_path, **settings) as running:
+    with elsewhere(kubectl, port, other_port):
+        with start(install_manifests, tmp_path, other_port) as running:
             running.wait_ready()
             wait_reviewing(kubectl)
             running.kill9()
-        assert applied(kubectl, event_sink(namespace, tenant=tenant, webhook=BAD_URL)).returncode == 0
-        with start_operator(install_manifests, tmp_path, **settings) as running:
-            running.wait_ready()
-            kubectl.wait_condition("eventsink", "alerts", "Ready", "False", reason="URLNotAllowed", namespace=namespace)
+        assert applied(kubectl, event_sink(acme, tenant=tenant, webhook=BAD_URL)).returncode == 0
+        kubectl.wait_condition("eventsink", "alerts", "Ready", "False", reason="URLNotAllowed", namespace=acme)
 
 
 # ---- certificates
@@ -244,6 +251,19 @@ def test_a_label_of_the_namespace_decides_also_when_it_was_changed_a_moment_ago(
     label(kubectl, acme, f"{tenant}-new")
     result = dry_run(kubectl, event_sink(acme, tenant=f"{tenant}-new"))
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_replica_that_waits_for_the_lead_reviews_too_with_the_same_certificate(
+    kubectl: Kubectl, install_manifests: Installed, acme: str, tenant: str, port: int, tmp_path: Path
+) -> None:
+    before, other_port = bundle(kubectl), free_port()
+    with elsewhere(kubectl, port, other_port), start(install_manifests, tmp_path, other_port) as standby:
+        standby.wait_ready()
+        wait_reviewing(kubectl)
+        refused = dry_run(kubectl, event_sink(acme, tenant=tenant, webhook=BAD_URL))
+        assert REFUSED + URL_PROBLEM in refused.stderr
+        assert "eventsink_operator_leader 0.0" in standby.metrics()
+        assert bundle(kubectl) == before
 
 
 # ---- whoever else reaches the port

@@ -41,7 +41,7 @@ class AdmissionSettings(Settings):
     secret_name: str = Field(default="eventsink-operator-webhook", min_length=1, max_length=253)
     """The Secret with the certificate, which all replicas share."""
     namespace: str = Field(default="", max_length=63)
-    """The namespace of that Service and Secret; empty: that of the pod."""
+    """The namespace of that Service and Secret; empty: that of the pod, or eventsink-system outside of a cluster."""
     tls_certificate_file: Path | None = None
     """PEM, read again each minute; with tlsKeyFile, the operator makes no certificate, and leaves `caBundle` to whoever did (cert-manager)."""
     tls_key_file: Path | None = None

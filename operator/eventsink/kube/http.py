@@ -50,14 +50,6 @@ SILENCE_SECONDS = 90.0
 IN_CLUSTER_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-def pod_namespace() -> str:
-    """The namespace of the pod that this program runs in; empty: it runs in none."""
-    try:
-        return IN_CLUSTER_TOKEN.with_name("namespace").read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
 class KubernetesSettings(Settings):
     """How the API server is reached."""
 

@@ -78,13 +78,15 @@ class LeaderElectionSettings(Settings):
 
     def key(self) -> Key:
         """Namespace and name of the Lease."""
-        namespace = self.namespace
-        if not namespace:
-            try:
-                namespace = POD_NAMESPACE.read_text(encoding="utf-8").strip()
-            except OSError:
-                namespace = DEFAULT_NAMESPACE
-        return namespace, self.lease_name
+        return self.namespace or pod_namespace(), self.lease_name
+
+
+def pod_namespace() -> str:
+    """The namespace of the pod that this program runs in; eventsink-system outside of a cluster."""
+    try:
+        return POD_NAMESPACE.read_text(encoding="utf-8").strip()
+    except OSError:
+        return DEFAULT_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)

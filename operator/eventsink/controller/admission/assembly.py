@@ -16,9 +16,8 @@ from eventsink.controller.metrics import OperatorMetrics
 from eventsink.controller.resolvers import Resolvers
 from eventsink.controller.tenancy import Namespace
 from eventsink.kube.api import Api, Key
-from eventsink.kube.http import pod_namespace
+from eventsink.kube.lease import pod_namespace
 from eventsink.runtime.listener.metrics import ListenerMetrics
-from eventsink.runtime.settings import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +38,13 @@ def open_admission(
     metrics: OperatorMetrics,
     listener_metrics: ListenerMetrics,
 ) -> Admission | None:
-    """Make the webhook, in the operator's loop; None: it is not enabled.
-
-    Raises
-    ------
-    ConfigurationError
-        The namespace of its Service is not known.
-    """
+    """Make the webhook, in the operator's loop; None: it is not enabled."""
     own = settings.admission
     if not own.enabled:
         return None
     files, certificate = own.certificate(), None
     if files is None:
-        namespace = own.namespace or pod_namespace()
-        if not namespace:
-            raise ConfigurationError("admission.namespace: set the namespace of the Service: the operator does not run in a pod")
-        certificate = ManagedCertificate(own, namespace, api, metrics)
+        certificate = ManagedCertificate(own, own.namespace or pod_namespace(), api, metrics)
         files = certificate.files
     confirm = Confirmation(api, asyncio.get_running_loop())
     return Admission(

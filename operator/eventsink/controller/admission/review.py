@@ -149,7 +149,9 @@ class Reviewer:
             missing=frozenset(
                 one.ref.name for one in references(sink.spec) if not known.has_secret((sink.namespace, one.ref.name))
             ),
-            namesakes=tuple(islice((key for key in known.named(tenant, sink.spec.name) if self._is_namesake(key, sink)), MAX_NAMED)),
+            namesakes=tuple(
+                islice((key for key in known.named(tenant, sink.spec.name) if self._is_namesake(key, sink)), MAX_NAMED)
+            ),
         )
 
     def _is_namesake(self, key: Key, sink: EventSink) -> bool:

@@ -162,7 +162,7 @@ def test_a_router_that_never_became_ready_is_replaced_once_its_settings_are_corr
     wait_until("its successor", lambda: revision() not in ("", bad))
 
 
-@pytest.mark.parametrize("part", ["rest"])
+@pytest.mark.parametrize("part", ["operator", "rest"])
 def test_pods_that_run_go_on_with_their_settings_while_new_ones_do_not_become_ready(place: Place, part: str) -> None:
     def pods() -> dict[str, dict[str, Any]]:
         selector = f"app.kubernetes.io/name=eventsink-{part}"

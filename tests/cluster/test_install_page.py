@@ -115,6 +115,8 @@ def test_the_overlay_of_the_page_can_be_built(tmp_path: Path) -> None:
     [router] = [one for one in built if one["kind"] == "StatefulSet"]
     claim = router["spec"]["volumeClaimTemplates"][0]["spec"]
     assert (claim["storageClassName"], claim["resources"]["requests"]["storage"]) == ("fast", "50Gi")
+    replicas = {one["metadata"]["name"]: one["spec"]["replicas"] for one in built if one["kind"] == "Deployment"}
+    assert replicas == {"eventsink-operator": 2, "eventsink-rest": 1}
     config = next(one for one in router["spec"]["template"]["spec"]["volumes"] if one["name"] == "config")
     [settings] = [one for one in built if one["metadata"]["name"] == config["configMap"]["name"]]
     assert settings["data"] == {"router.yaml": "queue: {path: /elsewhere}\n"}

@@ -201,9 +201,11 @@ def test_every_object_has_the_common_labels_and_annotations(helm: Helm) -> None:
 
 
 def test_what_uninstalling_would_destroy_is_kept_unless_that_is_switched_off(helm: Helm, rendered: Objects) -> None:
-    kept = {key_of(one)[0] for one in rendered if one["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"}
-    assert kept == {"CustomResourceDefinition", "Namespace"}
-    assert "resource-policy" not in json.dumps(helm.render({"crds": {"keep": False}, "sinksNamespace": {"keep": False}}))
+    # Argo CD respects Helm's annotation when it deletes all of an installation, and its own when it prunes.
+    for annotation in (("helm.sh/resource-policy", "keep"), ("argocd.argoproj.io/sync-options", "Prune=false")):
+        kept = {key_of(one)[0] for one in rendered if annotation in one["metadata"].get("annotations", {}).items()}
+        assert kept == {"CustomResourceDefinition", "Namespace"}
+        assert annotation[0] not in json.dumps(helm.render({"crds": {"keep": False}, "sinksNamespace": {"keep": False}}))
 
 
 @pytest.mark.parametrize(

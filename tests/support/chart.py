@@ -195,7 +195,8 @@ def crd_template(text: str) -> str:
     spec = body[body.index("spec:\n") :]
     labels = yaml.safe_load(body[: body.index("spec:\n")])
     own = " ".join(f'"{name}" "{value}"' for name, value in labels.items())
-    meta = f"""  {{{{- $annotations := ternary (dict "helm.sh/resource-policy" "keep") dict .Values.crds.keep }}}}
+    kept = '"helm.sh/resource-policy" "keep" "argocd.argoproj.io/sync-options" "Prune=false"'
+    meta = f"""  {{{{- $annotations := ternary (dict {kept}) dict .Values.crds.keep }}}}
   {{{{- include "eventsink.meta" (dict "root" $ "labels" (dict {own}) "annotations" $annotations) | nindent 2 }}}}
 """
     return f"{{{{- /* {GENERATED} from crds/. */}}}}\n{{{{- if .Values.crds.enabled }}}}\n{head}{meta}{spec}{{{{- end }}}}\n"

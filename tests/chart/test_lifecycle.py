@@ -14,7 +14,7 @@ import pytest
 
 from tests.controlplane import ControlPlane
 from tests.controlplane.helm import find_or_build_helm
-from tests.support.cluster import CRD, ROOT, SINKS_NAMESPACE, SYSTEM_NAMESPACE, MakeControlPlane
+from tests.support.cluster import CRD, ROOT, SINKS_NAMESPACE, SYSTEM_NAMESPACE, MakeControlPlane, install_crd
 from tests.support.helm import CHART, Helm, HelmFailed
 from tests.support.kubectl import Kubectl
 from tests.support.played_pods import PlayedPods
@@ -125,6 +125,12 @@ def test_sinks_queue_and_tokens_survive_everything_that_helm_does(fresh_control_
     assert kubectl.list("secret", namespace=SYSTEM_NAMESPACE) == []
     assert kubectl.list("pvc", namespace=SYSTEM_NAMESPACE) == []
     assert kubectl.find("crd", CRD) is None
+
+    install_crd(kubectl)
+    with pytest.raises(HelmFailed, match="cannot be imported into the current release"):
+        helm.install()
+    run("helm upgrade --install eventsink helm/eventsink --namespace eventsink-system --take-ownership", plane)
+    assert kubectl.get("crd", CRD)["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
 def run(commands: str, plane: ControlPlane, **environment: str) -> str:

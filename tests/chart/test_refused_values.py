@@ -78,3 +78,12 @@ def test_the_schema_names_the_value(helm: Helm, values: dict[str, Any], words: s
 )
 def test_what_a_schema_cannot_say_is_refused_in_words(helm: Helm, values: dict[str, Any], words: str) -> None:
     assert words in helm.refusal(values)
+
+
+def test_a_cluster_that_is_too_old_is_refused(helm: Helm) -> None:
+    assert "chart requires kubeVersion: >=1.30.0-0" in helm.refusal({}, "--kube-version", "1.29.9")
+
+
+def test_several_operators_need_a_leader(helm: Helm) -> None:
+    values = {"operator": {"replicas": 2, "config": {"leaderElection": {"enabled": False}}}}
+    assert "operator.config.leaderElection.enabled: of several replicas one has to lead" in helm.refusal(values)

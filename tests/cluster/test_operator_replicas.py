@@ -17,7 +17,7 @@ from eventsink.runtime.process import ExitStatus
 from tests.controlplane import ControlPlane
 from tests.support.cluster import SYSTEM_NAMESPACE, Installed, install, install_crd
 from tests.support.kubectl import Kubectl
-from tests.support.parts import start_operator
+from tests.support.parts import merged, start_operator
 from tests.support.processes import RunningProcess
 from tests.support.sinks import compiled, event_sink, secret, signed, uid_of
 from tests.support.slack import Slack
@@ -89,7 +89,9 @@ def start(plane: ControlPlane, admin: Kubectl, installed: Installed, tmp_path: P
             issued = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-operator")
             own = folder / "kubeconfig"
             own.write_text(issued.read_text())
-            started = start_operator(replace(installed, operator=own), folder, **settings)
+            started = start_operator(
+                replace(installed, operator=own), folder, **merged({"leaderElection": {"enabled": True}}, settings)
+            )
             return Replica(stack.enter_context(started), credential_of(admin, own))
 
         yield one

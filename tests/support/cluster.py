@@ -108,9 +108,9 @@ def client(rest: Rest, tenant: str, namespace: str) -> RestClient:
 def install_crd(kubectl: Kubectl) -> None:
     """Apply `crds/` and wait until the API server serves it."""
     kubectl.apply(CRDS, server_side=True)
-    # `kubectl wait` fails where there are no conditions yet.
+    # `kubectl wait` and the path fail where there are no conditions yet.
     established = 'jsonpath={.status.conditions[?(@.type=="Established")].status}'
-    wait_until("the CRD", lambda: kubectl.run("get", "crd", CRD, "-o", established).stdout == "True")
+    wait_until("the CRD", lambda: kubectl.run("get", "crd", CRD, "-o", established, check=False).stdout == "True")
 
 
 def install(control_plane: ControlPlane, kubectl: Kubectl) -> Installed:

@@ -34,7 +34,8 @@ def start_operator(installed: Installed, folder: Path, *, module: str = "eventsi
     """Start `eventsink operator` with the settings that manifests/ ships and those given here; `module` as of `eventsink`."""
     shipped = {
         "sinksNamespace": installed.sinks_namespace,
-        "leaderElection": {"namespace": installed.namespace},
+        # One alone: after a kill, the next one does not wait for the Lease of the one before.
+        "leaderElection": {"namespace": installed.namespace, "enabled": False},
         "monitor": {"address": "127.0.0.1:0"},
         "kubernetes": {"kubeconfig": str(installed.operator)},
     }

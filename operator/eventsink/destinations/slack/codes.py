@@ -190,7 +190,7 @@ class SlackCodes:
         raise no_app()
 
     async def _exchange(self, claimed: StoredToken, code: str, secret: str) -> StoredToken:
-        self._check_leader()
+        await self._check_claim(claimed)
         form = {"code": code} | ({"redirect_uri": self._app.redirect_url} if self._app.redirect_url else {})
         try:
             response = await self._access(secret, form)
@@ -200,6 +200,14 @@ class SlackCodes:
         stored = await self._save(claimed, record)
         get_logger().info("an OAuth code was exchanged", tenant=record.tenant, token=stored.name)
         return stored
+
+    async def _check_claim(self, claimed: StoredToken) -> None:
+        """Whether the code may be sent. If not, the claim goes: whoever leads now would take the code for one that was sent."""
+        try:
+            self._check_leader()
+        except ApiError:
+            await self._store.delete(claimed)
+            raise
 
     async def _access(self, secret: str, form: dict[str, str]) -> dict[str, Any]:
         """oauth.v2.access; the client's own method uses what aiohttp is about to drop."""
@@ -261,10 +269,17 @@ class SlackCodes:
             name = error_name(error)
             get_logger().warning("a Slack token was not renewed", reason=name or type(error).__name__, token=stored.name)
             if name == "invalid_refresh_token":
-                await self._save(stored, record.model_copy(update={"error": name, "refresh_token": ""}))
+                await self._give_up_renewing(stored, name)
             return
         await self._save(stored, granted(record, response, self._now()))
         get_logger().info("a Slack token was renewed", token=stored.name)
+
+    async def _give_up_renewing(self, stored: StoredToken, error: str) -> None:
+        """Slack knows the refresh token no more. Another replica may have used it meanwhile, and stored what it got instead."""
+        try:
+            await self._store.replace(stored, stored.record.model_copy(update={"error": error, "refresh_token": ""}))
+        except Conflict:
+            pass  # what is stored now is looked at the next time
 
     async def _revoke(self, stored: StoredToken) -> None:
         if stored.record.token:

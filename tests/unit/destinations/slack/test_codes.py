@@ -213,6 +213,23 @@ async def test_a_code_that_was_claimed_just_before_the_lead_was_lost_is_not_sent
     assert not under_test.exchanges
 
 
+async def test_a_code_that_was_claimed_and_not_sent_is_left_to_the_next_leader(under_test: CodesUnderTest) -> None:
+    create = under_test.store.create
+
+    async def paused(name: str, record: TokenRecord) -> StoredToken | None:
+        under_test.leads = False
+        return await create(name, record)
+
+    under_test.store.create = paused  # type: ignore[method-assign]
+    with pytest.raises(NotLeading):
+        await under_test.token()
+    under_test.store.create = create  # type: ignore[method-assign]
+    under_test.now += 1
+    under_test.leads = True
+    under_test.restart()
+    assert await under_test.token() == "xoxb-canary"
+
+
 async def test_a_claim_of_the_leader_before_counts_as_spent_although_this_process_was_running(under_test: CodesUnderTest) -> None:
     under_test.now += 1
     await under_test.store.create(token_name(CODE), TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=under_test.now))
@@ -316,6 +333,23 @@ async def test_a_failed_renewal_is_retried_until_slack_rejects_the_refresh_token
         await under_test.codes.look({token_name(CODE)})
     assert len(under_test.exchanges) == 4
     assert await under_test.token() == "xoxe.xoxb-1"  # it is valid until it expires
+
+
+async def test_a_renewal_that_another_replica_made_meanwhile_is_kept_when_slack_rejects_this_one(
+    under_test: CodesUnderTest,
+) -> None:
+    async def rejected() -> ScriptedResponse:
+        [stored] = await under_test.store.list()
+        other = {"token": "xoxe.xoxb-2", "refresh_token": "xoxe-2", "expires_at": under_test.now + 43200}
+        await under_test.store.replace(stored, stored.record.model_copy(update=other))
+        return slack_error("invalid_refresh_token")
+
+    under_test.slack.script["oauth.v2.access"] = [ROTATING, lambda _: rejected()]
+    await under_test.token()
+    under_test.now += 43200 - RENEW_AHEAD_SECONDS
+    await under_test.codes.look({token_name(CODE)})
+    assert len(under_test.exchanges) == 2
+    assert (under_test.record.token, under_test.record.refresh_token, under_test.record.error) == ("xoxe.xoxb-2", "xoxe-2", "")
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ class AdmissionApplication:
             well_formed = False
         if not well_formed:
             return self.reject(400, "send an AdmissionReview (admission.k8s.io/v1) as JSON")
+        forget_uids(request["request"])
         try:
             async with asyncio.timeout(REVIEW_SECONDS):
                 with self._metrics.admission_duration.time():
@@ -159,3 +160,15 @@ class AdmissionApplication:
         if (more := self._trouble.due()) is not None:
             get_logger().warning("an EventSink could not be reviewed at admission", reason=reason, more=more)
         return error(500, f"the EventSink could not be reviewed: {reason}")
+
+
+def forget_uids(request: dict[str, Any]) -> None:
+    """Take the uids from the objects of a review. No review needs them, and kopf keeps something for ever for each uid in an update.
+
+    Any pod may send reviews, with uids of its own making that are as long as a body may be.
+    """
+    for name in ("object", "oldObject"):
+        obj = request.get(name)
+        metadata = obj.get("metadata") if isinstance(obj, dict) else None
+        if isinstance(metadata, dict):
+            metadata.pop("uid", None)

@@ -124,6 +124,23 @@ async def test_a_review_that_is_too_large_is_rejected(certificate: tuple[Path, P
         assert (await webhook.post(io.BytesIO(b" " * (served.LIMITS.max_body_bytes + 1))))[0] == 413
 
 
+async def test_kopf_keeps_nothing_of_objects_that_are_only_reviewed(certificate: tuple[Path, Path]) -> None:
+    kept: set[str] = set()
+
+    async def review(request: Any) -> Any:
+        # As kopf does it with what is not created: kopf/_core/reactor/inventory.py, ResourceMemories.recall.
+        kept.add(request["request"]["object"].get("metadata", {}).get("uid") or "")
+        kept.add(request["request"]["oldObject"].get("metadata", {}).get("uid") or "")
+        return response()
+
+    async with running(certificate, review) as webhook:
+        for number in range(3):
+            obj = {"metadata": {"name": "a", "uid": f"{number}-" + "u" * 1000}}
+            body = {"request": REVIEW["request"] | {"operation": "UPDATE", "object": obj, "oldObject": obj}}
+            assert (await webhook.post(json.dumps(body).encode()))[0] == 200
+    assert kept == {""}
+
+
 async def test_a_review_that_fails_or_takes_too_long_is_no_refusal(
     certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,7 +57,8 @@ def port(install_manifests: Installed, kubectl: Kubectl) -> Iterator[int]:
 
 
 def start(installed: Installed, folder: Path, port: int, **settings: Any) -> RunningProcess:
-    return start_operator(installed, folder, admission=admission_settings(port), **(SETTINGS | settings))
+    leads = {"leaderElection": {"enabled": True}}  # as installed: another one waits
+    return start_operator(installed, folder, admission=admission_settings(port), **(leads | SETTINGS | settings))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from eventsink.resources.names import OPERATOR_LABELS
 from tests.controlplane import ControlPlane
 from tests.controlplane.helm import find_or_build_helm
 from tests.support.cluster import CRD, ROOT, SINKS_NAMESPACE, SYSTEM_NAMESPACE, MakeControlPlane, install_crd
@@ -31,6 +32,22 @@ SECRETS = [
     }
     for name in ("source-tokens", "admin", "rest-keys")
 ]
+MADE_BY_THE_OPERATOR: list[dict[str, Any]] = [
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": SYSTEM_NAMESPACE, "labels": OPERATOR_LABELS},
+        "stringData": {"token": "made-once"},
+    }
+    for name in ("eventsink-operator-webhook", "slack-of-a-code")
+] + [
+    {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "eventsink-operator", "namespace": SYSTEM_NAMESPACE},
+    }
+]
+"""There are no pods here, so the test makes what the operator would make."""
 SPEC = {"tenant": "acme", "name": "Alerts", "webhook": {"url": "https://example.com/hook"}}
 OWN_SINK = {
     "apiVersion": "eventsink.dev/v1alpha1",
@@ -88,7 +105,7 @@ def test_sinks_queue_and_tokens_survive_everything_that_helm_does(fresh_control_
     [install] = re.findall(r"<!-- test: install -->\n```sh\n(.*?)```", README, re.DOTALL)
     run(install, plane)
     kubectl.run("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
-    kubectl.apply([acme, *SECRETS, OWN_SINK])
+    kubectl.apply([acme, *SECRETS, *MADE_BY_THE_OPERATOR, OWN_SINK])
     kept = Kept(kubectl)
     before = kept.uids()
 
@@ -119,11 +136,12 @@ def test_sinks_queue_and_tokens_survive_everything_that_helm_does(fresh_control_
 
     helm.run("uninstall", "eventsink")
     removals = re.findall(r"^\| .+ \| `(kubectl .+)` \|$", README, re.MULTILINE)
-    assert len(removals) == 4
+    assert len(removals) == 6
     for command in removals:
         run(command, plane)
     assert kubectl.list("secret", namespace=SYSTEM_NAMESPACE) == []
     assert kubectl.list("pvc", namespace=SYSTEM_NAMESPACE) == []
+    assert kubectl.list("lease", namespace=SYSTEM_NAMESPACE) == []
     assert kubectl.find("crd", CRD) is None
 
     install_crd(kubectl)

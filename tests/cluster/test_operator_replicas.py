@@ -15,7 +15,7 @@ import yaml
 
 from eventsink.runtime.process import ExitStatus
 from tests.controlplane import ControlPlane
-from tests.support.cluster import SYSTEM_NAMESPACE, Installed, install, install_crd
+from tests.support.cluster import SYSTEM_NAMESPACE, Installed
 from tests.support.kubectl import Kubectl
 from tests.support.parts import merged, start_operator
 from tests.support.processes import RunningProcess
@@ -29,29 +29,6 @@ SHORT = {"leaseDuration": "4s", "renewDeadline": "3s", "retryPeriod": "500ms"}
 """A Lease that expires soon, for tests that are not about how long it takes."""
 READS = {"get", "list", "watch"}
 TEAM = "T1"
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(plane: ControlPlane) -> Kubectl:
-    return Kubectl(plane.admin_kubeconfig)
-
-
-@pytest.fixture(scope="module")
-def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
-    install_crd(admin)
-    return install(plane, admin)
-
-
-@pytest.fixture
-def acme(admin: Kubectl, installed: Installed) -> Iterator[str]:
-    with admin.namespace(tenant="acme") as namespace:
-        yield namespace
 
 
 @dataclass

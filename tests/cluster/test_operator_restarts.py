@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,30 +26,6 @@ from tests.support.waiting import wait_until
 OUTAGE_SECONDS = 60
 USER = "system:serviceaccount:eventsink-system:eventsink-operator"
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    """A control plane that the tests of this module share, one after the other."""
-    with ControlPlane() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(plane: ControlPlane) -> Kubectl:
-    return Kubectl(plane.admin_kubeconfig)
-
-
-@pytest.fixture(scope="module")
-def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
-    install_crd(admin)
-    return install(plane, admin)
-
-
-@pytest.fixture
-def acme(admin: Kubectl, installed: Installed) -> Iterator[str]:
-    with admin.namespace(tenant="acme") as namespace:
-        yield namespace
 
 
 def requests_since(plane: ControlPlane, start: int) -> list[dict[str, Any]]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from eventsink.controller.compile import COMPILER_VERSION
 from tests.controlplane import ControlPlane
 from tests.support import sink_v0_1
-from tests.support.cluster import SINKS_NAMESPACE, Installed, install, install_crd
+from tests.support.cluster import SINKS_NAMESPACE, Installed
 from tests.support.kubectl import Kubectl
 from tests.support.older_operator import OLDER_VERSION
 from tests.support.parts import Router, alert, cluster_router, notification, start_operator
@@ -25,23 +22,6 @@ from tests.support.waiting import wait_until
 USER = "system:serviceaccount:eventsink-system:eventsink-operator"
 READS = {"get", "list", "watch"}
 NAMES = ("signed", "plain", "paused")
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(plane: ControlPlane) -> Kubectl:
-    return Kubectl(plane.admin_kubeconfig)
-
-
-@pytest.fixture(scope="module")
-def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
-    install_crd(admin)
-    return install(plane, admin)
 
 
 def writes_since(plane: ControlPlane, start: int) -> Counter[str]:

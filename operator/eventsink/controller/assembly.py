@@ -183,9 +183,9 @@ class Controller:
         uids = {obj["metadata"]["uid"] for obj in self.state.eventsinks.values()}
         for compiled in list(self.store.compiled.values()):
             if compiled.uid not in uids:
-                self._queue.add(compiled.sink)
+                self._enqueue(compiled.sink)
         self.store.forget_tenancy()
-        self._queue.add(TENANCY)
+        self._enqueue(TENANCY)
         self._complete_statuses()
 
     def _complete_statuses(self) -> None:
@@ -193,11 +193,11 @@ class Controller:
         if not self._statuses.complete:
             self._crd_was_older = True
             for key in list(self.state.eventsinks)[:1]:
-                self._queue.add(key)
+                self._enqueue(key)
         elif self._crd_was_older:
             self._crd_was_older = False
             for key in list(self.state.eventsinks):
-                self._queue.add(key)
+                self._enqueue(key)
 
     def _report_denied(self) -> None:
         denied = self.scope.denied()

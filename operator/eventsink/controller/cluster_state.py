@@ -127,11 +127,11 @@ class ClusterState:
         """The EventSinks that claim a tenant and have a display name; may be called from any thread."""
         return self._named.get((tenant, name), ())
 
-    def namesakes(self, sink: Key, tenant: str, name: str) -> tuple[Key, ...]:
-        """The other EventSinks of the tenant with a display name."""
+    def namesakes(self, sink: Key, tenant: str, name: str) -> Iterator[Key]:
+        """The other EventSinks of the tenant with a display name, one by one: there may be thousands."""
         is_owned = tenant in self.owned_tenants
         others = (one for one in self.named(tenant, name) if one != sink)
-        return tuple(one for one in others if is_of_tenant(tenant, self.namespaces.get(one[0]), is_owned=is_owned))
+        return (one for one in others if is_of_tenant(tenant, self.namespaces.get(one[0]), is_owned=is_owned))
 
     def _names(self, sink: Key, before: Object | None, now: Object | None) -> None:
         old, new = _name(before), _name(now)

@@ -47,7 +47,7 @@ class DeliveryEvent:
 class _Announced:
     uid: str
     stopped: bool
-    """What people were told last; at first, what they expect: that it delivers."""
+    """What the last Event said; before the first, what people expect: that it delivers."""
     due: float
     """Monotonic clock: when the next Event of this sink may be written; reserved, where one is waiting."""
     waiting: bool = False

@@ -134,7 +134,7 @@ class Reconciler:
         except Problem as problem:
             return await self._react(living, compiled, problem, kind)
         key = (living.namespace, living.name)
-        shares_name = bool(self._state.namesakes(key, sink.spec.tenant, sink.spec.name))
+        shares_name = any(self._state.namesakes(key, sink.spec.tenant, sink.spec.name))
         suspended = bool(sink.spec.suspend)
         return SpecState(None, suspended=suspended, type=kind, destinations=destinations, shares_name=shares_name), None
 

@@ -25,8 +25,7 @@ class NamespaceWatch:
     """Follows one listed namespace: its Secrets first, then its EventSinks, which are judged by what Secrets there are."""
 
     def __init__(self, api: Api, name: str, state: ClusterState) -> None:
-        secrets = Collection(SECRETS, name, metadata_only=True, field_selector=FOREIGN_SECRETS)
-        self._secrets = Reflector(api, f"secrets of {name}", secrets, state.secret_handler)
+        self._secrets = _secrets_of(name, api, state)
         self._eventsinks = Reflector(api, f"eventsinks of {name}", Collection(EVENTSINKS, name), state.eventsink_handler)
 
     @property
@@ -86,12 +85,9 @@ class Scope:
 
 def own_secrets(api: Api, namespaces: Iterable[str], state: ClusterState) -> list[Reflector]:
     """What follows the operator's own Secrets, which no watch of a listed namespace sees."""
-    return [
-        Reflector(
-            api,
-            f"secrets of {name}",
-            Collection(SECRETS, name, metadata_only=True, field_selector=FOREIGN_SECRETS),
-            state.secret_handler,
-        )
-        for name in sorted(set(namespaces))
-    ]
+    return [_secrets_of(name, api, state) for name in sorted(set(namespaces))]
+
+
+def _secrets_of(namespace: str, api: Api, state: ClusterState) -> Reflector:
+    secrets = Collection(SECRETS, namespace, metadata_only=True, field_selector=FOREIGN_SECRETS)
+    return Reflector(api, f"secrets of {namespace}", secrets, state.secret_handler)

@@ -75,7 +75,7 @@ def _head(proxy: ProxyAddress, endpoint: Endpoint) -> bytes:
 
 
 class _Handshake(asyncio.Protocol):
-    """Reads the proxy's response; `responded` is done when the tunnel stands, or raises a TransportError."""
+    """Reads the proxy's response; `responded` is done when the tunnel is open, or raises a TransportError."""
 
     def __init__(self, origin: str) -> None:
         self._origin = origin

@@ -97,6 +97,19 @@ class CodesUnderTest:
             now=lambda: self.now,
         )
 
+    async def lose_the_lead_once_claimed(self) -> None:
+        """Another replica leads as soon as this one has claimed a code: it is not sent."""
+        create = self.store.create
+
+        async def paused(name: str, record: TokenRecord) -> StoredToken | None:
+            self.leads = False
+            return await create(name, record)
+
+        self.store.create = paused  # type: ignore[method-assign]
+        with pytest.raises(NotLeading):
+            await self.token()
+        self.store.create = create  # type: ignore[method-assign]
+
     def check_leader(self) -> None:
         if not self.leads:
             raise NotLeading
@@ -201,29 +214,12 @@ async def test_who_does_not_lead_claims_no_code_sends_none_and_marks_no_token(un
 
 
 async def test_a_code_that_was_claimed_just_before_the_lead_was_lost_is_not_sent(under_test: CodesUnderTest) -> None:
-    create = under_test.store.create
-
-    async def paused(name: str, record: TokenRecord) -> StoredToken | None:
-        under_test.leads = False
-        return await create(name, record)
-
-    under_test.store.create = paused  # type: ignore[method-assign]
-    with pytest.raises(NotLeading):
-        await under_test.token()
+    await under_test.lose_the_lead_once_claimed()
     assert not under_test.exchanges
 
 
 async def test_a_code_that_was_claimed_and_not_sent_is_left_to_the_next_leader(under_test: CodesUnderTest) -> None:
-    create = under_test.store.create
-
-    async def paused(name: str, record: TokenRecord) -> StoredToken | None:
-        under_test.leads = False
-        return await create(name, record)
-
-    under_test.store.create = paused  # type: ignore[method-assign]
-    with pytest.raises(NotLeading):
-        await under_test.token()
-    under_test.store.create = create  # type: ignore[method-assign]
+    await under_test.lose_the_lead_once_claimed()
     under_test.now += 1
     under_test.leads = True
     under_test.restart()

@@ -85,4 +85,4 @@ bench: $(STAMP) ## the benchmarks, each a ratio of two things in one run; FULL=1
 soak: $(STAMP) ## the long audits, each for hours or for SECONDS=n; one: python -m tests.soak.<name> [SECONDS]
 	@for audit in $(wildcard tests/soak/[a-z]*.py); do echo "== $$audit"; nice -n 10 $(BIN)/python -m "$$(echo "$${audit%.py}" | tr / .)" $(SECONDS) || exit 1; done
 
-check: lint types test ## what CI runs
+check: lint types test ## what CI runs first

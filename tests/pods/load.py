@@ -28,7 +28,7 @@ class Load:
 
     def stop(self) -> None:
         """Stop sending; `acknowledged` and `outage` are known then."""
-        output, _ = self.process.communicate("", timeout=STOP_SECONDS)
+        output, _ = self.process.communicate("stop\n", timeout=STOP_SECONDS)
         last = json.loads(output.splitlines()[-1])
         self.acknowledged, self.outage = last["acknowledged"], last["longestGap"]
 
@@ -67,7 +67,7 @@ def wait_refused(receiver: Receiver, path: str, prefix: str) -> None:
 
     def probe() -> bool:
         seen = [one for one in receiver.received(path) if one["status"] == 503]
-        return any(one["body"]["data"]["name"].startswith(f"{prefix}-") for one in seen)
+        return any(one["name"].startswith(f"{prefix}-") for one in seen)
 
     wait_until("alerts that wait in the queue", probe, poll=0.5)
 

@@ -95,4 +95,4 @@ def test_the_commands_of_the_notes_work_as_printed(installation: Installation, r
         environment = {"RECEIVER": f"{RECEIVER_URL}/open/notes", "INTAKE": f"http://127.0.0.1:{port}"}
         assert_works("\n".join(commands), {**installation.environment, **environment}, tmp_path)
 
-    assert [one["body"]["data"]["name"] for one in receiver.received("/open/notes")] == ["Test"]
+    assert [one["name"] for one in receiver.received("/open/notes")] == ["Test"]

@@ -92,8 +92,8 @@ def test_an_alert_of_a_real_alertmanager_reaches_the_receiver_signed(
 
     firing, resolved = receiver.received("/first")
     assert (firing["verified"], resolved["verified"]) == (True, True)
-    assert [one["body"]["data"]["status"] for one in (firing, resolved)] == ["firing", "resolved"]
-    assert firing["body"]["data"]["name"] == "DiskFull"
+    assert [one["alert"] for one in (firing, resolved)] == ["firing", "resolved"]
+    assert firing["name"] == "DiskFull"
     kubectl.wait_condition("eventsink", "first", "Delivering", "True", namespace=TENANT)
 
 

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from tests.pods.figures import measured
-from tests.pods.installation import OPERATOR, REST, ROUTER, Installation, ready
+from tests.pods.installation import OPERATOR, REST, ROUTER, Installation, ready, restarts
 from tests.pods.load import assert_delivered, load, wait_refused
 from tests.pods.shell import assert_works, documented
 from tests.pods.workloads import Client, Receiver
 from tests.support.cluster import ROOT
 from tests.support.kubectl import Kubectl
+from tests.support.waiting import wait_until
 
 PAGE = "upgrade.md"
 LARGEST_OUTAGE_SECONDS = 30.0
-SOON = ("--timeout", "20s")
+SOON = ("--timeout", "12s")
 """For an upgrade that fails."""
 WRONG = [{"name": f"EVENTSINK_{part}__LOG__LEVEL", "value": "loud"} for part in ("OPERATOR", "ROUTER", "REST")]
 
@@ -115,6 +116,7 @@ def test_a_wrong_setting_leaves_operators_and_rest_api_in_place(
 
     assert failed.returncode != 0
     assert {part: uids(installation, part) for part in before} == before
+    wait_until("the end of the router", lambda: [one for one in installation.pods(ROUTER) if restarts(one)])
     assert "log.level" in assert_works(documented(PAGE, "failed"), installation.environment, root)
     assert_recovers(installation, client, receiver, sink, "setting", root)
 

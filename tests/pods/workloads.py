@@ -22,6 +22,7 @@ RECEIVER_URL = f"http://receiver.{RECEIVERS}:8080"
 ALERTMANAGER_URL = f"http://alertmanager.{MONITORING}:9093"
 START_SECONDS = 60
 COPY_SECONDS = 120
+CALL_SECONDS = 45
 ROUTER_LABELS = {"app.kubernetes.io/name": "eventsink-router"}
 
 
@@ -137,8 +138,8 @@ class Client:
     def call(self, method: str, url: str, body: Any = None, *, token_file: str | None = None) -> Response:
         """One request; `body` is sent as JSON, a text as it is."""
         sent = "" if body is None else body if isinstance(body, str) else json.dumps(body)
-        arguments = ["python3", "/programs/call.py", method, url, *([token_file] if token_file else [])]
-        done = self.kubectl.run("exec", "-i", "-n", self.namespace, self.name, "--", *arguments, input=sent)
+        arguments = ["python3", "/programs/call.py", method, url, sent, *([token_file] if token_file else [])]
+        done = self.kubectl.run("exec", "-n", self.namespace, self.name, "--", *arguments, timeout=CALL_SECONDS)
         return Response(**json.loads(done.stdout))
 
 
@@ -149,13 +150,13 @@ class Receiver:
     client: Client
 
     def received(self, path: str | None = None) -> list[dict[str, Any]]:
-        """What came so far, in order: path, id, verified, status and body of each."""
+        """What came so far, in order: path, verified, status, name and state of the alert of each."""
         found: list[dict[str, Any]] = self.client.call("GET", f"{RECEIVER_URL}/received").json
         return [one for one in found if path in (None, one["path"])]
 
     def names(self, path: str) -> list[str]:
         """The names of the alerts that were delivered (responded to with 200) to a path, in order."""
-        return [one["body"]["data"]["name"] for one in self.received(path) if one["status"] == 200]
+        return [one["name"] for one in self.received(path) if one["status"] == 200]
 
     def respond_with(self, status: int) -> None:
         """From now on respond with this status to every genuine message."""

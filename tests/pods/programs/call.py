@@ -1,4 +1,4 @@
-"""One HTTP request from inside the cluster: `call.py METHOD URL [TOKEN_FILE]`, body on standard input; prints {status, body} as JSON."""
+"""One HTTP request from inside the cluster: `call.py METHOD URL BODY [TOKEN_FILE]`; prints {status, body} as JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ TIMEOUT_SECONDS = 15
 
 def main() -> None:
     """Send it and print the response, whatever its status."""
-    method, url = sys.argv[1:3]
+    method, url, body = sys.argv[1:4]
     headers = {"Content-Type": "application/json"}
-    if len(sys.argv) > 3:
-        headers["Authorization"] = f"Bearer {Path(sys.argv[3]).read_text().strip()}"
-    body = sys.stdin.buffer.read() or None
+    if len(sys.argv) > 4:
+        headers["Authorization"] = f"Bearer {Path(sys.argv[4]).read_text().strip()}"
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(url, data=body, headers=headers, method=method), timeout=TIMEOUT_SECONDS
+            urllib.request.Request(url, data=body.encode() or None, headers=headers, method=method), timeout=TIMEOUT_SECONDS
         ) as response:
             status, content = response.status, response.read()
     except urllib.error.HTTPError as error:

@@ -1,4 +1,4 @@
-"""Sends one alert after another until its standard input ends, each until it is acknowledged, as Alertmanager would, and then one more.
+"""Sends one alert after another until a line comes on standard input, each until it is acknowledged, as Alertmanager would, and then one more.
 
 `load.py URL TOKEN_FILE NAMESPACE PREFIX`. Prints {acknowledged: names, longestGap: seconds between two acknowledgements} as JSON.
 """
@@ -47,12 +47,12 @@ def acknowledged(url: str, token: str, body: bytes) -> bool:
 
 
 def _wait_for_the_end(ended: threading.Event) -> None:
-    sys.stdin.read()
+    sys.stdin.readline()
     ended.set()
 
 
 def main() -> None:
-    """Send until standard input ends."""
+    """Send until a line comes."""
     url, token_file, namespace, prefix = sys.argv[1:]
     token = Path(token_file).read_text().strip()
     ended = threading.Event()

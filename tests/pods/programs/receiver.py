@@ -51,8 +51,9 @@ class Handler(BaseHTTPRequestHandler):
         genuine = verified(self.state.key, headers, body)
         with self.state.lock:
             status = self.state.status if genuine or self.path.startswith("/open") else 401
-            taken = {"path": self.path, "id": headers.get("webhook-id"), "verified": genuine, "status": status}
-            self.state.received.append({**taken, "body": json.loads(body)})
+            alert = json.loads(body)["data"]
+            told = {"name": alert["name"], "alert": alert["status"]}
+            self.state.received.append({"path": self.path, "verified": genuine, "status": status, **told})
         self._respond(status)
 
     def do_PUT(self) -> None:

@@ -71,9 +71,9 @@ class Reports:
             self.log,
             lambda uid: self.health.get(uid, NOTHING),
             ReportMetrics(CollectorRegistry()),
+            resume=lambda report: None,
             queue_clock=time.monotonic,
         )
-        self.log.assume_known(self.directory.sinks.keys())
 
     def now(self, sinks: Iterable[Sink], health: SinkHealth) -> None:
         """How it goes with these from now on."""

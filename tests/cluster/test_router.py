@@ -122,7 +122,7 @@ def test_a_status_is_written_when_it_changes_and_not_for_each_message(
         assert status["delivery"]["lastError"].startswith("HTTP404: ")
         assert "/hook" not in json.dumps(status)
         assert condition({"status": status}, "Ready")["status"] == "True"
-        assert 2 <= len(written_by_the_router(plane)) <= 4
+        assert 2 <= len(written_by_the_router(plane)) <= 5
 
 
 def written_by_the_router(plane: ControlPlane) -> list[str]:
@@ -179,6 +179,30 @@ def test_a_restart_writes_no_status_that_says_so_already(
             } == before
             receiver.respond_with(200, path="/held")
             admin.wait_condition("eventsink", "held", "Delivering", "True", namespace=acme)
+
+
+def test_a_router_with_a_new_queue_keeps_what_the_statuses_say_and_fills_in_what_is_missing(
+    plane: ControlPlane, admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
+) -> None:
+    router = cluster_router(installed, tmp_path)
+    receiver.respond_with(404, path="/held")
+    with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path):
+        with router.start():
+            for name in ("arrives", "held"):
+                admin.apply(event_sink(acme, name, webhook={"url": receiver.url(f"/{name}")}))
+                router.wait_known(f"{acme}/{name}")
+            router.post(notification(alert("A", namespace=acme)))
+            admin.wait_until("eventsink", "arrives", reports("Delivered"), namespace=acme)
+            admin.wait_until("eventsink", "held", reports("HTTP404"), namespace=acme)
+        for file in tmp_path.glob("queue.db*"):
+            file.unlink()
+        admin.apply(event_sink(acme, "new", webhook={"url": receiver.url("/new")}))
+        admin.wait_condition("eventsink", "new", "Ready", "True", namespace=acme)
+        before = {name: admin.get("eventsink", name, namespace=acme) for name in ("arrives", "held")}
+        with router.start():
+            admin.wait_until("eventsink", "new", reports("NothingSent"), namespace=acme)
+            wait_until("all to be known", lambda: recorded(tmp_path / "queue.db") == ["Delivered", "HTTP404", "NothingSent"])
+            assert {name: admin.get("eventsink", name, namespace=acme) for name in before} == before
 
 
 def test_a_recreated_sink_does_not_inherit_the_delivery_status_of_the_deleted_one(

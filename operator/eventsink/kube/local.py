@@ -240,8 +240,9 @@ class LocalApi(Api):
 
     def _apply_status(self, resource: Resource, key: Key, before: Object, status: Object, manager: str) -> Object:
         kind = self._kind(resource)
-        parts = {**kind.statuses.get(key, {}), manager: status}
-        if _merged(parts) == before.get("status"):
+        known = kind.statuses.get(key, {})
+        parts = {**known, manager: status}
+        if not (status or manager in known) or _merged(parts) == before.get("status"):
             return before
         kind.statuses[key] = parts
         metadata = {**before["metadata"], "resourceVersion": str(self._next())}

@@ -82,6 +82,20 @@ class StatusApplier:
             get_logger().warning("the CRD lacks fields of the status: apply the CRD of this version", reason=reason)
         return applied
 
+    async def read(self, obj: Object) -> Object:
+        """An object as it is, also for those who may write its status and not read it: nothing is applied, by a manager of nothing.
+
+        Parameters
+        ----------
+        obj
+            apiVersion, kind and metadata.
+
+        Raises
+        ------
+        ApiError
+        """
+        return await self._api.apply(self._resource, obj, manager=f"{self._manager}-reads", subresource="status")
+
     async def _apply(self, obj: Object) -> Object:
         return await self._api.apply(self._resource, obj, manager=self._manager, subresource="status")
 

@@ -29,6 +29,9 @@ RECONCILING = "Reconciling"
 STALLED = "Stalled"
 DELIVERING = "Delivering"
 
+DELIVERS_AGAIN = "the last message arrived, after messages had failed"
+"""Message of `Delivering` where it became `True` after it was `False`: the router says so, and whoever sees the status first then knows it."""
+
 NOT_SEEN = -1
 """The observed generation of an EventSink that the operator has not seen: the CRD's default."""
 

@@ -74,7 +74,8 @@ class ReportMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.writes = Counter(
             f"{NAMESPACE}_status_writes",
-            "Statuses written, by what was new: failure (messages arrive no more, or again), change (another one of Delivering), refresh.",
+            "Statuses written, by what was new: failure (messages arrive no more, or again), change (another one of Delivering), again (a "
+            "change of a sink that changes all the time), new (a first one), refresh.",
             ["about"],
             registry=registry,
         )

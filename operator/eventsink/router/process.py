@@ -146,6 +146,7 @@ class Router:
             self._reports,
             self._health,
             ReportMetrics(self._process.registry),
+            resume=self.dispatcher.resume,
             queue_clock=self._queue.clock,
         )
         self._health_listeners.append(reporter.changed)
@@ -154,10 +155,7 @@ class Router:
 
     async def _report(self, reporter: StatusReporter, *, keeps_statuses: bool) -> None:
         await self._loaded.wait()
-        if keeps_statuses:
-            # Where nothing was ever recorded, these sinks may be older than the record.
-            self._reports.assume_known(self.directory.sinks.keys())
-        else:
+        if not keeps_statuses:
             self._reports.lose_statuses()
         await reporter.run()
 

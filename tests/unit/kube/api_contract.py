@@ -244,6 +244,18 @@ class ApiContract:
         again = await apply_status(api, key, "m", conditions=[condition("Ready")])
         assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
 
+    async def test_applying_nothing_to_a_status_shows_it_and_changes_nothing(self, api: Api, namespace: str) -> None:
+        nothing = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"namespace": namespace, "name": "a"}}
+        with pytest.raises(NotFound):
+            await api.apply(EVENTSINKS, nothing, manager="nobody", subresource="status")
+        made = await api.create(EVENTSINKS, event_sink(namespace))
+        found = await api.apply(EVENTSINKS, nothing, manager="nobody", subresource="status")
+        assert found.get("status", {}) in UNSEEN
+        assert found["metadata"]["managedFields"] == made["metadata"]["managedFields"]
+        known = await apply_status(api, (namespace, "a"), "m", conditions=[condition("Ready")])
+        assert await api.apply(EVENTSINKS, nothing, manager="nobody", subresource="status") == known
+        assert await api.get(EVENTSINKS, (namespace, "a")) == known
+
     async def test_a_status_with_an_old_resource_version_is_a_conflict(self, api: Api, namespace: str) -> None:
         key = (namespace, "a")
         version = (await api.create(EVENTSINKS, event_sink(namespace)))["metadata"]["resourceVersion"]

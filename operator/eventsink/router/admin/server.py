@@ -241,7 +241,7 @@ class Admin:
                     "kind": sink.type,
                     "delivering": health.state.value if health is not None else "Unknown",
                     "reason": health.reason if health is not None else "",
-                    "message": health.message if health is not None else "",
+                    "message": health.full_message if health is not None else "",
                     "lastDelivered": _time(health.last_delivered) if health is not None else None,
                     "waiting": waiting.get(sink.uid, 0),
                     "held": health.held if health is not None else "",

@@ -13,7 +13,7 @@ from eventsink.router.dispatch.attempts import Attempted, AttemptWatchers, notif
 from eventsink.router.dispatch.check import LaneCheck
 from eventsink.router.dispatch.expiry import Expiry
 from eventsink.router.dispatch.forms import Forms
-from eventsink.router.dispatch.health import REPORT_WAIT_SECONDS, DeliveringState, SinkHealth
+from eventsink.router.dispatch.health import NOTHING_SENT, REPORT_WAIT_SECONDS, DeliveringState, SinkHealth
 from eventsink.router.dispatch.lane import Lane
 from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.router.dispatch.queue_share import QueueShare
@@ -144,6 +144,12 @@ class Dispatcher:
         if worker is not None:
             worker.lane.probe(self._queue.clock())
             self._pump(worker)
+
+    def resume(self, report: SinkReport) -> None:
+        """Go on with what the status of a sink says, where nothing is known of it yet: an earlier process found that out."""
+        worker = self._workers.get(report.uid)
+        if worker is not None and worker.condition is NOTHING_SENT:
+            worker.resume(report)
 
     # ---- life
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from eventsink.resources.status import DELIVERS_AGAIN
 from eventsink.router.dispatch.shares import ShareLimit
 from eventsink.router.queue.states import SinkReport
 from eventsink.sinks.sender import Failed
@@ -40,6 +41,7 @@ class SinkHealth:
     reason: str
     """As in `DeliveringCondition`."""
     message: str
+    """Without what changes with each attempt or delivery."""
     last_delivered: float | None = None
     last_error: str = ""
     """`<reason>: <message>` of the last failure that no success followed; empty: none."""
@@ -47,6 +49,13 @@ class SinkHealth:
     """Deliveries in memory."""
     held: str = ""
     """Reason of the failure for which everything to the sink is held; empty: it is not."""
+    given_up: int = 0
+    """Deliveries that became dead letters since the queue was nearly full."""
+
+    @property
+    def full_message(self) -> str:
+        """As people read it, with what is counted."""
+        return f"{self.message}; {given_up(self.given_up)}" if self.given_up else self.message
 
 
 REPORT_WAIT_SECONDS = 5.0
@@ -66,6 +75,7 @@ NOTHING_SENT_SINCE_READABLE = DeliveringCondition(
     DeliveringState.UNKNOWN, "NothingSent", "nothing was sent since the router can read its queue again"
 )
 DELIVERED = DeliveringCondition(DeliveringState.TRUE, "Delivered", "the last message arrived")
+RECOVERED = DeliveringCondition(DeliveringState.TRUE, DELIVERED.reason, DELIVERS_AGAIN)
 FOUND_AGAIN = frozenset({"Withdrawn", "Unsupported", "TenantShare", "InFlightLimit", "QueueUnreadable", "MatchUnreadable"})
 """Reasons for which nothing is sent that are no failure of an attempt: after a restart, the router finds out whether it is still so."""
 
@@ -84,7 +94,7 @@ def blocked(sink: Sink) -> DeliveringCondition | None:
 def resumed(report: SinkReport) -> DeliveringCondition:
     """What is known of a sink for which an earlier process wrote a report."""
     if report.state == DeliveringState.TRUE.value:
-        return DELIVERED
+        return RECOVERED if report.message == RECOVERED.message else DELIVERED
     if report.state != DeliveringState.FALSE.value or report.reason in FOUND_AGAIN:
         return NOTHING_SENT
     return DeliveringCondition(DeliveringState.FALSE, report.reason, report.message)

@@ -65,9 +65,15 @@ class SinkWorker:
 
     def health(self) -> SinkHealth:
         shown = self.condition
-        message = f"{shown.message}; {health.given_up(self._given_up)}" if self._given_up else shown.message
         return SinkHealth(
-            shown.state, shown.reason, message, self._last_delivered, self.last_error, len(self.lane), self.lane.held
+            shown.state,
+            shown.reason,
+            shown.message,
+            self._last_delivered,
+            self.last_error,
+            len(self.lane),
+            self.lane.held,
+            self._given_up,
         )
 
     def resume(self, report: SinkReport) -> None:
@@ -131,14 +137,15 @@ class SinkWorker:
     def report(self, condition: DeliveringCondition) -> None:
         """Show how delivery goes from now on."""
         before, self.condition = self.condition, condition
-        if (condition.state, condition.reason) != (before.state, before.reason):
+        if condition != before:
             self._health_changed(self.sink, self.health())
 
     def delivered(self, now: float) -> None:
         """A message arrived, at a time on the wall clock."""
         self._last_delivered, self.last_error = now, ""
-        if self.condition is not health.DELIVERED:
-            self.report(health.DELIVERED)
+        before = self.condition.state
+        if before is not health.DeliveringState.TRUE:
+            self.report(health.RECOVERED if before is health.DeliveringState.FALSE else health.DELIVERED)
 
     def waits(self, now: float) -> None:
         """It has waited for a share of the messages in flight, until now on the queue clock; reported where nothing worse is."""

@@ -51,12 +51,6 @@ class ReportLog:
         self._reports[report.uid] = report
         self._unsaved[report.uid] = None
 
-    def assume_known(self, uids: Collection[str]) -> None:
-        """Where nothing was ever recorded, these sinks may be older than the record: their statuses may say anything."""
-        if not self._reports:
-            for uid in uids:
-                self.put(SinkReport(uid))
-
     def lose_statuses(self) -> None:
         """The statuses are gone, all of them; what they said is known still."""
         self._lost = set(self._reports)

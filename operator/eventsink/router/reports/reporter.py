@@ -1,7 +1,7 @@
 """Writes into an EventSink's status how delivery goes: the condition `Delivering` and `status.delivery`, and no other field.
 
 Written when `Delivering` changes, else at most each five minutes a sink; never what the status says already, also after a restart, and never
-that nothing was sent over what an earlier process found out.
+that nothing was sent over what an earlier process found out: where no record says what a status says, it is read first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import islice
 
 from eventsink.kube.api import Api, ApiError, Conflict, NotFound, Object, Unavailable
 from eventsink.kube.status import StatusApplier
+from eventsink.resources.eventsink import read_object
 from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND, ROUTER_MANAGER
 from eventsink.resources.status import DELIVERING, Condition, DeliveryStatus, EventSinkStatus
 from eventsink.router.directory import SinkChange, SinkDirectory
@@ -23,11 +24,11 @@ from eventsink.router.metrics import ReportMetrics
 from eventsink.router.queue.protocol import QueueError
 from eventsink.router.queue.states import SinkReport
 from eventsink.router.reports.log import ReportLog
-from eventsink.router.reports.order import Allowance, ReportLine, Urgency, urgency
+from eventsink.router.reports.order import CHANGES, Allowance, Flapping, ReportLine, Urgency, urgency
 from eventsink.router.reports.settings import ReportSettings
 from eventsink.runtime.backoff import Backoff
 from eventsink.runtime.logs import Repeated, get_logger
-from eventsink.runtime.times import format_time
+from eventsink.runtime.times import format_time, parse_time
 from eventsink.sinks.sink import Sink
 
 WRITES_AT_ONCE = 8
@@ -45,7 +46,9 @@ MIN_LOOKED_AT = 100
 JUDGED_AT_ONCE = 500
 """Sinks that are judged before others have their turn in the event loop: two milliseconds."""
 REST_SECONDS = 2.0
-"""Between two writes to one sink, whatever changes: one that fails and recovers all the time leaves room for others."""
+"""Between two writes to one sink, whatever changes."""
+FLAPPING_REST_SECONDS = 15.0
+"""The same for one that fails and recovers all the time: it leaves room for others."""
 FAILED_REST_SECONDS = 60.0
 """Before a status that could not be written is tried again, where others may well be written."""
 SAVE_SECONDS = 0.5
@@ -69,6 +72,8 @@ class StatusReporter:
         What the statuses say.
     health
         uid -> how it goes, of all sinks.
+    resume
+        Called with what a status says of which there was no record: what an earlier process, with another queue, had found out.
     queue_clock
         The clock of the log.
     """
@@ -82,6 +87,7 @@ class StatusReporter:
         health: Callable[[str], SinkHealth | None],
         metrics: ReportMetrics,
         *,
+        resume: Callable[[SinkReport], None],
         queue_clock: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -91,6 +97,7 @@ class StatusReporter:
         self._log = log
         self._health = health
         self._metrics = metrics
+        self._resume = resume
         self._queue_clock = queue_clock
         self._clock = clock
         self._wall = wall
@@ -98,6 +105,7 @@ class StatusReporter:
         """Sinks of which something may be to be written, in order."""
         self._changed = asyncio.Event()
         self._line = ReportLine()
+        self._flapping = Flapping()
         self._resting: set[str] = set()
         """Sinks to which nothing is written at present: they were, a moment ago, or are just now."""
         self._rests: list[Rest] = []
@@ -107,7 +115,7 @@ class StatusReporter:
         self._failures = 0
         self._paused_until = float("-inf")
         self._failed = Repeated(60.0)
-        metrics.waiting.set_function(lambda: self._line.waiting(Urgency.FAILURE) + self._line.waiting(Urgency.CHANGE))
+        metrics.waiting.set_function(lambda: sum(map(self._line.waiting, CHANGES)))
 
     def changed(self, sink: Sink, _health: SinkHealth) -> None:
         """The condition of a sink changed: it is written soon."""
@@ -165,9 +173,9 @@ class StatusReporter:
                     wait = self._all.wait(now)
                 if wait <= 0:
                     refreshes_wait = self._refreshes.wait(now)
-                    found = self._line.first(refreshes=refreshes_wait <= 0)
+                    found = self._line.take(refreshes=refreshes_wait <= 0)
                     if found is not None:
-                        return self._take(*found)
+                        return self._taken(*found)
                     wait = refreshes_wait if self._line.waiting(Urgency.REFRESH) else float("inf")
                 if self._touched:
                     wait = 0.0
@@ -175,8 +183,7 @@ class StatusReporter:
                     wait = min(wait, self._rests[0][0] - now)
                 await self._wait(wait)
 
-    def _take(self, uid: str, urgency: Urgency) -> tuple[str, Urgency]:
-        self._line.put(uid, None)
+    def _taken(self, uid: str, urgency: Urgency) -> tuple[str, Urgency]:
         self._resting.add(uid)
         self._all.use()
         if urgency is Urgency.REFRESH:
@@ -205,8 +212,13 @@ class StatusReporter:
             del self._touched[uid]
             if uid in self._resting:
                 continue  # it is judged when that is over
-            health = self._health(uid) if uid in self._directory.sinks else None
-            self._line.put(uid, urgency(health, self._log.written(uid), clock) if health is not None else None)
+            sink = self._directory.sinks.get(uid)
+            health = self._health(uid) if sink is not None else None
+            if sink is None or health is None:
+                self._line.drop(uid)
+            else:
+                about = urgency(health, self._log.written(uid), clock, flaps=self._flapping.flaps(uid, now))
+                self._line.put(uid, sink.tenant, about)
 
     # ---- writing
 
@@ -216,10 +228,16 @@ class StatusReporter:
             rest = REST_SECONDS
             try:
                 sink, health = self._directory.sinks.get(uid), self._health(uid)
-                if sink is not None and health is not None:
+                if sink is not None and health is not None and not (about is Urgency.NEW and await self._known(sink)):
                     await self._write(sink, health)
                     self._metrics.writes.labels(about.name.lower()).inc()
-                    self._failures = 0
+                    if about in CHANGES:
+                        self._flapping.changed(uid, self._clock())
+                self._failures = 0
+                if about is Urgency.AGAIN:
+                    rest = FLAPPING_REST_SECONDS
+                elif about is Urgency.NEW:
+                    rest = 0.0  # the first message may have arrived meanwhile
             except Conflict:
                 pass  # somebody else wrote at the same time
             except NotFound:
@@ -231,6 +249,17 @@ class StatusReporter:
             finally:
                 heapq.heappush(self._rests, (self._clock() + rest, uid))
                 self._changed.set()
+
+    async def _known(self, sink: Sink) -> bool:
+        """Whether the status of a sink says already how delivery goes, or went in another process; then that is known from now on."""
+        found = read_object(await self._statuses.read(identity(sink)))
+        self._all.use()  # it is written as well, as a rule
+        report = report_of_status(sink.uid, found.status, self._queue_clock()) if found.uid == sink.uid else None
+        if report is None:
+            return False
+        self._log.put(report)
+        self._resume(report)
+        return True
 
     async def _write(self, sink: Sink, health: SinkHealth) -> None:
         written = self._log.written(sink.uid)
@@ -280,13 +309,37 @@ def report_of(uid: str, health: SinkHealth, changed: str, at: float) -> SinkRepo
     )
 
 
+def report_of_status(uid: str, status: EventSinkStatus, at: float) -> SinkReport | None:
+    """What is recorded of a status that somebody else wrote; None: it says nothing of delivery."""
+    condition = status.condition(DELIVERING)
+    if condition is None:
+        return None
+    delivery = status.delivery or DeliveryStatus()
+    delivered = delivery.last_delivered_time
+    return SinkReport(
+        uid,
+        condition.status,
+        condition.reason,
+        condition.message,
+        condition.last_transition_time,
+        parse_time(delivered).timestamp() if delivered is not None else None,
+        delivery.last_error or "",
+        at,
+    )
+
+
+def identity(sink: Sink) -> Object:
+    """The EventSink, without anything that is written."""
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": sink.name, "namespace": sink.namespace}}
+
+
 def status_body(sink: Sink, health: SinkHealth, changed: str) -> Object:
     """What is applied: all fields of this manager, each time."""
     condition = Condition(
         type=DELIVERING,
         status=health.state.value,
         reason=health.reason,
-        message=health.message,
+        message=health.full_message,
         last_transition_time=changed,
         observed_generation=sink.compiled_from.generation,
     )
@@ -296,9 +349,4 @@ def status_body(sink: Sink, health: SinkHealth, changed: str) -> Object:
     )
     known = delivery != DeliveryStatus()
     status = EventSinkStatus(conditions=(condition,), delivery=delivery if known else None)
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": sink.name, "namespace": sink.namespace},
-        "status": status.to_dict(),
-    }
+    return {**identity(sink), "status": status.to_dict()}

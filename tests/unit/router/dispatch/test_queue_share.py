@@ -59,7 +59,7 @@ async def test_a_dead_sink_makes_room_for_others_and_says_so(make_dispatch: Make
     health = dispatch.dispatcher.health(uid("dead"))
     assert health is not None
     assert (health.reason, health.last_error.partition(":")[0]) == ("HTTP401", "QueueShare")
-    assert f"{dispatch.queue.depth().dead} of its deliveries became dead letters" in health.message
+    assert f"{dispatch.queue.depth().dead} of its deliveries became dead letters" in health.full_message
     dispatch.senders["dead"].script = []
     dispatch.directory.put(sink("dead", generation=2))
     await dispatch.until_empty()

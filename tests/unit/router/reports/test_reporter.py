@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
 from eventsink.kube.api import ApiError, Conflict, Forbidden, Invalid, NotFound, Object, Resource, Unavailable
 from eventsink.kube.local import LocalApi
 from eventsink.resources.names import EVENTSINKS
+from eventsink.resources.status import DELIVERS_AGAIN
 from eventsink.router.directory import SinkDirectory
-from eventsink.router.dispatch.health import DeliveringState, SinkHealth
+from eventsink.router.dispatch.health import DeliveringState, SinkHealth, resumed
 from eventsink.router.metrics import ReportMetrics
 from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.states import SinkReport
-from eventsink.router.reports import reporter
+from eventsink.router.reports import order, reporter
 from eventsink.router.reports.log import ReportLog
 from eventsink.router.reports.reporter import WRITES_AT_ONCE, StatusReporter
 from eventsink.router.reports.settings import ReportSettings
@@ -57,7 +60,8 @@ class StatusApi(LocalApi):
             applied = await super().apply(resource, obj, manager=manager, subresource=subresource)
         finally:
             self.in_flight -= 1
-        self.wrote.append((obj["metadata"]["name"], obj["status"]["conditions"][0]["reason"]))
+        if "status" in obj:
+            self.wrote.append((obj["metadata"]["name"], obj["status"]["conditions"][0]["reason"]))
         return applied
 
     def status(self, name: str) -> Any:
@@ -104,11 +108,11 @@ class ReporterUnderTest:
         for name in names:
             self.add(name)
 
-    def add(self, name: str, health: SinkHealth = NOTHING) -> None:
+    def add(self, name: str, health: SinkHealth = NOTHING, *, tenant: str = "acme") -> None:
         """An EventSink of that name, and the router knows it."""
         self.create(name, uid(name))
         self.health[uid(name)] = health
-        self.directory.put(sink(name))
+        self.directory.put(sink(name, tenant=tenant))
 
     def create(self, name: str, identity: str) -> None:
         """An EventSink, of which the router knows nothing."""
@@ -123,8 +127,12 @@ class ReporterUnderTest:
         self.judged.add(identity)
         return self.health.get(identity)
 
+    def _resume(self, report: SinkReport) -> None:
+        found = resumed(report)
+        self.health[report.uid] = SinkHealth(found.state, found.reason, found.message, report.last_delivered, report.last_error)
+
     @asynccontextmanager
-    async def running(self, *, known: bool = True, kept: bool = True) -> AsyncIterator[None]:
+    async def running(self, *, kept: bool = True) -> AsyncIterator[None]:
         """The reporter in a new process."""
         self.judged.clear()
         self.api.wrote.clear()
@@ -133,8 +141,6 @@ class ReporterUnderTest:
         await self.log.load()
         if not kept:
             self.log.lose_statuses()
-        elif known:
-            self.log.assume_known(self.directory.sinks.keys())
         self.reporter = StatusReporter(
             self.settings,
             self.api,
@@ -142,6 +148,7 @@ class ReporterUnderTest:
             self.log,
             self._look,
             ReportMetrics(self.registry),
+            resume=self._resume,
             queue_clock=self.kept.clock,
         )
         task = asyncio.ensure_future(self.reporter.run())
@@ -164,7 +171,7 @@ class ReporterUnderTest:
         await self.until(lambda: set(expected) <= set(self.api.wrote))
 
     async def until_all_is_written(self) -> list[tuple[str, str]]:
-        """What was written before a new sink, which is the last in every line."""
+        """What was written before a new sink, for which nobody waits."""
         marker = f"marker-{len(self.directory.sinks)}"
         self.add(marker)
         await self.until_written((marker, "NothingSent"))
@@ -215,13 +222,79 @@ async def test_a_restart_writes_nothing_and_what_changes_after_it_keeps_its_time
     assert under_test.api.status("s0")["conditions"][0]["lastTransitionTime"] == since
 
 
-async def test_that_nothing_was_sent_is_not_written_over_what_the_status_may_say_already() -> None:
-    under_test = ReporterUnderTest("before")
-    async with under_test.running():  # with a queue that is new, or older than the record
+async def test_sinks_that_are_older_than_the_router_say_at_once_that_nothing_was_sent() -> None:
+    under_test = ReporterUnderTest("a", "b")
+    async with under_test.running():
+        await under_test.until_written(("a", "NothingSent"), ("b", "NothingSent"))
+    async with under_test.running():
         assert await under_test.until_all_is_written() == []
-        under_test.now("before", ARRIVED)
-        await under_test.until_written(("before", "Delivered"))
-    assert under_test.kept.kept[uid("before")].state == "True"
+
+
+@pytest.mark.parametrize(
+    "health", [ARRIVED, HELD, SinkHealth(DeliveringState.TRUE, "Delivered", DELIVERS_AGAIN, 1_800_000_000.0)]
+)
+async def test_with_a_new_queue_the_router_goes_on_with_what_the_status_says(health: SinkHealth) -> None:
+    under_test = ReporterUnderTest("a")
+    async with under_test.running():
+        under_test.now("a", health)
+        await under_test.until_written(("a", health.reason))
+    before, found = under_test.api.status("a"), under_test.kept.kept[uid("a")]
+    under_test.kept.kept.clear()
+    under_test.health[uid("a")] = NOTHING
+    async with under_test.running():
+        await under_test.until(lambda: under_test.log.written(uid("a")))
+        assert under_test.health[uid("a")] == health
+        assert await under_test.until_all_is_written() == []
+        assert under_test.api.status("a") == before
+    assert msgspec.structs.replace(under_test.kept.kept[uid("a")], at=0) == msgspec.structs.replace(found, at=0)
+
+
+async def test_a_status_that_cannot_be_read_is_read_again() -> None:
+    under_test = ReporterUnderTest("a")
+    under_test.api.errors = lambda _name: Forbidden(403, "Forbidden", "no") if under_test.api.attempts < 3 else None
+    async with under_test.running():
+        await under_test.until_written(("a", "NothingSent"))
+
+
+async def test_a_thousand_that_fail_and_recover_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(reporter, "FLAPPING_REST_SECONDS", 0.0)
+    names = [f"s{n}" for n in range(1000)]
+    under_test = ReporterUnderTest(*names, perSecond=100)
+    under_test.add("other", tenant="beta")
+    under_test.add("quiet")
+    async with under_test.running():
+        for _ in range(5):
+            for name in names:
+                under_test.now(name, HELD if under_test.health[uid(name)] is not HELD else ARRIVED)
+            await asyncio.sleep(0.02)
+        for name in ("other", "quiet"):
+            written = len(under_test.api.wrote)
+            under_test.now(name, ARRIVED)
+            await under_test.until_written((name, "Delivered"))
+            assert len(under_test.api.wrote) - written < 100, "within a second"
+
+
+async def test_a_sink_that_flaps_says_so_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "FLAPPING_REST_SECONDS", 3600.0)
+    under_test = ReporterUnderTest("a")
+    async with under_test.running():
+        for health in (HELD, ARRIVED, HELD):
+            under_test.now("a", health)
+            await under_test.until_written(("a", health.reason))
+            under_test.api.wrote.clear()
+        under_test.now("a", ARRIVED)
+        assert await under_test.until_all_is_written() == []
+        assert under_test.metric("status_writes_total", about="again") == 1
+
+
+async def test_a_message_that_changes_alone_is_written() -> None:
+    under_test = ReporterUnderTest("a")
+    async with under_test.running():
+        under_test.now("a", HELD)
+        await under_test.until_written(("a", "HTTP404"))
+        under_test.health[uid("a")] = replace(HELD, message="https://y responded with 404")
+        await under_test.until(lambda: under_test.api.status("a")["conditions"][0]["message"] == "https://y responded with 404")
 
 
 async def test_a_sink_that_was_made_while_the_router_was_down_is_new() -> None:
@@ -256,13 +329,16 @@ async def test_a_failure_overtakes_a_thousand_first_deliveries() -> None:
         assert len(under_test.api.wrote) < 200, "what was saved of the rate, and what was in flight"
 
 
-async def test_refreshes_take_a_third_of_the_rate_at_most() -> None:
-    under_test = ReporterUnderTest(perSecond=30)
+async def test_refreshes_take_a_third_of_the_rate_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "REFRESHED_SECONDS", 0.0)
+    names = [f"s{n}" for n in range(20)]
+    under_test = ReporterUnderTest(*names, perSecond=30)
+    for name in names:
+        under_test.health[uid(name)] = replace(ARRIVED, last_delivered=1_800_000_001.0)
+        under_test.kept.kept[uid(name)] = SinkReport(uid(name), "True", "Delivered", ARRIVED.message, "2026-01-01T00:00:00Z")
     async with under_test.running():
         loop = asyncio.get_running_loop()
         began = loop.time()
-        for n in range(20):
-            under_test.add(f"s{n}")
         await under_test.until(lambda: len(under_test.api.wrote) == 20)
         assert loop.time() - began >= 0.9  # ten at once, and ten a second
 
@@ -302,7 +378,8 @@ async def test_a_sink_that_changes_all_the_time_leaves_room_for_others(monkeypat
             await asyncio.sleep(0)
         under_test.now("b", ARRIVED)
         await under_test.until_written(("b", "Delivered"))
-        assert under_test.api.wrote == [("a", "HTTP404"), ("b", "Delivered")]
+        changes = [one for one in under_test.api.wrote if one[1] != "NothingSent"]
+        assert changes == [("a", "HTTP404"), ("b", "Delivered")]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,14 @@ from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.settings import ConfigurationError
 
 T = TypeVar("T")
+Stamp = tuple[int, int, int]
+"""Of a file: another one means that it has changed."""
+
+
+def stamp_of(path: Path) -> Stamp:
+    """The stamp of a file as it is now; OSError where there is none."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 class ChangingFile(Generic[T]):
@@ -55,9 +63,8 @@ class ChangingFile(Generic[T]):
                 )
         return self._value
 
-    def _look(self) -> tuple[int, int, int]:
+    def _look(self) -> Stamp:
         try:
-            found = self._path.stat()
+            return stamp_of(self._path)
         except OSError as error:
             raise ConfigurationError(f"{self._path}: cannot be read: {error.strerror}") from None
-        return found.st_ino, found.st_mtime_ns, found.st_size

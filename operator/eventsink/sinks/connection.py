@@ -48,6 +48,8 @@ class Connection(Dialled):
         self._ended = False
         self._reusable = True
         self.idle_since = 0.0
+        self.authorities = ""
+        """Of the settings, that were trusted when it was made."""
         self.surplus = False
         """Whether bytes came for which there was no request."""
         self.responded = False

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from eventsink.sinks import tls
 from eventsink.sinks.egress import EgressGuard
+from eventsink.sinks.proxied import judge_proxied
 from eventsink.sinks.proxy import ProxyAddress
 from eventsink.sinks.resolver import NameNotResolved, Resolver
 from eventsink.sinks.transport import Endpoint, TransportError, TransportErrorKind
@@ -48,8 +49,12 @@ class Dialler:
         self._guard = guard
         self._resolver = resolver
         self._connect_timeout = connect_timeout
-        authorities = guard.authorities
-        self._contexts = tls.Contexts(authorities.current) if authorities is not None else tls.Contexts()
+        self._contexts = tls.Contexts(self.authorities)
+
+    def authorities(self) -> str:
+        """PEM certificates that are trusted beside the system's by now; empty: none are. A look at the file's metadata."""
+        file = self._guard.authorities
+        return file.current() if file is not None else ""
 
     async def dial(self, endpoint: Endpoint, ca: str | None, tenant: str, factory: Callable[[], P]) -> P:
         """A connected protocol, on behalf of a tenant.
@@ -61,6 +66,9 @@ class Dialler:
         """
         proxy = self._guard.proxy
         if proxy is not None and proxy.covers(endpoint.host):
+            verdict = await judge_proxied(self._guard, proxy, self._resolver, endpoint.host, tenant)
+            if not verdict.allowed:
+                raise TransportError(TransportErrorKind.EGRESS, endpoint.origin, f"the host of the URL {verdict.reason}")
             return await self._dial_through(proxy.address(), endpoint, ca, factory)
         try:
             addresses = await self._resolver.addresses(endpoint.host, tenant)
@@ -87,9 +95,6 @@ class Dialler:
 
     async def _dial_through(self, proxy: ProxyAddress, endpoint: Endpoint, ca: str | None, factory: Callable[[], P]) -> P:
         origin = endpoint.origin
-        verdict = self._guard.judge_unresolved(endpoint.host)
-        if not verdict.allowed:
-            raise TransportError(TransportErrorKind.EGRESS, origin, f"the host of the URL {verdict.reason}")
         context = self._context(endpoint, ca)
         try:
             addresses = await self._resolver.addresses(proxy.host, "")  # on behalf of no tenant: none chose it
@@ -119,7 +124,7 @@ class Dialler:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 loop = asyncio.get_running_loop()
-                encrypted = await loop.start_tls(transport, protocol, context, server_hostname=endpoint.host)
+                encrypted = await loop.start_tls(transport, protocol, context, server_hostname=endpoint.server_name)
             if encrypted is None:
                 raise ConnectionResetError
             protocol.connection_made(encrypted)
@@ -156,7 +161,7 @@ class Dialler:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, protocol = await loop.create_connection(
-                    make, address, endpoint.port, ssl=context, server_hostname=endpoint.host if context else None
+                    make, address, endpoint.port, ssl=context, server_hostname=endpoint.server_name if context else None
                 )
             made.clear()
             return protocol

@@ -1,7 +1,6 @@
 """The egress guard: which addresses the router may connect to, and how. It judges the address that is dialled, never a name.
 
-Through a proxy no address is dialled but the proxy's: what a name leads to is then the proxy's to judge, and only what needs no lookup is
-judged here.
+Through a proxy no address is dialled but the proxy's, which looks names up itself: `sinks.proxied` judges what can be known here.
 
 Tenants write URLs; without a guard they could make the router call the cloud's metadata service, the API server or any pod. The standard
 library's `is_global` is not enough: it lets transition forms through that lead to private IPv4 addresses.
@@ -59,6 +58,9 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: a translator sends on to the IPv4 address in the last 32 bits."""
 _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 """RFC 8215: translators of a network's own; which bits hold the IPv4 address depends on the length of its prefix."""
+
+_THIS_MACHINE = frozenset(("localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback", "loopback"))
+_OF_THIS_MACHINE = (".localhost", ".localdomain", ".localdomain4", ".localdomain6")
 
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 """The only IPv6 addresses assigned to hosts of the internet; everything else is refused unnamed."""
@@ -134,10 +136,10 @@ class EgressGuard:
     def judge_unresolved(self, host: str) -> Verdict:
         """Judge the host of a URL whose name the proxy is going to look up: an address in any notation as that, this machine as loopback.
 
-        Every other name is allowed here. What it leads to is known to the proxy alone.
+        Every other name is allowed here.
         """
         host = host.rstrip(".").lower()
-        address = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else literal_address(host)
+        address = "127.0.0.1" if is_this_machine(host) else literal_address(host)
         if address is not None:
             return self.judge(address)
         last = host.rpartition(".")[2]
@@ -187,6 +189,12 @@ def literal_address(host: str) -> str | None:
         return socket.inet_ntoa(socket.inet_aton(host))
     except (OSError, UnicodeError):
         return None
+
+
+def is_this_machine(name: str) -> bool:
+    """Whether a name is one of those for loopback in RFC 6761 and in the hosts files of Linux distributions."""
+    name = name.rstrip(".").lower()
+    return name in _THIS_MACHINE or name.endswith(_OF_THIS_MACHINE)
 
 
 def _read_authorities(path: Path) -> str:

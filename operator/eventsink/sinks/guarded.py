@@ -12,6 +12,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from eventsink.sinks import tls
 from eventsink.sinks.egress import EgressGuard
+from eventsink.sinks.hosts import canonical_host
+from eventsink.sinks.proxied import judge_proxied
 from eventsink.sinks.proxy import Proxy
 from eventsink.sinks.resolver import NameNotResolved, Resolver
 from eventsink.sinks.transport import TransportErrorKind
@@ -84,20 +86,13 @@ async def _refuse_redirect(_: aiohttp.ClientSession, __: object, redirect: aioht
     raise RedirectRefused(redirect.response.status)
 
 
-def _rules(guard: EgressGuard, trusted: ssl.SSLContext | None) -> ClientMiddlewareType:
-    """What is decided for each request: whether it goes through the proxy, and whom it trusts by now."""
-    known = {guard.authorities.current()} if guard.authorities is not None else set()
+def _through_proxy(guard: EgressGuard, proxy: Proxy, resolver: Resolver) -> ClientMiddlewareType:
+    """Decides for each request whether it goes through the proxy."""
 
     async def decide(request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
-        if guard.authorities is not None and trusted is not None and (added := guard.authorities.current()) not in known:
-            trusted.load_verify_locations(cadata=added)
-            known.clear()
-            known.add(added)
-        proxy = guard.proxy
-        if proxy is not None and proxy.covers(request.url.raw_host or ""):
-            verdict = guard.judge_unresolved(request.url.raw_host or "")
-            if not verdict.allowed:
-                raise HostRefused(f"the host of the URL {verdict.reason}")
+        host = request.url.raw_host or ""
+        if proxy.covers(host):
+            await _judge_proxied(guard, proxy, resolver, host)
             at = proxy.address()
             headers = request.headers.copy()
             headers.clear()
@@ -109,12 +104,59 @@ def _rules(guard: EgressGuard, trusted: ssl.SSLContext | None) -> ClientMiddlewa
     return decide
 
 
+async def _judge_proxied(guard: EgressGuard, proxy: Proxy, resolver: Resolver, host: str) -> None:
+    """Refuse a host that the proxy may not be asked for; also one that is not sent in the form in which it is judged."""
+    try:
+        canonical_host(host)
+    except ValueError as error:
+        raise HostRefused(str(error)) from None
+    verdict = await judge_proxied(guard, proxy, resolver, host, "")
+    if not verdict.allowed:
+        raise HostRefused(f"the host of the URL {verdict.reason}")
+
+
+class _Trust(ssl.SSLContext):
+    """Stands for the context of what is trusted at the time of a handshake: the session's, so that it follows the file of authorities."""
+
+    _contexts: tls.Contexts
+
+    @classmethod
+    def of(cls, contexts: tls.Contexts) -> _Trust:
+        trust = cls(ssl.PROTOCOL_TLS_CLIENT)
+        trust._contexts = contexts
+        return trust
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        return self._contexts.of(None).wrap_bio(*arguments, **options)
+
+    def allows(self, connection: aiohttp.connector.Connection) -> bool:
+        """Whether a connection was made with what is trusted now, or without TLS."""
+        transport = connection.transport
+        encrypted = transport.get_extra_info("ssl_object") if transport is not None else None
+        return encrypted is None or encrypted.context is self._contexts.of(None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Uses no connection again that was made when other authorities were trusted."""
+
+    trust: _Trust | None = None
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        while self.trust is not None and not self.trust.allows(connection):
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
+        return connection
+
+
 def guarded_session(
     guard: EgressGuard, resolver: Resolver, *, timeout: float, connections: int = CONNECTIONS
 ) -> aiohttp.ClientSession:
     """A session that judges each address at the moment of dialling and follows no redirect. Call it in the event loop.
 
-    Authorities that the guard's file gets later are trusted from then on; those that it loses, until the process ends.
+    Each request follows what the guard's file of authorities says by then.
 
     Parameters
     ----------
@@ -139,13 +181,15 @@ def guarded_session(
 
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)  # libraries have no argument for it
-    context = tls.Contexts(guard.authorities.current).of(None) if guard.authorities is not None else None
+    trust = _Trust.of(tls.Contexts(guard.authorities.current)) if guard.authorities is not None else None
+    connector = _Connector(
+        resolver=lookups, use_dns_cache=False, socket_factory=open_socket, limit=connections, ssl=trust or True
+    )
+    connector.trust = trust
     return aiohttp.ClientSession(
         trace_configs=[trace],
-        middlewares=(_rules(guard, context),) if guard.proxy is not None or context is not None else (),
-        connector=aiohttp.TCPConnector(
-            resolver=lookups, use_dns_cache=False, socket_factory=open_socket, limit=connections, ssl=context or True
-        ),
+        middlewares=(_through_proxy(guard, guard.proxy, resolver),) if guard.proxy is not None else (),
+        connector=connector,
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT_SECONDS),
         trust_env=False,
     )

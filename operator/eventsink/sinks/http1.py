@@ -85,10 +85,12 @@ class _Host:
 class _Pool:
     """The unused connections that may stand in for each other: of one tenant, to one host and port, with the same trust."""
 
-    __slots__ = ("__weakref__", "host", "idle", "keeps_from")
+    __slots__ = ("__weakref__", "by_authorities", "host", "idle", "keeps_from")
 
-    def __init__(self, host: _Host) -> None:
+    def __init__(self, host: _Host, *, by_authorities: bool) -> None:
         self.host = host
+        self.by_authorities = by_authorities
+        """Whether the authorities of the settings decide whom its connections trust, so that they end when those change."""
         self.idle: dict[Connection, None] = {}
         """Least recently used first."""
         self.keeps_from = 0.0
@@ -121,6 +123,7 @@ class Http1Transport:
     ) -> None:
         self._settings = settings
         self._on_wait = on_wait
+        self._guard = guard
         self._dialler = Dialler(guard, resolver, connect_timeout=settings.connect_timeout)
         self._bounds = _Bounds(settings.max_connections)
         self._hosts: WeakValueDictionary[tuple[str, int], _Host] = WeakValueDictionary()
@@ -148,7 +151,8 @@ class Http1Transport:
         key = (tenant, endpoint.scheme, endpoint.host, endpoint.port, ca)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = _Pool(host)
+            by_authorities = self._guard.authorities is not None and endpoint.scheme == "https" and ca is None
+            pool = self._pools[key] = _Pool(host, by_authorities=by_authorities)
         return Http1Client(self, endpoint, tenant, ca, pool, self._bounds)
 
     async def close(self) -> None:
@@ -195,6 +199,9 @@ class Http1Transport:
             self._forget_idle(connection, pool)
             if not connection.usable:
                 continue
+            if pool.by_authorities and connection.authorities != self._dialler.authorities():
+                connection.abort()
+                continue
             if not connection.silent:
                 # Something arrived that nobody asked for, or its end: the event loop is about to read it.
                 asyncio.get_running_loop().call_later(_UNREAD_SECONDS, connection.abort)
@@ -212,11 +219,13 @@ class Http1Transport:
         if self._sockets >= self._settings.max_connections:
             self._end_unused(self._idle)
         self._count(host, 1)
+        authorities = self._dialler.authorities() if pool.by_authorities else ""
         try:
             connection = await self._dialler.dial(endpoint, ca, tenant, lambda: Connection(self._unread))
         except BaseException:
             self._count(host, -1)
             raise
+        connection.authorities = authorities
         connection.when_lost(lambda lost: self._lost(lost, pool))
         if self._closed:
             connection.abort()

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from eventsink.runtime.changing_file import ChangingFile
 from eventsink.runtime.patterns import Wildcards
 from eventsink.runtime.settings import ConfigurationError, Settings, read_secret_file
+from eventsink.sinks.hosts import canonical_host
 
 _FORM = "write it as http://proxy.example.com:3128"
 _MAX_URL = 2048
@@ -28,6 +29,10 @@ class ProxySettings(Settings):
     """File with the URL instead, where it holds credentials: http://user:password@proxy.example.com:3128. Read again when it changes."""
     no_proxy: tuple[str, ...] = ()
     """Hosts that are reached without it: names, with * for any characters (*.svc.cluster.local), and for URLs with an address, networks."""
+
+    judge_names: bool = True
+    """Whether names are looked up here too before the proxy is asked, and refused where they lead to an address that may not be dialled. A
+    name that is not found here within a second is left to the proxy."""
 
     @field_validator("url")
     @classmethod
@@ -75,8 +80,12 @@ def parse_proxy(url: str) -> ProxyAddress:
         raise ValueError(f"the URL of the proxy cannot be read: {_FORM}") from None
     if parts.scheme != "http":
         raise ValueError(f"the URL of the proxy must begin with http://, for the proxy itself is reached without TLS: {_FORM}")
-    if not host or port is None or parts.path not in ("", "/") or parts.query or parts.fragment or not host.isascii():
+    if not host or not port or parts.path not in ("", "/") or parts.query or parts.fragment or not host.isascii():
         raise ValueError(f"the URL of the proxy names a host and a port, and nothing behind them: {_FORM}")
+    try:
+        host = canonical_host(host)
+    except ValueError as error:
+        raise ValueError(f"the URL of the proxy cannot be used: {error}") from None
     return ProxyAddress(host, port, unquote(parts.username or ""), unquote(parts.password or ""))
 
 
@@ -87,12 +96,13 @@ class Proxy:
     ----------
     address
         Returns where it is.
-    no_proxy
-        As the setting.
+    no_proxy, judge_names
+        As the settings.
     """
 
-    def __init__(self, address: Callable[[], ProxyAddress], no_proxy: tuple[str, ...] = ()) -> None:
+    def __init__(self, address: Callable[[], ProxyAddress], no_proxy: tuple[str, ...] = (), *, judge_names: bool = True) -> None:
         self.address = address
+        self.judge_names = judge_names
         networks = [one for entry in no_proxy if (one := _network(entry)) is not None]
         self._networks = networks
         self._names = Wildcards(entry.lower().rstrip(".") for entry in no_proxy if _network(entry) is None)
@@ -120,10 +130,11 @@ def open_proxy(settings: ProxySettings, setting: str) -> Proxy | None:
         The file with the URL cannot be used.
     """
     if settings.url_file is not None:
-        return Proxy(ChangingFile(f"{setting}.urlFile", settings.url_file, _read_url).current, settings.no_proxy)
+        file = ChangingFile(f"{setting}.urlFile", settings.url_file, _read_url)
+        return Proxy(file.current, settings.no_proxy, judge_names=settings.judge_names)
     if settings.url:
         address = parse_proxy(settings.url)
-        return Proxy(lambda: address, settings.no_proxy)
+        return Proxy(lambda: address, settings.no_proxy, judge_names=settings.judge_names)
     return None
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from eventsink.sinks.hosts import canonical_host, server_name
 from eventsink.sinks.shares import Bound
 
 MAX_RESPONSE_BODY_BYTES = 64 * 1024
@@ -104,12 +105,23 @@ class TransportError(Exception):
         self.sent = sent
 
 
+def _is_whole(netloc: str, host: str) -> bool:
+    """Whether an authority is nothing but user, host and port: the parser drops what surrounds the brackets of an IPv6 address.
+
+    Where it has a backslash, browsers end it there.
+    """
+    place = netloc.rpartition("@")[2].lower()
+    shown = f"[{host}]" if ":" in host else host
+    return "\\" not in netloc and place.startswith(shown) and place[len(shown) : len(shown) + 1] in ("", ":")
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A URL taken apart once, when a sink is opened. Its representation shows scheme and host only."""
 
     scheme: str
     host: str
+    """In the form of `canonical_host`."""
     port: int
     target: str
     """Path and query, as they go into the request line."""
@@ -136,13 +148,10 @@ class Endpoint:
             raise ValueError("the URL must begin with http:// or https:// and name a host")
         if not _SPACES_AND_CONTROLS.isdisjoint(url):
             raise ValueError("the URL must not contain spaces or control characters")
+        if port == 0 or not _is_whole(parts.netloc, parts.hostname):
+            raise ValueError("the URL cannot be read: check its host and port")
         default = 443 if parts.scheme == "https" else 80
-        host = parts.hostname
-        if not host.isascii():
-            try:
-                host = host.encode("idna").decode()
-            except UnicodeError:
-                raise ValueError("the host of the URL is not a valid name") from None
+        host = canonical_host(parts.hostname)
         shown = f"[{host}]" if ":" in host else host
         authority = shown if port is None or port == default else f"{shown}:{port}"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -152,6 +161,11 @@ class Endpoint:
         if parts.username is not None:
             userinfo = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         return cls(parts.scheme, host, port or default, target, authority, userinfo)
+
+    @property
+    def server_name(self) -> str:
+        """What the receiver's certificate has to be valid for."""
+        return server_name(self.host)
 
     @property
     def origin(self) -> str:

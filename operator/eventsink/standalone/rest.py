@@ -18,6 +18,7 @@ from eventsink.rest.process import RestApi, Watches
 from eventsink.router.dispatch.sink_tests import RETRY_AFTER_SECONDS, CannotTest, TooManyTests
 from eventsink.router.process import Router
 from eventsink.router.queue.protocol import QueueError
+from eventsink.runtime.changing_file import Stamp, stamp_of
 from eventsink.runtime.files import write_private
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.process import ExitStatus, Process, Stop
@@ -78,15 +79,14 @@ class FileKeys:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
         self._records: Mapping[str, KeyRecord] = {}
         self._trouble = Repeated(60.0)
 
     def records(self) -> Mapping[str, KeyRecord]:
         """By id; none while the file cannot be read: every key is rejected."""
         try:
-            state = self._file.stat()
-            stamp = (state.st_ino, state.st_mtime_ns, state.st_size)
+            stamp = stamp_of(self._file)
         except OSError:
             self._stamp, self._records = None, {}
             return self._records

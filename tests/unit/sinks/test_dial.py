@@ -110,17 +110,6 @@ async def test_after_an_address_without_a_listener_the_next_is_tried(dialler: Di
         await reached(server, 1)
 
 
-@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "127.1", "0177.0.0.1"])
-async def test_other_notations_of_an_address_are_judged_as_that_address(host: str) -> None:
-    resolver = Resolver()
-    dialler = Dialler(EgressGuard(EgressSettings()), resolver, connect_timeout=10.0)
-    async with serving(OK) as server:
-        with pytest.raises(TransportError, match=r"127\.0\.0\.1 is not public \(loopback\)"):
-            await connect(dialler, server.port, host)
-        assert server.connections == 0
-    await resolver.close()
-
-
 @pytest.mark.parametrize(("ttl", "remembered"), [(TTL, TTL), (0.0, 1.0), (86400.0, MAX_TTL)])
 async def test_a_name_is_remembered_as_long_as_it_is_valid_and_judged_again_when_it_changes(
     dialler: Dialler, names: ScriptedLookUp, clock: ManualClock, ttl: float, remembered: float

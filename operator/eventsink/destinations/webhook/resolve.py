@@ -208,7 +208,7 @@ def _check_url(path: str, url: str, policy: WebhookPolicy) -> None:
         endpoint = Endpoint.parse(url)
     except ValueError as error:
         raise Problem("InvalidURL", path, str(error)) from None
-    host = endpoint.host.lower()
+    host = endpoint.server_name  # patterns have no dot at their end
     if endpoint.scheme == "http" and not policy.allow_http:
         raise Problem(
             "URLNotAllowed",

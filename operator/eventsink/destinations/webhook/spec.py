@@ -32,6 +32,10 @@ URL_AUTHORITY_PATTERN = (
     r"^https?://([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?[.]?|\[[0-9A-Fa-f:.]+\])"
     r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?#]|$)"
 )
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+URL_NUMBER_PATTERN = r"^https?://([^/?#:@\[]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?#]|$)"
+"""The host ends in a number, which makes an IPv4 address of it to many programs (WHATWG URL)."""
+URL_IPV4_PATTERN = rf"^https?://{_OCTET}([.]{_OCTET}){{3}}(:[0-9]*)?([/?#]|$)"
 
 REFUSED_HEADERS = (
     "connection",
@@ -91,6 +95,12 @@ URL_AUTHORITY = _url(
     (URL_SCHEME_PATTERN, False),
     (URL_USERINFO_PATTERN, True),
     (URL_BAD_CHARACTER_PATTERN, True),
+)
+URL_IPV4 = _url(
+    "write an IPv4 address in the URL as four decimal numbers from 0 to 255 without leading zeros, such as 192.0.2.7; "
+    "programs read other forms differently",
+    (URL_IPV4_PATTERN, True),
+    (URL_NUMBER_PATTERN, False),
 )
 TLS_NEEDS_HTTPS = Rule(
     message="remove tls, or use an https URL; an http URL has no certificate to check",
@@ -192,6 +202,7 @@ class WebhookSpec(SpecModel):
         URL_FRAGMENT,
         URL_USERINFO,
         URL_AUTHORITY,
+        URL_IPV4,
         UNIQUE_HEADERS,
         BATCH_NEEDS_CLOUDEVENTS,
         TLS_NEEDS_HTTPS,

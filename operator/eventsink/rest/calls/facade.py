@@ -110,9 +110,9 @@ class Facade:
         RestError
             The caller has no access to the tenant, or the page token is invalid.
         """
-        self._check_available(lambda one: one == tenant)
         access = Authorizer(caller)
         access.check_tenant(tenant)
+        self._check_available(lambda one: one == tenant)
         sinks = self._catalog.of_tenant(tenant)
         listable = await access.listable(one["metadata"]["namespace"] for one in sinks)
         sinks = [one for one in sinks if one["metadata"]["namespace"] in listable]
@@ -135,6 +135,8 @@ class Facade:
     async def _read(self, caller: Caller, verb: Verb, uid: str) -> Object:
         """The EventSink, if the caller may do that to it."""
         known = self._catalog.get(uid)
+        if known is not None and not caller.may_touch(tenant_of(known)):
+            known = None  # in the response, too, it is like one that does not exist
         tenant = tenant_of(known) if known is not None else None
         self._check_available(lambda one: one == tenant if tenant is not None else caller.may_touch(one))
         if known is None:
@@ -204,8 +206,8 @@ class Facade:
 
     async def _planned(self, caller: Caller, request: CreateRequest, secret: str, signing: str) -> tuple[str, SpecChange]:
         """The namespace of a new sink, and its spec."""
-        self._check_available(lambda one: one == request.tenant_id)
         Authorizer(caller).check_tenant(request.tenant_id)
+        self._check_available(lambda one: one == request.tenant_id)
         change = new_spec(request, secret, signing)
         forbidden = Forbidden("tenant_id: this token may not create sinks of this tenant")
         try:

@@ -97,12 +97,17 @@ class RestUnderTest:
         self.catalog.namespaces.upsert(("", "acme"), {"metadata": {"name": "acme", "labels": {"eventsink.dev/tenant": "acme"}}})
         self.unavailable: str | None = None
         settings = FacadeSettings(create_wait=1.0)
-        self.facade = Facade(settings, cast(Api, self.api), self.catalog, unavailable=lambda _: self.unavailable, tester=None)
+        self.unavailable_tenant = ""
+        """The only one that `unavailable` concerns; empty: all."""
+        self.facade = Facade(settings, cast(Api, self.api), self.catalog, unavailable=self._unavailable, tester=None)
         self.caller = KeyCaller(make_key("test", ("acme",), datetime.now(UTC))[1])
         self._tasks: set[asyncio.Task[Any]] = set()
         handlers = (self.catalog.sinks, self)
         reflectors = [Reflector(self.objects, "eventsinks", Collection(EVENTSINKS), one) for one in handlers]
         self._watches = [asyncio.ensure_future(one.run()) for one in reflectors]
+
+    def _unavailable(self, concerns: Callable[[str], bool]) -> str | None:
+        return self.unavailable if not self.unavailable_tenant or concerns(self.unavailable_tenant) else None
 
     async def end_watches(self) -> None:
         """Stop the watches: changes are not seen from now on."""
@@ -335,6 +340,27 @@ async def test_no_call_is_served_before_everything_has_been_read(rest: RestUnder
     rest.unavailable = None
     rest.api.faults = [("GET", "eventsinks", DOWN)] * repository.ATTEMPTS
     with pytest.raises(ServiceUnavailable, match="the API server does not respond"):
+        await rest.facade.get(rest.caller, uid)
+
+
+async def test_whoever_has_no_access_to_a_tenant_does_not_learn_that_its_namespace_cannot_be_read(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    rest.unavailable, rest.unavailable_tenant = "its namespace is missing", "acme"
+    other = KeyCaller(make_key("other", ("globex",), datetime.now(UTC))[1])
+    with pytest.raises(Forbidden):
+        await rest.facade.list_sinks(other, "acme")
+    with pytest.raises(Forbidden):
+        await rest.facade.create(other, REQUEST)
+    change = UpdateRequest(id=uid, name="x")
+    for call in (
+        rest.facade.get(other, uid),
+        rest.facade.update(other, uid, change),
+        rest.facade.delete(other, uid),
+        rest.facade.test(other, uid),
+    ):
+        with pytest.raises(NotFound):
+            await call
+    with pytest.raises(ServiceUnavailable):
         await rest.facade.get(rest.caller, uid)
 
 

@@ -47,6 +47,10 @@ ATTEMPTS = 2
 """To write a Lease that somebody else writes at the same time."""
 STANDBY_SHARE = 0.5
 """Of `retryPeriod`: how often those look that do not lead, so that a released Lease is taken within a second."""
+MAX_LEASE_SECONDS = 3600.0
+"""The longest that a Lease is waited for, as the setting has it, whatever somebody else wrote into it."""
+MAX_TRANSITIONS = 2**31 - 1
+"""What the API server takes."""
 RELEASE_SECONDS = 2.0
 """How long the end waits for the Lease to be released; without it, the others wait until it expires."""
 
@@ -61,7 +65,7 @@ class LeaderElectionSettings(Settings):
     """The namespace of the Lease; empty: that of the pod, or eventsink-system outside of a cluster."""
     lease_name: str = Field(default="eventsink-operator", min_length=1, max_length=253)
     """Name of the Lease."""
-    lease_duration: Seconds = Field(default=15.0, ge=1, le=3600)
+    lease_duration: Seconds = Field(default=15.0, ge=1, le=MAX_LEASE_SECONDS)
     """Without a renewal for so long, another replica becomes the leader."""
     renew_deadline: Seconds = Field(default=10.0, gt=0)
     """Without a renewal for so long, the leader writes nothing any more; below leaseDuration."""
@@ -111,7 +115,7 @@ class Step(Enum):
     WAIT = "wait"
 
 
-def next_step(record: LeaseRecord | None, identity: str, unchanged_for: float) -> Step:
+def next_step(record: LeaseRecord | None, identity: str, unchanged_for: float, vanished: LeaseRecord | None = None) -> Step:
     """What the replica `identity` does.
 
     Parameters
@@ -119,10 +123,13 @@ def next_step(record: LeaseRecord | None, identity: str, unchanged_for: float) -
     record
         The Lease as it is; None: there is none.
     unchanged_for
-        Seconds, by the own clock, since this replica first saw the Lease as it is.
+        Seconds, by the own clock, since this replica first saw the Lease as it is, or as `vanished` has it.
+    vanished
+        The last Lease that was seen, where there is none: whoever held it may not have noticed yet that it was deleted.
     """
     if record is None:
-        return Step.CREATE
+        held = vanished is not None and vanished.holder not in ("", identity)
+        return Step.WAIT if held and vanished is not None and unchanged_for < vanished.seconds else Step.CREATE
     if record.holder == identity:
         return Step.RENEW
     if not record.holder or unchanged_for >= record.seconds:
@@ -135,10 +142,15 @@ def read_record(lease: Object) -> LeaseRecord:
     spec = lease.get("spec") or {}
     return LeaseRecord(
         holder=str(spec.get("holderIdentity") or ""),
-        seconds=float(spec.get("leaseDurationSeconds") or 0),
+        seconds=min(float(spec.get("leaseDurationSeconds") or 0), MAX_LEASE_SECONDS),
         transitions=int(spec.get("leaseTransitions") or 0),
         version=lease["metadata"]["resourceVersion"],
     )
+
+
+def since_boot() -> float:
+    """A clock, in seconds, that also counts while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def new_identity() -> str:
@@ -166,7 +178,7 @@ class Elector:
         settings: LeaderElectionSettings,
         *,
         identity: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = since_boot,
     ) -> None:
         self._api = api
         self._settings = settings
@@ -174,7 +186,11 @@ class Elector:
         self._identity = identity or new_identity()
         self._clock = clock
         self._record: LeaseRecord | None = None
+        self._last: LeaseRecord | None = None
+        """The last one that was seen."""
         self._seen_at = 0.0
+        self._awaited = ""
+        """The holder that this replica waits for."""
         self._valid_until = -math.inf
         self._acquired = ""
         self._turn = asyncio.Lock()
@@ -241,10 +257,12 @@ class Elector:
             if self._record is None or self._record.holder != self._identity:
                 await self._read()
             started = self._clock()
-            step = next_step(self._record, self._identity, started - self._seen_at)
+            step = next_step(self._record, self._identity, started - self._seen_at, self._last)
             if self.leading.is_set() and step in (Step.WAIT, Step.TAKE):
                 # Also one that could be taken back: whoever had it meanwhile may have changed everything that is known here.
                 raise Stop(ExitStatus.LEASE_LOST, "another replica leads: this one could not renew its Lease in time")
+            if step is Step.WAIT:
+                self._wait_for(self._record or self._last)
             if step is Step.WAIT or self._released:
                 return
             body = self._body(self._record)
@@ -272,9 +290,16 @@ class Elector:
 
     def _keep(self, lease: Object) -> None:
         record = read_record(lease)
-        if self._record is None or record.version != self._record.version:
+        if self._last is None or record.version != self._last.version:
             self._seen_at = self._clock()
-        self._record = record
+        self._record = self._last = record
+
+    def _wait_for(self, record: LeaseRecord | None) -> None:
+        if record is not None and record.holder != self._awaited:
+            self._awaited = record.holder
+            get_logger().info(
+                "another replica leads", lease="/".join(self._key), holder=record.holder, expires_after=f"{record.seconds:g}s"
+            )
 
     def _body(self, record: LeaseRecord | None, *, holder: str | None = None) -> Object:
         now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
@@ -293,7 +318,7 @@ class Elector:
                 "leaseDurationSeconds": 1 if holder == "" else math.ceil(self._settings.lease_duration),
                 "acquireTime": self._acquired,
                 "renewTime": now,
-                "leaseTransitions": record.transitions + taken if record is not None else 0,
+                "leaseTransitions": min(record.transitions + taken, MAX_TRANSITIONS) if record is not None else 0,
             },
         }
 

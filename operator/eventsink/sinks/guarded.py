@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -137,9 +138,10 @@ class _Trust(ssl.SSLContext):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Uses no connection again that was made when other authorities were trusted."""
+    """Uses no connection again that was made when other authorities were trusted, and has each request permitted when it can be sent."""
 
     trust: _Trust | None = None
+    permit: Callable[[], object] = staticmethod(lambda: None)
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
@@ -148,11 +150,21 @@ class _Connector(aiohttp.TCPConnector):
         while self.trust is not None and not self.trust.allows(connection):
             connection.close()
             connection = await super().connect(req, traces, timeout)
+        try:
+            self.permit()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
 def guarded_session(
-    guard: EgressGuard, resolver: Resolver, *, timeout: float, connections: int = CONNECTIONS
+    guard: EgressGuard,
+    resolver: Resolver,
+    *,
+    timeout: float,
+    connections: int = CONNECTIONS,
+    permit: Callable[[], object] = lambda: None,
 ) -> aiohttp.ClientSession:
     """A session that judges each address at the moment of dialling and follows no redirect. Call it in the event loop.
 
@@ -168,6 +180,8 @@ def guarded_session(
         Seconds for a whole request.
     connections
         Open at once; further requests wait within their timeout.
+    permit
+        Called when a request is about to be sent; what it raises comes instead of a response, and nothing was sent.
     """
 
     lookups = _Lookups(resolver, guard.proxy)
@@ -186,6 +200,7 @@ def guarded_session(
         resolver=lookups, use_dns_cache=False, socket_factory=open_socket, limit=connections, ssl=trust or True
     )
     connector.trust = trust
+    connector.permit = permit
     return aiohttp.ClientSession(
         trace_configs=[trace],
         middlewares=(_through_proxy(guard, guard.proxy, resolver),) if guard.proxy is not None else (),

@@ -12,6 +12,7 @@ import pytest
 from eventsink.kube.api import SECRETS, ApiError, Forbidden, Key, Object, Resource, Unavailable
 from eventsink.kube.lease import (
     LEASES,
+    MAX_LEASE_SECONDS,
     Elector,
     LeaderApi,
     LeaderElectionSettings,
@@ -49,9 +50,32 @@ def test_a_lease_is_taken_when_it_was_released_or_did_not_change_for_its_own_dur
     assert next_step(known, "me", unchanged_for) is step
 
 
-def test_a_lease_that_says_nothing_can_be_taken() -> None:
-    read = read_record({"metadata": {"resourceVersion": "1"}})
+@pytest.mark.parametrize("spec", [{}, None, {"holderIdentity": ""}, {"holderIdentity": "other"}, {"leaseDurationSeconds": 100}])
+def test_a_lease_that_does_not_say_who_holds_it_for_how_long_can_be_taken(spec: dict[str, Any] | None) -> None:
+    read = read_record({"metadata": {"resourceVersion": "1"}, "spec": spec})
     assert next_step(read, "me", 0.0) is Step.TAKE
+
+
+def test_no_lease_is_waited_for_longer_than_settings_allow() -> None:
+    spec = {"holderIdentity": "other", "leaseDurationSeconds": 2**31 - 1}
+    read = read_record({"metadata": {"resourceVersion": "1"}, "spec": spec})
+    assert next_step(read, "me", MAX_LEASE_SECONDS - 1) is Step.WAIT
+    assert next_step(read, "me", MAX_LEASE_SECONDS) is Step.TAKE
+
+
+@pytest.mark.parametrize(
+    ("vanished", "unchanged_for", "step"),
+    [
+        (record("other"), 14.9, Step.WAIT),
+        (record("other"), 15.0, Step.CREATE),
+        (record("me"), 0.0, Step.CREATE),
+        (record(""), 0.0, Step.CREATE),
+    ],
+)
+def test_a_lease_that_was_deleted_is_made_by_others_when_it_would_have_expired(
+    vanished: LeaseRecord, unchanged_for: float, step: Step
+) -> None:
+    assert next_step(None, "me", unchanged_for, vanished) is step
 
 
 class Cluster:
@@ -222,6 +246,41 @@ async def test_a_deleted_lease_is_made_again_by_the_leader() -> None:
         cluster.api.drop(LEASES, KEY)
         await until(lambda: cluster.holder() == "one")
         assert not task.done()
+
+
+async def test_a_deleted_lease_is_not_taken_from_a_leader_that_has_not_noticed_yet() -> None:
+    cluster = Cluster()
+    one, two = cluster.replica("one"), cluster.replica("two")
+    async with one.running() as task, two.running():
+        await one.leads()
+        await until(lambda: two.elector.problem is None)
+        one.error = OUTAGE
+        cluster.api.drop(LEASES, KEY)
+        await asyncio.sleep(0.1)  # several looks
+        assert (two.elector.leading.is_set(), one.elector.holds) == (False, True)
+        one.error = None
+        await until(lambda: cluster.holder() == "one")
+        assert not task.done()
+        one.error = OUTAGE
+        cluster.api.drop(LEASES, KEY)
+        await asyncio.sleep(0.1)
+        cluster.now += 16.0
+        await two.leads()
+        assert not one.elector.holds
+
+
+async def test_the_largest_count_of_transitions_keeps_nobody_from_leading() -> None:
+    cluster = Cluster()
+    spec = {"holderIdentity": "gone", "leaseDurationSeconds": 15, "leaseTransitions": 2**31 - 1}
+    await cluster.api.create(LEASES, {"metadata": {"namespace": KEY[0], "name": KEY[1]}, "spec": spec})
+    one = cluster.replica("one")
+    async with one.running():
+        await until(lambda: one.elector.problem is None)
+        cluster.now += 16.0
+        await one.leads()
+    lease = cluster.lease()
+    assert lease is not None
+    assert lease["spec"]["leaseTransitions"] == 2**31 - 1
 
 
 async def test_a_missing_right_is_the_reason_why_a_replica_is_not_ready() -> None:

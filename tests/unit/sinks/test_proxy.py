@@ -310,6 +310,27 @@ async def test_a_session_whose_proxy_is_not_there_says_so() -> None:
     assert (await why(nowhere, f"https://{NAME}/"))[0] is TransportErrorKind.PROXY_UNREACHABLE
 
 
+async def test_a_session_sends_nothing_that_is_not_permitted_when_it_is_connected() -> None:
+    permitted = iter((True, False, True))
+
+    def permit() -> None:
+        if not next(permitted):
+            raise LookupError
+
+    resolver = Resolver()
+    guard = EgressGuard(EgressSettings(allow=LOOPBACK))
+    async with serving(OK) as server, guarded_session(guard, resolver, timeout=30, permit=permit) as session:
+        url = f"http://127.0.0.1:{server.port}/"
+        async with session.post(url) as response:
+            assert response.status == 200
+        with pytest.raises(LookupError):
+            await session.post(url)
+        assert len(server.requests) == 1, "also over a connection that is open"
+        async with session.post(url) as response:
+            assert response.status == 200
+    await resolver.close()
+
+
 # ---- authorities
 
 

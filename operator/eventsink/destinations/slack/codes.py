@@ -157,8 +157,9 @@ class SlackCodes:
                 PATH,
                 f"Slack rejected the code ({record.error}); a code is valid for ten minutes and one exchange: {_NEW_CODE}",
             )
-        # One operator leads at a time: who claimed before this one began to is gone.
-        if not record.error and max(self._started, self._now() - CLAIM_SECONDS) < record.claimed_at:
+        # One operator leads at a time: who claimed before this one began to is gone. Its clock may have been ahead.
+        now = self._now()
+        if not record.error and max(self._started, now - CLAIM_SECONDS) < record.claimed_at < now + CLAIM_SECONDS:
             raise Problem("SlackUnavailable", PATH, "the code is being exchanged", may_pass=True, again_after=CLAIM_SECONDS / 4)
         raise Problem(
             "CodeSpent",
@@ -194,6 +195,9 @@ class SlackCodes:
         form = {"code": code} | ({"redirect_uri": self._app.redirect_url} if self._app.redirect_url else {})
         try:
             response = await self._access(secret, form)
+        except ApiError:  # this replica led no longer when the code could have been sent
+            await self._store.delete(claimed)
+            raise
         except Exception as error:
             return await self._refused(claimed, error)
         record = granted(claimed.record, response, self._now())

@@ -32,7 +32,7 @@ class SlackResolver:
         self._exchanges_codes = bool(app.client_id)
         self._namespace = context.own_namespace or app.tokens_namespace
         self._names = Resolver()
-        self._session = guarded_session(context.egress, self._names, timeout=platform.timeout)
+        self._session = guarded_session(context.egress, self._names, timeout=platform.timeout, permit=context.check_leader)
         self._lookup = SlackLookup(platform, self._session)
         store = SecretTokenStore(context.api, self._namespace)
         self._codes = SlackCodes(app, platform, store, self._session, check_leader=context.check_leader)

@@ -226,6 +226,23 @@ async def test_a_code_that_was_claimed_and_not_sent_is_left_to_the_next_leader(u
     assert await under_test.token() == "xoxb-canary"
 
 
+async def test_a_code_that_could_not_be_sent_before_the_lead_was_lost_is_left_to_the_next_leader(
+    under_test: CodesUnderTest,
+) -> None:
+    under_test.slack.script["oauth.v2.access"] = [NotLeading(), GRANTED]
+    with pytest.raises(NotLeading):
+        await under_test.token()
+    assert not under_test.store.records
+    under_test.restart()
+    assert await under_test.token() == "xoxb-canary"
+
+
+async def test_a_claim_of_the_leader_before_whose_clock_was_ahead_counts_as_spent(under_test: CodesUnderTest) -> None:
+    claim = TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=under_test.now + 600)
+    await under_test.store.create(token_name(CODE), claim)
+    assert (await under_test.problem()).reason == "CodeSpent"
+
+
 async def test_a_claim_of_the_leader_before_counts_as_spent_although_this_process_was_running(under_test: CodesUnderTest) -> None:
     under_test.now += 1
     await under_test.store.create(token_name(CODE), TokenRecord(namespace_uid="ns-1", tenant="acme", claimed_at=under_test.now))

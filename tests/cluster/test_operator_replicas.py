@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from tests.support.parts import merged, start_operator
 from tests.support.processes import RunningProcess
 from tests.support.sinks import compiled, event_sink, secret, signed, uid_of
 from tests.support.slack import Slack
+from tests.support.stalled_link import StalledLink
 from tests.support.waiting import wait_until
 
 STOP_SECONDS = 2.0
@@ -29,6 +31,7 @@ SHORT = {"leaseDuration": "4s", "renewDeadline": "3s", "retryPeriod": "500ms"}
 """A Lease that expires soon, for tests that are not about how long it takes."""
 READS = {"get", "list", "watch"}
 TEAM = "T1"
+LEASE = "eventsink-operator"
 
 
 @dataclass
@@ -54,24 +57,35 @@ StartReplica = Callable[..., Replica]
 @pytest.fixture
 def start(plane: ControlPlane, admin: Kubectl, installed: Installed, tmp_path: Path) -> Iterator[StartReplica]:
     """Starts replicas, each with a token of its own; the Lease of the test before is gone."""
-    admin.run("-n", SYSTEM_NAMESPACE, "delete", "lease", "eventsink-operator", "--ignore-not-found")
+    admin.run("-n", SYSTEM_NAMESPACE, "delete", "lease", LEASE, "--ignore-not-found")
     with ExitStack() as stack:
         count = 0
 
-        def one(**settings: Any) -> Replica:
+        def one(link: StalledLink | None = None, **settings: Any) -> Replica:
             nonlocal count
             count += 1
             folder = tmp_path / f"replica-{count}"
             folder.mkdir()
             issued = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-operator")
             own = folder / "kubeconfig"
-            own.write_text(issued.read_text())
+            server = api_port(issued)
+            own.write_text(issued.read_text().replace(f":{server}", f":{link.port if link is not None else server}"))
             started = start_operator(
                 replace(installed, operator=own), folder, **merged({"leaderElection": {"enabled": True}}, settings)
             )
             return Replica(stack.enter_context(started), credential_of(admin, own))
 
         yield one
+
+
+def api_port(kubeconfig: Path) -> int:
+    """Where the API server of a kubeconfig listens."""
+    return urlsplit(str(yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]["server"])).port or 443
+
+
+def lease_of(admin: Kubectl) -> Any:
+    """The Lease of the operators; None: there is none."""
+    return admin.find("lease", LEASE, namespace=SYSTEM_NAMESPACE)
 
 
 def credential_of(admin: Kubectl, kubeconfig: Path) -> str:
@@ -91,6 +105,11 @@ def writes(plane: ControlPlane, replica: Replica, start: int) -> list[tuple[str,
         if replica.credential in extra and one["verb"] not in READS:
             found.append((one["verb"], one["objectRef"]["resource"], one["responseStatus"]["code"]))
     return found
+
+
+def observed(admin: Kubectl, namespace: str, name: str) -> int:
+    """The generation that the status of an EventSink is about."""
+    return int(admin.get("eventsink", name, namespace=namespace).get("status", {}).get("observedGeneration", -1))
 
 
 def wait_ready(admin: Kubectl, namespace: str, name: str = "alerts") -> None:
@@ -189,6 +208,63 @@ def test_an_outage_longer_than_the_lease_leaves_one_leader_that_works(
     wait_ready(admin, acme)
     assert len([one for one in running() if one.leads]) == 1
     assert {one.process.exit_code for one in replicas} <= {None, int(ExitStatus.LEASE_LOST)}
+
+
+def test_a_leader_whose_link_to_the_api_server_stalls_writes_nothing_when_what_it_had_sent_arrives(
+    plane: ControlPlane, admin: Kubectl, installed: Installed, acme: str, start: StartReplica
+) -> None:
+    with StalledLink(api_port(installed.operator)) as link:
+        leader = start(link, leaderElection=SHORT)
+        wait_until("that it leads", lambda: leader.leads)
+        other = start(leaderElection=SHORT)
+        admin.apply([event_sink(acme, f"s{number}") for number in range(40)])
+        leader.process.wait_logged("a first active sink", lambda line: line.get("event") == "sink accepted and active")
+        link.stall()  # in the middle of its work
+        other.led_at()
+        for number in range(40):
+            wait_ready(admin, acme, f"s{number}")
+        admin.apply([event_sink(acme, f"s{number}", description="changed") for number in range(10)])
+        wait_until("the changes", lambda: all(observed(admin, acme, f"s{number}") == 2 for number in range(10)))
+        admin.apply(event_sink(acme, "last"))
+        wait_ready(admin, acme, "last")
+        audited = len(plane.audited())
+        link.go_on()
+        assert leader.process.wait() == ExitStatus.LEASE_LOST
+        # What it had sent before arrives, and is refused; of an Event there is no version that it could be decided on.
+        assert [one for one in writes(plane, leader, audited) if one[2] < 300 and one[1] != "events"] == []
+        assert all(observed(admin, acme, f"s{number}") == 2 for number in range(10))
+
+
+def test_a_lease_that_is_deleted_stays_with_its_leader(admin: Kubectl, start: StartReplica) -> None:
+    leader, other = leader_and_other(start(), start())
+    before = lease_of(admin)
+    admin.delete("lease", LEASE, namespace=SYSTEM_NAMESPACE)
+    wait_until("the Lease", lambda: lease_of(admin) is not None)
+    after = lease_of(admin)
+    assert after["spec"]["holderIdentity"] == before["spec"]["holderIdentity"]
+    assert (leader.leads, other.leads) == (True, False)
+    assert not [line for line in other.process.lines() if line["event"] == "leading"]
+
+
+@pytest.mark.parametrize("skew", [timedelta(minutes=-10), timedelta(minutes=10)])
+def test_a_lease_of_somebody_with_another_clock_is_taken_when_it_has_not_changed_for_its_duration(
+    admin: Kubectl, start: StartReplica, skew: timedelta
+) -> None:
+    time = f"{(datetime.now(UTC) + skew).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    spec = {
+        "holderIdentity": "gone",
+        "leaseDurationSeconds": 3,
+        "leaseTransitions": 2**31 - 1,
+        "renewTime": time,
+        "acquireTime": time,
+    }
+    metadata = {"name": LEASE, "namespace": SYSTEM_NAMESPACE, "annotations": {"garbage": "x" * 1000}}
+    admin.apply({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec})
+    replica = start()
+    waiting = replica.process.wait_logged("whom it waits for", lambda line: line.get("event") == "another replica leads")
+    assert waiting["holder"] == "gone"
+    waited = replica.led_at() - datetime.fromisoformat(waiting["time"])
+    assert 2.0 < waited.total_seconds() < KILL_SECONDS
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "kill -9", "pause"])

@@ -91,7 +91,19 @@ class Installation:
 
 @pytest.fixture
 def place(control_plane: ControlPlane, kubectl: Kubectl, crd_installed: None, tmp_path: Path) -> Iterator[Installation]:
-    made = Installation(control_plane, kubectl, tmp_path)
+    yield from installation(control_plane, kubectl, tmp_path)
+
+
+@pytest.fixture
+def second(control_plane: ControlPlane, kubectl: Kubectl, crd_installed: None, tmp_path: Path) -> Iterator[Installation]:
+    folder = tmp_path / "second"
+    folder.mkdir()
+    yield from installation(control_plane, kubectl, folder)
+
+
+def installation(control_plane: ControlPlane, kubectl: Kubectl, folder: Path) -> Iterator[Installation]:
+    """One, with everything of it removed at the end."""
+    made = Installation(control_plane, kubectl, folder)
     yield made
     for name in (made.acme, made.globex, made.later, made.other, made.system, f"{made.system}-sinks"):
         kubectl.run("delete", "namespace", name, "--wait=false", "--ignore-not-found", check=False)
@@ -178,6 +190,24 @@ def test_what_cannot_be_read_any_more_stays_as_it_is_and_what_is_not_listed_any_
         place.wait_compiled(uids[place.globex], None)
         operator.wait_ready()
         place.wait_compiled(uids[place.acme], None)
+
+
+def test_two_installations_with_lists_of_their_own_lead_side_by_side_and_leave_each_other_alone(
+    place: Installation, second: Installation
+) -> None:
+    with ExitStack() as stack:
+        for one in (place, second):
+            stack.enter_context(one.operator(leaderElection={"enabled": True, "namespace": one.system}))
+        for one in (place, second):
+            one.kubectl.apply(event_sink(one.acme, tenant=one.acme))
+        uids = []
+        for one in (place, second):
+            one.ready(one.acme)
+            uids.append(uid_of(one.kubectl, one.acme))
+        assert [[one.compiled(uid) is not None for uid in uids] for one in (place, second)] == [[True, False], [False, True]]
+        leases = [one.kubectl.get("lease", "eventsink-operator", namespace=one.system) for one in (place, second)]
+        assert len({lease["spec"]["holderIdentity"] for lease in leases}) == 2
+        assert [one.denied("operator") for one in (place, second)] == [[], []]
 
 
 def test_a_code_of_slack_is_exchanged_and_its_token_found_again(place: Installation) -> None:

@@ -5,10 +5,12 @@ guard has not judged, and a host is sent in one form only.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
+import trustme
 
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.guarded import EgressRefused, HostRefused, guarded_session
@@ -17,7 +19,7 @@ from eventsink.sinks.http1 import Http1Transport, TransportSettings
 from eventsink.sinks.resolver import Addresses, NameNotResolved, Resolver
 from eventsink.sinks.transport import Endpoint, TransportErrorKind
 from tests.support.proxy import ConnectProxy
-from tests.unit.sinks.transport_contract import fails
+from tests.unit.sinks.transport_contract import OK, fails, post, serving
 
 OTHER_NOTATIONS = [
     *("010.0.0.1", "0127.0.0.1", "0177.0.0.1", "127.0.0.01", "127.000.000.001", "00.0.0.0", "192.168.01.1", "169.254.169.0254"),
@@ -181,6 +183,24 @@ def test_a_host_has_one_form_in_everything_that_is_sent(host: str, form: str) ->
 
 def test_the_name_of_a_certificate_has_no_dot_at_its_end() -> None:
     assert Endpoint.parse("https://hooks.example.com./").server_name == "hooks.example.com"
+
+
+@pytest.mark.parametrize(
+    ("host", "certified"), [("Hooks.Example.com.", "hooks.example.com"), ("[::FFFF:127.0.0.1]", "127.0.0.1")]
+)
+async def test_a_certificate_is_checked_for_the_form_that_is_dialled(
+    resolver: Resolver, names: Nowhere, host: str, certified: str
+) -> None:
+    names.found = {"hooks.example.com.": ["127.0.0.1"]}
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(certified).configure_cert(context)
+    transport = Http1Transport(TransportSettings(), EgressGuard(EgressSettings(allow=("127.0.0.0/8",))), resolver)
+    async with serving(OK, context) as server:
+        endpoint = Endpoint.parse(f"https://{host}:{server.port}/")
+        assert (await post(transport, endpoint, ca=authority.cert_pem.bytes().decode())).status == 200
+        assert len(server.requests) == 1
+        await transport.close()
 
 
 @pytest.mark.parametrize("sentence", ["leading zeros, such as 192.0.2.7", "remove the zone", "is not a valid name"])

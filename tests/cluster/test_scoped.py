@@ -192,6 +192,53 @@ def test_what_cannot_be_read_any_more_stays_as_it_is_and_what_is_not_listed_any_
         place.wait_compiled(uids[place.acme], None)
 
 
+def test_a_key_reaches_no_sink_of_another_tenant_or_of_a_namespace_that_is_not_listed(place: Installation) -> None:
+    names = {"own": place.globex, "other": place.acme, "unlisted": place.other}
+    place.kubectl.apply([event_sink(namespace, tenant=namespace) for namespace in names.values()])
+    # Claims of the key's tenant from elsewhere, and of another tenant from the key's namespace.
+    place.kubectl.apply(
+        [event_sink(place.acme, "thief", tenant=place.globex), event_sink(place.other, "thief", tenant=place.globex)]
+    )
+    place.kubectl.apply(event_sink(place.globex, "stray", tenant=place.acme))
+    uids = {name: uid_of(place.kubectl, namespace) for name, namespace in names.items()}
+    for name, namespace in (("thief", place.acme), ("thief", place.other), ("stray", place.globex)):
+        uids[f"{name} in {namespace}"] = uid_of(place.kubectl, namespace, name)
+    rest = place.rest()
+    with rest.start():
+        client = rest.client(place.globex)
+        wait_until("the sink", lambda: client.get(uids["own"]).status == 200)
+        assert [one["id"] for one in client.sinks(place.globex)] == [uids["own"]]
+        hook = {"Webhook": {"url": "https://example.com/"}}
+
+        def attack(uid: str) -> list[int]:
+            """The statuses of all calls about a sink."""
+            test = client.ask("POST", f"/v1/event_sink/{uid}/test")
+            return [
+                one.status
+                for one in (client.get(uid), client.update(uid, name="mine", event_sink_args=hook), test, client.delete(uid))
+            ]
+
+        assert {name: attack(uid) for name, uid in uids.items() if name != "own"} == {
+            name: [404] * 4 for name in uids if name != "own"
+        }
+        for tenant in (place.acme, place.later, place.other, "", "no-such-tenant"):
+            created = client.create(tenant, hook)
+            listed = client.ask("GET", f"/v1/event_sink?tenant_id={tenant}")
+            assert {created.status, listed.status} <= {400, 403, 422}, tenant
+        # A change of the tenant is not a field of the request; the tenant of one that says so stays.
+        assert client.update(uids["own"], tenant_id=place.acme).status in (400, 422)
+        # Without the Role of one namespace, its tenant is told so, and nobody else notices.
+        theirs = rest.client(place.acme)
+        place.kubectl.delete("rolebinding", "eventsink-rest", namespace=place.acme)
+        wait_until("503", lambda: theirs.create(place.acme, hook).status == 503)
+        assert "a permission" in theirs.create(place.acme, hook).error
+        assert client.get(uids["own"]).status == 200
+        assert attack(uids["other"]) == [404] * 4
+        every = rest.key(wait=False)
+        unlisted = RestClient(rest.port, every).create(place.other, hook)
+        assert (unlisted.status, "the setting namespaces" in unlisted.error) == (400, True)
+
+
 def test_two_installations_with_lists_of_their_own_lead_side_by_side_and_leave_each_other_alone(
     place: Installation, second: Installation
 ) -> None:

@@ -24,6 +24,9 @@ _KINDS = {
 _ATTACHMENT = {"color", "fallback", "blocks"}
 _BODY = {"channel", "text", "blocks", "attachments", "unfurl_links", "unfurl_media", "mrkdwn", "thread_ts", "metadata"}
 _DATE = re.compile(r"<!date\^\d+\^[^|<>]+\|[^<>|]+>")
+_WEB_URL = re.compile(
+    r"https?://(?:[^\s/?#@]*@)?(?:[^\s\x00-\x20/?#@:<>\[\]]+|\[[0-9a-f:.]+\])(?::\d*)?(?:[/?#]\S*)?", re.IGNORECASE
+)
 _MENTION = re.compile(r"@(?:here|channel|everyone)\b|<[!@#]")
 
 
@@ -111,8 +114,10 @@ def _actions(elements: list[Mapping[str, Any]], path: str) -> Iterator[str]:
             yield f"{where}.type is not button"
         yield from _text(one.get("text"), f"{where}.text", BUTTON_TEXT, plain=True)
         url = str(one.get("url") or "")
-        if len(url) > URL or not url.startswith(("http://", "https://")):
-            yield f"{where}.url is no address of the web, or too long"
+        if len(url) > URL:
+            yield f"{where}.url has {len(url)} characters, more than {URL}"
+        if not _WEB_URL.fullmatch(url):
+            yield f"{where}.url is not an absolute http(s) URL with a host, without spaces"
         if not 1 <= len(str(one.get("action_id") or "")) <= ACTION_ID:
             yield f"{where}.action_id has not 1 to {ACTION_ID} characters"
 

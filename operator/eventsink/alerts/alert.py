@@ -24,6 +24,7 @@ from eventsink.alerts.limits import (
     bounded,
     cut,
 )
+from eventsink.alerts.links import silence_url
 from eventsink.alerts.peer_json import same_to_every_reader
 
 FINGERPRINT_BYTES = 16
@@ -159,6 +160,9 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
         annotations, cut_annotations = bounded(
             self.annotations, "annotations", longest=MAX_ANNOTATION_CHARACTERS, total=MAX_ANNOTATIONS_CHARACTERS
         )
+        links = self.links
+        if links.silence and self.group is not None and dropped_labels and not dropped_labels.isdisjoint(self.labels):
+            links = msgspec.structs.replace(links, silence=silence_url(self.group.external_url, self.labels, dropped_labels))
         return Alert(
             id=alert_id(fingerprint, self.starts_at, self.status),
             fingerprint=fingerprint,
@@ -174,7 +178,7 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             annotations=annotations,
             starts_at=self.starts_at,
             ends_at=self.ends_at,
-            links=self.links,
+            links=links,
             group=self.group,
             truncated=(cut_labels + cut_annotations + self.truncated)[:MAX_MARKS],
         )

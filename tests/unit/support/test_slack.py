@@ -222,6 +222,30 @@ def test_mistakes_in_a_body_are_reported_in_slacks_form(slack: Slack) -> None:
     assert raised.value.response["response_metadata"] == {"messages": ["[ERROR] the text is bad in a message"]}
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://",
+        "https:///x",
+        "http://:80/",
+        "/x",
+        "ftp://x.example.com",
+        " https://x.example.com",
+        "https://x.example.com/a b",
+        "http://<host>/",
+        "https://x.example.com/" + "a" * 3000,
+    ],
+)
+def test_a_button_needs_an_absolute_url_with_a_host(url: str) -> None:
+    def body(url: str) -> dict[str, Any]:
+        button = {"type": "button", "action_id": "a", "text": {"type": "plain_text", "text": "Source"}, "url": url}
+        return {"text": "one", "blocks": [{"type": "actions", "elements": [button]}]}
+
+    assert WHOLE_CHECK(body(url)) != []
+    assert WHOLE_CHECK(body("HTTPS://x.example.com:8443/a?b#c")) == []
+
+
 def test_all_limits_are_checked(slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slack_limits, "problems", WHOLE_CHECK)
     web, webhook = client(slack), hook(slack)

@@ -6,9 +6,7 @@ type are read as what they mean (`alerts.peer_json`), and what exceeds a limit (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 import msgspec
 
@@ -38,6 +36,7 @@ from eventsink.alerts.limits import (
     shortened_key,
     size_made_of,
 )
+from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, silence_url, web_url
 from eventsink.alerts.peer_json import members_of, number_of, same_to_every_reader, text_of, texts_of, time_of
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
 
@@ -47,9 +46,7 @@ _NEVER = 1
 """The year of the times that mean 'not yet': Go's zero time."""
 _SUMMARIES = ("summary", "title", "message", "description")
 _DESCRIPTIONS = ("description", "message")
-_RUNBOOKS = ("runbook_url", "runbook")
-_DASHBOARDS = ("dashboard_url", "dashboardURL", "dashboard", "__dashboard_url__")
-_LINKED = frozenset(_RUNBOOKS + _DASHBOARDS)
+_LINKED = frozenset(RUNBOOKS + DASHBOARDS)
 
 
 _NO_START = "startsAt must be a time with a zone, such as 2026-01-01T12:00:00Z"
@@ -79,12 +76,6 @@ _notification = msgspec.json.Decoder(_Notification)
 _alert = msgspec.json.Decoder(_Alert)
 _alerts = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
-
-
-MAX_KEPT_EQUALITIES = 4096
-MAX_KEPT_CHARACTERS = 128
-_equalities: dict[tuple[str, str], str] = {}
-"""A label -> how a link says it; all are dropped when there are too many."""
 
 
 def parse(body: bytes) -> IncomingNotification:
@@ -177,7 +168,7 @@ def _group(notification: _Notification) -> tuple[Group, tuple[str, ...]]:
         receiver=cut(notification.receiver, MAX_NAME_CHARACTERS),
         labels=labels,
         common_labels=common,
-        external_url=_web(notification.external_url, MAX_SHARED_URL_CHARACTERS),
+        external_url=web_url(notification.external_url, MAX_SHARED_URL_CHARACTERS),
         truncated=min(max(0, notification.truncated_alerts), MAX_TRUNCATED_ALERTS),
     )
     return group, marks
@@ -208,18 +199,18 @@ def _incoming(raw: msgspec.Raw, group: Group, marks: tuple[str, ...]) -> Incomin
         status=status,
         severity=severity_of(labels.get("severity", ""), RULE_SEVERITIES),
         name=name,
-        summary=_first(annotations, _SUMMARIES) or name,
-        description=_first(annotations, _DESCRIPTIONS),
+        summary=first_of(annotations, _SUMMARIES) or name,
+        description=first_of(annotations, _DESCRIPTIONS),
         namespace=labels.get("namespace", ""),
         labels=labels,
         annotations=annotations,
         starts_at=starts_at,
         ends_at=_utc(alert.ends_at) if status is Status.RESOLVED and alert.ends_at is not None else None,
         links=Links(
-            source=_web(alert.generator_url),
-            runbook=_web(_first(annotations, _RUNBOOKS)) if linked else "",
-            dashboard=_web(_first(annotations, _DASHBOARDS)) if linked else "",
-            silence=_silence(group.external_url, labels),
+            source=web_url(alert.generator_url),
+            runbook=web_url(first_of(annotations, RUNBOOKS)) if linked else "",
+            dashboard=web_url(first_of(annotations, DASHBOARDS)) if linked else "",
+            silence=silence_url(group.external_url, labels),
         ),
         group=group,
         truncated=marks if len(alert.generator_url) <= MAX_URL_CHARACTERS else ("links.source", *marks),
@@ -251,41 +242,6 @@ def _utc(time: datetime) -> datetime | None:
     if time.tzinfo is None or time.year <= _NEVER:
         return None
     return time.astimezone(UTC)
-
-
-def _first(texts: Mapping[str, str], names: tuple[str, ...]) -> str:
-    if texts:
-        for name in names:
-            if text := texts.get(name):
-                return text
-    return ""
-
-
-def _web(url: str, longest: int = MAX_URL_CHARACTERS) -> str:
-    """The URL where it is one that a browser opens; nothing else becomes a link in a message."""
-    usable = url and url.startswith(("http://", "https://")) and len(url) <= longest and url.isprintable() and " " not in url
-    return url if usable else ""
-
-
-def _silence(external_url: str, labels: Mapping[str, str]) -> str:
-    """Alertmanager's page for a new silence with exactly these labels filled in; none where they are too long for a link."""
-    if not external_url:
-        return ""
-    if len("".join(labels)) + len("".join(labels.values())) + 4 * len(labels) > MAX_SHARED_URL_CHARACTERS:
-        return ""
-    equal = "%2C".join([_equalities.get(pair) or _equality(pair) for pair in sorted(labels.items())])
-    return f"{external_url.rstrip('/')}/#/silences/new?filter=%7B{equal}%7D"
-
-
-def _equality(pair: tuple[str, str]) -> str:
-    """A matcher, percent-encoded; most labels are met again and again, long ones are not kept."""
-    name, value = (text if text.isascii() and text.isalnum() else quote(text, safe="") for text in pair)
-    text = f"{name}%3D%22{value}%22"
-    if len(text) <= MAX_KEPT_CHARACTERS:
-        if len(_equalities) >= MAX_KEPT_EQUALITIES:
-            _equalities.clear()
-        _equalities[pair] = text
-    return text
 
 
 def _reason(error: Exception) -> str:

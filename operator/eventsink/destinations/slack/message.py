@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventsink.alerts.alert import Alert, Severity, Status
+from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, is_web_url
+from eventsink.destinations.slack.place import place_of
 from eventsink.destinations.slack.text import cut, date, inert, one_line, some_lines
 
 MAX_HEADLINE = 300
@@ -25,6 +27,9 @@ MAX_LIST = 2800
 """Of the text of one block Slack takes 3,000."""
 MAX_LINES = 25
 MAX_URL = 3000
+"""Of a button, in characters."""
+MAX_LINK_TEXT = 500
+"""Of what should be a link and is none."""
 
 _EMOJI = {
     Severity.FATAL: "🚨",
@@ -45,10 +50,9 @@ _COLOURS = {
     Severity.UNKNOWN: "#90a4ae",
 }
 _WELL = "#2e7d32"
-_WHERE = ("pod", "service", "deployment", "statefulset", "daemonset", "job_name", "node", "instance", "container")
-"""Labels that say where, the most telling first."""
 _NOISE = frozenset({"alertname", "severity", "namespace", "prometheus", "endpoint", "uid", "prometheus_replica", "replica"})
 _BUTTONS = (("Runbook", "runbook"), ("Dashboard", "dashboard"), ("Silence", "silence"), ("Source", "source"))
+_ANNOTATIONS = {"runbook": RUNBOOKS, "dashboard": DASHBOARDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def _one(alert: Alert) -> tuple[str, list[dict[str, Any]]]:
     if description := some_lines(alert.description, MAX_DESCRIPTION):
         blocks.append(_plain(description))
     blocks.append(_context(_since(alert)))
-    if labels := _labels([alert], where):
+    if labels := _labels([alert], where=True):
         blocks.append(_context_plain(labels))
     return _headline(parts), blocks + _actions(alert)
 
@@ -131,7 +135,7 @@ def _alike(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tup
     blocks = [_plain(_fitting(lines, "more, found with: " + lookup if lookup else "more"))]
     earliest = min(alerts, key=lambda alert: alert.starts_at)
     blocks.append(_context(f"since {date(earliest.starts_at)}"))
-    if labels := _labels(alerts, ""):
+    if labels := _labels(alerts, where=False):
         blocks.append(_context_plain(labels))
     return _headline(parts), blocks + _actions(first, shared=True)
 
@@ -207,8 +211,7 @@ def _state(alert: Alert) -> str:
 
 
 def _where(alert: Alert) -> str:
-    what = next((alert.labels[name] for name in _WHERE if alert.labels.get(name)), "")
-    return one_line("/".join(part for part in (alert.namespace, what) if part), MAX_WHERE)
+    return one_line(place_of(alert).text, MAX_WHERE)
 
 
 def _since(alert: Alert) -> str:
@@ -217,15 +220,16 @@ def _since(alert: Alert) -> str:
     return f"{'at' if alert.status is Status.EVENT else 'since'} {date(alert.starts_at)}"
 
 
-def _labels(alerts: Sequence[Alert], where: str) -> str:
-    """The labels that all have in common, without those that are shown elsewhere or say nothing."""
+def _labels(alerts: Sequence[Alert], *, where: bool) -> str:
+    """The labels that all have in common, without those that say nothing, and those that `where` has said."""
     common = dict(alerts[0].labels)
-    for alert in alerts[1:]:
+    hidden = set(_NOISE)
+    for alert in alerts:
         common = {name: value for name, value in common.items() if alert.labels.get(name) == value}
-    elsewhere = {where, *where.split("/", 1)}
-    shown = [
-        f"{name}={value}" for name, value in sorted(common.items()) if name not in _NOISE and value and value not in elsewhere
-    ]
+        hidden |= place_of(alert).of_exporter
+        if where:
+            hidden |= place_of(alert).labels
+    shown = [f"{name}={value}" for name, value in sorted(common.items()) if value and name not in hidden]
     return one_line("  ".join(shown), MAX_LABELS)
 
 
@@ -249,14 +253,19 @@ def _headline(parts: Iterable[str]) -> str:
 
 
 def _actions(alert: Alert, *, shared: bool = False) -> list[dict[str, Any]]:
-    """Buttons that open the alert's links; of several alerts, only what is not about one of them alone."""
-    buttons = []
+    """Buttons that open the alert's links, and as text what is none; of several alerts, only what is not about one of them alone."""
+    buttons, texts = [], []
     for text, name in _BUTTONS:
         url = getattr(alert.links, name)
-        if url.startswith(("http://", "https://")) and len(url) <= MAX_URL and not (shared and name == "silence"):
+        if name == "silence" and (shared or alert.status is Status.RESOLVED):
+            continue
+        if len(url) <= MAX_URL and is_web_url(url):
             label = {"type": "plain_text", "text": text, "emoji": False}
             buttons.append({"type": "button", "action_id": name, "text": label, "url": url})
-    return [{"type": "actions", "elements": buttons}] if buttons else []
+        elif said := one_line(first_of(alert.annotations, _ANNOTATIONS.get(name, ())), MAX_LINK_TEXT):
+            texts.append(f"{text}: {said}")
+    blocks = [_context_plain("\n".join(texts))] if texts else []
+    return [*blocks, {"type": "actions", "elements": buttons}] if buttons else blocks
 
 
 def _plain(text: str) -> dict[str, Any]:

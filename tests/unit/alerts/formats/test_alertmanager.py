@@ -214,9 +214,24 @@ def test_unknown_members_are_ignored() -> None:
 
 
 def test_only_web_addresses_become_links() -> None:
-    annotations = {"runbook_url": "javascript:alert(1)", "dashboard_url": "https://x/ y"}
+    annotations = {"runbook_url": "javascript:alert(1)", "dashboard_url": "http://"}
     payload = parse(notification(alert(annotations=annotations, generatorURL="ftp://x"), externalURL="//x"))
     assert payload.alerts[0].links == Links()
+
+
+def test_space_around_a_url_is_removed_and_the_case_of_its_scheme_does_not_matter() -> None:
+    payload = parse(
+        notification(alert(annotations={"runbook_url": " HTTPS://x.example.com/a\n"}, generatorURL="http://:9090/graph"))
+    )
+    assert payload.alerts[0].links.runbook == "HTTPS://x.example.com/a"
+    assert payload.alerts[0].links.source == ""
+
+
+def test_the_silence_leaves_out_the_labels_that_the_source_drops() -> None:
+    [one] = parse(notification(alert(labels={"alertname": "A", "replica": "b"}), externalURL="http://am")).alerts
+    silence = one.identify(source="s", tenant="t", dropped_labels=frozenset({"replica"})).links.silence
+    assert silence == "http://am/#/silences/new?filter=%7Balertname%3D%22A%22%7D"
+    assert "replica" in one.identify(source="s", tenant="t").links.silence
 
 
 @pytest.mark.parametrize(

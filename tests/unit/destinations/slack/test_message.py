@@ -257,6 +257,46 @@ def test_only_web_links_become_buttons() -> None:
     assert [one["url"] for one in actions["elements"]] == ["https://g.example.com/"]
 
 
+def buttons_of(one: Alert) -> list[str]:
+    blocks = made([one]).attachments[0]["blocks"]
+    return [button["url"] for block in blocks if block["type"] == "actions" for button in block["elements"]]
+
+
+@pytest.mark.parametrize(
+    ("runbook", "shown"),
+    [
+        ("http://", "Runbook: http://"),
+        ("https://{{ host }}/x", "Runbook: https://{{ host }}/x"),
+        ("see the wiki, page 12", "Runbook: see the wiki, page 12"),
+        ("https://x.example.com/" + "a" * 3000, "Runbook: https://x.example.com/aaa"),
+    ],
+)
+def test_what_is_no_url_of_a_button_is_text(runbook: str, shown: str) -> None:
+    [one] = [alert(annotations={"runbook_url": runbook}, links=Links(runbook=runbook))]
+    assert buttons_of(one) == []
+    assert shown in text_of(made([one]))
+    assert problems(made([one]).body()) == []
+
+
+def test_a_resolved_alert_has_no_silence_button() -> None:
+    assert LINKS.silence in buttons_of(alert())
+    assert LINKS.silence not in buttons_of(resolved())
+
+
+def test_labels_of_the_exporter_are_not_shown() -> None:
+    labels = {
+        "deployment": "checkout",
+        "cluster": "eu",
+        "job": "kube-state-metrics",
+        "pod": "kps-kube-state-metrics-1",
+        "namespace": "shop",
+    }
+    message = made([alert("KubeDeploymentReplicasMismatch", namespace="shop", labels=labels)])
+    assert "· shop/checkout ·" in message.text
+    assert "kube-state-metrics" not in text_of(message)
+    assert "cluster=eu" in text_of(message)
+
+
 def test_a_long_description_is_cut_and_the_source_linked_by_a_button() -> None:
     blocks = made([alert(description="d" * 9000)]).attachments[0]["blocks"]
     assert blocks[0]["text"]["text"].endswith("d…")

@@ -20,9 +20,10 @@ _KINDS = {
     "context": {"type", "block_id", "elements"},
     "actions": {"type", "block_id", "elements"},
     "divider": {"type", "block_id"},
+    "rich_text": {"type", "block_id", "elements"},
 }
 _ATTACHMENT = {"color", "fallback", "blocks"}
-_BODY = {"channel", "text", "blocks", "attachments", "unfurl_links", "unfurl_media", "mrkdwn", "thread_ts", "metadata"}
+_BODY = {"channel", "text", "blocks", "attachments", "unfurl_links", "unfurl_media", "mrkdwn", "parse", "thread_ts", "metadata"}
 _DATE = re.compile(r"<!date\^\d+\^[^|<>]+\|[^<>|]+>")
 _WEB_URL = re.compile(
     r"https?://(?:[^\s/?#@]*@)?(?:[^\s\x00-\x20/?#@:<>\[\]]+|\[[0-9a-f:.]+\])(?::\d*)?(?:[/?#]\S*)?", re.IGNORECASE
@@ -47,7 +48,8 @@ def _problems(body: Mapping[str, Any], webhook: bool) -> Iterator[str]:
         return
     if len(text) > MAX_TEXT:
         yield f"text has more than {MAX_TEXT} characters"
-    yield from _formatted(text, "text")
+    parsed = not (body.get("mrkdwn") is False and body.get("parse") == "none")
+    yield from _formatted(text, "text", parsed=parsed)
     attachments = body.get("attachments") or []
     if len(attachments) > MAX_ATTACHMENTS:
         yield f"more than {MAX_ATTACHMENTS} attachments"
@@ -57,7 +59,7 @@ def _problems(body: Mapping[str, Any], webhook: bool) -> Iterator[str]:
             yield f"attachments[{number}] has unknown members {sorted(set(one) - _ATTACHMENT)}"
         if not re.fullmatch(r"#[0-9a-f]{6}|good|warning|danger", str(one.get("color", "good"))):
             yield f"attachments[{number}].color is no colour"
-        yield from _formatted(str(one.get("fallback") or ""), f"attachments[{number}].fallback")
+        yield from _formatted(str(one.get("fallback") or ""), f"attachments[{number}].fallback", parsed=False)
         lists.append((f"attachments[{number}].blocks", one.get("blocks") or []))
     if not text and not any(blocks for _, blocks in lists):
         yield "no text"
@@ -98,8 +100,35 @@ def _block(block: Mapping[str, Any], path: str) -> Iterator[str]:
             yield f"{path}.elements has {len(elements)}, not 1 to {CONTEXT_ELEMENTS}"
         for number, one in enumerate(elements):
             yield from _text(one, f"{path}.elements[{number}]", FIELD_TEXT)
+    elif kind == "rich_text":
+        if not block.get("elements"):
+            yield f"{path}.elements is empty"
+        for number, one in enumerate(block.get("elements") or []):
+            yield from _rich_text(one, f"{path}.elements[{number}]")
     elif kind == "actions":
         yield from _actions(block.get("elements") or [], f"{path}.elements")
+
+
+def _rich_text(one: Mapping[str, Any], path: str) -> Iterator[str]:
+    if one.get("type") not in ("rich_text_section", "rich_text_preformatted"):
+        yield f"{path}.type {one.get('type')!r} is unknown"
+        return
+    elements = one.get("elements") or []
+    if not elements:
+        yield f"{path}.elements is empty"
+    if sum(map(len, _texts([{**each, "type": ""} for each in elements]))) > SECTION_TEXT:
+        yield f"{path} has more than {SECTION_TEXT} characters"
+    for number, each in enumerate(elements):
+        where = f"{path}.elements[{number}]"
+        allowed = {"text": {"type", "text", "style"}, "link": {"type", "url", "text", "style"}}.get(str(each.get("type")))
+        if allowed is None:
+            yield f"{where}.type {each.get('type')!r} is unknown"
+        elif unknown := set(each) - allowed:
+            yield f"{where} has unknown members {sorted(unknown)}"
+        if each.get("type") == "text" and not each.get("text"):
+            yield f"{where}.text is empty"
+        if each.get("type") == "link" and not (len(url := str(each.get("url") or "")) <= URL and _WEB_URL.fullmatch(url)):
+            yield f"{where}.url is not an absolute http(s) URL with a host, without spaces"
 
 
 def _actions(elements: list[Mapping[str, Any]], path: str) -> Iterator[str]:
@@ -141,14 +170,14 @@ def _text(one: Any, path: str, most: int, *, plain: bool = False) -> Iterator[st
         yield from _formatted(text, path)
 
 
-def _formatted(text: str, path: str) -> Iterator[str]:
-    """What in a formatted text is not meant as text."""
+def _formatted(text: str, path: str, *, parsed: bool = True) -> Iterator[str]:
+    """What in a formatted text is not meant as text; where Slack does not look for names and URLs (not `parsed`), only markup is."""
     rest = _DATE.sub("", text)
-    if _MENTION.search(rest):
+    if parsed and _MENTION.search(rest):
         yield f"{path} mentions somebody"
     if "<" in rest or ">" in rest or re.search(r"&(?!amp;|lt;|gt;)", rest):
         yield f"{path} has an unescaped &, < or >"
-    if re.search(r"https?://\w|www\.\w", rest):
+    if parsed and re.search(r"https?://\w|www\.\w", rest):
         yield f"{path} holds something that becomes a link"
 
 

@@ -1,20 +1,22 @@
 """What a Slack message looks like: one alert, several of one name, or a digest. Pure: the same alerts make the same message, always.
 
-The headline is in `text`, which is also what a locked phone shows; everything else is in one attachment, which alone has a colour.
-Texts of alerts are plain_text wherever there is a choice. Limits: https://docs.slack.dev/reference/block-kit/blocks.
+The headline is a block of its own, and `text`, which is what a locked phone shows; everything else is in one attachment, which alone has a
+colour. Texts of alerts are plain_text or rich_text, in which nothing is read as markup. Limits: https://docs.slack.dev/reference/block-kit/blocks.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eventsink.alerts.alert import Alert, Severity, Status
-from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, is_web_url
+from msgspec import structs
+
+from eventsink.alerts.alert import Alert, Links, Severity, Status
+from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, is_web_url, silence_url
 from eventsink.destinations.slack.place import place_of
-from eventsink.destinations.slack.text import cut, date, inert, one_line, some_lines
+from eventsink.destinations.slack.text import MAX_URL, cut, date, escaped, one_line, prose, some_lines
 
 MAX_HEADLINE = 300
 MAX_NAME = 80
@@ -26,8 +28,13 @@ MAX_LABELS = 400
 MAX_LIST = 2800
 """Of the text of one block Slack takes 3,000."""
 MAX_LINES = 25
-MAX_URL = 3000
-"""Of a button, in characters."""
+MAX_LINE = 280
+MAX_LISTED = 10
+"""Alerts of several names that have a line each; more of them are counted by name."""
+MAX_WORST = 3
+"""Alerts that a digest shows all the same."""
+MAX_DISTINCT = 4
+"""Labels that tell an alert from others of its name."""
 MAX_LINK_TEXT = 500
 """Of what should be a link and is none."""
 
@@ -51,6 +58,7 @@ _COLOURS = {
 }
 _WELL = "#2e7d32"
 _NOISE = frozenset({"alertname", "severity", "namespace", "prometheus", "endpoint", "uid", "prometheus_replica", "replica"})
+_REPLICAS = frozenset({"prometheus_replica", "replica"})
 _BUTTONS = (("Runbook", "runbook"), ("Dashboard", "dashboard"), ("Silence", "silence"), ("Source", "source"))
 _ANNOTATIONS = {"runbook": RUNBOOKS, "dashboard": DASHBOARDS}
 
@@ -60,12 +68,21 @@ class SlackMessage:
     """What chat.postMessage and incoming webhooks take, but for the channel."""
 
     text: str
-    """The headline."""
+    """The headline, for notifications."""
+    headline: str
     attachments: list[dict[str, Any]]
 
     def body(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"text": self.text, "attachments": self.attachments, "unfurl_links": False, "unfurl_media": False}
+        """As JSON. Nothing in the text is looked for: no markup, no names, no URLs."""
+        return {
+            "text": self.text,
+            "mrkdwn": False,
+            "parse": "none",
+            "blocks": [_plain(self.headline)],
+            "attachments": self.attachments,
+            "unfurl_links": False,
+            "unfurl_media": False,
+        }
 
 
 def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "") -> SlackMessage:
@@ -83,19 +100,20 @@ def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "")
     alerts = _latest(alerts)
     firing = [alert for alert in alerts if alert.status is not Status.RESOLVED]
     worst = max((alert.severity for alert in firing), key=lambda severity: severity.rank, default=None)
-    names = {alert.name for alert in alerts}
     if len(alerts) == 1:
-        headline, blocks = _one(alerts[0])
-    elif len(names) == 1:
-        headline, blocks = _alike(alerts, firing, lookup)
+        parts, blocks = _one(alerts[0])
+    elif len({alert.name for alert in alerts}) == 1:
+        parts, blocks = _alike(alerts, firing, lookup)
     else:
-        headline, blocks = _digest(alerts, firing, lookup)
+        parts, blocks = _several(alerts, firing, lookup)
     if incomplete := _incomplete(alerts):
         blocks.append(_context_plain(incomplete))
     sign = "✅" if worst is None else _EMOJI[worst]
-    blocks.append(_context(f"{inert(one_line(sink, 140))} · tenant {inert(one_line(tenant, 80))}"))
+    blocks.append(_context_plain(f"{one_line(sink, 140)} · tenant {one_line(tenant, 80)}"))
     colour = _WELL if worst is None else _COLOURS[worst]
-    return SlackMessage(f"{sign} {headline}", [{"color": colour, "fallback": f"{sign} {headline}", "blocks": blocks}])
+    headline = cut(f"{sign} " + " · ".join(part for part in parts if part), MAX_HEADLINE)
+    text = escaped(headline)
+    return SlackMessage(text, headline, [{"color": colour, "fallback": text, "blocks": blocks}])
 
 
 def _latest(alerts: Sequence[Alert]) -> Sequence[Alert]:
@@ -103,62 +121,134 @@ def _latest(alerts: Sequence[Alert]) -> Sequence[Alert]:
     return list({alert.identity: alert for alert in alerts}.values())
 
 
-def _one(alert: Alert) -> tuple[str, list[dict[str, Any]]]:
-    where = _where(alert)
-    parts = [_state(alert), one_line(alert.name, MAX_NAME), where, one_line(alert.summary, MAX_SUMMARY)]
+def _one(alert: Alert) -> tuple[list[str], list[dict[str, Any]]]:
+    parts = [_state(alert), one_line(alert.name, MAX_NAME), _where(alert), _summary(alert)]
     blocks = []
-    if description := some_lines(alert.description, MAX_DESCRIPTION):
-        blocks.append(_plain(description))
+    if description := _description(alert, MAX_DESCRIPTION):
+        blocks.append(prose(description))
     blocks.append(_context(_since(alert)))
     if labels := _labels([alert], where=True):
         blocks.append(_context_plain(labels))
-    return _headline(parts), blocks + _actions(alert)
+    return parts, blocks + _actions(alert, silenced=alert.status is not Status.RESOLVED)
 
 
-def _alike(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tuple[str, list[dict[str, Any]]]:
-    """Several of one name: what they share once, and a line for each."""
+def _alike(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Several of one name: what they share once, and a line for each with what tells it from the others."""
     first = max(firing or alerts, key=lambda alert: alert.severity.rank)
     same_summary = {alert.summary for alert in alerts} == {first.summary}
-    namespaces = sorted({alert.namespace for alert in alerts} - {""})
-    where = _few([one_line(namespace, MAX_WHERE) for namespace in namespaces], 3)
-    parts = [
-        _count(alerts, firing),
-        one_line(first.name, MAX_NAME),
-        where,
-        one_line(first.summary, MAX_SUMMARY) if same_summary else "",
-    ]
-    ordered = sorted(alerts, key=lambda alert: (alert.status is Status.RESOLVED, -alert.severity.rank))
-    lines = [
-        line if count == 1 else f"{line} ({count:,} times)"
-        for line, count in Counter(_line(alert, summary=not same_summary) for alert in ordered).items()
-    ]
-    blocks = [_plain(_fitting(lines, "more, found with: " + lookup if lookup else "more"))]
-    earliest = min(alerts, key=lambda alert: alert.starts_at)
-    blocks.append(_context(f"since {date(earliest.starts_at)}"))
+    where = _few(sorted({one_line(place_of(alert).namespace, MAX_WHERE) for alert in alerts} - {""}), 3)
+    parts = [_count(alerts, firing), one_line(first.name, MAX_NAME), where, _summary(first) if same_summary else ""]
+    ordered = sorted(alerts, key=_rank)
+    texts = Counter(_distinct_lines(ordered, summary=not same_summary))
+    lines = [[_text(text if count == 1 else f"{text} ({count:,} times)")] for text, count in texts.items()]
+    blocks = [_list(lines, "more, found with: " + lookup if lookup else "more")]
+    blocks.append(_context(f"since {date(min(alert.starts_at for alert in alerts))}"))
     if labels := _labels(alerts, where=False):
         blocks.append(_context_plain(labels))
-    return _headline(parts), blocks + _actions(first, shared=True)
+    return parts, blocks + _actions(_shared(first, alerts), silenced=bool(firing))
 
 
-def _digest(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tuple[str, list[dict[str, Any]]]:
-    """Many: by name with counts, the most severe first."""
+def _distinct_lines(alerts: Sequence[Alert], *, summary: bool) -> list[str]:
+    """A line for each: where it is, and the other labels that are not the same for all; otherwise what it says."""
+    names = {name for alert in alerts for name in alert.labels} - _NOISE
+    differing = {name for name in names if len({alert.labels.get(name, "") for alert in alerts}) > 1}
+    places = [place_of(alert) for alert in alerts]
+    foreign = frozenset[str]().union(*(place.of_exporter for place in places))
+    if len({place.text for place in places}) > 1 or differing - foreign:
+        differing -= foreign
+    same_description = len({alert.description for alert in alerts}) == 1
+    lines = []
+    for alert, place in zip(alerts, places, strict=True):
+        others = [f"{name}={alert.labels[name]}" for name in sorted(differing - place.labels) if alert.labels.get(name)]
+        text = " ".join(
+            [one_line(place.text, MAX_WHERE), _few([one_line(other, MAX_WHERE) for other in others], MAX_DISTINCT)]
+        ).strip()
+        said = _summary(alert) if summary else ""
+        if not said and not differing and not same_description:
+            said = one_line(alert.description, MAX_SUMMARY)
+        lines.append(f"{_sign(alert)} " + (": ".join(part for part in (text, said) if part) or _title(alert)))
+    return lines
+
+
+def _several(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Of several names: a line each; of many alerts the worst, and how many there are of each name."""
     by_name: dict[str, list[Alert]] = {}
     for alert in alerts:
         by_name.setdefault(alert.name, []).append(alert)
+    parts = [_count(alerts, firing), f"{len(by_name):,} names", _few(_top_names(by_name), 2)]
+    since = _context(f"since {date(min(alert.starts_at for alert in alerts))}")
+    if len(alerts) <= MAX_LISTED:
+        return parts, [_list([_alert_line(alert) for alert in sorted(alerts, key=_rank)], "more"), since]
+    blocks = []
+    if worst := sorted(firing, key=_rank)[:MAX_WORST]:
+        blocks.append(_list([_alert_line(alert, description=True) for alert in worst], "more"))
     ordered = sorted((*_name_line(one), len(one)) for one in by_name.values())
-    blocks = [_plain(_fitting([line for _, line, _ in ordered], "more names", [count for _, _, count in ordered]))]
-    earliest = min(alerts, key=lambda alert: alert.starts_at)
-    blocks.append(_context(f"since {date(earliest.starts_at)}"))
+    blocks.append(_list([[_text(line)] for _, line, _ in ordered], "more names", [count for _, _, count in ordered]))
+    blocks.append(since)
     if lookup:
         blocks.append(_context_plain(f"All of them: {one_line(lookup, 300)}"))
-    return _headline([_count(alerts, firing), f"{len(by_name):,} names", _few(_top_names(by_name), 2)]), blocks
+    return parts, blocks
+
+
+def _alert_line(alert: Alert, *, description: bool = False) -> list[dict[str, Any]]:
+    parts = [one_line(alert.name, MAX_NAME), _where(alert), _summary(alert)]
+    line = [_text(f"{_sign(alert)} " + (" · ".join(part for part in parts if part) or _title(alert)))]
+    if len(alert.links.runbook) <= MAX_URL and is_web_url(alert.links.runbook):
+        line += [_text(" · "), {"type": "link", "url": alert.links.runbook, "text": "Runbook"}]
+    if description and (said := one_line(_description(alert, MAX_DESCRIPTION), MAX_LINE)):
+        line.append(_text(f"\n{said}"))
+    return line
+
+
+def _title(alert: Alert) -> str:
+    return one_line(alert.name, MAX_NAME) or one_line(alert.summary, MAX_NAME) or _where(alert) or "without a name"
+
+
+def _summary(alert: Alert) -> str:
+    """The summary, where it says more than the name."""
+    summary = one_line(alert.summary, MAX_SUMMARY)
+    return "" if _same(summary, alert.name) else summary
+
+
+def _description(alert: Alert, most: int) -> str:
+    """The description, where it says more than name and summary, which the headline has."""
+    description = some_lines(alert.description, most)
+    return "" if any(_same(description, said) for said in (alert.name, _summary(alert))) else description
+
+
+def _same(one: str, other: str) -> bool:
+    return " ".join(one.split()).rstrip(".").casefold() == " ".join(other.split()).rstrip(".").casefold()
+
+
+def _rank(alert: Alert) -> tuple[bool, int]:
+    return alert.status is Status.RESOLVED, -alert.severity.rank
+
+
+def _sign(alert: Alert) -> str:
+    return "✅" if alert.status is Status.RESOLVED else _EMOJI[alert.severity]
+
+
+def _shared(first: Alert, alerts: Sequence[Alert]) -> Alert:
+    """The first, with the links and annotations that all have, and a silence for the labels that all have."""
+    common = _common([alert.labels for alert in alerts])
+    linked = {name: link for _, name in _BUTTONS if len({link := getattr(alert.links, name) for alert in alerts}) == 1}
+    external = {alert.group.external_url if alert.group is not None else "" for alert in alerts}
+    linked["silence"] = silence_url(external.pop(), common, _REPLICAS) if len(external) == 1 and common else ""
+    return structs.replace(first, links=Links(**linked), annotations=_common([alert.annotations for alert in alerts]))
+
+
+def _common(each: Sequence[dict[str, str]]) -> dict[str, str]:
+    common = dict(each[0])
+    for one in each[1:]:
+        common = {name: value for name, value in common.items() if one.get(name) == value}
+    return common
 
 
 def _name_line(alerts: Sequence[Alert]) -> tuple[tuple[int, int, str], str]:
     """(what it is ordered by, the line) of all alerts of one name."""
     firing = [alert for alert in alerts if alert.status is not Status.RESOLVED]
-    name = one_line(alerts[0].name, MAX_NAME)
-    namespaces = _few(sorted({one_line(alert.namespace, MAX_WHERE) for alert in alerts} - {""}), 3)
+    name = _title(alerts[0])
+    namespaces = _few(sorted({one_line(place_of(alert).namespace, MAX_WHERE) for alert in alerts} - {""}), 3)
     over = len(alerts) - len(firing)
     counts = f"{len(firing):,} × {name}" if firing else f"{over:,} × {name} resolved"
     if firing and over:
@@ -171,30 +261,22 @@ def _name_line(alerts: Sequence[Alert]) -> tuple[tuple[int, int, str], str]:
 
 def _top_names(by_name: dict[str, list[Alert]]) -> list[str]:
     ordered = sorted(by_name.values(), key=lambda alerts: _name_line(alerts)[0])
-    return [one_line(alerts[0].name, MAX_NAME) for alerts in ordered]
+    return [_title(alerts[0]) for alerts in ordered]
 
 
-def _line(alert: Alert, *, summary: bool) -> str:
-    sign = "✅" if alert.status is Status.RESOLVED else _EMOJI[alert.severity]
-    text = _where(alert) or one_line(alert.name, MAX_NAME)
-    if summary and alert.summary:
-        text += f": {one_line(alert.summary, MAX_SUMMARY)}"
-    return f"{sign} {text}"
-
-
-def _fitting(lines: Sequence[str], rest: str, counts: Sequence[int] = ()) -> str:
+def _list(lines: Sequence[list[dict[str, Any]]], rest: str, counts: Sequence[int] = ()) -> dict[str, Any]:
     """As many lines as fit, and how many more there are; with the counts of alerts behind the lines, also how many alerts those are."""
-    taken: list[str] = []
-    length = 0
+    taken: list[dict[str, Any]] = []
+    length = shown = 0
     for line in lines:
-        if len(taken) == MAX_LINES or length + len(line) + 1 > MAX_LIST - len(rest) - 40:
+        length += sum(len(part.get("text", "")) + len(part.get("url", "")) for part in line) + 1
+        if shown == MAX_LINES or (length > MAX_LIST and shown):
             break
-        taken.append(line)
-        length += len(line) + 1
-    if len(taken) < len(lines):
-        left = f"{len(lines) - len(taken):,} {rest}"
-        taken.append(f"and {left}, {sum(counts[len(taken) :]):,} alerts" if counts else f"and {left}")
-    return cut("\n".join(taken), MAX_LIST)
+        taken += [_text("\n"), *line] if taken else line
+        shown += 1
+    if left := len(lines) - shown:
+        taken.append(_text(f"\nand {left} {rest}" + (f", {sum(counts[shown:]):,} alerts" if counts else "")))
+    return {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": taken}]}
 
 
 def _count(alerts: Sequence[Alert], firing: Sequence[Alert]) -> str:
@@ -222,10 +304,9 @@ def _since(alert: Alert) -> str:
 
 def _labels(alerts: Sequence[Alert], *, where: bool) -> str:
     """The labels that all have in common, without those that say nothing, and those that `where` has said."""
-    common = dict(alerts[0].labels)
+    common = _common([alert.labels for alert in alerts])
     hidden = set(_NOISE)
     for alert in alerts:
-        common = {name: value for name, value in common.items() if alert.labels.get(name) == value}
         hidden |= place_of(alert).of_exporter
         if where:
             hidden |= place_of(alert).labels
@@ -248,16 +329,12 @@ def _few(texts: Sequence[str], most: int) -> str:
     return ", ".join(texts[:most]) + (f" +{len(texts) - most}" if len(texts) > most else "")
 
 
-def _headline(parts: Iterable[str]) -> str:
-    return inert(cut(" · ".join(part for part in parts if part), MAX_HEADLINE))
-
-
-def _actions(alert: Alert, *, shared: bool = False) -> list[dict[str, Any]]:
-    """Buttons that open the alert's links, and as text what is none; of several alerts, only what is not about one of them alone."""
+def _actions(alert: Alert, *, silenced: bool) -> list[dict[str, Any]]:
+    """Buttons that open the alert's links, and as text what is none; with one that silences it, if it may be `silenced`."""
     buttons, texts = [], []
     for text, name in _BUTTONS:
         url = getattr(alert.links, name)
-        if name == "silence" and (shared or alert.status is Status.RESOLVED):
+        if name == "silence" and not silenced:
             continue
         if len(url) <= MAX_URL and is_web_url(url):
             label = {"type": "plain_text", "text": text, "emoji": False}
@@ -266,6 +343,10 @@ def _actions(alert: Alert, *, shared: bool = False) -> list[dict[str, Any]]:
             texts.append(f"{text}: {said}")
     blocks = [_context_plain("\n".join(texts))] if texts else []
     return [*blocks, {"type": "actions", "elements": buttons}] if buttons else blocks
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
 
 
 def _plain(text: str) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class Place:
 
     text: str
     """`namespace/object`, the object alone where it is in none, or the namespace alone; empty: the alert does not say."""
+    namespace: str
+    """Of it; empty: the object is in none."""
     labels: frozenset[str]
     """Names of the labels that `text` is made of."""
     of_exporter: frozenset[str]
@@ -69,7 +71,7 @@ def place_of(alert: Alert) -> Place:
         if value := labels.get(name):
             # An exporter's own labels are all there is: it is about the exporter, or nothing says about what.
             return _place(alert, alert.namespace, (name, value), frozenset(), exporter=False)
-    return Place(alert.namespace, frozenset({"namespace"}), frozenset())
+    return Place(alert.namespace, alert.namespace, frozenset({"namespace"}), frozenset())
 
 
 def _of_exporter(labels: dict[str, str]) -> frozenset[str]:
@@ -91,4 +93,4 @@ def _place(alert: Alert, namespace: str, named: tuple[str, str], foreign: frozen
             if alert.labels.get(file):
                 text, used = f"{text} {alert.labels[file]}", used | {file}
                 break
-    return Place(text, frozenset(used), foreign - used)
+    return Place(text, namespace, frozenset(used), foreign - used)

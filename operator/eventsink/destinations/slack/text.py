@@ -1,22 +1,33 @@
-"""Texts of alerts in Slack messages: whatever an alert says, it neither mentions anybody, nor formats, nor links.
+"""Texts of alerts in Slack messages: as the alert has them, without what is not seen.
 
-Slack's rules: https://docs.slack.dev/messaging/formatting-message-text.
+Nothing is inserted into a text, so that what people copy is what they see. That it neither mentions anybody nor formats is up to the blocks
+that hold it: `plain_text` and `rich_text`, in which Slack reads no markup. Rules: https://docs.slack.dev/messaging/formatting-message-text.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
+
+from eventsink.alerts.links import is_web_url
 
 ELLIPSIS = "…"
-_JOINER = "\u2060"
-"""Invisible, and no line may break there: put where Slack would see a mention, a link or a format."""
+MAX_URL = 3000
+"""Characters that Slack takes of one."""
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 """Unicode's controls, formats (bidirectional overrides among them), surrogates, private and unassigned characters."""
+_JOINERS = frozenset({"\u200c", "\u200d"})
+"""What languages and emoji need between two of their characters; next to ASCII they are only invisible."""
+_BLACK_FLAG, _TAGS = "\U0001f3f4", range(0xE0020, 0xE0080)
+"""Flags of regions are this flag and tags."""
 _KEPT = frozenset({"\u200d", "\ufe0f"})
-"""What emoji are joined by."""
-_FORMATS = re.compile(r"[*_~`@]|(?<=\w)[.:](?=[\w/])|^(?=&gt;)|<|>")
+_ANSI = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b[ -/]*[0-Z\\-~]?")
+_URL = re.compile(r"\bhttps?://[^\s<>\"'`|\\^{}]+", re.IGNORECASE)
+_AFTER_URL = ".,;:!?)]*_~"
+_COLUMNS = re.compile(r"^ +\S|\S {2,}\S", re.MULTILINE)
 
 
 def one_line(text: str, most: int) -> str:
@@ -25,9 +36,9 @@ def one_line(text: str, most: int) -> str:
 
 
 def some_lines(text: str, most: int) -> str:
-    """The text with its line breaks, at most one empty line in a row, in at most `most` characters."""
-    lines = [" ".join(line.split()) for line in _seen(text).split("\n")]
-    return cut(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), most)
+    """The text with its line breaks, indentation and columns, at most one empty line in a row, in at most `most` characters."""
+    lines = [line.expandtabs(8).rstrip() for line in _seen(text.replace("\r\n", "\n")).split("\n")]
+    return cut(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n"), most)
 
 
 def cut(text: str, most: int) -> str:
@@ -40,10 +51,29 @@ def cut(text: str, most: int) -> str:
     return text[:end].rstrip() + ELLIPSIS
 
 
-def inert(text: str) -> str:
-    """For where Slack formats: the text means itself. Its escapes count as characters, so cut it before."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _FORMATS.sub(lambda found: found.group() + _JOINER, escaped)
+def escaped(text: str) -> str:
+    """For the text beside the blocks, which notifications show. Its escapes count as characters, so cut it before."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def prose(text: str) -> dict[str, Any]:
+    """A block with the text as it is; its URLs are links that show all of the URL. Indentation and columns are shown in one width."""
+    kind = "rich_text_preformatted" if _COLUMNS.search(text) else "rich_text_section"
+    return {"type": "rich_text", "elements": [{"type": kind, "elements": list(_with_links(text))}]}
+
+
+def _with_links(text: str) -> Iterator[dict[str, Any]]:
+    start = 0
+    for found in _URL.finditer(text):
+        url = found.group().rstrip(_AFTER_URL)
+        if len(url) > MAX_URL or not is_web_url(url) or (found.end() == len(text) and text.endswith(ELLIPSIS)):
+            continue
+        if found.start() > start:
+            yield {"type": "text", "text": text[start : found.start()]}
+        yield {"type": "link", "url": url}
+        start = found.start() + len(url)
+    if start < len(text):
+        yield {"type": "text", "text": text[start:]}
 
 
 def date(moment: datetime) -> str:
@@ -56,7 +86,18 @@ def date(moment: datetime) -> str:
 
 
 def _seen(text: str) -> str:
-    def kept(character: str) -> bool:
-        return character == "\n" or character in _KEPT or unicodedata.category(character) not in _UNSEEN
-
-    return "".join(character if kept(character) else " " if character in "\t\r\x0b\x0c" else "" for character in text)
+    if text.isascii() and text.isprintable():
+        return text
+    text = _ANSI.sub("", text)
+    taken: list[str] = []
+    in_flag = False
+    for place, character in enumerate(text):
+        in_flag = character == _BLACK_FLAG or (in_flag and ord(character) in _TAGS)
+        if character in "\r\x0b\x0c":
+            taken.append(" ")
+        elif character in _JOINERS:
+            if 0 < place < len(text) - 1 and not text[place - 1].isascii() and not text[place + 1].isascii():
+                taken.append(character)
+        elif in_flag or character in "\n\t" or unicodedata.category(character) not in _UNSEEN:
+            taken.append(character)
+    return "".join(taken)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from eventsink.alerts.alert import Alert, Group, Links, Severity, Status
 from eventsink.destinations.slack.message import MAX_LINES, SlackMessage, render
-from eventsink.destinations.slack.text import cut, inert, one_line, some_lines
+from eventsink.destinations.slack.text import cut, escaped, one_line, prose, some_lines
 from tests.support.slack_limits import problems
 
 GOLDEN = Path(__file__).parent / "messages"
@@ -163,8 +164,13 @@ def test_any_alerts_make_a_message_that_slack_accepts(alerts: list[Alert]) -> No
     assert problems(made(alerts).body()) == []
 
 
+def lines_of(message: SlackMessage, block: int = 0) -> list[str]:
+    [section] = message.attachments[0]["blocks"][block]["elements"]
+    return "".join(part.get("text") or part["url"] for part in section["elements"]).split("\n")
+
+
 def text_of(message: SlackMessage) -> str:
-    return json.dumps(message.body(), ensure_ascii=False).replace("\u2060", "")
+    return json.dumps(message.body(), ensure_ascii=False)
 
 
 def test_the_headline_has_severity_name_and_namespace() -> None:
@@ -199,7 +205,7 @@ def test_an_alert_that_fired_and_ended_is_shown_once_as_resolved_with_its_start_
 def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_to_find_the_rest() -> None:
     message = made(storm())
     assert message.text.startswith("🚨 10,000 firing · 50 names")
-    lines = message.attachments[0]["blocks"][0]["text"]["text"].split("\n")
+    lines = lines_of(message, 1)
     assert len(lines) == MAX_LINES + 1
     assert lines[0].startswith("🚨 200 × Name")
     assert lines[-1] == "and 25 more names, 5,000 alerts"
@@ -209,7 +215,7 @@ def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_to_find_the_
 
 
 def test_alerts_of_a_group_that_do_not_fit_are_counted_with_a_command_to_find_them() -> None:
-    lines = made(pods(200)).attachments[0]["blocks"][0]["text"]["text"].split("\n")
+    lines = lines_of(made(pods(200)))
     assert lines[-1] == f"and 175 more, found with: {LOOKUP}"
 
 
@@ -298,9 +304,9 @@ def test_labels_of_the_exporter_are_not_shown() -> None:
 
 
 def test_a_long_description_is_cut_and_the_source_linked_by_a_button() -> None:
-    blocks = made([alert(description="d" * 9000)]).attachments[0]["blocks"]
-    assert blocks[0]["text"]["text"].endswith("d…")
-    assert len(blocks[0]["text"]["text"]) == 1200
+    [line] = lines_of(made([alert(description="d" * 9000)]))
+    assert line.endswith("d…")
+    assert len(line) == 1200
     assert "Source" in text_of(made([alert()]))
 
 
@@ -317,9 +323,149 @@ def test_lines_are_joined_and_invisible_characters_removed() -> None:
     assert some_lines("a \n\n\n\nb\r\nc\x07", 100) == "a\n\nb\nc"
 
 
+def test_indentation_and_columns_are_kept_in_one_width() -> None:
+    table = "NAME     READY\n  api-0  0/1\n\tb"
+    assert some_lines(table, 100) == "NAME     READY\n  api-0  0/1\n        b"
+    assert prose(some_lines(table, 100))["elements"][0]["type"] == "rich_text_preformatted"
+    assert prose("One. Two.\nThree.")["elements"][0]["type"] == "rich_text_section"
+
+
 @pytest.mark.parametrize(
-    "text", ["<!channel>", "@here", "@channel", "<https://x.example.com|y>", "*b*", "`c`", "https://x.example.com", "> q"]
+    "text",
+    [
+        "\x1b[31mred\x1b[0m",
+        "\x1b[1;38;5;9mred\x1b[m",
+        "\x9b31mred",
+        "\x1b]8;;https://x.example.com\x07red\x1b]8;;\x1b\\",
+        "\x1b(Bred",
+    ],
 )
-def test_formatting_and_mentions_in_alerts_are_made_inert(text: str) -> None:
-    assert problems({"text": inert(text)}) == []
-    assert problems({"text": text}) != [] or text in ("*b*", "`c`")
+def test_ansi_sequences_are_removed_completely(text: str) -> None:
+    assert one_line(text, 100) == "red"
+
+
+@pytest.mark.parametrize("text", ["می\u200cخواهم", "क्\u200dष", "👩‍👩‍👧", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "🇳🇱"])
+def test_joiners_that_languages_and_flags_need_are_kept(text: str) -> None:
+    assert one_line(text, 100) == text
+
+
+@pytest.mark.parametrize("text", ["api\u200d-0", "\u200ca", "a\U000e0041b", "a\u2060b", "a\u200bb"])
+def test_nothing_invisible_is_in_a_name_that_people_copy(text: str) -> None:
+    assert one_line(text, 100).isascii()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_invisible_is_in_a_message(name: str) -> None:
+    assert not re.search("[\u2060\u200b\ufeff]", text_of(made(CASES[name])))
+
+
+def test_urls_in_a_description_are_links_that_show_all_of_the_url() -> None:
+    text = "See https://x.example.com/a?b=c&d, or (HTTP://y.example.com). Not https://, ftp://z or <b>."
+    elements = prose(text)["elements"][0]["elements"]
+    links = [one for one in elements if one["type"] == "link"]
+    assert links == [{"type": "link", "url": "https://x.example.com/a?b=c&d"}, {"type": "link", "url": "HTTP://y.example.com"}]
+    assert "".join(one.get("text") or one["url"] for one in elements) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["<!channel>", "@here", "<https://x.example.com|y>", "*b*", "https://x.example.com", "> q", ":fire:"]
+)
+def test_markup_mentions_and_emoji_in_alerts_are_text(text: str) -> None:
+    message = made([alert(text, summary="s", description=f"{text} {text}", labels={"a": text})])
+    assert message.text.split(" · ")[1] == escaped(text)
+    body = message.body()
+    assert (body["mrkdwn"], body["parse"]) == (False, "none")
+    assert body["blocks"][0]["text"] == {"type": "plain_text", "text": message.headline, "emoji": False}
+    assert problems(body) == []
+    assert [one["text"] for one in elements_of(body, "mrkdwn")] == [
+        "since <!date^1772357400^{date_short_pretty} {time}|2026-03-01 09:30 UTC>"
+    ]
+
+
+def elements_of(value: Any, kind: str) -> list[dict[str, Any]]:
+    if isinstance(value, dict):
+        return [value] * (value.get("type") == kind) + [one for inner in value.values() for one in elements_of(inner, kind)]
+    return [one for inner in value for one in elements_of(inner, kind)] if isinstance(value, list) else []
+
+
+@pytest.mark.parametrize(
+    ("labels", "lines"),
+    [
+        ([{"deployment": "a"}, {"deployment": "b"}], ["🔴 payments/a", "🔴 payments/b"]),
+        (
+            [{"pod": "a", "cluster": "eu"}, {"pod": "a", "cluster": "us"}],
+            ["🔴 payments/a cluster=eu", "🔴 payments/a cluster=us"],
+        ),
+        (
+            [{"job": "node-exporter", "instance": "n:9100", "mountpoint": mount} for mount in ("/", "/var")],
+            ["🔴 n:9100 /", "🔴 n:9100 /var"],
+        ),
+        (
+            [{"persistentvolumeclaim": f"data-{n}", "job": "kubelet", "instance": f"10.0.0.{n}:10250"} for n in (1, 2)],
+            ["🔴 payments/data-1", "🔴 payments/data-2"],
+        ),
+    ],
+)
+def test_alerts_of_one_name_have_a_line_each_with_what_distinguishes_it(labels: list[dict[str, str]], lines: list[str]) -> None:
+    assert lines_of(made([alert(labels=one) for one in labels])) == lines
+
+
+def test_alerts_that_differ_in_no_label_are_told_apart_by_their_descriptions() -> None:
+    alerts = [alert(labels={}, description=text) for text in ("Disk a is full.", "Disk b is full.")]
+    assert lines_of(made(alerts)) == ["🔴 payments: Disk a is full.", "🔴 payments: Disk b is full."]
+
+
+def test_links_and_silence_of_several_alerts_are_what_they_have_in_common() -> None:
+    group = Group(key="g", external_url="https://am.example.com")
+    alerts = [
+        alert(
+            labels={"pod": f"api-{n}", "replica": "a"},
+            group=group,
+            links=Links(source=f"https://p.example.com/{n}", runbook=LINKS.runbook),
+        )
+        for n in range(2)
+    ]
+    urls = [one["url"] for one in elements_of(made(alerts).body(), "button")]
+    silence = (
+        "https://am.example.com/#/silences/new?filter=%7Balertname%3D%22KubePodCrashLooping%22%2Cseverity%3D%22critical%22%7D"
+    )
+    assert urls == [LINKS.runbook, silence]
+
+
+def test_up_to_ten_alerts_of_several_names_have_a_line_each_with_where_summary_and_runbook() -> None:
+    message = made(CASES["two-names"])
+    assert lines_of(message) == [
+        "🔴 KubePodCrashLooping · payments/api-0 · The pod is crash looping. · Runbook",
+        "🟡 HighLatency · payments/api-0 · p99 above 2 s · Runbook",
+    ]
+    assert [one["url"] for one in elements_of(message.body(), "link")] == [LINKS.runbook] * 2
+    assert len(lines_of(made([alert(f"Name{n}") for n in range(10)]))) == 10
+    assert lines_of(made([alert(f"Name{n}") for n in range(11)]), 1)[0] == "🔴 1 × Name0 · payments"
+
+
+def test_a_digest_shows_the_worst_alerts_in_full() -> None:
+    alerts = [alert(f"Name{n}", severity=Severity.LOW) for n in range(20)]
+    alerts.append(alert("DatabaseDown", severity=Severity.FATAL, summary="No primary.", description="db-0 lost its lease."))
+    assert lines_of(made(alerts))[:2] == ["🚨 DatabaseDown · payments/api-0 · No primary. · Runbook", "db-0 lost its lease."]
+
+
+@pytest.mark.parametrize(
+    ("texts", "headline", "description"),
+    [
+        ({"summary": "Disk full", "description": "Disk full."}, "🔴 Critical · A · payments · Disk full", False),
+        ({"summary": "a", "description": "A"}, "🔴 Critical · A · payments", False),
+        ({"summary": "x" * 200, "description": "x" * 200}, f"🔴 Critical · A · payments · {'x' * 159}…", True),
+    ],
+)
+def test_no_text_appears_twice(texts: dict[str, str], headline: str, description: bool) -> None:
+    message = made([alert("A", labels={}, **texts)])
+    assert message.headline == headline
+    assert (message.attachments[0]["blocks"][0]["type"] == "rich_text") == description
+
+
+def test_without_a_name_there_are_no_dangling_separators() -> None:
+    nameless = alert("", labels={}, namespace="", summary="Disk full", description="")
+    assert made([nameless]).headline == "🔴 Critical · Disk full"
+    assert made([nameless, alert("", labels={}, namespace="", summary="", description="")]).headline == "🔴 2 firing"
+    several = made([nameless, *(alert(f"Name{n}") for n in range(11))])
+    assert "🔴 1 × Disk full" in lines_of(several, 1)

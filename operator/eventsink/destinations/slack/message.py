@@ -7,7 +7,7 @@ colour. Texts of alerts are plain_text or rich_text, in which nothing is read as
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ MAX_DESCRIPTION = 1200
 MAX_LABELS = 400
 MAX_LIST = 2800
 """Of the text of one block Slack takes 3,000."""
+MAX_PLAIN = 3900
+"""Of a message that is text alone, escaped; Slack recommends 4,000."""
 MAX_LINES = 25
 MAX_LINE = 280
 MAX_LISTED = 10
@@ -83,6 +85,12 @@ class SlackMessage:
             "unfurl_links": False,
             "unfurl_media": False,
         }
+
+    def plain_body(self) -> dict[str, Any]:
+        """The same as text alone, as JSON: what Slack takes when it rejects the blocks."""
+        lines = [self.headline, *(line for one in self.attachments for line in _plain_lines(one["blocks"]))]
+        text = cut(escaped("\n".join(lines)), MAX_PLAIN)
+        return {"text": text, "mrkdwn": False, "parse": "none", "unfurl_links": False, "unfurl_media": False}
 
 
 def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "") -> SlackMessage:
@@ -343,6 +351,17 @@ def _actions(alert: Alert, *, silenced: bool) -> list[dict[str, Any]]:
             texts.append(f"{text}: {said}")
     blocks = [_context_plain("\n".join(texts))] if texts else []
     return [*blocks, {"type": "actions", "elements": buttons}] if buttons else blocks
+
+
+def _plain_lines(blocks: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for block in blocks:
+        for one in block.get("elements", ()):
+            if block["type"] == "rich_text":
+                yield "".join(part["text"] if part["type"] == "text" else part["url"] for part in one["elements"])
+            elif block["type"] == "actions":
+                yield f"{one['text']['text']}: {one['url']}"
+            elif one["type"] == "plain_text":
+                yield one["text"]
 
 
 def _text(text: str) -> dict[str, Any]:

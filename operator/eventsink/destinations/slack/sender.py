@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -13,7 +14,7 @@ from slack_sdk.errors import SlackApiError
 from eventsink.alerts.alert import Alert
 from eventsink.destinations.slack.api import check_hook_url, failed, refused, retry_after, web_client
 from eventsink.destinations.slack.config import SlackSettings
-from eventsink.destinations.slack.message import SlackMessage, render
+from eventsink.destinations.slack.message import render
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
@@ -68,6 +69,8 @@ class SlackSender:
         self._share = share
         self._on_wait = on_wait
         self._timeout = settings.timeout
+        self._as_text = ""
+        """Id of the message whose blocks Slack rejected last."""
         if target.webhook_url is not None:
             check_hook_url(target.webhook_url, settings)
             self._where = Endpoint.parse(target.webhook_url).origin
@@ -90,10 +93,15 @@ class SlackSender:
                 lease = await self._share.wait(self._on_wait)
                 if self._session.closed:  # slack_sdk would open one of its own, without the egress guard
                     raise aiohttp.ClientConnectionError
-                if self._target.webhook_url is not None:
-                    return await self._post_to_webhook(rendered)
-                posted = await self._client.chat_postMessage(channel=self._target.channel_id, **rendered.body())
-                return Delivered(200, f"{self._target.channel_id}/{posted.get('ts') or ''}")
+                if message.id != self._as_text:
+                    outcome = await self._post(rendered.body())
+                    if not (isinstance(outcome, Failed) and outcome.failure is FailureClass.MESSAGE):
+                        return outcome
+                    self._as_text = message.id  # also after a retry: Slack counts the rejected message for its rate
+                    get_logger().error(
+                        "Slack rejected the form of a message: it is sent as text alone", error=outcome.reason, sink=self._sink
+                    )
+                return await self._post(rendered.plain_body())
         except Exception as error:
             if lease is None and isinstance(error, TimeoutError):
                 kind, detail = WAITED_FOR[self._share.bound or Bound.FULL]
@@ -105,19 +113,28 @@ class SlackSender:
             if lease is not None:
                 self._share.release(lease)
 
-    async def _post_to_webhook(self, message: SlackMessage) -> Outcome:
+    async def _post(self, body: dict[str, Any]) -> Outcome:
+        if self._target.webhook_url is not None:
+            return await self._post_to_webhook(body)
+        try:
+            posted = await self._client.chat_postMessage(channel=self._target.channel_id, **body)
+        except SlackApiError as error:
+            return failed(error, self._where)
+        return Delivered(200, f"{self._target.channel_id}/{posted.get('ts') or ''}")
+
+    async def _post_to_webhook(self, body: dict[str, Any]) -> Outcome:
         # slack_sdk's webhook client offers no way to leave redirects alone: the URL is a credential, and must not be carried on.
         assert self._target.webhook_url is not None
         async with self._session.post(
             self._target.webhook_url,
-            data=json.dumps(message.body()).encode(),
+            data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json; charset=utf-8"},
             allow_redirects=False,
         ) as response:
             if 200 <= response.status < 300:
                 return Delivered(response.status)
-            body = await response.content.read(MAX_WEBHOOK_RESPONSE_BYTES)
-            return refused(body.decode("ascii", "replace").strip(), response.status, retry_after(response.headers), self._where)
+            said = await response.content.read(MAX_WEBHOOK_RESPONSE_BYTES)
+            return refused(said.decode("ascii", "replace").strip(), response.status, retry_after(response.headers), self._where)
 
     async def close(self) -> None:
         """The session belongs to the process: nothing to give back."""

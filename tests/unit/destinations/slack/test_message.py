@@ -169,6 +169,13 @@ def lines_of(message: SlackMessage, block: int = 0) -> list[str]:
     return "".join(part.get("text") or part["url"] for part in section["elements"]).split("\n")
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_message_as_text_alone_says_the_same_within_the_limits(name: str) -> None:
+    body = made(CASES[name]).plain_body()
+    assert problems(body) == []
+    assert body["text"].startswith(made(CASES[name]).text)
+
+
 def text_of(message: SlackMessage) -> str:
     return json.dumps(message.body(), ensure_ascii=False)
 

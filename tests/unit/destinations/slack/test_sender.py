@@ -97,6 +97,30 @@ async def test_an_incoming_webhook_gets_the_message_and_names_no_channel() -> No
     assert "channel" not in request.form
 
 
+@pytest.mark.parametrize("target", [TOKEN, HOOK])
+async def test_a_message_whose_blocks_are_rejected_is_sent_once_more_as_text_alone(target: SlackTarget) -> None:
+    rejected = slack_error("invalid_blocks") if target is TOKEN else ScriptedResponse(400, {}, "invalid_payload")
+    accepted = {"ok": True, "ts": "1.1"} if target is TOKEN else ScriptedResponse(200, {}, "ok")
+    slack = ScriptedSession({"chat.postMessage": [rejected, accepted], HOOK_URL: [rejected, accepted]})
+    sender = SlackSender(sink_of(target), target, SlackSettings(), slack.session, share_of("acme", Limit(1)))
+    assert isinstance(await sender.send(MESSAGE), Delivered)
+    first, second = slack.requests
+    assert first.form["blocks"]
+    assert not {"blocks", "attachments"} & set(second.form)
+    assert second.form["text"].startswith(first.form["text"])
+
+
+async def test_what_was_rejected_stays_text_when_slack_asks_to_wait_in_between() -> None:
+    steps = [slack_error("invalid_blocks"), slack_error("ratelimited", 429, Retry_After="1"), {"ok": True, "ts": "1.1"}]
+    slack = ScriptedSession({"chat.postMessage": steps})
+    sender = SlackSender(sink_of(TOKEN), TOKEN, SlackSettings(), slack.session, share_of("acme", Limit(1)))
+    waiting = await sender.send(MESSAGE)
+    assert isinstance(waiting, Failed)
+    assert waiting.failure is TRANSIENT
+    assert isinstance(await sender.send(MESSAGE), Delivered)
+    assert ["blocks" in one.form for one in slack.requests] == [True, False, False]
+
+
 @pytest.mark.parametrize("error", sorted(ERRORS))
 async def test_each_documented_error_has_its_class_and_says_what_to_do(error: str) -> None:
     expected, hint = ERRORS[error]

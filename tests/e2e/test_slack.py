@@ -161,8 +161,8 @@ def test_each_kind_of_credential_delivers_to_its_channel_and_is_shown_nowhere(
     [posted] = slack.messages("by-token")
     wait_until("the delivery record of the message", lambda: system.delivered(channels["by-token"]) == ["DatabaseDown"])
 
-    # A message that Slack rejects becomes a dead letter; a token that it rejects is reported in the status.
-    slack.fail("chat.postMessage", "invalid_blocks", channel="by-token")
+    # A message that Slack rejects, as text too, becomes a dead letter; a token that it rejects is reported in the status.
+    slack.fail("chat.postMessage", "invalid_blocks", channel="by-token", times=2)
     slack.revoke(values["token"])
     system.send("Rejected", namespace=acme)
     wait_until("a dead letter", lambda: system.router.admin("/v1/deliveries?state=dead")[1]["deliveries"])

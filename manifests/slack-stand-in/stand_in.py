@@ -1,4 +1,6 @@
-"""As much of Slack as a sink needs to become Ready and deliver; prints the text of each message. Not for real credentials."""
+"""As much of Slack as a sink needs to become Ready and deliver; prints the text of each message, and that a code was exchanged.
+Not for real credentials.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ def respond(path: str, arguments: dict[str, Any]) -> dict[str, Any]:
             return {"ok": True, "team": "Stand-in", "team_id": "T00000000", "user": "eventsink", "user_id": "U00000000"}
         case "oauth.v2.access":
             team = {"id": "T00000000", "name": "Stand-in"}
+            show("oauth.v2.access", {"text": "a code was exchanged"})
             return {"ok": True, "access_token": "xoxb-stand-in", "token_type": "bot", "scope": SCOPES, "team": team}
         case "conversations.list":
             return {"ok": True, "channels": channels, "response_metadata": {"next_cursor": ""}}

@@ -21,6 +21,7 @@ from tests.pods.diagnosis import diagnosis
 from tests.pods.figures import figures
 from tests.pods.installation import Installation, values
 from tests.pods.workloads import (
+    FAULTS,
     MONITORING,
     RECEIVER_URL,
     RECEIVERS,
@@ -116,7 +117,8 @@ def namespaces(kubectl: Kubectl, image: str, signing_secret: str) -> list[str]:
             namespace(RECEIVERS),
             namespace(MONITORING),
             namespace(TENANT, TENANT),
-            *(programs(one) for one in (RECEIVERS, MONITORING, TENANT)),
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FAULTS}},
+            *(programs(one) for one in (RECEIVERS, MONITORING, TENANT, FAULTS)),
             *(secret(one, "hook", secret=signing_secret) for one in (RECEIVERS, TENANT)),
             secret(SYSTEM_NAMESPACE, "slack-app", **{"client-secret": "stand-in"}),
             secret(SYSTEM_NAMESPACE, "slack-workspace", token="xoxb-stand-in"),

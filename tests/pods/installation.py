@@ -23,6 +23,8 @@ ROLLOUT_SECONDS = 120
 HELM_SECONDS = 180
 QUICK_RETRIES = {"longest": "2s", "sinkLongest": "2s"}
 """A test that makes the receiver fail does not wait for minutes until it is tried again."""
+DENIED_HOST = "denied.example.com"
+"""Which the operator's settings forbid in webhooks."""
 OPERATOR, ROUTER, REST = (f"app.kubernetes.io/name=eventsink-{part}" for part in ("operator", "router", "rest"))
 """Selectors of the parts' pods."""
 
@@ -153,7 +155,7 @@ def values(image: str, addresses: Sequence[str]) -> dict[str, Any]:
     return {
         "image": {"repository": repository, "tag": tag},
         "slack": {"app": {"clientId": "1.2", "secretName": "slack-app"}, "tokenSecretName": "slack-workspace"},
-        "operator": {"replicas": 2, "config": outgoing},
+        "operator": {"replicas": 2, "config": {**outgoing, "webhooks": {"deniedHosts": [DENIED_HOST]}}},
         "router": {"config": {**outgoing, "dispatch": {"retry": QUICK_RETRIES}}},
         "rest": {"config": {"kubernetesTokens": {"enabled": True}}},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.pods.installation import Installation
 from tests.support.cluster import ROOT
 
 COMMAND_SECONDS = 240
-BLOCK = re.compile(r"<!-- pods: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"^ *<!-- pods: (\w+) -->\n *```sh\n(.*?) *```", re.DOTALL | re.MULTILINE)
 FORWARDING = "Forwarding from 127.0.0.1:"
 
 
@@ -33,11 +34,12 @@ def assert_works(commands: str, environment: Mapping[str, str], folder: Path) ->
     return done.stdout
 
 
-def documented(page: str, name: str) -> str:
-    """The commands of a page in `docs/` that are marked `<!-- pods: NAME -->`, in order."""
-    found = [commands for marked, commands in BLOCK.findall((ROOT / "docs" / page).read_text()) if marked == name]
-    assert found, f"docs/{page} has no commands that are marked {name}"
-    return "\n".join(found)
+def documented(page: str, *names: str) -> str:
+    """The commands of a page in `docs/` that are marked `<!-- pods: NAME -->`; those of each name in order."""
+    blocks = BLOCK.findall((ROOT / "docs" / page).read_text())
+    found = [(name, textwrap.dedent(commands)) for name in names for marked, commands in blocks if marked == name]
+    assert {name for name, _ in found} == {*names}, f"docs/{page} has no commands that are marked like that: {names}"
+    return "\n".join(commands for _, commands in found)
 
 
 @contextmanager

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
-from tests.pods.installation import RELEASE, ROUTER, Installation
+import json
+import re
+from pathlib import Path
+
+from tests.pods.installation import CHART, RELEASE, ROUTER, Installation
 from tests.pods.load import assert_delivered, load, wait_refused
+from tests.pods.shell import assert_works
 from tests.pods.workloads import TENANT, Client, Receiver
-from tests.support.cluster import CRD
 from tests.support.kubectl import Kubectl
 from tests.support.sinks import event_sink
+from tests.support.waiting import wait_until
 
 KEPT = {
-    "customresourcedefinition/eventsinks.eventsink.dev",
-    "namespace/eventsink-system-sinks",
-    "persistentvolumeclaim/queue-eventsink-router-0",
+    "CustomResourceDefinition/eventsinks.eventsink.dev",
+    "APIService/v1alpha1.eventsink.dev",
+    "Namespace/eventsink-system-sinks",
+    "PersistentVolumeClaim/queue-eventsink-router-0",
+    "Secret/eventsink-source-tokens",
+    "Secret/eventsink-admin",
+    "Secret/eventsink-operator-webhook",
+    "Secret/tenancy",
+    "Lease/eventsink-operator",
 }
-SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
+OWN = {"Namespace/eventsink-system", "Secret/slack-app", "Secret/slack-workspace"}
+"""Made by these tests."""
+DEFAULTS = {"ServiceAccount/default", "ConfigMap/kube-root-ca.crt"}
+"""In every namespace."""
+MANY = re.compile(r"Secret/(sink-[0-9a-f-]{36}|slack-[0-9a-f]{40})")
+"""Compiled sinks, and tokens of Slack that codes were exchanged for: kept, too."""
+NAME = "eventsink"
+COMMAND = re.compile(r"^\|[^|]+\| `(kubectl [^`]+)` \|$", re.MULTILINE)
 
 
-def belongings(kubectl: Kubectl) -> set[str]:
-    """Every object in the cluster that is labelled as the release's, except pods that are ending."""
+def belongings(kubectl: Kubectl, installation: Installation) -> set[str]:
+    """Every object of every kind, as KIND/NAME, that is in a namespace of the installation or has its name or label; not Events, and not what
+    a tenant made.
+    """
     kinds: list[str] = []
     for namespaced in ("true", "false"):
         listed = kubectl.run("api-resources", "--verbs=list", f"--namespaced={namespaced}", "-o", "name").stdout.split()
-        kinds += [kind for kind in listed if kind not in ("events", "events.events.k8s.io", "pods")]
-    found = kubectl.run("get", ",".join(kinds), "--all-namespaces", f"--selector={SELECTOR}", "-o", "name", timeout=120).stdout
-    return {f"{line.split('/')[0].split('.')[0]}/{line.split('/')[1]}" for line in found.split()}
+        kinds += [kind for kind in listed if not kind.startswith("events") and not kind.startswith("componentstatuses")]
+    found = json.loads(kubectl.run("get", ",".join(kinds), "--all-namespaces", "-o", "json", timeout=120).stdout)["items"]
+    own = {installation.namespace, installation.sinks_namespace}
+    return {
+        f"{one['kind']}/{name}"
+        for one in found
+        for name in [one["metadata"]["name"]]
+        if one["metadata"].get("namespace") in own
+        or NAME in name
+        or one["metadata"].get("labels", {}).get("app.kubernetes.io/instance") == RELEASE
+    } - DEFAULTS
 
 
 def test_uninstall_leaves_sinks_queue_and_tokens_and_nothing_that_runs(
@@ -37,7 +65,15 @@ def test_uninstall_leaves_sinks_queue_and_tokens_and_nothing_that_runs(
 
     installation.uninstall()
 
-    assert belongings(kubectl) <= KEPT
+    left: set[str] = set()
+
+    def only_what_is_kept() -> bool:
+        nonlocal left
+        left = belongings(kubectl, installation)
+        return {one for one in left if not MANY.fullmatch(one)} == KEPT | OWN
+
+    wait_until("the end of what belongs to Deployments", only_what_is_kept, poll=1, show=lambda: left ^ (KEPT | OWN))
+    assert {one[:12] for one in left if MANY.fullmatch(one)} == {"Secret/sink-", "Secret/slack"}
     assert {one["metadata"]["uid"] for one in kubectl.list("eventsink")} == sinks
     assert kubectl.get("persistentvolumeclaim", "queue-eventsink-router-0", namespace=installation.namespace)
     for name in ("eventsink-source-tokens", "eventsink-admin"):
@@ -52,10 +88,16 @@ def test_uninstall_leaves_sinks_queue_and_tokens_and_nothing_that_runs(
     assert_delivered(receiver, sink, sent.acknowledged)
 
 
-def test_what_is_left_can_be_removed_for_good(kubectl: Kubectl, installation: Installation) -> None:
+def test_what_is_left_can_be_removed_for_good(kubectl: Kubectl, installation: Installation, tmp_path: Path) -> None:
+    commands = COMMAND.findall((CHART / "README.md").read_text())
+    assert commands
     installation.uninstall()
-    kubectl.delete("crd", CRD)
-    kubectl.delete("namespace", installation.sinks_namespace)
-    kubectl.delete("namespace", installation.namespace)
 
-    assert belongings(kubectl) == set()
+    assert_works("\n".join(commands), installation.environment, tmp_path)
+
+    wait_until(
+        "the end of it",
+        lambda: belongings(kubectl, installation) == OWN,
+        poll=1,
+        show=lambda: belongings(kubectl, installation),
+    )

@@ -18,6 +18,8 @@ TENANT = "payments"
 RECEIVERS = "receivers"
 MONITORING = "monitoring"
 SLACK = "slack-stand-in"
+FAULTS = "faults"
+"""The only namespace in which Pod Security `restricted` is not enforced: its pods see the processes of their node."""
 RECEIVER_URL = f"http://receiver.{RECEIVERS}:8080"
 ALERTMANAGER_URL = f"http://alertmanager.{MONITORING}:9093"
 START_SECONDS = 60
@@ -51,11 +53,11 @@ def pod(
     *command: str,
     mounts: Mapping[str, Mapping[str, Any]] | None = None,
     port: int | None = None,
-    service_account: str | None = None,
+    **spec: Any,
 ) -> dict[str, Any]:
     """A pod of the image that runs `python COMMAND`, away from the router's node where there is another.
 
-    `mounts` maps paths to volumes (without names).
+    `mounts` maps paths to volumes (without names); `spec` adds to that of the pod.
     """
     volumes: dict[str, Mapping[str, Any]] = {
         "/programs": {"configMap": {"name": "programs"}},
@@ -79,20 +81,19 @@ def pod(
     }
     if port is not None:
         container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
-    spec: dict[str, Any] = {
+    whole: dict[str, Any] = {
         "containers": [container],
         "volumes": [{"name": volume, **dict(content)} for volume, _, content in named],
         "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
         "terminationGracePeriodSeconds": 1,
         "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_away_from_the_router()]}},
+        **spec,
     }
-    if service_account is not None:
-        spec["serviceAccountName"] = service_account
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-        "spec": spec,
+        "spec": whole,
     }
 
 

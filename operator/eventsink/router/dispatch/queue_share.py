@@ -7,7 +7,6 @@ nothing; where they alone fill the queue, sources get a 503 as before.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from eventsink.router.dispatch.health import QUEUE_SHARE
 from eventsink.router.dispatch.settlement import Settlement
 from eventsink.router.dispatch.worker import SinkWorker
-from eventsink.router.queue.protocol import Queue, QueueError
+from eventsink.router.queue.protocol import Queue
+from eventsink.router.queue.repeat import repeat
 from eventsink.runtime.logs import Repeated, get_logger
 
 NEARLY_FULL = 0.8
@@ -76,12 +76,7 @@ class QueueShare:
 
     async def run(self) -> None:
         """Make room whenever the queue is nearly full, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self._look()
-            except QueueError as error:
-                get_logger().warning("could not make room in the queue; it is tried again", reason=str(error))
+        await repeat(self._look, interval=LOOK_SECONDS, failed="could not make room in the queue; it is tried again")
 
     async def _look(self) -> None:
         now = self._queue.clock()

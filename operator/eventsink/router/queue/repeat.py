@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from eventsink.router.queue.protocol import QueueError
-from eventsink.runtime.logs import get_logger
+from eventsink.runtime.logs import Repeated, get_logger
 
 
 async def repeat(work: Callable[[], Awaitable[None]], *, interval: float, failed: str) -> None:
     """Do `work` every `interval` seconds until cancelled; a QueueError is logged as `failed`, and the next time tries again."""
+    log = Repeated(60.0)
     while True:
         await asyncio.sleep(interval)
         try:
             await work()
         except QueueError as error:
-            get_logger().warning(failed, reason=str(error))
+            if (more := log.due()) is not None:
+                get_logger().warning(failed, reason=str(error), more=more)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eventsink.router.queue.protocol import Batch, DeliveryFilter, NewDelivery, Payload, PayloadKind
+from eventsink.router.queue.delivery_log import DeliveryFilter
+from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, PayloadKind
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 
 ROWS = 1_000_000

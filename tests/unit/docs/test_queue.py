@@ -12,7 +12,8 @@ import click
 import pytest
 
 from eventsink import cli
-from eventsink.router.queue.protocol import DeliveryFilter, QueueUnavailable
+from eventsink.router.queue.delivery_log import DeliveryFilter
+from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.unit.docs.pages import PACKAGE, between, blocks, names, page, rows
 from tests.unit.router.queue.queue_contract import alert

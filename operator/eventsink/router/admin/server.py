@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.sink_tests import RETRY_AFTER_SECONDS, CannotTest, SinkTests, TooManyTests
-from eventsink.router.queue.protocol import DeliveryFilter, DeliveryRecord, DeliveryState, Queue, QueueError
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryRecord, DeliveryState
+from eventsink.router.queue.protocol import Queue, QueueError
 from eventsink.runtime.address import Address
 from eventsink.runtime.listener.listener import Listener
 from eventsink.runtime.listener.messages import RequestHead, Response, error

@@ -15,8 +15,7 @@ import msgspec
 from eventsink.alerts.alert import Status
 from eventsink.router.planning.body_room import BodyRoom
 from eventsink.router.planning.state_settings import StateSettings
-from eventsink.router.queue.protocol import AlertStateStore
-from eventsink.router.queue.states import KEEP_BODY, AlertState, AlertStateWrite, GroupState, Notified, SinkState
+from eventsink.router.queue.states import KEEP_BODY, AlertState, AlertStateStore, AlertStateWrite, GroupState, Notified, SinkState
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.turns import in_turns
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventsink.router.queue.protocol import AlertStateStore
+from eventsink.router.queue.states import AlertStateStore
 from eventsink.runtime.logs import Repeated, get_logger
 
 

@@ -5,37 +5,26 @@ outside an engine may rely on how it stores.
 
 `Queue` is four protocols in one, since one transaction changes several of them: the delivery queue, the alert states with the
 notification log, the dead letters and the delivery log. Who needs one of them only asks for that one.
-
-Time in the queue is the *queue clock*: seconds for which a process has had the queue open, kept across restarts. It moves with the
-monotonic clock only, so a jump of the wall clock expires nothing, and downtime of the router uses up nobody's `maxAge`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
-from eventsink.router.queue.states import AlertState, AlertStateWrite, GroupState, SinkReport, SinkState
+from eventsink.router.queue.clock import QueueClock
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryLog
+from eventsink.router.queue.states import AlertStateStore, AlertStateWrite, GroupState, SinkReports, SinkState
 from eventsink.sinks.target import PayloadKind as PayloadKind
 
 MAX_TAKE_BYTES = 16 * 1024**2
 """Bodies that `DeliveryQueue.take` gives at once, where the caller does not say."""
 GROUP_KEY_SEPARATOR = "/"
 """In the key of a received group, between its source's name and the digest of the group's key; in no other key."""
-
-
-class DeliveryState(StrEnum):
-    """The state of a delivery. One that arrived leaves the queue, unless its message has a name at the receiver."""
-
-    WAITING = "waiting"
-    DEAD = "dead"
-    ARRIVED = "arrived"
-    """Kept for a while without its content, so that an alert is found by the message that carried it, and the message by the alert."""
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):
@@ -150,47 +139,6 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryRecord:
-    """A delivery as people see it: without its content."""
-
-    seq: int
-    id: str
-    sink: str
-    tenant: str
-    name: str
-    status: str
-    state: DeliveryState
-    created: float
-    """Wall clock, seconds since the epoch."""
-    attempts: int
-    reason: str
-    """Of the last failure, or why it is dead; empty: none yet."""
-    detail: str
-    died: float | None
-    """Wall clock, seconds since the epoch."""
-    arrived: float | None = None
-    """Wall clock, seconds since the epoch."""
-    message: str = ""
-    """Id of the message in which it arrived."""
-    reference: str = ""
-    """The receiver's own name for that message."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryFilter:
-    """Which deliveries to look up or replay; every member that is set must be fulfilled."""
-
-    state: DeliveryState | None = None
-    """None: those in the queue, and of those that arrived only what `ids` or `message` names."""
-    tenant: str | None = None
-    sink: str | None = None
-    ids: frozenset[str] | None = None
-    reason: str | None = None
-    message: str | None = None
-    """Id of the message in which they arrived."""
-
-
-@dataclass(frozen=True, slots=True)
 class Depth:
     """How much is in the queue."""
 
@@ -220,14 +168,6 @@ class QueueUnavailable(QueueError):
 
 class QueueDamaged(QueueUnavailable):
     """What is stored cannot be read any more, or was removed: nothing is stored from now on, and what can be read is delivered."""
-
-
-class QueueClock(Protocol):
-    """The clock that every time in the queue is of, unless it says wall clock."""
-
-    def clock(self) -> float:
-        """Seconds on the queue clock."""
-        ...
 
 
 class DeliveryQueue(QueueClock, Protocol):
@@ -320,56 +260,6 @@ class DeliveryQueue(QueueClock, Protocol):
         ...
 
 
-class AlertStateStore(QueueClock, Protocol):
-    """Alert states and the notification log on disk; written by `DeliveryQueue.put`, in the transaction that queues the deliveries."""
-
-    def alert_states(self) -> AsyncIterator[AlertState]:
-        """All that were put and not forgotten yet."""
-        ...
-
-    def group_states(self) -> AsyncIterator[GroupState]:
-        """All that were put and not forgotten yet."""
-        ...
-
-    def sink_states(self) -> AsyncIterator[SinkState]:
-        """All that were put and not forgotten yet."""
-        ...
-
-    def has_room_for_bodies(self, *, needed: bool = False) -> bool:
-        """Whether bodies of alerts may be kept that no delivery has; counted in memory.
-
-        Parameters
-        ----------
-        needed
-            It is what will be delivered, and nobody sends it again: there is room for it when there is none for others any more.
-        """
-        ...
-
-    async def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
-        """Row -> the latest body (JSON of an `Alert`) of each alert state that has one; at most a few hundred at once."""
-        ...
-
-    async def forget(self, *, states: Sequence[int] = (), groups: Sequence[int] = (), sinks: Sequence[str] = ()) -> None:
-        """Drop alert states and group states by row, sink states by uid."""
-        ...
-
-    async def waiting_keys(self, sink: str, *, limit: int) -> set[str]:
-        """The keys of a sink's waiting deliveries, at most `limit`."""
-        ...
-
-
-class SinkReports(QueueClock, Protocol):
-    """What the statuses of the sinks say, on disk."""
-
-    def sink_reports(self) -> AsyncIterator[SinkReport]:
-        """The last report of each sink."""
-        ...
-
-    async def report(self, reports: Sequence[SinkReport], *, removed: Sequence[str] = ()) -> None:
-        """Replace the reports of these sinks, and drop those with the uids in `removed`."""
-        ...
-
-
 class DeadLetters(Protocol):
     """Deliveries that are not tried any more, and their replay."""
 
@@ -413,14 +303,6 @@ class DeadLetters(Protocol):
         However many they are, no `put` waits for more than one chunk of them. They keep their ids and get new `seq`s (the listener gets
         them as any new delivery). Returns how many.
         """
-        ...
-
-
-class DeliveryLog(Protocol):
-    """Deliveries as people look at them."""
-
-    async def look_up(self, wanted: DeliveryFilter, *, after: int = 0, limit: int) -> list[DeliveryRecord]:
-        """Deliveries with a `seq` above `after`, in order, at most `limit`."""
         ...
 
 

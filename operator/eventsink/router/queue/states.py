@@ -1,8 +1,13 @@
-"""What the queue stores beside deliveries: alert states with the notification log, group states and sink states."""
+"""What the queue stores beside deliveries: alert states with the notification log, group and sink states, and what statuses say."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
 import msgspec
+
+from eventsink.router.queue.clock import QueueClock
 
 
 class Notified(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -102,3 +107,53 @@ class AlertStateWrite(msgspec.Struct, frozen=True, gc=False):
     """Index into the batch's payloads of its latest body (a `PayloadKind.ALERT`); `KEEP_BODY`: as before; `NO_BODY`: none is needed."""
     new: bool = False
     """Whether nothing was stored under this row before."""
+
+
+class AlertStateStore(QueueClock, Protocol):
+    """Alert states and the notification log on disk; written by `DeliveryQueue.put`, in the transaction that queues the deliveries."""
+
+    def alert_states(self) -> AsyncIterator[AlertState]:
+        """All that were put and not forgotten yet."""
+        ...
+
+    def group_states(self) -> AsyncIterator[GroupState]:
+        """All that were put and not forgotten yet."""
+        ...
+
+    def sink_states(self) -> AsyncIterator[SinkState]:
+        """All that were put and not forgotten yet."""
+        ...
+
+    def has_room_for_bodies(self, *, needed: bool = False) -> bool:
+        """Whether bodies of alerts may be kept that no delivery has; counted in memory.
+
+        Parameters
+        ----------
+        needed
+            It is what will be delivered, and nobody sends it again: there is room for it when there is none for others any more.
+        """
+        ...
+
+    async def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
+        """Row -> the latest body (JSON of an `Alert`) of each alert state that has one; at most a few hundred at once."""
+        ...
+
+    async def forget(self, *, states: Sequence[int] = (), groups: Sequence[int] = (), sinks: Sequence[str] = ()) -> None:
+        """Drop alert states and group states by row, sink states by uid."""
+        ...
+
+    async def waiting_keys(self, sink: str, *, limit: int) -> set[str]:
+        """The keys of a sink's waiting deliveries, at most `limit`."""
+        ...
+
+
+class SinkReports(QueueClock, Protocol):
+    """What the statuses of the sinks say, on disk."""
+
+    def sink_reports(self) -> AsyncIterator[SinkReport]:
+        """The last report of each sink."""
+        ...
+
+    async def report(self, reports: Sequence[SinkReport], *, removed: Sequence[str] = ()) -> None:
+        """Replace the reports of these sinks, and drop those with the uids in `removed`."""
+        ...

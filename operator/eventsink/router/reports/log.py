@@ -8,8 +8,7 @@ from sys import intern
 
 from msgspec.structs import replace
 
-from eventsink.router.queue.protocol import SinkReports
-from eventsink.router.queue.states import SinkReport
+from eventsink.router.queue.states import SinkReport, SinkReports
 
 STORED_AT_ONCE = 1000
 

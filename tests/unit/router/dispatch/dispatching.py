@@ -17,14 +17,12 @@ from eventsink.router.dispatch.retry import RetrySettings
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.metrics import DispatchMetrics
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryRecord, DeliveryState
 from eventsink.router.queue.protocol import (
     MAX_TAKE_BYTES,
     Batch,
     DeadLetter,
     Delivery,
-    DeliveryFilter,
-    DeliveryRecord,
-    DeliveryState,
     NewDelivery,
     Payload,
     PayloadKind,

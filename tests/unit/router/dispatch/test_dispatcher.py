@@ -13,7 +13,8 @@ from eventsink.router.dispatch import dispatcher, health, settlement, window
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.metrics import DispatchMetrics
-from eventsink.router.queue.protocol import Delivery, DeliveryFilter, DeliveryState, PayloadKind
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
+from eventsink.router.queue.protocol import Delivery, PayloadKind
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.queue.states import SinkReport
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome

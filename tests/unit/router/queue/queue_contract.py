@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
 from eventsink.router.queue.protocol import (
     Arrival,
     Batch,
     DeadLetter,
     Delivery,
-    DeliveryFilter,
-    DeliveryState,
     NewDelivery,
     Payload,
     PayloadKind,

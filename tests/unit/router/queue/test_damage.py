@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
 from eventsink.router.queue.protocol import (
     Arrival,
     Batch,
     DeadLetter,
     Delivery,
-    DeliveryFilter,
-    DeliveryState,
     NewDelivery,
     Payload,
     PayloadKind,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.router.queue.protocol import DeliveryFilter, DeliveryState, QueueUnavailable
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
+from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite import SqliteQueue
 from eventsink.router.queue.states import AlertState, Notified, SinkReport
 from tests.unit.router.queue.queue_contract import QueueClocks, alert

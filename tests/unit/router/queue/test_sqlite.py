@@ -18,16 +18,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from eventsink.router.queue.protocol import (
-    Arrival,
-    Batch,
-    DeadLetter,
-    DeliveryFilter,
-    DeliveryState,
-    Queue,
-    QueueFull,
-    QueueUnavailable,
-)
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
+from eventsink.router.queue.protocol import Arrival, Batch, DeadLetter, Queue, QueueFull, QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue, schema
 from eventsink.router.queue.sqlite.reader import shared_payloads
 from eventsink.router.queue.sqlite.store import Store, StoreChange

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from eventsink.router.queue.protocol import DeadLetter, DeliveryFilter, DeliveryState
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
+from eventsink.router.queue.protocol import DeadLetter
 from eventsink.router.queue.sqlite.reader import conditions, select_deliveries
 from eventsink.router.queue.sqlite.statements import AMONG, numbers, read_rows
 from eventsink.router.queue.sqlite.store import Store, StoreChange

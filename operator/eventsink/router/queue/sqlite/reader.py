@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from eventsink.router.queue.protocol import MAX_TAKE_BYTES, Delivery, DeliveryFilter, DeliveryRecord, DeliveryState, PayloadKind
+from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryRecord, DeliveryState
+from eventsink.router.queue.protocol import MAX_TAKE_BYTES, Delivery, PayloadKind
 from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.schema import connect
 from eventsink.router.queue.sqlite.statements import AMONG, numbers, read_bodies, read_rows

@@ -1,0 +1,63 @@
+"""What became of deliveries and may be recorded a moment later, with the next commit: a crash in between sends them again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from eventsink.router.queue.protocol import Arrival, Retry
+from eventsink.router.queue.sqlite.writer import QueueWrite, Settled, Writer
+
+SETTLE_WITHIN_SECONDS = 0.05
+"""What arrived is recorded with the next commit, at the latest after this."""
+
+
+class Outcomes:
+    """Arrivals and failed attempts until the writer gets them."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._settled: list[int] = []
+        self._retries: list[Retry] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def settle(self, seqs: Sequence[int]) -> None:
+        """As `DeliveryQueue.settle`, without an arrival."""
+        self._settled.extend(seqs)
+        self._hand_over_soon()
+
+    def retry(self, retries: Sequence[Retry]) -> None:
+        """As `DeliveryQueue.retry`."""
+        self._retries.extend(retries)
+        self._hand_over_soon()
+
+    def hand_over(self) -> None:
+        """Give the writer what it has not got yet."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._retries:
+            retries, self._retries = self._retries, []
+            self._writer.do(
+                QueueWrite(lambda store: store.retry(retries), self._loop.create_future(), keep=False, rows=len(retries))
+            )
+        if self._settled:
+            seqs, self._settled = self._settled, []
+            self._writer.do(Settled(seqs))
+
+    def arrived(self, seqs: Sequence[int], arrival: Arrival, *, now: float, clock: float) -> None:
+        """Record at once what arrived in one message, whenever storage works; nobody waits for it."""
+        self._writer.do(self._arrival_of(seqs, arrival, now, clock))
+
+    def _hand_over_soon(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(SETTLE_WITHIN_SECONDS, self.hand_over)
+
+    def _arrival_of(self, seqs: Sequence[int], arrival: Arrival, now: float, clock: float) -> QueueWrite:
+        write = QueueWrite(
+            lambda store: store.arrive(seqs, arrival, now=now, clock=clock), self._loop.create_future(), keep=True, rows=len(seqs)
+        )
+        if len(seqs) > 1:
+            write.parts = lambda: [self._arrival_of([seq], arrival, now, clock) for seq in seqs]
+        return write

@@ -50,10 +50,7 @@ def test_every_option_is_shown(name: str) -> None:
 
 
 def test_the_error_messages_are_those_of_the_program() -> None:
-    source = "".join(
-        (PACKAGE / "router" / "queue" / "sqlite" / name).read_text(encoding="utf-8")
-        for name in ("queue.py", "file.py", "schema.py", "store.py", "reader.py", "writer.py")
-    )
+    source = "".join(file.read_text(encoding="utf-8") for file in (PACKAGE / "router" / "queue" / "sqlite").glob("*.py"))
     tables = between(QUEUE, "## Full", "## Size") + QUEUE.split("## When the queue does not open", 1)[1]
     for row in rows(tables):
         assert names(row[0])[0] in source, row[0]

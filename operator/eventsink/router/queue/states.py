@@ -154,6 +154,14 @@ class SinkReports(QueueClock, Protocol):
         """The last report of each sink."""
         ...
 
+    def are_statuses_known(self) -> bool:
+        """Whether the statuses say what the reports say that were there at the start.
+
+        Not if somebody else may have written them since: this queue is a copy from some time ago, was out of use for long, or was used by
+        a program that stores no reports.
+        """
+        ...
+
     async def report(self, reports: Sequence[SinkReport], *, removed: Sequence[str] = ()) -> None:
         """Replace the reports of these sinks, and drop those with the uids in `removed`."""
         ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import shutil
 import sqlite3
 import stat
@@ -27,6 +26,7 @@ from eventsink.router.queue.protocol import (
     QueueUnavailable,
 )
 from eventsink.router.queue.sqlite import SqliteQueue
+from tests.support.disks import fill, small_disk
 from tests.unit.router.queue.queue_contract import alert
 from tests.unit.router.queue.test_sqlite import settings
 
@@ -213,33 +213,17 @@ async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 3 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"queue", str(folder).encode(), b"tmpfs", 0, b"size=3m"):
-        pytest.skip("only root can mount a small disk")
-    yield folder
-    libc.umount2(str(folder).encode(), 2)
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
-def fill(folder: Path) -> Path:
-    """Leave no byte free on the disk of a folder; returns the file that takes it all."""
-    with (folder / "filler").open("wb", buffering=0) as file:
-        try:
-            while file.write(b"\0" * 4096):
-                pass
-        except OSError:
-            return folder / "filler"
-    raise AssertionError("it has room without end")
-
-
-async def test_on_a_disk_with_0_bytes_free_what_arrived_is_recorded_and_nothing_is_accepted(small_disk: Path) -> None:
-    queue, queued = await opened(small_disk)
+async def test_on_a_disk_with_0_bytes_free_what_arrived_is_recorded_and_nothing_is_accepted(disk: Path) -> None:
+    queue, queued = await opened(disk)
     for number in range(20):
         await queue.put(alert(f"{number}" * 2000))
-    filler = fill(small_disk)
+    filler = fill(disk)
     with pytest.raises(QueueFull):
         await queue.put(alert("x"))
     recorded = asyncio.ensure_future(queue.dead_letter([DeadLetter(queued[0].seq, "HTTP400", "")]))
@@ -254,18 +238,18 @@ async def test_on_a_disk_with_0_bytes_free_what_arrived_is_recorded_and_nothing_
     await queue.close()
 
 
-async def test_on_a_full_disk_the_log_begins_again_in_its_place_to_record_what_arrived(small_disk: Path) -> None:
-    queue, queued = await opened(small_disk)
+async def test_on_a_full_disk_the_log_begins_again_in_its_place_to_record_what_arrived(disk: Path) -> None:
+    queue, queued = await opened(disk)
     for number in range(20):
         await queue.put(alert(f"{number}" * 2000))
-    with sqlite3.connect(small_disk / "queue.db") as other:
+    with sqlite3.connect(disk / "queue.db") as other:
         other.execute("PRAGMA wal_checkpoint(PASSIVE)")
     other.close()
     await queue.put(alert("the log begins again"))
-    with sqlite3.connect(small_disk / "queue.db") as other:
+    with sqlite3.connect(disk / "queue.db") as other:
         other.execute("PRAGMA wal_checkpoint(PASSIVE)")
     other.close()
-    fill(small_disk)
+    fill(disk)
     await queue.settle([one.seq for one in queued])
     await until(lambda: queue.depth().waiting == 0)
     await queue.close()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3
@@ -288,6 +289,54 @@ async def test_dead_letters_are_bounded_by_number_and_age(tmp_path: Path) -> Non
     assert queue.depth().dead == 0
     assert queue.depth().evicted == 4
     await queue.close()
+
+
+async def test_whether_the_statuses_are_as_the_reports_say_is_unknown_of_a_copy_and_after_a_program_without_reports(
+    tmp_path: Path,
+) -> None:
+    clocks = QueueClocks()
+
+    async def known(folder: Path) -> bool:
+        queue = await SqliteQueue.open(settings(folder), monotonic=lambda: clocks.monotonic, wall=lambda: clocks.wall)
+        await queue.put(alert("a"))
+        found = queue.are_statuses_known()
+        await queue.close()
+        return found
+
+    assert not await known(tmp_path), "a new queue may be one in place of a lost one"
+    for _ in range(2):
+        clocks.wall += 600
+        assert await known(tmp_path)
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    clocks.wall += 3600
+    assert not await known(tmp_path / "copy")
+    with sqlite3.connect(tmp_path / "copy" / "queue.db") as older:
+        older.execute("UPDATE meta SET clock = clock + 5, seq = seq + 1")
+    older.close()
+    assert not await known(tmp_path / "copy")
+    assert await known(tmp_path / "copy")
+
+
+async def test_no_copy_of_a_queue_uses_a_number_that_was_used_since(tmp_path: Path) -> None:
+    clocks = QueueClocks()
+    used: list[str] = []
+
+    async def use(folder: Path) -> None:
+        queue = await SqliteQueue.open(settings(folder), monotonic=lambda: clocks.monotonic, wall=lambda: clocks.wall)
+        queue.subscribe(lambda deliveries: used.extend(one.id for one in deliveries))
+        for number in range(50):
+            await queue.put(alert(f"{number}"))
+        await queue.close()
+        clocks.wall += 0.01
+
+    await use(tmp_path)
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    clocks.wall -= 3600  # the clock was wrong, and is put right
+    await use(tmp_path)
+    clocks.wall += 3600
+    await use(tmp_path)
+    await use(tmp_path / "copy")
+    assert len(set(used)) == len(used) == 200
 
 
 @pytest.mark.parametrize("days", [20, -20])

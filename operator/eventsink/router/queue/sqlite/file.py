@@ -6,8 +6,10 @@ used here, so that a start with an empty folder is not taken for a first one.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -48,7 +50,7 @@ class QueueFile:
             self._make_private()
         except OSError as error:
             self.release()
-            raise _cannot_be_opened(path, error) from None
+            raise _of_system(path, error) from None
         except BaseException:
             self.release()
             raise
@@ -77,7 +79,7 @@ class QueueFile:
                 "one router runs on one queue"
             ) from None
         except OSError as error:
-            raise _cannot_be_opened(path, error) from None
+            raise _of_system(path, error) from None
         return cls(path, lock, accept_loss=accept_loss)
 
     def opened(self, store_id: str) -> None:
@@ -94,7 +96,7 @@ class QueueFile:
             sync_folder(self.path.parent)
             self._make_private()
         except OSError as error:
-            raise _cannot_be_opened(self.path, error) from None
+            raise _of_system(self.path, error) from None
         self._identities = {suffix: found for suffix in _SUFFIXES if (found := self._identity(suffix)) is not None}
 
     def check_still_there(self) -> None:
@@ -119,8 +121,7 @@ class QueueFile:
 
     def failed(self, error: sqlite3.Error, doing: str) -> QueueUnavailable:
         """What an error of SQLite means, which is remembered where nothing more can be stored: `doing` is `read` or `written`."""
-        code = getattr(error, "sqlite_errorcode", 0)
-        if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in _DAMAGE_CODES:
+        if is_damage(error):
             self.found_damage(str(error))
             return QueueDamaged(self.damage)
         return QueueUnavailable(f"the queue cannot be {doing}: the storage failed: {error}")
@@ -176,5 +177,40 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _cannot_be_opened(path: Path, error: OSError) -> QueueUnavailable:
-    return QueueUnavailable(f"{path}: the queue cannot be opened: {error.strerror}; check queue.path and its folder")
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error of SQLite means that the file cannot be read, and not that its disk has a problem which may pass."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in _DAMAGE_CODES
+
+
+def cannot_be_opened(path: Path, reason: str) -> QueueUnavailable:
+    """Its folder does not let the file be opened."""
+    return QueueUnavailable(f"{path}: the queue cannot be opened: {reason}; check queue.path and its folder")
+
+
+def disk_failed(path: Path, reason: str) -> QueueUnavailable:
+    """Its disk does not let the file be opened, which is as it was: it may be full."""
+    return cannot_be_opened(path, f"{reason} ({free_bytes(path.parent)} bytes are free on its disk)")
+
+
+def _of_system(path: Path, error: OSError) -> QueueUnavailable:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_failed(path, str(error.strerror))
+    refused = error.errno in (errno.EACCES, errno.EPERM)
+    return cannot_be_opened(path, f"{error.strerror}{_whose(path) if refused else ''}")
+
+
+def _whose(path: Path) -> str:
+    """Whose the files are that this user may not use."""
+    for file in (path.parent, *(Path(f"{path}{suffix}") for suffix in (*_SUFFIXES, ".lock", ".used"))):
+        needed = os.R_OK | os.W_OK | (os.X_OK if file == path.parent else 0)
+        try:
+            status = os.stat(file)
+        except OSError:
+            continue
+        if not os.access(file, needed):
+            return (
+                f": {file} belongs to user {status.st_uid} and group {status.st_gid} with mode {stat.S_IMODE(status.st_mode):04o}, and the "
+                f"router is user {os.geteuid()}"
+            )
+    return ""

@@ -36,6 +36,9 @@ from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, QueueWrite
 from eventsink.router.queue.states import AlertState, GroupState, SinkReport, SinkState
 from eventsink.runtime.logs import Repeated, get_logger
 
+STATUSES_KNOWN_SECONDS = 900.0
+"""A queue that was out of use for longer may be a copy, with which it goes on where another one ended."""
+
 T = TypeVar("T")
 K = TypeVar("K")
 
@@ -56,6 +59,8 @@ class SqliteQueue:
         self._people_reader = Reading(settings.path, store.id, "queue-look-up")
         """One for each purpose: a long list for a person does not keep dispatch waiting."""
         self._counts = Counts(settings, store)
+        unused = store.unused_seconds
+        self._statuses_known = unused is not None and abs(unused) < STATUSES_KNOWN_SECONDS
         self._write_error = ""
         self._closed = False
         self._writer = Writer(store, file, settings.min_free_bytes, self.clock, self._report)
@@ -92,7 +97,7 @@ class SqliteQueue:
             settings.path, accept_loss=settings.accept_loss, lock_timeout=settings.lock_timeout, on_wait=on_wait
         )
         try:
-            store = Store(settings.path, expected=file.expected)
+            store = Store(settings.path, expected=file.expected, wall=wall)
             file.opened(store.id)
             return cls(settings, file, store, monotonic, wall)
         except sqlite3.Error as error:
@@ -219,6 +224,9 @@ class SqliteQueue:
     async def sink_reports(self) -> AsyncIterator[SinkReport]:
         async for one in self._pages(Reader.sink_reports, ""):
             yield one
+
+    def are_statuses_known(self) -> bool:
+        return self._statuses_known
 
     async def report(self, reports: Sequence[SinkReport], *, removed: Sequence[str] = ()) -> None:
         await self._change(lambda store: store.report(reports, removed), rows=len(reports) + len(removed))

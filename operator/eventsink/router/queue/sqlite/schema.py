@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from eventsink.router.queue.protocol import QueueUnavailable
-from eventsink.router.queue.sqlite.file import lost
+from eventsink.router.queue.sqlite.file import disk_failed, is_damage, lost
 from eventsink.router.queue.sqlite.statements import CACHED_STATEMENTS
 from eventsink.router.queue.states import AlertState, Notified
 from eventsink.runtime.logs import get_logger
@@ -26,6 +26,17 @@ encode_state = msgspec.msgpack.Encoder().encode
 SCHEMA_VERSION = 2
 SQLITE_VERSION = (3, 38)
 """The first with the functions for JSON in every build; statements have more values than those before 3.32 take."""
+_CODES_OF_DISK = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
 BUSY_TIMEOUT_SECONDS = 10.0
 PAGE_BYTES = 8192
 """Of a new file. An alert takes 1 to 3 kB: in pages of 4 kB, SQLite's own size, half of each page would stay empty."""
@@ -67,7 +78,10 @@ CREATE TABLE arrivals (
 _ADDED_TABLES = """
 CREATE TABLE IF NOT EXISTS sink_reports (uid TEXT PRIMARY KEY, report BLOB NOT NULL) WITHOUT ROWID;
 """
-"""Without a new version: a program that does not know them leaves them alone, and can still open the file."""
+"""These and the columns below were added without a new version: a program that does not know them leaves them alone, and can still open the
+file."""
+_ADDED_COLUMNS = ("known_clock", "known_wall")
+"""Of `meta`: queue clock and wall clock of the last commit by a program that knows them."""
 _INDEXES = """
 CREATE INDEX of_sink ON deliveries (sink, died, seq, payload);  -- `payload`: a start reads this instead of all rows
 CREATE INDEX expiring ON deliveries (expires) WHERE died IS NULL;
@@ -132,15 +146,15 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES}")
         connection.execute("PRAGMA temp_store = MEMORY")
-    except sqlite3.OperationalError as error:
-        raise QueueUnavailable(f"{path}: the queue cannot be opened: {error}") from None
     except sqlite3.Error as error:
         raise unusable(path, error) from None
     return connection
 
 
 def unusable(path: Path, error: sqlite3.Error) -> QueueUnavailable:
-    """The file is damaged, or not one of this program."""
+    """The file is damaged, or not one of this program; or its disk is to blame, and the file is as it was."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CODES_OF_DISK and not is_damage(error):
+        return disk_failed(path, str(error))
     return QueueUnavailable(f"{path}: is not a usable queue file ({error}); restore it or move it away (docs/queue.md)")
 
 
@@ -172,6 +186,10 @@ def prepare(connection: sqlite3.Connection, path: Path, expected: str) -> None:
             connection.execute(statement)
         get_logger().info("the queue was converted to a newer schema; older versions cannot open it", version=SCHEMA_VERSION)
     connection.execute(_ADDED_TABLES)
+    known = {name for _, name, *_ in connection.execute("PRAGMA table_info(meta)")}
+    for column in _ADDED_COLUMNS:
+        if column not in known:
+            connection.execute(f"ALTER TABLE meta ADD COLUMN {column} REAL")
     connection.execute("SELECT seq, origin, died FROM deliveries LIMIT 1").fetchall()
     connection.execute("SELECT seq, message FROM arrivals LIMIT 1").fetchall()
     connection.execute("SELECT id, payload, state FROM alerts LIMIT 1").fetchall()

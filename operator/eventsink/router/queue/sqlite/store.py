@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare,
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers, read_rows
 from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState, SinkReport, SinkState
 
+SEQS_PER_SECOND = 50_000
+"""More than deliveries can be committed: a number taken from the wall clock is higher than all that were used before."""
 MAX_COLLECTED_BYTES = 1024**2
 """Of payloads in one statement, which SQLite copies, before the last batch."""
 
@@ -59,9 +62,17 @@ class _Rows:
 
 
 class Store:
-    """The writing half: each method is part of a transaction that the caller begins and commits."""
+    """The writing half: each method is part of a transaction that the caller begins and commits.
 
-    def __init__(self, path: Path, *, expected: str = "") -> None:
+    Parameters
+    ----------
+    expected
+        Id of the queue that must be in the file; empty: any, or none.
+    wall
+        Wall clock, seconds since the epoch.
+    """
+
+    def __init__(self, path: Path, *, expected: str = "", wall: Callable[[], float] = time.time) -> None:
         self.path = path
         self.connection = connect(path)
         try:
@@ -71,7 +82,16 @@ class Store:
             if isinstance(error, sqlite3.Error):
                 raise unusable(path, error) from None
             raise
-        self.id, self.clock, self.seq = self.connection.execute("SELECT store, clock, seq FROM meta").fetchone()
+        self.id, self.clock, seq, known_clock, known_wall = self.connection.execute(
+            "SELECT store, clock, seq, known_clock, known_wall FROM meta"
+        ).fetchone()
+        self._wall = wall
+        now = wall()
+        # Not the next number, which was used already where this is a copy from some time ago: a receiver would take what is new for
+        # what it has got.
+        self.seq: int = max(seq, int(now * SEQS_PER_SECOND))
+        self.unused_seconds: float | None = now - known_wall if known_clock == self.clock else None
+        """Between the last commit in this file and now; None: unknown, since a program that does not record it had the file."""
         self._shared = shared_payloads(self.connection)
         """Payload -> how many rows hold it, of those that more than one holds."""
         self._next_payload = self.connection.execute("SELECT coalesce(max(id), 0) + 1 FROM payloads").fetchone()[0]
@@ -102,7 +122,9 @@ class Store:
         """`change`: all that was changed since `begin`."""
         self.write_rows()
         # As `executemany`, which need not ask for the number of the last row: one wait for the GIL less.
-        self.connection.executemany("UPDATE meta SET clock = ?, seq = ?", [(clock, self.seq)])
+        self.connection.executemany(
+            "UPDATE meta SET clock = ?1, seq = ?2, known_clock = ?1, known_wall = ?3", [(clock, self.seq, self._wall())]
+        )
         self.connection.execute("COMMIT")
         self.dead += change.dead
         self.arrived += change.arrived

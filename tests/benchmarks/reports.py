@@ -51,6 +51,9 @@ class NotKept:
         for one in list[SinkReport]():
             yield one
 
+    def are_statuses_known(self) -> bool:
+        return True
+
     async def report(self, reports: Sequence[SinkReport], *, removed: Sequence[str] = ()) -> None:
         pass
 

@@ -205,6 +205,34 @@ def test_a_router_with_a_new_queue_keeps_what_the_statuses_say_and_fills_in_what
             assert {name: admin.get("eventsink", name, namespace=acme) for name in before} == before
 
 
+def test_a_router_whose_queue_was_restored_from_a_copy_believes_the_statuses_and_not_the_copy(
+    admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
+) -> None:
+    router = cluster_router(installed, tmp_path)
+    with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path):
+        admin.apply(event_sink(acme, "one", webhook={"url": receiver.url("/")}))
+        with router.start() as process:
+            router.wait_known(f"{acme}/one")
+            router.post(notification(alert("A", namespace=acme)))
+            admin.wait_until("eventsink", "one", reports("Delivered"), namespace=acme)
+            assert process.terminate() == 0
+        copy = (tmp_path / "queue.db").read_bytes()
+        receiver.respond_with(404)
+        with router.start() as process:
+            router.post(notification(alert("B", namespace=acme)))
+            admin.wait_until("eventsink", "one", reports("HTTP404"), namespace=acme)
+            process.kill9()
+        before = admin.get("eventsink", "one", namespace=acme)
+        (tmp_path / "queue.db-wal").unlink()
+        (tmp_path / "queue.db").write_bytes(copy)
+        with closing(sqlite3.connect(tmp_path / "queue.db")) as restored:
+            restored.execute("UPDATE meta SET known_wall = known_wall - 3600")
+            restored.commit()
+        with router.start():
+            wait_until("the status to be read", lambda: recorded(tmp_path / "queue.db") == ["HTTP404"])
+            assert admin.get("eventsink", "one", namespace=acme) == before
+
+
 def test_a_recreated_sink_does_not_inherit_the_delivery_status_of_the_deleted_one(
     admin: Kubectl, installed: Installed, receiver: Receiver, tmp_path: Path
 ) -> None:

@@ -139,6 +139,8 @@ class Router:
         keeps_statuses
             Whether a status that an earlier process wrote is still there.
         """
+        if keeps_statuses and not self._queue.are_statuses_known():
+            self._reports.forget()
         reporter = StatusReporter(
             self._settings.reports,
             api,

@@ -54,6 +54,11 @@ class ReportLog:
         """The statuses are gone, all of them; what they said is known still."""
         self._lost = set(self._reports)
 
+    def forget(self) -> None:
+        """The statuses may say something else by now: nothing is known of any."""
+        self._unsaved |= dict.fromkeys(self._reports)
+        self._reports.clear()
+
     async def save(self) -> None:
         """Store what is new.
 

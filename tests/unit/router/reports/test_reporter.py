@@ -83,6 +83,9 @@ class KeptReports:
         for one in list(self.kept.values()):
             yield one
 
+    def are_statuses_known(self) -> bool:
+        return True
+
     async def report(self, reports: Sequence[SinkReport], *, removed: Sequence[str] = ()) -> None:
         if self.fails:
             raise QueueUnavailable("the disk is full")

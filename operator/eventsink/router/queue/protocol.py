@@ -79,7 +79,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     """A waiting delivery, as dispatch sees it."""
 
     seq: int
-    """Rising in the order of commit, never used again."""
+    """Rising in the order of commit, never used again, nor by a queue that is restored from a copy."""
     id: str
     """Stable name of the delivery: the message's id where it travels alone."""
     sink: str

@@ -18,7 +18,7 @@ class QueueSettings(Settings):
     """How long the start waits for another process that has the queue open, such as the pod before, which may take until the end of its
     grace period. `/readyz` says for whom."""
     max_waiting: int = Field(default=1_000_000, ge=1)
-    """Deliveries that may wait; beyond it sources get a 503. One takes 120 bytes on the disk, its alert (stored
+    """Deliveries that may wait; beyond it sources get a 503. One takes 140 bytes on the disk, its alert (stored
     once for all sinks) 1 to 4 kB, and nothing in memory."""
     max_bytes: int = Field(default=8 * 1024**3, ge=1024**2)
     """What rows may take in the file; beyond it sources get a 503."""

@@ -6,14 +6,16 @@ In a cluster and in standalone it is the same; they differ in the API, and in wh
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry
 
 from eventsink.controller.cluster_state import ClusterState
 from eventsink.controller.config import OperatorSettings
+from eventsink.controller.known_sink import Ready
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.controller.reconcile import Reconciler
 from eventsink.controller.resolvers import Resolvers
@@ -27,7 +29,6 @@ from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, F
 from eventsink.kube.lease import Elector, LeaderApi
 from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS
-from eventsink.resources.status import READY
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.sinks.sink import SINK_SECRET_TYPE
 
@@ -55,7 +56,7 @@ class Controller:
         *,
         own_namespace: str | None = None,
         elector: Elector | None = None,
-        keep: Callable[[Object], Object] = lambda obj: obj,
+        keep: Callable[[Object], Object | bytes] = lambda obj: obj,
     ) -> None:
         self._settings = settings
         records = api  # see `ResolverContext`
@@ -180,7 +181,7 @@ class Controller:
             await self._compare_eventsinks()
         else:
             self._report_denied()
-        uids = {obj["metadata"]["uid"] for obj in self.state.eventsinks.values()}
+        uids = {known.uid for known in self.state.eventsinks.values()}
         for compiled in list(self.store.compiled.values()):
             if compiled.uid not in uids:
                 self._enqueue(compiled.sink)
@@ -220,7 +221,7 @@ class Controller:
                     self.state.see(found)
             for key, known in list(self.state.eventsinks.items()):
                 if key not in living and await self._find(key) is None:
-                    self.state.lose(key, known["metadata"]["uid"])
+                    self.state.lose(key, known.uid)
 
     async def _find(self, key: Key) -> Object | None:
         """An EventSink that is not known as it was listed, or was not listed: it may have been created or deleted meanwhile."""
@@ -230,20 +231,8 @@ class Controller:
             return None
 
     def _measure(self) -> None:
-        counts = {"True": 0, "False": 0, "Unknown": 0}
-        for obj in self.state.eventsinks.values():
-            counts[_ready(obj)] += 1
-        for status, count in counts.items():
-            self.metrics.eventsinks.labels(status).set(count)
+        counts = Counter(known.ready for known in self.state.eventsinks.values())
+        for status in get_args(Ready):
+            self.metrics.eventsinks.labels(status).set(counts[status])
         self.metrics.compiled.set(len(self.store.compiled))
         self.metrics.namespaces_denied.set(len(self.scope.denied()))
-
-
-def _ready(obj: Object) -> str:
-    """The status of an EventSink's condition Ready."""
-    status = obj.get("status")
-    conditions = status.get("conditions") if isinstance(status, dict) else None
-    for one in conditions if isinstance(conditions, list) else ():
-        if isinstance(one, dict) and one.get("type") == READY:
-            return str(one["status"]) if one.get("status") in ("True", "False") else "Unknown"
-    return "Unknown"

@@ -1,16 +1,16 @@
-"""What the operator knows of the cluster: EventSinks without what nobody reads; Secrets and namespaces by their metadata only."""
+"""What the operator knows of the cluster: EventSinks, without what nobody reads; Secrets and namespaces by their metadata only."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from eventsink.controller.known_sink import KnownSink, known_sink
+from eventsink.controller.own_writes import OwnWrites
 from eventsink.controller.tenancy import Namespace, is_of_tenant, read_namespace
-from eventsink.kube.api import Key, Object, is_older
-from eventsink.resources.names import MANAGED_BY_LABEL
+from eventsink.kube.api import Key, Object, is_older, key_of
 
 K = TypeVar("K", bound=Hashable)
 
@@ -25,11 +25,11 @@ class ClusterState:
         self,
         enqueue: Callable[[Key], None],
         tenancy_changed: Callable[[], None],
-        keep: Callable[[Object], Object] = lambda obj: obj,
+        keep: Callable[[Object], Object | bytes] = lambda obj: obj,
     ) -> None:
         self._enqueue = enqueue
         self._keep = keep
-        self.eventsinks: dict[Key, Object] = {}
+        self.eventsinks: dict[Key, KnownSink] = {}
         self.namespaces: dict[str, Namespace] = {}
         self.secrets: dict[Key, str] = {}
         """Namespace and name -> resourceVersion."""
@@ -44,6 +44,7 @@ class ClusterState:
         self._users: dict[Key, set[Key]] = {}
         """Secret -> EventSinks that refer to it."""
         self._uses: dict[Key, frozenset[Key]] = {}
+        self._writes: OwnWrites[Key] = OwnWrites()
         self._gone_since: set[str] | None = None
         """uids of the EventSinks that vanished since a list was begun; None: none is read."""
         self.secret_handler = _Handler(self._secret_changed, self._secret_gone)
@@ -67,61 +68,64 @@ class ClusterState:
         metadata = obj["metadata"]
         if self._gone_since and metadata["uid"] in self._gone_since:
             return
-        key = (metadata["namespace"], metadata["name"])
-        known = self.eventsinks.get(key)
-        if known is not None and self.knows(key, metadata["resourceVersion"]):
+        key = key_of(obj)
+        if self.knows(key, metadata["resourceVersion"]):
             return
+        known, seen = self.eventsinks.get(key), known_sink(obj, self._keep(obj))
         if known is None:
             self._sinks_in.setdefault(key[0], set()).add(key)
-        self._claims(key, _tenant(known), _tenant(obj))
-        self._names(key, known, obj)
-        self.eventsinks[key] = self._keep(obj)
-        self._enqueue(key)
+        self._claims(key, known, seen)
+        self._names(key, known, seen)
+        self.eventsinks[key] = seen
+        if not self._writes.shows(key, seen.resource_version):
+            self._enqueue(key)
 
     def knows(self, key: Key, version: str) -> bool:
-        """Whether this state of an EventSink is known, or a later one."""
+        """Whether this state of an EventSink is known, or a later one; may be called from any thread."""
         known = self.eventsinks.get(key)
-        return known is not None and (
-            known["metadata"]["resourceVersion"] == version or is_older(version, known["metadata"]["resourceVersion"])
-        )
+        return known is not None and (known.resource_version == version or is_older(version, known.resource_version))
 
-    def wrote_status(self, before: str, obj: Object) -> None:
-        """The operator itself changed the status of an EventSink: its next state, which needs no other look when the watch shows it.
+    @contextmanager
+    def writing_status(self, key: Key) -> Iterator[Callable[[str, Object], None]]:
+        """While the operator itself writes the status of an EventSink; inside, give the resourceVersion that it replaced, and the result.
 
-        Parameters
-        ----------
-        before
-            The resourceVersion that it replaced.
+        That state needs no other look when the watch shows it.
         """
-        key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-        known = self.eventsinks.get(key)
-        if known is not None and known["metadata"]["resourceVersion"] == before:
-            self.eventsinks[key] = self._keep(obj)
+        with self._writes.writing(key, lambda: self._enqueue(key)) as written:
+
+            def wrote(before: str, obj: Object) -> None:
+                written(obj["metadata"]["resourceVersion"])
+                known = self.eventsinks.get(key)
+                if known is not None and known.resource_version == before:
+                    self.eventsinks[key] = known_sink(obj, self._keep(obj))
+
+            yield wrote
 
     def lose(self, key: Key, uid: str) -> None:
         """An EventSink is gone, unless one of that name was created again since."""
         if self._gone_since is not None:
             self._gone_since.add(uid)
         known = self.eventsinks.get(key)
-        if known is not None and known["metadata"].get("uid") == uid:
+        if known is not None and known.uid == uid:
             del self.eventsinks[key]
             _discard(self._sinks_in, key[0], key)
-            self._claims(key, _tenant(known), "")
+            self._claims(key, known, None)
             self._names(key, known, None)
             self.uses(key, ())
         self._enqueue(key)
 
     def _gone(self, key: Key) -> None:
         if (known := self.eventsinks.get(key)) is not None:
-            self.lose(key, known["metadata"]["uid"])
+            self.lose(key, known.uid)
 
-    def _claims(self, sink: Key, before: str, now: str) -> None:
-        if before == now:
+    def _claims(self, sink: Key, before: KnownSink | None, now: KnownSink | None) -> None:
+        old, new = (one.tenant if one is not None else "" for one in (before, now))
+        if old == new:
             return
-        if before:
-            _discard(self._sinks_of, before, sink)
-        if now:
-            self._sinks_of.setdefault(now, set()).add(sink)
+        if old:
+            _discard(self._sinks_of, old, sink)
+        if new:
+            self._sinks_of.setdefault(new, set()).add(sink)
 
     def named(self, tenant: str, name: str) -> tuple[Key, ...]:
         """The EventSinks that claim a tenant and have a display name; may be called from any thread."""
@@ -133,7 +137,7 @@ class ClusterState:
         others = (one for one in self.named(tenant, name) if one != sink)
         return (one for one in others if is_of_tenant(tenant, self.namespaces.get(one[0]), is_owned=is_owned))
 
-    def _names(self, sink: Key, before: Object | None, now: Object | None) -> None:
+    def _names(self, sink: Key, before: KnownSink | None, now: KnownSink | None) -> None:
         old, new = _name(before), _name(now)
         if old == new:
             return
@@ -215,42 +219,9 @@ class ClusterState:
             self._tenancy_changed()
 
 
-def compact(obj: Object) -> Object:
-    """Of an EventSink, what the operator reads, with equal texts kept once: a quarter of what the API server writes."""
-    metadata = obj["metadata"]
-    kept = {name: metadata[name] for name in KEPT if name in metadata}
-    if (managed_by := (metadata.get("labels") or {}).get(MANAGED_BY_LABEL)) is not None:
-        kept["labels"] = {MANAGED_BY_LABEL: managed_by}
-    shared: Object = _shared({"metadata": kept, **{name: obj[name] for name in ("spec", "status") if name in obj}})
-    return shared
-
-
-KEPT = ("namespace", "name", "uid", "generation", "resourceVersion", "deletionTimestamp")
-"""Metadata of an EventSink that the operator reads."""
-SHARED_LENGTH = 100
-"""Characters of the longest text that is looked for among those of other objects."""
-
-
-def _shared(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {sys.intern(name): _shared(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_shared(one) for one in value]
-    return sys.intern(value) if isinstance(value, str) and len(value) <= SHARED_LENGTH else value
-
-
-def _tenant(obj: Object | None) -> str:
-    """The tenant that an EventSink claims; empty: none that can be read."""
-    spec = obj.get("spec") if obj is not None else None
-    tenant = spec.get("tenant") if isinstance(spec, dict) else None
-    return tenant if isinstance(tenant, str) else ""
-
-
-def _name(obj: Object | None) -> tuple[str, str] | None:
+def _name(known: KnownSink | None) -> tuple[str, str] | None:
     """The tenant that an EventSink claims and its display name; None: it has none that can be read."""
-    tenant = _tenant(obj)
-    name = obj["spec"].get("name") if obj is not None and tenant else None
-    return (tenant, name) if isinstance(name, str) else None
+    return (known.tenant, known.display_name) if known is not None and known.display_name is not None else None
 
 
 def _owned(namespace: Namespace | None) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""kopf's side: a handler that only passes on what was seen, and kopf in a thread of its own.
+"""kopf's side: a handler that only passes on what is news, and kopf in a thread of its own.
 
 kopf takes over the signals of the thread that it runs in when that is the main one, and cancels other tasks of its loop when it ends; so it
-gets a thread and a loop of its own.
+gets a thread and a loop of its own. Its settings are those of handlers that only watch: nothing is remembered of an object, or compared.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import kopf
+import uvloop
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from eventsink.controller.admission.assembly import Admission
 from eventsink.controller.admission.review import Reviewer
 from eventsink.controller.admission.server import HANDLER, REFUSED, REVIEW_FAILED
-from eventsink.kube.api import Object
+from eventsink.kube.api import Key, Object, key_of
 from eventsink.kube.http import HttpApi
 from eventsink.resources.names import GROUP, PLURAL, VERSION
 from eventsink.runtime.logs import Repeated, get_logger
@@ -28,11 +30,15 @@ from eventsink.runtime.settings import ConfigurationError
 
 STOP_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
+IDLE_SECONDS = 0.1
+"""How long kopf keeps the task, and the last state, of an object of which it has passed on everything."""
 UNAUTHORIZED_FOR_SECONDS = 15.0
 """How long a login that gets 401 is repeated: an API server that has just started accepts no token for a moment."""
 
 Seen = Callable[[str | None, Object], None]
 """Type of the event (None: listed, ADDED, MODIFIED, DELETED) and the object."""
+Knows = Callable[[Key, str], bool]
+"""Whether that resourceVersion of an EventSink, or a later one, is known already; called in kopf's thread."""
 
 
 _TASKS = logging.getLogger("kopf._core.reactor.running")
@@ -83,11 +89,12 @@ class Logins:
 
 
 class KopfThread:
-    """Watches EventSinks with kopf; `seen` is called in the loop that made this."""
+    """Watches EventSinks with kopf; `seen` is called in the loop that made this, with what is not known already."""
 
-    def __init__(self, api: HttpApi, seen: Seen, admission: Admission | None = None) -> None:
+    def __init__(self, api: HttpApi, seen: Seen, knows: Knows, admission: Admission | None = None) -> None:
         self._api = api
         self._seen = seen
+        self._knows = knows
         self._admission = admission
         self._logins = Logins()
         self._loop = asyncio.get_running_loop()
@@ -113,16 +120,18 @@ class KopfThread:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            asyncio.run(
-                kopf.operator(
-                    registry=self._registry(),
-                    settings=_settings(self._admission),
-                    clusterwide=True,
-                    standalone=True,
-                    stop_flag=self._stop,
-                    ready_flag=self._ready,
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(
+                    kopf.operator(
+                        registry=self._registry(),
+                        settings=_settings(self._admission),
+                        memories=NoMemories(),
+                        clusterwide=True,
+                        standalone=True,
+                        stop_flag=self._stop,
+                        ready_flag=self._ready,
+                    )
                 )
-            )
         except BaseException as caught:
             error = caught
         try:
@@ -164,10 +173,14 @@ class KopfThread:
                 expiration=expiration,
             )
 
-        @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-        def seen(event: kopf.RawEvent, **_: Any) -> None:
+        def is_news(event: kopf.RawEvent, **_: Any) -> bool:
             obj: Object = dict(event["object"])
-            self._loop.call_soon_threadsafe(self._seen, event["type"], obj)
+            return event["type"] == "DELETED" or not self._knows(key_of(obj), obj["metadata"]["resourceVersion"])
+
+        # A function that is not a coroutine would run in yet another thread.
+        @kopf.on.event(GROUP, VERSION, PLURAL, when=is_news, registry=registry)
+        async def seen(event: kopf.RawEvent, **_: Any) -> None:
+            self._loop.call_soon_threadsafe(self._seen, event["type"], dict(event["object"]))
 
         if self._admission is not None:
             _register(self._admission.reviewer, registry)
@@ -200,6 +213,27 @@ def _is_no_refusal(record: logging.LogRecord) -> bool:
 logging.getLogger("kopf.objects").addFilter(_is_no_refusal)
 
 
+class NoMemories(ResourceMemories):
+    """kopf remembers what it did with each object, for handlers of other kinds than those here, which are for what only watches and reviews."""
+
+    async def recall(self, *args: Any, **given: Any) -> ResourceMemory:
+        """What kopf knows of an object: nothing."""
+        return await super().recall(*args, **{**given, "ephemeral": True})
+
+
+class NoDifferences(kopf.DiffBaseStorage):
+    """kopf compares each object with what it was, for handlers of changes, and copies it three times to do so."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return
+
+
 def _settings(admission: Admission | None) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
@@ -208,7 +242,8 @@ def _settings(admission: Admission | None) -> kopf.OperatorSettings:
     settings.watching.reconnect_backoff = RECONNECT_SECONDS
     settings.watching.chunk_size = 500
     # Handlers only enqueue: a worker per object need not live on.
-    settings.queueing.idle_timeout = 0.5
+    settings.queueing.idle_timeout = IDLE_SECONDS
+    settings.persistence.diffbase_storage = NoDifferences()
     if admission is not None:
         # `admission.managed` stays unset: kopf would write the configuration as it sees fit.
         settings.admission.server = admission.server

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from eventsink.controller.admission.assembly import open_admission
 from eventsink.controller.assembly import APPLY_ROLES, Controller
-from eventsink.controller.cluster_state import compact
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.handlers import KopfThread
+from eventsink.controller.known_sink import compact
 from eventsink.controller.scope import WATCHES_PER_NAMESPACE
 from eventsink.kube.api import Api, ApiError, Collection, Forbidden, NotFound, Object
 from eventsink.kube.http import HttpApi, connect
@@ -82,7 +82,7 @@ class Operator:
             process.on_close(certificate.close)
             process.start("admission certificate", certificate.run())
         if scope.everywhere:  # kopf as a whole ends where one of several namespaces is absent
-            process.start("kopf", KopfThread(self._api, self._seen, self._admission).run())
+            process.start("kopf", KopfThread(self._api, self._seen, self._controller.state.knows, self._admission).run())
         process.start("sweep", self._controller.sweep())
         if self._elector is not None:
             process.start("election", self._elector.run())

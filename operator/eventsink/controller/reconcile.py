@@ -75,16 +75,16 @@ class Reconciler:
         """
         if not self._scope.covers(key[0]):
             return await self._withdraw_uncovered(key)
-        obj = self._state.eventsinks.get(key)
-        if obj is None and not self._scope.knows(key[0]):
+        known = self._state.eventsinks.get(key)
+        if known is None and not self._scope.knows(key[0]):
             return Result("unknown")
-        living = read_object(obj) if obj is not None else None
+        living = read_object(known.read()) if known is not None else None
         if living is not None and living.deleting:
             living = None
         removed = await self._remove_others(key, living.uid if living is not None else "")
         if living is None:
             self._writer.forget(key)
-            if obj is None:
+            if known is None:
                 self._state.uses(key, ())  # it may have been deleted while it was compiled
             return Result("deleted" if removed else "absent")
         namespace = self._state.namespaces.get(key[0])
@@ -93,11 +93,11 @@ class Reconciler:
         if namespace.deleting:
             # What it needs vanishes before it does. Nothing is reported or withdrawn: it stays active until it is gone.
             return Result("deleting")
-        assert obj is not None
         compiled = self._store.compiled.get(living.uid)
         state, again = await self._accept_and_compile(living, compiled)
-        if (written := await self._writer.write(living, state)) is not None:
-            self._state.wrote_status(living.resource_version, written)
+        with self._state.writing_status(key) as wrote:
+            if (written := await self._writer.write(living, state)) is not None:
+                wrote(living.resource_version, written)
         if (wait := await self._writer.announce(living)) is not None:
             again = wait if again is None else min(wait, again)
         outcome = "ready" if state.problem is None else "withdrawn" if state.withdrawn else "problem"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -190,7 +191,8 @@ class Api(Protocol):
 def key_of(obj: Object) -> Key:
     """Namespace and name of an object."""
     metadata = obj["metadata"]
-    return metadata.get("namespace", ""), metadata["name"]
+    # Thousands of objects are in one namespace, whose name each of them brings.
+    return sys.intern(metadata.get("namespace", "")), metadata["name"]
 
 
 def is_older(version: str, than: str) -> bool:

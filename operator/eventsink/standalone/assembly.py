@@ -113,7 +113,7 @@ class Standalone:
     def delete(self, key: Key) -> None:
         """An EventSink is gone."""
         known = self._controller.state.eventsinks.get(key)
-        uid = known["metadata"]["uid"] if known is not None else ""
+        uid = known.uid if known is not None else ""
         self._controller.state.lose(key, uid)
         self._directory.withheld.discard(uid)
         self._log.delete(key)

@@ -123,7 +123,7 @@ class ReconcilerUnderTest:
         """Delete the EventSink."""
         known = self.state.eventsinks[KEY]
         await self.api.delete(EVENTSINKS, KEY)
-        self.state.lose(KEY, known["metadata"]["uid"])
+        self.state.lose(KEY, known.uid)
 
 
 def _secret(name: str, code: str) -> Object:
@@ -157,7 +157,7 @@ async def test_a_sink_deleted_while_it_is_compiled_uses_no_token() -> None:
 async def test_a_sink_in_a_namespace_that_is_not_listed_any_more_is_withdrawn_and_active_again_once_it_is_listed() -> None:
     before = ReconcilerUnderTest()
     assert await before.write("first") == "ready"
-    sink = before.state.eventsinks[KEY]
+    sink = before.state.eventsinks[KEY].read()
     without = ReconcilerUnderTest([NamespaceSettings(name="other", tenant="acme")], api=before.api, store=before.store)
     assert await without.reconcile() == "withdrawn"
     assert await without.reconcile() == "absent"

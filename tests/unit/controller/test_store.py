@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from eventsink.controller.store import CompiledStore
-from eventsink.kube.api import SECRETS, Collection, Conflict, Key, NotFound
+from eventsink.kube.api import SECRETS, Collection, Conflict, Key, NotFound, Object, Resource
 from eventsink.kube.local import LocalApi
 from eventsink.sinks.sink import CompiledFrom, Sink, Tenancy, Withdrawn
 
@@ -117,3 +119,34 @@ async def test_a_late_watch_event_of_an_earlier_write_is_ignored() -> None:
     await one.store.write(sink("u1", "b"), one.store.compiled["u1"])
     one.store.upsert((NAMESPACE, "sink-u1"), earlier)
     assert (one.uids("a"), one.uids("b"), one.enqueued) == ([], ["u1"], [])
+
+
+async def test_a_write_that_the_watch_shows_before_the_response_enqueues_nothing_unless_somebody_else_wrote_too() -> None:
+    one = StoreUnderTest()
+    one.api = watched = WatchFirst()
+    one.store = CompiledStore(watched, NAMESPACE, one.enqueued.append)
+    watched.show = lambda obj: one.store.upsert((NAMESPACE, obj["metadata"]["name"]), obj)
+    await one.store.write(sink("u1"), None)
+    await one.store.write(sink("u1", "b"), one.store.compiled["u1"])
+    assert one.enqueued == []
+    watched.others = {"data": {}}
+    await one.store.write(sink("u1", "b"), one.store.compiled["u1"])
+    [stored] = one.api.objects(SECRETS)
+    assert one.enqueued == [("acme", "b")]
+    assert one.store.compiled["u1"].resource_version == stored["metadata"]["resourceVersion"]
+
+
+class WatchFirst(LocalApi):
+    """The watch shows what was written, and what somebody else wrote then, before the writer gets its response."""
+
+    def __init__(self) -> None:
+        super().__init__((SECRETS,))
+        self.show: Callable[[Object], None] = lambda _: None
+        self.others: Object = {}
+
+    async def replace(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
+        written = await super().replace(resource, obj, manager=manager)
+        self.show(written)
+        if self.others:
+            self.show(await super().replace(resource, {**written, **self.others}))
+        return written

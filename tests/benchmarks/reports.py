@@ -172,7 +172,9 @@ async def measure(admin: Path, router: Path, count: int) -> None:
         reports.now([single], HELD)
         print(f"one change: written after {await reports.until_written([single]):.2f} s")
         reports.now(some, HELD)
-        print(f"{len(some)} at once: the last after {await reports.until_written(some):.1f} s")
+        took = await reports.until_written(some)
+        alone = len(some) / await bare_rate(api, some)
+        print(f"{len(some)} at once: the last after {took:.1f} s, where requests alone take {alone:.1f} s")
         others = sinks[len(some) : -1]
         reports.now(others, ARRIVED)
         await asyncio.sleep(1.0)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from eventsink.controller.handlers import KopfThread
+from eventsink.kube.api import Key
 from eventsink.kube.http import Access, KubernetesSettings, connect
 from eventsink.runtime.times import format_time
 from tests.controlplane import ControlPlane
@@ -248,6 +249,10 @@ def test_an_invalid_setting_stops_the_start_with_an_explanation_and_status_2(tmp
         assert "sweepIntervall: there is no such setting; did you mean sweepInterval?" in process.text()
 
 
+def knows_none(_key: Key, _version: str) -> bool:
+    return False
+
+
 async def test_when_kopf_gives_up_the_operator_ends_instead_of_waiting_for_ever(installed: Installed) -> None:
     class Unauthorized:
         """The API server never accepts this token."""
@@ -259,7 +264,7 @@ async def test_when_kopf_gives_up_the_operator_ends_instead_of_waiting_for_ever(
     try:
         async with asyncio.timeout(60):
             with pytest.raises(RuntimeError, match="kopf ended: LoginError"):
-                await KopfThread(Unauthorized(), lambda kind, obj: None).run()  # type: ignore[arg-type]
+                await KopfThread(Unauthorized(), lambda kind, obj: None, knows_none).run()  # type: ignore[arg-type]
     finally:
         await api.close()
 
@@ -282,7 +287,7 @@ async def test_a_moment_of_401_as_after_a_start_of_the_api_server_does_not_end_t
     api = await connect(KubernetesSettings(kubeconfig=installed.operator), "operator")
     try:
         kopf = asyncio.ensure_future(
-            KopfThread(Starting(), lambda kind, obj: seen.put_nowait(obj["metadata"]["namespace"])).run()  # type: ignore[arg-type]
+            KopfThread(Starting(), lambda kind, obj: seen.put_nowait(obj["metadata"]["namespace"]), knows_none).run()  # type: ignore[arg-type]
         )
         async with asyncio.timeout(60):
             while await seen.get() != acme:

@@ -132,10 +132,7 @@ def worst(run: Callable[[str], object], length: int, count: int) -> list[tuple[s
     """The shapes that take longest at this length."""
     taken = {}
     for shape in product(PREFIXES, REPEATED, SUFFIXES):
-        argument = text(shape, length)
-        began = time.perf_counter()
-        run(argument)
-        taken[shape] = time.perf_counter() - began
+        taken[shape] = cpu(run, text(shape, length))
     return sorted(taken, key=taken.__getitem__)[-count:]
 
 

@@ -20,7 +20,7 @@ def notes(helm: Helm, values: dict[str, Any]) -> str:
     ("values", "lines"),
     [
         ({}, ["kubectl label namespace acme eventsink.dev/tenant=acme", '"labels": {"alertname":"Test","namespace":"acme",']),
-        ({"namespaces": [{"name": "shop", "tenant": "s"}]}, ["namespace: shop}", "spec: {tenant: s,", '"namespace":"shop"']),
+        ({"namespaces": [{"name": "shop", "tenant": "s"}]}, ['namespace: "shop"}', 'spec: {tenant: "s",', '"namespace":"shop"']),
         ({"sources": [{**SOURCE, "tenant": {"fixed": "globex"}}]}, ["eventsink.dev/tenant=globex", 'index .data "first"']),
         ({"sources": [{**SOURCE, "tenant": {"label": "team"}}]}, ["/v1/alerts/am", '"team":"acme"']),
         ({"tokens": {"sources": "mine"}}, ["get secret mine"]),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from eventsink.router.config import RouterSettings
 from eventsink.runtime.settings import ProcessSettings, load_settings, overlay
 from tests.chart.switches import COMPANIONS, EVERYTHING, SINK, Path, documented, nested, other
 from tests.support.debian import MonitoringPrograms
-from tests.support.helm import Helm, find, key_of, of_kind, pod_of, settings_text
+from tests.support.helm import CHART, Helm, find, key_of, of_kind, pod_of, settings_text
 from tests.support.kubectl import Kubectl
 
 PARTS: dict[str, type[ProcessSettings]] = {"operator": OperatorSettings, "router": RouterSettings, "rest": RestSettings}
@@ -108,7 +110,11 @@ def test_the_programs_accept_the_rendered_settings(helm: Helm, tmp_path: Any, pa
 
 def test_large_numbers_arrive_as_they_were_written(helm: Helm, tmp_path: Any) -> None:
     file = tmp_path / "router.yaml"
-    file.write_text(settings_text(helm.render({"router": {"config": {"queue": {"maxBytes": 17179869185}}}}), "router"))
+    file.write_text(
+        settings_text(
+            helm.render({"router": {"queue": {"size": "20Gi"}, "config": {"queue": {"maxBytes": 17179869185}}}}), "router"
+        )
+    )
     assert load_settings(RouterSettings, part="router", path=file).queue.max_bytes == 17179869185
 
 
@@ -237,6 +243,107 @@ def test_what_is_switched_off_is_not_rendered(
 ) -> None:
     assert set(absent) <= {one["kind"] for one in rendered}
     assert not set(absent) & {one["kind"] for one in helm.render(values)}
+
+
+def strings_in(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every scalar that is the name, the namespace, a label or an annotation of something."""
+    if isinstance(value, list):
+        for one in value:
+            yield from strings_in(one, path)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from strings_in(one, f"{path}.{key}")
+    elif re.search(
+        r"(\.(\w*[nN]ame|namespace|instance|storageClassName|caBundle|interval|resourceNames)|(labels|annotations)\..*)$", path
+    ):
+        yield path, value
+
+
+def test_names_that_yaml_takes_for_something_else_stay_names() -> None:
+    # A namespace may be named 1234, a Secret "on", a release 1e3: in YAML these are no texts unless they are quoted.
+    values: dict[str, Any] = {
+        **{
+            part: {"serviceAccount": {"name": name}, "priorityClassName": "1"}
+            for part, name in (("operator", "1"), ("rest", "0x2"))
+        },
+        "fullnameOverride": "y",
+        "sinksNamespace": {"name": "12"},
+        "namespaces": [{"name": "777", "tenant": "on"}],
+        "imagePullSecrets": [{"name": "7"}],
+        "tokens": {"sources": "1", "admin": "2"},
+        "slack": {"app": {"clientId": "1", "secretName": "3"}, "tokenSecretName": "4"},
+        "proxy": {"secretName": "5"},
+        "ca": {"configMapName": "6"},
+        "commonLabels": {"team": "1e3"},
+        "commonAnnotations": {"since": "2026"},
+        "sinks": [{**SINK, "name": "1", "namespace": "0123"}],
+        "monitoring": {"enabled": True, "rules": {"enabled": True}},
+        "router": {"queue": {"storageClassName": "1"}, "tls": {"secretName": "8"}, "serviceAccount": {"name": "off"}},
+    }
+    values["rest"] |= {"keys": {"secretName": "9"}, "stateKey": {"secretName": "10"}}
+    objects = Helm(release="1e3", namespace="1234").render(values)
+    found = list(strings_in(objects))
+    assert len(found) > 300
+    assert {value for _, value in found} >= {"1234", "777", "1e3", "0x2", "off", "0123", "9", "10", "2026"}
+    assert [one for one in found if not isinstance(one[1], str)] == []
+
+
+def test_the_longest_names_are_names_of_kubernetes(kubectl: Kubectl, crd_installed: None) -> None:
+    for release, namespace in (("r" * 53, "n" * 57), ("a1" * 26, "1234")):
+        helm = Helm(release=release, namespace=namespace)
+        for name in (namespace, f"{namespace}-sinks"):
+            kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        objects = [one for one in helm.render(EVERYTHING) if one["apiVersion"].split("/")[0] not in OF_OTHER_OPERATORS]
+        names = {f"{name}-router-0" for kind, _, name in map(key_of, objects) if kind == "StatefulSet"}
+        assert max(len(name) for name in names) <= 63
+        kubectl.run("apply", "--dry-run=server", "-f", "-", input=yaml.safe_dump_all(objects))
+
+
+def test_a_parent_chart_can_have_it_as_a_dependency(tmp_path: Any) -> None:
+    parent = {"apiVersion": "v2", "name": "platform", "version": "1.0.0"}
+    dependency = {"name": "eventsink", "version": find_version(), "condition": "eventsink.enabled"}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump({**parent, "dependencies": [dependency]}))
+    shutil.copytree(CHART, tmp_path / "charts" / "eventsink")
+    shared = {"imageRegistry": "registry.example.com/mirror", "imagePullSecrets": [{"name": "mirror"}], "theirs": 1}
+    digest = "sha256:" + "1" * 64
+    values = {"global": shared, "eventsink": {"enabled": True, "image": {"digest": digest}}}
+    pods = of_kind(Helm(chart=tmp_path, release="platform").render(values), "Deployment", "StatefulSet")
+    for pod in (one["spec"]["template"]["spec"] for one in pods):
+        assert pod["containers"][0]["image"] == f"registry.example.com/mirror/eventsink@{digest}"
+        assert pod["imagePullSecrets"] == [{"name": "mirror"}]
+    assert Helm(chart=tmp_path).render({"eventsink": {"enabled": False}}) == []
+
+
+def find_version() -> str:
+    version: str = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    return version
+
+
+@pytest.mark.parametrize(
+    ("size", "most"),
+    [
+        ("10Gi", 8 * 1024**3),
+        ("50Gi", 40 * 1024**3),
+        ("1Gi", 512 * 1024**2),
+        ("100G", 80 * 1000**3),
+        ("1.5Ti", 12 * 1024**4 // 10),
+    ],
+)
+def test_the_queue_may_take_most_of_its_volume(helm: Helm, size: str, most: int) -> None:
+    settings = yaml.safe_load(settings_text(helm.render({"router": {"queue": {"size": size}}}), "router"))
+    assert settings["queue"]["maxBytes"] == most
+    own = {"router": {"queue": {"size": size}, "config": {"queue": {"maxBytes": 2**20}}}}
+    assert yaml.safe_load(settings_text(helm.render(own), "router"))["queue"]["maxBytes"] == 2**20
+
+
+def test_a_constraint_of_topology_keeps_its_own_selector(helm: Helm) -> None:
+    own = {"matchLabels": {"team": "platform"}}
+    constraints = [{"maxSkew": 1, "labelSelector": own}, {"maxSkew": 2}]
+    first, second = pod_of(helm.render({"rest": {"topologySpreadConstraints": constraints}}), "rest")["spec"][
+        "topologySpreadConstraints"
+    ]
+    assert first["labelSelector"] == own
+    assert second["labelSelector"]["matchLabels"]["app.kubernetes.io/name"] == "eventsink-rest"
 
 
 def test_helm_lint_has_no_complaint(helm: Helm) -> None:

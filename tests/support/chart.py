@@ -96,7 +96,8 @@ def schema_of(values: list[Value]) -> dict[str, Any]:
             **({} if "$ref" in value.schema else type_of(value)),
             **value.schema,
         }
-    root["properties"]["global"] = {"description": "Of a parent chart; not used.", "type": "object"}
+    del root["properties"]["global"]["additionalProperties"]  # a parent chart may share more than is read here
+    root["properties"]["enabled"] = {"description": "The condition of a parent chart; not read here.", "type": "boolean"}
     return {"$schema": "http://json-schema.org/draft-07/schema#", **root, "$defs": definitions()}
 
 
@@ -119,7 +120,7 @@ def closed_object(properties: dict[str, Any], description: str | None = None) ->
 def definitions() -> dict[str, Any]:
     """What several values have in common, and what comes from the models."""
     name = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"}
-    strings = {"$ref": "#/$defs/strings"}
+    text, strings = {"type": "string"}, {"$ref": "#/$defs/strings"}
     source = settings_schema(PostingSourceSettings)
     del source["properties"]["tokenFiles"]
     source["properties"]["tokenKeys"] = {"type": "array", "items": {"type": "string"}, "minItems": 1}
@@ -130,6 +131,7 @@ def definitions() -> dict[str, Any]:
     return {
         "strings": {"type": "object", "additionalProperties": {"type": "string"}},
         "objects": {"type": "array", "items": {"type": "object"}},
+        "env": {"type": "array", "items": {"type": "object", "required": ["name"], "properties": {"name": text, "value": text}}},
         "namespaces": {"type": "array", "items": {**settings_schema(NamespaceSettings), "required": ["name", "tenant"]}},
         "sources": {"type": "array", "items": source},
         "sinks": {"type": "array", "items": {**sink, "required": ["name", "namespace", "spec"]}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -60,7 +61,9 @@ class Helm:
         folders = {f"HELM_{kind}_HOME": str(self._home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
         result = subprocess.run(
             [self._program, *arguments, *given, f"--namespace={self.namespace}"],
-            input=yaml.safe_dump(dict(values)) if values is not None else None,
+            input=json.dumps(values)
+            if values is not None
+            else None,  # which is YAML, and quotes what YAML 1.1 takes for something else
             capture_output=True,
             text=True,
             timeout=RUN_TIMEOUT_SECONDS,

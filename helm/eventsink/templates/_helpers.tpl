@@ -16,6 +16,7 @@
 
 {{- define "eventsink.image" -}}
 {{- with .Values.image -}}
+{{- with $.Values.global.imageRegistry -}}{{- printf "%s/" (trimSuffix "/" .) -}}{{- end -}}
 {{- if .digest -}}
 {{- printf "%s@%s" .repository .digest -}}
 {{- else -}}
@@ -53,6 +54,31 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Bytes of a quantity such as 10Gi; empty where it is written in another way. */}}
+{{- define "eventsink.bytes" -}}
+{{- if regexMatch "^[0-9]+(\\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$" . -}}
+{{- $number := regexFind "^[0-9.]+" . -}}
+{{- $size := get (dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776) (trimPrefix $number .) -}}
+{{- mulf (float64 $number) $size | int64 -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Milliseconds of a duration of the settings: 90s, 1h30m, or a number of seconds; empty where the program will refuse it. */}}
+{{- define "eventsink.milliseconds" -}}
+{{- $text := toString . -}}
+{{- if regexMatch "^[0-9]+(\\.[0-9]+)?$" $text -}}
+{{- mulf (float64 $text) 1000 | int64 -}}
+{{- else if regexMatch "^([0-9]+(ms|[smhdw]))+$" $text -}}
+{{- $sum := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|[smhdw])" $text -1 -}}
+{{- $number := regexFind "^[0-9]+" . -}}
+{{- $unit := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 "w" 604800000) (trimPrefix $number .) -}}
+{{- $sum = add $sum (mul (int64 $number) $unit) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The names below are of parts: the argument is a dict of root ($) and part ("operator", "router", "rest"). */}}
 {{- define "eventsink.partName" -}}
 {{- printf "%s-%s" (include "eventsink.fullname" .root) .part -}}
@@ -65,7 +91,7 @@
 {{/* By these, Services and policies find the pods of a part; they never change. */}}
 {{- define "eventsink.selectorLabels" -}}
 app.kubernetes.io/name: eventsink-{{ .part }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end -}}
 
 {{/* Labels of an object: root, and perhaps part and labels (of its own). */}}

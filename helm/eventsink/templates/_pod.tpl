@@ -10,15 +10,15 @@ metadata:
   annotations:
     {{- merge (dict "checksum/config" (toYaml .config | sha256sum)) $values.podAnnotations .root.Values.commonAnnotations | toYaml | nindent 4 }}
 spec:
-  serviceAccountName: {{ include "eventsink.serviceAccount" . }}
+  serviceAccountName: {{ include "eventsink.serviceAccount" . | quote }}
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
-  {{- with .root.Values.imagePullSecrets }}
+  {{- with concat .root.Values.imagePullSecrets .root.Values.global.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with $values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with $values.podSecurityContext }}
   securityContext:
@@ -78,18 +78,18 @@ spec:
   {{- end }}
   {{- with $values.topologySpreadConstraints }}
   topologySpreadConstraints:
-    {{- $selector := dict "labelSelector" (dict "matchLabels" (include "eventsink.selectorLabels" $ | fromYaml)) }}
+    {{- $selector := dict "matchLabels" (include "eventsink.selectorLabels" $ | fromYaml) }}
     {{- range . }}
-    - {{- mergeOverwrite (dict) $selector . | toYaml | nindent 6 }}
+    - {{- merge (dict) . (ternary dict (dict "labelSelector" $selector) (hasKey . "labelSelector")) | toYaml | nindent 6 }}
     {{- end }}
   {{- end }}
 {{- end -}}
 
 {{/* A volume with one key of a Secret under a fixed file name: name, secret, key, path. */}}
 {{- define "eventsink.secretFile" -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 secret:
-  secretName: {{ .secret }}
+  secretName: {{ .secret | quote }}
   defaultMode: 0440
   items: [{key: {{ .key | quote }}, path: {{ .path }}}]
 {{- end -}}
@@ -104,7 +104,7 @@ secret:
 {{- with .Values.ca }}
 {{- if .configMapName }}
 - name: ca
-  configMap: {name: {{ .configMapName }}, items: [{key: {{ .key | quote }}, path: ca.crt}]}
+  configMap: {name: {{ .configMapName | quote }}, items: [{key: {{ .key | quote }}, path: ca.crt}]}
 {{- else if .secretName }}
 - {{- include "eventsink.secretFile" (dict "name" "ca" "secret" .secretName "key" .key "path" "ca.crt") | nindent 2 }}
 {{- end }}
@@ -125,8 +125,8 @@ secret:
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ include "eventsink.serviceAccount" . }}
-  namespace: {{ .root.Release.Namespace }}
+  name: {{ include "eventsink.serviceAccount" . | quote }}
+  namespace: {{ .root.Release.Namespace | quote }}
   {{- include "eventsink.meta" (dict "root" .root "part" .part "annotations" $account.annotations) | nindent 2 }}
 {{- end }}
 {{- end -}}
@@ -137,7 +137,7 @@ apiVersion: v1
 kind: ConfigMap
 metadata:
   name: {{ include "eventsink.partName" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   {{- include "eventsink.meta" (dict "root" .root "part" .part) | nindent 2 }}
 data:
   {{ .part }}.yaml: |
@@ -150,7 +150,7 @@ apiVersion: v1
 kind: Service
 metadata:
   name: {{ include "eventsink.fullname" .root }}-{{ .name }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   {{- include "eventsink.meta" (dict "root" .root "part" .part "labels" .service.labels "annotations" .service.annotations) | nindent 2 }}
 spec:
   type: {{ .service.type }}

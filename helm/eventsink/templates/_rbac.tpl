@@ -11,7 +11,7 @@ kind: {{ $kind }}
 metadata:
   name: {{ $name }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   {{- include "eventsink.meta" (dict "root" .root "part" .part) | nindent 2 }}
 rules:
@@ -22,12 +22,12 @@ kind: {{ $kind }}Binding
 metadata:
   name: {{ $name }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   {{- include "eventsink.meta" (dict "root" .root "part" .part) | nindent 2 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ $kind }}, name: {{ $name }}}
 subjects:
-- {kind: ServiceAccount, name: {{ include "eventsink.serviceAccount" . }}, namespace: {{ .root.Release.Namespace }}}
+- {kind: ServiceAccount, name: {{ include "eventsink.serviceAccount" . | quote }}, namespace: {{ .root.Release.Namespace | quote }}}
 {{- end -}}
 
 {{/* A part's rights where tenants are: in the whole cluster, or in each listed namespace. */}}

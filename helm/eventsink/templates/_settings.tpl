@@ -69,6 +69,7 @@ The settings of each program: what follows from the values, with the part's own 
 {{- mergeOverwrite $settings .Values.operator.config | toYaml -}}
 {{- end -}}
 
+{{/* queue.maxBytes leaves a fifth of the volume free, and at least twice queue.minFreeBytes. */}}
 {{- define "eventsink.routerSettings" -}}
 {{- $intake := dict "address" "0.0.0.0:8080" -}}
 {{- if .Values.router.tls.secretName -}}
@@ -87,7 +88,13 @@ The settings of each program: what follows from the values, with the part's own 
 {{- end -}}
 {{- $settings := dict "monitor" (dict "address" "0.0.0.0:9090") "sinksNamespace" (include "eventsink.sinksNamespace" .) -}}
 {{- $_ := set $settings "intake" $intake -}}
-{{- $_ := set $settings "queue" (dict "path" "/var/lib/eventsink/queue.db") -}}
+{{- $queue := dict "path" "/var/lib/eventsink/queue.db" -}}
+{{- if not .Values.router.queue.existingClaim -}}
+{{- with include "eventsink.bytes" .Values.router.queue.size -}}
+{{- $_ := set $queue "maxBytes" (min (div (mul (int64 .) 8) 10) (sub (int64 .) 536870912) | max 1048576) -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $settings "queue" $queue -}}
 {{- $_ := set $settings "sources" $sources -}}
 {{- if .Values.router.admin.enabled -}}
 {{- $_ := set $settings "admin" (dict "address" "0.0.0.0:8081" "tokenFile" "/etc/eventsink-admin/token") -}}

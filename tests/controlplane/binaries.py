@@ -1,7 +1,8 @@
 """Finds the programs of the control plane, or builds them once from their pinned Go modules.
 
 Looked for in this order: the folder that `KUBEBUILDER_ASSETS` names (the convention of envtest), the cache, else a build into the
-cache. The cache folder's name is a digest of everything that the result depends on.
+cache. The cache folder's name is a digest of everything that the result depends on. With OLDER=1 in the environment, API server and
+controller manager are those of the oldest Kubernetes that is supported.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.controlplane.go import GoProgram, MissingProgram, build_programs, cac
 
 MODULE = Path(__file__).parent / "build"
 KUBERNETES_VERSION = "v1.36.3"
+OLDEST_VERSION = "v1.30.14"
 PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -50,18 +53,27 @@ def find_or_build() -> Binaries:
         raise MissingProgram(f"KUBEBUILDER_ASSETS={assets} lacks {', '.join(missing)}; unset it to have them built")
     if missing:
         build(folder)
+    kubernetes = folder
+    if older() and not assets:
+        kubernetes = cached(MODULE / "oldest", OLDEST_VERSION)
+        build(kubernetes, MODULE / "oldest", OLDEST_VERSION, ("kube-apiserver", "kube-controller-manager"))
     return Binaries(
         etcd=folder / "etcd",
-        kube_apiserver=folder / "kube-apiserver",
-        kube_controller_manager=folder / "kube-controller-manager",
+        kube_apiserver=kubernetes / "kube-apiserver",
+        kube_controller_manager=kubernetes / "kube-controller-manager",
         kubectl=kubectl(),
     )
 
 
-def cached() -> Path:
+def older() -> bool:
+    """Whether the oldest versions that are supported are wanted, instead of the newest."""
+    return bool(os.environ.get("OLDER"))
+
+
+def cached(module: Path = MODULE, version: str = KUBERNETES_VERSION) -> Path:
     """The folder that a build of today's pins goes to."""
-    digest = hashlib.sha256(KUBERNETES_VERSION.encode())
-    for file in (MODULE / "go.mod", MODULE / "go.sum"):
+    digest = hashlib.sha256(version.encode())
+    for file in (module / "go.mod", module / "go.sum"):
         digest.update(file.read_bytes())
     return cache_root() / "controlplane" / digest.hexdigest()[:16]
 
@@ -74,10 +86,8 @@ def kubectl() -> Path:
     raise MissingProgram("kubectl is not in the environment: run `make venv`")
 
 
-def build(folder: Path) -> None:
-    """Build the programs into `folder`."""
-    version, minor = "k8s.io/component-base/version", KUBERNETES_VERSION.split(".")[1]
-    flags = f"-X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor=1 -X {version}.gitMinor={minor}"
-    build_programs(
-        [GoProgram(name, MODULE, package, flags, USUAL_BUILD_SECONDS[name]) for name, package in PACKAGES.items()], folder
-    )
+def build(folder: Path, module: Path = MODULE, version: str = KUBERNETES_VERSION, names: Iterable[str] = PACKAGES) -> None:
+    """Build what `folder` lacks of the programs."""
+    package, minor = "k8s.io/component-base/version", version.split(".")[1]
+    flags = f"-X {package}.gitVersion={version} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}"
+    build_programs([GoProgram(name, module, PACKAGES[name], flags, USUAL_BUILD_SECONDS[name]) for name in names], folder)

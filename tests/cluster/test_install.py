@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.controlplane import ControlPlane
+from tests.controlplane.binaries import older
 from tests.support.attacks import patched_by_router, rest_secret, rest_sink
 from tests.support.cluster import Installed
 from tests.support.kubectl import Kubectl
@@ -116,7 +117,9 @@ def test_the_policies_hold_a_router_that_was_taken_over_in_another_namespace(pla
 def test_applying_it_again_changes_nothing(place: Place) -> None:
     lines = [line for step in STEPS for line in place.apply(step)]
     assert len(lines) > 30
-    assert [line for line in lines if not line.endswith(" unchanged")] == []
+    # An older API server shows times in the StatefulSet's template that nobody gave; kubectl then sends a patch that changes nothing.
+    noise = ["statefulset.apps/eventsink-router configured"] if older() else []
+    assert [line for line in lines if not line.endswith(" unchanged")] == noise
 
 
 def test_settings_that_no_pod_uses_any_more_can_be_removed(place: Place) -> None:

@@ -22,6 +22,8 @@ MAX_EXPRESSION_SIZE = 1500
 expression takes 4 ms of a processor on a value of `MAX_MATCHED_CHARACTERS` (measured); a usual one has 20 to 200 and takes 1 us."""
 MAX_EXPRESSION_MEMORY_BYTES = 32 << 10
 """What the compiled form of one expression may take, what it keeps between matches included."""
+MAX_UNICODE_CLASSES = 16
+"""Such as \\pL in one expression: each has hundreds of ranges. They take 60 us to compile, also where the result is too large (measured)."""
 MAX_MATCHED_CHARACTERS = 1024
 """An expression sees so many characters of a value; what follows is as if it were not there. Equality compares all of it."""
 SHARED_EXPRESSIONS = 512
@@ -89,7 +91,7 @@ def parse_matcher(text: str) -> Matcher:
     InvalidMatcher
         With a sentence that says what is wrong.
     ExpressionTooLarge
-        Its regular expression is valid and has more than `MAX_EXPRESSION_SIZE` instructions.
+        Its regular expression has more than `MAX_EXPRESSION_SIZE` instructions or `MAX_UNICODE_CLASSES` classes.
     """
     if len(text) > MAX_MATCHER_CHARACTERS:
         raise InvalidMatcher(f"a matcher has at most {MAX_MATCHER_CHARACTERS} characters")
@@ -129,6 +131,11 @@ def _unescape(text: str) -> str:
 
 @lru_cache(SHARED_EXPRESSIONS)
 def _compiled(expression: str) -> Pattern:
+    if expression.count("\\p") + expression.count("\\P") > MAX_UNICODE_CLASSES:
+        raise ExpressionTooLarge(
+            f"the regular expression is too large: it has more than {MAX_UNICODE_CLASSES} classes of Unicode, such as \\pL; "
+            "write .* for them, or divide it into several matchers"
+        )
     try:
         pattern = Pattern(expression, MAX_EXPRESSION_MEMORY_BYTES)
     except InvalidPattern as error:

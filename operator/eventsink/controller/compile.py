@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
 from eventsink.destinations.problem import Problem
 from eventsink.resources import defaults
-from eventsink.resources.eventsink import EventSink
+from eventsink.resources.eventsink import EventSink, InvalidSpec
 from eventsink.resources.spec import CommonSpec
 from eventsink.runtime.durations import parse_duration
 from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch
@@ -23,6 +23,9 @@ version must still read the result.
 
 MAX_SINK_SIZE = 5000
 """Instructions of the regular expressions of one sink together: in the worst case they take 15 ms of a processor for an alert (measured)."""
+
+MAX_BAD_MATCHERS = 8
+"""So many matchers of one sink are reported as unusable; the others are not looked at then: to find out takes up to 5 ms each (measured)."""
 
 
 def compile_sink(sink: EventSink, target: Target, compiled_from: CompiledFrom) -> Sink:
@@ -78,15 +81,37 @@ def compile_match(spec: CommonSpec) -> SinkMatch:
     )
 
 
+UNKNOWN_FIELD = "UnknownField"
+"""Reason of a field that only a newer version knows."""
+
+
+def spec_problems(invalid: InvalidSpec) -> list[Problem]:
+    """What is wrong with a spec that cannot be read, each by itself."""
+    return [
+        Problem("UnknownField" if error.unknown_field else "InvalidSpec", error.path, error.message) for error in invalid.errors
+    ]
+
+
+def spec_problem(invalid: InvalidSpec) -> Problem:
+    """The same as one, for a status: about the first field, and the others are named."""
+    first, *others = found = spec_problems(invalid)
+    unknown = any(one.reason == UNKNOWN_FIELD for one in found)
+    sentence = "; ".join([first.sentence, *(one.message for one in others)])
+    return Problem("UnknownField" if unknown else "InvalidSpec", first.path, sentence)
+
+
 def match_problems(spec: CommonSpec) -> Iterator[Problem]:
-    """What keeps the matchers of a sink from being used."""
-    sizes = []
+    """What keeps the matchers of a sink from being used: the first `MAX_BAD_MATCHERS` of it."""
+    sizes, bad = [], 0
     for index, text in enumerate((spec.match.matchers if spec.match is not None else None) or ()):
         try:
             sizes.append(parse_matcher(text).size)
         except InvalidMatcher as error:
             sizes.append(0)
             yield Problem("InvalidMatcher", f"spec.match.matchers[{index}]", str(error))
+            bad += 1
+            if bad == MAX_BAD_MATCHERS:
+                return
     if (size := sum(sizes)) > MAX_SINK_SIZE:
         yield Problem(
             "InvalidMatcher",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from eventsink.controller.cluster_state import ClusterState
-from eventsink.controller.compile import COMPILER_VERSION, compile_sink
+from eventsink.controller.compile import COMPILER_VERSION, compile_sink, spec_problem
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.resolvers import Resolvers
 from eventsink.controller.scope import Scope
@@ -150,10 +150,7 @@ class Reconciler:
         try:
             sink = EventSink(**vars(living), spec=read_spec(living.raw.get("spec")))
         except InvalidSpec as invalid:
-            unknown = any(error.unknown_field for error in invalid.errors)
-            first, *others = invalid.errors
-            sentence = "; ".join([first.message, *map(str, others)])
-            raise Problem("UnknownField" if unknown else "InvalidSpec", first.path, sentence) from None
+            raise spec_problem(invalid) from None
         compiled = self._store.compiled.get(sink.uid)
         tokens = tokens_of(compiled)
         self._state.uses(key, {reference.ref.name for reference in references(sink.spec)}, tokens)

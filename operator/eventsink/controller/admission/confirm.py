@@ -11,14 +11,12 @@ from eventsink.kube.api import NAMESPACES, SECRETS, Api, ApiError, Collection, R
 
 CONFIRM_SECONDS = 2.0
 """For one question; without a response, what the watches have shown counts."""
-MAX_AT_ONCE = 4
-"""Questions at once: any pod may reach the port of the webhook, and must not keep the operator's connections busy."""
 MAX_SECRETS = 8
 """Secrets in one question; what else is missing counts as missing."""
 
 
 class Confirmation:
-    """A `Confirm`, for calls from any loop.
+    """A `Confirm`, for calls from any loop; how many there are at once is for the caller to bound.
 
     Parameters
     ----------
@@ -31,21 +29,15 @@ class Confirmation:
     def __init__(self, api: Api, loop: asyncio.AbstractEventLoop) -> None:
         self._api = api
         self._loop = loop
-        self._asking = 0
 
     async def __call__(self, namespace: str, secrets: Names[str], *, owner: bool) -> Fresh | None:
         """See `Confirm`."""
-        if self._asking >= MAX_AT_ONCE:
-            return None
-        self._asking += 1
+        asked = asyncio.run_coroutine_threadsafe(self._ask(namespace, sorted(secrets)[:MAX_SECRETS], owner), self._loop)
         try:
-            asked = asyncio.run_coroutine_threadsafe(self._ask(namespace, sorted(secrets)[:MAX_SECRETS], owner), self._loop)
             async with asyncio.timeout(CONFIRM_SECONDS):
                 return await asyncio.wrap_future(asked)
         except (TimeoutError, ApiError):
             return None
-        finally:
-            self._asking -= 1
 
     async def _ask(self, namespace: str, secrets: list[str], owner: bool) -> Fresh:
         found, there = await asyncio.gather(

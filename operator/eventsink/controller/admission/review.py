@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from eventsink.controller.compile import match_problems
+from eventsink.controller.compile import UNKNOWN_FIELD, match_problems, spec_problems
 from eventsink.controller.tenancy import Namespace, check_claim, is_of_tenant
 from eventsink.destinations.credentials import secret_missing
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.resolver import Resolver
 from eventsink.kube.api import Key, Object
-from eventsink.resources.eventsink import EventSink, FieldError, InvalidSpec, read_eventsink
+from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
 from eventsink.resources.model import Reference, references
 
 MAX_REPORTED = 16
 """Problems and warnings of one review that are reported; of the others, their number."""
-
-
+MAX_CHARACTERS = 1024
+"""Of one of them: the name of a field that nobody knows may be as long as a spec."""
 MAX_NAMED = 3
 """Other EventSinks of the same name that a warning names."""
+MAX_NAMESAKES = 100
+"""EventSinks of the same name and claim that are looked at for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,29 +131,33 @@ class Reviewer:
         try:
             sink = read_eventsink(new)
         except InvalidSpec as invalid:
-            return judge([_invalid(error) for error in invalid.errors], new, old, self._invalid_before(old))
-        facts = self._facts(sink)
+            return judge(spec_problems(invalid), new, old, self._invalid_before(old))
+        facts, unconfirmed = self._facts(sink), list[Problem]()
         found = self._problems(sink, facts)
-        claims = _claims(found)
+        claims = any(map(_is_claim, found))
         if facts.missing or claims:
             fresh = await self._confirm(sink.namespace, facts.missing, owner=claims)
-            if fresh is not None:
+            if fresh is None:
+                # Whoever has just labelled the namespace must not be refused; of a claim that is wrong indeed, the status says so.
+                unconfirmed = [one for one in found if _is_claim(one)]
+                found = [one for one in found if not _is_claim(one)]
+            else:
                 namespace = fresh.namespace if claims else facts.namespace
                 facts = Facts(namespace, facts.tenant_is_owned, facts.missing - fresh.secrets, facts.namesakes)
                 found = self._problems(sink, facts)
-        return judge(found, new, old, self._before(old, facts) if found else (), _warnings(sink, facts))
+        warnings = [*(f"not confirmed, see the status later: {one.message}" for one in unconfirmed), *_warnings(sink, facts)]
+        return judge(found, new, old, self._before(old, facts) if found else (), warnings)
 
     def _facts(self, sink: EventSink) -> Facts:
         known, tenant = self._known, sink.spec.tenant
+        named = known.named(tenant, sink.spec.name)
         return Facts(
             namespace=known.namespace(sink.namespace),
             tenant_is_owned=known.is_owned(tenant),
             missing=frozenset(
                 one.ref.name for one in references(sink.spec) if not known.has_secret((sink.namespace, one.ref.name))
             ),
-            namesakes=tuple(
-                islice((key for key in known.named(tenant, sink.spec.name) if self._is_namesake(key, sink)), MAX_NAMED)
-            ),
+            namesakes=tuple(islice((key for key in islice(named, MAX_NAMESAKES) if self._is_namesake(key, sink)), MAX_NAMED)),
         )
 
     def _is_namesake(self, key: Key, sink: EventSink) -> bool:
@@ -186,7 +192,7 @@ class Reviewer:
             if old is not None:
                 read_eventsink(old)
         except InvalidSpec as invalid:
-            return [_invalid(error) for error in invalid.errors]
+            return spec_problems(invalid)
         return ()
 
 
@@ -210,9 +216,6 @@ def judge(
     return Verdict(warnings=_limited((*(f"not accepted: {message}" for message in tolerated), *warnings)))
 
 
-UNKNOWN_FIELD = "UnknownField"
-
-
 def value_at(obj: Any, path: str) -> Any:
     """The value of a field such as `spec.match.matchers[2]`; None where there is none."""
     for part in path.replace("[", ".").replace("]", "").split("."):
@@ -225,12 +228,8 @@ def value_at(obj: Any, path: str) -> Any:
     return obj
 
 
-def _invalid(error: FieldError) -> Problem:
-    return Problem(UNKNOWN_FIELD if error.unknown_field else "InvalidSpec", error.path, error.message)
-
-
-def _claims(found: Sequence[Problem]) -> bool:
-    return any(one.path == "spec.tenant" for one in found)
+def _is_claim(problem: Problem) -> bool:
+    return problem.path == "spec.tenant"
 
 
 def _warnings(sink: EventSink, facts: Facts) -> list[str]:
@@ -248,6 +247,5 @@ def _warnings(sink: EventSink, facts: Facts) -> list[str]:
 
 
 def _limited(messages: Sequence[str]) -> tuple[str, ...]:
-    if len(messages) <= MAX_REPORTED:
-        return tuple(messages)
-    return (*messages[:MAX_REPORTED], f"and {len(messages) - MAX_REPORTED} more")
+    first = [one[:MAX_CHARACTERS] for one in messages[:MAX_REPORTED]]
+    return (*first, f"and {len(messages) - MAX_REPORTED} more") if len(messages) > MAX_REPORTED else tuple(first)

@@ -13,11 +13,14 @@ from typing import Any
 
 import kopf
 
+from eventsink.controller.admission.messages import NoReview, TooLarge, read_review
+from eventsink.controller.admission.turns import Turns
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.runtime.listener.listener import Listener
 from eventsink.runtime.listener.messages import RequestHead, Response, error
 from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.listener.settings import ListenerLimits
+from eventsink.runtime.listener.shares import peer_key
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.process import ExitStatus, Stop
 from eventsink.runtime.settings import ConfigurationError
@@ -32,14 +35,17 @@ REVIEW_FAILED = 500
 LIMITS = ListenerLimits(
     "",
     max_connections=256,
-    max_body_bytes=4 * 1024**2,  # an object has at most 1.5 MiB, and a change has two
-    max_held_bytes=32 * 1024**2,
+    # A change has two objects, each with up to 256 KiB of annotations, and the largest spec that the CRD lets pass (300 KiB).
+    max_body_bytes=2 * 1024**2,
+    max_held_bytes=16 * 1024**2,
     read_timeout=5.0,
     write_timeout=5.0,
     idle_timeout=120.0,
 )
 REVIEW_SECONDS = 4.0
 """A review takes no longer: an API server waits for 5 s, as it is configured."""
+MAX_AT_ONCE = 8
+"""Reviews under way, of one client at most as many as are left to others; what waits longer than REVIEW_SECONDS is not reviewed."""
 FILE_SECONDS = 0.2
 """Between two looks for the files of the certificate, while they are absent."""
 CLOSE_SECONDS = 2.0
@@ -113,28 +119,26 @@ class AdmissionApplication:
     def __init__(self, review: kopf.WebhookFn, metrics: OperatorMetrics) -> None:
         self._review = review
         self._metrics = metrics
+        self._turns = Turns(MAX_AT_ONCE)
         self._trouble = Repeated(60.0)
 
-    def admit(self, head: RequestHead) -> Response | None:
-        """Whether it is a request for a review."""
+    def admit(self, head: RequestHead) -> Response | str:
+        """Whether it is a request for a review: then, whose."""
         if head.path != PATH:
             return self.reject(404, f"nothing is served here; {PATH} is")
-        return None if head.method == "POST" else error(405, "use POST", b"Allow: POST\r\n")
+        return peer_key(head.peer) if head.method == "POST" else error(405, "use POST", b"Allow: POST\r\n")
 
-    async def handle(self, admitted: None, body: bytes) -> Response:
+    async def handle(self, admitted: str, body: bytes) -> Response:
         """The response to an AdmissionReview."""
         try:
-            request: Any = json.loads(body)
-            well_formed = isinstance(request["request"]["uid"], str) and isinstance(request["request"]["resource"], dict)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            well_formed = False
-        if not well_formed:
-            return self.reject(400, "send an AdmissionReview (admission.k8s.io/v1) as JSON")
-        forget_uids(request["request"])
-        try:
-            async with asyncio.timeout(REVIEW_SECONDS):
+            async with asyncio.timeout(REVIEW_SECONDS), self._turns.turn(admitted):
+                request = read_review(body)
                 with self._metrics.admission_duration.time():
                     reviewed: Any = await self._review(request)
+        except NoReview as none:
+            return self.reject(400, str(none))
+        except TooLarge as large:
+            return self._failed(str(large), 413)
         except TimeoutError:
             return self._failed("it took too long")
         except Exception as unexpected:  # kopf rejects what it cannot read by exceptions of many classes
@@ -146,29 +150,17 @@ class AdmissionApplication:
         self._metrics.admissions.labels(outcome).inc()
         return Response(200, json.dumps(reviewed).encode())
 
-    def reject(self, status: int, sentence: str, admitted: None = None) -> Response:
+    def reject(self, status: int, sentence: str, admitted: str | None = None) -> Response:
         """The response to what is no AdmissionReview."""
         return error(status, sentence)
 
-    def later(self, sentence: str, admitted: None = None) -> Response:
+    def later(self, sentence: str, admitted: str | None = None) -> Response:
         """The response to what is too much."""
         self._metrics.admissions.labels("failed").inc()
         return error(503, sentence, b"Retry-After: 1\r\n")
 
-    def _failed(self, reason: str) -> Response:
+    def _failed(self, reason: str, status: int = 500) -> Response:
         self._metrics.admissions.labels("failed").inc()
         if (more := self._trouble.due()) is not None:
             get_logger().warning("an EventSink could not be reviewed at admission", reason=reason, more=more)
-        return error(500, f"the EventSink could not be reviewed: {reason}")
-
-
-def forget_uids(request: dict[str, Any]) -> None:
-    """Take the uids from the objects of a review. No review needs them, and kopf keeps something for ever for each uid in an update.
-
-    Any pod may send reviews, with uids of its own making that are as long as a body may be.
-    """
-    for name in ("object", "oldObject"):
-        obj = request.get(name)
-        metadata = obj.get("metadata") if isinstance(obj, dict) else None
-        if isinstance(metadata, dict):
-            metadata.pop("uid", None)
+        return error(status, f"the EventSink could not be reviewed: {reason}")

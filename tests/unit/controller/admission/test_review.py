@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from eventsink.controller.admission.assembly import SeenCluster
-from eventsink.controller.admission.review import MAX_REPORTED, Fresh, Reviewer, Verdict, value_at
+from eventsink.controller.admission.review import MAX_CHARACTERS, MAX_REPORTED, Fresh, Reviewer, Verdict, value_at
 from eventsink.controller.cluster_state import ClusterState
+from eventsink.controller.compile import MAX_BAD_MATCHERS
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.resolvers import Resolvers
 from eventsink.controller.tenancy import Namespace
@@ -40,6 +41,7 @@ class Cluster:
         for name, tenant in (("acme", "acme"), ("acme-too", "acme"), ("globex", "globex"), ("free", ""), ("other-free", "")):
             self.label(name, tenant)
         self.fresh: Fresh | None = None
+        self.reachable = True
         self.asked: list[tuple[str, list[str], bool]] = []
         self.version = 0
 
@@ -58,7 +60,8 @@ class Cluster:
     async def review(self, new: dict[str, Any], old: dict[str, Any] | None = None) -> Verdict:
         async def confirm(namespace: str, secrets: Collection[str], *, owner: bool) -> Fresh | None:
             self.asked.append((namespace, sorted(secrets), owner))
-            return self.fresh
+            as_seen = Fresh(self.state.namespaces.get(namespace), frozenset())
+            return (self.fresh or as_seen) if self.reachable else None
 
         resolvers = Resolvers(self.settings, LocalApi((SECRETS,)), lambda namespace: ())
         try:
@@ -156,10 +159,21 @@ async def test_a_field_of_a_newer_crd_is_only_warned_of(cluster: Cluster) -> Non
 
 
 async def test_a_message_names_a_bounded_number_of_problems(cluster: Cluster) -> None:
-    verdict = await cluster.review(event_sink("acme", match={"matchers": [f'team{n}=~"("' for n in range(MAX_REPORTED + 4)]}))
+    headers = [{"name": f"{'@' * (n + 1)}", "value": "v"} for n in range(MAX_REPORTED + 4)]
+    verdict = await cluster.review(event_sink("acme", webhook={"url": "https://example.com/", "headers": headers}))
     assert len(verdict.refusals) == MAX_REPORTED + 4
-    assert verdict.message.count("missing )") == MAX_REPORTED
+    assert verdict.message.count("the name of a header") == MAX_REPORTED
     assert verdict.message.endswith("; and 4 more")
+
+
+async def test_the_name_of_an_unknown_field_is_not_repeated_at_any_length(cluster: Cluster) -> None:
+    [warning] = (await cluster.review(changed(event_sink("acme"), **{"a" * 100_000: 1}))).warnings
+    assert len(warning) <= MAX_CHARACTERS
+
+
+async def test_the_first_of_many_bad_matchers_are_named(cluster: Cluster) -> None:
+    verdict = await cluster.review(event_sink("acme", match={"matchers": [f'team{n}=~"("' for n in range(32)]}))
+    assert verdict.refusals == tuple(MATCHER_PROBLEM.format(n) for n in range(MAX_BAD_MATCHERS))
 
 
 # ---- warnings
@@ -223,8 +237,15 @@ async def test_the_api_server_is_asked_before_a_secret_is_called_missing(cluster
     assert cluster.asked == [("acme", ["hook"], False)]
 
 
-async def test_where_it_cannot_be_asked_what_was_seen_counts(cluster: Cluster) -> None:
-    assert (await cluster.review(event_sink("free", tenant="nobody"))).refusals
+async def test_where_it_cannot_be_asked_nobody_is_refused_because_of_what_may_be_out_of_date(cluster: Cluster) -> None:
+    cluster.reachable = False
+    verdict = await cluster.review(event_sink("free", tenant="nobody", webhook=DENIED_URL))
+    assert verdict.refusals == (URL_PROBLEM,), (
+        "a URL is judged by the settings, a claim by a label that may just have been changed"
+    )
+    verdict = await cluster.review(event_sink("free", tenant="nobody"))
+    assert verdict.refusals == ()
+    assert verdict.warnings[0].startswith("not confirmed, see the status later: spec.tenant: no namespace owns the tenant nobody")
     assert (await cluster.review(event_sink("acme", webhook=signed()))).warnings == (NOT_THERE,)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,15 @@ import pytest
 import trustme
 from prometheus_client import CollectorRegistry
 
-from eventsink.controller.admission.certificates import LIFETIME, PUBLISHED_BEFORE, RENEW_AHEAD, read_certificates
+from eventsink.controller.admission.certificates import (
+    LIFETIME,
+    PUBLISHED_BEFORE,
+    RENEW_AHEAD,
+    due,
+    issue,
+    read_certificates,
+    service_names,
+)
 from eventsink.controller.admission.managed import ManagedCertificate
 from eventsink.controller.admission.server import AdmissionServer
 from eventsink.controller.config import AdmissionSettings
@@ -134,6 +143,55 @@ async def test_replicas_that_start_at_once_share_one_certificate(kubectl: Kubect
         assert {one.files[0].read_text() for one in replicas} == {stored.current.certificate}
     finally:
         await asyncio.to_thread(kubectl.delete, "secret", "claimed", namespace=SYSTEM_NAMESPACE)
+        for one in replicas:
+            await one.close()
+        await api.close()
+
+
+def made_at(moment: datetime) -> dict[str, str]:
+    names = service_names("eventsink-operator-webhook", SYSTEM_NAMESPACE)
+    made = due(None, names, moment, published=False)
+    assert made is not None
+    return made.to_data()
+
+
+GARBAGE: dict[str, dict[str, str]] = {
+    "nothing": {"tls.crt": "", "tls.key": ""},
+    "text": {"tls.crt": "none", "tls.key": "none", "ca.crt": "none"},
+    "the authorities of another": {"ca.crt": issue(("a",), datetime.now(UTC))[1]},
+    "a certificate from the future": made_at(datetime.now(UTC) + LIFETIME),
+    "an expired certificate": made_at(datetime.now(UTC) - LIFETIME - timedelta(days=1)),
+}
+
+
+async def test_whatever_somebody_writes_into_the_secret_or_if_he_deletes_it_there_is_a_certificate_again(
+    kubectl: Kubectl, install_manifests: Installed
+) -> None:
+    api = await connect(KubernetesSettings(kubeconfig=install_manifests.operator), "operator")
+    settings, key = AdmissionSettings(secret_name="damaged"), (SYSTEM_NAMESPACE, "damaged")
+    replicas = [ManagedCertificate(settings, SYSTEM_NAMESPACE, api, OperatorMetrics(CollectorRegistry())) for _ in range(2)]
+
+    async def is_served_by_all() -> None:
+        for one in replicas:
+            await one.look()
+        stored = read_certificates(secret_data(await api.get(SECRETS, key)))
+        assert stored is not None
+        assert stored.current.is_valid(datetime.now(UTC))
+        assert {one.files[0].read_text() for one in replicas} == {stored.current.certificate}
+        assert base64.b64decode(await asyncio.to_thread(bundle, kubectl)).decode() == stored.bundle
+
+    try:
+        await is_served_by_all()
+        for data in GARBAGE.values():
+            patch = json.dumps({"data": {name: base64.b64encode(text.encode()).decode() for name, text in data.items()}})
+            await asyncio.to_thread(
+                kubectl.run, "-n", SYSTEM_NAMESPACE, "patch", "secret", "damaged", "--type=merge", "-p", patch
+            )
+            await is_served_by_all()
+        await asyncio.to_thread(kubectl.delete, "secret", "damaged", namespace=SYSTEM_NAMESPACE)
+        await is_served_by_all()
+    finally:
+        await asyncio.to_thread(kubectl.delete, "secret", "damaged", namespace=SYSTEM_NAMESPACE)
         for one in replicas:
             await one.close()
         await api.close()

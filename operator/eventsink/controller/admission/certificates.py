@@ -6,12 +6,13 @@ nothing. A renewed certificate is stored, and its authority published, before it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -44,6 +45,20 @@ class Issued:
     def made(self) -> datetime:
         """When it was made."""
         return self.parsed().not_valid_before_utc + CLOCK_SKEW
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether its time has begun, and is not over. One from the future was made by a replica whose clock was wrong."""
+        return self.parsed().not_valid_before_utc <= now < self.expires()
+
+    def is_signed_by(self, authorities: Iterable[str]) -> bool:
+        """Whether one of these authorities, in PEM form, signed it."""
+        for one in authorities:
+            try:
+                self.parsed().verify_directly_issued_by(x509.load_pem_x509_certificate(one.encode()))
+            except (ValueError, TypeError, InvalidSignature):
+                continue
+            return True
+        return False
 
     def expires(self) -> datetime:
         """When its time is over."""
@@ -86,9 +101,13 @@ def read_certificates(data: Mapping[str, bytes]) -> Certificates | None:
         current = _readable(Issued(text[_CERTIFICATE], text[_KEY]))
         found = x509.load_pem_x509_certificates(text[_AUTHORITIES].encode())
         following = _readable(Issued(text[_NEXT_CERTIFICATE], text[_NEXT_KEY])) if _NEXT_CERTIFICATE in text else None
-    except (KeyError, ValueError, TypeError, x509.ExtensionNotFound):
+        authorities = tuple(dict.fromkeys(_pem(one) for one in found))[:MAX_AUTHORITIES]
+        for one in (current, following):
+            if one is not None and not one.is_signed_by(authorities):
+                return None  # no API server would trust it
+    except Exception:  # people and programs may have written anything there, and the parsers raise errors of many classes
         return None
-    return Certificates(current, tuple(_pem(one) for one in found), following)
+    return Certificates(current, authorities, following)
 
 
 def due(stored: Certificates | None, names: Sequence[str], now: datetime, *, published: bool) -> Certificates | None:
@@ -103,7 +122,7 @@ def due(stored: Certificates | None, names: Sequence[str], now: datetime, *, pub
     published
         Whether the API server was given all authorities of `stored`.
     """
-    if stored is None or not set(names) <= stored.current.names() or now >= stored.current.expires():
+    if stored is None or not set(names) <= stored.current.names() or not stored.current.is_valid(now):
         # What is there is of no use to anybody: there is nothing to wait for.
         issued, authority = issue(names, now)
         return Certificates(issued, _living((authority, *(stored.authorities if stored is not None else ())), now))
@@ -113,7 +132,7 @@ def due(stored: Certificates | None, names: Sequence[str], now: datetime, *, pub
             return None
         issued, authority = issue(names, now)
         return Certificates(stored.current, _living((authority, *stored.authorities), now), issued)
-    if not set(names) <= following.names() or now >= following.expires():
+    if not set(names) <= following.names() or not following.is_valid(now):
         return Certificates(stored.current, stored.authorities)
     if published and now >= following.made() + PUBLISHED_BEFORE:
         return Certificates(following, _living(stored.authorities, now))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
 
 from eventsink.controller.admission.certificates import (
+    CLOCK_SKEW,
     LIFETIME,
     MAX_AUTHORITIES,
     PUBLISHED_BEFORE,
@@ -33,13 +34,7 @@ def stored_at(begin: datetime, names: tuple[str, ...] = NAMES) -> Certificates:
 
 def trusts(certificates: Certificates, served: Issued) -> bool:
     """Whether a client with the published authorities trusts a certificate."""
-    for authority in x509.load_pem_x509_certificates(certificates.bundle.encode()):
-        try:
-            served.parsed().verify_directly_issued_by(authority)
-        except ValueError:
-            continue
-        return True
-    return False
+    return served.is_signed_by(certificates.authorities)
 
 
 def test_the_certificate_is_valid_for_the_names_of_the_service() -> None:
@@ -67,6 +62,56 @@ def test_a_secret_that_cannot_be_used_is_made_new(name: str, value: bytes | str)
     data[name] = issue(NAMES, START)[0].key.encode() if isinstance(value, str) else value
     assert read_certificates(data) is None
     assert read_certificates({}) is None
+
+
+def data_of(certificates: Certificates) -> dict[str, bytes]:
+    return {name: text.encode() for name, text in certificates.to_data().items()}
+
+
+def damaged(pem: bytes, before: str, after: str) -> bytes:
+    """The first object of a PEM text, with other bytes in it, given in hexadecimal digits."""
+    pem = pem.partition(b"-----END")[0] + b"-----END"
+    label = pem.splitlines()[0].decode().strip("-").removeprefix("BEGIN ")
+    der = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+    changed = der.replace(bytes.fromhex(before), bytes.fromhex(after))
+    assert changed != der
+    return f"-----BEGIN {label}-----\n{base64.encodebytes(changed).decode()}-----END {label}-----\n".encode()
+
+
+EC_KEY, UNKNOWN_KEY = "06072a8648ce3d0201", "06072a8648ce3d0209"
+VERSION_3, VERSION_81 = "a003020102", "a003020150"
+
+
+@pytest.mark.parametrize("name", ["tls.crt", "ca.crt", "next.crt"])
+@pytest.mark.parametrize(("before", "after"), [(EC_KEY, UNKNOWN_KEY), (VERSION_3, VERSION_81)], ids=["key", "version"])
+def test_a_certificate_of_a_kind_that_nobody_knows_is_made_new(name: str, before: str, after: str) -> None:
+    renewing = due(stored_at(START), NAMES, RENEWAL, published=True)
+    assert renewing is not None
+    data = data_of(renewing)
+    assert read_certificates(data | {name: damaged(data[name], before, after)}) is None
+
+
+def test_a_certificate_that_none_of_the_authorities_signed_is_made_new() -> None:
+    data = data_of(stored_at(START))
+    assert read_certificates(data | {"ca.crt": data_of(stored_at(START))["ca.crt"]}) is None
+
+
+def test_a_bounded_number_of_authorities_is_read() -> None:
+    data = data_of(stored_at(START))
+    others = b"".join(issue(NAMES, START)[1].encode() for _ in range(MAX_AUTHORITIES))
+    read = read_certificates(data | {"ca.crt": data["ca.crt"] + others})
+    assert read is not None
+    assert len(read.authorities) == MAX_AUTHORITIES
+
+
+def test_a_certificate_from_the_future_is_replaced_at_once() -> None:
+    """A node whose clock was wrong at its start made it."""
+    stored = stored_at(START + timedelta(days=3650))
+    replaced = due(stored, NAMES, START, published=True)
+    assert replaced is not None
+    assert replaced.current.is_valid(START)
+    assert due(replaced, NAMES, START, published=True) is None
+    assert due(stored_at(START + CLOCK_SKEW), NAMES, START, published=True) is None, "clocks differ a little"
 
 
 def test_nothing_is_due_before_the_certificate_is_to_be_renewed() -> None:

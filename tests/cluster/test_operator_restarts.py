@@ -15,6 +15,7 @@ import yaml
 from eventsink.controller.handlers import KopfThread
 from eventsink.kube.api import Key
 from eventsink.kube.http import Access, KubernetesSettings, connect
+from eventsink.resources.status import DELIVERS_AGAIN
 from eventsink.runtime.times import format_time
 from tests.controlplane import ControlPlane
 from tests.support.cluster import CRDS, MANIFESTS, SINKS_NAMESPACE, Installed, install, install_crd
@@ -71,10 +72,10 @@ def test_a_sink_that_stops_delivering_and_recovers_gets_one_event_for_each_acros
     admin.apply(event_sink(acme))
     uid = uid_of(admin, acme)
 
-    def report(status: str, reason: str) -> None:
+    def report(status: str, reason: str, message: str = "it said so") -> None:
         """As the router does."""
         now = format_time(datetime.now(UTC))
-        condition = {"type": "Delivering", "status": status, "reason": reason, "message": "it said so", "lastTransitionTime": now}
+        condition = {"type": "Delivering", "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
         body = {
             "apiVersion": "eventsink.dev/v1alpha1",
             "kind": "EventSink",
@@ -99,8 +100,15 @@ def test_a_sink_that_stops_delivering_and_recovers_gets_one_event_for_each_acros
         admin.apply(event_sink(acme, "last"))  # handled after all that existed before
         wait_ready(admin, acme, "last")
         assert recorded() == [("Warning", "HTTP404")]
-        report("True", "Delivered")
-        wait_until("an Event", lambda: sorted(recorded()) == [("Normal", "Delivered"), ("Warning", "HTTP404")])
+        operator.terminate()
+    both = [("Normal", "Delivered"), ("Warning", "HTTP404")]
+    report("True", "Delivered", DELIVERS_AGAIN)  # while none runs
+    for name in ("later", "much-later"):
+        with start_operator(installed, tmp_path):
+            wait_until("an Event", lambda: sorted(recorded()) == both)
+            admin.apply(event_sink(acme, name))
+            wait_ready(admin, acme, name)
+            assert sorted(recorded()) == both
 
 
 def test_what_was_deleted_while_the_operator_was_down_is_removed_at_its_start(

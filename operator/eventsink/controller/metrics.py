@@ -35,6 +35,8 @@ class OperatorMetrics:
             registry=registry,
         )
         self.events_left_out = Counter(
-            f"{NAMESPACE}_events_left_out", "Events of sinks that stopped or recovered, left out in a storm.", registry=registry
+            f"{NAMESPACE}_events_left_out",
+            "Events left out: of sinks that stopped or recovered in a storm, or those that the API server did not take for minutes.",
+            registry=registry,
         )
         self.sweeps = Counter(f"{NAMESPACE}_sweeps", "Comparisons of everything, by result.", ["result"], registry=registry)

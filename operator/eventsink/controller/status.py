@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from eventsink.controller.delivery_events import DeliveryEvents
+from eventsink.controller.events import Event, Events
 from eventsink.destinations.problem import Problem
-from eventsink.kube.api import EVENTS, Api, Conflict, Forbidden, Invalid, Key, NotFound, Object, Unavailable
+from eventsink.kube.api import Api, Key, Object
 from eventsink.kube.status import RETRY_SECONDS, StatusApplier
 from eventsink.resources.eventsink import EventSinkObject
 from eventsink.resources.model import StatusModel
@@ -24,14 +25,8 @@ from eventsink.resources.status import (
     reconciling,
     stalled,
 )
-from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.times import format_time
 
-MAX_EVENT_NAME_PREFIX = 200
-"""Characters of the sink's name in the name of an Event, which has room for a suffix then (253 in all)."""
-MAX_EVENT_REASON = 128
-MAX_EVENT_MESSAGE = 1000
-"""Characters; the API server takes 128 and 1,024 (kubernetes pkg/apis/core/validation/events.go)."""
 NAME_SHARED = "; spec.name: another EventSink of the tenant has the same name; give each a name of its own"
 OWN_CONDITIONS = (READY, RECONCILING, STALLED)
 
@@ -127,10 +122,10 @@ class StatusWriter:
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._api = api
+        self._events = Events(api, now, left_out)
         self._delivery = DeliveryEvents(now, left_out)
         self._now = now
         self._statuses = StatusApplier(api, EVENTSINKS, OPERATOR_MANAGER, retry_seconds=retry_seconds)
-        self._event_log = Repeated(60.0)
 
     @property
     def complete(self) -> bool:
@@ -139,6 +134,8 @@ class StatusWriter:
 
     async def write(self, sink: EventSinkObject, state: SpecState) -> Object | None:
         """Make the status say what the state is; returns the EventSink as it was written, or None where it says that already.
+
+        `announce` records the change as an Event.
 
         Raises
         ------
@@ -151,57 +148,31 @@ class StatusWriter:
         written = await self._statuses.apply(_body(sink, status))
         event = event_of(sink, status)
         if event is not None:
-            await self._record(sink, *event, field=state.problem.path if state.problem is not None else "")
+            self._events.add(sink, Event(*event, field=state.problem.path if state.problem is not None else ""))
         return written
 
     async def announce(self, sink: EventSinkObject) -> float | None:
-        """Record that the sink stopped delivering, or recovered; returns after how many seconds to call again, None: not by itself."""
-        event, again = self._delivery.look(sink)
+        """Record as Events what changed: of `Ready`, and that the sink stopped delivering, or recovered.
+
+        Returns
+        -------
+        float or None
+            After how many seconds to call again; None: not by itself.
+        """
+        key = (sink.namespace, sink.name)
+        again = await self._events.write_waiting(sink)
+        event, wait = self._delivery.look(sink)
         if event is not None:
-            await self._record(sink, event.type, event.reason, event.message, name=event.name)
-        return again
+            if await self._events.write(sink, Event(event.type, event.reason, event.message, name=event.name)):
+                self._delivery.recorded(key, event)
+            else:
+                wait = self._delivery.failed(key, event)
+        return min((one for one in (again, wait) if one is not None), default=None)
 
     def forget(self, key: Key) -> None:
         """The sink is gone."""
         self._delivery.forget(key)
-
-    async def _record(
-        self, sink: EventSinkObject, kind: str, reason: str, message: str, *, field: str = "", name: str = ""
-    ) -> None:
-        """Create an Event; one that has a name already exists if the name does."""
-        now = self._now()
-        prefix = f"{sink.name[:MAX_EVENT_NAME_PREFIX]}."
-        body: Object = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {**({"name": prefix + name} if name else {"generateName": prefix}), "namespace": sink.namespace},
-            "involvedObject": {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "namespace": sink.namespace,
-                "name": sink.name,
-                "uid": sink.uid,
-                "resourceVersion": sink.resource_version,
-                **({"fieldPath": field} if field else {}),
-            },
-            "type": kind,
-            "reason": reason[:MAX_EVENT_REASON],
-            "message": message[:MAX_EVENT_MESSAGE],
-            "source": {"component": OPERATOR_MANAGER},
-            "reportingComponent": OPERATOR_MANAGER,
-            "firstTimestamp": format_time(now),
-            "lastTimestamp": format_time(now),
-            "count": 1,
-        }
-        try:
-            await self._api.create(EVENTS, body)
-        except Conflict:
-            if not name:
-                raise
-        except (Unavailable, Forbidden, NotFound, Invalid) as error:
-            # The status says the same; a namespace that is being deleted takes no Events.
-            if self._event_log.due() is not None:
-                get_logger().warning("an Event could not be written", reason=str(error))
+        self._events.forget(key)
 
 
 def _body(sink: EventSinkObject, status: EventSinkStatus) -> Object:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from eventsink.controller.delivery_events import BURST, EVENT_SECONDS, MAX_WAIT_SECONDS, SINK_SECONDS, DeliveryEvents
+from eventsink.controller.delivery_events import BURST, EVENT_SECONDS, KEPT, MAX_WAIT_SECONDS, SINK_SECONDS, DeliveryEvents
+from eventsink.controller.events import TRIES
 from eventsink.resources.eventsink import EventSinkObject, read_object
+from eventsink.resources.status import DELIVERS_AGAIN
 from eventsink.runtime.times import format_time
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -32,7 +34,9 @@ class Recorder:
     def _count(self) -> None:
         self.left_out += 1
 
-    def sink(self, state: tuple[str, str] | None, name: str = "a", *, since: datetime | None = None) -> EventSinkObject:
+    def sink(
+        self, state: tuple[str, str] | None, name: str = "a", *, since: datetime | None = None, message: str = "m"
+    ) -> EventSinkObject:
         conditions: list[Any] = []
         if state is not None:
             status, reason = state
@@ -42,7 +46,7 @@ class Recorder:
                     "type": "Delivering",
                     "status": status,
                     "reason": reason,
-                    "message": "m",
+                    "message": message,
                     "lastTransitionTime": format_time(since),
                 }
             ]
@@ -50,10 +54,14 @@ class Recorder:
             {"metadata": {"uid": f"u-{name}", "namespace": "acme", "name": name}, "status": {"conditions": conditions}}
         )
 
-    def look(self, sink: EventSinkObject) -> str | float | None:
+    def look(self, sink: EventSinkObject, *, fails: bool = False) -> str | float | None:
         event, again = self.events.look(sink)
         if event is None:
             return again
+        key = (sink.namespace, sink.name)
+        if fails:
+            return self.events.failed(key, event)
+        self.events.recorded(key, event)
         self.names.append(event.name)
         return f"{event.type} {event.reason}"
 
@@ -107,6 +115,80 @@ def test_an_operator_that_starts_does_not_record_what_stopped_long_ago_but_its_r
     assert recorder.look(recorder.sink(DOWN, since=START - timedelta(hours=2))) is None
     recorder.seconds = 1
     assert recorder.look(recorder.sink(WELL)) == "Normal Delivered"
+
+
+def test_an_event_that_could_not_be_written_is_written_later() -> None:
+    recorder = Recorder()
+    stopped = recorder.sink(DOWN)
+    assert recorder.look(stopped, fails=True) == 5
+    recorder.seconds = 4
+    assert recorder.look(stopped) == 1
+    recorder.seconds = 5
+    assert recorder.look(stopped, fails=True) == 10
+    recorder.seconds = 15
+    assert recorder.look(stopped) == "Warning ConnectionRefused"
+    assert recorder.look(stopped) is None
+
+
+def test_an_event_that_cannot_be_written_for_long_is_left_out_and_counted() -> None:
+    recorder = Recorder()
+    stopped = recorder.sink(DOWN)
+    for _ in range(TRIES - 1):
+        wait = recorder.look(stopped, fails=True)
+        assert isinstance(wait, float)
+        recorder.seconds += wait
+    assert recorder.seconds < KEPT.total_seconds()
+    assert recorder.look(stopped, fails=True) is None
+    assert (recorder.look(stopped), recorder.left_out) == (None, 1)
+
+
+def test_nothing_is_said_of_a_stop_that_was_over_before_it_could_be_written() -> None:
+    recorder = Recorder()
+    assert recorder.look(recorder.sink(DOWN), fails=True) == 5
+    recorder.seconds = 5
+    assert recorder.look(recorder.sink(WELL)) is None
+    assert recorder.look(recorder.sink(WELL)) is None
+
+
+@pytest.mark.parametrize("wrote", [True, False])
+def test_the_next_leader_writes_what_is_missing_under_the_same_name(wrote: bool) -> None:
+    leader, following = Recorder(), Recorder()
+    leader.look(leader.sink(DOWN))
+    recovered = leader.sink(WELL, message=DELIVERS_AGAIN, since=START + timedelta(seconds=30))
+    if wrote:
+        leader.seconds = 30
+        assert leader.look(recovered) == "Normal Delivered"
+    following.seconds = 60
+    assert following.look(recovered) == "Normal Delivered"
+    if wrote:
+        assert following.names == leader.names[1:], "the API server has it already"
+    for seconds in (60, SINK_SECONDS * 2, KEPT.total_seconds() + 31, 2 * KEPT.total_seconds()):
+        following.seconds = seconds
+        assert following.look(recovered) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "ago", "recorded"),
+    [
+        (WELL, "the last message arrived", 60, None),  # for the first time
+        (WELL, DELIVERS_AGAIN, 60, "Normal Delivered"),
+        (WELL, DELIVERS_AGAIN, 7200, None),
+        (DOWN, "m", 60, "Warning ConnectionRefused"),
+        (DOWN, "m", 7200, None),
+        (("False", "Withdrawn"), "m", 60, None),
+    ],
+)
+def test_what_a_new_leader_records_of_what_changed_before(
+    state: tuple[str, str], message: str, ago: float, recorded: str | None
+) -> None:
+    recorder = Recorder()
+    assert recorder.look(recorder.sink(state, message=message, since=START - timedelta(seconds=ago))) == recorded
+
+
+def test_a_sink_that_was_withdrawn_for_long_does_not_recover() -> None:
+    recorder = Recorder()
+    assert recorder.look(recorder.sink(("False", "Withdrawn"), since=START - timedelta(hours=2))) is None
+    assert recorder.look(recorder.sink(WELL)) is None
 
 
 def test_a_re_created_sink_begins_anew() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.support.parts import Router, alert, notification, request
 from tests.support.receiver import Receiver
 from tests.support.router_process import start_router
 from tests.support.waiting import wait_until
+from tests.unit.docs.pages import in_text, marked, page
 
 
 @pytest.fixture
@@ -69,6 +71,33 @@ def test_a_replay_delivers_again_under_the_same_id(router: Router, receiver: Rec
     assert {request.headers["webhook-id"] for request in seen[3:]} == {delivery["id"] for delivery in dead}
     wait_until("an empty queue", lambda: "eventsink_router_dead_letters 0.0" in router.metrics())
     assert command(router, "deliveries").stdout == ""
+
+
+def test_the_commands_of_the_pages_do_what_they_say(router: Router, receiver: Receiver) -> None:
+    dead = json.loads(command(router, "deliveries", "-o", "json").stdout)
+    in_sentences = [one for name in ("queue.md", "status.md") for one in in_text(page(name), "eventsink")]
+    shown = [one for one in in_sentences if one.startswith("eventsink deliveries ")]
+    *blocks, replays = marked(page("queue.md"), "test: router")
+    for text in (*shown, *blocks):
+        assert "A0" in as_on_the_page(router, text, dead[0]["id"]) or "arrived" in text or "waiting" in text
+    receiver.respond_with(200)
+    wrote = as_on_the_page(router, replays.replace("HTTP413", "HTTP400"), dead[0]["id"])
+    assert "3 dead letters will be delivered again" in wrote
+    wait_until("an empty queue", lambda: "eventsink_router_dead_letters 0.0" in router.metrics())
+
+
+def as_on_the_page(router: Router, commands: str, identifier: str) -> str:
+    """Run commands of a page, about a sink and a delivery that exist; returns what they wrote."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "EVENTSINK_ADMIN_SERVER": router.admin_url,
+        "EVENTSINK_ADMIN_TOKEN_FILE": str(router.folder / "admin-token"),
+    }
+    commands = commands.replace("acme/security-alerts", "acme/alerts").replace("3f9c01aa2b4d-1f", identifier)
+    done = subprocess.run(["bash", "-euc", commands], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 @pytest.mark.parametrize(

@@ -56,3 +56,14 @@ def strings(node: ast.expr) -> set[str]:
 def blocks(text: str, language: str) -> list[str]:
     """The fenced blocks of a language in a page."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def marked(text: str, mark: str) -> list[str]:
+    """The commands of a page behind `<!-- MARK -->`, block by block."""
+    found = re.findall(rf"^( *)<!-- {re.escape(mark)} -->\n *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(f"^{indent}", "", commands, flags=re.MULTILINE) for indent, commands in found]
+
+
+def in_text(text: str, program: str) -> list[str]:
+    """The commands of a program that a page names in its sentences, with arguments."""
+    return sorted(set(re.findall(rf"`({program} [^`]+)`", text)))

@@ -15,7 +15,7 @@ from eventsink import cli
 from eventsink.router.queue.delivery_log import DeliveryFilter
 from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
-from tests.unit.docs.pages import PACKAGE, between, blocks, names, page, rows
+from tests.unit.docs.pages import PACKAGE, between, marked, names, page, rows
 from tests.unit.router.queue.queue_contract import alert
 
 QUEUE = page("queue.md")
@@ -28,8 +28,8 @@ def folder_of_snippets(script: str, folder: Path) -> str:
 
 
 def snippet(start: str) -> str:
-    """The block of the page that begins with a text."""
-    [found] = [block for block in blocks(QUEUE, "sh") if block.startswith(start)]
+    """The block of the page that begins with a text and is run here."""
+    [found] = [block for block in marked(QUEUE, "test: queue") if block.startswith(start)]
     return found
 
 

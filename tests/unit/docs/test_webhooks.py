@@ -20,7 +20,7 @@ from eventsink.destinations.webhook.sender import WebhookSender, classify
 from eventsink.destinations.webhook.spec import DEFAULT_TIMEOUT
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.resources import defaults
-from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW
+from eventsink.router.dispatch.pace import FAILURES_UNTIL_SLOW
 from eventsink.router.dispatch.retry import RetrySettings
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.runtime.retry_after import MAX_RETRY_AFTER_SECONDS

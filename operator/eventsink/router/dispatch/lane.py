@@ -1,25 +1,23 @@
 """The waiting deliveries of one sink, and which of them may leave now.
 
 A lane decides and does nothing: no clock of its own, no I/O. It holds a window of the sink's oldest waiting deliveries; the rest stays in the
-queue. Deliveries of one key leave one after the other. While everything fails, one message at a time leaves, ever more slowly; one message
-that fails alone waits by itself and does not stop the others.
+queue. Deliveries of one key leave one after the other. One message that fails alone waits by itself and does not stop the others; where all
+of them fail, `Pace` says when the next one leaves.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from eventsink.router.dispatch.memory import WindowMemory, size_of, without_body
 from eventsink.router.dispatch.outgoing import Item, OutgoingMessage, composition_size, message_id
-from eventsink.router.dispatch.retry import RetrySettings, message_wait, probe_wait, sink_wait
+from eventsink.router.dispatch.pace import Pace
 from eventsink.router.queue.protocol import Delivery, PayloadKind
 from eventsink.sinks.sender import Failed
 
-FAILURES_UNTIL_SLOW = 3
-"""So many messages in a row must fail before the sink, and not the messages, is taken to be the reason."""
 MAX_BATCH_BYTES = 4 * 1024**2
 """Bodies in one message of several deliveries."""
 
@@ -38,16 +36,13 @@ class Limits:
 
 @dataclass(eq=False, slots=True)
 class Lane:
-    """The lane of one sink; `random` gives numbers from 0 to 1."""
+    """The lane of one sink."""
 
-    retry: RetrySettings
-    random: Callable[[], float]
+    pace: Pace
     memory: WindowMemory
     limits: Limits = field(default_factory=Limits)
     blocked: str = ""
     """Why nothing may leave at all (`Suspended`, `Withdrawn`, ...); empty: it may."""
-    held: str = ""
-    """Reason of the failure for which the sink is held; empty: it is not. Recorded nowhere else, and unknown after a restart."""
     last_seq: int = 0
     """Of the newest delivery that was ever in the window."""
     given_up_to: int = 0
@@ -57,17 +52,8 @@ class Lane:
     lagging: bool = False
     """Whether the queue has deliveries of this sink behind the window."""
     in_flight: int = 0
-    unresponsive: bool = False
-    """Whether the receiver has not responded yet, or not to the last message: one message at a time leaves, for more would only wait for it."""
-    failures: int = 0
-    """Messages in a row that failed transiently."""
-    not_before: float = 0.0
-    """Queue clock: nothing leaves before, because of failures."""
-    asked_until: float = 0.0
-    """Queue clock: until then the receiver asked not to be sent anything."""
     bytes: int = 0
     """Bodies of the window that are in memory."""
-    _probes: int = 0
     _items: dict[int, Item] = field(default_factory=dict)
     _keys: dict[str, list[Item]] = field(default_factory=dict)
     """Lists: nearly every key has one delivery, for which a deque takes ten times the memory."""
@@ -81,17 +67,12 @@ class Lane:
         return len(self._items)
 
     @property
-    def slow(self) -> bool:
-        """Whether everything fails, so that one message at a time leaves."""
-        return bool(self.held) or self.failures >= FAILURES_UNTIL_SLOW
-
-    @property
     def _full(self) -> bool:
         """Whether as many messages are in flight as may be now."""
         in_flight = self.in_flight
         if not in_flight:
             return False
-        return in_flight >= self.limits.concurrency or self.unresponsive or self.slow
+        return in_flight >= self.limits.concurrency or self.pace.unresponsive or self.pace.slow
 
     @property
     def idle(self) -> bool:
@@ -139,21 +120,21 @@ class Lane:
 
     def next_size(self, now: float) -> int | None:
         """Bytes of the next delivery that may leave; None: none may."""
-        if self.blocked or now < self.not_before or self._full:
+        if self.blocked or now < self.pace.not_before or self._full:
             return None
-        if self._again and (self._again[0][0] <= now or (self.slow and not self._ready)):
+        if self._again and (self._again[0][0] <= now or (self.pace.slow and not self._ready)):
             return self._again[0][2].size
         return size_of(self._ready[0].delivery) if self._ready else None
 
     def pick(self, now: float) -> OutgoingMessage | None:
         """The next message that may leave, or None; the caller sends it and reports the outcome."""
-        if self.blocked or now < self.not_before or self._full:
+        if self.blocked or now < self.pace.not_before or self._full:
             return None
         if self._again and self._again[0][0] <= now:
             message = heapq.heappop(self._again)[2]
         elif self._ready:
             message = self._pick_new()
-        elif self._again and self.slow:
+        elif self._again and self.pace.slow:
             message = heapq.heappop(self._again)[2]  # the lane's own wait is over: any will do as a probe
         else:
             return None
@@ -168,45 +149,30 @@ class Lane:
             return None
         if self.blocked or self._full:
             return None
-        if self._ready or self.slow:
-            return self.not_before
-        return max(self._again[0][0], self.not_before) if self._again else None
+        if self._ready or self.pace.slow:
+            return self.pace.not_before
+        return max(self._again[0][0], self.pace.not_before) if self._again else None
 
     def delivered(self, message: OutgoingMessage) -> None:
         """The message arrived."""
         self._landed(message)
         self._remove(message.items)
-        if self._again and self.slow:
+        if self._again and self.pace.slow:
             self._make_due()
-        self.unresponsive = False
-        self.held, self.failures, self.not_before, self._probes = "", 0, 0.0, 0
+        self.pace.delivered()
 
     def failed_transiently(self, message: OutgoingMessage, failed: Failed, now: float) -> float:
         """The message may arrive later; returns when it is tried again (queue clock)."""
         self._landed(message)
-        self.held = ""
-        self.unresponsive = failed.status_code is None
-        self.failures += 1
         message.attempts += 1
-        message.due = now + message_wait(message.attempts, failed, self.retry, self.random)
+        message.due = self.pace.failed_transiently(message.attempts, failed, now)
         self._defer(message)
-        if failed.retry_after:
-            self.asked_to_wait(now + failed.retry_after)
-        if self.slow:
-            wait = sink_wait(self.failures - FAILURES_UNTIL_SLOW + 1, failed, self.retry, self.random)
-            self.not_before = max(self.not_before, now + wait)
         return message.due
-
-    def asked_to_wait(self, until: float) -> None:
-        """The receiver asked not to be sent anything until then (queue clock)."""
-        self.asked_until = max(self.asked_until, until)
-        self.not_before = max(self.not_before, self.asked_until)
 
     def failed_for_good(self, message: OutgoingMessage) -> list[Item]:
         """The receiver rejects the message: the items to dead-letter; none where a batch is halved to find out which of them it meant."""
         self._landed(message)
-        self.unresponsive = False
-        self.failures = 0
+        self.pace.rejected()
         if len(message.items) == 1:
             self._remove(message.items)
             return message.items
@@ -221,19 +187,17 @@ class Lane:
     def failed_for_the_sink(self, message: OutgoingMessage, failed: Failed, now: float) -> float:
         """Nothing can arrive until the sink is fixed: hold it; returns when it is probed (queue clock)."""
         self._landed(message)
-        self.held = failed.reason
-        self._probes += 1
         message.attempts += 1
         message.due = now
         self._defer(message)
-        self.not_before = now + probe_wait(self._probes, self.retry)
-        return self.not_before
+        self.pace.failed_for_the_sink(failed, now)
+        return self.pace.not_before
 
     def returned(self, message: OutgoingMessage, not_before: float = 0.0) -> None:
         """The message was not sent after all: it may leave again, and nothing of the sink before a time on the queue clock."""
         self._landed(message)
         self._defer(message)
-        self.not_before = max(self.not_before, not_before)
+        self.pace.wait_until(not_before)
 
     def drop(self, message: OutgoingMessage) -> None:
         """The message must never be sent."""
@@ -242,13 +206,8 @@ class Lane:
 
     def recompiled(self) -> None:
         """The sink was compiled again: try at once."""
-        self.held, self.failures, self.not_before, self._probes = "", 0, 0.0, 0
+        self.pace.restart()
         self._make_due()
-
-    def probe(self, now: float) -> None:
-        """Try at once although everything failed, unless the receiver asked to wait: to find out whether the sink works."""
-        if self.slow:
-            self.not_before = max(min(self.not_before, now), self.asked_until)
 
     def discard(self, seqs: Iterable[int]) -> tuple[list[int], list[int]]:
         """Take out deliveries that are not to be sent any more; those in flight stay.

@@ -99,7 +99,7 @@ class QueueShare:
             if worker is None:
                 continue
             lane = worker.lane
-            if lane.slow or lane.blocked or now - self._behind_since.get(uid, now) >= BEHIND_SECONDS:
+            if lane.pace.slow or lane.blocked or now - self._behind_since.get(uid, now) >= BEHIND_SECONDS:
                 yield Holder(uid, worker.sink.tenant, count)
 
     async def _give_up(self, uid: str, limit: int) -> int:

@@ -87,7 +87,7 @@ class Settlement:
             get_logger().info("the deliveries of a deleted sink became dead letters", sink=uid, count=count)
 
     def _delivered(self, worker: SinkWorker, outgoing: OutgoingMessage) -> None:
-        was_held = worker.lane.held
+        was_held = worker.lane.pace.held
         worker.lane.delivered(outgoing)
         now = self._wall()
         for item in outgoing.items:
@@ -117,7 +117,7 @@ class Settlement:
         get_logger().warning("a message became a dead letter", reason=failed.reason, delivery=message, **worker.names())
 
     async def _failed_for_the_sink(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
-        was_held = worker.lane.held
+        was_held = worker.lane.pace.held
         now = self._queue.clock()
         worker.lane.failed_for_the_sink(outgoing, failed, now)
         worker.report(health.held(failed))
@@ -130,7 +130,7 @@ class Settlement:
         worker.lane.failed_transiently(outgoing, failed, now)
         if worker.rate_limit_key and failed.retry_after:
             self._rate_limiter.pause(worker.rate_limit_key, now + failed.retry_after)
-        if worker.lane.slow:
+        if worker.lane.pace.slow:
             worker.report(health.failing(failed))
         await self._retry(outgoing, failed, now)
 

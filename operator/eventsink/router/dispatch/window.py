@@ -74,7 +74,7 @@ class Windows:
             return
         self._reclaim_again_at = now + RECLAIM_EVERY_SECONDS
         for worker in self._workers.values():
-            if worker.lane.bytes and (worker.lane.slow or worker.lane.blocked):
+            if worker.lane.bytes and (worker.lane.pace.slow or worker.lane.blocked):
                 worker.lane.drop_bodies()
 
     def refill(self, worker: SinkWorker) -> None:
@@ -115,7 +115,7 @@ class Windows:
         if asked > now and worker.recompiled:
             more = [msgspec.structs.replace(delivery, due=min(delivery.due, now)) for delivery in more]
         elif asked > now and worker.condition.state is not DeliveringState.TRUE:
-            lane.asked_to_wait(asked)  # before a restart; a receiver that has responded well since has changed its mind
+            lane.pace.asked_to_wait(asked)  # before a restart; a receiver that has responded well since has changed its mind
         lane.add(delivery for delivery in more if delivery.expires > now and delivery.seq > lane.given_up_to)
         if more:
             lane.last_seq = more[-1].seq

@@ -72,7 +72,7 @@ class SinkWorker:
             self._last_delivered,
             self.last_error,
             len(self.lane),
-            self.lane.held,
+            self.lane.pace.held,
             self._given_up,
         )
 
@@ -108,7 +108,7 @@ class SinkWorker:
         if blocked is None:
             try:
                 self.sender = open_sender(sink)
-                self.lane.unresponsive = True
+                self.lane.pace.unresponsive = True
             except UnsupportedSink as error:
                 blocked = health.unsupported(str(error))
             except Exception as error:  # without a sender, what leaves would come back at once, for ever

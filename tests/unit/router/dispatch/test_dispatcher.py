@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 from prometheus_client import CollectorRegistry
 
-from eventsink.router.dispatch import dispatcher, health, settlement, window
+from eventsink.router.dispatch import dispatcher, health, outflow, settlement, window
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.health import DeliveringState
 from eventsink.router.metrics import DispatchMetrics
@@ -587,7 +587,7 @@ async def test_a_sink_that_waits_for_its_tenants_share_says_so(
     make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "REPORT_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(dispatcher, "REPORT_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(outflow, "REPORT_WAIT_SECONDS", 0.01)
     slow = [sink(f"s{n}") for n in range(6)]
     dispatch = make_dispatch(*slow, sink("t"), sink("other", tenant="globex"), maxInFlight=6)
     for one in slow:

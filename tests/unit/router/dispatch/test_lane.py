@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsink.router.dispatch.lane import FAILURES_UNTIL_SLOW, MAX_BATCH_BYTES, Lane, Limits
+from eventsink.router.dispatch.lane import MAX_BATCH_BYTES, Lane, Limits
 from eventsink.router.dispatch.memory import WindowMemory, without_body
 from eventsink.router.dispatch.outgoing import OutgoingMessage
+from eventsink.router.dispatch.pace import FAILURES_UNTIL_SLOW, Pace
 from eventsink.router.dispatch.retry import RetrySettings, message_wait, probe_wait, sink_wait
 from eventsink.router.queue.protocol import Delivery, PayloadKind
 from eventsink.sinks.sender import Failed, FailureClass
@@ -25,7 +26,7 @@ def delivery(
 
 
 def lane(*deliveries: Delivery, concurrency: int = 8, batch: int = 1, joins_key: bool = False) -> Lane:
-    made = Lane(SETTINGS, lambda: 1.0, WindowMemory(10**6, 10**6), Limits(concurrency, batch, joins_key))
+    made = Lane(Pace(SETTINGS, lambda: 1.0), WindowMemory(10**6, 10**6), Limits(concurrency, batch, joins_key))
     made.add(deliveries)
     return made
 
@@ -139,7 +140,7 @@ def test_one_message_that_fails_alone_does_not_slow_the_others() -> None:
     for _ in range(20):
         one.delivered(picked(one, now))
         one.failed_transiently(poison, TRANSIENT, now)
-        assert not one.slow
+        assert not one.pace.slow
         now += 400
         poison = picked(one, now)
         assert poison.seqs == [0]
@@ -151,12 +152,12 @@ def test_a_sink_that_rejects_everything_is_held_and_probed_and_tried_at_once_whe
     for _ in range(6):
         due = one.failed_for_the_sink(picked(one, now), REJECTED, now)
         waits.append(due - now)
-        assert one.held == "HTTP401"
+        assert one.pace.held == "HTTP401"
         assert one.pick(due - 0.001) is None
         now = due
     assert waits == [30, 60, 120, 240, 300, 300]
     one.recompiled()
-    assert not one.held
+    assert not one.pace.held
     assert len(all_picked(one, now)) == 5
 
 
@@ -172,14 +173,14 @@ def test_a_probe_is_sent_at_once_unless_the_receiver_asked_to_wait() -> None:
     for now in range(FAILURES_UNTIL_SLOW):
         one.failed_transiently(picked(one, float(now)), TRANSIENT, float(now))
     assert one.pick(2.5) is None
-    one.probe(2.5)
+    one.pace.probe(2.5)
     one.failed_transiently(picked(one, 2.5), Failed(FailureClass.TRANSIENT, "HTTP503", "later", 503, retry_after=100.0), 2.5)
-    one.probe(4.0)
+    one.pace.probe(4.0)
     assert one.pick(102.4) is None
     assert picked(one, 102.5)
     well = lane(delivery(1))
-    well.not_before = 5.0
-    well.probe(1.0)
+    well.pace.not_before = 5.0
+    well.pace.probe(1.0)
     assert well.pick(1.0) is None, "a sink that is well waits for a reason of its own"
 
 
@@ -243,7 +244,7 @@ def test_a_batch_is_bounded_in_bytes() -> None:
 
 def test_bodies_beyond_the_memory_are_left_in_the_queue() -> None:
     memory = WindowMemory(max_bytes=25, max_lane_bytes=15)
-    lanes = [Lane(SETTINGS, lambda: 1.0, memory) for _ in range(3)]
+    lanes = [Lane(Pace(SETTINGS, lambda: 1.0), memory) for _ in range(3)]
     for one in lanes:
         one.add(delivery(n, body=b"0123456789") for n in range(2))
     assert [one.bytes for one in lanes] == [10, 10, 0]

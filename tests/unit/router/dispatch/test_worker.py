@@ -8,6 +8,7 @@ from eventsink.destinations.senders import UnsupportedSink
 from eventsink.router.dispatch.health import SinkHealth
 from eventsink.router.dispatch.lane import Lane, Limits
 from eventsink.router.dispatch.memory import WindowMemory
+from eventsink.router.dispatch.pace import Pace
 from eventsink.router.dispatch.retry import RetrySettings
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.sinks.sender import Sender
@@ -23,7 +24,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.worker = SinkWorker(sink(), Lane(RetrySettings(), lambda: 0.5, WindowMemory(10**6, 10**6)), self._changed)
+        self.worker = SinkWorker(sink(), Lane(Pace(RetrySettings(), lambda: 0.5), WindowMemory(10**6, 10**6)), self._changed)
 
     def _changed(self, _: Sink, health: SinkHealth) -> None:
         self.said.append(health.reason)

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -19,6 +20,9 @@ Object = dict[str, Any]
 
 Key = tuple[str, str]
 """Namespace (empty for cluster-wide kinds) and name."""
+
+PERMIT: ContextVar[Callable[[], object]] = ContextVar("PERMIT")
+"""Called when a write of this task is about to be sent: it may have waited for a connection. An `ApiError` of it comes instead of a response."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import kubernetes.aio.client
@@ -23,6 +23,7 @@ from pydantic import Field
 
 from eventsink.kube.api import (
     PAGE,
+    PERMIT,
     Api,
     ApiError,
     Collection,
@@ -175,6 +176,8 @@ class HttpApi(Api):
             response = await self._send(method, path, query, body, content_type, accept, timeout)
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error.__cause__, ApiError):
+                raise error.__cause__ from None  # it was not permitted
             raise unavailable(error) from None
         if response.status >= 400:
             raise api_error(response.status, data)
@@ -223,9 +226,17 @@ async def connect(settings: KubernetesSettings, part: str, *, watches: int = 0) 
         where = settings.kubeconfig or "the pod's ServiceAccount and the user's kubeconfig"
         raise ConfigurationError(f"kubernetes: no access to a cluster: {where} cannot be used ({type(error).__name__})") from None
     # The client would send the API server's requests through the proxy of the environment (HTTPS_PROXY), and read ~/.netrc.
-    configuration.client_session_kwargs = {"trust_env": False}
+    trace = aiohttp.TraceConfig()
+    trace.on_request_chunk_sent.append(_ask_permit)  # called before it is: with a body, nothing is sent earlier
+    configuration.client_session_kwargs = {"trust_env": False, "trace_configs": [trace]}
     configuration.connection_pool_maxsize = settings.connections + watches
     return HttpApi(configuration, settings, f"eventsink-{part}/{metadata.version('eventsink')}")
+
+
+async def _ask_permit(*_: object) -> None:
+    permit = PERMIT.get(None)
+    if permit is not None:
+        permit()
 
 
 def api_error(status: int, data: bytes) -> ApiError:
@@ -247,8 +258,8 @@ def unavailable(error: BaseException) -> Unavailable:
 
 def _path(resource: Resource, namespace: str = "", name: str = "") -> str:
     root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
-    scope = f"/namespaces/{namespace}" if namespace else ""
-    return f"{root}{scope}/{resource.plural}" + (f"/{name}" if name else "")
+    scope = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+    return f"{root}{scope}/{resource.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
 def _selectors(collection: Collection) -> dict[str, str]:

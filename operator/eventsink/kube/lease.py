@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 
 from eventsink.kube.api import (
     PAGE,
+    PERMIT,
     Api,
     ApiError,
     Collection,
@@ -343,8 +344,8 @@ def _text(error: ApiError | TimeoutError) -> str:
 class LeaderApi(Api):
     """An `Api` that reads for everybody and writes for the leader.
 
-    A write raises `NotLeading` where `check` does, and is given up when the seconds that it returned have passed: a process may be paused
-    while it connects.
+    A write raises `NotLeading` where `check` does, also when it is about to be sent after it waited for a connection, and is given up when
+    the seconds that it returned have passed: a process may be paused at any time.
     """
 
     def __init__(self, api: Api, check: Callable[[], float]) -> None:
@@ -384,6 +385,7 @@ class LeaderApi(Api):
     @asynccontextmanager
     async def _leading(self) -> AsyncIterator[None]:
         timeout = asyncio.timeout(self._check())
+        before = PERMIT.set(self._check)
         try:
             async with timeout:
                 yield
@@ -391,3 +393,5 @@ class LeaderApi(Api):
             if timeout.expired():
                 raise NotLeading from None
             raise
+        finally:
+            PERMIT.reset(before)

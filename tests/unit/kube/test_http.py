@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from kubernetes.aio.config import incluster_config
 from eventsink.kube import http
 from eventsink.kube.api import SECRETS, Collection, Forbidden, Gone, Invalid, NotFound, Unavailable
 from eventsink.kube.http import KubernetesSettings, api_error, connect
-from tests.unit.sinks.transport_contract import serving
+from eventsink.kube.lease import LeaderApi, NotLeading
+from tests.support.sinks import secret
+from tests.unit.sinks.transport_contract import TIMEOUT_SECONDS, serving
 
 
 async def test_the_scheme_is_removed_from_a_pods_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,3 +88,57 @@ def test_responses_become_errors_by_their_status(status: int, kind: type[Excepti
         error = api_error(status, body)
         assert type(error) is kind
         assert str(error)
+
+
+CREATED = b'HTTP/1.1 201 Created\r\nContent-Length: 17\r\n\r\n{"kind":"Secret"}'
+
+
+async def test_what_waited_for_a_connection_is_not_sent_by_a_replica_that_leads_no_more(tmp_path: Path) -> None:
+    arrived, responds, connections = asyncio.Semaphore(0), asyncio.Event(), 4
+    leads = True
+
+    def check() -> float:
+        if not leads:
+            raise NotLeading
+        return 60.0
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await server.read_request(reader)
+            arrived.release()
+            await responds.wait()
+            writer.write(CREATED)
+
+    async with serving(respond) as server:
+        settings = KubernetesSettings(kubeconfig=kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}"), connections=connections)
+        api = LeaderApi(await connect(settings, "test"), check)
+        try:
+            writes = [asyncio.create_task(api.create(SECRETS, secret("acme"))) for _ in range(connections + 2)]
+            for _ in range(connections):
+                await asyncio.wait_for(arrived.acquire(), TIMEOUT_SECONDS)
+            leads = False
+            responds.set()
+            results = await asyncio.gather(*writes, return_exceptions=True)
+        finally:
+            await api.close()
+    assert [type(one) for one in results] == [dict] * connections + [NotLeading] * 2
+    assert len(server.requests) == connections
+
+
+async def test_nothing_is_sent_on_a_new_connection_by_a_replica_that_leads_no_more(tmp_path: Path) -> None:
+    leads = iter((True, False))
+
+    def check() -> float:
+        if not next(leads):
+            raise NotLeading
+        return 60.0
+
+    async with serving(CREATED) as server:
+        settings = KubernetesSettings(kubeconfig=kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}"))
+        api = LeaderApi(await connect(settings, "test"), check)
+        try:
+            with pytest.raises(NotLeading):
+                await api.create(SECRETS, secret("acme"))
+        finally:
+            await api.close()
+    assert server.requests == []

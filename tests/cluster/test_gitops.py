@@ -133,6 +133,7 @@ def _play(
             see("delivering", "Delivering", "True", "Delivered")
             see("failing", "Delivering", "False", "HTTP404")
             see("suspended", "Delivering", "Unknown", "Suspended")
+            see("edited", "Delivering", "Unknown", "NothingSent")
         operator.terminate()
     patch("edited", {"description": "changed"})
     found["edited"] = kubectl.get("eventsink", "edited", namespace=namespace)

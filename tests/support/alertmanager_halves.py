@@ -72,8 +72,9 @@ class AlertmanagerHalves:
         self._program = program
         self._configurations = configurations
         self._folder = folder
-        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
-        self._gossip = dict(zip(names, free_ports(len(names)), strict=True))
+        ports = free_ports(2 * len(names))  # together: one that was given back could be given out again
+        self._ports = dict(zip(names, ports, strict=False))
+        self._gossip = dict(zip(names, ports[len(names) :], strict=True))
         self._stack = ExitStack()
         self.running: dict[str, Alertmanager] = {}
 

@@ -17,6 +17,8 @@ import trustme
 
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
+ACCEPTING_STEPS = 5
+"""Of the event loop, at least as many as it takes from accepting a connection to a transport that its protocol knows."""
 START_TIMEOUT_SECONDS = 30
 POLL_SECONDS = 0.02
 
@@ -195,11 +197,23 @@ class Receiver:
         try:
             self._loop.run_forever()
         finally:
-            self._server.close()
-            for connection in list(self._connections):
-                connection.abort()
-            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.run_until_complete(self._cut(self._server))
             self._loop.close()
+
+    async def _cut(self, server: asyncio.Server) -> None:
+        """Stop listening and cut all connections, also those that are being accepted: asyncio forgets them where the server is closed first."""
+        for one in server.sockets:
+            self._loop.remove_reader(one.fileno())
+        for _ in range(ACCEPTING_STEPS):
+            await asyncio.sleep(0)
+        shaking_hands = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in shaking_hands:
+            task.cancel()
+        await asyncio.gather(*shaking_hands, return_exceptions=True)
+        server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)
 
     async def _listen(self) -> asyncio.Server:
         return await self._loop.create_server(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.pods.figures import measured
 from tests.pods.installation import OPERATOR, REST, ROUTER, Installation, ready
@@ -147,16 +148,17 @@ def test_a_backup_restores_the_queue_on_a_new_volume(
     assert after.volume != before.volume
 
 
-def test_the_chart_learns_of_a_larger_volume_while_the_router_goes_on(
+def test_the_chart_learns_of_a_larger_volume_and_the_queue_may_grow(
     kubectl: Kubectl, installation: Installation, root: Path
 ) -> None:
-    before = installation.pod(ROUTER)["metadata"]["uid"]
-
     assert_works(documented(PAGE, "volume"), installation.environment, root)
 
-    (claim,) = kubectl.get("statefulset", "eventsink-router", namespace=installation.namespace)["spec"]["volumeClaimTemplates"]
-    assert claim["spec"]["resources"]["requests"]["storage"] == "20Gi"
-    assert installation.pod(ROUTER)["metadata"]["uid"] == before
+    router = kubectl.get("statefulset", "eventsink-router", namespace=installation.namespace)["spec"]
+    assert router["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] == "20Gi"
+    names = [one["configMap"]["name"] for one in installation.pod(ROUTER)["spec"]["volumes"] if "configMap" in one]
+    settings = [kubectl.get("configmap", name, namespace=installation.namespace)["data"] for name in names]
+    [queue] = [yaml.safe_load(one["router.yaml"])["queue"] for one in settings if "router.yaml" in one]
+    assert queue["maxBytes"] == 16 * 2**30
 
 
 def test_the_queue_moves_to_a_larger_volume(

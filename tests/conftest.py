@@ -1,9 +1,8 @@
-"""What all tests share: which may run side by side, the rule on skips, the logs of processes, and the control plane."""
+"""What all tests share: the rule on skips, the logs of processes, and the control plane."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
@@ -35,24 +34,10 @@ __all__ = [
     "tenant",
 ]
 
-TESTS = Path(__file__).parent
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take over the rule on skips."""
     config.pluginmanager.register(no_skips, "no-skips")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run side by side: those of a file stay together, and so do all that need a control plane, of which there is one."""
-    if hasattr(config, "workerinput"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group("cluster" if _needs_cluster(item) else str(item.path)))
-
-
-def _needs_cluster(item: pytest.Item) -> bool:
-    return "cluster" in item.path.relative_to(TESTS).parts or "control_plane" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -106,9 +106,12 @@ class Replica(LocalApi):
         self.error: ApiError | None = None
         self.lost = False
         """Whether the responses to its writes are lost: they are made all the same."""
+        self.looks = 0
+        """How often it has read the Lease."""
         self.elector = Elector(self, cluster.settings, identity=name, clock=lambda: cluster.now)
 
     async def get(self, resource: Resource, key: Key) -> Object:
+        self.looks += 1
         return await self._ask(lambda: self._cluster.api.get(resource, key))
 
     async def create(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
@@ -137,6 +140,11 @@ class Replica(LocalApi):
     async def leads(self) -> None:
         async with asyncio.timeout(10):
             await self.elector.leading.wait()
+
+    async def looks_again(self) -> None:
+        """Wait until it has read the Lease twice more, and so has decided once at least on what there is now."""
+        before = self.looks
+        await until(lambda: self.looks > before + 1)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -181,7 +189,7 @@ async def test_the_lease_of_a_dead_leader_is_taken_when_it_has_expired_by_the_cl
     async with two.running():
         await until(lambda: two.elector.problem is None)
         cluster.now += 14.0
-        await asyncio.sleep(0.1)  # several looks, none of which may take it
+        await two.looks_again()
         assert not two.elector.leading.is_set()
         cluster.now += 2.0
         await two.leads()
@@ -256,14 +264,14 @@ async def test_a_deleted_lease_is_not_taken_from_a_leader_that_has_not_noticed_y
         await until(lambda: two.elector.problem is None)
         one.error = OUTAGE
         cluster.api.drop(LEASES, KEY)
-        await asyncio.sleep(0.1)  # several looks
+        await two.looks_again()
         assert (two.elector.leading.is_set(), one.elector.holds) == (False, True)
         one.error = None
         await until(lambda: cluster.holder() == "one")
         assert not task.done()
         one.error = OUTAGE
         cluster.api.drop(LEASES, KEY)
-        await asyncio.sleep(0.1)
+        await two.looks_again()
         cluster.now += 16.0
         await two.leads()
         assert not one.elector.holds

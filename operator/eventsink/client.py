@@ -190,7 +190,7 @@ class Webhook(_Request):
 
 @dataclass(frozen=True)
 class Slack(_Request):
-    """A Slack channel, and at most one credential. In an update, only the channel."""
+    """A Slack channel, and at most one credential. In an update, no credential."""
 
     TYPE: ClassVar[str] = "Slack"
 
@@ -199,6 +199,14 @@ class Slack(_Request):
     slack_oauth_code: str | Unset = field(default=UNSET, repr=False)
     bot_token: str | Unset = field(default=UNSET, repr=False)
     incoming_webhook_url: str | Unset = field(default=UNSET, repr=False)
+    slack_fields: tuple[Mapping[str, Any], ...] | Unset | None = UNSET
+    """What messages show: `{"label": "team"}`, `{"annotation": "value", "title": "Value"}`."""
+    slack_buttons: tuple[Mapping[str, Any], ...] | Unset | None = UNSET
+    """Buttons that open URLs in annotations: `{"text": "Logs", "url_annotation": "logs_url"}`."""
+    slack_mentions: tuple[Mapping[str, Any], ...] | Unset | None = UNSET
+    """Whom messages mention while alerts fire: `{"min_severity": "critical", "users": ["U0123456789"], "here": True}`."""
+    slack_links: str | Unset | None = UNSET
+    """buttons or text."""
 
 
 @dataclass(frozen=True)

@@ -413,6 +413,28 @@ def test_the_command_creates_a_sink_from_options_and_prints_a_generated_secret_o
     }
 
 
+def test_the_command_changes_what_slack_messages_show(server: ScriptedRestServer, terminal: Terminal) -> None:
+    server.script = [Step(body=ONE)]
+    terminal.run(
+        *("update", ID, "--slack-field=label:team", "--slack-field", "annotation:value=Current value", "--slack-links=text"),
+        *("--slack-button", "Logs=logs_url", "--slack-mention=critical:here,U012,S345", "--slack-mention=U678"),
+    )
+    assert server.asked[0][3] == {
+        "id": ID,
+        "event_sink_args": {
+            "Slack": {
+                "slack_fields": [{"label": "team"}, {"annotation": "value", "title": "Current value"}],
+                "slack_buttons": [{"text": "Logs", "url_annotation": "logs_url"}],
+                "slack_mentions": [
+                    {"min_severity": "critical", "users": ["U012"], "groups": ["S345"], "here": True},
+                    {"users": ["U678"]},
+                ],
+                "slack_links": "text",
+            }
+        },
+    }
+
+
 def test_the_command_creates_a_sink_from_a_file_that_options_override(server: ScriptedRestServer, terminal: Terminal) -> None:
     server.script = [Step(body={"event_sink": {**SINK, "ready": False, "reason": "Waiting: soon"}})]
     document = "{tenant_id: acme, name: A, event_sink_args: {Slack: {channel: '#a'}}}"
@@ -456,6 +478,9 @@ def test_the_command_tests_a_sink_and_its_exit_status_is_the_outcome(server: Scr
         ),
         (["update", ID], "say what to change"),
         (["update", ID, "--header-file", "X"], "--header-file: write NAME=FILE"),
+        (["update", ID, "--slack-field", "team"], "--slack-field: write label:NAME or annotation:NAME"),
+        (["update", ID, "--slack-button", "Logs"], "--slack-button: write TEXT=ANNOTATION"),
+        (["update", ID, "--slack-mention", "critical:@here"], "--slack-mention: write here and ids"),
         (["update", ID, "--signing-secret-file", "/none"], "/none: the secret cannot be read"),
         (["get", ID, "--server", "x"], "--server: write an address"),
         (["get", ID, "--key-file", "/none"], "/none: the secret cannot be read"),

@@ -31,12 +31,14 @@ from tests.unit.test_client import ID, KEY, ONE, ScriptedRestServer, Step
 DOCUMENT = document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 DESTINATIONS = {"Slack": Slack, "Webhook": Webhook}
+CREDENTIALS = ("slack_oauth_code", "bot_token", "incoming_webhook_url")
 NEXT_PAGE = {"event_sinks": [], "pagination": {"next_page_token": "t"}}
 
 
 def filled(kind: type[Any], **values: Any) -> Any:
     """An instance with every field set."""
     samples = {"bool": True, "int": 1, "tuple[str, ...]": ("a",), "Mapping[str, str]": {"a": "b"}}
+    samples["tuple[Mapping[str, Any], ...]"] = ({"a": "b"},)
     source = get_type_hints(kind)
     given = {one.name: samples.get(str(one.type).split(" | ")[0], "a") for one in fields(kind) if one.name in source}
     return kind(**{**given, **values})
@@ -59,7 +61,7 @@ def asked(server: ScriptedRestServer) -> list[tuple[str, str, dict[str, str], An
         server.script = [Step(body=ONE)]
         for destination in DESTINATIONS.values():
             client.create("acme", "n", filled(destination), idempotency_key="k", **common)
-        for change in (Slack(channel="#c"), filled(Webhook)):  # of a Slack sink only the channel can be changed
+        for change in (filled(Slack, **dict.fromkeys(CREDENTIALS, UNSET)), filled(Webhook)):  # a Slack sink's credential stays
             client.update(ID, name="n", destination=change, if_match='"e"', **common)
         client.get(ID)
         server.script = [Step(body=NEXT_PAGE), Step(body={**NEXT_PAGE, "pagination": None})]

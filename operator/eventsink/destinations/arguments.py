@@ -132,6 +132,8 @@ class DestinationArguments(Generic[Create, Change, Status]):
     """The configuration of any spec, valid or not, and the type's status; it shows no credential."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Field of the spec -> argument that it is made of, where it is not the same name in snake_case."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Field of the spec -> argument of the same shape, where only the name differs."""
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
@@ -17,6 +17,9 @@ from .rule import Rule, broken, check, with_validations
 
 INT_OR_STRING = "x-kubernetes-int-or-string"
 SET = {"x-kubernetes-list-type": "set"}
+Severity = Literal["informational", "low", "medium", "high", "critical", "fatal"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""What may be asked for, the lowest first."""
 
 
 def _is_text(value: Any) -> Any:

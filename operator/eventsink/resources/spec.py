@@ -7,19 +7,15 @@ that are policy stay out of the schema: absent is absent.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, create_model
 
 from eventsink.destinations import registry
 
 from . import defaults, rules
-from .model import SET, Duration, SpecModel
+from .model import SET, Duration, Severity, SpecModel
 from .rule import exactly_one
-
-Severity = Literal["informational", "low", "medium", "high", "critical", "fatal"]
-SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-"""What may be asked for, the lowest first."""
 
 
 class MatchSpec(SpecModel):

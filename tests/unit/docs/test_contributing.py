@@ -73,6 +73,7 @@ def identifiers(file: Path) -> set[str]:
 
 def test_a_field_of_match_is_named_in_the_modules_of_the_recipe_and_in_no_other() -> None:
     named = {file for file in PACKAGE.rglob("*.py") if "min_severity" in identifiers(file)}
+    named -= {file for file in named if PACKAGE / "destinations" in file.parents}  # theirs are other fields of that name
     assert named == {ROOT / name for row in rows(FIELD) for name in names(row[0])}
 
 

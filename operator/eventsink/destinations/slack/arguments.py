@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
+from pydantic.alias_generators import to_camel, to_snake
 
 from eventsink.destinations.arguments import (
     Credential,
@@ -14,8 +15,9 @@ from eventsink.destinations.arguments import (
     InvalidArguments,
     RestModel,
     bounds,
+    choices,
 )
-from eventsink.destinations.slack.spec import SlackSpec, SlackStatus
+from eventsink.destinations.slack.spec import ButtonSpec, FieldSpec, MentionSpec, SlackSpec, SlackStatus
 
 Channel = Annotated[str, Field(min_length=1, **bounds(SlackSpec, "channel"))]
 _CREDENTIALS = {
@@ -26,7 +28,60 @@ _CREDENTIALS = {
 """Argument -> field of the spec, and key of the Secret."""
 
 
-class SlackArgs(RestModel):
+_FORM = {"fields": "slack_fields", "buttons": "slack_buttons", "mentions": "slack_mentions", "links": "slack_links"}
+"""Field of the spec -> argument of the same shape."""
+
+
+class SlackFieldArgs(RestModel):
+    """A label or an annotation that messages show: exactly one of the two."""
+
+    label: Annotated[str, Field(**bounds(FieldSpec, "label"))] | None = None
+    annotation: Annotated[str, Field(**bounds(FieldSpec, "annotation"))] | None = None
+    title: Annotated[str, Field(min_length=1, **bounds(FieldSpec, "title"))] | None = None
+    """What is shown before the value; default: the name."""
+
+
+class SlackButtonArgs(RestModel):
+    """A button that opens the URL in an annotation."""
+
+    text: Annotated[str, Field(min_length=1, **bounds(ButtonSpec, "text"))]
+    url_annotation: Annotated[str, Field(**bounds(ButtonSpec, "url_annotation"))]
+    """Name of the annotation."""
+
+
+class SlackMentionArgs(RestModel):
+    """Whom messages mention while an alert fires."""
+
+    min_severity: Annotated[str, Field(json_schema_extra={"enum": choices(MentionSpec, "min_severity")})] | None = None
+    """Lowest severity that mentions; default: every firing alert."""
+    users: Annotated[list[str], Field(**bounds(MentionSpec, "users"))] | None = None
+    """Ids, such as U0123456789."""
+    groups: Annotated[list[str], Field(**bounds(MentionSpec, "groups"))] | None = None
+    """Ids of user groups, such as S0123456789."""
+    here: bool | None = None
+    """Whether the active members of the channel are mentioned."""
+
+
+SlackFields = Annotated[list[SlackFieldArgs], Field(**bounds(SlackSpec, "fields"))]
+SlackButtons = Annotated[list[SlackButtonArgs], Field(**bounds(SlackSpec, "buttons"))]
+SlackMentions = Annotated[list[SlackMentionArgs], Field(**bounds(SlackSpec, "mentions"))]
+SlackLinks = Annotated[str, Field(json_schema_extra={"enum": choices(SlackSpec, "links")})]
+
+
+class SlackFormArgs(RestModel):
+    """How messages read, beyond what an alert says."""
+
+    slack_fields: SlackFields | None = None
+    """Labels and annotations that messages show."""
+    slack_buttons: SlackButtons | None = None
+    """Buttons that open URLs in annotations."""
+    slack_mentions: SlackMentions | None = None
+    """Whom messages mention while alerts fire."""
+    slack_links: SlackLinks | None = None
+    """How links are shown: buttons (default), or text for an app without an interactivity URL."""
+
+
+class SlackArgs(SlackFormArgs):
     """A Slack channel, and at most one credential; without one, the workspace that the platform configured is used."""
 
     channel: Channel | None = None
@@ -39,21 +94,21 @@ class SlackArgs(RestModel):
     """The URL of an incoming webhook of Slack."""
 
 
-class SlackChannelArgs(RestModel):
+class SlackChangeArgs(SlackFormArgs):
     """What can be changed of a Slack sink: the credential stays."""
 
-    channel: Channel
+    channel: Channel | None = None
     """Name (#security-alerts) or id."""
 
 
-class SlackCodeArgs(SlackChannelArgs):
+class SlackCodeArgs(SlackChangeArgs):
     """How the browser flow reconnects a sink."""
 
     slack_oauth_code: Credential
 
 
-class SlackConfiguration(RestModel):
-    """Where a Slack sink posts."""
+class SlackConfiguration(SlackFormArgs):
+    """Where a Slack sink posts, and what its messages show."""
 
     channel: str
     """As requested; empty for an incoming webhook."""
@@ -71,16 +126,50 @@ def _new(args: SlackArgs, credentials: Credentials) -> dict[str, Any]:
     for name in given:
         field, key = _CREDENTIALS[name]
         spec[field] = credentials.keep(key, getattr(args, name))
+    _set_form(spec, args)
     return spec
 
 
-def _changed(before: Mapping[str, Any], args: SlackChannelArgs, credentials: Credentials) -> dict[str, Any]:
-    spec = {**before, "channel": args.channel}
+def _changed(before: Mapping[str, Any], args: SlackChangeArgs, credentials: Credentials) -> dict[str, Any]:
+    spec = dict(before)
+    if args.channel is not None:
+        spec["channel"] = args.channel
+    elif "channel" in args.model_fields_set:
+        raise InvalidArguments("required; write the name or id of a channel", field="channel")
+    _set_form(spec, args)
     if isinstance(args, SlackCodeArgs):
         spec.pop("botTokenSecretRef", None)
         spec.pop("incomingWebhookSecretRef", None)
         spec["oauthCodeSecretRef"] = credentials.keep("code", args.slack_oauth_code)
     return spec
+
+
+def _set_form(spec: dict[str, Any], args: SlackFormArgs) -> None:
+    """What is given replaces what was there; null clears."""
+    given = args.model_dump(exclude_none=True)
+    for name, argument in _FORM.items():
+        if argument in given:
+            spec[name] = _named(given[argument], to_camel)
+        elif argument in args.model_fields_set:
+            spec.pop(name, None)
+
+
+def _named(value: Any, name_of: Callable[[str], str]) -> Any:
+    """The value with other names of the members of the objects in it."""
+    if isinstance(value, list):
+        return [_named(one, name_of) for one in value]
+    return {name_of(name): one for name, one in value.items()} if isinstance(value, dict) else value
+
+
+def _form_shown(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Those arguments of the form that the spec has in their shape."""
+    shown = {}
+    for name, argument in _FORM.items():
+        try:
+            shown[argument] = getattr(SlackFormArgs.model_validate({argument: _named(spec.get(name), to_snake)}), argument)
+        except ValidationError:
+            pass  # written by hand, and reported in the sink's status
+    return shown
 
 
 def _shown(spec: Mapping[str, Any], status: SlackStatus | None) -> SlackConfiguration:
@@ -91,16 +180,18 @@ def _shown(spec: Mapping[str, Any], status: SlackStatus | None) -> SlackConfigur
         channel_name=status.channel_name if status else None,
         team_id=status.team_id if status else None,
         team_name=status.team_name if status else None,
+        **_form_shown(spec),
     )
 
 
 ARGUMENTS = DestinationArguments(
     display_name="Slack",
     create=SlackArgs,
-    change=SlackChannelArgs,
+    change=SlackChangeArgs,
     configuration=SlackConfiguration,
     new_spec=_new,
     changed_spec=_changed,
     shown=_shown,
     fields={field: name for name, (field, _) in _CREDENTIALS.items()},
+    renamed=_FORM,
 )

@@ -29,6 +29,7 @@ from eventsink.destinations.slack.channels import (
     usable,
 )
 from eventsink.destinations.slack.config import SlackPlatform
+from eventsink.destinations.slack.form import SlackForm
 from eventsink.destinations.slack.spec import SlackSpec
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.resources.eventsink import EventSink
@@ -159,6 +160,7 @@ class SlackLookup:
             channel_id=channel.id,
             channel_name=channel.name,
             channel_asked=slack.channel,
+            form=SlackForm.of(slack),
         )
 
     def _webhook(self, slack: SlackSpec, secrets: SecretValues, namespace: str) -> SlackTarget:
@@ -169,7 +171,7 @@ class SlackLookup:
             check_hook_url(url, self._settings)
         except ValueError as error:
             raise Problem("InvalidSecretValue", path, str(error)) from None
-        return SlackTarget(webhook_url=url)
+        return SlackTarget(webhook_url=url, form=SlackForm.of(slack))
 
     def _token(self, slack: SlackSpec, secrets: SecretValues, namespace: str, granted: str | None) -> tuple[str, str]:
         """(the field that it comes from, the token)."""

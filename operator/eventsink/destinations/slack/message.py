@@ -15,6 +15,7 @@ from msgspec import structs
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, is_web_url, silence_url
+from eventsink.destinations.slack.form import DEFAULT_FORM, SlackForm
 from eventsink.destinations.slack.place import place_of
 from eventsink.destinations.slack.text import MAX_URL, cut, date, escaped, one_line, prose, some_lines
 
@@ -93,13 +94,15 @@ class SlackMessage:
         return {"text": text, "mrkdwn": False, "parse": "none", "unfurl_links": False, "unfurl_media": False}
 
 
-def render(alerts: Sequence[Alert], *, sink: str, tenant: str, lookup: str = "") -> SlackMessage:
+def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str, tenant: str, lookup: str = "") -> SlackMessage:
     """The message about some alerts. Of one alert it shows only the last: what fired and has ended is shown as resolved, once.
 
     Parameters
     ----------
     alerts
         One or more, the oldest first.
+    form
+        What the sink's owner wants shown.
     sink, tenant
         `namespace/name` of the sink, and whose it is, for the last line.
     lookup

@@ -2,12 +2,94 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from eventsink.destinations.arguments import choices
 from eventsink.destinations.options import SECRET_FILE, Argument, DestinationOptions
+from eventsink.destinations.slack.spec import MentionSpec, SlackSpec
+
+_SEVERITIES = choices(MentionSpec, "min_severity")
+
+
+class Field(click.ParamType):  # type: ignore[type-arg]  # generic in some versions
+    """A label or annotation that messages show."""
+
+    name = "label:NAME[=TITLE]|annotation:NAME[=TITLE]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """The field as in a request."""
+        kind, _, named = str(value).partition(":")
+        name, _, title = named.partition("=")
+        if kind not in ("label", "annotation") or not name:
+            raise click.UsageError(
+                "--slack-field: write label:NAME or annotation:NAME, and =TITLE behind it for another title", ctx
+            )
+        return {kind: name, "title": title} if title else {kind: name}
+
+
+class Button(click.ParamType):  # type: ignore[type-arg]
+    """A button that opens the URL in an annotation."""
+
+    name = "TEXT=ANNOTATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """The button as in a request."""
+        text, _, annotation = str(value).rpartition("=")
+        if not (text and annotation):
+            raise click.UsageError("--slack-button: write TEXT=ANNOTATION", ctx)
+        return {"text": text, "url_annotation": annotation}
+
+
+class Mention(click.ParamType):  # type: ignore[type-arg]
+    """Whom messages mention from a severity on."""
+
+    name = "[SEVERITY:]here|ID,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """The mention as in a request."""
+        severity, _, listed = str(value).rpartition(":")
+        who = [one.strip() for one in listed.split(",")]
+        users, groups = [one for one in who if one[:1] in ("U", "W")], [one for one in who if one[:1] == "S"]
+        if severity not in ("", *_SEVERITIES) or {*who} - {*users, *groups, "here"}:
+            raise click.UsageError("--slack-mention: write here and ids of users or groups, as in critical:here,U0123456789", ctx)
+        found = {"min_severity": severity, "users": users, "groups": groups, "here": "here" in who}
+        return {name: one for name, one in found.items() if one}
+
 
 OPTIONS = DestinationOptions(
-    (Argument("channel", click.Option(["--slack-channel"], metavar="CHANNEL", help="Slack: #name or id.")),),
+    (
+        Argument("channel", click.Option(["--slack-channel"], metavar="CHANNEL", help="Slack: #name or id.")),
+        Argument(
+            "slack_fields",
+            click.Option(
+                ["--slack-field"],
+                type=Field(),
+                multiple=True,
+                help="Slack: a label or annotation that messages show. Repeatable.",
+            ),
+        ),
+        Argument(
+            "slack_buttons",
+            click.Option(
+                ["--slack-button"], type=Button(), multiple=True, help="Slack: a button for the URL in an annotation. Repeatable."
+            ),
+        ),
+        Argument(
+            "slack_mentions",
+            click.Option(
+                ["--slack-mention"],
+                type=Mention(),
+                multiple=True,
+                help="Slack: whom to mention while alerts fire, as in critical:here,U0123456789. Repeatable.",
+            ),
+        ),
+        Argument(
+            "slack_links",
+            click.Option(["--slack-links"], type=click.Choice(choices(SlackSpec, "links")), help="Slack: how links are shown."),
+        ),
+    ),
     create_arguments=(
         Argument(
             "slack_oauth_code",

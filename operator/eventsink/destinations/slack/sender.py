@@ -86,7 +86,8 @@ class SlackSender:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
         if not alerts:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", "a group in Alertmanager's format cannot be sent to Slack")
-        rendered = render(alerts, sink=self._sink, tenant=self._tenant, lookup=f"eventsink deliveries --message {message.id}")
+        lookup = f"eventsink deliveries --message {message.id}"
+        rendered = render(alerts, self._target.form, sink=self._sink, tenant=self._tenant, lookup=lookup)
         lease: Lease | None = None
         try:
             async with asyncio.timeout(self._timeout):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from eventsink.resources.model import AtMost, SecretKeyRef, SpecModel, StatusModel
-from eventsink.resources.rule import Rule, form
+from eventsink.resources.model import SET, AtMost, SecretKeyRef, Severity, SpecModel, StatusModel
+from eventsink.resources.rule import Rule, exactly_one, form
+from eventsink.resources.rules import DISPLAY_NAME, UNIQUE_ENTRIES
+
+DEFAULT_LINKS: Literal["buttons"] = "buttons"
+MAX_FIELDS = 10
+MAX_BUTTONS = 5
+MAX_MENTIONS = 5
+MAX_MENTIONED = 10
+"""Users, and groups, in one entry of mentions."""
 
 CHANNEL_PATTERN = r"^(#?[^ \t\r\n#@A-Z,]{1,80}|[CG][A-Z0-9]{8,20})$"
 
@@ -37,6 +45,69 @@ CHANNEL_FIXED = Rule(
     field="channel",
     reason="FieldValueForbidden",
 )
+ONE_FIELD_SOURCE = exactly_one(("label", "annotation"), "set exactly one of label and annotation")
+USER = form(
+    "^[UW][A-Z0-9]{2,20}$", "write the id of a Slack user, such as U0123456789; it is in the user's profile under Copy member ID"
+)
+GROUP = form(
+    "^S[A-Z0-9]{2,20}$", "write the id of a Slack user group, such as S0123456789; it is at the end of the group's address"
+)
+MENTIONS_SOMEBODY = Rule(
+    message="set at least one of users, groups and here: true",
+    cel="has(self.users) || has(self.groups) || (has(self.here) && self.here)",
+    holds=lambda mention: mention.users is not None or mention.groups is not None or mention.here is True,
+)
+
+
+class FieldSpec(SpecModel):
+    """A label or an annotation of alerts that messages show with a title."""
+
+    RULES = (ONE_FIELD_SOURCE,)
+
+    label: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(default=None, description="Name of the label.")
+    annotation: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        default=None, description="Name of the annotation."
+    )
+    title: Annotated[str, Field(max_length=75), DISPLAY_NAME] | None = Field(
+        default=None, description="What is shown before the value. Default: the name."
+    )
+
+
+class ButtonSpec(SpecModel):
+    """A button that opens the URL in an annotation of the alert."""
+
+    text: Annotated[str, Field(max_length=75), DISPLAY_NAME] = Field(description="What is written on the button.")
+    url_annotation: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="Name of the annotation with the URL; an alert without it has no such button."
+    )
+
+
+class MentionSpec(SpecModel):
+    """Whom a message mentions while an alert fires."""
+
+    RULES = (MENTIONS_SOMEBODY,)
+
+    min_severity: Severity | None = Field(
+        default=None,
+        description="Lowest severity that mentions; an alert whose severity is unknown always does. Default: every firing alert.",
+    )
+    users: (
+        Annotated[
+            list[Annotated[str, Field(max_length=21), USER]],
+            Field(min_length=1, max_length=MAX_MENTIONED, json_schema_extra=SET),
+            UNIQUE_ENTRIES,
+        ]
+        | None
+    ) = Field(default=None, description="Ids of users, such as U0123456789.")
+    groups: (
+        Annotated[
+            list[Annotated[str, Field(max_length=21), GROUP]],
+            Field(min_length=1, max_length=MAX_MENTIONED, json_schema_extra=SET),
+            UNIQUE_ENTRIES,
+        ]
+        | None
+    ) = Field(default=None, description="Ids of user groups, such as S0123456789.")
+    here: bool | None = Field(default=None, description="Whether the active members of the channel are mentioned (@here).")
 
 
 class SlackSpec(SpecModel):
@@ -54,6 +125,21 @@ class SlackSpec(SpecModel):
     bot_token_secret_ref: SecretKeyRef | None = Field(default=None, description="Where to read a bot token (xoxb-...).")
     incoming_webhook_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Where to read the URL of an incoming webhook of Slack."
+    )
+    fields: Annotated[list[FieldSpec], Field(min_length=1, max_length=MAX_FIELDS)] | None = Field(
+        default=None, description="Labels and annotations that messages show, each with a title, in this order."
+    )
+    buttons: Annotated[list[ButtonSpec], Field(min_length=1, max_length=MAX_BUTTONS)] | None = Field(
+        default=None,
+        description="Buttons that open URLs in annotations, behind those for runbook, dashboard, silence and source.",
+    )
+    mentions: Annotated[list[MentionSpec], Field(min_length=1, max_length=MAX_MENTIONS)] | None = Field(
+        default=None, description="Whom messages mention while alerts fire. Nothing in an alert mentions anybody."
+    )
+    links: Literal["buttons", "text"] | None = Field(
+        default=None,
+        description="How links are shown: as buttons, or as links in the text, for an app without an interactivity URL, whose "
+        f"buttons Slack shows with a warning. Default: {DEFAULT_LINKS}.",
     )
 
 

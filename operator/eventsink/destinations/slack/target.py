@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from eventsink.destinations.slack.form import DEFAULT_FORM, SlackForm
 from eventsink.sinks.target import DispatchParameters, Target, destination_of
 
 MAX_DIGEST_ALERTS = 1000
@@ -22,6 +23,7 @@ class SlackTarget(Target):
     channel_name: str = ""
     channel_asked: str = ""
     """As the spec names it: while that stays the same, the id stays too, whatever the channel is called."""
+    form: SlackForm = DEFAULT_FORM
 
     def destination(self) -> str:
         """Digest of team and channel; of an incoming webhook, which hides them, of its URL."""

@@ -49,14 +49,14 @@ def rest_path(path: str) -> str:
     steps = _STEP.findall(path)
     if not steps:
         return path
-    found, renamed = [], _RENAMED
+    found, made, renamed = [], _RENAMED, dict[str, str]()
     if (destination := arguments().get(steps[0][0])) is not None:
-        found, renamed = [_ARGS, destination.display_name], dict(destination.fields)
+        found, made, renamed = [_ARGS, destination.display_name], dict(destination.fields), dict(destination.renamed)
         steps = steps[1:]
     for name, index in steps:
-        if name in renamed:
-            return ".".join([*found, renamed[name]])
-        found.append(snake(name) + index)
+        if name in made:
+            return ".".join([*found, made[name]])
+        found.append((renamed.get(name) or snake(name)) + index)
     return ".".join(found)
 
 

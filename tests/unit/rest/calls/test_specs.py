@@ -98,6 +98,28 @@ NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
         {"url": "https://hooks.slack.com/x"},
     ),
     ("the platform's workspace", {"Slack": {"channel": "#a"}}, {"slack": {"channel": "#a"}}, {}),
+    (
+        "what Slack messages show",
+        {
+            "Slack": {
+                "channel": "#a",
+                "slack_fields": [{"label": "team"}, {"annotation": "value", "title": "Value"}],
+                "slack_buttons": [{"text": "Logs", "url_annotation": "logs_url"}],
+                "slack_mentions": [{"min_severity": "critical", "users": ["U012"], "here": True}],
+                "slack_links": "text",
+            }
+        },
+        {
+            "slack": {
+                "channel": "#a",
+                "fields": [{"label": "team"}, {"annotation": "value", "title": "Value"}],
+                "buttons": [{"text": "Logs", "urlAnnotation": "logs_url"}],
+                "mentions": [{"minSeverity": "critical", "users": ["U012"], "here": True}],
+                "links": "text",
+            }
+        },
+        {},
+    ),
 ]
 
 
@@ -216,6 +238,20 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {"event_sink_args": {"Slack": {"channel": "#b"}}},
         {"tenant": "acme", "name": "a", "slack": {"channel": "#b", "botTokenSecretRef": ref("token", "old")}},
     ),
+    (
+        "what Slack messages show",
+        {
+            "tenant": "acme",
+            "name": "a",
+            "slack": {"incomingWebhookSecretRef": ref("url", "old"), "links": "text", "fields": [{"label": "team"}]},
+        },
+        {"event_sink_args": {"Slack": {"slack_fields": [{"annotation": "value"}], "slack_links": None}}},
+        {
+            "tenant": "acme",
+            "name": "a",
+            "slack": {"incomingWebhookSecretRef": ref("url", "old"), "fields": [{"annotation": "value"}]},
+        },
+    ),
 ]
 
 
@@ -227,10 +263,18 @@ def test_an_update_changes_only_the_given_fields(before: dict[str, Any], changes
 
 
 SECRET_HEADER = webhook(headers=[{"name": "A", "valueFrom": {"secretKeyRef": ref("header-0", "old")}}])
+SLACK = {"tenant": "acme", "name": "a", "slack": {"channel": "#a"}}
 OTHER_HOST = {"url": "https://other.example/"}
 REJECTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("no name", FULL, {"name": None}, "name: required"),
     ("no URL", FULL, {"event_sink_args": {"Webhook": {"url": None}}}, "event_sink_args.Webhook.url: required"),
+    ("no channel", SLACK, {"event_sink_args": {"Slack": {"channel": None}}}, "event_sink_args.Slack.channel: required"),
+    (
+        "a mention of nobody",
+        SLACK,
+        {"event_sink_args": {"Slack": {"slack_mentions": [{"min_severity": "high"}]}}},
+        "event_sink_args.Slack.slack_mentions[0]: set at least one of users, groups and here: true",
+    ),
     ("another type", FULL, {"event_sink_args": {"Slack": {"channel": "#a"}}}, "event_sink_args: the type cannot change"),
     (
         "headers that were given for a host",
@@ -309,6 +353,10 @@ def test_a_sink_with_fields_of_a_newer_version_cannot_be_changed() -> None:
         ("spec.slack.oauthCodeSecretRef", "event_sink_args.Slack.slack_oauth_code"),
         ("spec.slack.botTokenSecretRef", "event_sink_args.Slack.bot_token"),
         ("spec.slack.incomingWebhookSecretRef", "event_sink_args.Slack.incoming_webhook_url"),
+        ("spec.slack.fields[1].label", "event_sink_args.Slack.slack_fields[1].label"),
+        ("spec.slack.buttons[0].urlAnnotation", "event_sink_args.Slack.slack_buttons[0].url_annotation"),
+        ("spec.slack.mentions[0]", "event_sink_args.Slack.slack_mentions[0]"),
+        ("spec.slack.links", "event_sink_args.Slack.slack_links"),
     ],
 )
 def test_errors_name_the_field_of_the_request_instead_of_the_spec(path: str, field: str) -> None:

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventsink.alerts.alert import Alert, Group, Links, Severity, Status
-from eventsink.destinations.slack.message import MAX_LINES, SlackMessage, render
+from eventsink.destinations.slack.blocks import MAX_LINES
+from eventsink.destinations.slack.message import SlackMessage, render
 from eventsink.destinations.slack.text import cut, escaped, one_line, prose, some_lines
 from tests.support.slack_limits import problems
 

@@ -1,0 +1,103 @@
+"""What messages say of an alert: its name, where it is, since when, and what the source says of it, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eventsink.alerts.alert import Alert, Severity, Status
+from eventsink.destinations.slack.place import place_of
+from eventsink.destinations.slack.text import date, one_line, some_lines
+
+MAX_NAME = 80
+MAX_WHERE = 80
+MAX_SUMMARY = 160
+MAX_DESCRIPTION = 1200
+"""A screen of a phone; the source has the rest."""
+MAX_LABELS = 400
+EMOJI = {
+    Severity.FATAL: "🚨",
+    Severity.CRITICAL: "🔴",
+    Severity.HIGH: "🟠",
+    Severity.MEDIUM: "🟡",
+    Severity.LOW: "🔵",
+    Severity.INFORMATIONAL: "⚪",
+    Severity.UNKNOWN: "❔",
+}
+WELL_EMOJI = "✅"
+NOISE = frozenset({"alertname", "severity", "namespace", "prometheus", "endpoint", "uid", "prometheus_replica", "replica"})
+
+
+def title_of(alert: Alert) -> str:
+    """The name, or else what identifies it best."""
+    return one_line(alert.name, MAX_NAME) or one_line(alert.summary, MAX_NAME) or where_of(alert) or "without a name"
+
+
+def where_of(alert: Alert) -> str:
+    """The object in trouble."""
+    return one_line(place_of(alert).text, MAX_WHERE)
+
+
+def summary_of(alert: Alert) -> str:
+    """The summary, where it says more than the name."""
+    summary = one_line(alert.summary, MAX_SUMMARY)
+    return "" if same(summary, alert.name) else summary
+
+
+def description_of(alert: Alert, most: int) -> str:
+    """The description, where it says more than name and summary, which the headline has."""
+    description = some_lines(alert.description, most)
+    return "" if any(same(description, said) for said in (alert.name, summary_of(alert))) else description
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two texts say the same, whatever their case and punctuation."""
+    return " ".join(one.split()).rstrip(".").casefold() == " ".join(other.split()).rstrip(".").casefold()
+
+
+def state_of(alert: Alert) -> str:
+    """The severity; of what has ended, that it has."""
+    if alert.status is Status.RESOLVED:
+        return "Resolved"
+    return "Alert" if alert.severity is Severity.UNKNOWN else alert.severity.value.capitalize()
+
+
+def since_of(alert: Alert) -> str:
+    """Its times, as markup."""
+    if alert.status is Status.RESOLVED and alert.ends_at is not None:
+        return f"from {date(alert.starts_at)} to {date(alert.ends_at)}"
+    return f"{'at' if alert.status is Status.EVENT else 'since'} {date(alert.starts_at)}"
+
+
+def sign_of(alert: Alert) -> str:
+    """The emoji of its severity; of what has ended, that of all well."""
+    return WELL_EMOJI if alert.status is Status.RESOLVED else EMOJI[alert.severity]
+
+
+def severity_order(alert: Alert) -> tuple[bool, int]:
+    """What alerts are ordered by: firing ones first, the most severe first."""
+    return alert.status is Status.RESOLVED, -alert.severity.rank
+
+
+def labels_line(alerts: Sequence[Alert], *, where: bool) -> str:
+    """The labels that all have in common, without those that say nothing, and those that `where` has said."""
+    common = common_of([alert.labels for alert in alerts])
+    hidden = set(NOISE)
+    for alert in alerts:
+        hidden |= place_of(alert).of_exporter
+        if where:
+            hidden |= place_of(alert).labels
+    shown = [f"{name}={value}" for name, value in sorted(common.items()) if value and name not in hidden]
+    return one_line("  ".join(shown), MAX_LABELS)
+
+
+def common_of(each: Sequence[dict[str, str]]) -> dict[str, str]:
+    """The labels or annotations that all have, with the same value."""
+    common = dict(each[0])
+    for one in each[1:]:
+        common = {name: value for name, value in common.items() if one.get(name) == value}
+    return common
+
+
+def few(texts: Sequence[str], most: int) -> str:
+    """The first of some texts, and how many more there are."""
+    return ", ".join(texts[:most]) + (f" +{len(texts) - most}" if len(texts) > most else "")

@@ -1,0 +1,134 @@
+"""Several alerts in one Slack message: of one name, of a few names, or so many that it is a digest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from eventsink.alerts.alert import Alert, Status
+from eventsink.alerts.links import is_web_url
+from eventsink.destinations.slack.blocks import context, context_markup, listed, run
+from eventsink.destinations.slack.links import actions, shared
+from eventsink.destinations.slack.parts import (
+    EMOJI,
+    MAX_DESCRIPTION,
+    MAX_NAME,
+    MAX_SUMMARY,
+    MAX_WHERE,
+    NOISE,
+    WELL_EMOJI,
+    description_of,
+    few,
+    labels_line,
+    severity_order,
+    sign_of,
+    summary_of,
+    title_of,
+    where_of,
+)
+from eventsink.destinations.slack.place import place_of
+from eventsink.destinations.slack.text import MAX_URL, date, one_line
+
+MAX_LINE = 280
+MAX_LISTED = 10
+"""Alerts of several names that have a line each; more of them are counted by name."""
+MAX_WORST = 3
+"""Alerts that a digest shows all the same."""
+MAX_DISTINCT = 4
+"""Labels that tell an alert from others of its name."""
+
+
+def alike(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Several of one name: what they share once, and a line for each with what tells it from the others; returns as `single`."""
+    first = max(firing or alerts, key=lambda alert: alert.severity.rank)
+    same_summary = {alert.summary for alert in alerts} == {first.summary}
+    where = few(sorted({one_line(place_of(alert).namespace, MAX_WHERE) for alert in alerts} - {""}), 3)
+    parts = [_count(alerts, firing), one_line(first.name, MAX_NAME), where, summary_of(first) if same_summary else ""]
+    ordered = sorted(alerts, key=severity_order)
+    texts = Counter(_distinct_lines(ordered, summary=not same_summary))
+    lines = [[run(text if count == 1 else f"{text} ({count:,} times)")] for text, count in texts.items()]
+    blocks = [listed(lines, "more, found with: " + lookup if lookup else "more")]
+    blocks.append(context_markup(f"since {date(min(alert.starts_at for alert in alerts))}"))
+    if labels := labels_line(alerts, where=False):
+        blocks.append(context(labels))
+    return parts, blocks + actions(shared(first, alerts), silenced=bool(firing))
+
+
+def _distinct_lines(alerts: Sequence[Alert], *, summary: bool) -> list[str]:
+    """A line for each: where it is, and the other labels that are not the same for all; otherwise what it says."""
+    names = {name for alert in alerts for name in alert.labels} - NOISE
+    differing = {name for name in names if len({alert.labels.get(name, "") for alert in alerts}) > 1}
+    places = [place_of(alert) for alert in alerts]
+    foreign = frozenset[str]().union(*(place.of_exporter for place in places))
+    if len({place.text for place in places}) > 1 or differing - foreign:
+        differing -= foreign
+    same_description = len({alert.description for alert in alerts}) == 1
+    lines = []
+    for alert, place in zip(alerts, places, strict=True):
+        others = [f"{name}={alert.labels[name]}" for name in sorted(differing - place.labels) if alert.labels.get(name)]
+        text = " ".join(
+            [one_line(place.text, MAX_WHERE), few([one_line(other, MAX_WHERE) for other in others], MAX_DISTINCT)]
+        ).strip()
+        said = summary_of(alert) if summary else ""
+        if not said and not differing and not same_description:
+            said = one_line(alert.description, MAX_SUMMARY)
+        lines.append(f"{sign_of(alert)} " + (": ".join(part for part in (text, said) if part) or title_of(alert)))
+    return lines
+
+
+def several(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Of several names: a line each; of many alerts the worst, and how many there are of each name; returns as `single`."""
+    by_name: dict[str, list[Alert]] = {}
+    for alert in alerts:
+        by_name.setdefault(alert.name, []).append(alert)
+    parts = [_count(alerts, firing), f"{len(by_name):,} names", few(_top_names(by_name), 2)]
+    since = context_markup(f"since {date(min(alert.starts_at for alert in alerts))}")
+    if len(alerts) <= MAX_LISTED:
+        return parts, [listed([_alert_line(alert) for alert in sorted(alerts, key=severity_order)], "more"), since]
+    blocks = []
+    if worst := sorted(firing, key=severity_order)[:MAX_WORST]:
+        blocks.append(listed([_alert_line(alert, description=True) for alert in worst], "more"))
+    ordered = sorted((*_name_line(one), len(one)) for one in by_name.values())
+    blocks.append(listed([[run(line)] for _, line, _ in ordered], "more names", [count for _, _, count in ordered]))
+    blocks.append(since)
+    if lookup:
+        blocks.append(context(f"All of them: {one_line(lookup, 300)}"))
+    return parts, blocks
+
+
+def _alert_line(alert: Alert, *, description: bool = False) -> list[dict[str, Any]]:
+    parts = [one_line(alert.name, MAX_NAME), where_of(alert), summary_of(alert)]
+    line = [run(f"{sign_of(alert)} " + (" · ".join(part for part in parts if part) or title_of(alert)))]
+    if len(alert.links.runbook) <= MAX_URL and is_web_url(alert.links.runbook):
+        line += [run(" · "), {"type": "link", "url": alert.links.runbook, "text": "Runbook"}]
+    if description and (said := one_line(description_of(alert, MAX_DESCRIPTION), MAX_LINE)):
+        line.append(run(f"\n{said}"))
+    return line
+
+
+def _name_line(alerts: Sequence[Alert]) -> tuple[tuple[int, int, str], str]:
+    """(what it is ordered by, the line) of all alerts of one name."""
+    firing = [alert for alert in alerts if alert.status is not Status.RESOLVED]
+    name = title_of(alerts[0])
+    namespaces = few(sorted({one_line(place_of(alert).namespace, MAX_WHERE) for alert in alerts} - {""}), 3)
+    over = len(alerts) - len(firing)
+    counts = f"{len(firing):,} × {name}" if firing else f"{over:,} × {name} resolved"
+    if firing and over:
+        counts += f", {over:,} resolved"
+    worst = max(firing, key=lambda alert: alert.severity.rank).severity if firing else None
+    sign = WELL_EMOJI if worst is None else EMOJI[worst]
+    rank = -1 if worst is None else worst.rank
+    return (-rank, -len(firing), name), f"{sign} {counts}" + (f" · {namespaces}" if namespaces else "")
+
+
+def _top_names(by_name: dict[str, list[Alert]]) -> list[str]:
+    ordered = sorted(by_name.values(), key=lambda alerts: _name_line(alerts)[0])
+    return [title_of(alerts[0]) for alerts in ordered]
+
+
+def _count(alerts: Sequence[Alert], firing: Sequence[Alert]) -> str:
+    over = len(alerts) - len(firing)
+    if not firing:
+        return f"{over:,} resolved"
+    return f"{len(firing):,} firing" + (f", {over:,} resolved" if over else "")

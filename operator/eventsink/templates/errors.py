@@ -1,0 +1,11 @@
+"""What can be wrong with a template."""
+
+from __future__ import annotations
+
+
+class InvalidTemplate(ValueError):
+    """The template cannot be used. Its text says where, and what to write; it is shown to whoever wrote the template."""
+
+
+class TemplateFailed(Exception):
+    """The template could not be evaluated for what it was given. Its text says where and why, and holds nothing of any alert."""

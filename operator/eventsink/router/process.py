@@ -306,6 +306,12 @@ def _gauges(
         depth.damaged,
     )
     yield "dead_letters_evicted", "Dead letters dropped since the start: too many, or too old.", depth.evicted
+    yield (
+        "posts_evicted",
+        "Messages that are not edited any more, since their record made room for others (queue.maxPosted): what becomes of their alerts is "
+        "a new message.",
+        depth.posts_evicted,
+    )
     yield "sinks_held", "Sinks whose queue is held because of a failure.", dispatcher.held_sinks()
     yield "messages_in_flight", "Messages in flight at this moment.", dispatcher.in_flight
     yield "bytes_in_flight", "Bodies of the messages in flight.", dispatcher.bytes_in_flight

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from eventsink.runtime.settings import Settings
+from eventsink.sinks.post import Post
 from eventsink.sinks.shares import Bound, Limit
 from eventsink.sinks.transport import Transport, TransportErrorKind
 
@@ -57,6 +58,9 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
     status_code: int | None = None
     reference: str = ""
     """The destination's own name for the message, where it gives one (Slack: channel and timestamp)."""
+    post: Post | None = None
+    """What later messages are to follow, where `DispatchParameters.follows_posts` asks for it: a new one, or that of the message as it is from
+    now on; None: nothing is changed of it."""
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +74,8 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
     status_code: int | None = None
     retry_after: float | None = None
     """Seconds that the receiver asked to wait."""
+    of_edits: bool = False
+    """Whether that wait is for changes of messages alone: new ones may leave meanwhile."""
 
 
 Outcome = Delivered | Failed
@@ -88,6 +94,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     """A notification in Alertmanager's webhook format (version 4), for sinks of that format."""
     batched: bool = False
     """Sent as a list even where it is one alert: the sink asked for more than one in a message."""
+    post: Post | None = None
+    """The message that announced these alerts, all of them; None: none did, or nothing is recorded of it."""
 
 
 @dataclass(frozen=True, slots=True)

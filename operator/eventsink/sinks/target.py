@@ -62,6 +62,11 @@ class DispatchParameters(CompiledDocument):
     """What the destination counts messages by: sinks with the same key share one rate; empty: no limit."""
     keeps_receipts: bool = False
     """Whether it is recorded in which message an alert was delivered, for a destination that shows messages to people."""
+    follows_posts: bool = False
+    """Whether it is recorded which message announced a firing alert, since later ones about it change that message or reply to it. A message
+    is then about alerts that none announced yet, or about those of one."""
+    edit_rate_limit_key: str = ""
+    """What the destination counts changes of messages by, as `rate_limit_key`; empty: messages are not changed."""
     payload: PayloadKind = PayloadKind.ALERT
     """Whether each alert is a delivery of its own, or the group as the source sent it."""
 

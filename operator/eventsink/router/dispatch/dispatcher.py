@@ -12,6 +12,7 @@ from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.dispatch.attempts import Attempted
 from eventsink.router.dispatch.check import LaneCheck
 from eventsink.router.dispatch.expiry import Expiry
+from eventsink.router.dispatch.following import Following
 from eventsink.router.dispatch.forms import Forms
 from eventsink.router.dispatch.health import NOTHING_SENT, DeliveringState, SinkHealth
 from eventsink.router.dispatch.lane import Lane
@@ -33,6 +34,9 @@ from eventsink.sinks.sender import Sender
 
 SPREAD_SECONDS = 5.0
 """After a start, sinks to which everything failed before are tried at random times within this, and not all at once."""
+
+EDIT_INTERVAL_SECONDS = 1.2
+"""Between two changes of messages with one key: Slack's tier 3 is 50 in a minute and more."""
 
 
 class Dispatcher:
@@ -75,10 +79,13 @@ class Dispatcher:
         self._workers: dict[str, SinkWorker] = {}
         rate_limiter = RateLimiter(settings.rate_limit_interval)
         self._background: set[asyncio.Task[None]] = set()
-        self._settlement = Settlement(queue, metrics, rate_limiter, wall, self._spawn)
+        following = Following(queue, RateLimiter(EDIT_INTERVAL_SECONDS))
+        self._settlement = Settlement(queue, metrics, rate_limiter, following, wall, self._spawn)
         self._windows = Windows(settings, queue, self._workers, self._spawn, lambda worker: self._pump(worker))
-        sending = Sending(queue, Forms(sources), self._settlement, metrics)
-        self._outflow = Outflow(settings, queue, self._workers, self._windows, sending, self._settlement, rate_limiter, metrics)
+        sending = Sending(queue, Forms(sources), following, self._settlement, metrics)
+        self._outflow = Outflow(
+            settings, queue, self._workers, self._windows, sending, self._settlement, rate_limiter, following, metrics
+        )
         self._pump = self._outflow.pump
         self._expiry = Expiry(settings.expiry_interval, queue, self._workers, self._settlement, self._pump)
         self._queue_share = QueueShare(queue, self._workers, self._settlement, self._pump)

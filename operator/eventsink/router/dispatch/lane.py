@@ -32,6 +32,8 @@ class Limits:
     """Most alerts in one message."""
     joins_key: bool = False
     """Whether one message may hold several deliveries of one key, in their order: a firing alert and its resolution."""
+    recomposes: bool = False
+    """Whether a message may hold other deliveries each time it is tried, so that the newest state is sent: its composition is stored nowhere."""
 
 
 @dataclass(eq=False, slots=True)
@@ -58,6 +60,8 @@ class Lane:
     _keys: dict[str, list[Item]] = field(default_factory=dict)
     """Lists: nearly every key has one delivery, for which a deque takes ten times the memory."""
     _ready: deque[Item] = field(default_factory=deque)
+    _later: list[tuple[float, int, Item]] = field(default_factory=list)
+    """Those that wait for a time, in no message yet."""
     _again: list[tuple[float, int, OutgoingMessage]] = field(default_factory=list)
     _flying: set[OutgoingMessage] = field(default_factory=set)
     _incomplete: dict[str, OutgoingMessage] = field(default_factory=dict)
@@ -77,12 +81,12 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to leave, now or later."""
-        return not (self._ready or self._again)
+        return not (self._ready or self._again or self._later)
 
     @property
     def stuck(self) -> bool:
         """Whether nothing can leave before more is read: the rest of a stored composition is behind the window."""
-        return self.lagging and bool(self._incomplete) and not (self._ready or self._again or self.in_flight)
+        return self.lagging and bool(self._incomplete) and not (self._ready or self._again or self._later or self.in_flight)
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries behind those of the window; they come in order of seq, and none is left out between."""
@@ -122,6 +126,7 @@ class Lane:
         """Bytes of the next delivery that may leave; None: none may."""
         if self.blocked or now < self.pace.not_before or self._full:
             return None
+        self._recall(now)
         if self._again and (self._again[0][0] <= now or (self.pace.slow and not self._ready)):
             return self._again[0][2].size
         return size_of(self._ready[0].delivery) if self._ready else None
@@ -130,12 +135,13 @@ class Lane:
         """The next message that may leave, or None; the caller sends it and reports the outcome."""
         if self.blocked or now < self.pace.not_before or self._full:
             return None
+        self._recall(now)
         if self._again and self._again[0][0] <= now:
-            message = heapq.heappop(self._again)[2]
+            message = self._pick_again()
         elif self._ready:
             message = self._pick_new()
         elif self._again and self.pace.slow:
-            message = heapq.heappop(self._again)[2]  # the lane's own wait is over: any will do as a probe
+            message = self._pick_again()  # the lane's own wait is over: any will do as a probe
         else:
             return None
         self.in_flight += 1
@@ -145,13 +151,11 @@ class Lane:
 
     def wake_at(self) -> float | None:
         """Queue clock at which `pick` may give something that it does not give now; None: not before something happens."""
-        if not self._ready and not self._again:
+        if self.idle or self.blocked or self._full:
             return None
-        if self.blocked or self._full:
-            return None
-        if self._ready or self.pace.slow:
+        if self._ready or (self.pace.slow and self._again):
             return self.pace.not_before
-        return max(self._again[0][0], self.pace.not_before) if self._again else None
+        return max(min(line[0][0] for line in (self._again, self._later) if line), self.pace.not_before)
 
     def delivered(self, message: OutgoingMessage) -> None:
         """The message arrived."""
@@ -199,6 +203,24 @@ class Lane:
         self._defer(message)
         self.pace.wait_until(not_before)
 
+    def keep(self, message: OutgoingMessage, items: list[Item]) -> None:
+        """The message is sent with some of its deliveries only; the others may leave in another one, behind what is ready now."""
+        kept = set(items)
+        for item in message.items:
+            if item not in kept:
+                item.message = None
+                if self._is_first(item):
+                    self._ready.append(item)
+        message.recompose(items)
+
+    def put_off(self, message: OutgoingMessage, until: float) -> None:
+        """The message was not sent: its deliveries leave later, with what has come by then; others may leave meanwhile."""
+        self._landed(message)
+        for item in message.items:
+            item.message = None
+            if self._is_first(item):
+                heapq.heappush(self._later, (until, item.delivery.seq, item))
+
     def drop(self, message: OutgoingMessage) -> None:
         """The message must never be sent."""
         self._landed(message)
@@ -238,6 +260,8 @@ class Lane:
             heapq.heapify(self._again)
             self._incomplete = {name: message for name, message in self._incomplete.items() if message not in broken}
         self._ready = deque(item for item in self._ready if item not in gone)
+        self._later = [entry for entry in self._later if entry[2] not in gone]
+        heapq.heapify(self._later)
         released = [item for message in broken for item in message.items if item not in gone]
         for item in released:
             item.message = None
@@ -265,7 +289,7 @@ class Lane:
         for item in self._items.values():
             self._uncount_body(item.delivery)
         self.memory.deliveries -= len(self._items)
-        for container in (self._items, self._keys, self._ready, self._again, self._incomplete):
+        for container in (self._items, self._keys, self._ready, self._again, self._later, self._incomplete):
             container.clear()
 
     def seqs_in_flight(self) -> list[int]:
@@ -280,6 +304,26 @@ class Lane:
         """Wall clock at which the oldest delivery of the window was queued."""
         first = next(iter(self._items.values()), None)
         return first.delivery.created if first is not None else None
+
+    def _recall(self, now: float) -> None:
+        """What waited for a time that has come is ready."""
+        while self._later and self._later[0][0] <= now:
+            self._ready.append(heapq.heappop(self._later)[2])
+
+    def _pick_again(self) -> OutgoingMessage:
+        """The first of those that failed; with what has come since for the same keys, where that is allowed."""
+        message = heapq.heappop(self._again)[2]
+        if self.limits.recomposes and self.limits.joins_key and not message.bound:
+            items = list(message.items)
+            size = message.size
+            for item in message.items:
+                if self._is_first(item):
+                    line = self._keys[item.delivery.key]
+                    mine = sum(one.message is message for one in line)
+                    size = self._join_line(items, line[mine:], size)
+            if len(items) > len(message.items):
+                message.recompose(sorted(items, key=_seq))
+        return message
 
     def _pick_new(self) -> OutgoingMessage:
         first = self._ready.popleft()
@@ -301,7 +345,10 @@ class Lane:
         """Add what waits behind the last item, of its key; returns the size of all."""
         if not self.limits.joins_key:
             return size
-        for follower in self._keys[items[-1].delivery.key][1:]:
+        return self._join_line(items, self._keys[items[-1].delivery.key][1:], size)
+
+    def _join_line(self, items: list[Item], followers: Iterable[Item], size: int) -> int:
+        for follower in followers:
             more = size_of(follower.delivery)
             joins = follower.message is None and follower.delivery.kind is PayloadKind.ALERT
             if not joins or len(items) >= self.limits.batch or size + more > MAX_BATCH_BYTES:
@@ -344,6 +391,7 @@ class Lane:
             self._ready.append(item)
 
     def _make_due(self) -> None:
+        self._later = sorted((0.0, seq, item) for _, seq, item in self._later)
         for _, _, message in self._again:
             message.due = 0.0
         self._again = [(0.0, message.items[0].delivery.seq, message) for _, _, message in self._again]

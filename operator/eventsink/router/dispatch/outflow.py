@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from eventsink.router.dispatch.attempts import AttemptWatchers, notify
+from eventsink.router.dispatch.following import Following
 from eventsink.router.dispatch.health import REPORT_WAIT_SECONDS
 from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.router.dispatch.rate_limiter import RateLimiter
@@ -42,6 +43,7 @@ class Outflow:
         sending: Sending,
         settlement: Settlement,
         rate_limiter: RateLimiter,
+        following: Following,
         metrics: DispatchMetrics,
     ) -> None:
         self._rate_limit_interval = settings.rate_limit_interval
@@ -51,6 +53,7 @@ class Outflow:
         self._sending = sending
         self._settlement = settlement
         self._rate_limiter = rate_limiter
+        self._following = following
         self._metrics = metrics
         self.in_flight: InFlight[str] = InFlight(settings.max_in_flight, settings.max_in_flight_bytes)
         self.watchers = AttemptWatchers()
@@ -163,6 +166,7 @@ class Outflow:
     def leave_lines(self, worker: SinkWorker) -> None:
         """The sink is another one from now on, or gone: it waits for nothing."""
         self._leave_turns(worker)
+        self._following.leave(worker)
         self.in_flight.line.leave(worker.sink.tenant, worker.sink.uid)
 
     def _leave_turns(self, worker: SinkWorker) -> None:
@@ -188,8 +192,10 @@ class Outflow:
     async def _attempt(self, worker: SinkWorker, outgoing: OutgoingMessage, tenant: str) -> None:
         """One attempt to send a message, and what follows from it."""
         size = outgoing.size  # as it was counted
+        sent = True
         try:
             outcome = await self._sending.send(worker, outgoing)
+            sent = outcome is not None
             if outcome is not None:
                 # Who begins to watch while this is recorded means a later attempt.
                 watchers = self.watchers.of(worker.sink.uid)
@@ -200,7 +206,9 @@ class Outflow:
             get_logger().error("could not record the outcome; the message is sent again", reason=str(error), sink=worker.sink.uid)
         finally:
             self.in_flight.give_back(tenant, worker.in_flight, size)
-            if worker.rate_limit_key:
+            if worker.rate_limit_key and not sent:
+                self._rate_limiter.give_back(worker.rate_limit_key, self._queue.clock())
+            elif worker.rate_limit_key:
                 # Counted from the response: however long the way there takes, two messages never arrive closer together.
                 self._rate_limiter.pause(worker.rate_limit_key, self._queue.clock() + self._rate_limit_interval)
             if self.in_flight.line:

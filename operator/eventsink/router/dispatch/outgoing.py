@@ -37,6 +37,12 @@ class OutgoingMessage(msgspec.Struct, eq=False):
             size += len(item.delivery.body) + item.delivery.left_out
         self.size = size
 
+    def recompose(self, items: list[Item]) -> None:
+        """The message is of these deliveries from now on, and has their id; those that it had before are the caller's."""
+        self.items = items
+        self.id = message_id(items)
+        self.__post_init__()
+
     @property
     def seqs(self) -> list[int]:
         return [item.delivery.seq for item in self.items]

@@ -1,4 +1,4 @@
-"""Spaces out the messages of all sinks with the same rate-limit key: Slack takes about one a second in a channel."""
+"""Spaces out the messages of all sinks with the same rate-limit key: Slack takes about one a second in a channel; and changes of messages."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class RateLimiter:
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._free_at: dict[str, float] = {}
+        self._taken: dict[str, float] = {}
+        """Key -> until when the last turn keeps others waiting."""
         self._lines: dict[str, dict[str, None]] = {}
         """Key -> the sinks that wait for a turn, in order."""
 
@@ -44,10 +46,16 @@ class RateLimiter:
         if next(iter(line)) != sink and now < free_at + OVERTAKE_SECONDS:
             return now + ASK_AGAIN_SECONDS
         self.leave(key, sink)
-        self._free_at[key] = now + self._interval
+        self._free_at[key] = self._taken[key] = now + self._interval
         if len(self._free_at) > MAX_IDLE_KEYS:
             self._free_at = {one: at for one, at in self._free_at.items() if at > now}
+            self._taken = {one: at for one, at in self._taken.items() if one in self._free_at}
         return None
+
+    def give_back(self, key: str, now: float) -> None:
+        """A turn that was just taken was not used: the next one may have it."""
+        if self._free_at.get(key) == self._taken.get(key):
+            self._free_at[key] = now
 
     def leave(self, key: str, sink: str) -> None:
         """The sink has nothing to send at present."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+import msgspec
+
+from eventsink.router.dispatch.following import Following
 from eventsink.router.dispatch.forms import Forms, UnreadableDelivery
 from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.router.dispatch.settlement import Settlement
@@ -13,6 +16,7 @@ from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.protocol import Queue, QueueError
 from eventsink.runtime.logs import get_logger
+from eventsink.sinks.post import Post
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender
 from eventsink.sinks.target import PayloadKind
 
@@ -22,9 +26,12 @@ NONE_READ: Mapping[int, bytes] = MappingProxyType({})
 class Sending:
     """Sends messages, each once."""
 
-    def __init__(self, queue: Queue, forms: Forms, settlement: Settlement, metrics: DispatchMetrics) -> None:
+    def __init__(
+        self, queue: Queue, forms: Forms, following: Following, settlement: Settlement, metrics: DispatchMetrics
+    ) -> None:
         self._queue = queue
         self._forms = forms
+        self._following = following
         self._settlement = settlement
         self._metrics = metrics
 
@@ -58,13 +65,21 @@ class Sending:
                 lane.take_apart(outgoing)  # composed when the sink took several alerts in a message
                 await self._queue.bind(outgoing.seqs, "")
                 return None
-            if lane.limits.batch > 1 and not outgoing.bound and outgoing.items[0].delivery.kind is PayloadKind.ALERT:
+            is_alert = outgoing.items[0].delivery.kind is PayloadKind.ALERT
+            if lane.limits.batch > 1 and not lane.limits.recomposes and not outgoing.bound and is_alert:
                 await self._queue.bind(outgoing.seqs, outgoing.id)
                 outgoing.bound = True
             bodies = await self._read_bodies(worker, outgoing, missing) if missing else NONE_READ
             if bodies is None:
                 return None
+            post: Post | None = None
+            if sink.dispatch.follows_posts and is_alert:
+                chosen, post = await self._following.choose(worker, outgoing, bodies)
+                if not chosen:
+                    return None
             messages = self._forms.messages(outgoing, bodies, sink)
+            if post is not None:
+                messages = [msgspec.structs.replace(one, post=post) for one in messages]
             outcome = await (sender.send(messages[0]) if len(messages) == 1 else _send_all(sender, messages))
         except QueueError:
             if outgoing.in_flight:

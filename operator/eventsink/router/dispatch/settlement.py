@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 
 from eventsink.router.dispatch import health
+from eventsink.router.dispatch.following import Following
 from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.router.dispatch.rate_limiter import RateLimiter
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.router.metrics import DispatchMetrics
+from eventsink.router.queue.posts import PostChange
 from eventsink.router.queue.protocol import Arrival, DeadLetter, Queue, Retry
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Outcome
+from eventsink.sinks.sink import Sink
 
 MAX_UNRECORDED = 1000
 """Rejected messages that wait for the disk without keeping their share of the messages in flight; further ones keep it."""
+
+EDIT_AGAIN_SECONDS = 30.0
+"""After a destination refused to change messages for now, and did not say for how long."""
 
 
 class Settlement:
@@ -33,12 +39,14 @@ class Settlement:
         queue: Queue,
         metrics: DispatchMetrics,
         rate_limiter: RateLimiter,
+        following: Following,
         wall: Callable[[], float],
         spawn: Callable[[Awaitable[object]], None],
     ) -> None:
         self._queue = queue
         self._metrics = metrics
         self._rate_limiter = rate_limiter
+        self._following = following
         self._wall = wall
         self._spawn = spawn
         self._unrecorded = 0
@@ -55,8 +63,7 @@ class Settlement:
         """
         if isinstance(outcome, Delivered):
             self._delivered(worker, outgoing)
-            arrival = Arrival(outgoing.id, outcome.reference) if worker.sink.dispatch.keeps_receipts else None
-            await self._queue.settle(outgoing.seqs, arrival)
+            await self._queue.settle(outgoing.seqs, _arrival(worker.sink, outgoing, outcome))
             return
         self._metrics.failures.labels(outcome.failure.value, outcome.reason).inc()
         worker.failed(outcome)
@@ -127,6 +134,10 @@ class Settlement:
 
     async def _failed_transiently(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
         now = self._queue.clock()
+        if failed.of_edits:
+            worker.lane.put_off(outgoing, self._following.pause(worker, failed.retry_after or EDIT_AGAIN_SECONDS))
+            await self._retry(outgoing, failed, now)
+            return
         worker.lane.failed_transiently(outgoing, failed, now)
         if worker.rate_limit_key and failed.retry_after:
             self._rate_limiter.pause(worker.rate_limit_key, now + failed.retry_after)
@@ -138,3 +149,13 @@ class Settlement:
         # Of the wait, only what the receiver asked for survives a restart: that may have been made to fix whatever failed.
         due = now + (failed.retry_after or 0.0)
         await self._queue.retry([Retry(seq, due, failed.reason, failed.message) for seq in outgoing.seqs])
+
+
+def _arrival(sink: Sink, outgoing: OutgoingMessage, delivered: Delivered) -> Arrival | None:
+    """What is recorded of a message that arrived; of one that follows a post, under the name of that post."""
+    if not sink.dispatch.keeps_receipts:
+        return None
+    post = delivered.post if sink.dispatch.follows_posts else None
+    if post is None:
+        return Arrival(outgoing.id, delivered.reference)
+    return Arrival(post.message, delivered.reference, PostChange(sink.uid, sink.destination, post))

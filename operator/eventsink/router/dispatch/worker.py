@@ -103,7 +103,7 @@ class SinkWorker:
         self.rate_limit_key = sink.dispatch.rate_limit_key if sink.target is not None else ""
         parameters = sink.dispatch
         batch = parameters.batch if parameters.payload is PayloadKind.ALERT else 1
-        self.lane.limits = Limits(parameters.concurrency or concurrency, batch, parameters.joins_key)
+        self.lane.limits = Limits(parameters.concurrency or concurrency, batch, parameters.joins_key, parameters.follows_posts)
         blocked = health.blocked(sink)
         if blocked is None:
             try:

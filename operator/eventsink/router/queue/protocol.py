@@ -3,8 +3,8 @@
 `router.queue.sqlite.SqliteQueue` is the embedded engine; tests/unit/router/queue/queue_contract.py is what each engine must pass. Nothing
 outside an engine may rely on how it stores.
 
-`Queue` is four protocols in one, since one transaction changes several of them: the delivery queue, the alert states with the
-notification log, the dead letters and the delivery log. Who needs one of them only asks for that one.
+`Queue` is five protocols in one, since one transaction changes several of them: the delivery queue, the alert states with the
+notification log, the posts, the dead letters and the delivery log. Who needs one of them only asks for that one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 
 from eventsink.router.queue.clock import QueueClock
 from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryLog
+from eventsink.router.queue.posts import PostChange, PostStore
 from eventsink.router.queue.states import AlertStateStore, AlertStateWrite, GroupState, SinkReports, SinkState
 from eventsink.sinks.target import PayloadKind as PayloadKind
 
@@ -125,6 +126,8 @@ class Arrival:
     """The message's id: a delivery's, or that of a batch."""
     reference: str
     """The receiver's own name for it (Slack: channel and timestamp); empty where it gives none."""
+    post: PostChange | None = None
+    """What later messages are to follow; None: the record of posts stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,8 @@ class Depth:
     """What the storage takes on its disk."""
     evicted: int
     """Dead letters dropped since the start: too many, or too old."""
+    posts_evicted: int = 0
+    """Posts forgotten since the start to make room for others."""
     fill: float = 0.0
     """Which part of its bounds is taken, of that in number or in bytes which is taken more: 1 is full."""
     damaged: bool = False
@@ -306,5 +311,5 @@ class DeadLetters(Protocol):
         ...
 
 
-class Queue(DeliveryQueue, AlertStateStore, SinkReports, DeadLetters, DeliveryLog, Protocol):
+class Queue(DeliveryQueue, AlertStateStore, SinkReports, PostStore, DeadLetters, DeliveryLog, Protocol):
     """The durable queue. All calls are made from one event loop; each returns after its change is on disk."""

@@ -139,7 +139,7 @@ class AlertStateStore(QueueClock, Protocol):
         ...
 
     async def forget(self, *, states: Sequence[int] = (), groups: Sequence[int] = (), sinks: Sequence[str] = ()) -> None:
-        """Drop alert states and group states by row, sink states by uid."""
+        """Drop alert states and group states by row, sink states by uid; and what was posted of those alerts, and for those sinks."""
         ...
 
     async def waiting_keys(self, sink: str, *, limit: int) -> set[str]:

@@ -25,8 +25,8 @@ def delivery(
     return Delivery(seq, f"d{seq}", "s", "acme", key or f"k{seq}", "firing", kind, body, 0.0, 1e9, due, 1 if due else 0, batch)
 
 
-def lane(*deliveries: Delivery, concurrency: int = 8, batch: int = 1, joins_key: bool = False) -> Lane:
-    made = Lane(Pace(SETTINGS, lambda: 1.0), WindowMemory(10**6, 10**6), Limits(concurrency, batch, joins_key))
+def lane(*deliveries: Delivery, concurrency: int = 8, batch: int = 1, joins_key: bool = False, recomposes: bool = False) -> Lane:
+    made = Lane(Pace(SETTINGS, lambda: 1.0), WindowMemory(10**6, 10**6), Limits(concurrency, batch, joins_key, recomposes))
     made.add(deliveries)
     return made
 
@@ -380,3 +380,57 @@ def test_no_sequence_of_events_loses_or_reorders_deliveries(
         one.delivered(message)
         gone(message.seqs)
     assert (len(one), one.memory.deliveries, one.memory.bytes) == (0, 0, 0)
+
+
+def following(*deliveries: Delivery) -> Lane:
+    """A lane whose messages are composed anew each time."""
+    return lane(*deliveries, concurrency=1, batch=10, joins_key=True, recomposes=True)
+
+
+def test_of_a_message_of_which_only_some_is_sent_the_rest_leaves_in_the_next_with_what_has_come_since() -> None:
+    one = following(delivery(1, "a"), delivery(2, "b"), delivery(3, "a"), delivery(4, "c"))
+    message = picked(one)
+    one.keep(message, [message.items[1]])
+    assert (message.id, message.seqs, message.size) == ("d2", [2], 2)
+    one.add([delivery(5, "b"), delivery(6, "d")])
+    one.delivered(message)
+    assert all_picked(one) == [[1, 3, 4, 5, 6]]
+
+
+def test_deliveries_of_a_key_stay_in_order_when_only_the_first_is_sent() -> None:
+    one = following(delivery(1, "a"), delivery(2, "a"))
+    message = picked(one)
+    one.keep(message, message.items[:1])
+    assert one.idle
+    one.delivered(message)
+    assert all_picked(one) == [[2]]
+
+
+def test_what_is_put_off_leaves_at_its_time_with_what_has_come_since_and_keeps_nothing_else_waiting() -> None:
+    one = following(delivery(1, "a"), delivery(2, "b"))
+    one.put_off(picked(one), 5.0)
+    assert (one.wake_at(), one.pick(4.9), one.idle) == (5.0, None, False)
+    one.add([delivery(3, "a"), delivery(4, "c")])
+    message = picked(one)
+    assert message.seqs == [4]
+    one.delivered(message)
+    assert all_picked(one, 5.0) == [[1, 2, 3]]
+
+
+def test_a_changed_sink_is_sent_at_once_what_was_put_off_and_what_is_discarded_then_is_gone() -> None:
+    one = following(delivery(1, "a"), delivery(2, "b"))
+    one.put_off(picked(one), 1e9)
+    one.recompiled()
+    assert one.discard([1]) == ([], [])
+    assert all_picked(one) == [[2]]
+
+
+def test_a_retry_is_composed_anew_of_what_has_come_for_the_same_alerts() -> None:
+    one = following(delivery(1, "a"))
+    due = one.failed_transiently(picked(one), TRANSIENT, 0.0)
+    one.add([delivery(2, "a"), delivery(3, "b")])
+    message = picked(one)
+    assert message.seqs == [3]
+    one.delivered(message)
+    message = picked(one, due)
+    assert (message.id, message.seqs, message.attempts) == ("d1.2", [1, 2], 1)

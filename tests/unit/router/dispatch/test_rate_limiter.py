@@ -49,6 +49,16 @@ def test_a_paused_key_makes_all_its_sinks_wait() -> None:
     assert one.turn("general", "b", 25.0) == 30.0
 
 
+def test_a_turn_that_was_given_back_is_another_ones_unless_a_pause_has_begun() -> None:
+    one = RateLimiter(1.0)
+    assert one.turn("general", "a", 10.0) is None
+    one.give_back("general", 10.1)
+    assert one.turn("general", "b", 10.1) is None
+    one.pause("general", 20.0)
+    one.give_back("general", 10.2)
+    assert one.turn("general", "c", 10.3) == 20.0
+
+
 def test_unused_keys_are_forgotten() -> None:
     one = RateLimiter(1.0)
     for number in range(MAX_IDLE_KEYS + 2):

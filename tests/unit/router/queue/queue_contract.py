@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
+from eventsink.router.queue.posts import PostChange
 from eventsink.router.queue.protocol import (
     Arrival,
     Batch,
@@ -25,6 +26,7 @@ from eventsink.router.queue.protocol import (
     Retry,
 )
 from eventsink.router.queue.states import NO_BODY, AlertState, AlertStateWrite, GroupState, Notified, SinkReport, SinkState
+from eventsink.sinks.post import Post
 
 DAY = 86400.0
 
@@ -546,5 +548,78 @@ class SinkReportsContract(EngineContract):
         assert [one.uid async for one in opened.queue.sink_reports()] == ["s2", "s3"]
 
 
-class QueueContract(DeliveryQueueContract, AlertStateContract, SinkReportsContract, DeadLettersContract, DeliveryLogContract):
+async def posted(opened: QueueUnderTest, post: Post, sink: str = "s1", destination: str = "d1") -> None:
+    """A delivery arrives in a message, with what is to follow it."""
+    await opened.queue.put(alert("carrier", [sink]))
+    arrival = Arrival(post.message, post.reference, PostChange(sink, destination, post))
+    await opened.queue.settle([opened.queued[-1].seq], arrival)
+
+
+def post_of(*names: str, reference: str = "C1/1.1", **members: object) -> Post:
+    shown = tuple(f'{{"name":"{name}"}}'.encode() for name in names)
+    return replace(Post(reference, "m1", dict.fromkeys(names, 5), len(names), alerts=shown), **members)
+
+
+class PostsContract(EngineContract):
+    """What `PostStore` promises."""
+
+    async def test_a_post_is_found_by_what_it_announced_as_soon_as_its_delivery_is_settled_and_after_a_restart(
+        self, opened: QueueUnderTest
+    ) -> None:
+        await posted(opened, post_of("a", "b"))
+        for _ in range(2):
+            found = await opened.queue.announced("s1", "d1", ["a", "b", "c"])
+            assert {name: (ref.is_edited, ref.starts_at) for name, ref in found.items()} == {"a": (True, 5), "b": (True, 5)}
+            one = await opened.queue.post("s1", found["a"].id)
+            assert one == post_of("a", "b", id=found["a"].id)
+            opened = await opened.reopen()
+
+    async def test_only_its_own_sink_finds_a_post_and_only_while_it_points_there(self, opened: QueueUnderTest) -> None:
+        await posted(opened, post_of("a"))
+        [ref] = (await opened.queue.announced("s1", "d1", ["a"])).values()
+        assert await opened.queue.announced("s2", "d1", ["a"]) == {}
+        assert await opened.queue.announced("s1", "d2", ["a"]) == {}
+        assert await opened.queue.post("s2", ref.id) is None
+
+    async def test_what_has_ended_is_not_open_and_a_post_with_nothing_open_is_forgotten(self, opened: QueueUnderTest) -> None:
+        await posted(opened, post_of("a", "b", alerts=(), digest=True))
+        ref = (await opened.queue.announced("s1", "d1", ["a"]))["a"]
+        assert not ref.is_edited
+        await posted(opened, post_of("a", "b", open={"b": 5}, alerts=(), digest=True, id=ref.id))
+        assert list(await opened.queue.announced("s1", "d1", ["a", "b"])) == ["b"]
+        await posted(opened, post_of("a", "b", open={}, id=ref.id))
+        assert await opened.queue.announced("s1", "d1", ["a", "b"]) == {}
+        assert await opened.queue.post("s1", ref.id) is None
+
+    async def test_an_alert_is_of_the_post_that_announced_it_last(self, opened: QueueUnderTest) -> None:
+        await posted(opened, post_of("a", "b"))
+        old = (await opened.queue.announced("s1", "d1", ["a"]))["a"].id
+        await posted(opened, post_of("a", reference="C1/2.2", open={"a": 9}))
+        found = await opened.queue.announced("s1", "d1", ["a", "b"])
+        assert found["b"].id == old
+        assert (found["a"].id != old, found["a"].starts_at) == (True, 9)
+        await posted(opened, post_of("b", reference="C1/3.3"), destination="d2")
+        await opened.queue.flush()
+        assert await opened.queue.post("s1", old) is None, "nothing is of it any more"
+
+    async def test_a_post_is_forgotten_with_its_alerts_and_with_its_sink(self, opened: QueueUnderTest) -> None:
+        await opened.queue.put(Batch(states=[AlertStateWrite(state(row), NO_BODY, new=True) for row in (1, 2)]))
+        await posted(opened, post_of("f1", "f2"))
+        await posted(opened, post_of("f1"), sink="s2")
+        post = (await opened.queue.announced("s1", "d1", ["f1"]))["f1"]
+        await opened.queue.forget(states=[1])
+        assert list(await opened.queue.announced("s1", "d1", ["f1", "f2"])) == ["f2"]
+        assert await opened.queue.announced("s2", "d1", ["f1"]) == {}
+        await posted(opened, post_of("f2"), sink="s2")
+        await opened.queue.forget(sinks=["s1"])
+        assert await opened.queue.post("s1", post.id) is None
+        assert list(await opened.queue.announced("s2", "d1", ["f2"])) == ["f2"]
+        # Who looked it up before may write it: it stays forgotten.
+        await posted(opened, post_of("f1", "f2", id=post.id))
+        assert await opened.queue.announced("s1", "d1", ["f1", "f2"]) == {}
+
+
+class QueueContract(
+    DeliveryQueueContract, AlertStateContract, SinkReportsContract, PostsContract, DeadLettersContract, DeliveryLogContract
+):
     """What an engine has to pass."""

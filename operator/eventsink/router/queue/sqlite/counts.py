@@ -32,6 +32,7 @@ class Counts:
         """What the rows take in the file."""
         self._dead = store.dead
         self._evicted = 0
+        self._posts_evicted = 0
 
     def add(self, change: StoreChange, used_bytes: int | None) -> None:
         """A transaction was committed; it left so many bytes in the file (None: unknown)."""
@@ -44,6 +45,7 @@ class Counts:
                 self.waiting_by_sink.pop(uid, None)
         self._dead += change.dead
         self._evicted += change.evicted
+        self._posts_evicted += change.posts_evicted
         if used_bytes is not None:
             self.used_bytes = used_bytes
 
@@ -51,7 +53,7 @@ class Counts:
         """All of it."""
         bounds = self._settings
         fill = max(self.waiting / bounds.max_waiting, self.used_bytes / bounds.max_bytes)
-        return Depth(self.waiting, self._dead, self.used_bytes, self._evicted, fill, damaged)
+        return Depth(self.waiting, self._dead, self.used_bytes, self._evicted, self._posts_evicted, fill, damaged)
 
     def has_room_for_bodies(self, *, needed: bool) -> bool:
         """As `AlertStateStore.has_room_for_bodies`."""

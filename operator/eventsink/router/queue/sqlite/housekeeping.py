@@ -8,6 +8,7 @@ from typing import Protocol
 
 from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite import dead_letters as dead
+from eventsink.router.queue.sqlite import posts
 from eventsink.router.queue.sqlite.counts import Counts
 from eventsink.router.queue.sqlite.dead_letters import CHUNK_ROWS
 from eventsink.router.queue.sqlite.file import QueueFile
@@ -58,7 +59,7 @@ class Housekeeping:
         """
         self._file.check_still_there()
         evicted = 0
-        while (change := await self._change(self._evict, rows=2 * CHUNK_ROWS)).evicted or change.arrived:
+        while (change := await self._change(self._evict, rows=2 * CHUNK_ROWS)).evicted or change.arrived or change.posts_evicted:
             evicted += change.evicted
         if evicted:
             get_logger().warning("dead letters were dropped: too many or too old", count=evicted)
@@ -69,5 +70,6 @@ class Housekeeping:
         keep = 0 if self._counts.crowded() else bounds.max_dead
         change = dead.evict_dead(store, keep=keep, before=clock - bounds.dead_letter_age)
         change.arrived = -dead.evict_arrived(store, keep=bounds.max_arrived, before=clock - bounds.arrived_age)
+        change.posts_evicted = posts.evict_posts(store.connection, keep=bounds.max_posted, keep_bytes=bounds.max_posted_bytes)
         self._sinks_seen = dead.evict_sinks(store, self._sinks_seen)
         return change

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Self, TypeVar
 
 from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryRecord, DeliveryState
+from eventsink.router.queue.posts import PostRef
 from eventsink.router.queue.protocol import (
     MAX_TAKE_BYTES,
     Arrival,
@@ -27,6 +28,7 @@ from eventsink.router.queue.sqlite.dead_letters import CHUNK_ROWS, Death
 from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.housekeeping import Housekeeping
 from eventsink.router.queue.sqlite.outcomes import Outcomes
+from eventsink.router.queue.sqlite.posts import announced
 from eventsink.router.queue.sqlite.puts import Puts, reject
 from eventsink.router.queue.sqlite.reader import PageCheck, Reader, Reading
 from eventsink.router.queue.sqlite.schema import unusable
@@ -35,6 +37,7 @@ from eventsink.router.queue.sqlite.store import Store, StoreChange
 from eventsink.router.queue.sqlite.writer import RETRY_WRITE_SECONDS, QueueWrite, TransactionResult, Writer
 from eventsink.router.queue.states import AlertState, GroupState, SinkReport, SinkState
 from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.sinks.post import Post
 
 STATUSES_KNOWN_SECONDS = 900.0
 """A queue that was out of use for longer may be a copy, with which it goes on where another one ended."""
@@ -242,6 +245,20 @@ class SqliteQueue:
 
     async def forget(self, *, states: Sequence[int] = (), groups: Sequence[int] = (), sinks: Sequence[str] = ()) -> None:
         await self._change(lambda store: store.forget(states, groups, sinks), keep=True)
+
+    async def announced(self, sink: str, destination: str, alerts: Sequence[str]) -> dict[str, PostRef]:
+        found: dict[str, PostRef] = {}
+
+        def find(store: Store) -> StoreChange:
+            found.update(announced(store.connection, sink, destination, alerts))
+            return StoreChange()
+
+        self._outcomes.hand_over()
+        await self._change(find)  # by the writer, and so after what was settled before
+        return found
+
+    async def post(self, sink: str, identifier: int) -> Post | None:
+        return await self._read(lambda reader: reader.post(sink, identifier))
 
     async def flush(self) -> None:
         self._hand_over()

@@ -18,9 +18,11 @@ import msgspec
 from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryRecord, DeliveryState
 from eventsink.router.queue.protocol import MAX_TAKE_BYTES, Delivery, PayloadKind
 from eventsink.router.queue.sqlite.file import QueueFile
+from eventsink.router.queue.sqlite.posts import read_post
 from eventsink.router.queue.sqlite.schema import connect
 from eventsink.router.queue.sqlite.statements import AMONG, numbers, read_bodies, read_rows
 from eventsink.router.queue.states import AlertState, GroupState, SinkReport, SinkState
+from eventsink.sinks.post import Post
 
 _alert_states = msgspec.msgpack.Decoder(AlertState)
 _group_states = msgspec.msgpack.Decoder(GroupState)
@@ -100,6 +102,9 @@ class Reader:
     def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
         rest = f"a.id AS number, p.body AS body FROM alerts a JOIN payloads p ON p.id = a.payload WHERE a.id {AMONG}"
         return read_bodies(self._connection, rest, (numbers(rows),))
+
+    def post(self, sink: str, identifier: int) -> Post | None:
+        return read_post(self._connection, sink, identifier)
 
     def waiting_keys(self, sink: str, limit: int) -> set[str]:
         rows = self._connection.execute(

@@ -16,6 +16,7 @@ import msgspec
 
 from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite.file import disk_failed, is_damage, lost
+from eventsink.router.queue.sqlite.posts import POSTS_TABLES
 from eventsink.router.queue.sqlite.statements import CACHED_STATEMENTS
 from eventsink.router.queue.states import AlertState, Notified
 from eventsink.runtime.logs import get_logger
@@ -75,8 +76,9 @@ CREATE TABLE arrivals (
     message TEXT NOT NULL, reference TEXT NOT NULL
 );
 """
-_ADDED_TABLES = """
+_ADDED_TABLES = f"""
 CREATE TABLE IF NOT EXISTS sink_reports (uid TEXT PRIMARY KEY, report BLOB NOT NULL) WITHOUT ROWID;
+{POSTS_TABLES}
 """
 """These and the columns below were added without a new version: a program that does not know them leaves them alone, and can still open the
 file."""
@@ -185,7 +187,7 @@ def prepare(connection: sqlite3.Connection, path: Path, expected: str) -> None:
         for statement in ("DROP TABLE told", f"PRAGMA user_version = {SCHEMA_VERSION}", "COMMIT"):
             connection.execute(statement)
         get_logger().info("the queue was converted to a newer schema; older versions cannot open it", version=SCHEMA_VERSION)
-    connection.execute(_ADDED_TABLES)
+    connection.executescript(_ADDED_TABLES)
     known = {name for _, name, *_ in connection.execute("PRAGMA table_info(meta)")}
     for column in _ADDED_COLUMNS:
         if column not in known:

@@ -34,5 +34,10 @@ class QueueSettings(Settings):
     """Records of which Slack message carried which alert; the oldest make room."""
     arrived_age: Seconds = 7 * 86400.0
     """How long such a record is kept."""
+    max_posted: int = Field(default=200_000, ge=0)
+    """Alerts of which it is recorded which Slack message announced them, so that it is edited when they change; those of the oldest messages
+    make room, and what becomes of them is a new message (counted in a metric)."""
+    max_posted_bytes: int = Field(default=256 * 1024**2, ge=0)
+    """What such messages show, in bytes; the same applies."""
     accept_loss: str = ""
     """Id of a queue that is gone for good, from the error with which the router did not start: it then starts without what was in it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
+from eventsink.router.queue.sqlite import posts
 from eventsink.router.queue.sqlite.reader import delivery_id, shared_payloads, waiting_by_sink
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers, read_rows
@@ -35,6 +36,8 @@ class StoreChange:
     """uid of the sink -> seqs of those that became dead letters."""
     evicted: int = 0
     """Dead letters that were dropped: too old, or for newer ones."""
+    posts_evicted: int = 0
+    """Posts that were forgotten for newer ones."""
     last: int = 0
     """The seq at which a chunk ended."""
 
@@ -235,7 +238,7 @@ class Store:
             self.release([payload for (payload,) in held])
 
     def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float, clock: float) -> StoreChange:
-        """`remove`, and record in which message they arrived."""
+        """`remove`, and record in which message they arrived, and what later ones are to follow."""
         cursor = self.connection.executemany(
             "INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, s.uid, s.tenant, d.key, p.name, d.status, d.created, d.attempts, "
             "?, ?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload JOIN sinks s ON s.id = d.sink "
@@ -244,6 +247,8 @@ class Store:
         )
         change = self.remove(seqs)
         change.arrived = cursor.rowcount
+        if arrival.post is not None:
+            change.posts_evicted = posts.write_post(self.connection, arrival.post)
         return change
 
     def retry(self, retries: Sequence[Retry]) -> StoreChange:
@@ -259,6 +264,8 @@ class Store:
 
     def forget(self, states: Sequence[int], groups: Sequence[int], sinks: Sequence[str]) -> StoreChange:
         self._release_bodies(states)
+        posts.forget_alerts(self.connection, states)
+        posts.forget_sinks(self.connection, sinks)
         delete(self.connection, "alerts WHERE id", states)
         delete(self.connection, "groups WHERE id", groups)
         self.connection.executemany("DELETE FROM sink_states WHERE uid = ?", [(uid,) for uid in sinks])

@@ -288,4 +288,5 @@ def _add(total: StoreChange, change: StoreChange) -> None:
     total.dead += change.dead
     total.arrived += change.arrived
     total.evicted += change.evicted
+    total.posts_evicted += change.posts_evicted
     total.new += change.new

@@ -1,0 +1,140 @@
+"""Which deliveries are sent in one message to a sink whose messages follow each other: those that no post announced, or those of one post.
+
+A post is a message that announced firing alerts. What is new leaves first, as one new message; then what became of the alerts of the oldest
+post, and so on: one message each time the channel's rate allows one, composed anew of all that waits. So nothing waits behind many changes
+of old messages, and of each alert the newest state is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from eventsink.alerts.alert import Status, epoch_micros
+from eventsink.router.dispatch.outgoing import Item, OutgoingMessage
+from eventsink.router.dispatch.rate_limiter import RateLimiter
+from eventsink.router.dispatch.worker import SinkWorker
+from eventsink.router.queue.posts import PostRef
+from eventsink.router.queue.protocol import Queue
+from eventsink.sinks.post import Post
+
+
+class _Start(msgspec.Struct, rename="camel", gc=False):
+    """What has to be known of an alert: the rest is not decoded."""
+
+    starts_at: datetime
+
+
+_start = msgspec.json.Decoder(_Start)
+
+
+class Following:
+    """Chooses what of a message is sent now.
+
+    Parameters
+    ----------
+    edits
+        Spaces out changes of messages, by `DispatchParameters.edit_rate_limit_key`.
+    """
+
+    def __init__(self, queue: Queue, edits: RateLimiter) -> None:
+        self._queue = queue
+        self._edits = edits
+
+    async def choose(
+        self, worker: SinkWorker, outgoing: OutgoingMessage, bodies: Mapping[int, bytes]
+    ) -> tuple[bool, Post | None]:
+        """Reduce a message to what is sent in one now.
+
+        Parameters
+        ----------
+        bodies
+            seq -> body of each delivery that is in memory without it.
+
+        Returns
+        -------
+        bool
+            Whether anything is: if not, all of it waits until messages may be changed again.
+        Post or None
+            The post that it follows.
+
+        Raises
+        ------
+        QueueError
+        """
+        sink, lane = worker.sink, worker.lane
+        keys = list({item.delivery.key: None for item in outgoing.items})
+        announced = await self._queue.announced(sink.uid, sink.destination, keys)
+        if not announced:
+            return True, None
+        put_off = 0.0
+        for ref, items in groups(outgoing.items, announced, bodies):
+            edit_key = sink.dispatch.edit_rate_limit_key if ref is not None and ref.is_edited else ""
+            now = self._queue.clock()
+            turn = self._edits.turn(edit_key, sink.uid, now) if edit_key else None
+            if turn is None:
+                lane.keep(outgoing, items)
+                return True, await self._queue.post(sink.uid, ref.id) if ref is not None else None
+            put_off = turn
+        lane.put_off(outgoing, put_off)
+        return False, None
+
+    def pause(self, worker: SinkWorker, seconds: float) -> float:
+        """The destination asks to change no message for so long; returns until when, on the queue clock."""
+        until = self._queue.clock() + seconds
+        self._edits.pause(worker.sink.dispatch.edit_rate_limit_key, until)
+        return until
+
+    def leave(self, worker: SinkWorker) -> None:
+        """The sink has nothing to change at present."""
+        if key := worker.sink.dispatch.edit_rate_limit_key:
+            self._edits.leave(key, worker.sink.uid)
+
+
+def groups(
+    items: Sequence[Item], announced: Mapping[str, PostRef], bodies: Mapping[int, bytes]
+) -> Iterator[tuple[PostRef | None, list[Item]]]:
+    """What can be sent in one message, in the order in which it is to be sent: what no post announced, then by post.
+
+    What comes behind the end of an alert that a post announced is about another episode, and waits. An alert that fires since a later time than
+    the post says is new: its end was not sent.
+    """
+    new: list[Item] = []
+    of_posts: dict[int, tuple[PostRef, list[Item]]] = {}
+    begun: set[str] = set()
+    followed: set[str] = set()
+    over: set[str] = set()
+    for item in items:
+        delivery = item.delivery
+        key = delivery.key
+        ref = announced.get(key)
+        if ref is None or key in begun:
+            new.append(item)
+        elif key in over:
+            continue
+        elif delivery.status != Status.RESOLVED and _begins(item, ref, bodies):
+            if key in followed:
+                over.add(key)
+            else:
+                begun.add(key)
+                new.append(item)
+        else:
+            followed.add(key)
+            of_posts.setdefault(ref.id, (ref, []))[1].append(item)
+            if delivery.status == Status.RESOLVED:
+                over.add(key)
+    if new:
+        yield None, new
+    yield from of_posts.values()
+
+
+def _begins(item: Item, ref: PostRef, bodies: Mapping[int, bytes]) -> bool:
+    """Whether a firing alert fires since a later time than its post says: its end was not sent."""
+    delivery = item.delivery
+    body = bodies.get(delivery.seq, b"") if delivery.left_out else delivery.body
+    try:
+        return epoch_micros(_start.decode(body).starts_at) > ref.starts_at
+    except msgspec.MsgspecError:
+        return False  # the sender will say that it cannot be read

@@ -134,6 +134,8 @@ class DestinationArguments(Generic[Create, Change, Status]):
     """Field of the spec -> argument that it is made of, where it is not the same name in snake_case."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Field of the spec -> argument of the same shape, where only the name differs."""
+    sentences: Mapping[str, str] = field(default_factory=dict)
+    """A part of what rules, operator or router say of the type, where it speaks of a spec or a Secret -> what responses say instead."""
 
 
 @cache

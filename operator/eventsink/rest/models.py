@@ -7,15 +7,13 @@ those of its type, under the type's display name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import ConfigDict, Field, create_model, model_validator
 
 from eventsink.destinations.arguments import RestModel, arguments, bounds, from_spec, stated
 from eventsink.resources import rules
-from eventsink.resources.eventsink import SENTENCES
 from eventsink.resources.spec import DeliverySpec, EventSinkSpec, MatchSpec
-from eventsink.rest.errors import InvalidRequest
 
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
@@ -24,6 +22,8 @@ TenantId = Annotated[str, Field(min_length=1, **bounds(EventSinkSpec, "tenant"),
 DisplayName = Annotated[str, Field(min_length=1, **bounds(EventSinkSpec, "name"), json_schema_extra=stated(rules.TEXT_PATTERN))]
 Description = Annotated[str, Field(**bounds(EventSinkSpec, "description"))]
 Id = Annotated[str, Field(json_schema_extra=stated(UUID_PATTERN, format="uuid"))]
+GivenId = Annotated[str, Field(json_schema_extra=stated(UUID_PATTERN.replace("a-f", "a-fA-F"), format="uuid"))]
+"""In a request: upper and lower case do not differ."""
 Time = Annotated[str, Field(json_schema_extra=stated(TIME_PATTERN, format="date-time"))]
 DISPLAY_NAMES = tuple(one.display_name for one in arguments().values())
 
@@ -117,7 +117,7 @@ class CreateRequest(RestModel):
 class UpdateRequest(RestModel):
     """What changes: omitted fields stay, null clears an optional field."""
 
-    id: Id
+    id: GivenId
     """The same as in the path."""
     name: DisplayName | None = None
     description: Description | None = None
@@ -132,7 +132,7 @@ class NoContent(RestModel):
 
 
 class Delivering(RestModel):
-    """Whether messages arrive, as the router last reported it."""
+    """Whether messages arrive, as the router last reported it; `Unknown` with the reason `NotReported` until it does."""
 
     status: Literal["True", "False", "Unknown"]
     reason: str
@@ -160,7 +160,7 @@ class EventSinkResponse(RestModel):
     suspend: bool | None = None
     match: MatchArgs | None = None
     delivery: DeliveryArgs | None = None
-    delivering: Delivering | None = None
+    delivering: Delivering
 
 
 class OneSink(RestModel):
@@ -217,42 +217,3 @@ class ErrorResponse(RestModel):
 
     error: str
     """A sentence."""
-
-
-Model = TypeVar("Model", bound=RestModel)
-
-_OWN = SENTENCES | {
-    "extra_forbidden": "unknown field, remove it",
-    "string_type": "write a text",
-    "bool_type": "write true or false",
-    "int_type": "write a whole number",
-    "list_type": "write a list",
-    "model_type": "write an object",
-    "json_invalid": "invalid JSON",
-}
-
-
-def describe(error: ValidationError) -> str:
-    """One sentence for each error, field by field, without a value."""
-    found: dict[str, str] = {}
-    for one in error.errors(include_url=False, include_input=False):
-        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in one["loc"]).lstrip(".") or "the body"
-        template = _OWN.get(one["type"])
-        sentence = template.format(**one.get("ctx", {})) if template else one["msg"].removeprefix("Value error, ")
-        found.setdefault(path, sentence)
-    return "; ".join(f"{path}: {sentence}" for path, sentence in list(found.items())[:10])
-
-
-def read(model: type[Model], body: bytes) -> Model:
-    """Read a request.
-
-    Raises
-    ------
-    InvalidRequest
-        It is not JSON, or not of this form.
-    """
-    try:
-        return model.model_validate_json(body, by_alias=True, by_name=False)
-    except ValidationError as error:
-        sentence = describe(error)
-    raise InvalidRequest(sentence)

@@ -26,6 +26,7 @@ _CREDENTIALS = {
     "incoming_webhook_url": ("incomingWebhookSecretRef", "url"),
 }
 """Argument -> field of the spec, and key of the Secret."""
+_NEW_CREDENTIAL = "create the sink again with a valid token, which a change does not replace"
 
 
 _FORM = {"fields": "slack_fields", "buttons": "slack_buttons", "mentions": "slack_mentions", "links": "slack_links"}
@@ -194,4 +195,10 @@ ARGUMENTS = DestinationArguments(
     shown=_shown,
     fields={field: name for name, (field, _) in _CREDENTIALS.items()},
     renamed=_FORM,
+    sentences={
+        "put a valid one into the Secret": _NEW_CREDENTIAL,
+        "put a valid token into the Secret that the EventSink refers to": _NEW_CREDENTIAL,
+        "install the app again and put the new code into the Secret": "install the app again, and create the sink again with the "
+        "new code",
+    },
 )

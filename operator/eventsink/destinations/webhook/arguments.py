@@ -217,4 +217,8 @@ ARGUMENTS = DestinationArguments(
         "signingSecretRefs": "signing_secret",
         "tls": "ca_certificate",
     },
+    sentences={
+        "send them as an Authorization header whose valueFrom.secretKeyRef names a Secret": "send them as an Authorization header",
+        "remove tls, or use an https URL": "omit ca_certificate, or use an https URL",
+    },
 )

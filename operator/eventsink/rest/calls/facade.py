@@ -15,6 +15,7 @@ from eventsink.rest.access.callers import Caller, Verb
 from eventsink.rest.calls import paging
 from eventsink.rest.calls.catalog import Catalog, tenant_of
 from eventsink.rest.calls.idempotency import REQUEST_ANNOTATION, check_same_request, is_young, request_mark, sink_name
+from eventsink.rest.calls.messages import rest_sentence
 from eventsink.rest.calls.preconditions import check_if_match, check_unmanaged
 from eventsink.rest.calls.repository import CHANGED_MEANWHILE, ChangedMeanwhile, EventSinkRepository, Unconfirmed
 from eventsink.rest.calls.responses import etag, is_decided, is_rejected, readiness, response_of
@@ -230,7 +231,7 @@ class Facade:
         RestError
             Nothing was changed.
         """
-        if request.id != uid:
+        if request.id.lower() != uid:
             raise InvalidRequest("id: differs from the id in the path; write the same")
         signing, secret = new_signing_secret(), ""
         obj: Object = {}
@@ -303,6 +304,7 @@ class Facade:
         if self._tester is None:
             raise Conflict("test alerts are not configured; the platform team sets router.url and router.tokenFile")
         outcome = await self._tester.test(uid, self._settings.test_wait)
+        outcome = outcome.model_copy(update={"message": rest_sentence(outcome.message)})
         _log("test alert sent", caller, obj, delivered=outcome.delivered)
         return outcome
 

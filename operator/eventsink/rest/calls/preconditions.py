@@ -11,12 +11,14 @@ from eventsink.rest.errors import Conflict, PreconditionFailed
 def check_if_match(if_match: str, obj: Object) -> None:
     """Check an If-Match header (RFC 9110 section 13.1.1); an empty one allows the change.
 
+    A weak ETag counts as the strong one that it was made from: proxies weaken it (`W/`) when they compress the response.
+
     Raises
     ------
     PreconditionFailed
         The sink was changed since.
     """
-    wanted = [one.strip() for one in if_match.split(",") if one.strip()]
+    wanted = [one.strip().removeprefix("W/") for one in if_match.split(",") if one.strip()]
     if wanted and "*" not in wanted and etag(obj) not in wanted:
         raise PreconditionFailed("If-Match: the sink was changed since; read it again")
 

@@ -16,8 +16,8 @@ from eventsink.kube.secrets import encoded
 from eventsink.resources.names import API_VERSION, EVENTSINKS, KIND, MANAGED_BY_LABEL, REST_MANAGER
 from eventsink.rest.access.authorization import NO_SUCH_SINK
 from eventsink.rest.calls.catalog import Catalog, tenant_of
+from eventsink.rest.calls.messages import rest_sentence
 from eventsink.rest.calls.secrets import SECRET_TYPE, own_secrets
-from eventsink.rest.calls.specs import rest_sentence
 from eventsink.rest.errors import Conflict, InvalidRequest, NotFound, RestError, ServiceUnavailable
 from eventsink.runtime.backoff import Backoff
 from eventsink.runtime.logs import get_logger

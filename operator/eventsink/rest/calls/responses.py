@@ -14,10 +14,12 @@ from eventsink.destinations.arguments import RestModel, arguments
 from eventsink.kube.api import Object
 from eventsink.resources.eventsink import EventSinkObject, read_object
 from eventsink.resources.status import DELIVERING, READY, STALLED, EventSinkStatus
-from eventsink.rest.calls.specs import rest_sentence, snake, type_of
+from eventsink.rest.calls.messages import rest_sentence, snake
+from eventsink.rest.calls.specs import type_of
 from eventsink.rest.models import Configuration, Delivering, DeliveryArgs, EventSinkResponse, MatchArgs
 
 UNOBSERVED = "Pending: the operator has not processed it yet; is it running?"
+UNREPORTED = "the router has not reported on this sink yet"
 
 
 def response_of(obj: Object) -> EventSinkResponse:
@@ -93,16 +95,16 @@ def etag(obj: Object) -> str:
     return f'"{metadata["uid"]}.{metadata.get("generation", 0)}"'
 
 
-def _delivering(status: EventSinkStatus) -> Delivering | None:
+def _delivering(status: EventSinkStatus) -> Delivering:
     condition = status.condition(DELIVERING)
     if condition is None:
-        return None
+        return Delivering(status="Unknown", reason="NotReported", message=UNREPORTED)
     return Delivering(
         status=condition.status,
         reason=condition.reason,
-        message=condition.message,
+        message=rest_sentence(condition.message),
         last_delivered_at=status.delivery.last_delivered_time if status.delivery else None,
-        last_error=status.delivery.last_error if status.delivery else None,
+        last_error=rest_sentence(status.delivery.last_error) if status.delivery and status.delivery.last_error else None,
     )
 
 

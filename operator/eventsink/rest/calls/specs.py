@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,15 +14,12 @@ from typing import Any
 
 from eventsink.destinations.arguments import Credentials, InvalidArguments, RestModel, arguments
 from eventsink.resources.eventsink import InvalidSpec, read_spec
+from eventsink.rest.calls.messages import rest_path, rest_sentence
 from eventsink.rest.errors import Conflict, InvalidRequest
 from eventsink.rest.models import ByTypeArgs, CreateRequest, UpdateRequest
 
 SIGNING_BYTES = 32
 _ARGS = "event_sink_args"
-_RENAMED = {"tenant": "tenant_id"}
-"""Field of the spec -> field of a request."""
-_SPEC_PATH = re.compile(r"spec(?:\.\w+|\[\d+\])+")
-_STEP = re.compile(r"\.(\w+)((?:\[\d+\])*)")
 
 
 @dataclass(frozen=True)
@@ -42,27 +38,6 @@ class SpecChange:
 def new_signing_secret() -> str:
     """A key for Standard Webhooks: `whsec_` and base64 of 32 random bytes."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(SIGNING_BYTES)).decode()
-
-
-def rest_path(path: str) -> str:
-    """The field of a request that a field of the spec was made from: `spec.webhook.url` is `event_sink_args.Webhook.url`."""
-    steps = _STEP.findall(path)
-    if not steps:
-        return path
-    found, made, renamed = [], _RENAMED, dict[str, str]()
-    if (destination := arguments().get(steps[0][0])) is not None:
-        found, made, renamed = [_ARGS, destination.display_name], dict(destination.fields), dict(destination.renamed)
-        steps = steps[1:]
-    for name, index in steps:
-        if name in made:
-            return ".".join([*found, made[name]])
-        found.append((renamed.get(name) or snake(name)) + index)
-    return ".".join(found)
-
-
-def rest_sentence(message: str) -> str:
-    """A message of the operator about a spec, with the paths of a request."""
-    return _SPEC_PATH.sub(lambda found: rest_path(found[0]), message)
 
 
 def new_spec(request: CreateRequest, secret: str, signing: str) -> SpecChange:
@@ -128,11 +103,6 @@ def camel(name: str) -> str:
     return head + "".join(part.capitalize() for part in rest)
 
 
-def snake(name: str) -> str:
-    """`minSeverity` -> `min_severity`."""
-    return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name)
-
-
 def _set_destination(spec: dict[str, Any], args: ByTypeArgs, credentials: Credentials) -> None:
     destination = arguments()[args.type]
     try:
@@ -185,4 +155,6 @@ def _checked(spec: dict[str, Any], secret: str, credentials: Credentials) -> Spe
         errors = invalid.errors
     if any(error.unknown_field for error in errors):
         raise Conflict("the sink has fields that this version of EventSink does not know; change it with a newer version")
-    raise InvalidRequest("; ".join(f"{rest_path(references.get(error.path, error.path))}: {error.message}" for error in errors))
+    raise InvalidRequest(
+        "; ".join(f"{rest_path(references.get(error.path, error.path))}: {rest_sentence(error.message)}" for error in errors)
+    )

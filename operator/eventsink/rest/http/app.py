@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from eventsink.destinations.arguments import RestModel
 from eventsink.rest.access.authenticator import Authenticator
 from eventsink.rest.access.callers import Caller
+from eventsink.rest.body import read
 from eventsink.rest.calls.facade import ChangeResult, Facade
 from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import (
@@ -35,9 +36,10 @@ from eventsink.rest.http.operations import (
     MAX_PAGE_TOKEN,
     MAX_TENANT_LENGTH,
     OPERATIONS,
+    READ,
     Operation,
 )
-from eventsink.rest.models import UUID_PATTERN, CreateRequest, NoContent, OneSink, UpdateRequest, read
+from eventsink.rest.models import UUID_PATTERN, CreateRequest, NoContent, OneSink, UpdateRequest
 from eventsink.rest.pages.docs import message_page, reference_page
 from eventsink.rest.pages.slack_install import CALLBACK_PATH, COOKIE_PATH, OPEN_PATH, InstallRequest, SlackInstall
 from eventsink.runtime.listener.listener import Listener
@@ -161,15 +163,16 @@ class RestServer:
             "install_slack": self._begin_install,
         }
 
-        browser = {
-            "/openapi.json": self._openapi,
-            "/docs": self._docs,
-            OPEN_PATH: self._open,
-            CALLBACK_PATH: self._callback,
-        }
+        pages = [
+            *((method, "/openapi.json", self._openapi) for method in READ),
+            *((method, "/docs", self._docs) for method in READ),
+            # Each works once: a program that only looks at a link with HEAD must not use it up.
+            ("GET", OPEN_PATH, self._open),
+            ("GET", CALLBACK_PATH, self._callback),
+        ]
         self._routes: Routes[tuple[str, Callable[[RequestHead, Mapping[str, str], bytes], Awaitable[HttpResponse]]]] = Routes(
-            [(one.method, one.path, (one.name, self._serve(one))) for one in OPERATIONS]
-            + [("GET", path, ("other", _without_body(handler))) for path, handler in browser.items()]
+            [(method, one.path, (one.name, self._serve(one))) for one in OPERATIONS for method in one.methods]
+            + [(method, path, ("other", _without_body(handler))) for method, path, handler in pages]
         )
         limits = settings.limits.listener(prefix, max_connections)
         self._listener = Listener("rest", settings.address, limits, self, listener_metrics, process="rest")
@@ -194,7 +197,8 @@ class RestServer:
     def admit(self, head: RequestHead) -> _Routed | HttpResponse:
         """The call that the request is for."""
         try:
-            (name, handle), names = self._routes.find(head.method, head.path)
+            # One slash more at the end is a habit of HTTP libraries, and means nothing else here.
+            (name, handle), names = self._routes.find(head.method, head.path.removesuffix("/"))
         except NoRoute as missing:
             if not missing.allowed:
                 return self._counted("other", error_response(NotFound("unknown path; /docs describes the API")))
@@ -238,7 +242,7 @@ class RestServer:
             caller = await self._authenticator.authenticate(head.header(b"authorization"), self._address_of(head))
             with self._slot(caller):
                 query = query_of(head, one.query_names())
-                content = self._body(head, body) if one.request is not None else b""
+                content = _checked(one, head, body) if one.request is not None else b""
                 response, headers = await call(Call(caller, head, names, query, content))
             text = response.model_dump_json(by_alias=True, exclude_none=True)
             return http_response(200, text.encode(), headers)
@@ -257,17 +261,6 @@ class RestServer:
             self._under_way[caller.name] -= 1
             if not self._under_way[caller.name]:
                 del self._under_way[caller.name]
-
-    def _body(self, head: RequestHead, body: bytes) -> bytes:
-        if not body and head.method == "POST" and head.path.endswith("/test"):
-            return b"{}"
-        content_type = head.header(b"content-type")
-        if content_type.partition(";")[0].strip().lower() != "application/json":
-            raise UnsupportedMediaType("the body must be JSON: send Content-Type: application/json")
-        charset = _CHARSET.search(content_type)
-        if charset is not None and charset[1].lower() not in ("utf-8", "utf8"):
-            raise UnsupportedMediaType("the body must be UTF-8")
-        return body
 
     def _address_of(self, head: RequestHead) -> str:
         """Where the request comes from: the last address that is not a trusted proxy."""
@@ -331,7 +324,9 @@ class RestServer:
     async def _openapi(self, _: RequestHead) -> HttpResponse:
         return http_response(200, self._document)
 
-    async def _docs(self, _: RequestHead) -> HttpResponse:
+    async def _docs(self, head: RequestHead) -> HttpResponse:
+        if head.path.endswith("/"):  # its links are relative
+            return http_response(308, b"", {"Location": "../docs"}, content_type=b"text/plain")
         return page_response(self._reference)
 
     async def _open(self, head: RequestHead) -> HttpResponse:
@@ -356,6 +351,25 @@ class RestServer:
         except RestError as error:
             return page_response(message_page("Slack is not connected", error.sentence).encode(), error.status)
         return page_response(message_page("Slack", sentence).encode())
+
+
+def _checked(one: Operation, head: RequestHead, body: bytes) -> bytes:
+    """The body of a request; an empty one is an empty object where none is required.
+
+    Raises
+    ------
+    UnsupportedMediaType
+        By its Content-Type it is not JSON.
+    """
+    if not body and not one.body_required:
+        return b"{}"
+    content_type = head.header(b"content-type")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType("the body must be JSON: send Content-Type: application/json")
+    charset = _CHARSET.search(content_type)
+    if charset is not None and charset[1].lower() not in ("utf-8", "utf8"):
+        raise UnsupportedMediaType("the body must be UTF-8")
+    return body
 
 
 def _without_body(

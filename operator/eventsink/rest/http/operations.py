@@ -24,6 +24,8 @@ MAX_IDEMPOTENCY_KEY = 255
 IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"
 MAX_PAGE_TOKEN = 512
 MAX_HEADER = 512
+READ = ("GET", "HEAD")
+"""The methods of what is only read: HEAD gets the head of the response to GET."""
 EXAMPLE_ID = "6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11"
 
 
@@ -57,6 +59,11 @@ class Operation:
     response_example: Any = None
     response_headers: tuple[str, ...] = ()
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that it is served for; the document names the first."""
+        return READ if self.method == "GET" else (self.method,)
+
     def query_names(self) -> set[str]:
         """The parameters of its query."""
         return {one.name for one in self.parameters if one.location == "query"}
@@ -66,7 +73,7 @@ ID = Parameter("id", "path", "The id of the sink.", {"type": "string", "format":
 IF_MATCH = Parameter(
     "If-Match",
     "header",
-    "The ETag of a response: 412 if the sink was changed since.",
+    "The ETag of a response, weak or strong: 412 if the sink was changed since.",
     {"type": "string", "minLength": 1, "maxLength": MAX_HEADER},
 )
 IDEMPOTENCY_KEY = Parameter(
@@ -87,6 +94,12 @@ _WEBHOOK = {
     "updated_at": "2024-05-09T20:01:32Z",
     "ready": True,
     "reason": "",
+    "delivering": {
+        "status": "True",
+        "reason": "Delivered",
+        "message": "the last message arrived",
+        "last_delivered_at": "2024-05-10T06:12:03Z",
+    },
 }
 
 OPERATIONS: tuple[Operation, ...] = (

@@ -38,7 +38,7 @@ from eventsink.rest.models import (
     DisplayName,
     EventSinkArgs,
     EventSinkChanges,
-    Id,
+    GivenId,
     TenantId,
     Time,
     UpdateRequest,
@@ -69,7 +69,7 @@ class InstallRequest(RestModel):
     name: DisplayName | None = None
     description: Description | None = None
     channel: Channel | None = None
-    id: Id | None = None
+    id: GivenId | None = None
 
 
 class InstallResponse(RestModel):
@@ -142,7 +142,7 @@ class SlackInstall:
         if request.id is not None:
             if request.tenant_id is not None or request.name is not None or request.description is not None:
                 raise InvalidRequest("id: reconnects a sink, whose tenant and name stay; remove tenant_id, name and description")
-            version = etag(await self._slack_sink(caller, request.id))
+            version = etag(await self._slack_sink(caller, request.id.lower()))
         else:
             for name in ("tenant_id", "name", "channel"):
                 if getattr(request, name) is None:
@@ -217,7 +217,7 @@ class SlackInstall:
             raise Forbidden("the API key that asked for this link was revoked; nothing was changed")
         if request.id is not None:
             # Another replica may have served this link, too: it changes the sink only if it is as it was then.
-            result = await self._reconnect(caller, request.id, code, request.channel, str(payload["version"]))
+            result = await self._reconnect(caller, request.id.lower(), code, request.channel, str(payload["version"]))
         else:
             result = await self._facade.create(caller, self._wanted(request, code), f"slack-install-{payload['nonce']}")
         sink = result.response.event_sink

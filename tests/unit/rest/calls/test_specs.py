@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from eventsink.rest.body import read
+from eventsink.rest.calls.messages import rest_path, rest_sentence
 from eventsink.rest.calls.secrets import referenced_secrets
-from eventsink.rest.calls.specs import SpecChange, changed_spec, new_signing_secret, new_spec, rest_path, rest_sentence
+from eventsink.rest.calls.specs import SpecChange, changed_spec, new_signing_secret, new_spec
 from eventsink.rest.errors import Conflict, InvalidRequest, RestError
-from eventsink.rest.models import CreateRequest, UpdateRequest, read
+from eventsink.rest.models import CreateRequest, UpdateRequest
 
 UID = "6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11"
 URL = "https://example.com/hook"
@@ -389,6 +391,21 @@ BODIES: list[tuple[str, bytes, str]] = [
         "both",
         b'{"tenant_id":"a","name":"x","event_sink_args":{"Slack":{},"Webhook":{}}}',
         "event_sink_args: write exactly one of",
+    ),
+    (
+        "a name twice",
+        b'{"name":"x","tenant_id":"a","name":"x","event_sink_args":{"Slack":{}}}',
+        "the body: duplicate field at line 1 column 29",
+    ),
+    (
+        "a name twice within",
+        b'{"name":"x","tenant_id":"a",\n"event_sink_args":{"Webhook":{"headers":[{"name":"}","value":"{\\"name"},{"name":"A","value":"1","\\u006eame":"B"}]}}}',
+        "the body: duplicate field at line 2 column 97",
+    ),
+    (
+        "a name in another case",
+        b'{"name":"x","Name":"x","tenant_id":"a","event_sink_args":{"Slack":{}}}',
+        "Name: unknown field, remove it",
     ),
     (
         "the python name",

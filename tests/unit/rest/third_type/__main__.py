@@ -13,11 +13,13 @@ registry.register("pager", "tests.support.throwaway_destination")
 from click.testing import CliRunner  # noqa: E402
 
 from eventsink.cli import main  # noqa: E402
+from eventsink.rest.body import read  # noqa: E402
+from eventsink.rest.calls.messages import rest_sentence  # noqa: E402
 from eventsink.rest.calls.responses import response_of  # noqa: E402
-from eventsink.rest.calls.specs import changed_spec, new_spec, rest_sentence  # noqa: E402
+from eventsink.rest.calls.specs import changed_spec, new_spec  # noqa: E402
 from eventsink.rest.errors import InvalidRequest  # noqa: E402
 from eventsink.rest.http.openapi import document  # noqa: E402
-from eventsink.rest.models import CreateRequest, UpdateRequest, read  # noqa: E402
+from eventsink.rest.models import CreateRequest, UpdateRequest  # noqa: E402
 from tests.unit.test_client import ID, SINK, ScriptedRestServer, Step  # noqa: E402
 
 PAGER = {"service": "https://pager.example/", "key": "key-canary", "team": "ops"}

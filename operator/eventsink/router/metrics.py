@@ -51,6 +51,22 @@ class DispatchMetrics:
         self.waits = cache(self.share_waits.labels)
 
 
+class FormMetrics:
+    """Counters of the forms in which messages are sent."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._plain = Counter(
+            f"{NAMESPACE}_messages_sent_plain",
+            "Messages whose form the receiver rejected, so that they were sent once more as text alone, by reason: a defect of the program.",
+            ["reason"],
+            registry=registry,
+        )
+
+    def plain(self, reason: str) -> None:
+        """Count one."""
+        self._plain.labels(reason).inc()
+
+
 class PlanningMetrics:
     """Counters of what sinks are not notified of."""
 

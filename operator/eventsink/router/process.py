@@ -21,7 +21,7 @@ from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import OpenSender
 from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.intake.requests import Intake, Posting
-from eventsink.router.metrics import DispatchMetrics, GaugeReader, PlanningMetrics, ReportMetrics, TransportMetrics
+from eventsink.router.metrics import DispatchMetrics, FormMetrics, GaugeReader, PlanningMetrics, ReportMetrics, TransportMetrics
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
@@ -253,7 +253,9 @@ def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
     waits = TransportMetrics(process.registry).waits
     transport = Http1Transport(settings.transport, guard, resolver, on_wait=waits)
     process.on_close(transport.close)
-    context = SenderContext(transport, session, on_wait=waits, settings=sections_of(settings, declared("ROUTER_SETTINGS")))
+    plain = FormMetrics(process.registry).plain
+    own = sections_of(settings, declared("ROUTER_SETTINGS"))
+    context = SenderContext(transport, session, on_wait=waits, on_plain=plain, settings=own)
     return lambda sink: open_sender(sink, context)
 
 

@@ -111,6 +111,8 @@ class SenderContext:
     """The connections of the session, which are shared out by tenant."""
     on_wait: Callable[[Bound], None] = lambda _bound: None
     """Called when a message has to wait for a connection of the session, with what it waits for."""
+    on_plain: Callable[[str], None] = lambda _reason: None
+    """Called when a receiver rejected the form of a message, with the reason as in `Failed`, and it is sent in its plainest form."""
     settings: Sequence[Settings] = ()
     """What the destination types declare as `ROUTER_SETTINGS`."""
 

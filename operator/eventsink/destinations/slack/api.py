@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from typing import Any
 
@@ -25,6 +26,9 @@ TRANSIENT, MESSAGE, SINK = FailureClass.TRANSIENT, FailureClass.MESSAGE, Failure
 _INVITE = "invite the app to the channel with /invite @<the app's name>"
 _NEW_TOKEN = "put a valid token into the Secret that the EventSink refers to"
 _SEE_CHANNEL = "check spec.slack.channel, and that the app is a member of the channel if it is private"
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
+"""What Slack's names of errors look like: nothing else of a response is shown."""
 
 ERRORS: dict[str, tuple[FailureClass, str]] = {
     # https://docs.slack.dev/reference/methods/chat.postMessage (errors), and those that each method has.
@@ -60,36 +64,36 @@ ERRORS: dict[str, tuple[FailureClass, str]] = {
     "team_access_not_granted": (SINK, "the app was not granted access to this workspace"),
     "two_factor_setup_required": (SINK, "the workspace asks for two-factor authentication first"),
     "messages_tab_disabled": (SINK, "the app takes no direct messages: name a channel"),
-    "invalid_blocks": (MESSAGE, ""),
-    "invalid_blocks_format": (MESSAGE, ""),
-    "invalid_attachments": (MESSAGE, ""),
-    "msg_blocks_too_long": (MESSAGE, ""),
-    "msg_too_long": (MESSAGE, ""),
-    "no_text": (MESSAGE, ""),
-    "too_many_attachments": (MESSAGE, ""),
-    "invalid_payload": (MESSAGE, ""),
-    "metadata_too_large": (MESSAGE, ""),
-    "invalid_arguments": (MESSAGE, ""),
-    "invalid_arg_name": (MESSAGE, ""),
-    "invalid_array_arg": (MESSAGE, ""),
-    "invalid_charset": (MESSAGE, ""),
-    "invalid_form_data": (MESSAGE, ""),
-    "invalid_post_type": (MESSAGE, ""),
-    "missing_post_type": (MESSAGE, ""),
-    "missing_text_or_fallback_or_attachments": (MESSAGE, ""),
-    "as_user_not_supported": (MESSAGE, ""),
-    "ratelimited": (TRANSIENT, ""),
-    "rate_limited": (TRANSIENT, ""),
-    "message_limit_exceeded": (TRANSIENT, ""),
-    "rollup_error": (TRANSIENT, ""),
-    "service_unavailable": (TRANSIENT, ""),
-    "internal_error": (TRANSIENT, ""),
+    "invalid_blocks": (MESSAGE, "Slack does not accept its blocks"),
+    "invalid_blocks_format": (MESSAGE, "Slack cannot read its blocks"),
+    "invalid_attachments": (MESSAGE, "Slack does not accept its attachments"),
+    "msg_blocks_too_long": (MESSAGE, "its blocks are too long"),
+    "msg_too_long": (MESSAGE, "its text is too long"),
+    "no_text": (MESSAGE, "it has no text"),
+    "too_many_attachments": (MESSAGE, "it has too many attachments"),
+    "invalid_payload": (MESSAGE, "the webhook does not accept its form"),
+    "metadata_too_large": (MESSAGE, "its metadata is too large"),
+    "invalid_arguments": (MESSAGE, "Slack does not accept an argument of the call"),
+    "invalid_arg_name": (MESSAGE, "Slack does not know an argument of the call"),
+    "invalid_array_arg": (MESSAGE, "an argument of the call is not a list as Slack reads it"),
+    "invalid_charset": (MESSAGE, "Slack does not know the character set of the call"),
+    "invalid_form_data": (MESSAGE, "Slack cannot read the call"),
+    "invalid_post_type": (MESSAGE, "Slack does not take calls of this content type"),
+    "missing_post_type": (MESSAGE, "the call has no content type"),
+    "missing_text_or_fallback_or_attachments": (MESSAGE, "it has neither a text nor attachments"),
+    "as_user_not_supported": (MESSAGE, "the app may not post as a user"),
+    "ratelimited": (TRANSIENT, "these are more calls than Slack takes in this time"),
+    "rate_limited": (TRANSIENT, "these are more calls than Slack takes in this time"),
+    "message_limit_exceeded": (TRANSIENT, "the workspace has posted more messages than Slack takes in this time"),
+    "rollup_error": (TRANSIENT, "an error at Slack"),
+    "service_unavailable": (TRANSIENT, "Slack does not work at present"),
+    "internal_error": (TRANSIENT, "an error at Slack"),
     "fatal_error": (TRANSIENT, "it may have been posted all the same"),
-    "request_timeout": (TRANSIENT, ""),
-    "team_added_to_org": (TRANSIENT, ""),
-    "accesslimited": (TRANSIENT, ""),
-    "duplicate_channel_not_found": (TRANSIENT, ""),
-    "duplicate_message_not_found": (TRANSIENT, ""),
+    "request_timeout": (TRANSIENT, "the call did not get to Slack in time or not whole"),
+    "team_added_to_org": (TRANSIENT, "the workspace is being moved into an organisation"),
+    "accesslimited": (TRANSIENT, "Slack limits access to the workspace at present"),
+    "duplicate_channel_not_found": (TRANSIENT, "Slack does not find the channel of an earlier call"),
+    "duplicate_message_not_found": (TRANSIENT, "Slack does not find the message of an earlier call"),
 }
 """What no retry fixes is of the sink or of the message (docs/slack.md); an error that is not here is taken for transient."""
 
@@ -145,27 +149,35 @@ def refused(name: str, status: int, wait: float | None, where: str) -> Failed:
     """
     if name in ERRORS:
         failure, hint = ERRORS[name]
-        text = f"{where} responded with {name}" + (f": {hint}" if hint else "")
-        return Failed(failure, camel(name), text, status or None, wait if failure is TRANSIENT else None)
+        return Failed(
+            failure, camel(name), f"{where} responded with {name}: {hint}", status or None, wait if failure is TRANSIENT else None
+        )
+    name = name if _NAME.fullmatch(name) else ""
+    said = f"{where} responded with {status}" + (f" ({name})" if name else "")
     if status == 429:
         return Failed(TRANSIENT, "RateLimited", f"{where} asks to wait", status, wait)
     if status in (401, 403, 404, 410) or 300 <= status < 400:
-        return Failed(SINK, f"HTTP{status}", f"{where} responded with {status}", status)
+        return Failed(SINK, f"HTTP{status}", said, status)
     if status in (400, 413):
-        return Failed(MESSAGE, f"HTTP{status}", f"{where} responded with {status}", status)
+        return Failed(MESSAGE, f"HTTP{status}", said, status)
     if status >= 500:
-        return Failed(TRANSIENT, f"HTTP{status}", f"{where} responded with {status}", status, wait)
+        return Failed(TRANSIENT, f"HTTP{status}", said, status, wait)
     # An error that Slack documents later: a person sees that it fails, and nothing is lost meanwhile.
-    return Failed(
-        TRANSIENT, "UnknownError", f"{where} refused with an error that this version does not know", status or None, wait
-    )
+    said = f"{where} responded with {name or 'an error'}, which this version does not know; see docs.slack.dev"
+    return Failed(TRANSIENT, "UnknownError", said, status or None, wait)
 
 
 def error_name(error: Exception) -> str:
     """Slack's name of an error; empty where there is none that may be shown."""
     data = getattr(getattr(error, "response", None), "data", None)
     name = data.get("error") if isinstance(data, dict) else None
-    return name if isinstance(name, str) and name.isascii() and name.replace("_", "").isalnum() and len(name) <= 80 else ""
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
+
+
+def hook_error(said: bytes) -> str:
+    """Slack's name of an error in the response of an incoming webhook, which is a single word; empty where it is something else."""
+    name = said.decode("ascii", "replace").strip()
+    return name if name in ERRORS or ("_" in name and _NAME.fullmatch(name)) else ""
 
 
 def camel(name: str) -> str:

@@ -12,9 +12,19 @@ import msgspec
 from slack_sdk.errors import SlackApiError
 
 from eventsink.alerts.alert import Alert
-from eventsink.destinations.slack.api import check_hook_url, failed, refused, retry_after, web_client
+from eventsink.destinations.slack.api import (
+    ERRORS,
+    check_hook_url,
+    error_name,
+    failed,
+    hook_error,
+    refused,
+    retry_after,
+    web_client,
+)
 from eventsink.destinations.slack.config import SlackSettings
 from eventsink.destinations.slack.message import render
+from eventsink.destinations.slack.objections import objections
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
@@ -44,6 +54,8 @@ class SlackSender:
         Of the session's connections; each message takes a unit.
     on_wait
         Called when a message has to wait for one.
+    on_plain
+        Called when Slack rejected the form of a message, with the reason: it is sent once more as text alone.
 
     Raises
     ------
@@ -59,6 +71,7 @@ class SlackSender:
         session: aiohttp.ClientSession,
         share: Share,
         on_wait: Callable[[Bound], None] = lambda _bound: None,
+        on_plain: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         if (target.token is None) == (target.webhook_url is None):
             raise ValueError("it has neither a token nor an incoming webhook")
@@ -68,6 +81,7 @@ class SlackSender:
         self._session = session
         self._share = share
         self._on_wait = on_wait
+        self._on_plain = on_plain
         self._timeout = settings.timeout
         self._as_text = ""
         """Id of the message whose blocks Slack rejected last."""
@@ -99,9 +113,7 @@ class SlackSender:
                     if not (isinstance(outcome, Failed) and outcome.failure is FailureClass.MESSAGE):
                         return outcome
                     self._as_text = message.id  # also after a retry: Slack counts the rejected message for its rate
-                    get_logger().error(
-                        "Slack rejected the form of a message: it is sent as text alone", error=outcome.reason, sink=self._sink
-                    )
+                    self._on_plain(outcome.reason)
                 return await self._post(rendered.plain_body())
         except Exception as error:
             if lease is None and isinstance(error, TimeoutError):
@@ -120,7 +132,7 @@ class SlackSender:
         try:
             posted = await self._client.chat_postMessage(channel=self._target.channel_id, **body)
         except SlackApiError as error:
-            return failed(error, self._where)
+            return self._rejected(failed(error, self._where), error_name(error), body, error.response.data)
         return Delivered(200, f"{self._target.channel_id}/{posted.get('ts') or ''}")
 
     async def _post_to_webhook(self, body: dict[str, Any]) -> Outcome:
@@ -135,7 +147,20 @@ class SlackSender:
             if 200 <= response.status < 300:
                 return Delivered(response.status)
             said = await response.content.read(MAX_WEBHOOK_RESPONSE_BYTES)
-            return refused(said.decode("ascii", "replace").strip(), response.status, retry_after(response.headers), self._where)
+            name = hook_error(said)
+            return self._rejected(refused(name, response.status, retry_after(response.headers), self._where), name, body)
+
+    def _rejected(self, failed: Failed, name: str, body: dict[str, Any], data: object = None) -> Failed:
+        """Log what is wrong with a message that Slack takes for malformed: a defect of this program."""
+        if failed.failure is FailureClass.MESSAGE:
+            get_logger().error(
+                "Slack rejected the form of a message",
+                error=name if name in ERRORS else failed.reason,
+                objections=objections(data, body),
+                text_alone=not body.keys() & {"blocks", "attachments"},
+                sink=self._sink,
+            )
+        return failed
 
     async def close(self) -> None:
         """The session belongs to the process: nothing to give back."""
@@ -148,4 +173,6 @@ def open_sender(sink: Sink, target: SlackTarget, context: SenderContext) -> Slac
     """The sender of a channel; ValueError as `SlackSender`."""
     limit = context.session_limit
     share = Share(sink.tenant, (limit,), limit.most)
-    return SlackSender(sink, target, context.settings_of(SlackSettings), context.session, share, context.on_wait)
+    return SlackSender(
+        sink, target, context.settings_of(SlackSettings), context.session, share, context.on_wait, context.on_plain
+    )

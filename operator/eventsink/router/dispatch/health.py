@@ -115,6 +115,12 @@ def failing(failed: Failed) -> DeliveringCondition:
     return DeliveringCondition(DeliveringState.FALSE, failed.reason, f"{failed.message}; it is tried again")
 
 
+def rejecting(failed: Failed) -> DeliveringCondition:
+    """Everything to the sink is rejected for good."""
+    text = f"{failed.message}; every message is rejected and becomes a dead letter: fix the cause, then replay them"
+    return DeliveringCondition(DeliveringState.FALSE, failed.reason, text)
+
+
 def waiting_for(limit: ShareLimit) -> DeliveringCondition:
     """Messages to the sink wait until others have landed."""
     settings = "the router's settings dispatch.maxInFlight and maxInFlightBytes"

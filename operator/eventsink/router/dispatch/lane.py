@@ -176,7 +176,7 @@ class Lane:
     def failed_for_good(self, message: OutgoingMessage) -> list[Item]:
         """The receiver rejects the message: the items to dead-letter; none where a batch is halved to find out which of them it meant."""
         self._landed(message)
-        self.pace.rejected()
+        self.pace.rejected(for_good=len(message.items) == 1)
         if len(message.items) == 1:
             self._remove(message.items)
             return message.items

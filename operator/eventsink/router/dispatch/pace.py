@@ -10,6 +10,8 @@ from eventsink.sinks.sender import Failed
 
 FAILURES_UNTIL_SLOW = 3
 """So many messages in a row must fail before the sink, and not the messages, is taken to be the reason."""
+REJECTIONS_UNTIL_REPORTED = 3
+"""After so many deliveries in a row that were rejected for good, the sink is said to reject everything."""
 
 
 @dataclass(eq=False, slots=True)
@@ -26,6 +28,8 @@ class Pace:
     """Whether the receiver has not responded yet, or not to the last message: one message at a time leaves, for more would only wait for it."""
     _failures: int = 0
     """Messages in a row that failed transiently."""
+    _rejections: int = 0
+    """Deliveries in a row that were rejected for good; unknown after a restart, when the status is what remains of it."""
     _asked_until: float = 0.0
     """Until then the receiver asked not to be sent anything."""
     _probes: int = 0
@@ -35,6 +39,11 @@ class Pace:
         """Whether everything fails, so that one message at a time leaves."""
         return bool(self.held) or self._failures >= FAILURES_UNTIL_SLOW
 
+    @property
+    def rejects_everything(self) -> bool:
+        """Whether no message arrived since several were rejected in a row. They are sent as before: each may be the one that is taken."""
+        return self._rejections >= REJECTIONS_UNTIL_REPORTED
+
     def delivered(self) -> None:
         """A message arrived."""
         self.unresponsive = False
@@ -42,12 +51,14 @@ class Pace:
 
     def restart(self) -> None:
         """Whatever failed before counts no more."""
-        self.held, self._failures, self.not_before, self._probes = "", 0, 0.0, 0
+        self.held, self._failures, self._rejections, self.not_before, self._probes = "", 0, 0, 0.0, 0
 
-    def rejected(self) -> None:
-        """The receiver responded that it does not take a message."""
+    def rejected(self, *, for_good: bool) -> None:
+        """The receiver responded that it does not take a message; not `for_good`: its parts are sent yet."""
         self.unresponsive = False
         self._failures = 0
+        if for_good:
+            self._rejections += 1
 
     def failed_transiently(self, attempts: int, failed: Failed, now: float) -> float:
         """A message did not arrive for the `attempts`-th time; returns when that one is tried again."""

@@ -74,9 +74,9 @@ class Settlement:
         else:
             await self._failed_transiently(worker, outgoing, outcome)
 
-    async def dead_letter(self, seqs: Iterable[int], reason: str, detail: str) -> None:
-        """Dead-letter deliveries, and count them."""
-        dead_letters = [DeadLetter(seq, reason, detail) for seq in seqs]
+    async def dead_letter(self, seqs: Iterable[int], reason: str, detail: str, *, attempted: bool = False) -> None:
+        """Dead-letter deliveries, and count them; `attempted`: an attempt led to it that is not recorded yet."""
+        dead_letters = [DeadLetter(seq, reason, detail, attempts=int(attempted)) for seq in seqs]
         self._metrics.dead.labels(reason).inc(len(dead_letters))
         await self._queue.dead_letter(dead_letters)
 
@@ -107,8 +107,12 @@ class Settlement:
     async def _rejected(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed, *, watched: bool) -> None:
         dead = worker.lane.failed_for_good(outgoing)
         if not dead:
-            await self._queue.bind(outgoing.seqs, "")  # taken apart: each is sent alone
+            # Taken apart: each part is sent alone. Each delivery in it was attempted all the same.
+            await self._queue.retry([Retry(seq, self._queue.clock(), failed.reason, failed.message) for seq in outgoing.seqs])
+            await self._queue.bind(outgoing.seqs, "")
             return
+        if worker.lane.pace.rejects_everything:
+            worker.report(health.rejecting(failed))
         self._unrecorded += 1  # before it is recorded: many may be rejected until that begins
         record = self._record_rejected(worker, outgoing.id, [item.delivery.seq for item in dead], failed)
         if self._unrecorded <= MAX_UNRECORDED and not watched:
@@ -118,7 +122,7 @@ class Settlement:
 
     async def _record_rejected(self, worker: SinkWorker, message: str, seqs: Iterable[int], failed: Failed) -> None:
         try:
-            await self.dead_letter(seqs, failed.reason, failed.message)
+            await self.dead_letter(seqs, failed.reason, failed.message, attempted=True)
         finally:
             self._unrecorded -= 1
         get_logger().warning("a message became a dead letter", reason=failed.reason, delivery=message, **worker.names())

@@ -139,6 +139,8 @@ class DeadLetter:
     """CamelCase: `Failed.reason`, `MaxAge`, `SinkDeleted`, ..."""
     detail: str
     """A sentence for a person, as in `Failed.message`."""
+    attempts: int = 0
+    """Failed attempts that were not recorded by `retry`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from eventsink.destinations.slack.api import ERRORS, camel, check_hook_url, retry_after
 from eventsink.destinations.slack.config import SlackSettings
+from eventsink.destinations.slack.objections import MAX_OBJECTIONS, objections
 from eventsink.destinations.slack.sender import SlackSender
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.runtime.settings import Settings
@@ -128,7 +129,7 @@ async def test_each_documented_error_has_its_class_and_says_what_to_do(error: st
     assert (failed.failure, failed.reason) == (expected, camel(error))
     assert error in failed.message
     assert hint in failed.message
-    assert hint or expected is not SINK
+    assert hint
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,8 @@ async def test_each_documented_error_has_its_class_and_says_what_to_do(error: st
         (ScriptedResponse(503, {}, f"<html>{CANARY}"), TRANSIENT, "HTTP503", None),
         (ScriptedResponse(302, {}, ""), SINK, "HTTP302", None),
         (ScriptedResponse(404, {}, f"<html>{CANARY}"), SINK, "HTTP404", None),
-        (slack_error(f"error_of_{CANARY}"), TRANSIENT, "UnknownError", None),
+        (slack_error(f"Error of {CANARY}"), TRANSIENT, "UnknownError", None),
+        (slack_error(f"{CANARY}\n"), TRANSIENT, "UnknownError", None),
         (slack_error(""), TRANSIENT, "UnknownError", None),
         ({"ok": False}, TRANSIENT, "UnknownError", None),
         (TimeoutError(), TRANSIENT, "Timeout", None),
@@ -153,6 +155,64 @@ async def test_an_undocumented_error_is_classified_by_its_status_or_kind(
 ) -> None:
     failed = await failure(step)
     assert (failed.failure, failed.reason, failed.retry_after) == (expected, reason, wait)
+
+
+async def test_the_name_of_an_unknown_error_is_shown() -> None:
+    for status, reason in ((200, "UnknownError"), (404, "HTTP404"), (503, "HTTP503")):
+        failed = await failure(slack_error("a_later_error_2", status))
+        assert failed.reason == reason
+        assert "a_later_error_2" in failed.message
+    assert "a_later_error_2" in (await failure(ScriptedResponse(410, {}, "a_later_error_2"), HOOK)).message
+    for text in ("x" * 81, "Not a name", "<b>no</b>", "sh\u00e4dlich", "_", "1_2"):
+        assert text not in (await failure(slack_error(text))).message
+        assert text not in (await failure(ScriptedResponse(410, {}, text), HOOK)).message
+
+
+async def test_a_rejected_form_is_counted_and_logged_with_what_slack_objects_to_and_nothing_of_the_alert() -> None:
+    event = json.loads(MESSAGE.alerts[0])
+    words = {"name": "secretname", "summary": "confidential summary", "description": "private"}
+    message = Message(id="m", alerts=[json.dumps(event | words).encode()])
+    said = [
+        "[ERROR] must be less than 3001 characters [json-pointer:/blocks/0/text/text]",
+        "[ERROR] invalid value: secretname confidential private [json-pointer:/attachments/0/confidential/private]",
+        "[WARN] secretname",
+        {"secretname": "private"},
+    ]
+    rejected = {"ok": False, "error": "invalid_blocks", "response_metadata": {"messages": said}, "confidential": "private"}
+    slack = ScriptedSession({"chat.postMessage": [rejected, slack_error("msg_too_long")]})
+    plain: list[str] = []
+    sender = SlackSender(sink_of(TOKEN), TOKEN, SlackSettings(), slack.session, share_of("acme", Limit(1)), on_plain=plain.append)
+    with capture_logs() as logs:
+        outcome = await sender.send(message)
+    assert plain == ["InvalidBlocks"]
+    assert [(one["error"], one["text_alone"]) for one in logs] == [("invalid_blocks", False), ("msg_too_long", True)]
+    assert logs[0]["objections"] == [
+        "must be less than 3001 characters at blocks/0/text/text",
+        "invalid … … … … at attachments/0/…",
+    ]
+    assert isinstance(outcome, Failed)
+    assert (outcome.failure, outcome.reason) == (OF_MESSAGE, "MsgTooLong")
+    assert outcome.message == "Slack responded with msg_too_long: its text is too long"
+    shown = json.dumps(logs) + repr(outcome)
+    assert not [word for word in ("secretname", "confidential", "private", CANARY) if word in shown]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, []),
+        ({"response_metadata": []}, []),
+        ({"response_metadata": {"messages": "[ERROR] text"}}, []),
+        ({"response_metadata": {"messages": ["[ERROR] invalid_keys"]}}, ["invalid_keys"]),
+        ({"response_metadata": {"messages": ["[ERROR] no text"] * 100}}, ["no text"] * MAX_OBJECTIONS),
+        ({"response_metadata": {"messages": ["[ERROR] " + "text " * 100_000]}}, []),
+        ({"response_metadata": {"messages": ["[ERROR] text [json-pointer:/blocks/7/text]"]}}, ["text at blocks/…"]),
+        ({"response_metadata": {"messages": ["[ERROR] text [json-pointer:/blocks/0/url]"]}}, ["text at blocks/0/url"]),
+        ({"response_metadata": {"messages": ["[ERROR] 1234567 12"]}}, ["… 12"]),
+    ],
+)
+def test_objections_are_bounded_and_consist_of_known_words(data: object, expected: list[str]) -> None:
+    assert objections(data, {"blocks": [{"text": {"text": "hello"}}]}) == expected
 
 
 @pytest.mark.parametrize(

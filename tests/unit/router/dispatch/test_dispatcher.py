@@ -94,6 +94,83 @@ async def test_a_rejected_message_delays_nobody_while_its_dead_letter_waits_for_
     assert {one.name for one in await dispatch.dead()} == {"bad", "worse", "worst"}
 
 
+def states(dispatch: DispatchUnderTest) -> list[tuple[str, str]]:
+    return [(one.state.value, one.reason) for _, one in dispatch.health]
+
+
+async def test_a_sink_that_rejects_message_after_message_says_so_until_one_arrives(make_dispatch: MakeDispatch) -> None:
+    dispatch = await make_dispatch().start()
+    await dispatch.put("arrives")
+    await dispatch.until_empty()
+    dispatch.senders["s"].script = [MESSAGE] * 3
+    await dispatch.put("a", "b")
+    await dispatch.until_empty()
+    assert states(dispatch) == [("True", "Delivered")]
+    await dispatch.put("c")
+    await dispatch.until_empty()
+    assert states(dispatch)[-1] == ("False", "HTTP400")
+    shown = dispatch.health[-1][1]
+    assert shown.message.startswith("https://x responded with 400; every message is rejected")
+    assert "replay" in shown.message
+    assert dispatch.held() == {}
+    await dispatch.put("d")
+    await dispatch.until_empty()
+    assert states(dispatch)[-1] == ("True", "Delivered")
+    assert [one.name for one in await dispatch.dead()] == ["a", "b", "c"]
+
+
+async def test_what_a_sink_that_rejects_everything_said_before_a_restart_holds_until_a_message_arrives(
+    make_dispatch: MakeDispatch,
+) -> None:
+    dispatch = make_dispatch()
+    dispatch.reports = {uid("s"): SinkReport(uid("s"), "False", "HTTP400", "every message is rejected")}
+    dispatch.senders["s"].script = [MESSAGE]
+    await dispatch.start()
+    await dispatch.put("a")
+    await dispatch.until_empty()
+    shown = dispatch.dispatcher.health(uid("s"))
+    assert shown is not None
+    assert (shown.state, shown.reason) == (DeliveringState.FALSE, "HTTP400")
+    await dispatch.put("b")
+    await dispatch.until_empty()
+    assert states(dispatch) == [("True", "Delivered")]
+
+
+async def test_a_sink_that_rejects_every_second_message_delivers(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch()
+    dispatch.senders["s"].script = [Delivered(200), MESSAGE] * 8
+    await dispatch.start()
+    for number in range(16):
+        await dispatch.put(f"a{number}")
+        await dispatch.until_empty()
+    assert states(dispatch) == [("True", "Delivered")]
+    assert len(await dispatch.dead()) == 8
+
+
+async def test_one_bad_alert_in_a_large_batch_is_no_sink_that_rejects_everything(make_dispatch: MakeDispatch) -> None:
+    def reject_first(message: Message) -> Outcome:
+        return MESSAGE if b"a0" in message.alerts else Delivered(200)
+
+    dispatch = make_dispatch(sink("s", webhook={"batch": 16}))
+    dispatch.senders["s"].script = [reject_first] * 40
+    await dispatch.start()
+    await dispatch.put(*(f"a{number}" for number in range(16)))
+    await dispatch.until_empty()
+    assert states(dispatch) == [("True", "Delivered")]
+    assert [(one.name, one.attempts) for one in await dispatch.dead()] == [("a0", 5)]
+
+
+async def test_a_dead_letter_counts_all_its_attempts(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch()
+    dispatch.senders["s"].script = [TRANSIENT, TRANSIENT, MESSAGE, MESSAGE]
+    await dispatch.start()
+    await dispatch.put("tried")
+    await dispatch.until_empty()
+    await dispatch.put("rejected at once")
+    await dispatch.until_empty()
+    assert [(one.name, one.attempts) for one in await dispatch.dead()] == [("tried", 3), ("rejected at once", 1)]
+
+
 async def test_what_was_rejected_just_before_the_end_is_a_dead_letter(make_dispatch: MakeDispatch) -> None:
     dispatch, rejected = make_dispatch(), asyncio.Event()
 

@@ -366,6 +366,17 @@ class DeadLettersContract(EngineContract):
         assert [one.id for one in await opened.queue.take("s1", after=0, limit=5)] == [first.id]
         assert [r.id for r in await opened.queue.look_up(DeliveryFilter(ids=frozenset({first.id})), limit=5)] == [first.id]
 
+    async def test_a_dead_letter_counts_the_attempt_that_led_to_it(self, opened: QueueUnderTest) -> None:
+        await opened.queue.put(alert("a", ["s1", "s2"]))
+        first, second = opened.queued
+        await opened.queue.retry([Retry(first.seq, 1.0, "HTTP503")])
+        await opened.queue.dead_letter(
+            [DeadLetter(first.seq, "HTTP400", "", attempts=1), DeadLetter(second.seq, "TenantMismatch", "")]
+        )
+        await opened.queue.dead_letter([DeadLetter(first.seq, "HTTP400", "", attempts=1)])  # it is one already
+        found = await opened.queue.look_up(DeliveryFilter(state=DeliveryState.DEAD), limit=5)
+        assert [one.attempts for one in found] == [2, 0]
+
     async def test_a_dead_letter_keeps_its_id_however_often_it_is_replayed(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(alert("a"))
         for _ in range(3):

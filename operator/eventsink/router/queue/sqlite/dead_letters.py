@@ -19,6 +19,8 @@ CHUNK_ROWS = 250
 
 _DIE = f"UPDATE deliveries SET died = ?, died_wall = ?, reason = ?, detail = ?, batch = '' WHERE seq {AMONG} AND died IS NULL"  # noqa: S608
 
+_ATTEMPTED = "UPDATE deliveries SET attempts = attempts + ? WHERE seq = ?"
+
 _WAIT_AGAIN = """
 UPDATE deliveries SET seq = ?, origin = coalesce(origin, seq), died = NULL, died_wall = NULL, due = 0, attempts = 0,
     batch = '', reason = '', detail = '', expires = ? WHERE seq = ?
@@ -44,6 +46,8 @@ def dead_letter(store: Store, dead_letters: Sequence[DeadLetter], death: Death) 
         row = store.connection.execute("SELECT sink FROM deliveries WHERE seq = ? AND died IS NULL", (one.seq,)).fetchone()
         if row is not None:
             store.connection.execute(_DIE, (death.clock, death.wall, one.reason, one.detail, numbers([one.seq])))
+            if one.attempts:
+                store.connection.execute(_ATTEMPTED, (one.attempts, one.seq))
             _died(change, store.sinks[row[0]][0], one.seq)
     return change
 

@@ -157,6 +157,7 @@ class SqliteQueue:
 
     async def dead_letter(self, dead_letters: Sequence[DeadLetter]) -> None:
         death = Death(self.clock(), self._wall())
+        self._outcomes.hand_over()  # the attempts before this one are counted first
         await self._change(lambda store: dead.dead_letter(store, dead_letters, death), keep=True)
 
     async def dead_letter_sink(self, sink: str, *, reason: str, detail: str) -> int:

@@ -67,6 +67,36 @@ def test_the_first_start_creates_a_key_that_manages_sinks(standalone: Standalone
         assert [name for name in left if name.startswith("rest-")] == []
 
 
+def test_a_webhook_that_rejects_everything_is_said_to_until_a_message_arrives_and_one_that_rejects_some_is_not(
+    standalone: Standalone, receiver: Receiver
+) -> None:
+    receiver.respond_with(400, path="/all")
+    receiver.respond_with(*[200, 400] * 4, path="/some")
+    standalone.start(dispatch={"concurrency": 1})
+
+    def delivering(identifier: str) -> tuple[str, str]:
+        with connect(standalone) as client:
+            found = client.get(identifier).delivering
+        assert found is not None
+        return found.status, found.reason
+
+    with connect(standalone) as client:
+        everything = client.create("default", "Rejects all", Webhook(url=receiver.url("/all"))).id
+        some = client.create("default", "Rejects some", Webhook(url=receiver.url("/some"))).id
+    for number in range(8):
+        standalone.post_alert(f"A{number}", namespace="anything")
+    receiver.wait_for(8, path="/all")
+    receiver.wait_for(8, path="/some")
+    wait_until("all to be rejected", lambda: delivering(everything) == ("False", "HTTP400"))
+    wait_until("some to arrive", lambda: delivering(some) == ("True", "Delivered"))
+    dead = standalone.deliveries(state="dead")
+    assert len(dead) == 12
+    assert {(one["attempts"], one["reason"]) for one in dead} == {(1, "HTTP400")}
+    receiver.respond_with(200, path="/all")
+    standalone.post_alert("B", namespace="anything")
+    wait_until("a message to arrive", lambda: delivering(everything) == ("True", "Delivered"))
+
+
 def test_created_sinks_survive_a_kill_unchanged(standalone: Standalone, receiver: Receiver) -> None:
     standalone.start()
     with connect(standalone) as client:

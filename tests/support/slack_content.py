@@ -51,7 +51,7 @@ def check(body: Mapping[str, Any], *, webhook: bool) -> None:
         raise SlackError("invalid_payload" if webhook else "invalid_blocks_format")
     if sum(_characters(one) for one in lists) > slack_limits.MAX_ALL_BLOCKS:
         raise SlackError("invalid_payload" if webhook else "msg_blocks_too_long")
-    found = slack_limits.problems(body, webhook=webhook)
+    found = slack_limits.problems(body, webhook=webhook, may_mention=True)
     if found:
         messages = [f"[ERROR] {one}" for one in found]
         raise SlackError("invalid_payload" if webhook else "invalid_blocks", response_metadata={"messages": messages})

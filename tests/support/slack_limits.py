@@ -22,6 +22,13 @@ _KINDS = {
     "divider": {"type", "block_id"},
     "rich_text": {"type", "block_id", "elements"},
 }
+_ELEMENTS = {
+    "text": {"type", "text", "style"},
+    "link": {"type", "url", "text", "style"},
+    "user": {"type", "user_id"},
+    "usergroup": {"type", "usergroup_id"},
+    "broadcast": {"type", "range"},
+}
 _ATTACHMENT = {"color", "fallback", "blocks"}
 _BODY = {"channel", "text", "blocks", "attachments", "unfurl_links", "unfurl_media", "mrkdwn", "parse", "thread_ts", "metadata"}
 _DATE = re.compile(r"<!date\^\d+\^[^|<>]+\|[^<>|]+>")
@@ -29,14 +36,44 @@ _WEB_URL = re.compile(
     r"https?://(?:[^\s/?#@]*@)?(?:[^\s\x00-\x20/?#@:<>\[\]]+|\[[0-9a-f:.]+\])(?::\d*)?(?:[/?#]\S*)?", re.IGNORECASE
 )
 _MENTION = re.compile(r"@(?:here|channel|everyone)\b|<[!@#]")
+_MENTIONED = re.compile(r"<@[UW]\w+>|<!subteam\^S\w+>|<!here>")
+_USER, _GROUP = re.compile("[UW][A-Z0-9]{2,20}"), re.compile("S[A-Z0-9]{2,20}")
 
 
-def problems(body: Mapping[str, Any], *, webhook: bool = False) -> list[str]:
-    """What Slack would reject in the body, or would take for more than text, as sentences; empty: it is fine."""
-    return list(_problems(body, webhook))
+def problems(body: Mapping[str, Any], *, webhook: bool = False, may_mention: bool = False) -> list[str]:
+    """What Slack would reject in the body, or would take for more than text, as sentences; empty: it is fine.
+
+    Parameters
+    ----------
+    may_mention
+        Whether somebody may be mentioned; Slack itself does not mind.
+    """
+    found = list(_problems(body, webhook, may_mention))
+    if not may_mention and (who := mentioned(body)):
+        found.append(f"it mentions {', '.join(who)}")
+    return found
 
 
-def _problems(body: Mapping[str, Any], webhook: bool) -> Iterator[str]:
+def mentioned(body: Mapping[str, Any]) -> list[str]:
+    """Whom a message notifies, as Slack writes them in texts: by its blocks; without any, by its text. In attachments nobody is notified."""
+    if not body.get("blocks"):
+        return _MENTIONED.findall(str(body.get("text") or ""))
+    found = []
+    for block in body["blocks"]:
+        for one in block.get("elements") or ():
+            found += [name for part in one.get("elements") or () if (name := _mention(part))]
+    return found
+
+
+def _mention(part: Mapping[str, Any]) -> str:
+    if part.get("type") == "user":
+        return f"<@{part.get('user_id')}>"
+    if part.get("type") == "usergroup":
+        return f"<!subteam^{part.get('usergroup_id')}>"
+    return f"<!{part.get('range')}>" if part.get("type") == "broadcast" else ""
+
+
+def _problems(body: Mapping[str, Any], webhook: bool, may_mention: bool) -> Iterator[str]:
     unknown = set(body) - _BODY
     if unknown:
         yield f"unknown members {sorted(unknown)}"
@@ -49,7 +86,7 @@ def _problems(body: Mapping[str, Any], webhook: bool) -> Iterator[str]:
     if len(text) > MAX_TEXT:
         yield f"text has more than {MAX_TEXT} characters"
     parsed = not (body.get("mrkdwn") is False and body.get("parse") == "none")
-    yield from _formatted(text, "text", parsed=parsed)
+    yield from _formatted(_MENTIONED.sub("", text) if may_mention else text, "text", parsed=parsed)
     attachments = body.get("attachments") or []
     if len(attachments) > MAX_ATTACHMENTS:
         yield f"more than {MAX_ATTACHMENTS} attachments"
@@ -104,12 +141,12 @@ def _block(block: Mapping[str, Any], path: str) -> Iterator[str]:
         if not block.get("elements"):
             yield f"{path}.elements is empty"
         for number, one in enumerate(block.get("elements") or []):
-            yield from _rich_text(one, f"{path}.elements[{number}]")
+            yield from _rich_text(one, f"{path}.elements[{number}]", "attachments" in path)
     elif kind == "actions":
         yield from _actions(block.get("elements") or [], f"{path}.elements")
 
 
-def _rich_text(one: Mapping[str, Any], path: str) -> Iterator[str]:
+def _rich_text(one: Mapping[str, Any], path: str, attached: bool) -> Iterator[str]:
     if one.get("type") not in ("rich_text_section", "rich_text_preformatted"):
         yield f"{path}.type {one.get('type')!r} is unknown"
         return
@@ -120,13 +157,21 @@ def _rich_text(one: Mapping[str, Any], path: str) -> Iterator[str]:
         yield f"{path} has more than {SECTION_TEXT} characters"
     for number, each in enumerate(elements):
         where = f"{path}.elements[{number}]"
-        allowed = {"text": {"type", "text", "style"}, "link": {"type", "url", "text", "style"}}.get(str(each.get("type")))
+        allowed = _ELEMENTS.get(str(each.get("type")))
         if allowed is None:
             yield f"{where}.type {each.get('type')!r} is unknown"
         elif unknown := set(each) - allowed:
             yield f"{where} has unknown members {sorted(unknown)}"
         if each.get("type") == "text" and not each.get("text"):
             yield f"{where}.text is empty"
+        if _mention(each) and attached:
+            yield f"{where} mentions somebody in an attachment, which notifies nobody"
+        if each.get("type") == "user" and not _USER.fullmatch(str(each.get("user_id"))):
+            yield f"{where}.user_id is no id of a user"
+        if each.get("type") == "usergroup" and not _GROUP.fullmatch(str(each.get("usergroup_id"))):
+            yield f"{where}.usergroup_id is no id of a user group"
+        if each.get("type") == "broadcast" and each.get("range") not in ("here", "channel", "everyone"):
+            yield f"{where}.range is unknown"
         if each.get("type") == "link" and not (len(url := str(each.get("url") or "")) <= URL and _WEB_URL.fullmatch(url)):
             yield f"{where}.url is not an absolute http(s) URL with a host, without spaces"
 

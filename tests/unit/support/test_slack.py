@@ -43,7 +43,7 @@ def slack() -> Iterator[Slack]:
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of message bodies checks a single thing, so that this test has its text."""
 
-    def problems(body: dict[str, Any], *, webhook: bool = False) -> list[str]:
+    def problems(body: dict[str, Any], *, webhook: bool = False, may_mention: bool = False) -> list[str]:
         return [f"the text is bad in a {'webhook' if webhook else 'message'}"] if body.get("text") == "bad" else []
 
     monkeypatch.setattr(slack_limits, "problems", problems)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 MAX_LIST = 2800
 """Of the text of one block Slack takes 3,000."""
 MAX_LINES = 25
+_DATE = re.compile(r"<!date\^[^|>]*\|([^>]*)>")
 
 
 def run(text: str) -> dict[str, Any]:
     """A stretch of text within a `rich_text` block."""
     return {"type": "text", "text": text}
+
+
+def link(url: str, text: str) -> dict[str, Any]:
+    """A link behind a text."""
+    return {"type": "link", "url": url, "text": text}
+
+
+def rich(elements: list[dict[str, Any]]) -> dict[str, Any]:
+    """A block in which Slack reads no markup: stretches of text, links and mentions."""
+    return {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": elements}]}
 
 
 def section(text: str) -> dict[str, Any]:
@@ -42,7 +54,15 @@ def listed(lines: Sequence[list[dict[str, Any]]], rest: str, counts: Sequence[in
         shown += 1
     if left := len(lines) - shown:
         taken.append(run(f"\nand {left} {rest}" + (f", {sum(counts[shown:]):,} alerts" if counts else "")))
-    return {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": taken}]}
+    return rich(taken)
+
+
+def characters(value: Any) -> int:
+    """How many characters are in all texts of blocks, URLs and names of types among them: what Slack counts is not documented."""
+    if isinstance(value, str):
+        return len(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(characters(one) for one in inner)
 
 
 def plain_lines(blocks: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -50,8 +70,16 @@ def plain_lines(blocks: Sequence[dict[str, Any]]) -> Iterator[str]:
     for block in blocks:
         for one in block.get("elements", ()):
             if block["type"] == "rich_text":
-                yield "".join(part["text"] if part["type"] == "text" else part["url"] for part in one["elements"])
+                yield "".join(map(_plain, one["elements"]))
             elif block["type"] == "actions":
                 yield f"{one['text']['text']}: {one['url']}"
             elif one["type"] == "plain_text":
                 yield one["text"]
+            else:
+                yield _DATE.sub(r"\1", one["text"])
+
+
+def _plain(part: dict[str, Any]) -> str:
+    if part["type"] == "text":
+        return str(part["text"])
+    return f"{part['text']}: {part['url']}" if "text" in part else str(part["url"])

@@ -42,6 +42,10 @@ class SlackForm(CompiledDocument):
     mentions: tuple[MentionForm, ...] = ()
     links: Literal["buttons", "text"] = DEFAULT_LINKS
 
+    def labels(self) -> frozenset[str]:
+        """Names of the labels that are shown with a title: they are not shown a second time."""
+        return frozenset(one.label for one in self.fields if one.label is not None)
+
     @classmethod
     def of(cls, slack: SlackSpec) -> Self:
         """The form that a spec asks for. Members of the two have the same names."""

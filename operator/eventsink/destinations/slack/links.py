@@ -1,45 +1,120 @@
-"""Links of alerts in Slack messages: buttons, and as text what should be a link and is none."""
+"""Links of alerts in Slack messages: buttons or links in the text, and as text what should be a link and is none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import structs
 
 from eventsink.alerts.alert import Alert, Links
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, is_web_url, silence_url
-from eventsink.destinations.slack.blocks import context
+from eventsink.destinations.slack.blocks import context, link, rich, run
+from eventsink.destinations.slack.form import SlackForm
 from eventsink.destinations.slack.parts import common_of
 from eventsink.destinations.slack.text import MAX_URL, one_line
 
-MAX_LINK_TEXT = 500
+MAX_LINK_TEXT = 200
 """Of what should be a link and is none."""
+MAX_LINE_URLS = 800
+"""Characters of the URLs in one alert's line: more would take the place of other lines."""
+MAX_LINE_TEXT = 60
+MAX_LINE_BUTTON = 30
+MAX_BUTTON = 75
+"""Characters on a button, and of the title of a field."""
 _REPLICAS = frozenset({"prometheus_replica", "replica"})
-BUTTONS = (("Runbook", "runbook"), ("Dashboard", "dashboard"), ("Silence", "silence"), ("Source", "source"))
+_BUILT_IN = (("Runbook", "runbook"), ("Dashboard", "dashboard"), ("Silence", "silence"), ("Source", "source"))
 _ANNOTATIONS = {"runbook": RUNBOOKS, "dashboard": DASHBOARDS}
 
 
-def actions(alert: Alert, *, silenced: bool) -> list[dict[str, Any]]:
-    """Buttons that open the alert's links, and as text what is none; with one that silences it, if it may be `silenced`."""
-    buttons, texts = [], []
-    for text, name in BUTTONS:
-        url = getattr(alert.links, name)
-        if name == "silence" and not silenced:
+@dataclass(frozen=True, slots=True)
+class AlertLink:
+    """Something that the alert has where a link is expected."""
+
+    name: str
+    """Which it is: the same in every message of the sink."""
+    text: str
+    """What is written on the button."""
+    target: str
+    """The URL; or what else it says, without space around it."""
+
+    def opens(self, longest: int) -> bool:
+        """Whether it is a URL that Slack takes, of at most so many characters."""
+        return len(self.target) <= min(longest, MAX_URL) and is_web_url(self.target)
+
+    def said(self, most: int) -> str:
+        """It as text."""
+        return f"{self.text}: {one_line(self.target, most)}"
+
+
+def link_blocks(alert: Alert, form: SlackForm, room: int, *, silenced: bool) -> list[dict[str, Any]]:
+    """Everything that the alert links to.
+
+    Parameters
+    ----------
+    room
+        Characters that there are for it in the message: beyond them a link is shown as text.
+    silenced
+        Whether there is a link that silences the alert: not where it has ended.
+    """
+    links: list[AlertLink] = []
+    texts: list[str] = []
+    for one in _links_of(alert, form):
+        if one.name == "silence" and not silenced:
             continue
-        if len(url) <= MAX_URL and is_web_url(url):
-            label = {"type": "plain_text", "text": text, "emoji": False}
-            buttons.append({"type": "button", "action_id": name, "text": label, "url": url})
-        elif said := one_line(first_of(alert.annotations, _ANNOTATIONS.get(name, ())), MAX_LINK_TEXT):
-            texts.append(f"{text}: {said}")
+        if one.opens(room):
+            links.append(one)
+            room -= len(one.target)
+        else:
+            texts.append(one.said(MAX_LINK_TEXT))
     blocks = [context("\n".join(texts))] if texts else []
-    return [*blocks, {"type": "actions", "elements": buttons}] if buttons else blocks
+    if links and form.links == "text":
+        blocks.append(rich([part for one in links for part in (run(" · "), link(one.target, one.text))][1:]))
+    elif links:
+        blocks.append({"type": "actions", "elements": [_button(one) for one in links]})
+    return blocks
+
+
+def line_links(alert: Alert, form: SlackForm, common: Alert | None = None) -> Iterator[dict[str, Any]]:
+    """Runbook and the sink's own links behind an alert's line, those left out that all alerts have in `common`."""
+    elsewhere = {"dashboard", "silence", "source"}
+    if common is not None:
+        elsewhere |= {one.name for one in _links_of(common, form)}
+    room = MAX_LINE_URLS
+    for one in _links_of(alert, form, MAX_LINE_BUTTON):
+        if one.name in elsewhere:
+            continue
+        yield run(" · ")
+        if one.opens(room):
+            room -= len(one.target)
+            yield link(one.target, one.text)
+        else:
+            yield run(one.said(MAX_LINE_TEXT))
 
 
 def shared(first: Alert, alerts: Sequence[Alert]) -> Alert:
     """The first, with the links and annotations that all have, and a silence for the labels that all have."""
     common = common_of([alert.labels for alert in alerts])
-    linked = {name: link for _, name in BUTTONS if len({link := getattr(alert.links, name) for alert in alerts}) == 1}
+    linked = {name: link for _, name in _BUILT_IN if len({link := getattr(alert.links, name) for alert in alerts}) == 1}
     external = {alert.group.external_url if alert.group is not None else "" for alert in alerts}
     linked["silence"] = silence_url(external.pop(), common, _REPLICAS) if len(external) == 1 and common else ""
     return structs.replace(first, links=Links(**linked), annotations=common_of([alert.annotations for alert in alerts]))
+
+
+def _links_of(alert: Alert, form: SlackForm, longest_text: int = MAX_BUTTON) -> Iterator[AlertLink]:
+    for text, name in _BUILT_IN:
+        if target := getattr(alert.links, name) or first_of(alert.annotations, _ANNOTATIONS.get(name, ())).strip():
+            yield AlertLink(name, text, target)
+    for number, button in enumerate(form.buttons):
+        if target := alert.annotations.get(button.url_annotation, "").strip():
+            yield AlertLink(f"button-{number}", one_line(button.text, longest_text) or "–", target)
+
+
+def _button(one: AlertLink) -> dict[str, Any]:
+    return {
+        "type": "button",
+        "action_id": one.name,
+        "text": {"type": "plain_text", "text": one.text, "emoji": False},
+        "url": one.target,
+    }

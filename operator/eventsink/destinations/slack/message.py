@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventsink.alerts.alert import Alert, Severity, Status
-from eventsink.destinations.slack.blocks import context, plain_lines, section
+from eventsink.destinations.slack.blocks import characters, context, plain_lines, section
 from eventsink.destinations.slack.form import DEFAULT_FORM, SlackForm
+from eventsink.destinations.slack.mentions import NOBODY, Mentioned, mentioned
 from eventsink.destinations.slack.parts import EMOJI, MAX_WHERE, WELL_EMOJI, few
 from eventsink.destinations.slack.several import alike, several
 from eventsink.destinations.slack.single import single
-from eventsink.destinations.slack.text import cut, escaped, one_line
+from eventsink.destinations.slack.text import cut, cut_escaped, escaped, one_line
 
 MAX_HEADLINE = 300
+MAX_ALL = 9500
+"""Characters of a message; from roughly 10,000 on Slack was seen to return msg_blocks_too_long."""
+_REST = 1500
+"""Of them for the headline, and what is said of every message."""
 MAX_PLAIN = 3900
 """Of a message that is text alone, escaped; Slack recommends 4,000."""
 _COLOURS = {
@@ -41,14 +46,15 @@ class SlackMessage:
     """The headline, for notifications."""
     headline: str
     attachments: list[dict[str, Any]]
+    mentions: Mentioned = NOBODY
 
     def body(self) -> dict[str, Any]:
-        """As JSON. Nothing in the text is looked for: no markup, no names, no URLs."""
+        """As JSON. Nothing in the text is looked for: no markup, no names, no URLs. What mentions somebody has a block of its own."""
         return {
             "text": self.text,
             "mrkdwn": False,
             "parse": "none",
-            "blocks": [section(self.headline)],
+            "blocks": [section(self.headline), *self.mentions.blocks()],
             "attachments": self.attachments,
             "unfurl_links": False,
             "unfurl_media": False,
@@ -56,8 +62,9 @@ class SlackMessage:
 
     def plain_body(self) -> dict[str, Any]:
         """The same as text alone, as JSON: what Slack takes when it rejects the blocks."""
-        lines = [self.headline, *(line for one in self.attachments for line in plain_lines(one["blocks"]))]
-        text = cut(escaped("\n".join(lines)), MAX_PLAIN)
+        lines = "\n".join(line for one in self.attachments for line in plain_lines(one["blocks"]))
+        text = "\n".join(filter(None, [escaped(self.headline), self.mentions.as_text()]))
+        text = f"{text}\n{cut_escaped(lines, MAX_PLAIN - len(text))}"
         return {"text": text, "mrkdwn": False, "parse": "none", "unfurl_links": False, "unfurl_media": False}
 
 
@@ -78,12 +85,14 @@ def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str
     alerts = _latest(alerts)
     firing = [alert for alert in alerts if alert.status is not Status.RESOLVED]
     worst = max((alert.severity for alert in firing), key=lambda severity: severity.rank, default=None)
+    mentions = mentioned(firing, form.mentions)
+    room = MAX_ALL - _REST - characters(mentions.blocks())
     if len(alerts) == 1:
-        parts, blocks = single(alerts[0])
+        parts, blocks = single(alerts[0], form, room)
     elif len({alert.name for alert in alerts}) == 1:
-        parts, blocks = alike(alerts, firing, lookup)
+        parts, blocks = alike(alerts, firing, lookup, form, room)
     else:
-        parts, blocks = several(alerts, firing, lookup)
+        parts, blocks = several(alerts, firing, lookup, form, room)
     if incomplete := _incomplete(alerts):
         blocks.append(context(incomplete))
     sign = WELL_EMOJI if worst is None else EMOJI[worst]
@@ -91,7 +100,7 @@ def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str
     colour = _WELL if worst is None else _COLOURS[worst]
     headline = cut(f"{sign} " + " · ".join(part for part in parts if part), MAX_HEADLINE)
     text = escaped(headline)
-    return SlackMessage(text, headline, [{"color": colour, "fallback": text, "blocks": blocks}])
+    return SlackMessage(text, headline, [{"color": colour, "fallback": text, "blocks": blocks}], mentions)
 
 
 def _latest(alerts: Sequence[Alert]) -> Sequence[Alert]:

@@ -78,16 +78,16 @@ def severity_order(alert: Alert) -> tuple[bool, int]:
     return alert.status is Status.RESOLVED, -alert.severity.rank
 
 
-def labels_line(alerts: Sequence[Alert], *, where: bool) -> str:
-    """The labels that all have in common, without those that say nothing, and those that `where` has said."""
+def labels_line(alerts: Sequence[Alert], shown: frozenset[str], *, where: bool) -> str:
+    """The labels that all have in common, without those that say nothing, are `shown` elsewhere, or that `where` has said."""
     common = common_of([alert.labels for alert in alerts])
-    hidden = set(NOISE)
+    hidden = NOISE | shown
     for alert in alerts:
         hidden |= place_of(alert).of_exporter
         if where:
             hidden |= place_of(alert).labels
-    shown = [f"{name}={value}" for name, value in sorted(common.items()) if value and name not in hidden]
-    return one_line("  ".join(shown), MAX_LABELS)
+    pairs = [f"{name}={value}" for name, value in sorted(common.items()) if value and name not in hidden]
+    return one_line("  ".join(pairs), MAX_LABELS)
 
 
 def common_of(each: Sequence[dict[str, str]]) -> dict[str, str]:

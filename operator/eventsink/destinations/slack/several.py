@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from eventsink.alerts.alert import Alert, Status
-from eventsink.alerts.links import is_web_url
-from eventsink.destinations.slack.blocks import context, context_markup, listed, run
-from eventsink.destinations.slack.links import actions, shared
+from eventsink.destinations.slack.blocks import characters, context, context_markup, listed, run
+from eventsink.destinations.slack.fields import common_fields, fields_blocks, line_fields
+from eventsink.destinations.slack.form import FieldForm, SlackForm
+from eventsink.destinations.slack.links import line_links, link_blocks, shared
 from eventsink.destinations.slack.parts import (
     EMOJI,
     MAX_DESCRIPTION,
@@ -28,7 +29,7 @@ from eventsink.destinations.slack.parts import (
     where_of,
 )
 from eventsink.destinations.slack.place import place_of
-from eventsink.destinations.slack.text import MAX_URL, date, one_line
+from eventsink.destinations.slack.text import date, one_line
 
 MAX_LINE = 280
 MAX_LISTED = 10
@@ -39,25 +40,35 @@ MAX_DISTINCT = 4
 """Labels that tell an alert from others of its name."""
 
 
-def alike(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Several of one name: what they share once, and a line for each with what tells it from the others; returns as `single`."""
+def alike(
+    alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str, form: SlackForm, room: int
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Several of one name: what they share once, and a line for each with what tells it from the others; as `single`."""
     first = max(firing or alerts, key=lambda alert: alert.severity.rank)
     same_summary = {alert.summary for alert in alerts} == {first.summary}
     where = few(sorted({one_line(place_of(alert).namespace, MAX_WHERE) for alert in alerts} - {""}), 3)
     parts = [_count(alerts, firing), one_line(first.name, MAX_NAME), where, summary_of(first) if same_summary else ""]
     ordered = sorted(alerts, key=severity_order)
-    texts = Counter(_distinct_lines(ordered, summary=not same_summary))
-    lines = [[run(text if count == 1 else f"{text} ({count:,} times)")] for text, count in texts.items()]
-    blocks = [listed(lines, "more, found with: " + lookup if lookup else "more")]
+    fields, common = common_fields(alerts, form.fields), shared(first, alerts)
+    texts = _distinct_lines(ordered, form, fields, summary=not same_summary)
+    links = [list(line_links(alert, form, common)) for alert in ordered]
+    counts = Counter(map(repr, zip(texts, links, strict=True)))
+    lines = {
+        repr(line): [run(line[0] if (count := counts[repr(line)]) == 1 else f"{line[0]} ({count:,} times)"), *line[1]]
+        for line in zip(texts, links, strict=True)
+    }
+    blocks = [listed(list(lines.values()), "more, found with: " + lookup if lookup else "more")]
+    blocks += fields_blocks(first, fields, room - characters(blocks))
     blocks.append(context_markup(f"since {date(min(alert.starts_at for alert in alerts))}"))
-    if labels := labels_line(alerts, where=False):
+    if labels := labels_line(alerts, form.labels(), where=False):
         blocks.append(context(labels))
-    return parts, blocks + actions(shared(first, alerts), silenced=bool(firing))
+    return parts, blocks + link_blocks(common, form, room - characters(blocks), silenced=bool(firing))
 
 
-def _distinct_lines(alerts: Sequence[Alert], *, summary: bool) -> list[str]:
-    """A line for each: where it is, and the other labels that are not the same for all; otherwise what it says."""
-    names = {name for alert in alerts for name in alert.labels} - NOISE
+def _distinct_lines(alerts: Sequence[Alert], form: SlackForm, common: Collection[FieldForm], *, summary: bool) -> list[str]:
+    """A line for each: where it is, and the other labels that are not the same for all; otherwise what it says. `common`: see `alike`."""
+    names = {name for alert in alerts for name in alert.labels} - NOISE - form.labels()
+    fields = [field for field in form.fields if field not in common]
     differing = {name for name in names if len({alert.labels.get(name, "") for alert in alerts}) > 1}
     places = [place_of(alert) for alert in alerts]
     foreign = frozenset[str]().union(*(place.of_exporter for place in places))
@@ -73,35 +84,40 @@ def _distinct_lines(alerts: Sequence[Alert], *, summary: bool) -> list[str]:
         said = summary_of(alert) if summary else ""
         if not said and not differing and not same_description:
             said = one_line(alert.description, MAX_SUMMARY)
-        lines.append(f"{sign_of(alert)} " + (": ".join(part for part in (text, said) if part) or title_of(alert)))
+        line = ": ".join(part for part in (text, said) if part) or title_of(alert)
+        lines.append(" · ".join([f"{sign_of(alert)} {line}", *line_fields(alert, fields)]))
     return lines
 
 
-def several(alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Of several names: a line each; of many alerts the worst, and how many there are of each name; returns as `single`."""
+def several(
+    alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str, form: SlackForm, room: int
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Of several names: a line each; of many alerts the worst, and how many there are of each name; as `single`."""
     by_name: dict[str, list[Alert]] = {}
     for alert in alerts:
         by_name.setdefault(alert.name, []).append(alert)
     parts = [_count(alerts, firing), f"{len(by_name):,} names", few(_top_names(by_name), 2)]
     since = context_markup(f"since {date(min(alert.starts_at for alert in alerts))}")
-    if len(alerts) <= MAX_LISTED:
-        return parts, [listed([_alert_line(alert) for alert in sorted(alerts, key=severity_order)], "more"), since]
+    common = common_fields(alerts, form.fields)
+    fields = [field for field in form.fields if field not in common]
+    digest = len(alerts) > MAX_LISTED
     blocks = []
-    if worst := sorted(firing, key=severity_order)[:MAX_WORST]:
-        blocks.append(listed([_alert_line(alert, description=True) for alert in worst], "more"))
-    ordered = sorted((*_name_line(one), len(one)) for one in by_name.values())
-    blocks.append(listed([[run(line)] for _, line, _ in ordered], "more names", [count for _, _, count in ordered]))
+    if full := sorted(firing if digest else alerts, key=severity_order)[: MAX_WORST if digest else MAX_LISTED]:
+        blocks.append(listed([_alert_line(alert, form, fields, description=digest) for alert in full], "more"))
+    if digest:
+        ordered = sorted((*_name_line(one), len(one)) for one in by_name.values())
+        blocks.append(listed([[run(line)] for _, line, _ in ordered], "more names", [count for _, _, count in ordered]))
+    blocks += fields_blocks(alerts[0], common, room - characters(blocks))
     blocks.append(since)
-    if lookup:
+    if digest and lookup:
         blocks.append(context(f"All of them: {one_line(lookup, 300)}"))
     return parts, blocks
 
 
-def _alert_line(alert: Alert, *, description: bool = False) -> list[dict[str, Any]]:
+def _alert_line(alert: Alert, form: SlackForm, fields: Collection[FieldForm], *, description: bool) -> list[dict[str, Any]]:
     parts = [one_line(alert.name, MAX_NAME), where_of(alert), summary_of(alert)]
-    line = [run(f"{sign_of(alert)} " + (" · ".join(part for part in parts if part) or title_of(alert)))]
-    if len(alert.links.runbook) <= MAX_URL and is_web_url(alert.links.runbook):
-        line += [run(" · "), {"type": "link", "url": alert.links.runbook, "text": "Runbook"}]
+    said = " · ".join(part for part in parts if part) or title_of(alert)
+    line = [run(" · ".join([f"{sign_of(alert)} {said}", *line_fields(alert, fields)])), *line_links(alert, form)]
     if description and (said := one_line(description_of(alert, MAX_DESCRIPTION), MAX_LINE)):
         line.append(run(f"\n{said}"))
     return line

@@ -56,13 +56,26 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def cut_escaped(text: str, most: int) -> str:
+    """The text escaped, in at most `most` characters, none of which is half of an escape."""
+    if len(text) <= most and len(whole := escaped(text)) <= most:
+        return whole
+    length = 0
+    for place, character in enumerate(text):
+        length += len(escaped(character))
+        if length >= most:
+            return escaped(cut(text, place + 1))
+    return escaped(text)
+
+
 def prose(text: str) -> dict[str, Any]:
     """A block with the text as it is; its URLs are links that show all of the URL. Indentation and columns are shown in one width."""
     kind = "rich_text_preformatted" if _COLUMNS.search(text) else "rich_text_section"
-    return {"type": "rich_text", "elements": [{"type": kind, "elements": list(_with_links(text))}]}
+    return {"type": "rich_text", "elements": [{"type": kind, "elements": list(with_links(text))}]}
 
 
-def _with_links(text: str) -> Iterator[dict[str, Any]]:
+def with_links(text: str) -> Iterator[dict[str, Any]]:
+    """Elements of a `rich_text` block: the text as it is, and its URLs as links that show all of the URL."""
     start = 0
     for found in _URL.finditer(text):
         url = found.group().rstrip(_AFTER_URL)

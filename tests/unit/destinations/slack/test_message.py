@@ -5,7 +5,6 @@ EVENTSINK_WRITE_GOLDEN=1 writes the golden files; review the difference before y
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -20,55 +19,24 @@ from hypothesis import strategies as st
 
 from eventsink.alerts.alert import Alert, Group, Links, Severity, Status
 from eventsink.destinations.slack.blocks import MAX_LINES
-from eventsink.destinations.slack.message import SlackMessage, render
+from eventsink.destinations.slack.message import SlackMessage
 from eventsink.destinations.slack.text import cut, escaped, one_line, prose, some_lines
 from tests.support.slack_limits import problems
+from tests.unit.destinations.slack.messages_made import (
+    BEGAN,
+    HOSTILE,
+    LINKS,
+    LOOKUP,
+    alert,
+    elements_of,
+    lines_of,
+    made,
+    pods,
+    resolved,
+    text_of,
+)
 
 GOLDEN = Path(__file__).parent / "messages"
-BEGAN = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
-FINGERPRINTS = itertools.count()
-LOOKUP = "eventsink deliveries --message 3f9c01aa2b4d-1f.40"
-LINKS = Links(
-    source="https://prometheus.example.com/graph?g0.expr=up",
-    runbook="https://runbooks.example.com/KubePodCrashLooping",
-    dashboard="https://grafana.example.com/d/pods",
-    silence="https://alertmanager.example.com/#/silences/new?filter=%7B%7D",
-)
-HOSTILE = (
-    "<!channel> @here @everyone <@U123> <!subteam^S1> *bold* _it_ ~no~ `code` > quote &amp; <https://evil.example.com|click> "
-    "https://evil.example.com www.evil.example.com :fire: \u202egnp.exe\u202c \x00\x07\x1b[31m"
-)
-
-
-def alert(name: str = "KubePodCrashLooping", **members: Any) -> Alert:
-    labels = {"alertname": name, "severity": "critical", **members.pop("labels", {"pod": "api-0", "cluster": "production"})}
-    values: dict[str, Any] = {
-        "id": "a",
-        "fingerprint": f"f{next(FINGERPRINTS)}",
-        "source": "alertmanager",
-        "tenant": "acme",
-        "status": Status.FIRING,
-        "severity": Severity.CRITICAL,
-        "name": name,
-        "summary": "The pod is crash looping.",
-        "description": "Pod payments/api-0 was restarted 7 times in ten minutes.",
-        "namespace": "payments",
-        "labels": labels,
-        "annotations": {},
-        "starts_at": BEGAN,
-        "ends_at": None,
-        "links": LINKS,
-        "group": Group(key="{}:{}"),
-    }
-    return Alert(**(values | members))
-
-
-def resolved(**members: Any) -> Alert:
-    return alert(status=Status.RESOLVED, ends_at=BEGAN + timedelta(minutes=42), **members)
-
-
-def pods(count: int, **members: Any) -> list[Alert]:
-    return [alert(labels={"pod": f"api-{n}", "cluster": "production"}, **members) for n in range(count)]
 
 
 def storm() -> list[Alert]:
@@ -119,13 +87,39 @@ CASES: dict[str, Sequence[Alert]] = {
 }
 
 
-def made(alerts: Sequence[Alert]) -> SlackMessage:
-    return render(alerts, sink="acme/security-alerts", tenant="acme", lookup=LOOKUP)
+FORM: dict[str, Any] = {
+    "fields": [{"label": "team"}, {"annotation": "value", "title": "Current value"}],
+    "buttons": [{"text": "Logs", "urlAnnotation": "logs_url"}],
+    "mentions": [
+        {"minSeverity": "high", "groups": ["S0123456789"]},
+        {"minSeverity": "critical", "users": ["U0123456789"], "here": True},
+    ],
+}
+
+
+def annotated(number: int, **members: Any) -> Alert:
+    annotations = {"value": f"9{number} % of https://x.example.com/q", "logs_url": f"https://logs.example.com/api-{number}"}
+    return alert(labels={"pod": f"api-{number}", "team": "payments"}, annotations=annotations, **members)
+
+
+CASES |= {
+    "form": [annotated(1)],
+    "form-as-text": [annotated(1)],
+    "form-group": [annotated(1), annotated(2), alert(labels={"pod": "api-3", "team": "payments"})],
+    "form-names": [annotated(1), annotated(2, name="HighLatency"), alert("Other", labels={"team": "payments"}, links=Links())],
+    "form-resolved": [annotated(1, status=Status.RESOLVED, ends_at=BEGAN)],
+}
+FORMS = {name: FORM for name in CASES if name.startswith("form")}
+FORMS["form-as-text"] = FORM | {"links": "text"}
+
+
+def case(name: str) -> SlackMessage:
+    return made(CASES[name], **FORMS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_message_looks_like_its_golden_file(name: str) -> None:
-    body = made(CASES[name]).body()
+    body = case(name).body()
     file = GOLDEN / f"{name}.json"
     if os.environ.get("EVENTSINK_WRITE_GOLDEN"):
         file.parent.mkdir(exist_ok=True)
@@ -140,9 +134,9 @@ def test_every_golden_file_has_its_case() -> None:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("webhook", [False, True])
 def test_a_message_is_within_every_limit_and_deterministic(name: str, webhook: bool) -> None:
-    body = made(CASES[name]).body()
-    assert problems(body, webhook=webhook) == []
-    assert made(CASES[name]).body() == body
+    body = case(name).body()
+    assert problems(body, webhook=webhook, may_mention="mentions" in FORMS.get(name, {})) == []
+    assert case(name).body() == body
 
 
 TEXTS = st.text(max_size=200) | st.sampled_from([HOSTILE, "", " ", "\n", "x" * 4000, "é" * 3000, "👩‍👩‍👧" * 500])
@@ -165,20 +159,11 @@ def test_any_alerts_make_a_message_that_slack_accepts(alerts: list[Alert]) -> No
     assert problems(made(alerts).body()) == []
 
 
-def lines_of(message: SlackMessage, block: int = 0) -> list[str]:
-    [section] = message.attachments[0]["blocks"][block]["elements"]
-    return "".join(part.get("text") or part["url"] for part in section["elements"]).split("\n")
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_a_message_as_text_alone_says_the_same_within_the_limits(name: str) -> None:
-    body = made(CASES[name]).plain_body()
-    assert problems(body) == []
-    assert body["text"].startswith(made(CASES[name]).text)
-
-
-def text_of(message: SlackMessage) -> str:
-    return json.dumps(message.body(), ensure_ascii=False)
+    body = case(name).plain_body()
+    assert problems(body, may_mention="mentions" in FORMS.get(name, {})) == []
+    assert body["text"].startswith(case(name).text)
 
 
 def test_the_headline_has_severity_name_and_namespace() -> None:
@@ -388,12 +373,6 @@ def test_markup_mentions_and_emoji_in_alerts_are_text(text: str) -> None:
     assert [one["text"] for one in elements_of(body, "mrkdwn")] == [
         "since <!date^1772357400^{date_short_pretty} {time}|2026-03-01 09:30 UTC>"
     ]
-
-
-def elements_of(value: Any, kind: str) -> list[dict[str, Any]]:
-    if isinstance(value, dict):
-        return [value] * (value.get("type") == kind) + [one for inner in value.values() for one in elements_of(inner, kind)]
-    return [one for inner in value for one in elements_of(inner, kind)] if isinstance(value, list) else []
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import os
-import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+import click
+
+from eventsink.destinations.slack.terminal import terminal_lines
 
 WIDTH = 96
 _COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -43,49 +45,8 @@ def aside(text: str, style: str = "dim") -> None:
 
 
 def message(body: Mapping[str, Any], channel: str) -> None:
-    """A Slack message, as much of it as a terminal can show."""
+    """A Slack message, as `eventsink preview` shows it."""
     say(f"   {paint('┌', 'dim')} {paint(f'#{channel}', 'bold')} {paint('· Slack', 'dim')}")
-    for part in textwrap.wrap(plain(str(body.get("text") or "")), WIDTH - 5):
-        say(f"   {paint('│', 'dim')} {part}")
-    for attachment in body.get("attachments") or [{}]:
-        bar = paint("▌", _nearest(str(attachment.get("color") or "")))
-        for line in _lines(attachment.get("blocks") or body.get("blocks") or []):
-            for part in textwrap.wrap(line, WIDTH - 7) or [""]:
-                say(f"   {paint('│', 'dim')} {bar} {part}")
+    for line in terminal_lines(body, width=WIDTH - 5, urls=False):
+        say(f"   {paint('│', 'dim')} {line if _COLOUR else click.unstyle(line)}")
     say(f"   {paint('└', 'dim')}")
-
-
-def _lines(blocks: list[Mapping[str, Any]]) -> Iterator[str]:
-    for block in blocks:
-        kind = block.get("type")
-        if kind == "header":
-            yield paint(plain(block["text"]["text"]), "bold")
-        elif kind == "section":
-            if "text" in block:
-                yield from plain(block["text"]["text"]).split("\n")
-            for field in block.get("fields") or []:
-                yield " ".join(plain(field["text"]).split("\n"))
-        elif kind == "context":
-            yield paint("  ".join(plain(str(one.get("text") or "")) for one in block["elements"]), "dim")
-        elif kind == "actions":
-            yield "  ".join(f"[ {plain(one['text']['text'])} ]" for one in block["elements"])
-        elif kind == "divider":
-            yield paint("─" * 20, "dim")
-
-
-def plain(text: str) -> str:
-    """mrkdwn as a person reads it."""
-    text = re.sub(r"<!date\^[^|>]*\|([^>]*)>", r"\1", text)
-    text = re.sub(r"<[^|>]+\|([^>]+)>", r"\1", text)
-    return html.unescape(re.sub(r"<(https?:[^>]+)>", r"\1", text)).replace("\u2060", "")
-
-
-def _nearest(colour: str) -> str:
-    """The terminal's colour that is nearest to a hexadecimal one."""
-    try:
-        red, green, blue = (int(colour.lstrip("#")[at : at + 2], 16) for at in (0, 2, 4))
-    except ValueError:
-        return "dim"
-    if green > red and green >= blue:
-        return "green"
-    return "red" if red > green * 1.6 else "yellow"

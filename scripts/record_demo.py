@@ -30,6 +30,8 @@ FIRST_SECONDS = 3.0
 """How long the end is shown before the recording starts for the first time: its first frame is what a still picture shows."""
 BACKGROUND, BORDER, TEXT = "#0d1117", "#30363d", "#d5dde6"
 COLOURS = {"2": "#8b98a8", "31": "#ff7b72", "32": "#56d364", "33": "#e3b341", "36": "#58c4dd"}
+RGB = "38;2;"
+"""How the code of any other colour begins; red, green and blue follow."""
 REPLACED = (
     (r"/tmp/eventsink-demo-\w+", "/tmp/demo"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:8080"),
@@ -78,7 +80,7 @@ def lines_of(output: str) -> list[list[Span]]:
         spans: list[Span] = []
         for number, piece in enumerate(re.split(r"\x1b\[([\d;]*)m", line)):
             if number % 2:
-                codes = set(piece.split(";")) - {""}
+                codes = {piece} if piece.startswith(RGB) else set(piece.split(";")) - {""}
                 style = frozenset() if not codes or "0" in codes else style | codes
             elif piece:
                 spans.append((piece, style))
@@ -102,6 +104,9 @@ def wait_before(line: list[Span]) -> float:
 def span(piece: str, style: frozenset[str]) -> str:
     """One span as SVG."""
     colour = next((COLOURS[code] for code in sorted(style) if code in COLOURS), TEXT)
+    for code in style:
+        if code.startswith(RGB):
+            colour = f"rgb({code.removeprefix(RGB).replace(';', ',')})"
     weight = ' font-weight="bold"' if "1" in style else ""
     return f'<tspan fill="{colour}"{weight}>{html.escape(piece)}</tspan>'
 

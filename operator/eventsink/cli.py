@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -114,6 +116,63 @@ def validate(files: tuple[str, ...], output: str, each: bool) -> None:
         if not found.errors:
             click.echo(f"{found.sinks} EventSink{'' if found.sinks == 1 else 's'} in order", err=True)
     sys.exit(1 if found.errors else 0)
+
+
+@main.command()
+@click.argument("alert", metavar="FILE|LABEL=VALUE...", nargs=-1, required=True)
+@click.option("--annotation", "annotations", multiple=True, metavar="NAME=VALUE", help="Of an alert made of labels. Repeatable.")
+@click.option(
+    "--sink", "sink_file", metavar="FILE", help="File with the EventSinks to preview, - for standard input. Default: Slack."
+)
+@click.option(
+    "--source", default="alertmanager", show_default=True, help="The source that the alerts come from (spec.match.sources)."
+)
+@click.option("--format", "format_", default="alertmanager", show_default=True, help="The format of that source.")
+@click.option("--resolved", is_flag=True, help="Show the end of the alerts.")
+@click.option("-o", "--output", default="text", type=click.Choice(["text", "json"]), show_default=True)
+def preview(
+    alert: tuple[str, ...],
+    annotations: tuple[str, ...],
+    sink_file: str | None,
+    source: str,
+    format_: str,
+    resolved: bool,
+    output: str,
+) -> None:
+    """Show what sinks would be sent about alerts; exit status 1 if that is nothing.
+
+    The alerts are in a FILE (- for standard input) with what a source posts, such as Alertmanager's webhook, or one is made of labels:
+
+        eventsink preview KubePodCrashLooping severity=critical namespace=shop pod=api-0 --annotation summary="It is crash-looping."
+    """
+    from eventsink.standalone import preview as previews
+
+    width = min(shutil.get_terminal_size().columns, previews.MAX_WIDTH)
+    try:
+        if sink_file == "-" and "-" in alert:
+            raise previews.NoPreview(
+                "- is standard input, and holds either the alerts or the sink: name a file for the other one"
+            )
+        payload = previews.read_payload(alert, annotations, sys.stdin.buffer)
+        notification = previews.read_notification(payload, format=format_, resolved=resolved, now=datetime.now(UTC))
+        sinks = previews.read_sinks(sink_file, sys.stdin.buffer)
+    except previews.NoPreview as error:
+        raise click.ClickException(str(error)) from None
+    shown = [previews.preview_sink(sink, notification, source=source, width=width) for sink in sinks]
+    for one in shown:
+        for note in one.notes:
+            click.echo(f"{one.title}: {note}", err=True)
+        for message in one.messages:
+            if output == "json":
+                click.echo(json.dumps(message.body, indent=2))
+            else:
+                click.echo("\n".join([f"{one.title} -> {message.to}", "", *message.lines, ""]), color=_colour())
+    sys.exit(0 if any(one.messages for one in shown) else 1)
+
+
+def _colour() -> bool | None:
+    """Whether standard output is coloured; None: if it is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 @main.command()

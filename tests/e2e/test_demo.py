@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from demo import __main__ as demo
-from demo.draw import plain
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 120
@@ -61,8 +60,3 @@ def test_a_failed_check_makes_the_demo_exit_with_status_1(
     shown = capsys.readouterr().out
     assert "1 of 14 checks failed" in shown
     assert "✗ the webhook received 3 CloudEvents, each with a valid signature" in shown
-
-
-def test_a_message_is_drawn_as_a_person_reads_it() -> None:
-    text = "since <!date^1^{time}|09:30 UTC> &lt;b&gt; <https://x.example.com|a link> <https://y.example.com>"
-    assert plain(text) == "since 09:30 UTC <b> a link https://y.example.com"

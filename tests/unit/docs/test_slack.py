@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import yaml
+import json
+import shlex
+from pathlib import Path
 
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from eventsink.cli import main
 from eventsink.destinations.slack.api import ERRORS
 from eventsink.destinations.slack.codes import RENEW_AHEAD_SECONDS
 from eventsink.destinations.slack.config import SlackAppSettings
 from eventsink.destinations.slack.spec import SlackSpec
 from eventsink.resources.eventsink import read_eventsink
-from tests.unit.docs.pages import between, blocks, names, page, rows
+from tests.unit.docs.pages import between, blocks, marked, names, page, rows
 
 SLACK = page("slack.md")
 
@@ -46,3 +53,13 @@ def test_the_times_are_those_of_the_program() -> None:
     assert RENEW_AHEAD_SECONDS == 2 * 3600
     assert "two hours before they expire" in SLACK
     assert SlackAppSettings().token_retention == 30 * 86400
+
+
+def test_the_commands_of_the_preview_show_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("alerts.json").write_text(json.dumps([{"labels": {"alertname": "KubePodCrashLooping", "severity": "high"}}]))
+    Path("sink.yaml").write_text(blocks(SLACK, "yaml")[0])
+    [commands] = marked(SLACK, "test: preview")
+    for command in commands.strip().split("\n"):
+        ended = CliRunner().invoke(main, shlex.split(command)[1:])
+        assert (ended.exit_code, ended.stderr, "KubePodCrashLooping" in ended.stdout) == (0, "", True), command

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pydantic.alias_generators import to_camel
+
 from eventsink.alerts.alert import Alert, Severity
 from eventsink.alerts.matchers import ExpressionTooLarge, InvalidMatcher, Matcher, parse_matcher
 from eventsink.router.directory import SinkChange
@@ -126,6 +128,16 @@ class CompiledMatch:
                 yield name, values
         if self._namespaces is not None and (names := self._namespaces.names) is not None:
             yield None, names
+
+
+def unfulfilled(match: SinkMatch, alert: Alert) -> Iterator[str]:
+    """Each part of a condition that an alert does not fulfil, as `spec.match.<field>: <what it asks for>`."""
+    for name, value in match:
+        # Every matcher has to be fulfilled, of any other list one member.
+        parts = {f"[{index}]": (one,) for index, one in enumerate(value)} if name == "matchers" else {"": value}
+        for place, part in parts.items():
+            if not CompiledMatch(SinkMatch.model_validate({name: part})).fulfilled(alert):
+                yield f"spec.match.{to_camel(name)}{place}: {part if isinstance(part, str) else ', '.join(part)}"
 
 
 @dataclass(slots=True)

@@ -140,6 +140,11 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
     """What the format has cut or left out: see `Alert.truncated`."""
     raw: msgspec.Raw | None = None
     """The alert's own JSON as the source wrote it, where the format is grouped; a view of `IncomingNotification.body`."""
+    valid_for: float | None = None
+    """Of a firing alert of a source that sends what fires all the time: it has ended if it is not sent again within so many seconds; None:
+    the source did not say."""
+    start_given: bool = True
+    """Whether `starts_at` is the source's word; else it is when this arrived, and of what fires already the earlier start counts."""
 
     def identify(self, *, source: str, tenant: str, dropped_labels: frozenset[str] = frozenset()) -> Alert:
         """Give the alert its tenant, its fingerprint and its id, and cut it down to the limits (`alerts.limits`).
@@ -223,7 +228,8 @@ class IncomingNotification(msgspec.Struct, frozen=True, kw_only=True):
 class UnusablePayload(ValueError):
     """A notification of which nothing can be used: not JSON, another version, no alert in it.
 
-    Its text is shown to the source (in a 4xx response) and names what is wrong; it repeats no value of the payload.
+    Its text is shown to the source (in a 4xx response) and names what is wrong; of the payload it
+    repeats nothing but the version.
     """
 
 

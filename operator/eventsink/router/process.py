@@ -26,6 +26,7 @@ from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
 from eventsink.router.planning.match import MatchingReason, SinkIndex
+from eventsink.router.planning.timeouts import Timeouts
 from eventsink.router.queue.protocol import Queue, QueueError, QueueUnavailable
 from eventsink.router.queue.repeat import repeat
 from eventsink.router.queue.sqlite import SqliteQueue
@@ -111,6 +112,7 @@ class Router:
             reported=self._reports.last,
         )
         self.catch_up = CatchUp(self.directory, self._index, self._states, queue, sources.keys())
+        self._timeouts = Timeouts(self.directory, self._states, queue, sources)
         self.tests = SinkTests(queue, self.dispatcher)
 
     @classmethod
@@ -172,7 +174,8 @@ class Router:
         await self._reports.load()
         get_logger().info("the queue is open", alerts=await self._states.load(), waiting=self._queue.depth().waiting)
         GaugeReader(
-            self._process.registry, lambda: _gauges(self._queue, self.dispatcher, self._states, self.directory, self._index)
+            self._process.registry,
+            lambda: _gauges(self._queue, self.dispatcher, self._states, self.directory, self._index, self._timeouts),
         )
         self._process.readiness["queue"] = lambda: self._queue.problem() or None
         self._process.readiness["router"] = lambda: None if self._ready else "starting"
@@ -219,6 +222,7 @@ class Router:
         await self.dispatcher.load()
         self._ready = True
         self._process.start("catch-up", self.catch_up.run())
+        self._process.start("timeouts", self._timeouts.run())
         await self.dispatcher.watch_lanes()
 
     async def _drain(self, server: Listener[Posting], intake: Intake) -> None:
@@ -296,7 +300,7 @@ async def _prune(states: AlertStates, reports: ReportLog, directory: SinkDirecto
 
 
 def _gauges(
-    queue: Queue, dispatcher: Dispatcher, states: AlertStates, directory: SinkDirectory, index: SinkIndex
+    queue: Queue, dispatcher: Dispatcher, states: AlertStates, directory: SinkDirectory, index: SinkIndex, timeouts: Timeouts
 ) -> Iterator[tuple[str, str, float]]:
     depth = queue.depth()
     yield "deliveries_waiting", "Deliveries that wait.", depth.waiting
@@ -321,6 +325,11 @@ def _gauges(
     yield "oldest_waiting_seconds", "Age of the oldest waiting delivery.", dispatcher.oldest()
     yield "alerts_known", "Alerts that are remembered, firing or not.", len(states)
     yield "alerts_firing", "Alerts that are firing.", states.firing
+    yield (
+        "alerts_timed_out",
+        "Alerts that ended since the start because their source did not send them any more.",
+        timeouts.resolved,
+    )
     yield "alerts_evicted", "Alerts forgotten since the start to make room (state.maxAlerts).", states.evicted
     yield (
         "alert_bodies_left_out",

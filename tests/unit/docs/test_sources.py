@@ -23,7 +23,8 @@ SOURCES = page("sources.md")
 
 @pytest.mark.parametrize("format_", FORMATS.values(), ids=FORMATS)
 def test_the_severity_table_of_a_format_is_that_of_the_program(format_: Format) -> None:
-    section = between(SOURCES, f"### Severities of `{format_.name}`", "\n##")
+    [heading] = [line for line in SOURCES.splitlines() if line.startswith("### Severities of ") and f"`{format_.name}`" in line]
+    section = between(SOURCES, heading, "\n##")
     listed = {names(row[0])[0]: names(row[1]) for row in rows(section)}
     assert {word: severity for severity, words in listed.items() for word in words} == format_.severities
     assert list(listed) == list(reversed(Severity))
@@ -45,7 +46,8 @@ def test_the_table_of_formats_is_the_registry() -> None:
 def test_every_response_of_the_intake_is_explained() -> None:
     errors = [*calls("router/intake", "error"), *calls("router/intake", "reject")]
     errors += [one for name in ("error", "reject", "BadRequest") for one in calls("runtime/listener", name)]
-    given = {str(call.args[0].value) for call in errors if call.args and isinstance(call.args[0], ast.Constant)}
+    arguments = [call.args[0] for call in errors if call.args] + [call.args[1] for call in calls("router/intake", "_error")]
+    given = {str(argument.value) for argument in arguments if isinstance(argument, ast.Constant)}
     codes = {code for code in given if code.isdigit()} | {"200", "503"}
     assert [row[0] for row in rows(between(SOURCES, "## Responses", "Errors are"))] == sorted(codes)
 
@@ -55,12 +57,15 @@ def test_every_reason_for_which_an_alert_is_rejected_is_explained() -> None:
     assert listed == {*NoTenantReason, "Unusable"}
 
 
-def test_the_example_of_a_source_is_accepted_by_the_router() -> None:
+def test_the_examples_of_sources_are_accepted_by_the_router_and_the_senders_post_to_them() -> None:
     documents = [yaml.safe_load(block) for block in blocks(SOURCES, "yaml")]
-    [settings] = [RouterSettings.model_validate(one) for one in documents if "sources" in one]
+    settings = [RouterSettings.model_validate(one) for one in documents if "sources" in one]
+    alertmanager_source, prometheus_source = [source for one in settings for source in one.sources]
     [configuration] = [one for one in documents if "receivers" in one]
     [webhook] = configuration["receivers"][1]["webhook_configs"]
-    assert webhook["url"].endswith(f":8080/v1/alerts/{settings.sources[0].name}")
+    assert webhook["url"].endswith(f":8080/v1/alerts/{alertmanager_source.name}")
+    [prometheus] = [one["alerting"]["alertmanagers"] for one in documents if "alerting" in one]
+    assert prometheus[0]["path_prefix"] == f"/v1/alerts/{prometheus_source.name}"
 
 
 def test_the_limits_are_those_of_the_program() -> None:

@@ -6,7 +6,7 @@ type are read as what they mean (`alerts.peer_json`), and what exceeds a limit (
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -38,18 +38,23 @@ from eventsink.alerts.limits import (
 )
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, silence_url, web_url
 from eventsink.alerts.peer_json import members_of, number_of, same_to_every_reader, text_of, texts_of, time_of
+from eventsink.alerts.rule_alerts import (
+    DESCRIPTIONS,
+    LINKED,
+    NO_START,
+    SUMMARIES,
+    check_usable,
+    not_json,
+    oversized,
+    rejection_reason,
+    utc,
+)
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
 
 MAX_TRUNCATED_ALERTS = 2**31 - 1
+MAX_SHOWN_VERSION_CHARACTERS = 16
+"""Of a version that is not read here: an error names it."""
 _STATUSES = {"firing": Status.FIRING, "resolved": Status.RESOLVED}
-_NEVER = 1
-"""The year of the times that mean 'not yet': Go's zero time."""
-_SUMMARIES = ("summary", "title", "message", "description")
-_DESCRIPTIONS = ("description", "message")
-_LINKED = frozenset(RUNBOOKS + DASHBOARDS)
-
-
-_NO_START = "startsAt must be a time with a zone, such as 2026-01-01T12:00:00Z"
 
 
 class _Notification(msgspec.Struct, rename="camel"):
@@ -92,7 +97,7 @@ def parse(body: bytes) -> IncomingNotification:
         raise _oversized(body, "it holds too many members")
     notification = _read(body)
     if notification.version != VERSION:
-        raise UnusablePayload(f'this source takes Alertmanager\'s webhook version "{VERSION}": the member "version" says another')
+        check_version(notification.version)
     group, marks = _group(notification)
     count = len(notification.alerts)
     if not is_small(body, count) and size_made_of(body, count, _repeated(group)) > may_be_made_of(body):
@@ -107,13 +112,8 @@ def parse(body: bytes) -> IncomingNotification:
             if bytes(raw) == b"null":
                 absent.add(index)
             else:
-                rejected.append(Rejection(index, _reason(error)))
-    if rejected and not alerts:
-        raise UnusablePayload(
-            f"none of the {len(rejected)} alerts can be used; alerts[{rejected[0].index}]: {rejected[0].reason}"
-        )
-    if not alerts:
-        raise UnusablePayload('the notification holds no alert: "alerts" is empty')
+                rejected.append(Rejection(index, rejection_reason(error)))
+    check_usable(alerts, rejected, 'the notification holds no alert: "alerts" is empty')
     return IncomingNotification(
         alerts=alerts,
         rejected=rejected,
@@ -131,9 +131,27 @@ def _read(body: bytes) -> _Notification:
         except msgspec.ValidationError:
             return _read_leniently(body)
     except msgspec.ValidationError:
-        raise UnusablePayload("the body must be a JSON object as Alertmanager's webhook sends it") from None
+        raise UnusablePayload(_what_else(body)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UnusablePayload("the body is not JSON") from None
+        raise not_json(body) from None
+
+
+def _what_else(body: bytes) -> str:
+    """What is said of a body that is no object."""
+    sentence = "the body must be a JSON object as Alertmanager's webhook sends it"
+    posted = body.lstrip()[:1] == b"[" and b'"labels"' in body
+    return f"{sentence}; this is what Prometheus posts: give the source the format prometheus" if posted else sentence
+
+
+def check_version(version: str) -> None:
+    """Raise UnusablePayload unless a version, as text, means Alertmanager's."""
+    if version == f"{VERSION}.0":  # as some write the number
+        return
+    wanted = f'this source takes version "{VERSION}" of Alertmanager\'s webhook'
+    if not version:
+        raise UnusablePayload(f'{wanted}: the member "version" is absent')
+    shown = "".join(one for one in cut(version, MAX_SHOWN_VERSION_CHARACTERS) if one.isprintable())
+    raise UnusablePayload(f'{wanted}: the member "version" says "{shown}"')
 
 
 def _read_leniently(body: bytes) -> _Notification:
@@ -189,23 +207,23 @@ def _incoming(raw: msgspec.Raw, group: Group, marks: tuple[str, ...]) -> Incomin
         raise ValueError('status must be "firing" or "resolved"')
     if not alert.labels:
         raise ValueError("an alert needs labels")
-    starts_at = _utc(alert.starts_at)
+    starts_at = utc(alert.starts_at)
     if starts_at is None:
-        raise ValueError(_NO_START)
+        raise ValueError(NO_START)
     labels, annotations = alert.labels, alert.annotations
     name = labels.get("alertname", "")
-    linked = not _LINKED.isdisjoint(annotations)
+    linked = not LINKED.isdisjoint(annotations)
     return IncomingAlert(
         status=status,
         severity=severity_of(labels.get("severity", ""), RULE_SEVERITIES),
         name=name,
-        summary=first_of(annotations, _SUMMARIES) or name,
-        description=first_of(annotations, _DESCRIPTIONS),
+        summary=first_of(annotations, SUMMARIES) or name,
+        description=first_of(annotations, DESCRIPTIONS),
         namespace=labels.get("namespace", ""),
         labels=labels,
         annotations=annotations,
         starts_at=starts_at,
-        ends_at=_utc(alert.ends_at) if status is Status.RESOLVED and alert.ends_at is not None else None,
+        ends_at=utc(alert.ends_at) if status is Status.RESOLVED and alert.ends_at is not None else None,
         links=Links(
             source=web_url(alert.generator_url),
             runbook=web_url(first_of(annotations, RUNBOOKS)) if linked else "",
@@ -223,7 +241,7 @@ def _incoming_leniently(raw: msgspec.Raw) -> _Alert:
     try:
         starts_at = time_of(members["startsAt"])
     except (KeyError, msgspec.ValidationError):
-        raise ValueError(_NO_START) from None
+        raise ValueError(NO_START) from None
     try:
         ends_at = time_of(members["endsAt"])
     except (KeyError, msgspec.ValidationError):
@@ -238,26 +256,8 @@ def _incoming_leniently(raw: msgspec.Raw) -> _Alert:
     )
 
 
-def _utc(time: datetime) -> datetime | None:
-    if time.tzinfo is None or time.year <= _NEVER:
-        return None
-    return time.astimezone(UTC)
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong with one alert, without its values."""
-    if isinstance(error, msgspec.ValidationError):
-        return str(error).replace(" - at `$.", ", at ").rstrip("`")
-    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError | RecursionError):
-        return "is not valid JSON"
-    return str(error) if type(error) is ValueError else "holds a value that is out of range"
-
-
 def _oversized(body: bytes, why: str) -> OversizedPayload:
-    return OversizedPayload(
-        f"more than {may_be_made_of(body) // 1024**2} MiB would be made of this request: {why}; "
-        "let the source send smaller groups (group_by), or fewer alerts in each (max_alerts)"
-    )
+    return oversized(body, why, "let the source send smaller groups (group_by), or fewer alerts in each (max_alerts)")
 
 
 FORMAT = Format(name="alertmanager", parse=parse, repeats=Repeats.BY_SOURCE, severities=RULE_SEVERITIES, grouped=True)

@@ -38,6 +38,8 @@ class Format:
     """The source's words for severity, in lower case; every other word means `unknown`."""
     url_suffixes: tuple[str, ...] = ()
     """Paths that clients of the format append to the URL that they are configured with, such as `/api/v2/alerts`."""
+    api_errors: bool = False
+    """Whether its clients read errors as Alertmanager's API has them: of what cannot be accepted 400, and each sentence as a JSON text."""
     grouped: bool = False
     """Whether a notification is a group in Alertmanager's webhook format, with its `group` and `envelope`. Sinks of groups get it as
     received; of any other format they get a group made of each alert."""

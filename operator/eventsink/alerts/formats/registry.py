@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from eventsink.alerts.formats import alertmanager
+from eventsink.alerts.formats import alertmanager, prometheus
 from eventsink.alerts.formats.format import Format
 
 FORMATS: dict[str, Format] = {
     one.name: one
     for one in (
         alertmanager.FORMAT,
+        prometheus.FORMAT,
         # The next format goes here.
     )
 }

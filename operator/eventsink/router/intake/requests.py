@@ -1,18 +1,19 @@
 """Intake over HTTP: authenticates a request, has its body accepted, and responds when everything is on disk.
 
-    POST /v1/alerts/<source>            Authorization: Bearer <token>
+    POST /v1/alerts/<source>            Authorization: Bearer <token>, or Basic with the token as the password
     POST /v1/alerts/<source>/<token>    where the source allows it; paths are never logged
 
 Either may end in a URL suffix of the source's format, such as `/api/v2/alerts`.
 
 200 {"accepted": n, "rejected": [{"index", "reason"}]}, and where there are any, "truncated", "leftOutBySource" and "moreRejected" with their
-numbers; errors are {"error": "a sentence"}. What Alertmanager should send again gets a 503 with Retry-After, never 429, which it does not
-retry.
+numbers; errors are {"error": "a sentence"}, or for clients of Alertmanager's API, which read nothing else, the sentence alone. What
+Alertmanager should send again gets a 503 with Retry-After, never 429, which it does not retry.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
@@ -117,12 +118,13 @@ class Intake:
         self._metrics.requests.add(1, source.name if source is not None else "", str(status))
         if source is not None:
             self._log_rejection(source, sentence)
-        return error(status, sentence)
+        return _error(source, status, sentence)
 
     def later(self, sentence: str, admitted: Posting | None = None) -> Response:
         """The response to what is too much at this moment, counted."""
-        self._metrics.requests.add(1, admitted.source.name if admitted is not None else "", "503")
-        return _later(sentence, RETRY_SOON_SECONDS)
+        source = admitted.source if admitted is not None else None
+        self._metrics.requests.add(1, source.name if source is not None else "", "503")
+        return _later(sentence, RETRY_SOON_SECONDS, source)
 
     def admit(self, head: RequestHead) -> Posting | Response:
         """Decide on a request before its body is read: who sends it, or the response to give at once."""
@@ -135,9 +137,9 @@ class Intake:
                 return self._turned_away(decision)
             head.kept = admitted = decision
         if self.stopping:
-            return self._turned_away(_later("the router is stopping", RETRY_SOON_SECONDS))
+            return self._turned_away(_later("the router is stopping", RETRY_SOON_SECONDS, admitted.source))
         if self._full(admitted.source):
-            return self._turned_away(_later(_TOO_MANY, RETRY_SOON_SECONDS))
+            return self._turned_away(_later(_TOO_MANY, RETRY_SOON_SECONDS, admitted.source))
         return admitted
 
     def _turned_away(self, response: Response) -> Response:
@@ -150,13 +152,13 @@ class Intake:
         if head.method != "POST":
             return error(405, "alerts are posted: use POST", b"Allow: POST\r\n")
         name, in_path = self._split(head.path[len(PATH) :])
-        scheme, _, in_header = head.header(b"authorization").partition(" ")
-        token = in_header.strip() if scheme.lower() == "bearer" else ""
-        source = authenticate(self._sources, name, in_path or token)
+        source = authenticate(self._sources, name, in_path or token_in_header(head.header(b"authorization")))
         if source is None or (in_path and not source.path_token):
             self._log_failed_login(name)
             return error(
-                401, "unknown source or invalid token: send Authorization: Bearer <token>", b"WWW-Authenticate: Bearer\r\n"
+                401,
+                "unknown source or invalid token: send Authorization: Bearer <token>, or Basic with the token as the password",
+                b"WWW-Authenticate: Bearer\r\n",
             )
         if head.header(b"content-encoding").lower() not in ("", "identity"):
             return error(415, "compressed bodies are not accepted: leave out Content-Encoding")
@@ -230,20 +232,20 @@ class Intake:
             case UnusablePayload():
                 self._metrics.rejected.labels(source.name, UNUSABLE).inc()
                 self._log_rejection(source, str(failure))
-                return error(413 if isinstance(failure, OversizedPayload) else 400, str(failure))
+                return _error(source, 413 if isinstance(failure, OversizedPayload) else 400, str(failure))
             case NothingAccepted():
                 self._count_rejected(source, failure.rejected, failure.reasons)
-                return error(403, str(failure))
+                return _error(source, 403, str(failure))
             case NotLoaded():
-                return _later("the router has not loaded all sinks yet", RETRY_SOON_SECONDS)
+                return _later("the router has not loaded all sinks yet", RETRY_SOON_SECONDS, source)
             case QueueFull():
                 self._log_failure(str(failure))
-                return _later(str(failure), RETRY_LATER_SECONDS)
+                return _later(str(failure), RETRY_LATER_SECONDS, source)
             case QueueError():
                 self._log_failure(str(failure))
-                return _later("the alerts could not be stored", RETRY_SOON_SECONDS)
+                return _later("the alerts could not be stored", RETRY_SOON_SECONDS, source)
         get_logger().error("a request failed", source=source.name, exc_info=failure)
-        return error(500, "the router failed; see its log")
+        return _error(source, 500, "the router failed; see its log")
 
     def _accepted(self, source: PostingSource, accepted: Accepted) -> Response:
         """The response to what was accepted."""
@@ -307,8 +309,30 @@ def token_in_path(rest: str, suffixes: Iterable[str]) -> str:
     return unquote(rest.removeprefix("/"))
 
 
-def _later(sentence: str, seconds: int) -> Response:
-    return error(503, f"{sentence}; send it again later", f"Retry-After: {format_retry_after(seconds)}\r\n".encode())
+def token_in_header(authorization: str) -> str:
+    """The token of `Bearer <token>`, or of `Basic`, where it is the password and the user name says nothing; empty: none."""
+    scheme, _, credentials = authorization.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return credentials.strip()
+        case "basic":
+            try:
+                return base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
+            except ValueError:
+                return ""
+    return ""
+
+
+def _error(source: PostingSource | None, status: int, sentence: str, headers: bytes = b"") -> Response:
+    """An error as the clients of the source read it."""
+    if source is None or not source.format.api_errors:
+        return error(status, sentence, headers)
+    return Response(400 if status == 403 else status, _encoder.encode(sentence), headers)
+
+
+def _later(sentence: str, seconds: int, source: PostingSource | None = None) -> Response:
+    headers = f"Retry-After: {format_retry_after(seconds)}\r\n".encode()
+    return _error(source, 503, f"{sentence}; send it again later", headers)
 
 
 def _result(accepted: Accepted) -> dict[str, object]:

@@ -131,7 +131,7 @@ class Acceptor:
             before = self._in_order.get(order)
             if large or before is not None:
                 return self._begin(order, self._accept_in_slices(before, source, notification, sender))
-        assignment = Assignment(source, notification, self._directory.tenancy.owners)
+        assignment = Assignment(source, notification, self._directory.tenancy.owners, sender)
         assignment.add(notification.numbered())
         plan, accepted = self._plan(source, notification, assignment, sender)
         parts = plan.parts()
@@ -159,7 +159,7 @@ class Acceptor:
         """Accept a large notification, or any one after `before`."""
         if before is not None:
             await asyncio.wait([before])
-        assignment = Assignment(source, notification, self._directory.tenancy.owners)
+        assignment = Assignment(source, notification, self._directory.tenancy.owners, sender)
         async for some in in_turns(notification.numbered(), ALERTS_AT_ONCE):
             assignment.add(some)
         plan, accepted = self._plan(source, notification, assignment, sender)

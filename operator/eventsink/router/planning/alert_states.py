@@ -14,6 +14,7 @@ import msgspec
 
 from eventsink.alerts.alert import Status
 from eventsink.router.planning.body_room import BodyRoom
+from eventsink.router.planning.heartbeats import Heartbeats
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.states import KEEP_BODY, AlertState, AlertStateStore, AlertStateWrite, GroupState, Notified, SinkState
 from eventsink.runtime.logs import Repeated, get_logger
@@ -71,6 +72,7 @@ class AlertStates:
         self.evicted = 0
         """States that were forgotten since the start to make room."""
         self.room = BodyRoom(store)
+        self.heartbeats = Heartbeats()
         self.when_held: Callable[[], None] = lambda: None
         """Called when an alert is held that may be released sooner than those before."""
         self.sinks_at_load: frozenset[str] = frozenset()
@@ -92,6 +94,8 @@ class AlertStates:
                 source=shared(names, state.source),
                 status=shared(names, state.status),
                 ended_by=shared(names, state.ended_by),
+                held_until=state.held_until or 0.0,
+                expires_at=state.expires_at or 0.0,
                 notified=notified,
             )
             notified_sinks.update([one.sink for one in notified])
@@ -99,6 +103,9 @@ class AlertStates:
             self._next_row = max(self._next_row, state.row + 1)
             if state.held_until:
                 heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
+            if state.expires_at and state.status == Status.FIRING:
+                self.heartbeats.hear(state.tenant, state.identity, state.replicas, state.expires_at)
+        self.heartbeats.nothing_before(self._store.clock() + self.settings.resolve_grace)
         self.sinks_at_load = frozenset(notified_sinks)
         identities = {identity: identity for states in self._tenants.values() for identity in states}
         groups = [group async for group in self._store.group_states()]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Status
+from eventsink.alerts.formats.format import Repeats
 from eventsink.router.planning.batch import Owned
 from eventsink.router.planning.episodes import ONE_REPLICA
 from eventsink.router.planning.tenants import NoTenant, tenant_of
@@ -32,11 +33,15 @@ class Assignment:
     ----------
     owners
         Namespace -> tenant, for all slices.
+    sender
+        As in `Acceptor.accept_bytes`.
     """
 
-    def __init__(self, source: Source, notification: IncomingNotification, owners: Mapping[str, str]) -> None:
+    def __init__(self, source: Source, notification: IncomingNotification, owners: Mapping[str, str], sender: str = "") -> None:
         self._source = source
         self._owners = owners
+        self._replica = sender if source.format.repeats is Repeats.HEARTBEAT else ""
+        """Where an alert fires whose labels name no replica. What one of two senders ends may still fire for the other."""
         self._grouped = notification.group is not None
         self._merged: dict[tuple[str, str], Merged] = {}
         self.unassigned: list[tuple[int, NoTenant]] = []
@@ -51,7 +56,7 @@ class Assignment:
     def add(self, some: Sequence[tuple[int, IncomingAlert]]) -> None:
         """The next alerts, with their indices in the notification."""
         owned, unassigned = assign(self._source, some, self._owners)
-        merge(owned, self._source.dropped_labels, self._merged)
+        merge(owned, self._source.dropped_labels, self._merged, self._replica)
         self.owned += len(owned)
         for one in owned:
             if one.alert.truncated:
@@ -84,17 +89,22 @@ def assign(
             unassigned.append((index, tenant))
         else:
             alert = one.identify(source=source.name, tenant=tenant, dropped_labels=source.dropped_labels)
-            owned.append(Owned(index, alert))
+            owned.append(Owned(index, alert, one.valid_for, one.start_given))
     return owned, unassigned
 
 
-def merge(owned: Sequence[Owned], dropped_labels: frozenset[str], merged: dict[tuple[str, str], Merged]) -> None:
-    """Add the next alerts of a notification, by tenant and identity; those that differ in dropped labels only are one."""
+def merge(
+    owned: Sequence[Owned], dropped_labels: frozenset[str], merged: dict[tuple[str, str], Merged], unnamed: str = ""
+) -> None:
+    """Add the next alerts of a notification, by tenant and identity; those that differ in dropped labels only are one.
+
+    `unnamed` is the replica of those that have no dropped label.
+    """
     for one in owned:
         alert = one.alert
         identity = alert.identity
         key = (alert.tenant, identity)
-        replica = replica_of(alert.labels, dropped_labels) if dropped_labels else ""
+        replica = (replica_of(alert.labels, dropped_labels) if dropped_labels else "") or unnamed
         other = merged.get(key)
         fires = alert.status is not Status.RESOLVED
         if other is None:

@@ -25,6 +25,10 @@ class Owned(msgspec.Struct, frozen=True):
 
     index: int
     alert: Alert
+    valid_for: float | None = None
+    """As in `IncomingAlert`."""
+    start_given: bool = True
+    """As in `IncomingAlert`."""
 
 
 class BatchBuilder:

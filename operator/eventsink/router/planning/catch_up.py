@@ -14,7 +14,8 @@ from eventsink.alerts.alert import Alert, Status, epoch_micros
 from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest
 from eventsink.router.planning.batch import expired_at
-from eventsink.router.planning.due import BY_ITSELF, Behind, Due, deliveries_of, due_status, ended, form_of, may_be_due
+from eventsink.router.planning.due import Behind, Due, deliveries_of, due_status, ended, form_of, may_be_due
+from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
 from eventsink.router.planning.turns import ENTRIES_AT_ONCE, states_in_turns

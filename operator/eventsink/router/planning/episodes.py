@@ -14,8 +14,11 @@ import msgspec
 
 from eventsink.alerts.alert import Alert, Status, epoch_micros
 from eventsink.alerts.formats.format import Repeats
+from eventsink.router.planning.heartbeats import MAX_REPLICAS
 from eventsink.router.queue.states import AlertState
 
+BY_ITSELF = ""
+"""The sender of notifications that the router makes of its own record."""
 ONE_REPLICA = ("",)
 """The replicas of an alert whose source drops no labels."""
 
@@ -80,6 +83,8 @@ def step(
     if alert.status is Status.EVENT:
         return Effect.EVENT, before or _new(alert, starts_at, now)
     if alert.status is Status.FIRING:
+        if repeats is Repeats.HEARTBEAT:
+            return _beats(before, alert, starts_at, firing, ended, sender, now, ha_window)
         return _fires(before, alert, starts_at, firing, ended, sender, now, ha_window)
     return _ends(before, alert, starts_at, ended, sender, now, ha_window, repeats)
 
@@ -103,15 +108,57 @@ def _fires(
                 return Effect.STARTED, _changed(before, starts_at=starts_at, replicas=replicas, held_until=0.0)
             return Effect.HELD, _changed(before, starts_at=starts_at, replicas=replicas)
         return Effect.FIRING, _changed(before, starts_at=starts_at, replicas=replicas)
-    # It had ended. From another sender within the window, this may have been on its way since before the end.
-    late = starts_at <= before.ends_at and sender != before.ended_by and now - before.received_at <= ha_window
+    return _fires_again(before, starts_at, sender, now, ha_window, replicas=tuple(firing))
+
+
+def _beats(
+    before: AlertState | None,
+    alert: Alert,
+    starts_at: int,
+    firing: Collection[str],
+    ended: Collection[str],
+    sender: str,
+    now: float,
+    ha_window: float,
+) -> tuple[Effect, AlertState]:
+    """As `_fires`, of a source that sends what fires all the time. The episode keeps its start: each replica has a start of its own."""
+    alone: dict[str, object] = {"replicas": tuple(firing), "replica_starts": (starts_at,) * len(firing)}
+    if before is None:
+        return Effect.STARTED, _changed(_new(alert, starts_at, now), **alone)
+    if before.status != Status.FIRING:
+        return _fires_again(before, starts_at, sender, now, ha_window, **alone)
+    starts = dict(zip(before.replicas, before.replica_starts, strict=False))
+    if any(starts_at > starts.get(one, starts_at) for one in firing):
+        # The end of the episode before was lost. Other replicas come to this one as they are heard.
+        return Effect.STARTED, _changed(before, starts_at=starts_at, held_until=0.0, **alone)
+    starts = {one: starts.get(one, before.starts_at) for one in before.replicas if one not in ended}
+    starts |= dict.fromkeys(firing, starts_at)
+    some = dict(list(starts.items())[-MAX_REPLICAS:])
+    after = _changed(before, replicas=tuple(some), replica_starts=tuple(some.values()))
+    if not before.held_until:
+        return Effect.FIRING, after
+    if sender == before.ended_by or now >= before.held_until:
+        return Effect.STARTED, _changed(after, held_until=0.0)
+    return Effect.HELD, after
+
+
+def _fires_again(
+    before: AlertState, starts_at: int, sender: str, now: float, ha_window: float, **replicas: object
+) -> tuple[Effect, AlertState]:
+    """It had ended. From another sender within the window, this may have been on its way since before the end."""
+    late = (
+        starts_at <= before.ends_at
+        and sender != before.ended_by
+        and before.ended_by != BY_ITSELF
+        and now - before.received_at <= ha_window
+    )
     after = _changed(
         before,
         status=Status.FIRING.value,
         starts_at=starts_at,
-        replicas=tuple(firing),
         received_at=now,
         held_until=before.received_at + ha_window if late else 0.0,
+        **replicas,
     )
     return Effect.HELD if late else Effect.STARTED, after
 
@@ -140,7 +187,10 @@ def _ends(
         return Effect.STALE_END, before
     left = () if "" in ended else tuple(one for one in before.replicas if one and one not in ended)
     if left:
-        return Effect.FIRING_ELSEWHERE, _changed(before, replicas=left)
+        starts = dict(zip(before.replicas, before.replica_starts, strict=False))
+        return Effect.FIRING_ELSEWHERE, _changed(
+            before, replicas=left, replica_starts=tuple(starts[one] for one in left if one in starts)
+        )
     # The window of what comes late counts from the end that sinks were notified of, not from one that was suppressed.
     received_at = min(now, before.held_until - ha_window) if before.held_until else now
     return Effect.HELD_ENDED if before.held_until else Effect.ENDED, _changed(
@@ -149,6 +199,8 @@ def _ends(
         ends_at=ends_at,
         ended_by=sender,
         replicas=(),
+        replica_starts=(),
+        expires_at=0.0,
         held_until=0.0,
         received_at=received_at,
     )

@@ -76,13 +76,12 @@ def of_firing(
         return Suppression.HELD
     if last is None or last.status != Status.FIRING or effect is Effect.STARTED:
         return None
-    moved = starts_at > last.starts_at  # its end may have been lost
     if received.repeats is Repeats.HEARTBEAT:
-        if repeat_interval is not None and received.at - last.at >= repeat_interval:
-            return None
-        if not moved:
-            return Suppression.UNCHANGED
-    elif not (appeared or received.repeat or moved):
+        # Replicas differ in its start; that of a new episode has the effect STARTED.
+        again = repeat_interval is not None and received.at - last.at >= repeat_interval
+        return None if again else Suppression.UNCHANGED
+    moved = starts_at > last.starts_at  # its end may have been lost
+    if not (appeared or received.repeat or moved):
         return Suppression.UNCHANGED
     duplicate = last.sender != received.sender and received.at - last.at <= received.ha_window
     return Suppression.DUPLICATE if duplicate or received.duplicate else None

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from eventsink.alerts.alert import IncomingNotification, Status, epoch_micros
+from eventsink.alerts.alert import Alert, IncomingNotification, Status, alert_id, epoch_micros, from_epoch_micros
+from eventsink.alerts.formats.format import Repeats
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning import notify
 from eventsink.router.planning.alert_states import AlertStates, StateChange, group_digest
@@ -91,6 +92,7 @@ class Plan:
         self._something_new: bool | None = None
         """Whether the notification differs from the last one of its group in what fires; None: not looked at yet."""
         self._others = assignment.others
+        self._heartbeat = source.format.repeats is Repeats.HEARTBEAT
 
     def parts(self) -> list[Sequence[Merged]]:
         """Parts of a bounded size."""
@@ -128,6 +130,8 @@ class Plan:
         for merged in part:
             alert = merged.one.alert
             before = self._states.get(alert.tenant, merged.identity)
+            if before is not None and not merged.one.start_given and before.status == Status.FIRING:
+                alert = _with_start_of(before, merged)
             effect, after = step(
                 before,
                 alert,
@@ -140,6 +144,8 @@ class Plan:
             )
             if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.room.may_hold():
                 effect, after = Effect.STARTED, msgspec.structs.replace(after, held_until=0.0)
+            if self._heartbeat:
+                self._hear(merged, effect, after, now)
             replicas_changed = before is not None and before.replicas != after.replicas
             something_new = something_new or notify.is_new(effect) or replicas_changed
             planned.append((_Planned(merged, before, after), effect))
@@ -164,6 +170,19 @@ class Plan:
         if self._group_key is not None and part[-1] is self._merged[-1]:
             self._record_group(self._group_key, group, duplicate=duplicate, change=change, now=now)
         return builder.build(change), change, suppressed
+
+    def _hear(self, merged: Merged, effect: Effect, after: AlertState, now: float) -> None:
+        """Remember until when the alert is taken to fire. What has ended is forgotten when its time comes: the commit may fail."""
+        states, alert = self._states, merged.one.alert
+        if after.status != Status.FIRING:
+            return
+        if merged.ended:
+            states.heartbeats.end(alert.tenant, merged.identity, merged.ended)
+        if alert.status is Status.FIRING:
+            given = merged.one.valid_for
+            valid_for = min(states.settings.resolve_timeout if given is None else given, states.settings.retention)
+            alone = effect is Effect.STARTED
+            states.heartbeats.hear(alert.tenant, merged.identity, merged.firing, now + valid_for, alone=alone)
 
     def _record_group(self, key: bytes, before: GroupState | None, *, duplicate: bool, change: StateChange, now: float) -> None:
         firing = self._firing()
@@ -295,6 +314,8 @@ class Plan:
             after = msgspec.structs.replace(after, tenant=alert.tenant, source=alert.source)
         if after.status == Status.FIRING:
             changed["received_at"] = now
+            if self._heartbeat:
+                changed["expires_at"] = self._states.heartbeats.until(alert.tenant, alert.identity)
         if one.body:
             # Where there is no room, the firing one's body stays.
             payload = builder.body(owned) if self._states.room.keeps_end() else KEEP_BODY
@@ -314,6 +335,18 @@ class Plan:
             return self._index.matching(merged.variants[0])
         found = {sink.uid: sink for alert in merged.variants for sink in self._index.matching(alert)}
         return list(found.values())
+
+
+def _with_start_of(state: AlertState, merged: Merged) -> Alert:
+    """The alert, of which the source did not say since when it fires, with the start of the episode that goes on."""
+    starts_at = from_epoch_micros(state.starts_at)
+
+    def changed(alert: Alert) -> Alert:
+        return msgspec.structs.replace(alert, starts_at=starts_at, id=alert_id(alert.fingerprint, starts_at, alert.status))
+
+    merged.one = msgspec.structs.replace(merged.one, alert=changed(merged.one.alert))
+    merged.variants = [changed(one) for one in merged.variants]
+    return merged.one.alert
 
 
 def updated(

@@ -18,6 +18,12 @@ class StateSettings(Settings):
     the replica in which it fired, is gone. Longer than any repeat_interval."""
     resolved_retention: Seconds = 3600.0
     """A resolved alert, and an event, is forgotten after this; one whose end a suspended sink has yet to be notified of, after `retention`."""
+    resolve_timeout: Seconds = Field(default=300.0, gt=0)
+    """Of sources that send what fires all the time (Prometheus): a firing alert that names no end (endsAt) has ended if it is not sent again
+    within this. Longer than the interval in which they send it."""
+    resolve_grace: Seconds = 300.0
+    """After its start, and after it was stopped for a while, the router waits so long before it ends alerts that are not sent any more: their
+    sources have to send again what fires. Longer than the interval in which they do."""
     max_alerts: int = Field(default=200_000, ge=1000)
     """Alerts that are remembered, about 500 bytes of memory each. Beyond it the tenant with the most forgets its oldest, resolved ones
     first. Of a firing one that is forgotten, sinks are notified again if its source repeats it, but not of its end if it ends before: keep

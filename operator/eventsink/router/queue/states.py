@@ -49,6 +49,10 @@ class AlertState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     replicas: tuple[str, ...] = ()
     """Where it fires, as the values of the labels that the source drops."""
     notified: tuple[Notified, ...] = ()
+    replica_starts: tuple[int, ...] = ()
+    """Of a source that sends what fires all the time: since when, in each of `replicas`, in microseconds since the epoch."""
+    expires_at: float = 0.0
+    """Queue clock, to within minutes: it has ended if its source has not sent it again until then; 0: its source says when it ends."""
 
 
 class GroupState(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -67,15 +67,19 @@ def test_each_alert_keeps_its_own_bytes_and_the_notification_its_own() -> None:
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"", "the body is not JSON"),
+        (b"", "the body is empty"),
+        (b"\x1f\x8b\x08", "Content-Encoding"),
+        (b'\xef\xbb\xbf{"version": "4"}', "byte order mark"),
         (b"<html>", "the body is not JSON"),
         (b"\xff\xfe", "the body is not JSON"),
         (b"[" * 100_000, "must be a JSON object"),
         (b"[]", "must be a JSON object"),
         (b'"x"', "must be a JSON object"),
-        (b"{}", '"version" says another'),
-        (notification(alert(), version="3"), '"version" says another'),
-        (notification(alert(), version=5), '"version" says another'),
+        (b'[{"labels": {}}]', "the format prometheus"),
+        (b"{}", 'version "4" of Alertmanager\'s webhook: the member "version" is absent'),
+        (notification(alert(), version="3"), '"version" says "3"'),
+        (notification(alert(), version=5), '"version" says "5"'),
+        (notification(alert(), version="\n" + "x" * 100), '"version" says "' + "x" * 14 + "…"),
         (notification(), '"alerts" is empty'),
         (notification(None, None), '"alerts" is empty'),
         (b'{"version": "4"}', '"alerts" is empty'),
@@ -295,3 +299,8 @@ class TestAlertmanagerFormat(FormatContract):
     def sample(self, severity: str = "") -> bytes:
         labels = {"alertname": "A"} | ({"severity": severity} if severity else {})
         return notification(alert(labels=labels))
+
+
+@pytest.mark.parametrize("version", ["4", 4, 4.0])
+def test_version_4_may_be_a_number(version: object) -> None:
+    assert len(parse(notification(alert(), version=version)).alerts) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import ssl
@@ -91,7 +92,11 @@ def parsed(response: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
 async def intake(request: pytest.FixtureRequest) -> AsyncIterator[IntakeUnderTest]:
     settings: dict[str, Any] = dict(getattr(request, "param", {}))
     made = IntakeUnderTest()
-    sources = {"alertmanager": source(), "falco": source(name="falco", pathToken=True)}
+    sources = {
+        "alertmanager": source(),
+        "falco": source(name="falco", pathToken=True),
+        "prom": source(name="prom", format="prometheus"),
+    }
     max_under_way = settings.pop("maxUnderWay", 100)
     chosen = IntakeSettings.model_validate({"address": "127.0.0.1:0", "maxBodyBytes": 2000, **settings})
     made.accepts = made.accept
@@ -646,3 +651,41 @@ async def test_a_sender_behind_a_proxy_is_what_the_configured_header_says(intake
     await intake.post(extra=f"{AUTH}X-Forwarded-For: {'x' * 1000}\r\n")
     await intake.post()
     assert intake.senders == ["10.1.2.3", "x" * 128, "127.0.0.1"]
+
+
+# ---- clients of Alertmanager's API
+
+
+async def test_a_basic_password_is_a_token_whoever_the_user_is(intake: IntakeUnderTest) -> None:
+    for credentials, status in ((f"me:{TOKEN}", 200), (f":{TOKEN}", 200), (f"{TOKEN}:", 401), (TOKEN, 401), ("me:wrong", 401)):
+        encoded = base64.b64encode(credentials.encode()).decode()
+        assert (await intake.post(extra=f"Authorization: Basic {encoded}\r\n"))[0] == status, credentials
+    for broken in ("", "%%%", "/w==", "bWU6"):
+        assert (await intake.post(extra=f"Authorization: basic {broken}\r\n"))[0] == 401, broken
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (UnusablePayload("it is not read"), 400),
+        (OversizedPayload("it is not read"), 413),
+        (NothingAccepted("it is not read", [Rejection(0, "no tenant")]), 400),
+        (QueueFull("it is not read"), 503),
+    ],
+)
+async def test_an_error_is_the_sentence_alone_for_clients_of_alertmanagers_api(
+    intake: IntakeUnderTest, failure: Exception, status: int
+) -> None:
+    async def behaviour(_: bytes) -> Accepted:
+        raise failure
+
+    intake.behaviour = behaviour
+    response = await intake.ask(f"POST /v1/alerts/prom/api/v2/alerts HTTP/1.1\r\n{AUTH}")
+    assert response[0] == status
+    assert response[2].startswith("it is not read")  # type: ignore[attr-defined]
+    assert ("retry-after" in response[1]) is (status == 503)
+
+
+async def test_a_body_that_is_too_large_gets_its_sentence_alone_too(intake: IntakeUnderTest) -> None:
+    status, _, body = await intake.ask(f"POST /v1/alerts/prom/api/v2/alerts HTTP/1.1\r\n{AUTH}", b"x" * 3000)
+    assert (status, isinstance(body, str)) == (413, True)

@@ -13,12 +13,15 @@ from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.state_settings import StateSettings
+from eventsink.router.planning.timeouts import LOOK_SECONDS, Timeouts
 from eventsink.router.queue.protocol import Delivery
 from eventsink.router.queue.sqlite import SqliteQueue
+from eventsink.router.sources import PostingSource
 from eventsink.sinks.sink import Sink
 from tests.support.clock import ManualClock
 from tests.support.parts import notification
-from tests.unit.router.sinks import source, uid
+from tests.unit.router.sinks import source as alertmanager
+from tests.unit.router.sinks import uid
 
 HALF_A, HALF_B = "10.0.0.1", "10.0.0.2"
 
@@ -26,7 +29,15 @@ HALF_A, HALF_B = "10.0.0.1", "10.0.0.2"
 class PlanningUnderTest:
     """An acceptor and what follows the directory, over a real queue."""
 
-    def __init__(self, queue: SqliteQueue, clock: ManualClock, known: SinkDirectory, **settings: Any) -> None:
+    def __init__(
+        self,
+        queue: SqliteQueue,
+        clock: ManualClock,
+        known: SinkDirectory,
+        *,
+        source: PostingSource | None = None,
+        **settings: Any,
+    ) -> None:
         self.queue = queue
         self.clock = clock
         self.directory = known
@@ -39,7 +50,8 @@ class PlanningUnderTest:
         self.suppressed: Counter[str] = Counter()
         self.acceptor = Acceptor(known, self.index, self.states, queue, self._count)
         self.catch_up = CatchUp(known, self.index, self.states, queue, {"alertmanager"})
-        self.source = source()
+        self.source = source or alertmanager()
+        self.timeouts = Timeouts(known, self.states, queue, {self.source.name: self.source})
         self.queued: list[Delivery] = []
         queue.subscribe(self.queued.extend)
         self._catching_up: asyncio.Task[None] | None = None
@@ -103,3 +115,13 @@ class PlanningUnderTest:
         """Let the queue clock go on."""
         self.clock.now += seconds
         self.catch_up.wake()
+
+    async def pass_time(self, seconds: float) -> list[tuple[str, str]]:
+        """Let the queue clock go on, and end what is not sent any more: (sink, status) of the deliveries that were queued."""
+        self.queued.clear()
+        until = self.clock.now + seconds
+        while self.clock.now < until:
+            self.clock.now = min(until, self.clock.now + 10 * LOOK_SECONDS)
+            await self.timeouts.look()
+        self.catch_up.wake()
+        return await self.settled()

@@ -1,0 +1,70 @@
+"""What alerts of Prometheus rules have in common, whichever program sends them: their annotations, their times, what is said of one that
+cannot be used."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Rejection, UnusablePayload
+from eventsink.alerts.limits import may_be_made_of
+from eventsink.alerts.links import DASHBOARDS, RUNBOOKS
+
+SUMMARIES = ("summary", "title", "message", "description")
+"""Annotations that the summary is taken from, the first that there is."""
+DESCRIPTIONS = ("description", "message")
+LINKED = frozenset(RUNBOOKS + DASHBOARDS)
+"""Annotations that hold links."""
+NO_START = "startsAt must be a time with a zone, such as 2026-01-01T12:00:00Z"
+_NEVER = 1
+"""The year of the times that mean 'not yet': Go's zero time."""
+
+
+def utc(time: datetime) -> datetime | None:
+    """A time of an alert; None: it has no zone, or means 'not yet'."""
+    if time.tzinfo is None or time.year <= _NEVER:
+        return None
+    return time.astimezone(UTC)
+
+
+def is_unset(time: datetime) -> bool:
+    """Whether it is Go's zero time, which means that there is none."""
+    return time.year <= _NEVER
+
+
+def rejection_reason(error: Exception) -> str:
+    """What is wrong with one alert, without its values."""
+    if isinstance(error, msgspec.ValidationError):
+        return str(error).replace(" - at `$.", ", at ").rstrip("`")
+    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError | RecursionError):
+        return "is not valid JSON"
+    return str(error) if type(error) is ValueError else "holds a value that is out of range"
+
+
+def not_json(body: bytes) -> UnusablePayload:
+    """What is said of a body that is not JSON."""
+    begins = body[:3]
+    if not body.strip():
+        return UnusablePayload("the body is empty")
+    if begins[:2] == b"\x1f\x8b":
+        return UnusablePayload("the body is not JSON: it is compressed, and the header Content-Encoding does not say so")
+    if begins == b"\xef\xbb\xbf" or begins[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return UnusablePayload("the body is not JSON: it begins with a byte order mark; send UTF-8 without one")
+    return UnusablePayload("the body is not JSON")
+
+
+def check_usable(alerts: list[IncomingAlert], rejected: list[Rejection], none: str) -> None:
+    """Raise UnusablePayload if no alert of a notification can be used; `none` says that it holds none."""
+    if alerts:
+        return
+    if rejected:
+        raise UnusablePayload(
+            f"none of the {len(rejected)} alerts can be used; alerts[{rejected[0].index}]: {rejected[0].reason}"
+        )
+    raise UnusablePayload(none)
+
+
+def oversized(body: bytes, why: str, advice: str) -> OversizedPayload:
+    """What is said of a notification of which too much would be made."""
+    return OversizedPayload(f"more than {may_be_made_of(body) // 1024**2} MiB would be made of this request: {why}; {advice}")

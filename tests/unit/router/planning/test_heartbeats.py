@@ -1,0 +1,338 @@
+"""Sources that send what fires all the time: who is notified when, and what ends by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventsink.router.planning.heartbeats import MAX_REPLICAS, RETRY_SECONDS, Heartbeats, Overdue
+from eventsink.router.planning.timeouts import STOPPED_SECONDS
+from eventsink.router.queue.protocol import QueueUnavailable
+from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.router.queue.sqlite.store import Store
+from tests.support.clock import ManualClock
+from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest
+from tests.unit.router.sinks import directory, sink, source, uid
+
+Start = Callable[..., Awaitable[PlanningUnderTest]]
+FIRING, RESOLVED = [("s", "firing")], [("s", "resolved")]
+MINUTE = 60.0
+GRACE = 300.0
+VALID = 240.0
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts planning over these sinks with a source of the format prometheus; called again, it is a restart.
+
+    Time passes without a restart's grace unless `grace` is given.
+    """
+    clock = ManualClock()
+    running: list[PlanningUnderTest] = []
+
+    async def stop() -> None:
+        for one in running:
+            await one.stop()
+            await one.queue.close()
+        running.clear()
+
+    async def started(
+        *sinks: Any, grace: float = 0.0, source_format: str = "prometheus", drop: tuple[str, ...] = (), **settings: Any
+    ) -> PlanningUnderTest:
+        await stop()
+        opened = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0), monotonic=clock)
+        planning = PlanningUnderTest(
+            opened,
+            clock,
+            directory(*sinks),
+            source=source(format=source_format, dropLabels=list(drop)),
+            resolve_grace=grace,
+            **settings,
+        )
+        running.append(planning)
+        await planning.start()
+        return planning
+
+    yield started
+    await stop()
+
+
+def alert(name: str = "A", *, valid: float | None = VALID, since: float = 0, **labels: str) -> dict[str, Any]:
+    """An alert as Prometheus posts it, which fires since so many seconds after START and for `valid` seconds from now on."""
+    ends = {} if valid is None else {"endsAt": (datetime.now(UTC) + timedelta(seconds=valid)).isoformat()}
+    return {
+        "labels": {"alertname": name, "namespace": "acme", **labels},
+        "startsAt": (START + timedelta(seconds=since)).isoformat(),
+        **ends,
+    }
+
+
+def ended(name: str = "A", *, since: float = 0, at: float = 600, **labels: str) -> dict[str, Any]:
+    return {**alert(name, valid=None, since=since, **labels), "endsAt": (START + timedelta(seconds=at)).isoformat()}
+
+
+async def post(planning: PlanningUnderTest, *alerts: dict[str, Any], sender: str = HALF_A) -> list[tuple[str, str]]:
+    return await planning.send(json.dumps(alerts).encode(), sender)
+
+
+async def beat(
+    planning: PlanningUnderTest, seconds: float, *alerts: dict[str, Any], sender: str = HALF_A
+) -> list[tuple[str, str]]:
+    """Let time pass with a post every minute: what was queued meanwhile."""
+    found = []
+    for _ in range(int(seconds / MINUTE)):
+        found += await planning.pass_time(MINUTE)
+        found += await post(planning, *alerts, sender=sender)
+    return found
+
+
+# ---- repeats
+
+
+async def test_a_resend_notifies_nobody_before_the_sinks_repeat_interval(start: Start) -> None:
+    planning = await start(sink("s", delivery={"repeat_interval": 1800.0}), sink("never"))
+    assert sorted(await post(planning, alert())) == [("never", "firing"), ("s", "firing")]
+    assert await beat(planning, 1740, alert()) == []
+    assert await beat(planning, 60, alert()) == FIRING
+    assert await beat(planning, 1740, alert()) == []
+    assert planning.suppressed["Unchanged"] > 50
+
+
+async def test_an_end_is_notified_once_although_it_is_resent_for_15_minutes(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert())
+    assert await post(planning, ended()) == RESOLVED
+    assert await beat(planning, 900, ended()) == []
+    assert await post(planning, alert(since=1800)) == FIRING
+
+
+async def test_the_end_of_an_earlier_episode_ends_nothing(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert(since=1000))
+    assert await post(planning, ended(since=0, at=600)) == []
+    assert await planning.pass_time(MINUTE) == []
+
+
+async def test_a_new_episode_whose_end_was_lost_is_notified(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert())
+    planning = await start(sink("s"))
+    assert await post(planning, alert(since=0)) == []
+    assert await post(planning, alert(since=120)) == FIRING
+    assert await post(planning, alert(since=120)) == []
+
+
+async def test_an_alert_whose_source_names_no_start_keeps_the_one_that_it_had(start: Start) -> None:
+    planning = await start(sink("s", delivery={"repeat_interval": 60.0}))
+    bare = {"labels": {"alertname": "A", "namespace": "acme"}}
+    assert await post(planning, bare) == FIRING
+    [first] = [one.body for one in planning.queued]
+    await planning.pass_time(90)
+    assert await post(planning, bare) == FIRING
+    [again] = [one.body for one in planning.queued]
+    assert json.loads(first)["startsAt"] == json.loads(again)["startsAt"]
+    assert json.loads(first)["id"] == json.loads(again)["id"]
+
+
+async def test_a_new_sink_is_notified_of_what_fires_and_of_its_end(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert())
+    assert await planning.put(sink("late")) == [("late", "firing")]
+    assert sorted(await planning.pass_time(VALID)) == [("late", "resolved"), ("s", "resolved")]
+
+
+# ---- what is not sent any more
+
+
+async def test_what_is_not_sent_any_more_ends_when_its_time_has_come(start: Start) -> None:
+    planning = await start(sink("s"), sink("ends-unwanted", delivery={"send_resolved": False}))
+    await post(planning, alert())
+    assert await planning.pass_time(VALID - 2) == []
+    assert await planning.pass_time(4) == RESOLVED
+    [end] = [json.loads(one.body) for one in planning.queued]
+    assert (end["status"], end["labels"]["alertname"], end["startsAt"]) == ("resolved", "A", "2026-01-01T12:00:00Z")
+    assert datetime.fromisoformat(end["endsAt"]) - datetime.now(UTC) < timedelta(seconds=10)
+    assert await planning.pass_time(VALID) == []
+    assert planning.timeouts.resolved == 1
+
+
+async def test_each_resend_gives_it_more_time_on_disk_too(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert())
+    assert await beat(planning, 3600, alert()) == []
+    planning = await start(sink("s"))
+    assert await planning.pass_time(VALID - 2 - GRACE) == []
+    assert await planning.pass_time(VALID) == RESOLVED
+
+
+async def test_without_an_end_it_has_the_time_that_the_router_gives(start: Start) -> None:
+    planning = await start(sink("s"), resolve_timeout=100.0)
+    await post(planning, alert(valid=None))
+    assert await planning.pass_time(98) == []
+    assert await planning.pass_time(4) == RESOLVED
+
+
+async def test_a_late_resend_after_that_is_a_new_start_at_once(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert())
+    assert await planning.pass_time(VALID + 2) == RESOLVED
+    assert await post(planning, alert()) == FIRING
+
+
+@pytest.mark.parametrize("valid", [VALID, 10.0])
+async def test_nothing_ends_by_itself_within_the_grace_of_a_start(start: Start, valid: float) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert("A", valid=valid), alert("B", valid=valid))
+    planning = await start(sink("s"), grace=GRACE)
+    await planning.pass_time(GRACE - 20)
+    assert planning.shown() == []
+    assert await post(planning, alert("A"), alert("C", valid=5)) == FIRING
+    assert await planning.pass_time(16) == []
+    assert await planning.pass_time(6) == [*RESOLVED, *RESOLVED]
+
+
+async def test_a_router_that_was_stopped_for_a_while_gives_everything_its_grace_again(start: Start) -> None:
+    planning = await start(sink("s"), grace=GRACE)
+    await planning.pass_time(GRACE)
+    await post(planning, alert())
+    planning.later(VALID + STOPPED_SECONDS + 1)  # nothing was looked at meanwhile
+    await planning.timeouts.look()
+    assert planning.shown() == FIRING
+    assert await planning.pass_time(GRACE - 2) == []
+    assert await planning.pass_time(4) == RESOLVED
+
+
+async def test_of_many_that_are_not_sent_any_more_each_ends_once(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, *[alert(f"A{number}") for number in range(450)])
+    assert await planning.pass_time(VALID + 2) == 450 * RESOLVED
+
+
+async def test_a_suspended_sink_is_notified_of_the_end_when_it_is_resumed(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert())
+    await planning.put(sink("s", suspend=True, generation=2))
+    assert await planning.pass_time(VALID + 2) == []
+    assert await planning.put(sink("s", generation=3)) == RESOLVED
+
+
+async def test_an_end_that_cannot_be_stored_is_stored_later(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert())
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    planning.later(VALID + 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "commit", broken)
+        with pytest.raises(QueueUnavailable):
+            await planning.timeouts.look()
+    assert planning.states.firing == 1
+    assert await planning.pass_time(2 * RETRY_SECONDS) == RESOLVED
+
+
+async def test_alerts_of_a_source_that_is_grouped_by_now_do_not_end_by_themselves(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert())
+    planning = await start(sink("s"), source_format="alertmanager")
+    assert await planning.pass_time(VALID + 2) == []
+
+
+async def test_a_sink_of_another_tenant_or_one_that_is_gone_gets_no_end(start: Start) -> None:
+    planning = await start(sink("s"), sink("gone"))
+    await post(planning, alert())
+    await planning.remove("gone")
+    await planning.put(sink("s", tenant="globex", generation=2))
+    planning.queued.clear()
+    assert await planning.pass_time(VALID + 2) == []
+    assert uid("gone") not in planning.directory.sinks
+
+
+# ---- pairs
+
+
+@pytest.mark.parametrize("drop", [(), ("replica",)])
+async def test_a_pair_counts_as_one(start: Start, drop: tuple[str, ...]) -> None:
+    """Whether its label is dropped here, or by the servers themselves, which are then known by their addresses."""
+    planning = await start(sink("s"), drop=drop)
+
+    async def both(make: Callable[..., dict[str, Any]], **members: Any) -> list[tuple[str, str]]:
+        labels = [{"replica": "a"}, {"replica": "b"}] if drop else [{}, {}]
+        found = await post(planning, make(since=0, **members, **labels[0]), sender=HALF_A)
+        await planning.pass_time(2)
+        return found + await post(planning, make(since=7, **members, **labels[1]), sender=HALF_B)
+
+    assert await both(alert) == FIRING
+    for _ in range(20):
+        assert await planning.pass_time(58) == []
+        assert await both(alert) == []
+    assert await both(ended, at=600) == RESOLVED
+    for _ in range(15):
+        assert await both(ended, at=600) == []
+    assert await both(alert) == FIRING
+
+
+async def test_it_fires_until_no_server_of_a_pair_says_so(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert(), sender=HALF_A)
+    await post(planning, alert(), sender=HALF_B)
+    for _ in range(15):
+        await planning.pass_time(MINUTE)
+        assert await post(planning, ended(), sender=HALF_A) == []
+        assert await post(planning, alert(), sender=HALF_B) == []
+    assert await post(planning, ended(at=1500), sender=HALF_B) == RESOLVED
+
+
+async def test_a_server_that_is_gone_does_not_keep_an_alert_firing(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert(), sender=HALF_A)
+    await post(planning, alert(), sender=HALF_B)
+    assert await beat(planning, 600, alert(), sender=HALF_B) == []
+    assert await post(planning, ended(), sender=HALF_B) == RESOLVED
+
+
+async def test_a_server_that_has_moved_to_another_address_does_not_repeat_what_fires(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert(), sender=HALF_A)
+    assert await beat(planning, 600, alert(), sender="10.0.0.3") == []
+    assert await post(planning, ended(), sender="10.0.0.3") == RESOLVED
+
+
+# ---- the heap
+
+
+def test_a_shorter_time_counts_as_well_as_a_longer_one() -> None:
+    heartbeats = Heartbeats()
+    heartbeats.hear("t", "i", ["r"], 100)
+    heartbeats.hear("t", "i", ["r"], 50)
+    assert heartbeats.overdue(49, 10) == []
+    assert heartbeats.overdue(50, 10) == [Overdue("t", "i")]
+    heartbeats.hear("t", "i", ["r"], 200)
+    assert heartbeats.overdue(199, 10) == []
+    assert heartbeats.overdue(200, 10) == [Overdue("t", "i")]
+
+
+def test_as_many_are_given_as_are_asked_for_and_each_again_later() -> None:
+    heartbeats = Heartbeats()
+    for number in range(5):
+        heartbeats.hear("t", f"{number}", ["r"], 1)
+    assert [len(heartbeats.overdue(1, 3)) for _ in range(3)] == [3, 2, 0]
+    assert len(heartbeats.overdue(1 + RETRY_SECONDS, 10)) == 5
+    for number in range(5):
+        heartbeats.forget("t", f"{number}")
+    assert (heartbeats.overdue(1e9, 10), len(heartbeats)) == ([], 0)
+
+
+def test_so_many_replicas_are_remembered_the_latest_ones() -> None:
+    heartbeats = Heartbeats()
+    for number in range(2 * MAX_REPLICAS):
+        heartbeats.hear("t", "i", [f"{number}"], 10)
+    silent, everywhere = heartbeats.silent("t", "i", 10)
+    assert (silent[-1], len(silent), everywhere) == (f"{2 * MAX_REPLICAS - 1}", MAX_REPLICAS, True)

@@ -20,12 +20,14 @@ from tests.support.sinks import (
     OTHER_SECRET,
     SECRET,
     compiled,
+    compiled_uids,
     event_sink,
     events_of,
     label,
     secret,
     signed,
     uid_of,
+    wait_all_ready,
     wait_compiled,
 )
 from tests.support.waiting import wait_until
@@ -362,16 +364,12 @@ def test_a_deleted_namespace_takes_its_compiled_sinks_along_and_nothing_is_withd
     kubectl.apply(
         [secret(namespace, secret=SECRET), *(event_sink(namespace, name, tenant="deleted", webhook=signed()) for name in names)]
     )
-    for name in names:
-        wait_ready(kubectl, namespace, name)
-    uids = [uid_of(kubectl, namespace, name) for name in names[::10]]
+
+    uids = set(wait_all_ready(kubectl, namespace, names).values())
     before = len(operator.lines())
     # A sweep reads the list while what is in it is deleted (every two seconds here): nothing of it may be taken up again.
     kubectl.run("delete", "namespace", namespace, "--timeout=60s")
 
-    def left() -> list[str]:
-        return [uid for uid in uids if compiled(kubectl, uid) is not None]
-
-    wait_until("the compiled sinks to be gone", lambda: not left(), deadline=SOON_SECONDS)
+    wait_until("the compiled sinks to be gone", lambda: not compiled_uids(kubectl) & uids, deadline=SOON_SECONDS)
     events = {line["event"] for line in operator.lines()[before:]}
     assert events == {"compiled sink removed"}

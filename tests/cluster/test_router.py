@@ -19,7 +19,7 @@ from eventsink.resources.status import EventSinkStatus
 from eventsink.router.queue.states import SinkReport
 from tests.controlplane import ControlPlane
 from tests.support.attacks import patched_by_router
-from tests.support.cluster import SINKS_NAMESPACE, Installed, MakeControlPlane, install, install_crd
+from tests.support.cluster import SINKS_NAMESPACE, Installed
 from tests.support.kubectl import Kubectl, condition
 from tests.support.parts import Router, alert, cluster_router, notification, request, start_operator
 from tests.support.processes import RunningProcess
@@ -43,20 +43,11 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def plane(fresh_control_plane: MakeControlPlane) -> ControlPlane:
-    return fresh_control_plane()
-
-
-@pytest.fixture
-def admin(plane: ControlPlane) -> Kubectl:
-    kubectl = Kubectl(plane.admin_kubeconfig)
-    install_crd(kubectl)
-    return kubectl
-
-
-@pytest.fixture
-def installed(plane: ControlPlane, admin: Kubectl) -> Installed:
-    return install(plane, admin)
+def installed(installed: Installed, admin: Kubectl) -> Installed:
+    """What is installed, without a sink that another test has left, and as before the first start of an operator."""
+    admin.run("delete", "eventsinks", "--all", "--all-namespaces")
+    admin.run("delete", "secrets", "--all", "-n", SINKS_NAMESPACE)
+    return installed
 
 
 def known(router: Router) -> list[str]:
@@ -122,13 +113,14 @@ def test_a_status_is_written_when_it_changes_and_not_for_each_message(
         assert status["delivery"]["lastError"].startswith("HTTP404: ")
         assert "/hook" not in json.dumps(status)
         assert condition({"status": status}, "Ready")["status"] == "True"
-        assert 2 <= len(written_by_the_router(plane)) <= 5
+        assert 2 <= len(written_by_the_router(plane, acme)) <= 5
 
 
-def written_by_the_router(plane: ControlPlane) -> list[str]:
-    """The names of the EventSinks whose status it has written so far, in order."""
+def written_by_the_router(plane: ControlPlane, namespace: str) -> list[str]:
+    """The names of the EventSinks there whose status it has written so far, in order."""
     user = "system:serviceaccount:eventsink-system:eventsink-router"
-    return [one["objectRef"]["name"] for one in plane.audited() if one["user"]["username"] == user and one["verb"] == "patch"]
+    patches = [one["objectRef"] for one in plane.audited() if one["user"]["username"] == user and one["verb"] == "patch"]
+    return [one["name"] for one in patches if one["namespace"] == namespace]
 
 
 def reports(reason: str) -> Callable[[dict[str, Any]], bool]:
@@ -152,7 +144,7 @@ def test_a_restart_writes_no_status_that_says_so_already(
     tmp_path: Path,
     end: Callable[[RunningProcess], object],
 ) -> None:
-    router = cluster_router(installed, tmp_path)
+    router = cluster_router(installed, tmp_path, dispatch={"retry": {"probeFirst": "2s", "probeLongest": "2s"}})
     receiver.respond_with(404, path="/held")
     states = {"arrives": "Delivered", "held": "HTTP404", "unused": "NothingSent", "suspended": "Suspended"}
     with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path):
@@ -168,12 +160,12 @@ def test_a_restart_writes_no_status_that_says_so_already(
             wait_until("the record of that", lambda: recorded(tmp_path / "queue.db") == sorted(states.values()))
             end(first)
         before = {name: admin.get("eventsink", name, namespace=acme)["metadata"]["resourceVersion"] for name in states}
-        written, asked = len(written_by_the_router(plane)), len(receiver.requests("/held"))
+        written, asked = len(written_by_the_router(plane, acme)), len(receiver.requests("/held"))
         with router.start():
             receiver.wait_for(asked + 1, path="/held")  # it is tried again, and fails as before
             admin.apply(event_sink(acme, "new", webhook={"url": receiver.url("/new")}))
             admin.wait_until("eventsink", "new", lambda found: condition(found, "Delivering"), namespace=acme)
-            assert set(written_by_the_router(plane)[written:]) == {"new"}
+            assert set(written_by_the_router(plane, acme)[written:]) == {"new"}
             assert {
                 name: admin.get("eventsink", name, namespace=acme)["metadata"]["resourceVersion"] for name in states
             } == before

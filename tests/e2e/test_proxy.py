@@ -63,7 +63,8 @@ def test_each_trouble_of_the_proxy_has_its_reason_and_delivery_goes_on_once_it_i
             assert router.process is not None
             for response, reason in ((b"403 Forbidden", "ProxyRefused"), (b"503 Service Unavailable", "ProxyFailed")):
                 proxy.response = b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % response
-                wait_until("the end of unused connections", lambda: not proxy.tunnels)
+                proxy.end_tunnels()
+                wait_until("the end of the connections", lambda: not proxy.tunnels)
                 assert router.post(notification(alert(reason, namespace="acme"), group=reason))[0] == 200
                 wait_reported(router, "False", reason)
                 proxy.response = b""
@@ -146,7 +147,8 @@ def test_operator_and_router_reach_slack_through_the_proxy(
             assert set(proxy.targets) == {f"localhost:{slack.port}"}
 
             proxy.response = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
-            wait_until("the end of unused connections", lambda: not proxy.tunnels)
+            proxy.end_tunnels()
+            wait_until("the end of the connections", lambda: not proxy.tunnels)
             other = event_sink(
                 namespace, "other", tenant=tenant, slack={"channel": "#alerts", "botTokenSecretRef": {**token, "name": "new"}}
             )

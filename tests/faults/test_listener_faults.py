@@ -13,7 +13,7 @@ import pytest
 from tests.soak.listeners import LISTENERS, Fuzzed, exchange, fuzz, resident_bytes
 from tests.support.parts import alert, notification
 
-FUZZ_SECONDS = 15.0
+FUZZ_SECONDS = 6.0
 """For each of four listeners; `make soak` takes longer."""
 BAD_REQUESTS = 10_000
 AT_ONCE = 16

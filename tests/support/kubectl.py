@@ -164,9 +164,7 @@ class Kubectl:
         """Poll until the object's current generation has the condition; returns that condition."""
 
         def holds(found: dict[str, Any]) -> bool:
-            stated = condition(found, type)
-            up_to_date = stated.get("observedGeneration", -1) == found.get("metadata", {}).get("generation")
-            return up_to_date and stated.get("status") == status and reason in (None, stated.get("reason"))
+            return is_current(found, type, status) and reason in (None, condition(found, type)["reason"])
 
         return condition(self.wait_until(kind, name, holds, namespace=namespace, deadline=deadline), type)
 
@@ -186,6 +184,12 @@ def condition(found: Mapping[str, Any], type: str) -> dict[str, Any]:
     """The condition of that type in an object's status; `{}` where it has none."""
     stated: list[dict[str, Any]] = found.get("status", {}).get("conditions", [])
     return next((one for one in stated if one["type"] == type), {})
+
+
+def is_current(found: Mapping[str, Any], type: str, status: str) -> bool:
+    """Whether an object's condition has that status, and says so of its current generation."""
+    stated = condition(found, type)
+    return stated.get("status") == status and stated.get("observedGeneration", -1) == found["metadata"]["generation"]
 
 
 def _namespace(name: str | None) -> list[str]:

@@ -45,6 +45,7 @@ class ConnectProxy:
         self._lock = threading.Lock()
         self.tunnels = 0
         """Open at this moment."""
+        self._clients: set[socket.socket] = set()
         self.hang = threading.Event()
         """While set, CONNECT gets no response."""
         proxy = self
@@ -108,9 +109,16 @@ class ConnectProxy:
         else:
             self._tunnel(client, target)
 
-    def _count(self, tunnels: int) -> None:
+    def end_tunnels(self) -> None:
+        """End the tunnels that are open, as a proxy does with those that are not used."""
+        with self._lock:
+            for client in self._clients:
+                client.shutdown(socket.SHUT_RDWR)
+
+    def _count(self, client: socket.socket, tunnels: int) -> None:
         with self._lock:
             self.tunnels += tunnels
+            (self._clients.add if tunnels > 0 else self._clients.discard)(client)
 
     def _tunnel(self, client: socket.socket, target: str) -> None:
         host, _, port = target.rpartition(":")
@@ -122,12 +130,12 @@ class ConnectProxy:
             return
         with receiver:
             self.targets.append(target)
-            self._count(1)
+            self._count(client, 1)
             try:
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 _relay(client, receiver)
             finally:
-                self._count(-1)
+                self._count(client, -1)
 
 
 def _relay(one: socket.socket, other: socket.socket) -> None:

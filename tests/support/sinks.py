@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.support.cluster import SINKS_NAMESPACE
-from tests.support.kubectl import Kubectl
+from tests.support.kubectl import Kubectl, is_current
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdefghijklmn").decode()
@@ -60,6 +60,27 @@ def wait_compiled(
 
     wait_until(f"compiled sink {uid}", probe, deadline=deadline, poll=0.2, show=lambda: {**last, "webhook": "..."})
     return last
+
+
+def wait_all_ready(kubectl: Kubectl, namespace: str, names: Iterable[str]) -> dict[str, str]:
+    """Wait until EventSinks of a namespace are Ready; returns their uids. Reads all at once: kubectl is a process for each call."""
+    wanted = set(names)
+    uids: dict[str, str] = {}
+
+    def missing() -> set[str]:
+        for one in kubectl.list("eventsink", namespace=namespace):
+            if is_current(one, "Ready", "True"):
+                uids[one["metadata"]["name"]] = str(one["metadata"]["uid"])
+        return wanted - uids.keys()
+
+    wait_until("ready EventSinks", lambda: not missing(), poll=0.2, show=missing)
+    return {name: uids[name] for name in wanted}
+
+
+def compiled_uids(kubectl: Kubectl) -> set[str]:
+    """The uids of the EventSinks that have a compiled sink."""
+    names = [str(one["metadata"]["name"]) for one in kubectl.list("secret", namespace=SINKS_NAMESPACE)]
+    return {name.removeprefix("sink-") for name in names if name.startswith("sink-")}
 
 
 def uid_of(kubectl: Kubectl, namespace: str, name: str = "alerts") -> str:

@@ -100,12 +100,15 @@ def run_folder(folder: Path, data: Path, config: Path | None) -> None:
     is_flag=True,
     help="Check each file by itself, and skip those that do not mention eventsink.dev/v1...: for the files of a repository.",
 )
-def validate(files: tuple[str, ...], output: str, each: bool) -> None:
+@click.option("--allow-empty", is_flag=True, help="Exit with status 0 also if there is no EventSink.")
+def validate(files: tuple[str, ...], output: str, each: bool, allow_empty: bool) -> None:
     """Check documents in files and folders, or (-) from standard input, without a cluster; exit status 1 on any error."""
     from eventsink.resources.names import GROUP
     from eventsink.standalone.validate import check, check_each, read
 
     found = check_each(read(files, sys.stdin.buffer, mentioning=f"{GROUP}/v")) if each else check(read(files, sys.stdin.buffer))
+    if not allow_empty:
+        found = found.with_sinks(files)
     if output == "json":
         click.echo(json.dumps(found.to_dict(), indent=2))
     else:

@@ -8,31 +8,26 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from sys import intern
 from typing import Any
-
-import yaml
-from yaml.composer import Composer
-from yaml.constructor import SafeConstructor
-from yaml.cyaml import CParser  # type: ignore[attr-defined]
-from yaml.resolver import Resolver
 
 from eventsink.kube.api import Object
 from eventsink.kube.secrets import encoded
 from eventsink.resources.names import API_VERSION, KIND
+from eventsink.standalone.scalars import FastLoader, Loader
+from eventsink.standalone.values import NotYaml, Value, read_values
 
 SUFFIXES = (".yaml", ".yml", ".json")
 DEFAULT_NAMESPACE = "default"
 MAX_FILE_BYTES = 4 * 1024**2
 """Of one file; a ConfigMap holds at most 1 MiB."""
-MAX_NODES = 200_000
-"""Values in one document, those behind aliases counted each time: a few aliases of aliases would fill the memory."""
 API_VERSIONS = {KIND: API_VERSION, "Secret": "v1", "Namespace": "v1"}
 LISTS = ("List", f"{KIND}List", "SecretList", "NamespaceList")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """An escape in JSON or YAML can make one; no UTF-8 text holds it."""
+QUOTES = "write a text; put quotes around one that YAML takes for something else"
+COMMENTED = "has no value, since # begins a comment; put quotes around a value that begins with it"
 MAX_NAME = 253
 MAX_NAMESPACE = 63
 
@@ -99,31 +94,6 @@ class FileContent:
     """What was ignored."""
 
 
-_RESOLVERS = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-"""A date without quotes is a text, as for kubectl."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Says best what is wrong, and where."""
-
-    yaml_implicit_resolvers = _RESOLVERS
-
-
-class _FastLoader(Composer, CParser, SafeConstructor, Resolver):
-    """Scans in libyaml, three times as fast. Nodes are composed in Python: libyaml's own composer overflows the stack of deep documents."""
-
-    yaml_implicit_resolvers = _RESOLVERS
-
-    def __init__(self, text: str) -> None:
-        CParser.__init__(self, text)
-        Composer.__init__(self)
-        SafeConstructor.__init__(self)
-        Resolver.__init__(self)
-
-
 class _Wrong(Exception):
     """A document that cannot be used: path and sentence."""
 
@@ -150,19 +120,19 @@ def read_documents(file: str, content: bytes) -> FileContent:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         return FileContent(faults=(Fault(file, line, "", "is not UTF-8 text"),))
-    found = _read(file, text, _FastLoader)
-    return _read(file, text, _Loader) if found.faults else found
+    found = _read(file, text, FastLoader)
+    return _read(file, text, Loader) if found.faults else found
 
 
-def _read(file: str, text: str, loader: type[_Loader | _FastLoader]) -> FileContent:
+def _read(file: str, text: str, loader: type[Loader | FastLoader]) -> FileContent:
     documents: list[Document] = []
     faults: list[Fault] = []
     notes: list[Fault] = []
     try:
-        for value, lines in _values(text, loader):
-            line = lines.get("", 1)
+        for value in _items(read_values(text, loader)):
+            lines, line = value.lines, value.lines.get("", 1)
             try:
-                found = _document(file, line, value, lines)
+                found = _document(file, line, value.value, lines)
             except _Wrong as wrong:
                 faults.append(Fault(file, _near(lines, wrong.path), wrong.path, wrong.message))
                 continue
@@ -171,7 +141,8 @@ def _read(file: str, text: str, loader: type[_Loader | _FastLoader]) -> FileCont
                 notes.append(Fault(file, line, "kind", f"a document of another kind is ignored: {known}"))
             else:
                 documents.append(found)
-    except _NotYaml as error:
+                notes += [Fault(file, _near(lines, path), path, COMMENTED) for path in sorted(value.commented)]
+    except NotYaml as error:
         faults.append(Fault(file, error.line, "", error.message))
     first: dict[DocumentKey, Document] = {}
     for one in documents:
@@ -181,98 +152,13 @@ def _read(file: str, text: str, loader: type[_Loader | _FastLoader]) -> FileCont
     return FileContent(tuple(documents), tuple(faults), tuple(notes))
 
 
-class _NotYaml(Exception):
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(message)
-        self.line = line
-        self.message = message
-
-
-def _values(text: str, load: type[_Loader | _FastLoader]) -> Iterator[tuple[Any, dict[str, int]]]:
-    """Each document (each item of a list) with the lines of its fields; the path of the whole is the empty text."""
-    try:
-        # JSON is YAML but for tabs between its values, which no JSON text holds within them.
-        json.loads(text)
-        text = text.replace("\t", " ")
-    except (ValueError, RecursionError):
-        pass
-    try:
-        loader = load(text)
-        try:
-            while loader.check_node():
-                node = loader.get_node()
-                if node is None:
-                    break
-                _check_size(node)
-                lines: dict[str, int] = {}
-                _note_lines(node, "", lines)
-                value = loader.construct_document(node)
-                if value is None:
-                    continue
-                if isinstance(value, dict) and value.get("kind") in LISTS and isinstance(value.get("items"), list):
-                    for index, item in enumerate(value["items"]):
-                        yield item, _lines_below(lines, f"items[{index}]")
-                else:
-                    yield value, lines
-        finally:
-            loader.dispose()
-    except yaml.YAMLError as error:
-        # The text of the error may repeat the content (an unknown alias, a tag): it could be a part of a credential.
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        line = mark.line + 1 if mark is not None else _line_at(text, getattr(error, "position", 0))
-        raise _NotYaml(line, "is not valid YAML; check the indentation, quotes and colons here and above") from None
-    except (ValueError, AttributeError, RecursionError):
-        # What YAML's types raise where a value is none of theirs (!!int x, !!timestamp x).
-        raise _NotYaml(0, "cannot be read as YAML: a value is none of its type (!!), or it is nested too deeply") from None
-
-
-def _line_at(text: str, position: object) -> int:
-    return text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
-
-
-def _check_size(root: yaml.Node) -> None:
-    """Whether the document is of a bearable size, without aliases to what contains them."""
-    left = MAX_NODES
-    waiting: list[yaml.Node] = [root]
-    while waiting:
-        node = waiting.pop()
-        left -= 1
-        if left < 0:
-            raise _NotYaml(root.start_mark.line + 1, "the document is too large, or an alias (*) refers to what contains it")
-        if isinstance(node, yaml.MappingNode):
-            waiting += [one for pair in node.value for one in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += node.value
-
-
-def _note_lines(node: yaml.Node, path: str, lines: dict[str, int]) -> None:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _NotYaml(key.start_mark.line + 1, "the name of a field must be a text")
-            if key.tag.endswith(":merge"):
-                continue
-            if key.value in seen:
-                raise _NotYaml(key.start_mark.line + 1, "duplicate field; remove one of them")
-            seen.add(key.value)
-            key.value = intern(key.value)
-            inner = intern(f"{path}.{key.value}" if path else key.value)
-            lines[inner] = key.start_mark.line + 1
-            _note_lines(value, inner, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _note_lines(value, intern(f"{path}[{index}]"), lines)
-
-
-def _lines_below(lines: Mapping[str, int], path: str) -> dict[str, int]:
-    """The lines of the fields of an item, by their paths within it."""
-    found = {"": lines.get(path, 1)}
-    for full, line in lines.items():
-        if full.startswith(f"{path}."):
-            found[full[len(path) + 1 :]] = line
-    return found
+def _items(values: Iterator[Value]) -> Iterator[Value]:
+    """The documents, with the items of lists in their place."""
+    for one in values:
+        if isinstance(one.value, dict) and one.value.get("kind") in LISTS and isinstance(one.value.get("items"), list):
+            yield from one.items()
+        else:
+            yield one
 
 
 def _near(lines: Mapping[str, int], path: str) -> int:
@@ -298,6 +184,9 @@ def _document(file: str, line: int, value: Any, lines: Mapping[str, int]) -> Doc
     if version != API_VERSIONS[kind]:
         raise _Wrong("apiVersion", f"write {API_VERSIONS[kind]}")
     metadata = _mapping(value, "metadata", "")
+    for place in ("name", "namespace"):
+        if not isinstance(metadata.get(place), str | None):
+            raise _Wrong(f"metadata.{place}", QUOTES)
     name = metadata.get("name")
     if not isinstance(name, str) or len(name) > MAX_NAME or not _NAME.fullmatch(name):
         raise _Wrong("metadata.name", "write a name of lower-case letters, digits, - and .")
@@ -343,7 +232,7 @@ def _texts(value: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, s
         if not isinstance(key, str):
             raise _Wrong(prefix + name, "put quotes around names that YAML takes for something else")
         if not isinstance(one, str) or _LONE_SURROGATE.search(one):
-            raise _Wrong(f"{prefix}{name}.{key}", "write a text; put quotes around one that YAML takes for something else")
+            raise _Wrong(f"{prefix}{name}.{key}", QUOTES)
     return dict(found)
 
 

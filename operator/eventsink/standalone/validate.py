@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +20,7 @@ from eventsink.standalone.documents import MAX_FILE_BYTES, Document, DocumentKey
 from eventsink.standalone.folder import take_snapshot
 
 STANDARD_INPUT = "-"
+NOTHING = "nothing to validate: there is no EventSink; correct the path, or allow it with --allow-empty"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Findings:
     """What could not be checked, and what was ignored."""
     sinks: int
     """EventSinks that were read."""
+
+    def with_sinks(self, names: Sequence[str]) -> Findings:
+        """The same; without any EventSink that is an error of the files that were named: a wrong path must not pass for a valid one."""
+        if self.sinks or self.errors:
+            return self
+        where = ("standard input" if names[0] == STANDARD_INPUT else names[0]) if len(names) == 1 else f"{len(names)} files"
+        return replace(self, errors=(Fault(where, 0, "", NOTHING),))
 
     def to_dict(self) -> dict[str, Any]:
         """As `--output json` shows it."""

@@ -68,6 +68,66 @@ def test_json_may_be_indented_by_tabs() -> None:
     assert document.line_of("stringData.a") == 8
 
 
+def test_a_byte_order_mark_is_skipped_before_each_document() -> None:
+    found = read_documents(
+        "f.yaml", f"\ufeff{SECRET}---\n\ufeff{SINK}--- # more\r\n\ufeff{SECRET.replace('hook', 'other')}".encode()
+    )
+    assert [(one.title, one.line) for one in found.documents] == [
+        ("Secret default/hook", 1),
+        ("EventSink default/alerts", 5),
+        ("Secret default/other", 14),
+    ]
+    assert faults(f"{SECRET}\ufeff---\n{SINK}") != []
+
+
+def test_several_json_documents_in_one_file_are_read_with_their_own_lines() -> None:
+    secrets = [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"a": "?"}} for name in ("a", "b", "c")]
+    one, two, three = (json.dumps(secret, indent=1) for secret in secrets)
+    assert faults(f"{one}\n{two}{three}\n") == [(8, "data.a"), (18, "data.a"), (27, "data.a")]
+    assert faults(f"{one}\n---\n{two}") == [(8, "data.a"), (19, "data.a")]
+    assert faults(f"{one}\n[") == [(8, "data.a"), (11, "")]
+    many = read_documents("f.json", json.dumps({"apiVersion": "v1", "kind": "ConfigMap"}).encode() * 2_000)
+    assert (len(many.notes), many.faults) == (2_000, ())
+
+
+@pytest.mark.parametrize("value", ["y", "N", "1e3", "0o17", "08", "on", "0x1f", "1_000"])
+def test_what_kubectl_would_take_for_something_else_needs_quotes(value: str) -> None:
+    for text, field in (
+        (SINK.replace("name: alerts", f"name: {value}"), "metadata.name"),
+        (SINK.replace("name: alerts", f"name: alerts\n  namespace: {value}"), "metadata.namespace"),
+        (f"{SECRET}stringData: {{a: {value}}}\n", "stringData.a"),
+        (f"{SECRET}stringData: {{{value}: a}}\n", "stringData"),
+        (f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: a, labels: {{b: {value}}}}}\n", "metadata.labels.b"),
+    ):
+        [fault] = read_documents("f.yaml", text.encode()).faults
+        assert (fault.field, "put quotes around" in fault.message) == (field, True)
+
+
+def test_a_number_that_names_a_key_is_a_text_as_in_json() -> None:
+    [document] = read_documents("f.yaml", f"{SECRET}stringData: {{1: a, 20: b, 0: c}}\n".encode()).documents
+    assert set(document.object["data"]) == {"1", "20", "0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  slack:\n    channel: #alerts\n", [(7, "spec.slack.channel")]),
+        ("  slack:\n    channel:   # the team's\n      x\n", []),
+        ("  slack:\n    channel:\n    # nothing\n", []),
+        ('  slack:\n    channel: "#alerts"\n', []),
+        ("  match:\n    sources:\n    - #one\n", [(8, "spec.match.sources[0]")]),
+    ],
+)
+def test_a_value_that_became_a_comment_is_noted(text: str, expected: list[tuple[int, str]]) -> None:
+    head = SINK[: SINK.index("  webhook")]
+    for before, more in (("", 0), ("kind: List\nitems:\n", 2)):
+        lines = (head + text).splitlines(keepends=True)
+        indented = "".join(("- " if index == 0 else "  ") + line for index, line in enumerate(lines)) if before else head + text
+        found = read_documents("f.yaml", (before + indented).encode())
+        assert [(note.line - more, note.field) for note in found.notes] == expected
+        assert all("# begins a comment; put quotes around" in note.message for note in found.notes)
+
+
 def test_string_data_overrides_data() -> None:
     [document] = read_documents("f.yaml", f"{SECRET}data: {{a: b2xk, b: b2xk}}\nstringData: {{a: new}}\n".encode()).documents
     assert document.object["data"] == {"a": base64.b64encode(b"new").decode(), "b": "b2xk"}

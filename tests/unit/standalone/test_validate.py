@@ -136,6 +136,40 @@ def test_the_exit_status_is_1_on_any_error(text: str, status: int, said: str) ->
     assert json.loads(as_json.stdout)["valid"] == (status == 0)
 
 
+def test_nothing_to_validate_is_an_error_unless_it_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "secret.yaml").write_text(yaml.safe_dump(secret(a="b")))
+    (tmp_path / "empty").mkdir()
+    sentence = "nothing to validate: there is no EventSink; correct the path, or allow it with --allow-empty"
+    for names, where in (
+        ([str(tmp_path)], str(tmp_path)),
+        ([str(tmp_path / "empty")], str(tmp_path / "empty")),
+        (["-"], "standard input"),
+        (["--each", str(tmp_path), "-"], "2 files"),
+    ):
+        ended = CliRunner().invoke(main, ["validate", *names])
+        assert (ended.exit_code, ended.stdout) == (1, f"{where}: {sentence}\n")
+        assert json.loads(CliRunner().invoke(main, ["validate", "-o", "json", *names]).stdout)["valid"] is False
+        assert CliRunner().invoke(main, ["validate", "--allow-empty", *names]).exit_code == 0
+
+
+def test_a_channel_that_became_a_comment_is_an_error_with_a_hint() -> None:
+    text = yaml.safe_dump(sink(slack={"channel": "X"})).replace("channel: X", "channel: #alerts")
+    ended = CliRunner().invoke(main, ["validate", "-"], input=text)
+    assert ended.exit_code == 1
+    assert "spec.slack.channel: set channel to the name or id" in ended.stdout
+    assert "spec.slack.channel: has no value, since # begins a comment; put quotes around" in ended.stderr
+
+
+@pytest.mark.parametrize("value", ["1e3", "0o17", "y", "N"])
+def test_what_kubectl_takes_for_something_else_than_a_text_needs_quotes(value: str) -> None:
+    text = yaml.safe_dump(sink("x")).replace("\n  name: x", f"\n  name: {value}").replace("tenant: acme", f"tenant: {value}")
+    found = check([read_documents("f.yaml", text.replace("name: " + value, "name: x", 1).encode())])
+    assert {(one.field, "put quotes around" in one.message) for one in found.errors} == {
+        ("spec.name", True),
+        ("spec.tenant", True),
+    }
+
+
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     ended = CliRunner().invoke(main, ["validate", str(tmp_path / "absent.yaml")])
     assert ended.exit_code == 1

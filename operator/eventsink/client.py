@@ -207,6 +207,8 @@ class Slack(_Request):
     """Whom messages mention while alerts fire: `{"min_severity": "critical", "users": ["U0123456789"], "here": True}`."""
     slack_links: str | Unset | None = UNSET
     """buttons or text."""
+    slack_team_id: str | Unset | None = UNSET
+    """The workspace that has the channel, where the app is installed in a whole organisation (Enterprise Grid)."""
 
 
 @dataclass(frozen=True)

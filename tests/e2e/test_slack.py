@@ -206,6 +206,56 @@ def stored_token(system: System) -> str:
     return str(record["token"])
 
 
+def test_apps_of_an_organisation_apps_that_may_only_post_and_codes_that_come_with_a_webhook_deliver(
+    system: System, slack: Slack, make_namespace: MakeNamespace, tenant: str
+) -> None:
+    acme = make_namespace(tenant)
+    for team in ("T7", "T8"):
+        slack.add_workspace(team, organisation="E1")
+    private = slack.add_channel(TEAM, "private", private=True)
+    for team, name in ((TEAM, "chosen"), ("T7", "elsewhere"), ("T8", "of-the-organisation"), ("T8", "by-its-code")):
+        slack.add_channel(team, name)
+    values = {
+        "organisation": slack.issue_token("T8", organisation=True),
+        "organisation-code": slack.issue_code("T8", organisation=True),
+        "only-posts": slack.issue_token(TEAM, scopes=["chat:write"]),
+        "hook": slack.issue_code(TEAM, scopes=[], webhook_channel="chosen"),
+    }
+    sinks: dict[str, dict[str, Any]] = {
+        "organisation": {"channel": "#of-the-organisation", "teamId": "T8", "botTokenSecretRef": by("organisation")},
+        "organisation-code": {"channel": "by-its-code", "teamId": "T8", "oauthCodeSecretRef": by("organisation-code")},
+        "only-posts": {"channel": private, "botTokenSecretRef": by("only-posts")},
+        "hook": {"oauthCodeSecretRef": by("hook")},
+    }
+    system.apply(
+        secret(acme, "slack", **values), *(event_sink(acme, name, tenant=tenant, slack=spec) for name, spec in sinks.items())
+    )
+    system.send("A", namespace=acme)
+    for name in ("of-the-organisation", "by-its-code", "private", "chosen"):
+        slack.wait_for(1, channel=name)
+    assert slack.messages("chosen")[0].via == "webhook"
+    shown = {name: system.kubectl.get("eventsink", name, namespace=acme)["status"]["slack"] for name in sinks}
+    assert {name: (one["teamId"], one.get("channelName")) for name, one in shown.items()} == {
+        "organisation": ("T8", "of-the-organisation"),
+        "organisation-code": ("T8", "by-its-code"),
+        "only-posts": (TEAM, None),
+        "hook": (TEAM, "chosen"),
+    }
+    # The webhook is in what Slack said, which is stored: the code is not exchanged again.
+    system.operator.kill9()
+    system.start_operator()
+    system.operator.wait_ready()
+    system.kubectl.delete("eventsink", "hook", namespace=acme)
+    system.apply(event_sink(acme, "hook", tenant=tenant, slack=sinks["hook"]))
+    system.send("B", namespace=acme)
+    slack.wait_for(2, channel="chosen")
+    assert slack.calls("oauth.v2.access") == 2
+    # A team that the app was not added to.
+    wrong = sinks["organisation"] | {"teamId": "T9"}
+    system.kubectl.apply(event_sink(acme, "alerts", tenant=tenant, slack=wrong))
+    assert "team_access_not_granted" in system.wait_condition(acme, "SlackTeamInvalid")
+
+
 def test_a_code_is_exchanged_once_although_the_operator_restarts_and_the_sink_is_recreated(
     system: System, slack: Slack, make_namespace: MakeNamespace, tenant: str
 ) -> None:

@@ -23,6 +23,9 @@ Where its rules come from (pages of https://docs.slack.dev unless a whole addres
   notes, and so is code_already_used: lists of that page's errors name invalid_code alone. A code issued without redirect_uri
   is rejected with one, which the page leaves open
 - a rotated token lives 43,200 s; a used refresh token is void: authentication/using-token-rotation
+- of an app that is installed in a whole organisation: auth.test and oauth.v2.access name the organisation, and conversations.list needs
+  team_id: enterprise-grid/developing-for-enterprise-orgs, reference/methods/conversations.list. That the error without it is
+  missing_argument is a guess
 - what incoming webhooks return: https://api.slack.com/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks;
   no_text and no_service, which came later, from the project's notes. A message with bad blocks gets invalid_payload
 
@@ -138,10 +141,10 @@ class Slack:
         """The app's, for oauth.v2.access."""
         return self.state.client_secret
 
-    def add_workspace(self, team_id: str, name: str = "Acme") -> Workspace:
-        """A workspace in which the app is installed."""
+    def add_workspace(self, team_id: str, name: str = "Acme", *, organisation: str = "") -> Workspace:
+        """A workspace in which the app is installed, or to which an organisation's admin added it."""
         with self._lock:
-            added = Workspace(team_id, name, f"U{team_id}BOT")
+            added = Workspace(team_id, name, f"U{team_id}BOT", organisation=organisation)
             self.state.workspaces[team_id] = added
             return added
 
@@ -200,10 +203,18 @@ class Slack:
         with self._lock:
             del self.state.channels[self.state.channel(channel).id]
 
-    def issue_token(self, team_id: str, *, scopes: Iterable[str] = BOT_SCOPES, expires_in: float | None = None) -> str:
-        """A bot's token; with `expires_in` seconds one of an app with rotation."""
+    def issue_token(
+        self,
+        team_id: str,
+        *,
+        scopes: Iterable[str] = BOT_SCOPES,
+        expires_in: float | None = None,
+        organisation: bool = False,
+    ) -> str:
+        """A bot's token; with `expires_in` seconds one of an app with rotation, with `organisation` one of the workspace's organisation."""
         with self._lock:
-            return self.state.issue_token(team_id, scopes, expires_in)
+            of = self.state.workspaces[team_id].organisation if organisation else ""
+            return self.state.issue_token(team_id, scopes, expires_in, of)
 
     def revoke(self, token: str) -> None:
         """Reject a token from now on: token_revoked."""
@@ -223,6 +234,7 @@ class Slack:
         rotation: bool = False,
         redirect_uri: str | None = None,
         webhook_channel: str | None = None,
+        organisation: bool = False,
     ) -> str:
         """A code of oauth.v2.access.
 
@@ -234,10 +246,13 @@ class Slack:
             What the exchange must repeat; absent, it must name none.
         webhook_channel
             A channel whose incoming webhook comes with the token.
+        organisation
+            Whether the app is installed in the whole organisation of the workspace.
         """
         with self._lock:
             channel = None if webhook_channel is None else self.state.channel(webhook_channel).id
-            grant = Grant(team_id, tuple(scopes), self.clock(), rotation, redirect_uri, channel)
+            of = self.state.workspaces[team_id].organisation if organisation else ""
+            grant = Grant(team_id, tuple(scopes), self.clock(), rotation, redirect_uri, channel, organisation=of)
             return self.state.issue_code(grant)
 
     def issue_webhook(self, channel: str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tests.support.receiver import CannedResponse, Received
 from tests.support.slack_content import SlackError
 from tests.support.slack_http import HOOK_STATUSES, arguments, basic, bearer, json_response, parsed, payload, text_response
-from tests.support.slack_state import Channel, Posted, SlackState, Token, Workspace, truth
+from tests.support.slack_state import ORGANISATION_NAME, Channel, Posted, SlackState, Token, Workspace, truth
 
 WEBHOOK = "webhook"
 """Instead of a method's name: every incoming webhook."""
@@ -122,7 +122,7 @@ class SlackMethods:
         content = {name: value for name, value in form.items() if name != "token"}
         match method:
             case "auth.test":
-                return _identity(self._url(), state.workspaces[caller.team_id])
+                return _identity(self._url(), state.workspaces_of(caller)[0], caller.organisation)
             case "auth.revoke":
                 caller.revoked = not truth(form.get("test"))
                 return {"revoked": caller.revoked}
@@ -149,7 +149,7 @@ class SlackMethods:
         granted["authed_user"] = {"id": "U00000001"}
         if grant.webhook_channel is not None:
             channel = self._state.channels[grant.webhook_channel]
-            granted["scope"] += ",incoming-webhook"
+            granted["scope"] = ",".join([*grant.scopes, "incoming-webhook"])
             granted["incoming_webhook"] = {
                 "channel": f"#{channel.name}",
                 "channel_id": channel.id,
@@ -195,15 +195,16 @@ def _readable(caller: Token, channel: Channel) -> Channel:
     return channel
 
 
-def _identity(url: str, workspace: Workspace) -> dict[str, Any]:
+def _identity(url: str, workspace: Workspace, organisation: str) -> dict[str, Any]:
+    """Of a token of an organisation, the team is the organisation."""
     return {
         "url": url,
-        "team": workspace.name,
+        "team": ORGANISATION_NAME if organisation else workspace.name,
         "user": "eventsink",
-        "team_id": workspace.team_id,
+        "team_id": organisation or workspace.team_id,
         "user_id": workspace.bot_user,
         "bot_id": f"B{workspace.team_id}BOT",
-        "is_enterprise_install": False,
+        "is_enterprise_install": bool(organisation),
     }
 
 

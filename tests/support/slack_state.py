@@ -23,6 +23,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 999
 """Channels on one page of conversations.list: unless asked for, and at most ("an integer under 1000")."""
 MAX_TEXT = 40_000
 """Characters of a text; what is beyond is cut, not rejected."""
+ORGANISATION_NAME = "Acme Holding"
 BOT_SCOPES = ("chat:write", "channels:read", "groups:read")
 """What the documentation of the Slack sinks asks for."""
 TYPE_SCOPES = {
@@ -42,6 +43,8 @@ class Workspace:
     bot_user: str
     active: bool = True
     """False: the app was uninstalled."""
+    organisation: str = ""
+    """Id of the organisation (Enterprise Grid) that it belongs to; empty: none."""
 
 
 @dataclass(slots=True)
@@ -79,9 +82,12 @@ class Token:
     """A bot's token, without its text, which is the key it is found by."""
 
     team_id: str
+    """Empty: it is one of an organisation."""
     scopes: frozenset[str]
     expires: float | None = None
     revoked: bool = False
+    organisation: str = ""
+    """Id of the organisation in which the app is installed as a whole; empty: it is installed in one workspace."""
 
 
 @dataclass(slots=True)
@@ -95,6 +101,8 @@ class Grant:
     redirect_uri: str | None
     webhook_channel: str | None
     used: bool = False
+    organisation: str = ""
+    """As in `Token`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +177,13 @@ class SlackState:
             raise KeyError(f"{len(found)} channels are named {channel}")
         return found[0]
 
-    def issue_token(self, team_id: str, scopes: Iterable[str], expires_in: float | None = None) -> str:
+    def issue_token(self, team_id: str, scopes: Iterable[str], expires_in: float | None = None, organisation: str = "") -> str:
         """A new token; its text says that it is no real one."""
         rotates = "xoxe." if expires_in is not None else ""
         text = f"{rotates}xoxb-canary-{secrets.token_hex(12)}"
         expires = None if expires_in is None else self.clock() + expires_in
-        self.tokens[text] = Token(self.workspaces[team_id].team_id, frozenset(scopes), expires)
+        team = "" if organisation else self.workspaces[team_id].team_id
+        self.tokens[text] = Token(team, frozenset(scopes), expires, organisation=organisation)
         return text
 
     def issue_code(self, grant: Grant) -> str:
@@ -229,7 +238,7 @@ class SlackState:
             raise SlackError("invalid_auth")
         if found.revoked:
             raise SlackError("token_revoked")
-        if not self.workspaces[found.team_id].active:
+        if not any(one.active for one in self.workspaces_of(found)):
             raise SlackError("account_inactive")
         if found.expires is not None and found.expires <= self.clock():
             raise SlackError("token_expired")
@@ -238,9 +247,16 @@ class SlackState:
                 raise SlackError("missing_scope", needed=scope, provided=",".join(sorted(found.scopes)))
         return found
 
+    def workspaces_of(self, token: Token) -> list[Workspace]:
+        """Where a token is valid."""
+        if token.organisation:
+            return [one for one in self.workspaces.values() if one.organisation == token.organisation]
+        return [self.workspaces[token.team_id]]
+
     def visible(self, caller: Token, channel: object, *, by_name: bool = False) -> Channel:
         """The channel that a call names, as far as its bot can see it."""
-        mine = [one for one in self.channels.values() if one.team_id == caller.team_id and (one.member or not one.private)]
+        teams = {one.team_id for one in self.workspaces_of(caller)}
+        mine = [one for one in self.channels.values() if one.team_id in teams and (one.member or not one.private)]
         for one in mine:
             if one.id == channel or (by_name and isinstance(channel, str) and one.name == channel.removeprefix("#")):
                 return one
@@ -257,10 +273,15 @@ class SlackState:
         limit = _whole(form.get("limit"), DEFAULT_LIMIT)
         if not 1 <= limit <= MAX_LIMIT:
             raise SlackError("invalid_limit")
-        wait = self.listing_rate.take(caller.team_id, self.clock())
+        team = str(form.get("team_id") or "") if caller.organisation else caller.team_id
+        if not team:
+            raise SlackError("missing_argument")
+        if team not in {one.team_id for one in self.workspaces_of(caller)}:
+            raise SlackError("team_access_not_granted")
+        wait = self.listing_rate.take(team, self.clock())
         if wait:
             raise SlackError("ratelimited", retry_after=wait)
-        found = [one for one in self.channels.values() if one.team_id == caller.team_id]
+        found = [one for one in self.channels.values() if one.team_id == team]
         found = [one for one in found if one.member or not one.private]
         found = [one for one in found if ("private_channel" if one.private else "public_channel") in types]
         if truth(form.get("exclude_archived")):
@@ -345,28 +366,29 @@ class SlackState:
         if (redirect_uri or None) != grant.redirect_uri:
             raise SlackError("bad_redirect_uri")
         grant.used = True
-        return self._granted(grant.team_id, grant.scopes, rotation=grant.rotation), grant
+        return self._granted(grant.team_id, grant.scopes, rotation=grant.rotation, organisation=grant.organisation), grant
 
     def refresh(self, refresh_token: object) -> dict[str, Any]:
         """A refresh token for new ones; it is invalid from then on, while the access token is valid until it expires."""
         old = self._refreshes.pop(str(refresh_token), None)
-        if old is None or old.revoked or not self.workspaces[old.team_id].active:
+        if old is None or old.revoked or not any(one.active for one in self.workspaces_of(old)):
             raise SlackError("invalid_refresh_token")
-        return self._granted(old.team_id, sorted(old.scopes), rotation=True)
+        team = old.team_id or self.workspaces_of(old)[0].team_id
+        return self._granted(team, sorted(old.scopes), rotation=True, organisation=old.organisation)
 
-    def _granted(self, team_id: str, scopes: Iterable[str], *, rotation: bool) -> dict[str, Any]:
+    def _granted(self, team_id: str, scopes: Iterable[str], *, rotation: bool, organisation: str) -> dict[str, Any]:
         scopes = tuple(scopes)
         workspace = self.workspaces[team_id]
-        access_token = self.issue_token(team_id, scopes, ROTATED_TOKEN_SECONDS if rotation else None)
+        access_token = self.issue_token(team_id, scopes, ROTATED_TOKEN_SECONDS if rotation else None, organisation)
         granted: dict[str, Any] = {
             "access_token": access_token,
             "token_type": "bot",
             "scope": ",".join(scopes),
             "bot_user_id": workspace.bot_user,
             "app_id": "A00000001",
-            "team": {"id": workspace.team_id, "name": workspace.name},
-            "enterprise": None,
-            "is_enterprise_install": False,
+            "team": None if organisation else {"id": workspace.team_id, "name": workspace.name},
+            "enterprise": {"id": organisation, "name": ORGANISATION_NAME} if organisation else None,
+            "is_enterprise_install": bool(organisation),
         }
         if rotation:
             refresh_token = f"xoxe-1-canary-{secrets.token_hex(12)}"

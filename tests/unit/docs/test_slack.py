@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import aiohttp
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from eventsink.cli import main
-from eventsink.destinations.slack.api import ERRORS
+from eventsink.destinations.slack.api import ERRORS, check_hook_url, web_client
 from eventsink.destinations.slack.codes import RENEW_AHEAD_SECONDS
-from eventsink.destinations.slack.config import SlackAppSettings
+from eventsink.destinations.slack.config import SlackAppSettings, SlackSettings
 from eventsink.destinations.slack.spec import SlackSpec
 from eventsink.resources.eventsink import read_eventsink
+from eventsink.rest.config import SlackInstallSettings
 from tests.unit.docs.pages import between, blocks, marked, names, page, rows
 
 SLACK = page("slack.md")
@@ -63,3 +68,22 @@ def test_the_commands_of_the_preview_show_a_message(tmp_path: Path, monkeypatch:
     for command in commands.strip().split("\n"):
         ended = CliRunner().invoke(main, shlex.split(command)[1:])
         assert (ended.exit_code, ended.stderr, "KubePodCrashLooping" in ended.stdout) == (0, "", True), command
+
+
+async def test_the_settings_for_govslack_are_those_of_the_program() -> None:
+    gov = between(SLACK, "## GovSlack", "## ")
+    given = dict(re.findall(r"`(slack[A-Za-z]*\.[A-Za-z]+): ([^`]+)`", gov))
+    settings = SlackSettings.model_validate({"apiUrl": given["slack.apiUrl"]})
+    check_hook_url("https://hooks.slack-gov.com/services/T1/B1/x", settings)
+    asked: list[str] = []
+
+    def request(_: str, url: str, **_others: Any) -> None:
+        asked.append(url)
+        raise TimeoutError
+
+    session = cast(aiohttp.ClientSession, SimpleNamespace(request=request, closed=False))
+    with pytest.raises(TimeoutError):
+        await web_client(settings, session, "xoxb-x").auth_test()
+    assert asked == ["https://slack-gov.com/api/auth.test"]
+    authorize = SlackInstallSettings.model_validate({"authorizeUrl": given["slackInstall.authorizeUrl"]}).authorize_url
+    assert authorize == SlackInstallSettings().authorize_url.replace("slack.com", "slack-gov.com")

@@ -29,7 +29,13 @@ _CREDENTIALS = {
 _NEW_CREDENTIAL = "create the sink again with a valid token, which a change does not replace"
 
 
-_FORM = {"fields": "slack_fields", "buttons": "slack_buttons", "mentions": "slack_mentions", "links": "slack_links"}
+_FORM = {
+    "fields": "slack_fields",
+    "buttons": "slack_buttons",
+    "mentions": "slack_mentions",
+    "links": "slack_links",
+    "teamId": "slack_team_id",
+}
 """Field of the spec -> argument of the same shape."""
 
 
@@ -69,6 +75,9 @@ SlackMentions = Annotated[list[SlackMentionArgs], Field(**bounds(SlackSpec, "men
 SlackLinks = Annotated[str, Field(json_schema_extra={"enum": choices(SlackSpec, "links")})]
 
 
+SlackTeam = Annotated[str, Field(min_length=1, **bounds(SlackSpec, "team_id"))]
+
+
 class SlackFormArgs(RestModel):
     """How messages read, beyond what an alert says."""
 
@@ -80,13 +89,15 @@ class SlackFormArgs(RestModel):
     """Whom messages mention while alerts fire."""
     slack_links: SlackLinks | None = None
     """How links are shown: buttons (default), or text for an app without an interactivity URL."""
+    slack_team_id: SlackTeam | None = None
+    """Id of the workspace that has the channel, where the app is installed in a whole organisation (Enterprise Grid)."""
 
 
 class SlackArgs(SlackFormArgs):
     """A Slack channel, and at most one credential; without one, the workspace that the platform configured is used."""
 
     channel: Channel | None = None
-    """Name (#security-alerts) or id; omitted with an incoming webhook, whose URL determines it."""
+    """Name (#security-alerts) or id; omitted with an incoming webhook, whose URL determines it, and with a code that comes with one."""
     slack_oauth_code: Credential | None = None
     """An OAuth code, exchanged once for a token."""
     bot_token: Credential | None = None

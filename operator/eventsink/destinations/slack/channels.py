@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eventsink.destinations.problem import Problem
@@ -18,8 +18,10 @@ _SETTINGS = {
 """What a person has to look at who runs the platform, by the reason of a failure."""
 ASK_AGAIN_SECONDS = 60.0
 """After a problem that is fixed in Slack, which the cluster does not notice."""
+TEAM_PATH = "spec.slack.teamId"
 _CHANNEL_ID = "CG"
 """Ids of public and private channels begin with one of these, and hold upper-case letters and digits only."""
+_TEAM_ERRORS = frozenset({"team_access_not_granted", "team_not_found", "invalid_team_id"})
 _CREDENTIAL_ERRORS = frozenset(
     {
         "invalid_auth",
@@ -52,6 +54,8 @@ class Identity:
     team_name: str
     bot_name: str
     scopes: frozenset[str]
+    organisation: bool = False
+    """Whether the app is installed in a whole organisation (Enterprise Grid): its token is valid in several workspaces."""
 
 
 def is_channel_id(text: str) -> bool:
@@ -67,6 +71,42 @@ def read_channel(one: Mapping[str, Any]) -> Channel:
         archived=bool(one.get("is_archived")),
         member=bool(one.get("is_member")),
         private=bool(one.get("is_private")),
+    )
+
+
+def unseen_channel(identifier: str) -> Channel:
+    """A channel of which an app with the scope chat:write alone knows the id: whether it can post there shows when it does."""
+    return Channel(identifier, "", archived=False, member=True, private=False)
+
+
+def in_workspace(identity: Identity, asked: str) -> Identity:
+    """Who the token is in the workspace that was asked for; empty: none was. The team of an organisation may stay empty.
+
+    Raises
+    ------
+    Problem
+        The token belongs to another workspace.
+    """
+    if identity.organisation:
+        # Of such a token, auth.test returns the organisation's id as the team's.
+        return replace(identity, team_id=asked or ("" if identity.team_id.startswith("E") else identity.team_id))
+    if asked and asked != identity.team_id:
+        raise Problem(
+            "SlackTeamInvalid",
+            TEAM_PATH,
+            f"the token belongs to the workspace {identity.team_name} ({identity.team_id}), and not to {asked}; correct or remove teamId",
+            again_after=ASK_AGAIN_SECONDS * 5,
+        )
+    return identity
+
+
+def no_workspace_named(identity: Identity) -> Problem:
+    """The problem of a channel's name with a token that is valid in several workspaces."""
+    return Problem(
+        "SlackTeamInvalid",
+        TEAM_PATH,
+        f"the app is installed in the whole organisation {identity.team_name}, and a channel's name is looked up in one workspace: "
+        "set teamId to the id of the workspace (T...), or channel to the channel's id",
     )
 
 
@@ -122,6 +162,13 @@ def problem_of(error: Exception, path: str) -> Problem:
             path,
             f"the Slack app lacks the scope {scopes[:200]}; add it to the app and install it again",
             again_after=ASK_AGAIN_SECONDS * 5,
+        )
+    if name in _TEAM_ERRORS:
+        return Problem(
+            "SlackTeamInvalid",
+            TEAM_PATH,
+            f"Slack rejects the workspace ({name}); correct teamId, or have the organisation's admin add the app to the workspace",
+            again_after=ASK_AGAIN_SECONDS,
         )
     failure = failed(error, "Slack")
     if failure.reason in _SETTINGS:

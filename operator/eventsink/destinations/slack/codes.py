@@ -12,6 +12,7 @@ from slack_sdk.errors import SlackApiError
 
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.slack.api import error_name, failed, web_client
+from eventsink.destinations.slack.channels import text_of
 from eventsink.destinations.slack.config import SlackAppSettings, SlackSettings
 from eventsink.destinations.slack.tokens import StoredToken, TokenRecord, TokenStore, token_name
 from eventsink.kube.api import ApiError, Conflict
@@ -149,7 +150,7 @@ class SlackCodes:
         record = stored.record
         if (record.namespace_uid, record.tenant) != (namespace_uid, tenant):
             raise Problem("CodeTaken", PATH, f"the code was used by another namespace or tenant already; {_NEW_CODE}")
-        if record.token:
+        if record.token or record.webhook_url:
             return stored
         if record.error and record.error != LOST:
             raise Problem(
@@ -318,14 +319,28 @@ def renewal_due(record: TokenRecord, now: float) -> bool:
 
 def granted(record: TokenRecord, response: dict[str, Any], now: float) -> TokenRecord:
     """The record with the response of oauth.v2.access: https://docs.slack.dev/reference/methods/oauth.v2.access."""
-    token, refresh, expires = response.get("access_token"), response.get("refresh_token"), response.get("expires_in")
-    if not isinstance(token, str) or not token:
+    token, refresh, expires = text_of(response.get("access_token")), response.get("refresh_token"), response.get("expires_in")
+    hook, team = _members(response, "incoming_webhook"), _members(response, "team")
+    url = text_of(hook.get("url")) or record.webhook_url  # a renewed token comes without it
+    if not token and not url:
         return record.model_copy(update={"error": "no_bot_token"})
+    scopes = tuple(scope.strip() for scope in text_of(response.get("scope")).split(",") if scope.strip())
     return record.model_copy(
         update={
             "token": token,
             "refresh_token": refresh if isinstance(refresh, str) else "",
             "expires_at": now + float(expires) if isinstance(expires, int | float) and refresh else None,
+            "scopes": scopes or record.scopes,
+            "team_id": text_of(team.get("id")) or record.team_id,
+            "team_name": text_of(team.get("name")) or record.team_name,
+            "webhook_url": url,
+            "webhook_channel": text_of(hook.get("channel")).removeprefix("#") or record.webhook_channel,
+            "webhook_channel_id": text_of(hook.get("channel_id")) or record.webhook_channel_id,
             "error": "",
         }
     )
+
+
+def _members(response: dict[str, Any], name: str) -> dict[str, Any]:
+    value = response.get(name)
+    return value if isinstance(value, dict) else {}

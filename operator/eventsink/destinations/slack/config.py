@@ -25,6 +25,8 @@ class SlackPlatform(SlackSettings):
 
     token_file: Path | None = None
     """File with the bot token of the platform's own workspace, for sinks that name no credential; absent: each sink needs one."""
+    team_id: str = Field(default="", pattern="^(T[A-Z0-9]{1,20})?$")
+    """Id of the platform's own workspace, where the token is one of a whole organisation (Enterprise Grid); empty: it is of one workspace."""
     channels: dict[str, tuple[str, ...]] = Field(default={})
     """Tenant -> channels (#name or id) of the platform's workspace that its sinks may use; empty: every tenant may use every channel."""
 

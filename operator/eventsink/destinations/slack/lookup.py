@@ -21,17 +21,22 @@ from eventsink.destinations.slack.channels import (
     ASK_AGAIN_SECONDS,
     Channel,
     Identity,
+    in_workspace,
     is_channel_id,
     is_usable,
+    no_workspace_named,
     problem_of,
     read_channel,
     text_of,
+    unseen_channel,
     usable,
 )
 from eventsink.destinations.slack.config import SlackPlatform
 from eventsink.destinations.slack.form import SlackForm
+from eventsink.destinations.slack.granted import posts_by_webhook
 from eventsink.destinations.slack.spec import SlackSpec
 from eventsink.destinations.slack.target import SlackTarget
+from eventsink.destinations.slack.tokens import TokenRecord
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.model import references
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
@@ -111,7 +116,7 @@ class SlackLookup:
         return found
 
     async def target(
-        self, sink: EventSink, secrets: SecretValues, before: SlackTarget | None, granted: str | None = None
+        self, sink: EventSink, secrets: SecretValues, before: SlackTarget | None, granted: TokenRecord | None = None
     ) -> SlackTarget:
         """The target of a sink whose claim was accepted.
 
@@ -124,7 +129,7 @@ class SlackLookup:
         before
             What was compiled of it before: a channel that was renamed since is followed by its id.
         granted
-            The token that the sink's OAuth code was exchanged for, where it has one.
+            What the sink's OAuth code was exchanged for, where it has one.
 
         Raises
         ------
@@ -135,15 +140,18 @@ class SlackLookup:
         assert isinstance(slack, SlackSpec)
         if slack.incoming_webhook_secret_ref is not None:
             return self._webhook(slack, secrets, sink.namespace)
+        if granted is not None and posts_by_webhook(granted, slack.channel):
+            return self._granted_webhook(slack, granted)
         path, token = self._token(slack, secrets, sink.namespace, granted)
         assert slack.channel is not None
-        workspace = self._workspace(token)
+        asked = slack.team_id or (self._settings.team_id if path == PLATFORM_PATH else "") or (granted.team_id if granted else "")
+        workspace = self._workspace(token, asked)
         async with workspace.lock:
             if workspace.unavailable is not None and self._clock() < workspace.unavailable_until:
                 raise workspace.unavailable
             client = web_client(self._settings, self._session, token)
             try:
-                identity = await self._identity(client, workspace, path)
+                identity = in_workspace(await self._identity(client, workspace, path), asked)
                 channel = await self._channel(client, workspace, identity, slack.channel, before)
             except Problem as problem:
                 if problem.reason == "SlackUnavailable":
@@ -173,11 +181,26 @@ class SlackLookup:
             raise Problem("InvalidSecretValue", path, str(error)) from None
         return SlackTarget(webhook_url=url, form=SlackForm.of(slack))
 
-    def _token(self, slack: SlackSpec, secrets: SecretValues, namespace: str, granted: str | None) -> tuple[str, str]:
+    def _granted_webhook(self, slack: SlackSpec, granted: TokenRecord) -> SlackTarget:
+        """Of the incoming webhook that came with a code; Slack said where it posts."""
+        try:
+            check_hook_url(granted.webhook_url, self._settings)
+        except ValueError as error:
+            raise Problem("SlackRefused", "spec.slack.oauthCodeSecretRef", f"{error} (operator setting slack.hookUrls)") from None
+        return SlackTarget(
+            webhook_url=granted.webhook_url,
+            team_id=granted.team_id,
+            team_name=granted.team_name,
+            channel_id=granted.webhook_channel_id,
+            channel_name=granted.webhook_channel,
+            form=SlackForm.of(slack),
+        )
+
+    def _token(self, slack: SlackSpec, secrets: SecretValues, namespace: str, granted: TokenRecord | None) -> tuple[str, str]:
         """(the field that it comes from, the token)."""
         if slack.oauth_code_secret_ref is not None:
             assert granted is not None
-            return "spec.slack.oauthCodeSecretRef", granted
+            return "spec.slack.oauthCodeSecretRef", granted.token
         if slack.bot_token_secret_ref is not None:
             path = "spec.slack.botTokenSecretRef"
             token = secret_text(path, slack.bot_token_secret_ref, secrets, namespace).strip()
@@ -210,8 +233,9 @@ class SlackLookup:
         listed = {one.removeprefix("#") for one in self._settings.channels.get(tenant, ())}
         return asked.removeprefix("#") in listed or any(is_channel_id(one) != is_channel_id(asked) for one in listed)
 
-    def _workspace(self, token: str) -> _Workspace:
-        key = hashlib.sha256(token.encode()).hexdigest()
+    def _workspace(self, token: str, team: str) -> _Workspace:
+        """What is remembered of a token, and of the workspace where it is valid in several."""
+        key = hashlib.sha256(f"{team} {token}".encode()).hexdigest()
         workspace = self._workspaces.setdefault(key, _Workspace())
         self._workspaces.move_to_end(key)
         if len(self._workspaces) > MAX_WORKSPACES:
@@ -232,6 +256,7 @@ class SlackLookup:
             text_of(response.get("team")),
             text_of(response.get("user")) or "the app",
             scopes - {""},
+            bool(response.get("is_enterprise_install")),
         )
         workspace.identity_at = self._clock()
         return workspace.identity
@@ -242,39 +267,44 @@ class SlackLookup:
         name = asked.removeprefix("#")
         found: Channel | None = None
         if is_channel_id(asked):
-            found = await self._by_id(client, asked)
+            found = await self._by_id(client, asked, may_be_hidden=True)
         elif before is not None and before.channel_asked == asked and before.team_id == identity.team_id:
             found = await self._by_id(client, before.channel_id)
         if found is None and not is_channel_id(asked):
-            found = await self._by_name(client, workspace, name)
+            found = await self._by_name(client, workspace, identity, name)
         return usable(found, asked, identity)
 
-    async def _by_id(self, client: AsyncWebClient, identifier: str) -> Channel | None:
+    async def _by_id(self, client: AsyncWebClient, identifier: str, *, may_be_hidden: bool = False) -> Channel | None:
+        """The channel; `may_be_hidden`: an app that may only post need not be able to see it."""
         try:
             response = await client.conversations_info(channel=identifier)
         except Exception as error:
             if isinstance(error, SlackApiError) and error_name(error) == "channel_not_found":
                 return None
+            if may_be_hidden and isinstance(error, SlackApiError) and error_name(error) == "missing_scope":
+                return unseen_channel(identifier)
             raise problem_of(error, "spec.slack.channel") from None
         return read_channel(response.get("channel") or {})
 
-    async def _by_name(self, client: AsyncWebClient, workspace: _Workspace, name: str) -> Channel | None:
+    async def _by_name(self, client: AsyncWebClient, workspace: _Workspace, identity: Identity, name: str) -> Channel | None:
+        if identity.organisation and not identity.team_id:
+            raise no_workspace_named(identity)
         listed = workspace.listed_at
         now = self._clock()
         fresh = listed is not None and now < listed + CHANNELS_KEPT_SECONDS
         if not fresh or (
             not is_usable(workspace.channels.get(name)) and listed is not None and now >= listed + LIST_AGAIN_SECONDS
         ):
-            await self._list(client, workspace)
+            await self._list(client, workspace, identity.team_id)
         return workspace.channels.get(name)
 
-    async def _list(self, client: AsyncWebClient, workspace: _Workspace) -> None:
+    async def _list(self, client: AsyncWebClient, workspace: _Workspace, team: str) -> None:
         """Read all channels that the token sees; of an archived and a living one of one name, the living one counts."""
         types = "public_channel,private_channel"
         for _ in range(MAX_PAGES):
             try:
                 response = await client.conversations_list(
-                    types=types, exclude_archived=False, limit=PAGE, cursor=workspace.cursor or None
+                    types=types, exclude_archived=False, limit=PAGE, cursor=workspace.cursor or None, team_id=team or None
                 )
             except Exception as error:
                 name = error_name(error)

@@ -89,6 +89,10 @@ OPTIONS = DestinationOptions(
             "slack_links",
             click.Option(["--slack-links"], type=click.Choice(choices(SlackSpec, "links")), help="Slack: how links are shown."),
         ),
+        Argument(
+            "slack_team_id",
+            click.Option(["--slack-team"], metavar="ID", help="Slack: the workspace, for an app of a whole organisation."),
+        ),
     ),
     create_arguments=(
         Argument(

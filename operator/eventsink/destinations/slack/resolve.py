@@ -60,7 +60,7 @@ class SlackResolver:
             if not namespace_uid:
                 raise Problem("SlackUnavailable", "spec.slack", "the namespace is not known yet", may_pass=True, again_after=1.0)
             stored = await self._codes.token(code, namespace_uid=namespace_uid, tenant=sink.spec.tenant)
-            granted = stored.record.token
+            granted = stored.record
             tokens = (SecretVersion(namespace=self._namespace, name=stored.name, version=stored.version),)
         old = await before()
         target = await self._lookup.target(sink, secrets, old if isinstance(old, SlackTarget) else None, granted)
@@ -71,10 +71,10 @@ class SlackResolver:
         if not isinstance(target, SlackTarget) or not target.channel_id:
             return None
         return SlackStatus(
-            team_id=target.team_id,
-            team_name=target.team_name,
+            team_id=target.team_id or None,
+            team_name=target.team_name or None,
             channel_id=target.channel_id,
-            channel_name=target.channel_name,
+            channel_name=target.channel_name or None,
         )
 
     async def run(self) -> None:

@@ -32,9 +32,11 @@ ONE_SLACK_CREDENTIAL = Rule(
     ),
 )
 CHANNEL_NEEDED = Rule(
-    message="set channel to the name or id of a Slack channel; only an incoming webhook needs none",
-    cel="has(self.channel) || has(self.incomingWebhookSecretRef)",
-    holds=lambda slack: slack.channel is not None or slack.incoming_webhook_secret_ref is not None,
+    message="set channel to the name or id of a Slack channel; only an incoming webhook, or a code that comes with one, needs none",
+    cel="has(self.channel) || has(self.incomingWebhookSecretRef) || has(self.oauthCodeSecretRef)",
+    holds=lambda slack: (
+        slack.channel is not None or slack.incoming_webhook_secret_ref is not None or slack.oauth_code_secret_ref is not None
+    ),
     field="channel",
     reason="FieldValueRequired",
 )
@@ -43,6 +45,16 @@ CHANNEL_FIXED = Rule(
     cel="!has(self.channel) || !has(self.incomingWebhookSecretRef)",
     holds=lambda slack: slack.channel is None or slack.incoming_webhook_secret_ref is None,
     field="channel",
+    reason="FieldValueForbidden",
+)
+TEAM = form("^T[A-Z0-9]{1,20}$", "write the id of a workspace, such as T0123456789; it is in the address of Slack in the browser")
+TEAM_OF_AN_APP = Rule(
+    message="remove teamId: it is for an app of your own (oauthCodeSecretRef or botTokenSecretRef)",
+    cel="!has(self.teamId) || has(self.oauthCodeSecretRef) || has(self.botTokenSecretRef)",
+    holds=lambda slack: (
+        slack.team_id is None or slack.oauth_code_secret_ref is not None or slack.bot_token_secret_ref is not None
+    ),
+    field="teamId",
     reason="FieldValueForbidden",
 )
 ONE_FIELD_SOURCE = exactly_one(("label", "annotation"), "set exactly one of label and annotation")
@@ -113,11 +125,17 @@ class MentionSpec(SpecModel):
 class SlackSpec(SpecModel):
     """Post messages to a Slack channel."""
 
-    RULES = (ONE_SLACK_CREDENTIAL, CHANNEL_NEEDED, CHANNEL_FIXED)
+    RULES = (ONE_SLACK_CREDENTIAL, CHANNEL_NEEDED, CHANNEL_FIXED, TEAM_OF_AN_APP)
 
     channel: Annotated[str, Field(max_length=81), CHANNEL] | None = Field(
         default=None,
-        description="Name (#security-alerts) or id of the channel; absent with an incoming webhook, whose URL fixes it.",
+        description="Name (#security-alerts) or id of the channel; absent with an incoming webhook, whose URL fixes it, and with a code "
+        "that comes with one.",
+    )
+    team_id: Annotated[str, Field(max_length=21), TEAM] | None = Field(
+        default=None,
+        description="Id of the workspace (T0123456789) in which the channel is, where the app is installed in a whole organisation "
+        "(Enterprise Grid) and the channel is given by its name.",
     )
     oauth_code_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Where to read an OAuth code, which the operator exchanges once for a token."

@@ -32,6 +32,16 @@ class TokenRecord(SecretDocument):
     """None: the token does not expire."""
     error: str = ""
     """Why there is no token, or why it cannot be renewed: Slack's name of the error."""
+    scopes: tuple[str, ...] = ()
+    """What the token may do; empty: an older version did not record it."""
+    team_id: str = ""
+    """Of the workspace; empty: the app was installed in a whole organisation, or an older version did not record it."""
+    team_name: str = ""
+    webhook_url: str = ""
+    """Of the incoming webhook that came with the token, where the app asks for one."""
+    webhook_channel: str = ""
+    """Its channel's name, without #."""
+    webhook_channel_id: str = ""
     unused_since: float | None = None
     """When the last EventSink that needs it went."""
 

@@ -16,6 +16,7 @@ from eventsink.destinations.slack.codes import (
     CLAIM_SECONDS,
     RENEW_AHEAD_SECONDS,
     SlackCodes,
+    granted,
     renewal_due,
 )
 from eventsink.destinations.slack.config import SlackAppSettings, SlackSettings
@@ -405,6 +406,48 @@ def test_no_representation_of_a_record_shows_a_credential_and_no_name_the_code()
     record = TokenRecord(namespace_uid="n", tenant="t", claimed_at=0, token="canary", refresh_token="canary")
     assert "canary" not in repr(StoredToken("n", record, "1"))
     assert CODE not in token_name(CODE)
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        (GRANTED, {"webhook_url": "", "error": ""}),
+        (
+            GRANTED
+            | {
+                "scope": "incoming-webhook",
+                "team": {"id": "T1", "name": "Acme"},
+                "incoming_webhook": {"url": "https://hooks.slack.com/x", "channel": "#alerts", "channel_id": "C1"},
+            },
+            {
+                "scopes": ("incoming-webhook",),
+                "team_id": "T1",
+                "team_name": "Acme",
+                "webhook_url": "https://hooks.slack.com/x",
+                "webhook_channel": "alerts",
+                "webhook_channel_id": "C1",
+            },
+        ),
+        ({"ok": True, "incoming_webhook": {"url": "https://hooks.slack.com/x"}}, {"token": "", "error": ""}),
+        (GRANTED | {"team": None, "incoming_webhook": [], "scope": 1}, {"team_id": "", "webhook_url": "", "scopes": ()}),
+        ({"ok": True, "team": {"id": "T1"}}, {"error": "no_bot_token"}),
+    ],
+)
+def test_what_slack_says_of_a_code_is_recorded(response: dict[str, Any], expected: dict[str, Any]) -> None:
+    record = granted(TokenRecord(namespace_uid="n", tenant="acme", claimed_at=0), response, 0.0)
+    assert {name: getattr(record, name) for name in expected} == expected
+
+
+def test_a_renewed_token_keeps_the_webhook_that_came_with_the_first() -> None:
+    first = {"scope": "a, b", "incoming_webhook": {"url": "https://hooks.slack.com/x"}, "team": {"id": "T1"}}
+    record = granted(TokenRecord(namespace_uid="n", tenant="acme", claimed_at=0), GRANTED | first, 0.0)
+    renewed = granted(record, {"access_token": "xoxe.xoxb-2", "refresh_token": "r", "expires_in": 43200}, 1.0)
+    assert (renewed.token, renewed.webhook_url, renewed.team_id, renewed.scopes) == (
+        "xoxe.xoxb-2",
+        "https://hooks.slack.com/x",
+        "T1",
+        ("a", "b"),
+    )
 
 
 async def test_codes_and_rotation_work_over_http(tmp_path: Path) -> None:

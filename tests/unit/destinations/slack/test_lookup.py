@@ -15,6 +15,7 @@ from eventsink.destinations.slack.config import SlackPlatform
 from eventsink.destinations.slack.form import SlackForm
 from eventsink.destinations.slack.lookup import CHANNELS_KEPT_SECONDS, LIST_AGAIN_SECONDS, SlackLookup
 from eventsink.destinations.slack.target import SlackTarget
+from eventsink.destinations.slack.tokens import TokenRecord
 from eventsink.resources.eventsink import EventSink, read_eventsink
 from tests.support.sinks import event_sink
 from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, slack_error
@@ -62,7 +63,7 @@ class LookupUnderTest:
         *,
         before: SlackTarget | None = None,
         secret: str = TOKEN,
-        granted: str | None = None,
+        granted: TokenRecord | None = None,
         tenant: str = "acme",
         **spec: Any,
     ) -> SlackTarget:
@@ -266,7 +267,132 @@ async def test_a_value_that_is_not_a_bot_token_is_never_sent(tmp_path: Path, sec
 async def test_the_token_of_a_code_is_used_like_any_other(tmp_path: Path) -> None:
     workspace = LookupUnderTest(tmp_path)
     spec: dict[str, Any] = {"channel": "#security", "oauthCodeSecretRef": {"name": "slack", "key": "token"}}
-    assert (await workspace.target(granted="xoxb-granted", **spec)).token == "xoxb-granted"
+    assert (await workspace.target(granted=record(), **spec)).token == "xoxb-granted"
+
+
+def record(**members: Any) -> TokenRecord:
+    """What a code was exchanged for."""
+    known = {"namespace_uid": "n", "tenant": "acme", "claimed_at": 0.0, "token": "xoxb-granted", "team_id": "T1"}
+    return TokenRecord.model_validate(known | members)
+
+
+GIVEN_HOOK = {"webhook_url": HOOK, "webhook_channel": "security", "webhook_channel_id": "C00000002", "team_name": "Acme"}
+HOOK_ONLY = record(scopes=("incoming-webhook",), **GIVEN_HOOK)
+BOTH = record(scopes=("chat:write", "channels:read", "incoming-webhook"), **GIVEN_HOOK)
+BY_CODE: dict[str, Any] = {"oauthCodeSecretRef": {"name": "slack", "key": "token"}}
+
+
+@pytest.mark.parametrize(
+    ("granted", "asked", "by_webhook"),
+    [
+        (HOOK_ONLY, None, True),
+        (HOOK_ONLY, "#security", True),
+        (HOOK_ONLY, "security", True),
+        (HOOK_ONLY, "C00000002", True),
+        (BOTH, None, True),
+        (BOTH, "#security", False),
+        (BOTH, "#general", False),
+        (record(), "#general", False),
+    ],
+)
+async def test_the_incoming_webhook_of_a_code_is_used_where_the_token_may_not_post_or_no_channel_is_named(
+    tmp_path: Path, granted: TokenRecord, asked: str | None, by_webhook: bool
+) -> None:
+    workspace = LookupUnderTest(tmp_path)
+    spec = BY_CODE if asked is None else {"channel": asked, **BY_CODE}
+    target = await workspace.target(granted=granted, **spec)
+    assert (target.webhook_url, target.token) == ((HOOK, None) if by_webhook else (None, "xoxb-granted"))
+    if by_webhook:
+        assert (target.team_id, target.team_name, target.channel_id, target.channel_name) == (
+            "T1",
+            "Acme",
+            "C00000002",
+            "security",
+        )
+        assert workspace.slack.requests == []
+
+
+@pytest.mark.parametrize(
+    ("granted", "asked", "reason", "words"),
+    [
+        (HOOK_ONLY, "#general", "SlackScopeMissing", "remove channel, or add the scope chat:write"),
+        (record(scopes=("incoming-webhook",)), "#general", "SlackScopeMissing", "may not post; add the scope chat:write"),
+        (record(scopes=("chat:write",)), None, "ChannelNotFound", "name a channel"),
+        (record(), None, "ChannelNotFound", "name a channel"),
+        (record(webhook_url="https://example.com/canary"), None, "SlackRefused", "slack.hookUrls"),
+    ],
+)
+async def test_a_code_that_cannot_post_where_the_spec_says_is_reported_with_what_to_do(
+    tmp_path: Path, granted: TokenRecord, asked: str | None, reason: str, words: str
+) -> None:
+    spec = BY_CODE if asked is None else {"channel": asked, **BY_CODE}
+    problem = await LookupUnderTest(tmp_path).problem(granted=granted, **spec)
+    assert problem.reason == reason
+    assert words in problem.message
+
+
+async def test_a_channel_given_by_its_id_needs_no_scope_but_chat_write(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path, scopes={"x-oauth-scopes": "chat:write"})
+    workspace.slack.script["conversations.info"] = [slack_error("missing_scope")]
+    workspace.slack.script["conversations.list"] = [slack_error("missing_scope")]
+    target = await workspace.target(channel="C00000007", **BY_TOKEN)
+    assert (target.channel_id, target.channel_name, target.team_id) == ("C00000007", "", "T1")
+    assert (await workspace.problem(channel="#security", **BY_TOKEN)).reason == "SlackScopeMissing"
+
+
+async def test_of_the_platforms_workspace_only_channels_that_are_listed_by_id_can_be_given_by_an_id_that_it_cannot_see(
+    tmp_path: Path,
+) -> None:
+    workspace = LookupUnderTest(tmp_path, tokenFile=tmp_path / "token", channels={"acme": ["#security", "C00000007"]})
+    workspace.slack.script["conversations.info"] = [slack_error("missing_scope")]
+    assert (await workspace.target(channel="C00000007")).channel_id == "C00000007"
+    assert (await workspace.problem(channel="C00000002")).reason == "ChannelNotAllowed"
+
+
+def organisation(folder: Path, team_id: str = "E1", **platform: Any) -> LookupUnderTest:
+    """An app that is installed in a whole organisation."""
+    workspace = LookupUnderTest(folder, **platform)
+    identity = {"ok": True, "team_id": team_id, "team": "Holding", "user": "eventsink", "is_enterprise_install": True}
+    workspace.slack.script["auth.test"] = [ScriptedResponse(200, SCOPES, identity)]
+    return workspace
+
+
+async def test_the_workspace_goes_with_the_look_up_of_a_name_in_an_organisation(tmp_path: Path) -> None:
+    workspace = organisation(tmp_path)
+    by_name = await workspace.target(channel="#security", teamId="T2", **BY_TOKEN)
+    assert (by_name.team_id, by_name.channel_id) == ("T2", "C00000002")
+    await workspace.target(channel="#security", teamId="T3", **BY_TOKEN)  # another workspace has channels of its own
+    assert {one.form.get("team_id") for one in workspace.slack.calls("conversations.list")} == {"T2", "T3"}
+    by_code = await workspace.target(channel="#security", granted=record(team_id="T4"), **BY_CODE)
+    assert by_code.team_id == "T4"
+    by_id = await organisation(tmp_path).target(channel="C00000002", **BY_TOKEN)
+    assert (by_id.team_id, by_id.channel_id) == ("", "C00000002")
+
+
+async def test_the_platforms_token_may_be_one_of_an_organisation(tmp_path: Path) -> None:
+    workspace = organisation(tmp_path, tokenFile=tmp_path / "token", teamId="T5")
+    assert (await workspace.target(channel="#security")).team_id == "T5"
+    assert workspace.slack.calls("conversations.list")[0].form["team_id"] == "T5"
+
+
+@pytest.mark.parametrize(
+    ("of_organisation", "team", "listing", "words"),
+    [
+        (True, {}, None, "set teamId"),
+        (True, {"teamId": "T9"}, "team_access_not_granted", "correct teamId, or have the organisation's admin add the app"),
+        (True, {"teamId": "T9"}, "team_not_found", "correct teamId"),
+        (False, {"teamId": "T9"}, None, "belongs to the workspace Acme (T1), and not to T9"),
+    ],
+)
+async def test_a_workspace_that_cannot_be_used_is_reported_at_its_field(
+    tmp_path: Path, of_organisation: bool, team: dict[str, str], listing: str | None, words: str
+) -> None:
+    workspace = organisation(tmp_path) if of_organisation else LookupUnderTest(tmp_path)
+    if listing is not None:
+        workspace.slack.script["conversations.list"] = [slack_error(listing)]
+    problem = await workspace.problem(channel="#security", **team, **BY_TOKEN)
+    assert (problem.reason, problem.path) == ("SlackTeamInvalid", "spec.slack.teamId")
+    assert words in problem.message
 
 
 async def test_a_sink_without_a_credential_uses_the_platforms_workspace(tmp_path: Path) -> None:

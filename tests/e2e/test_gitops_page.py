@@ -104,6 +104,6 @@ def test_what_kustomize_makes_is_checked_together(repository: Path) -> None:
 
 
 def test_each_block_of_the_page_is_run() -> None:
-    # The one for a cluster: tests/cluster/test_gitops.py.
-    assert BLOCKS.keys() == {"cluster", "pre-commit", "github", "gitlab", "rendered"}
+    # The one for a cluster: tests/cluster/test_gitops.py. The names of Secrets: tests/unit/manifests/test_secret_names.py.
+    assert BLOCKS.keys() == {"cluster", "pre-commit", "github", "gitlab", "rendered", "secret-names"}
     assert page("gitops.md").count("```") == 2 * len(BLOCKS)

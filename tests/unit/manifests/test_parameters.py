@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ def test_an_installation_elsewhere_names_the_usual_namespaces_nowhere(built: lis
     assert {one["metadata"]["name"] for one in built if one["kind"] == "Namespace"} == set(ELSEWHERE.values())
     assert {one["metadata"].get("namespace") for one in built} == {*ELSEWHERE.values(), None}
     assert not [one for one in built if "eventsink-system" in json.dumps(one)]
+
+
+def test_namespaces_whose_names_are_numbers_stay_texts(built: list[dict[str, Any]], tmp_path: Path) -> None:
+    numbers = {"alerting-compiled": "456", "alerting": "123"}
+    manifests = copied(tmp_path, namespace='"123"', sinksNamespace='"456"')
+    expected = json.dumps(built)
+    for name, number in numbers.items():
+        expected = re.sub(rf"\b{name}\b(?!-)", number, expected)
+    moved = [*build(manifests / "namespaces"), *build(manifests / "default")]
+    assert sorted(map(json.dumps, moved)) == sorted(map(json.dumps, json.loads(expected)))
 
 
 def test_an_overlay_can_set_the_namespaces(manifests: Path, built: list[dict[str, Any]]) -> None:

@@ -166,8 +166,15 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             self.annotations, "annotations", longest=MAX_ANNOTATION_CHARACTERS, total=MAX_ANNOTATIONS_CHARACTERS
         )
         links = self.links
-        if links.silence and self.group is not None and dropped_labels and not dropped_labels.isdisjoint(self.labels):
-            links = msgspec.structs.replace(links, silence=silence_url(self.group.external_url, self.labels, dropped_labels))
+        group = self.group
+        if (
+            links.silence
+            and group is not None
+            and group.external_url
+            and dropped_labels
+            and not dropped_labels.isdisjoint(self.labels)
+        ):
+            links = msgspec.structs.replace(links, silence=silence_url(group.external_url, self.labels, dropped_labels))
         return Alert(
             id=alert_id(fingerprint, self.starts_at, self.status),
             fingerprint=fingerprint,

@@ -10,7 +10,7 @@ import yaml
 
 from eventsink.alerts import limits
 from eventsink.alerts.alert import Severity
-from eventsink.alerts.formats import alertmanager
+from eventsink.alerts.formats import alertmanager, grafana
 from eventsink.alerts.formats.format import Format
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.config import RouterSettings
@@ -60,10 +60,11 @@ def test_every_reason_for_which_an_alert_is_rejected_is_explained() -> None:
 def test_the_examples_of_sources_are_accepted_by_the_router_and_the_senders_post_to_them() -> None:
     documents = [yaml.safe_load(block) for block in blocks(SOURCES, "yaml")]
     settings = [RouterSettings.model_validate(one) for one in documents if "sources" in one]
-    alertmanager_source, prometheus_source = [source for one in settings for source in one.sources]
+    alertmanager_source, prometheus_source, grafana_source = [source for one in settings for source in one.sources]
     [configuration] = [one for one in documents if "receivers" in one]
     [webhook] = configuration["receivers"][1]["webhook_configs"]
     assert webhook["url"].endswith(f":8080/v1/alerts/{alertmanager_source.name}")
+    assert f":8080/v1/alerts/{grafana_source.name}`" in SOURCES
     [prometheus] = [one["alerting"]["alertmanagers"] for one in documents if "alerting" in one]
     assert prometheus[0]["path_prefix"] == f"/v1/alerts/{prometheus_source.name}"
 
@@ -86,6 +87,14 @@ def test_the_limits_are_those_of_the_program() -> None:
         "key of a group": f"{limits.MAX_KEY_CHARACTERS} characters",
         "a URL": f"{limits.MAX_URL_CHARACTERS} characters",
         "`externalURL`": f"{limits.MAX_SHARED_URL_CHARACTERS} characters",
+    }
+
+
+def test_members_of_grafanas_alerts_become_what_the_page_says() -> None:
+    listed = {names(row[0])[0]: names(row[1]) for row in rows(between(SOURCES, "| member of Grafana's", "An annotation"))}
+    assert {member: next(one for one in said if not one.startswith("links.")) for member, said in listed.items()} == {
+        **grafana.TEXTS,
+        "values": grafana.VALUES,
     }
 
 

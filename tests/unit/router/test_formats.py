@@ -75,3 +75,19 @@ def test_the_url_suffix_of_a_format_is_not_taken_for_a_token(router: Router, rec
 
 def test_a_payload_that_the_format_cannot_read_gets_400(router: Router) -> None:
     assert post(router, "beacon", b"{}") == 400
+
+
+GRAFANA = (Path(__file__).parents[2] / "data" / "grafana" / "group.json").read_bytes()
+
+
+def test_an_alert_of_grafana_reaches_sinks_with_its_values_and_links(tmp_path: Path, receiver: Receiver) -> None:
+    source = {"name": "grafana", "format": "grafana", "tokenFiles": [str(tmp_path / "token")], "tenant": {"namespaceOwner": {}}}
+    urls = receiver.url("/hook"), receiver.url("/group") + "#format=alertmanager"
+    with start_router(tmp_path, *urls, sources=[source]) as running:
+        assert post(running, "grafana", GRAFANA) == 200
+        [alert] = [one.json()["data"] for one in receiver.wait_for(1, path="/hook")]
+        [group] = [one.json() for one in receiver.wait_for(1, path="/group")]
+    assert alert["links"]["dashboard"] == "https://grafana.example.com/d/abc?orgId=1"
+    assert alert["links"]["silence"].startswith("https://grafana.example.com/alerting/silence/new?")
+    assert alert["annotations"]["value.C"] == "1"
+    assert (group["version"], group["alerts"][0]["annotations"]["panel_url"]) == ("4", alert["annotations"]["panel_url"])

@@ -150,8 +150,14 @@ def check_version(version: str) -> None:
     wanted = f'this source takes version "{VERSION}" of Alertmanager\'s webhook'
     if not version:
         raise UnusablePayload(f'{wanted}: the member "version" is absent')
-    shown = "".join(one for one in cut(version, MAX_SHOWN_VERSION_CHARACTERS) if one.isprintable())
-    raise UnusablePayload(f'{wanted}: the member "version" says "{shown}"')
+    if version == "1":
+        raise UnusablePayload(f'{wanted}: "{version}" is Grafana\'s; give the source the format grafana')
+    raise UnusablePayload(f'{wanted}: the member "version" says "{shown_version(version)}"')
+
+
+def shown_version(version: str) -> str:
+    """A version that is not read here, for an error."""
+    return "".join(one for one in cut(version, MAX_SHOWN_VERSION_CHARACTERS) if one.isprintable())
 
 
 def _read_leniently(body: bytes) -> _Notification:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventsink.alerts.formats import alertmanager, prometheus
+from eventsink.alerts.formats import alertmanager, grafana, prometheus
 from eventsink.alerts.formats.format import Format
 
 FORMATS: dict[str, Format] = {
@@ -10,6 +10,7 @@ FORMATS: dict[str, Format] = {
     for one in (
         alertmanager.FORMAT,
         prometheus.FORMAT,
+        grafana.FORMAT,
         # The next format goes here.
     )
 }

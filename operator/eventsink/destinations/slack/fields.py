@@ -50,4 +50,5 @@ def _value(alert: Alert, field: FieldForm) -> str:
 
 
 def _title(field: FieldForm, most: int) -> str:
-    return one_line(field.title or field.label or field.annotation or "", most)
+    named = (one_line(text, most) for text in (field.title, field.label, field.annotation) if text is not None)
+    return next(filter(None, named), "–")

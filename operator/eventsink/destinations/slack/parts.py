@@ -38,8 +38,8 @@ def where_of(alert: Alert) -> str:
 
 
 def summary_of(alert: Alert) -> str:
-    """The summary, where it says more than the name."""
-    summary = one_line(alert.summary, MAX_SUMMARY)
+    """The summary, where it says more than the name; where there is neither, the description."""
+    summary = one_line(alert.summary or ("" if alert.name else alert.description), MAX_SUMMARY)
     return "" if same(summary, alert.name) else summary
 
 

@@ -29,7 +29,7 @@ from eventsink.destinations.slack.parts import (
     where_of,
 )
 from eventsink.destinations.slack.place import place_of
-from eventsink.destinations.slack.text import date, one_line
+from eventsink.destinations.slack.text import date, one_line, prose
 
 MAX_LINE = 280
 MAX_LISTED = 10
@@ -58,6 +58,8 @@ def alike(
         for line in zip(texts, links, strict=True)
     }
     blocks = [listed(list(lines.values()), "more, found with: " + lookup if lookup else "more")]
+    if len({alert.description for alert in alerts}) == 1 and (description := description_of(first, MAX_DESCRIPTION)):
+        blocks.append(prose(description))
     blocks += fields_blocks(first, fields, room - characters(blocks))
     blocks.append(context_markup(f"since {date(min(alert.starts_at for alert in alerts))}"))
     if labels := labels_line(alerts, form.labels(), where=False):
@@ -83,7 +85,7 @@ def _distinct_lines(alerts: Sequence[Alert], form: SlackForm, common: Collection
         ).strip()
         said = summary_of(alert) if summary else ""
         if not said and not differing and not same_description:
-            said = one_line(alert.description, MAX_SUMMARY)
+            said = one_line(description_of(alert, MAX_DESCRIPTION), MAX_SUMMARY)
         line = ": ".join(part for part in (text, said) if part) or title_of(alert)
         lines.append(" · ".join([f"{sign_of(alert)} {line}", *line_fields(alert, fields)]))
     return lines

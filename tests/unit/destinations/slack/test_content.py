@@ -66,6 +66,14 @@ def test_fields_are_shown_in_their_order_with_their_titles_and_those_that_an_ale
     assert [part["text"] for part in elements_of(made([one], fields=[TEAM]).body(), "text") if part.get("style")] == ["team: "]
 
 
+def test_titles_and_texts_of_which_nothing_is_seen_are_replaced() -> None:
+    one = alert(annotations={"value": "7", "\u200b": "8", "logs_url": "https://l.example.com/"}, description="", links=Links())
+    message = made([one], fields=[VALUE | {"title": "\u200b"}, {"annotation": "\u200b"}], buttons=[LOGS | {"text": "\u2060"}])
+    assert lines_of(message) == ["value: 7", "–: 8"]
+    assert buttons(message) == [("–", "https://l.example.com/")]
+    assert problems(message.body()) == []
+
+
 def test_a_label_that_is_a_field_is_not_shown_among_the_labels_too() -> None:
     one = alert(labels={"pod": "a", "team": "core", "zone": "b"})
     assert small_lines(made([one]))[1] == "team=core zone=b"
@@ -80,7 +88,7 @@ def test_the_lines_of_a_field_are_kept_and_its_urls_are_links() -> None:
 
 
 def test_fields_that_several_alerts_have_in_common_are_shown_once_and_others_in_the_line_of_each() -> None:
-    alerts = [alert(labels={"pod": f"a-{n}", "team": "core"}, annotations={"value": f"{n} %"}) for n in range(2)]
+    alerts = [alert(labels={"pod": f"a-{n}", "team": "core"}, annotations={"value": f"{n} %"}, description="") for n in range(2)]
     message = made(alerts, fields=[TEAM, VALUE])
     assert lines_of(message) == ["🔴 payments/a-0 · Current value: 0 %", "🔴 payments/a-1 · Current value: 1 %"]
     assert lines_of(message, 1) == ["team: core"]

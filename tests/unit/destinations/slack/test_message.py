@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from eventsink.alerts.alert import Alert, Group, Links, Severity, Status
 from eventsink.destinations.slack.blocks import MAX_LINES
@@ -402,6 +403,19 @@ def test_alerts_that_differ_in_no_label_are_told_apart_by_their_descriptions() -
     assert lines_of(made(alerts)) == ["🔴 payments: Disk a is full.", "🔴 payments: Disk b is full."]
 
 
+def test_a_description_that_alerts_of_one_name_share_is_shown_once_and_no_text_twice() -> None:
+    alerts = [alert(labels={"pod": name}, description="The image is missing.") for name in "ab"]
+    message = made(alerts)
+    assert lines_of(message) == ["🔴 payments/a", "🔴 payments/b"]
+    assert lines_of(message, 1) == ["The image is missing."]
+    repeated = [alert(labels={}, summary="Disk full", description=text) for text in ("Disk full.", "Disk /var is full.")]
+    assert lines_of(made(repeated)) == ["🔴 payments", "🔴 payments: Disk /var is full."]
+    assert (
+        text_of(made([alert(labels={"pod": name}, description="The pod is crash looping") for name in "ab"])).count("looping")
+        == 3
+    )
+
+
 def test_links_and_silence_of_several_alerts_are_what_they_have_in_common() -> None:
     group = Group(key="g", external_url="https://am.example.com")
     alerts = [
@@ -453,6 +467,9 @@ def test_no_text_appears_twice(texts: dict[str, str], headline: str, description
 def test_without_a_name_there_are_no_dangling_separators() -> None:
     nameless = alert("", labels={}, namespace="", summary="Disk full", description="")
     assert made([nameless]).headline == "🔴 Critical · Disk full"
+    described = structs.replace(nameless, summary="", description="Disk full")
+    assert made([described]).headline == "🔴 Critical · Disk full"
+    assert text_of(made([described])) == text_of(made([nameless]))
     assert made([nameless, alert("", labels={}, namespace="", summary="", description="")]).headline == "🔴 2 firing"
     several = made([nameless, *(alert(f"Name{n}") for n in range(11))])
     assert "🔴 1 × Disk full" in lines_of(several, 1)

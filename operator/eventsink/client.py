@@ -209,6 +209,10 @@ class Slack(_Request):
     """buttons or text."""
     slack_team_id: str | Unset | None = UNSET
     """The workspace that has the channel, where the app is installed in a whole organisation (Enterprise Grid)."""
+    slack_updates: str | Unset | None = UNSET
+    """edit, thread or message."""
+    slack_repeats: str | Unset | None = UNSET
+    """thread or channel."""
 
 
 @dataclass(frozen=True)

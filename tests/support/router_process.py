@@ -3,7 +3,8 @@
     python -m tests.support.router_process CONFIG URL...
 
 The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#` and options in the form of a query: `batch`, `format`,
-`tenant` (else acme, which has a namespace of the same name), `matcher` (several). `slack:TEAM/CHANNEL/TOKEN` is a Slack channel.
+`tenant` (else acme, which has a namespace of the same name), `matcher` (several), `resolved=false`. `slack:TEAM/CHANNEL/TOKEN` is a Slack
+channel, with the options `updates` and `repeats`.
 SIGUSR1 deletes the last sink.
 """
 
@@ -24,7 +25,7 @@ from eventsink.router.config import RouterSettings
 from eventsink.router.process import Router
 from eventsink.runtime.process import Process, run_command
 from eventsink.runtime.settings import load_settings
-from eventsink.sinks.sink import CompiledFrom, Sink, SinkMatch, Tenancy
+from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch, Tenancy
 from eventsink.sinks.target import Target
 from tests.support import parts
 from tests.support.processes import RunningProcess
@@ -38,8 +39,9 @@ def sink(number: int, address: str) -> Sink:
     chosen = {option: options[option][0] for option in ("batch", "format") if option in options}
     target: Target = WebhookTarget.model_validate({"url": url, "batch": 1, **chosen})
     if address.startswith("slack:"):
-        team, channel, token = address.removeprefix("slack:").split("/")
-        target = SlackTarget(token=token, team_id=team, channel_id=channel)
+        team, channel, token = url.removeprefix("slack:").split("/")
+        follows = {option: options[option][0] for option in ("updates", "repeats") if option in options}
+        target = SlackTarget.model_validate({"token": token, "team_id": team, "channel_id": channel, **follows})
     return Sink(
         uid=str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
         namespace="acme",
@@ -49,6 +51,7 @@ def sink(number: int, address: str) -> Sink:
         compiled_from=CompiledFrom(generation=1),
         destination=target.destination(),
         match=SinkMatch(matchers=tuple(options.get("matcher", ()))),
+        delivery=SinkDelivery(send_resolved=options.get("resolved") != ["false"]),
         dispatch=target.dispatch_parameters(),
         target=target,
     )

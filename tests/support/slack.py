@@ -12,6 +12,8 @@ Where its rules come from (pages of https://docs.slack.dev unless a whole addres
 - one message a second and channel, conversations.list 20 times a minute (tier 2), 429 with Retry-After in whole seconds:
   apis/web-api/rate-limits. The limit of a whole workspace is not simulated. That messages by token and
   by webhook count together is the stricter reading of "per channel".
+- chat.update 50 times a minute (tier 3) of a workspace; it keeps what it is not given, and changes what the app posted by token:
+  reference/methods/chat.update. A reply to a message that is gone gets thread_not_found: https://github.com/slackapi/bolt-js/issues/2307
 - errors of each method: reference/methods/<method>. A revoked token gets token_revoked, one of an uninstalled app
   account_inactive, which that page says of bot tokens
 - text is cut at 40,000 characters, markdown_text takes 12,000 (msg_too_long): reference/methods/chat.postMessage
@@ -62,6 +64,8 @@ MESSAGE_SECONDS = 1.0
 """Between two messages of a channel. Slack lets short bursts through, and promises none."""
 LISTS_PER_MINUTE = 20
 """Tier 2, which conversations.list is of."""
+UPDATES_PER_MINUTE = 50
+"""Tier 3, which chat.update is of."""
 
 
 class Slack:
@@ -77,6 +81,8 @@ class Slack:
         A channel accepts one message in so many seconds, after a burst of so many; 0 seconds: no limit.
     lists_per_minute
         Calls of conversations.list of a workspace in a minute; 0: no limit.
+    updates_per_minute
+        The same of chat.update.
     on_message
         Called with each accepted message, in the thread of the stand-in.
     authority
@@ -91,11 +97,17 @@ class Slack:
         message_seconds: float = MESSAGE_SECONDS,
         burst: int = 1,
         lists_per_minute: int = LISTS_PER_MINUTE,
+        updates_per_minute: int = UPDATES_PER_MINUTE,
         on_message: Callable[[Posted], None] | None = None,
         authority: trustme.CA | None = None,
     ) -> None:
         self.clock = clock or SlackClock()
-        self.state = SlackState(self.clock, MessageRateLimit(message_seconds, burst), CallRateLimit(lists_per_minute))
+        self.state = SlackState(
+            self.clock,
+            MessageRateLimit(message_seconds, burst),
+            CallRateLimit(lists_per_minute),
+            CallRateLimit(updates_per_minute),
+        )
         self._lock = threading.RLock()
         self._methods = SlackMethods(self.state, lambda: self.url, on_message)
         self._front = _Front(self._respond, port, authority)
@@ -323,6 +335,31 @@ class Slack:
             seen = list(self.state.messages)
             identifier = self._id(channel)
         return seen if identifier is None else [one for one in seen if one.channel == identifier]
+
+    def shown(self, channel: str) -> list[Posted]:
+        """The messages of a channel as they are now, without replies and what was deleted."""
+        return self._as_they_are(channel, "")
+
+    def replies(self, posted: Posted) -> list[Posted]:
+        """The thread of a message as it is now."""
+        return self._as_they_are(posted.channel, posted.ts)
+
+    def _as_they_are(self, channel: str, thread: str) -> list[Posted]:
+        with self._lock:
+            found = self.state.channel(channel)
+            now = {one.ts: one for one in (*self.state.messages, *self.state.edits) if one.channel == found.id}
+            return [one for ts, one in now.items() if one.thread == thread and (found.id, ts) not in self.state.deleted]
+
+    def edits(self, channel: str) -> list[Posted]:
+        """What messages of a channel were changed to, in order."""
+        with self._lock:
+            found = self.state.channel(channel)
+            return [one for one in self.state.edits if one.channel == found.id]
+
+    def delete_message(self, posted: Posted) -> None:
+        """A person deletes a message."""
+        with self._lock:
+            self.state.deleted.add((posted.channel, posted.ts))
 
     def wait_for(
         self,

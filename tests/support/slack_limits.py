@@ -30,7 +30,19 @@ _ELEMENTS = {
     "broadcast": {"type", "range"},
 }
 _ATTACHMENT = {"color", "fallback", "blocks"}
-_BODY = {"channel", "text", "blocks", "attachments", "unfurl_links", "unfurl_media", "mrkdwn", "parse", "thread_ts", "metadata"}
+_BODY = {
+    "channel",
+    "text",
+    "blocks",
+    "attachments",
+    "unfurl_links",
+    "unfurl_media",
+    "mrkdwn",
+    "parse",
+    "thread_ts",
+    "reply_broadcast",
+    "metadata",
+}
 _DATE = re.compile(r"<!date\^\d+\^[^|<>]+\|[^<>|]+>")
 _WEB_URL = re.compile(
     r"https?://(?:[^\s/?#@]*@)?(?:[^\s\x00-\x20/?#@:<>\[\]]+|\[[0-9a-f:.]+\])(?::\d*)?(?:[/?#]\S*)?", re.IGNORECASE

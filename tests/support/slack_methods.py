@@ -130,6 +130,9 @@ class SlackMethods:
                 return state.page(caller, form)
             case "conversations.info":
                 return {"channel": _readable(caller, state.visible(caller, form.get("channel"))).shown()}
+            case "chat.update":
+                edited = state.update(caller, parsed(content))
+                return {"channel": edited.channel, "ts": edited.ts, "text": edited.text, "message": dict(edited.body)}
             case "conversations.join":
                 return state.join(caller, form.get("channel"))
             case _:
@@ -181,6 +184,7 @@ _SCOPES: dict[str, tuple[str, ...]] = {
     "auth.test": (),
     "auth.revoke": (),
     "chat.postMessage": ("chat:write",),
+    "chat.update": ("chat:write",),
     "conversations.info": (),
     "conversations.join": ("channels:join",),
     "conversations.list": (),

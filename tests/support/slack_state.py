@@ -129,6 +129,11 @@ class Posted:
     body: Mapping[str, Any]
 
     @property
+    def thread(self) -> str:
+        """The message that it replies to; empty: none."""
+        return str(self.body.get("thread_ts") or "")
+
+    @property
     def text(self) -> str:
         """Its text, empty where there is none."""
         return str(self.body.get("text") or "")
@@ -141,17 +146,24 @@ class SlackState:
     ----------
     clock
         What the time is.
-    message_rate, listing_rate
-        How often a channel may be posted to, and channels be listed.
+    message_rate, listing_rate, update_rate
+        How often a channel may be posted to, channels be listed, and messages be changed.
     """
 
-    def __init__(self, clock: SlackClock, message_rate: MessageRateLimit, listing_rate: CallRateLimit) -> None:
-        self.clock, self.message_rate, self.listing_rate = clock, message_rate, listing_rate
+    def __init__(
+        self, clock: SlackClock, message_rate: MessageRateLimit, listing_rate: CallRateLimit, update_rate: CallRateLimit
+    ) -> None:
+        self.clock, self.message_rate, self.listing_rate, self.update_rate = clock, message_rate, listing_rate, update_rate
         self.client_id = "1000.2000"
         self.client_secret = f"canary-{secrets.token_hex(8)}"
         self.workspaces: dict[str, Workspace] = {}
         self.channels: dict[str, Channel] = {}
         self.messages: list[Posted] = []
+        """As they were posted."""
+        self.edits: list[Posted] = []
+        """As messages were after each change, in order."""
+        self.deleted: set[tuple[str, str]] = set()
+        """Channel and timestamp of messages that a person deleted."""
         self.tokens: dict[str, Token] = {}
         self._refreshes: dict[str, Token] = {}
         self.grants: dict[str, Grant] = {}
@@ -313,7 +325,34 @@ class SlackState:
             raise SlackError("restricted_action")
         if not channel.member and "chat:write.public" not in caller.scopes:
             raise SlackError("not_in_channel")
+        if body.get("thread_ts"):
+            self.find(channel, str(body["thread_ts"]), "thread_not_found")
         return self._keep(channel, "token", {name: value for name, value in body.items() if name != "channel"})
+
+    def update(self, caller: Token, body: Mapping[str, Any]) -> Posted:
+        """chat.update."""
+        channel = self.visible(caller, body.get("channel"))
+        wait = self.update_rate.take(caller.team_id, self.clock())
+        if wait:
+            raise SlackError("ratelimited", retry_after=wait)
+        before = self.find(channel, str(body.get("ts")), "message_not_found")
+        if channel.archived:
+            raise SlackError("is_inactive")
+        if before.via != "token":
+            raise SlackError("cant_update_message")
+        changes = {name: value for name, value in body.items() if name not in ("channel", "ts")}
+        after = {**before.body, **changes}
+        check(after, webhook=False)
+        edited = Posted(before.team_id, before.channel, before.channel_name, before.ts, before.via, after)
+        self.edits.append(edited)
+        return edited
+
+    def find(self, channel: Channel, ts: str, missing: str) -> Posted:
+        """A message as it is now; `missing`: the error if there is none (any more)."""
+        found = [one for one in (*self.messages, *self.edits) if (one.channel, one.ts) == (channel.id, ts)]
+        if not found or (channel.id, ts) in self.deleted:
+            raise SlackError(missing)
+        return found[-1]
 
     def post_by_hook(self, path: str, body: Mapping[str, Any]) -> Posted:
         """An incoming webhook's message: its own channel, whatever the body says."""

@@ -13,7 +13,7 @@ from eventsink.runtime.durations import parse_duration
 from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch
 from eventsink.sinks.target import Target
 
-COMPILER_VERSION = 2
+COMPILER_VERSION = 3
 """Recorded in each compiled sink. An operator whose version differs from the recorded one compiles each sink again, once.
 
 Raise it by one in a change after which the same spec, Secrets and settings are compiled to another `Sink`, in this module or in the

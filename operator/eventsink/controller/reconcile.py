@@ -136,7 +136,10 @@ class Reconciler:
         key = (living.namespace, living.name)
         shares_name = any(self._state.namesakes(key, sink.spec.tenant, sink.spec.name))
         suspended = bool(sink.spec.suspend)
-        return SpecState(None, suspended=suspended, type=kind, destinations=destinations, shares_name=shares_name), None
+        remark = self._resolvers[kind].remark(sink)
+        return SpecState(
+            None, suspended=suspended, type=kind, destinations=destinations, shares_name=shares_name, remark=remark
+        ), None
 
     def _status_of(self, sink: Sink | None) -> dict[str, StatusModel]:
         """What the status shows of a compiled sink's destination."""

@@ -46,6 +46,8 @@ class SpecState:
     """Destination type -> what the status shows of the active destination; at most one entry."""
     shares_name: bool = False
     """Another EventSink of the tenant has the same display name."""
+    remark: str = ""
+    """What its destination type adds."""
 
 
 def status_of(sink: EventSinkObject, state: SpecState, now: datetime) -> EventSinkStatus:
@@ -55,6 +57,8 @@ def status_of(sink: EventSinkObject, state: SpecState, now: datetime) -> EventSi
     problem = state.problem
     if problem is None:
         message = "suspended: alerts are neither queued nor sent" if state.suspended else "spec accepted and active"
+        if state.remark:
+            message += f"; {state.remark}"
         if state.shares_name:
             message += NAME_SHARED
         conditions = ready(

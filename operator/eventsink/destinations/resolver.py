@@ -121,6 +121,10 @@ class Resolver(Protocol):
         """What the sink's status shows of a target: an instance of the type's `STATUS`, or nothing."""
         ...
 
+    def remark(self, sink: EventSink) -> str:
+        """What the status adds for the owner of an accepted sink, since it does not do all that the spec says; empty: nothing."""
+        ...
+
     async def run(self) -> None:
         """Maintain what the type keeps until cancelled; returns where there is nothing to do."""
         ...

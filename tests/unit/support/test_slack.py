@@ -291,6 +291,48 @@ def test_a_burst_is_accepted_and_delays_later_messages(limit: MessageRateLimit, 
     assert [limit.take("C1", 1_800_000_000 + time) for time in times] == waits
 
 
+def test_a_message_is_changed_by_its_app_and_keeps_what_the_change_leaves_out(slack: Slack) -> None:
+    acme = client(slack)
+    channel = slack.add_channel("T1", "more")
+    posted = acme.chat_postMessage(channel=channel, text="fires", mrkdwn=False)
+    changed = acme.chat_update(channel=channel, ts=posted["ts"], text="has ended")
+    assert (changed["ts"], changed["text"]) == (posted["ts"], "has ended")
+    [shown] = slack.shown("more")
+    assert (shown.text, shown.body["mrkdwn"]) == ("has ended", False)
+    assert [one.text for one in slack.messages("more")] == ["fires"]
+    slack.clock.advance(1)
+    acme.chat_postMessage(channel=channel, text="a reply", thread_ts=posted["ts"])
+    assert [one.text for one in slack.replies(shown)] == ["a reply"]
+    assert [one.text for one in slack.shown("more")] == ["has ended"]
+
+
+def test_what_cannot_be_changed_or_replied_to_is_rejected(slack: Slack) -> None:
+    acme = client(slack)
+    channel = slack.add_channel("T1", "more")
+    ts = acme.chat_postMessage(channel=channel, text="x")["ts"]
+    assert rejected(acme.chat_update, channel=channel, ts="1.000001", text="y")[0] == "message_not_found"
+    slack.clock.advance(1)
+    assert rejected(acme.chat_postMessage, channel=channel, text="y", thread_ts="1.000001")[0] == "thread_not_found"
+    hook(slack, "more").send(text="by webhook")
+    of_webhook = slack.messages("more")[-1].ts
+    assert rejected(acme.chat_update, channel=channel, ts=of_webhook, text="y")[0] == "cant_update_message"
+    slack.delete_message(slack.shown("more")[0])
+    assert rejected(acme.chat_update, channel=channel, ts=ts, text="y")[0] == "message_not_found"
+    slack.archive("more")
+    assert rejected(acme.chat_update, channel=channel, ts=of_webhook, text="y")[0] == "is_inactive"
+
+
+def test_messages_may_be_changed_fifty_times_a_minute(slack: Slack) -> None:
+    acme = client(slack)
+    channel = slack.add_channel("T1", "more")
+    ts = acme.chat_postMessage(channel=channel, text="x")["ts"]
+    for number in range(50):
+        acme.chat_update(channel=channel, ts=ts, text=str(number))
+    assert rejected(acme.chat_update, channel=channel, ts=ts, text="50") == ("ratelimited", 429, "60")
+    slack.clock.advance(60)
+    acme.chat_update(channel=channel, ts=ts, text="50")
+
+
 def test_channels_may_be_listed_twenty_times_a_minute(slack: Slack) -> None:
     web = client(slack)
     for _ in range(20):
@@ -560,7 +602,7 @@ def test_a_call_without_a_response_may_have_taken_effect(slack: Slack, done: boo
 
 
 def test_a_method_that_is_not_simulated_is_unknown(slack: Slack) -> None:
-    assert rejected(client(slack).api_call, api_method="chat.update")[0] == "unknown_method"
+    assert rejected(client(slack).api_call, api_method="chat.delete")[0] == "unknown_method"
 
 
 def test_a_wait_ends_with_its_message_or_reports_what_was_posted(slack: Slack) -> None:

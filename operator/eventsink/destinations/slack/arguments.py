@@ -35,6 +35,8 @@ _FORM = {
     "mentions": "slack_mentions",
     "links": "slack_links",
     "teamId": "slack_team_id",
+    "updates": "slack_updates",
+    "repeats": "slack_repeats",
 }
 """Field of the spec -> argument of the same shape."""
 
@@ -73,6 +75,8 @@ SlackFields = Annotated[list[SlackFieldArgs], Field(**bounds(SlackSpec, "fields"
 SlackButtons = Annotated[list[SlackButtonArgs], Field(**bounds(SlackSpec, "buttons"))]
 SlackMentions = Annotated[list[SlackMentionArgs], Field(**bounds(SlackSpec, "mentions"))]
 SlackLinks = Annotated[str, Field(json_schema_extra={"enum": choices(SlackSpec, "links")})]
+SlackUpdates = Annotated[str, Field(json_schema_extra={"enum": choices(SlackSpec, "updates")})]
+SlackRepeats = Annotated[str, Field(json_schema_extra={"enum": choices(SlackSpec, "repeats")})]
 
 
 SlackTeam = Annotated[str, Field(min_length=1, **bounds(SlackSpec, "team_id"))]
@@ -91,6 +95,10 @@ class SlackFormArgs(RestModel):
     """How links are shown: buttons (default), or text for an app without an interactivity URL."""
     slack_team_id: SlackTeam | None = None
     """Id of the workspace that has the channel, where the app is installed in a whole organisation (Enterprise Grid)."""
+    slack_updates: SlackUpdates | None = None
+    """What becomes of a message when its alerts change: edit (default), thread, or message."""
+    slack_repeats: SlackRepeats | None = None
+    """Where a repeat of what still fires goes: thread (default), or channel for the channel as well."""
 
 
 class SlackArgs(SlackFormArgs):

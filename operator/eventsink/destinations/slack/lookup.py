@@ -169,6 +169,7 @@ class SlackLookup:
             channel_name=channel.name,
             channel_asked=slack.channel,
             form=SlackForm.of(slack),
+            **_behaviour(slack),
         )
 
     def _webhook(self, slack: SlackSpec, secrets: SecretValues, namespace: str) -> SlackTarget:
@@ -179,7 +180,7 @@ class SlackLookup:
             check_hook_url(url, self._settings)
         except ValueError as error:
             raise Problem("InvalidSecretValue", path, str(error)) from None
-        return SlackTarget(webhook_url=url, form=SlackForm.of(slack))
+        return SlackTarget(webhook_url=url, form=SlackForm.of(slack), **_behaviour(slack))
 
     def _granted_webhook(self, slack: SlackSpec, granted: TokenRecord) -> SlackTarget:
         """Of the incoming webhook that came with a code; Slack said where it posts."""
@@ -341,3 +342,8 @@ def _not_allowed(tenant: str, channel: str) -> Problem:
         f"the platform does not allow the tenant {tenant} the channel {channel} of its workspace (operator setting slack.channels)",
         effect=Effect.WITHDRAW,
     )
+
+
+def _behaviour(slack: SlackSpec) -> dict[str, Any]:
+    """What the spec says of how messages follow their alerts; what it does not say, the target decides."""
+    return slack.model_dump(include={"updates", "repeats"}, exclude_none=True)

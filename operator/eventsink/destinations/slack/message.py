@@ -38,6 +38,11 @@ _COLOURS = {
 _WELL = "#2e7d32"
 
 
+def colour_of(worst: Severity | None) -> str:
+    """Of a message with firing alerts of this severity at most; None: nothing in it fires any more."""
+    return _WELL if worst is None else _COLOURS[worst]
+
+
 @dataclass(frozen=True, slots=True)
 class SlackMessage:
     """What chat.postMessage and incoming webhooks take, but for the channel."""
@@ -97,7 +102,7 @@ def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str
         blocks.append(context(incomplete))
     sign = WELL_EMOJI if worst is None else EMOJI[worst]
     blocks.append(context(f"{one_line(sink, 140)} · tenant {one_line(tenant, 80)}"))
-    colour = _WELL if worst is None else _COLOURS[worst]
+    colour = colour_of(worst)
     headline = cut(f"{sign} " + " · ".join(part for part in parts if part), MAX_HEADLINE)
     text = escaped(headline)
     return SlackMessage(text, headline, [{"color": colour, "fallback": text, "blocks": blocks}], mentions)

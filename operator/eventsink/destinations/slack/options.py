@@ -93,6 +93,22 @@ OPTIONS = DestinationOptions(
             "slack_team_id",
             click.Option(["--slack-team"], metavar="ID", help="Slack: the workspace, for an app of a whole organisation."),
         ),
+        Argument(
+            "slack_updates",
+            click.Option(
+                ["--slack-updates"],
+                type=click.Choice(choices(SlackSpec, "updates")),
+                help="Slack: what becomes of a message when its alerts change.",
+            ),
+        ),
+        Argument(
+            "slack_repeats",
+            click.Option(
+                ["--slack-repeats"],
+                type=click.Choice(choices(SlackSpec, "repeats")),
+                help="Slack: where a repeat of what still fires goes.",
+            ),
+        ),
     ),
     create_arguments=(
         Argument(

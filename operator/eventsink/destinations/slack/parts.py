@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from eventsink.alerts.alert import Alert, Severity, Status
 from eventsink.destinations.slack.place import place_of
-from eventsink.destinations.slack.text import date, one_line, some_lines
+from eventsink.destinations.slack.text import date, duration, one_line, some_lines
 
 MAX_NAME = 80
 MAX_WHERE = 80
@@ -14,6 +15,8 @@ MAX_SUMMARY = 160
 MAX_DESCRIPTION = 1200
 """A screen of a phone; the source has the rest."""
 MAX_LABELS = 400
+MAX_LASTED = timedelta(days=3650)
+"""A start before that is none: a source that knows no time writes the year 1."""
 EMOJI = {
     Severity.FATAL: "🚨",
     Severity.CRITICAL: "🔴",
@@ -55,10 +58,17 @@ def same(one: str, other: str) -> bool:
 
 
 def state_of(alert: Alert) -> str:
-    """The severity; of what has ended, that it has."""
+    """The severity; of what has ended, that it has, and how long it fired."""
     if alert.status is Status.RESOLVED:
-        return "Resolved"
+        return resolved_after([alert])
     return "Alert" if alert.severity is Severity.UNKNOWN else alert.severity.value.capitalize()
+
+
+def resolved_after(alerts: Sequence[Alert]) -> str:
+    """That all of these have ended, and how long one of them or another fired."""
+    ends = [alert.ends_at for alert in alerts if alert.ends_at is not None]
+    lasted = max(ends) - min(alert.starts_at for alert in alerts) if ends else timedelta()
+    return f"Resolved after {duration(lasted)}" if timedelta() < lasted <= MAX_LASTED else "Resolved"
 
 
 def since_of(alert: Alert) -> str:

@@ -22,6 +22,11 @@ from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.sink import SecretVersion
 from eventsink.sinks.target import Target
 
+NO_UPDATES = (
+    "an incoming webhook cannot edit messages or reply to them: each change is a message of its own; use a bot token, or say so with "
+    "spec.slack.updates: message"
+)
+
 
 class SlackResolver:
     """A `Resolver` of Slack sinks. Create it in the event loop."""
@@ -76,6 +81,12 @@ class SlackResolver:
             channel_id=target.channel_id,
             channel_name=target.channel_name or None,
         )
+
+    def remark(self, sink: EventSink) -> str:
+        slack = _spec(sink)
+        if slack.incoming_webhook_secret_ref is None or slack.updates == "message":
+            return ""
+        return NO_UPDATES
 
     async def run(self) -> None:
         """Renew tokens, and revoke those that no EventSink needs."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import msgspec
+from msgspec import structs
 from slack_sdk.errors import SlackApiError
 
 from eventsink.alerts.alert import Alert
 from eventsink.destinations.slack.api import (
     ERRORS,
+    camel,
     check_hook_url,
     error_name,
     failed,
@@ -23,10 +26,13 @@ from eventsink.destinations.slack.api import (
     web_client,
 )
 from eventsink.destinations.slack.config import SlackSettings
-from eventsink.destinations.slack.message import render
+from eventsink.destinations.slack.message import SlackMessage, render
 from eventsink.destinations.slack.objections import objections
+from eventsink.destinations.slack.replies import all_ended, what_changed
 from eventsink.destinations.slack.target import SlackTarget
+from eventsink.destinations.slack.updates import NO_THREAD, NOT_EDITABLE, Known, Reply, announced, follow, latest
 from eventsink.runtime.logs import get_logger
+from eventsink.sinks.post import Post
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
 from eventsink.sinks.shares import Bound, Lease, Share
 from eventsink.sinks.sink import Sink
@@ -34,7 +40,11 @@ from eventsink.sinks.transport import WAITED_FOR, Endpoint, failure_sentence
 
 MAX_WEBHOOK_RESPONSE_BYTES = 1024
 """Slack's responses to incoming webhooks are single words."""
+MAX_EDITED = 64
+"""Edits that are remembered, so that they are not repeated when what follows them failed."""
 _decoder = msgspec.json.Decoder(Alert)
+_NOT_EDITABLE, _NO_THREAD = frozenset(map(camel, NOT_EDITABLE)), frozenset(map(camel, NO_THREAD))
+"""As reasons of `Failed`."""
 
 
 class SlackSender:
@@ -83,8 +93,10 @@ class SlackSender:
         self._on_wait = on_wait
         self._on_plain = on_plain
         self._timeout = settings.timeout
-        self._as_text = ""
-        """Id of the message whose blocks Slack rejected last."""
+        self._as_text: dict[str, str] = {}
+        """Kind of call -> id of the message whose blocks Slack rejected last in such a call."""
+        self._edited: dict[str, bytes] = {}
+        """Reference of a message that was edited -> digest of what it was edited to: a retry does not repeat that."""
         if target.webhook_url is not None:
             check_hook_url(target.webhook_url, settings)
             self._where = Endpoint.parse(target.webhook_url).origin
@@ -100,21 +112,16 @@ class SlackSender:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
         if not alerts:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", "a group in Alertmanager's format cannot be sent to Slack")
-        lookup = f"eventsink deliveries --message {message.id}"
-        rendered = render(alerts, self._target.form, sink=self._sink, tenant=self._tenant, lookup=lookup)
+        known = latest(alerts, message.alerts)
         lease: Lease | None = None
         try:
             async with asyncio.timeout(self._timeout):
                 lease = await self._share.wait(self._on_wait)
                 if self._session.closed:  # slack_sdk would open one of its own, without the egress guard
                     raise aiohttp.ClientConnectionError
-                if message.id != self._as_text:
-                    outcome = await self._post(rendered.body())
-                    if not (isinstance(outcome, Failed) and outcome.failure is FailureClass.MESSAGE):
-                        return outcome
-                    self._as_text = message.id  # also after a retry: Slack counts the rejected message for its rate
-                    self._on_plain(outcome.reason)
-                return await self._post(rendered.plain_body())
+                if message.post is None:
+                    return await self._announce(message, known)
+                return await self._follow(message, message.post, known)
         except Exception as error:
             if lease is None and isinstance(error, TimeoutError):
                 kind, detail = WAITED_FOR[self._share.bound or Bound.FULL]
@@ -125,6 +132,99 @@ class SlackSender:
         finally:
             if lease is not None:
                 self._share.release(lease)
+
+    async def _announce(self, message: Message, known: Known) -> Outcome:
+        """Post a new message, which later ones may follow."""
+        outcome = await self._in_a_form_that_is_taken("post", message, self._render(known, message.id), self._post)
+        if isinstance(outcome, Failed) or self._target.webhook_url is not None or self._target.updates == "message":
+            return outcome
+        return structs.replace(outcome, post=announced(known, message.id, outcome.reference, self._target.updates))
+
+    async def _follow(self, message: Message, post: Post, known: Known) -> Outcome:
+        """Do with a post, and in its thread, what is to be done when this becomes of its alerts."""
+        plan = follow(post, self._shown(post), known, self._target.repeats)
+        if plan.after and (rendered := self._render(plan.after, post.message)) != self._render(plan.before, post.message):
+            edited = await self._edit(message, post.reference, rendered)
+            if isinstance(edited, Failed):
+                if edited.reason not in _NOT_EDITABLE:
+                    return structs.replace(edited, of_edits=edited.reason == "RateLimited")
+                return await self._post_again(message, plan.post, rendered)
+        if plan.reply is not None:
+            rendered = self._reply_of(plan.reply, plan.post)
+            thread = {"thread_ts": _timestamp(post.reference), "reply_broadcast": plan.reply.to_channel}
+
+            async def reply(body: dict[str, Any]) -> Outcome:
+                return await self._post({**body, **thread})
+
+            replied = await self._in_a_form_that_is_taken("reply", message, rendered, reply)
+            if isinstance(replied, Failed):
+                if replied.reason not in _NO_THREAD:
+                    return replied
+                again = self._render(known, post.message)
+                return await self._post_again(message, plan.post, again, instead=not plan.after)
+        return Delivered(200, post.reference, plan.post)
+
+    async def _post_again(self, message: Message, post: Post, rendered: SlackMessage, *, instead: bool = True) -> Outcome:
+        """Post as a new message what cannot be an edit or a reply; `instead`: what follows is to follow that one."""
+        outcome = await self._in_a_form_that_is_taken("post", message, rendered, self._post)
+        if isinstance(outcome, Failed):
+            return outcome
+        get_logger().info("a Slack message can be followed no more, and was posted again", sink=self._sink)
+        return structs.replace(outcome, post=structs.replace(post, reference=outcome.reference) if instead else post)
+
+    def _shown(self, post: Post) -> Known:
+        """What a post shows; nothing, if another version recorded it in another form."""
+        try:
+            return latest([_decoder.decode(alert) for alert in post.alerts], post.alerts)
+        except msgspec.MsgspecError:
+            return {}
+
+    def _render(self, known: Known, lookup: str) -> SlackMessage:
+        """`lookup`: id of the message by which its alerts are found."""
+        alerts = [alert for alert, _ in known.values()]
+        found_with = f"eventsink deliveries --message {lookup}"
+        return render(alerts, self._target.form, sink=self._sink, tenant=self._tenant, lookup=found_with)
+
+    def _reply_of(self, reply: Reply, post: Post) -> SlackMessage:
+        if not reply.changed:
+            return all_ended(post)
+        if not reply.to_channel:
+            return what_changed(post, [alert for alert, _ in reply.changed.values()])
+        return self._render(reply.changed, post.message)
+
+    async def _in_a_form_that_is_taken(
+        self, call: str, message: Message, rendered: SlackMessage, send: Callable[[dict[str, Any]], Awaitable[Outcome]]
+    ) -> Outcome:
+        """Send with blocks; once Slack has rejected those of the message in such a call, as text alone."""
+        if self._as_text.get(call) != message.id:
+            outcome = await send(rendered.body())
+            malformed = isinstance(outcome, Failed) and outcome.failure is FailureClass.MESSAGE
+            if not isinstance(outcome, Failed) or not malformed or outcome.reason in (_NOT_EDITABLE | _NO_THREAD):
+                return outcome
+            self._as_text[call] = message.id  # also after a retry: Slack counts the rejected message for its rate
+            self._on_plain(outcome.reason)
+        return await send(rendered.plain_body())
+
+    async def _edit(self, message: Message, reference: str, rendered: SlackMessage) -> Outcome:
+        digest = hashlib.blake2b(json.dumps(rendered.body()).encode(), digest_size=16).digest()
+        if self._edited.get(reference) == digest:
+            return Delivered(200, reference)
+
+        async def update(body: dict[str, Any]) -> Outcome:
+            # What is left out would stay as it is.
+            content = {"text": body["text"], "blocks": body.get("blocks", []), "attachments": body.get("attachments", [])}
+            try:
+                await self._client.chat_update(channel=self._target.channel_id, ts=_timestamp(reference), parse="none", **content)
+            except SlackApiError as error:
+                return self._rejected(failed(error, self._where), error_name(error), body, error.response.data)
+            return Delivered(200, reference)
+
+        outcome = await self._in_a_form_that_is_taken("edit", message, rendered, update)
+        if isinstance(outcome, Delivered):
+            self._edited[reference] = digest
+            if len(self._edited) > MAX_EDITED:
+                del self._edited[next(iter(self._edited))]
+        return outcome
 
     async def _post(self, body: dict[str, Any]) -> Outcome:
         if self._target.webhook_url is not None:
@@ -152,7 +252,7 @@ class SlackSender:
 
     def _rejected(self, failed: Failed, name: str, body: dict[str, Any], data: object = None) -> Failed:
         """Log what is wrong with a message that Slack takes for malformed: a defect of this program."""
-        if failed.failure is FailureClass.MESSAGE:
+        if failed.failure is FailureClass.MESSAGE and failed.reason not in (_NOT_EDITABLE | _NO_THREAD):
             get_logger().error(
                 "Slack rejected the form of a message",
                 error=name if name in ERRORS else failed.reason,
@@ -167,6 +267,11 @@ class SlackSender:
 
     def __repr__(self) -> str:
         return f"SlackSender({self._where})"
+
+
+def _timestamp(reference: str) -> str:
+    """Slack's name for a message within its channel."""
+    return reference.rpartition("/")[2]
 
 
 def open_sender(sink: Sink, target: SlackTarget, context: SenderContext) -> SlackSender:

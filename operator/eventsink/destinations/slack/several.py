@@ -22,6 +22,7 @@ from eventsink.destinations.slack.parts import (
     description_of,
     few,
     labels_line,
+    resolved_after,
     severity_order,
     sign_of,
     summary_of,
@@ -148,5 +149,5 @@ def _top_names(by_name: dict[str, list[Alert]]) -> list[str]:
 def _count(alerts: Sequence[Alert], firing: Sequence[Alert]) -> str:
     over = len(alerts) - len(firing)
     if not firing:
-        return f"{over:,} resolved"
-    return f"{len(firing):,} firing" + (f", {over:,} resolved" if over else "")
+        return f"{over:,} r{resolved_after(alerts)[1:]}"
+    return f"{over:,} of {len(alerts):,} resolved" if over else f"{len(firing):,} firing"

@@ -11,6 +11,8 @@ from eventsink.resources.rule import Rule, exactly_one, form
 from eventsink.resources.rules import DISPLAY_NAME, UNIQUE_ENTRIES
 
 DEFAULT_LINKS: Literal["buttons"] = "buttons"
+DEFAULT_UPDATES: Literal["edit"] = "edit"
+DEFAULT_REPEATS: Literal["thread"] = "thread"
 MAX_FIELDS = 10
 MAX_BUTTONS = 5
 MAX_MENTIONS = 5
@@ -158,6 +160,17 @@ class SlackSpec(SpecModel):
         default=None,
         description="How links are shown: as buttons, or as links in the text, for an app without an interactivity URL, whose "
         f"buttons Slack shows with a warning. Default: {DEFAULT_LINKS}.",
+    )
+    updates: Literal["edit", "thread", "message"] | None = Field(
+        default=None,
+        description="What becomes of a message when its alerts change: it is edited, and a reply in its thread says what changed (edit); only "
+        "the reply (thread); or each change is a message of its own (message), as always with an incoming webhook. "
+        f"Default: {DEFAULT_UPDATES}.",
+    )
+    repeats: Literal["thread", "channel"] | None = Field(
+        default=None,
+        description="Where a repeat of what still fires goes: into the thread of the message that announced it, or into the channel as well. "
+        f"With updates: message, into the channel. Default: {DEFAULT_REPEATS}.",
     )
 
 

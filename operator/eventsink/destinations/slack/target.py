@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from eventsink.destinations.slack.form import DEFAULT_FORM, SlackForm
+from eventsink.destinations.slack.spec import DEFAULT_REPEATS, DEFAULT_UPDATES
 from eventsink.sinks.target import DispatchParameters, Target, destination_of
 
 MAX_DIGEST_ALERTS = 1000
@@ -24,6 +25,10 @@ class SlackTarget(Target):
     channel_asked: str = ""
     """As the spec names it: while that stays the same, the id stays too, whatever the channel is called."""
     form: SlackForm = DEFAULT_FORM
+    updates: Literal["edit", "thread", "message"] = DEFAULT_UPDATES
+    """What becomes of a message when its alerts change; an incoming webhook sends another one, whatever this says."""
+    repeats: Literal["thread", "channel"] = DEFAULT_REPEATS
+    """Where a repeat of what still fires goes."""
 
     def destination(self) -> str:
         """Digest of team and channel; of an incoming webhook, which hides them, of its URL."""
@@ -33,8 +38,19 @@ class SlackTarget(Target):
 
     def dispatch_parameters(self) -> DispatchParameters:
         """One message at a time: Slack takes about one a second for each channel, so the next is a digest of everything waiting."""
+        follows = self.token is not None and self.updates != "message"
+        # Slack counts changes of messages by app and workspace: a token is of one of both.
+        edits = (
+            destination_of("slack edits", self.team_id, self.token) if self.token is not None and self.updates == "edit" else ""
+        )
         return DispatchParameters(
-            concurrency=1, batch=MAX_DIGEST_ALERTS, joins_key=True, rate_limit_key=self.destination(), keeps_receipts=True
+            concurrency=1,
+            batch=MAX_DIGEST_ALERTS,
+            joins_key=True,
+            rate_limit_key=self.destination(),
+            keeps_receipts=True,
+            follows_posts=follows,
+            edit_rate_limit_key=edits,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from eventsink.alerts.links import is_web_url
@@ -96,6 +96,18 @@ def date(moment: datetime) -> str:
     if moment.timestamp() < 0:
         return moment.replace(tzinfo=None).isoformat(" ", "minutes") + " UTC"
     return f"<!date^{int(moment.timestamp())}^{{date_short_pretty}} {{time}}|{moment:%Y-%m-%d %H:%M} UTC>"
+
+
+def duration(lasted: timedelta) -> str:
+    """How long something lasted, in its two largest units."""
+    seconds = int(lasted.total_seconds())
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, hours, days = seconds // 60 % 60, seconds // 3600 % 24, seconds // 86400
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
+    while not parts[0][0]:
+        del parts[0]
+    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count)
 
 
 def _seen(text: str) -> str:

@@ -63,6 +63,9 @@ class WebhookResolver:
         _check_origins(webhook, target.url, secrets)
         return Resolved(target)
 
+    def remark(self, sink: EventSink) -> str:
+        return ""
+
     def status(self, target: Target) -> WebhookStatus | None:
         return WebhookStatus(origin=Endpoint.parse(target.url).origin) if isinstance(target, WebhookTarget) else None
 

@@ -216,6 +216,10 @@ class Lane:
     def put_off(self, message: OutgoingMessage, until: float) -> None:
         """The message was not sent: its deliveries leave later, with what has come by then; others may leave meanwhile."""
         self._landed(message)
+        if message.part:
+            message.due = until
+            self._defer(message)
+            return
         for item in message.items:
             item.message = None
             if self._is_first(item):
@@ -313,7 +317,7 @@ class Lane:
     def _pick_again(self) -> OutgoingMessage:
         """The first of those that failed; with what has come since for the same keys, where that is allowed."""
         message = heapq.heappop(self._again)[2]
-        if self.limits.recomposes and self.limits.joins_key and not message.bound:
+        if self.limits.recomposes and self.limits.joins_key and not (message.bound or message.part):
             items = list(message.items)
             size = message.size
             for item in message.items:
@@ -377,7 +381,7 @@ class Lane:
         for part in parts:
             # What is behind another of its key waits until that one is gone.
             if first := [item for item in part if self._is_first(item)]:
-                self._defer(OutgoingMessage(message_id(first), first))
+                self._defer(OutgoingMessage(message_id(first), first, part=True))
 
     def _is_first(self, item: Item) -> bool:
         line = self._keys.get(item.delivery.key)

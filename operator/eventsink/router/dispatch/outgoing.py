@@ -26,6 +26,8 @@ class OutgoingMessage(msgspec.Struct, eq=False):
     due: float = 0.0
     bound: bool = False
     """Whether the composition is stored in the queue."""
+    part: bool = False
+    """Whether it is a part of a message that was rejected, whose rest is sent apart from it."""
     in_flight: bool = False
     size: int = 0
     """Bytes of the bodies in it."""

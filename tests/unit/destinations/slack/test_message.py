@@ -190,10 +190,10 @@ def test_emoji_and_colour_are_those_of_the_most_severe_firing_alert(name: str, s
 def test_an_alert_that_fired_and_ended_is_shown_once_as_resolved_with_its_start_and_end() -> None:
     fired, ended = alert(fingerprint="same"), resolved(fingerprint="same")
     assert made([fired, ended]) == made([ended])
-    assert made([fired, ended]).text.startswith("✅ Resolved · KubePodCrashLooping")
+    assert made([fired, ended]).text.startswith("✅ Resolved after 42 min · KubePodCrashLooping")
     assert "from <!date" in text_of(made([fired, ended]))
     assert made([fired, ended, fired]) == made([fired])
-    assert made([fired, *pods(2), ended]).text.startswith("🔴 2 firing, 1 resolved")
+    assert made([fired, *pods(2), ended]).text.startswith("🔴 1 of 3 resolved")
 
 
 def test_a_digest_counts_by_name_the_most_severe_first_and_says_how_to_find_the_rest() -> None:

@@ -434,3 +434,14 @@ def test_a_retry_is_composed_anew_of_what_has_come_for_the_same_alerts() -> None
     one.delivered(message)
     message = picked(one, due)
     assert (message.id, message.seqs, message.attempts) == ("d1.2", [1, 2], 1)
+
+
+def test_the_parts_of_a_rejected_message_stay_apart_although_they_are_put_off() -> None:
+    one = following(delivery(1, "a"), delivery(2, "b"))
+    assert one.failed_for_good(picked(one)) == []
+    for seq in (1, 2):
+        message = picked(one)
+        assert message.seqs == [seq]
+        one.put_off(message, 5.0)
+    assert one.pick(4.9) is None
+    assert picked(one, 5.0).seqs == [1]

@@ -43,7 +43,7 @@ class Worker:
     [
         (sink(), Limits(CONCURRENCY, 1)),
         (sink(webhook={"batch": 50}), Limits(CONCURRENCY, 50)),
-        (slack_sink(), Limits(1, 1000, joins_key=True)),
+        (slack_sink(), Limits(1, 1000, joins_key=True, recomposes=True)),
     ],
 )
 def test_the_target_decides_how_many_messages_are_in_flight_and_how_many_alerts_are_in_one(one: Sink, limits: Limits) -> None:

@@ -91,3 +91,18 @@ def test_an_alert_of_grafana_reaches_sinks_with_its_values_and_links(tmp_path: P
     assert alert["links"]["silence"].startswith("https://grafana.example.com/alerting/silence/new?")
     assert alert["annotations"]["value.C"] == "1"
     assert (group["version"], group["alerts"][0]["annotations"]["panel_url"]) == ("4", alert["annotations"]["panel_url"])
+
+
+FALCO = (Path(__file__).parents[2] / "data" / "falco" / "falco.json").read_bytes()
+
+
+def test_an_event_of_falco_with_its_token_in_the_path_is_delivered_once(tmp_path: Path, receiver: Receiver) -> None:
+    tenant: dict[str, object] = {"namespaceOwner": {}}
+    source = {"name": "falco", "format": "falco", "tokenFiles": [str(tmp_path / "token")], "pathToken": True, "tenant": tenant}
+    with start_router(tmp_path, receiver.url("/hook") + "#matcher=proc_name%3D%22cat%22", sources=[source]) as running:
+        for body in (FALCO, FALCO, FALCO.replace(b"12:46:22", b"12:46:23")):
+            assert post(running, f"falco/{running.token}", body, "") == 200
+        alerts = [one.json()["data"] for one in receiver.wait_for(2, path="/hook")]
+        assert running.token not in running.running.text()
+    assert [one["startsAt"][:19] for one in alerts] == ["2026-11-02T12:46:22", "2026-11-02T12:46:23"]
+    assert {(one["status"], one["namespace"], one["severity"]) for one in alerts} == {("event", "acme", "medium")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventsink.alerts.formats import alertmanager, grafana, prometheus
+from eventsink.alerts.formats import alertmanager, falco, grafana, prometheus
 from eventsink.alerts.formats.format import Format
 
 FORMATS: dict[str, Format] = {
@@ -11,6 +11,7 @@ FORMATS: dict[str, Format] = {
         alertmanager.FORMAT,
         prometheus.FORMAT,
         grafana.FORMAT,
+        falco.FORMAT,
         # The next format goes here.
     )
 }

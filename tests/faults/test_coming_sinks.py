@@ -20,6 +20,7 @@ def test_sinks_that_come_and_go_leave_neither_descriptors_nor_metrics_behind(tmp
     [
         (Look(110, 10, 5), []),
         (Look(100 + 2**25, 10, 5), ["memory grew from 100 to 33554532 bytes"]),
+        (Look(100 + 2**25, 10, 5, waiting=10_000), []),
         (Look(100, 300, 5), ["descriptors grew from 10 to 300"]),
         (Look(100, 10, 100), ["metrics grew from 5 to 100 lines"]),
     ],

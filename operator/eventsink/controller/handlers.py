@@ -214,7 +214,10 @@ logging.getLogger("kopf.objects").addFilter(_is_no_refusal)
 
 
 class NoMemories(ResourceMemories):
-    """kopf remembers what it did with each object, for handlers of other kinds than those here, which are for what only watches and reviews."""
+    """kopf remembers what it did with each object, for handlers of other kinds than those here, which are for what only watches and reviews.
+
+    `kopf.operator` takes memories, but kopf 1.45 exports neither of the two classes and has no setting for this.
+    """
 
     async def recall(self, *args: Any, **given: Any) -> ResourceMemory:
         """What kopf knows of an object: nothing."""

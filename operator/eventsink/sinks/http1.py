@@ -18,17 +18,14 @@ from eventsink.runtime.settings import Seconds, Settings
 from eventsink.sinks.connection import Connection
 from eventsink.sinks.dial import Dialler
 from eventsink.sinks.egress import EgressGuard
+from eventsink.sinks.pools import Bounds, Host, Pool
 from eventsink.sinks.resolver import MAX_TTL_SECONDS, TIMEOUT_SECONDS, Resolver
-from eventsink.sinks.shares import Bound, Lease, Limit, Share
+from eventsink.sinks.shares import Bound, Lease, Share
 from eventsink.sinks.transport import WAITED_FOR, Endpoint, Response, TransportError, TransportErrorKind
 from eventsink.sinks.unread import Unread
 
 PROMPT_SECONDS = 1.0
 """A sink whose receiver takes longer is a slow one."""
-SLOW_PART = 2
-"""Sinks whose receivers are slow, or did not respond to the last message, get one connection in so many."""
-UNPROVEN_PART = 3 / 4
-"""They, and those that have not had an attempt yet, get this part of the connections together."""
 DISTRUST_SECONDS = 600.0
 """After bytes that belong to no request, each message to that destination has a connection of its own for so long."""
 TIMER_SECONDS = 0.001
@@ -54,47 +51,6 @@ class TransportSettings(Settings):
     """For the addresses of a name, with all name servers and search domains that are tried."""
     dns_ttl: Seconds = MAX_TTL_SECONDS
     """The longest time that the addresses of a name are remembered; shorter where the name server says so."""
-
-
-class _Bounds:
-    """What is shared out of the connections of the process, or of one host."""
-
-    __slots__ = ("all", "slow", "unproven")
-
-    def __init__(self, most: int) -> None:
-        self.all = Limit(most)
-        self.unproven = Limit(max(1, int(most * UNPROVEN_PART)))
-        """Of new sinks and slow ones: the rest is for those whose receivers respond promptly."""
-        self.slow = Limit(max(1, most // SLOW_PART))
-        """Of slow ones: the rest is for new ones, too."""
-
-
-class _Host:
-    """One host and port: its connections, whoever uses them."""
-
-    __slots__ = ("__weakref__", "bounds", "idle", "most", "sockets")
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.bounds = _Bounds(most)
-        self.sockets = 0
-        self.idle: dict[Connection, _Pool] = {}
-        """Least recently used first."""
-
-
-class _Pool:
-    """The unused connections that may stand in for each other: of one tenant, to one host and port, with the same trust."""
-
-    __slots__ = ("__weakref__", "by_authorities", "host", "idle", "keeps_from")
-
-    def __init__(self, host: _Host, *, by_authorities: bool) -> None:
-        self.host = host
-        self.by_authorities = by_authorities
-        """Whether the authorities of the settings decide whom its connections trust, so that they end when those change."""
-        self.idle: dict[Connection, None] = {}
-        """Least recently used first."""
-        self.keeps_from = 0.0
-        """From when on connections are kept, on the transport's clock."""
 
 
 class Http1Transport:
@@ -125,10 +81,10 @@ class Http1Transport:
         self._on_wait = on_wait
         self._guard = guard
         self._dialler = Dialler(guard, resolver, connect_timeout=settings.connect_timeout)
-        self._bounds = _Bounds(settings.max_connections)
-        self._hosts: WeakValueDictionary[tuple[str, int], _Host] = WeakValueDictionary()
-        self._pools: WeakValueDictionary[tuple[str, str, str, int, str | None], _Pool] = WeakValueDictionary()
-        self._idle: dict[Connection, _Pool] = {}
+        self._bounds = Bounds(settings.max_connections)
+        self._hosts: WeakValueDictionary[tuple[str, int], Host] = WeakValueDictionary()
+        self._pools: WeakValueDictionary[tuple[str, str, str, int, str | None], Pool] = WeakValueDictionary()
+        self._idle: dict[Connection, Pool] = {}
         """All unused connections, least recently used first."""
         self._unread = Unread(settings.max_connections)
         self._busy: dict[Connection, float] = {}
@@ -147,12 +103,12 @@ class Http1Transport:
         ca = ca if endpoint.scheme == "https" else None
         host = self._hosts.get((endpoint.host, endpoint.port))
         if host is None:
-            host = self._hosts[endpoint.host, endpoint.port] = _Host(self._settings.max_connections_per_host)
+            host = self._hosts[endpoint.host, endpoint.port] = Host(self._settings.max_connections_per_host)
         key = (tenant, endpoint.scheme, endpoint.host, endpoint.port, ca)
         pool = self._pools.get(key)
         if pool is None:
             by_authorities = self._guard.authorities is not None and endpoint.scheme == "https" and ca is None
-            pool = self._pools[key] = _Pool(host, by_authorities=by_authorities)
+            pool = self._pools[key] = Pool(host, by_authorities=by_authorities)
         return Http1Client(self, endpoint, tenant, ca, pool, self._bounds)
 
     async def close(self) -> None:
@@ -192,7 +148,7 @@ class Http1Transport:
         if not share.waiting:
             self._waiting.discard(share)
 
-    def reuse(self, pool: _Pool, deadline: float) -> Connection | None:
+    def reuse(self, pool: Pool, deadline: float) -> Connection | None:
         """A connection of the pool that may be used again, for an exchange that ends by `deadline`."""
         while pool.idle:
             connection = next(reversed(pool.idle))
@@ -210,7 +166,7 @@ class Http1Transport:
             return connection
         return None
 
-    async def dial(self, endpoint: Endpoint, tenant: str, ca: str | None, pool: _Pool, deadline: float) -> Connection:
+    async def dial(self, endpoint: Endpoint, tenant: str, ca: str | None, pool: Pool, deadline: float) -> Connection:
         """A new connection, for an exchange that ends by `deadline`; ends an unused one where that is needed."""
         self._refuse_if_closed(endpoint)
         host = pool.host
@@ -233,7 +189,7 @@ class Http1Transport:
         self._use(connection, deadline)
         return connection
 
-    def put_back(self, connection: Connection, pool: _Pool) -> None:
+    def put_back(self, connection: Connection, pool: Pool) -> None:
         """Take a connection back after an exchange, however it ended."""
         self._busy.pop(connection, None)
         now = self.clock()
@@ -253,7 +209,7 @@ class Http1Transport:
         if self._closed:
             raise TransportError(TransportErrorKind.RESET, endpoint.origin, "the router is stopping")
 
-    def _count(self, host: _Host, sockets: int) -> None:
+    def _count(self, host: Host, sockets: int) -> None:
         host.sockets += sockets
         self._sockets += sockets
 
@@ -280,19 +236,19 @@ class Http1Transport:
         if (first := min(self._busy.values(), default=math.inf)) < math.inf:
             self._wake_at(first)
 
-    def _lost(self, connection: Connection, pool: _Pool) -> None:
+    def _lost(self, connection: Connection, pool: Pool) -> None:
         self._count(pool.host, -1)
         if connection in self._idle:
             self._forget_idle(connection, pool)
         if connection.surplus:
             pool.keeps_from = self.clock() + DISTRUST_SECONDS
 
-    def _forget_idle(self, connection: Connection, pool: _Pool) -> None:
+    def _forget_idle(self, connection: Connection, pool: Pool) -> None:
         del self._idle[connection]
         del pool.idle[connection]
         del pool.host.idle[connection]
 
-    def _end_unused(self, idle: dict[Connection, _Pool]) -> None:
+    def _end_unused(self, idle: dict[Connection, Pool]) -> None:
         """End the least recently used of some unused connections, if there is one."""
         for connection, pool in idle.items():
             self._forget_idle(connection, pool)
@@ -318,7 +274,7 @@ class Http1Client:
     """
 
     def __init__(
-        self, transport: Http1Transport, endpoint: Endpoint, tenant: str, ca: str | None, pool: _Pool, bounds: _Bounds
+        self, transport: Http1Transport, endpoint: Endpoint, tenant: str, ca: str | None, pool: Pool, bounds: Bounds
     ) -> None:
         self._transport = transport
         self._endpoint = endpoint

@@ -60,9 +60,9 @@ pictures: $(STAMP) ## the pictures of the README; the recording is made by runni
 controlplane: $(STAMP) ## the control plane, Helm and the Alertmanager of the tests: found, or built once (about eight minutes)
 	@$(BIN)/python -m tests.controlplane build
 
-# Two files at once, each whole in one process, for the sake of what their tests share. In the order of the folders, not by how many tests
-# a file has: the long files, of few tests, come first, and the many short ones fill up the end.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three files at once, on two cores too, since tests wait for a third of their time; each whole in one process, for what its tests share. In
+# the order of the folders, not by how many tests a file has: the long files, of few tests, come first, and short ones fill up the end.
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 test: $(STAMP) controlplane ## every test: unit, a real API server, faults, end to end
 	@echo "== tests"
 	@$(BIN)/pytest $(SIDE_BY_SIDE) --durations 20

@@ -156,7 +156,9 @@ def main(seconds: float | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         looks, arrived = audit(Path(name), seconds=seconds or SECONDS, sinks=SINKS)
     for look in looks:
-        print(f"{look.bytes / 1024**2:6.1f} MiB, {look.descriptors} descriptors, {look.metrics} lines of metrics, {look.waiting} waiting")
+        print(
+            f"{look.bytes / 1024**2:6.1f} MiB, {look.descriptors} descriptors, {look.metrics} lines of metrics, {look.waiting} waiting"
+        )
     print(f"{SINKS} sinks, {(seconds or SECONDS) / CHANGE_SECONDS:.0f} came and went, {arrived} messages arrived")
     if problems := problems_of(looks):
         raise AssertionError("\n".join(problems))

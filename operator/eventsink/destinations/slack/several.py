@@ -62,7 +62,7 @@ def alike(
     if len({alert.description for alert in alerts}) == 1 and (description := description_of(first, MAX_DESCRIPTION)):
         blocks.append(prose(description))
     blocks += fields_blocks(first, fields, room - characters(blocks))
-    blocks.append(context_markup(f"since {date(min(alert.starts_at for alert in alerts))}"))
+    blocks.append(_since(alerts, firing))
     if labels := labels_line(alerts, form.labels(), where=False):
         blocks.append(context(labels))
     return parts, blocks + link_blocks(common, form, room - characters(blocks), silenced=bool(firing))
@@ -100,18 +100,20 @@ def several(
     for alert in alerts:
         by_name.setdefault(alert.name, []).append(alert)
     parts = [_count(alerts, firing), f"{len(by_name):,} names", few(_top_names(by_name), 2)]
-    since = context_markup(f"since {date(min(alert.starts_at for alert in alerts))}")
     common = common_fields(alerts, form.fields)
     fields = [field for field in form.fields if field not in common]
     digest = len(alerts) > MAX_LISTED
     blocks = []
     if full := sorted(firing if digest else alerts, key=severity_order)[: MAX_WORST if digest else MAX_LISTED]:
-        blocks.append(listed([_alert_line(alert, form, fields, description=digest) for alert in full], "more"))
+        lines = [_alert_line(alert, form, fields, description=digest) for alert in full]
+        if digest:  # with its description, each is a paragraph
+            lines = [[*line, run("\n")] for line in lines[:-1]] + lines[-1:]
+        blocks.append(listed(lines, "more"))
     if digest:
         ordered = sorted((*_name_line(one), len(one)) for one in by_name.values())
         blocks.append(listed([[run(line)] for _, line, _ in ordered], "more names", [count for _, _, count in ordered]))
     blocks += fields_blocks(alerts[0], common, room - characters(blocks))
-    blocks.append(since)
+    blocks.append(_since(alerts, firing))
     if digest and lookup:
         blocks.append(context(f"All of them: {one_line(lookup, 300)}"))
     return parts, blocks
@@ -144,6 +146,13 @@ def _name_line(alerts: Sequence[Alert]) -> tuple[tuple[int, int, str], str]:
 def _top_names(by_name: dict[str, list[Alert]]) -> list[str]:
     ordered = sorted(by_name.values(), key=lambda alerts: _name_line(alerts)[0])
     return [title_of(alerts[0]) for alerts in ordered]
+
+
+def _since(alerts: Sequence[Alert], firing: Sequence[Alert]) -> dict[str, Any]:
+    """When the first began and, once all have ended, when the last did."""
+    start = date(min(alert.starts_at for alert in alerts))
+    ends = [alert.ends_at for alert in alerts if alert.ends_at is not None]
+    return context_markup(f"since {start}" if firing or not ends else f"from {start} to {date(max(ends))}")
 
 
 def _count(alerts: Sequence[Alert], firing: Sequence[Alert]) -> str:

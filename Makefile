@@ -53,7 +53,8 @@ chart: $(STAMP) ## what the Helm chart takes from elsewhere (schema, table of va
 	@$(BIN)/python -m tests.support.chart helm/eventsink
 	@$(BIN)/python -m tests.support.chart --alerts > manifests/components/monitoring/alerts.yaml
 
-pictures: $(STAMP) ## the pictures of the README; the recording is made by running the demo
+pictures: $(STAMP) ## the pictures of the README and, with Chromium, those of docs/slack.md that have changed; the recording is made by running the demo
+	@$(BIN)/python scripts/draw_slack_messages.py
 	@$(BIN)/python scripts/draw_alert_path.py
 	@$(BIN)/python scripts/record_demo.py
 

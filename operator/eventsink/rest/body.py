@@ -17,6 +17,8 @@ Model = TypeVar("Model", bound=RestModel)
 _DECODER = json.JSONDecoder()
 MAX_ERRORS = 10
 """In one sentence."""
+MAX_DESCRIBED = 1000
+"""To describe each takes longer than to find it: a body that consists of mistakes would keep all other requests waiting for a second."""
 
 SENTENCES = OF_SPECS | {
     "extra_forbidden": "unknown field, remove it",
@@ -51,6 +53,8 @@ def read(model: type[Model], body: bytes) -> Model:
 
 def describe(error: ValidationError) -> str:
     """One sentence for each error, field by field, without a value."""
+    if error.error_count() > MAX_DESCRIBED:
+        return f"the body: {error.error_count()} fields are unknown or wrong; /docs describes what a request has"
     found: dict[str, str] = {}
     for one in error.errors(include_url=False, include_input=False):
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in one["loc"]).lstrip(".") or "the body"

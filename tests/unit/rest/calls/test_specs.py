@@ -403,6 +403,11 @@ BODIES: list[tuple[str, bytes, str]] = [
         "the body: duplicate field at line 2 column 97",
     ),
     (
+        "nothing but mistakes",
+        json.dumps({f"k{number}": 1 for number in range(2_000)}).encode(),
+        "the body: 2003 fields are unknown or wrong; /docs describes",
+    ),
+    (
         "a name in another case",
         b'{"name":"x","Name":"x","tenant_id":"a","event_sink_args":{"Slack":{}}}',
         "Name: unknown field, remove it",

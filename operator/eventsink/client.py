@@ -213,6 +213,8 @@ class Slack(_Request):
     """edit, thread or message."""
     slack_repeats: str | Unset | None = UNSET
     """thread or channel."""
+    slack_template: Mapping[str, str] | Unset | None = UNSET
+    """What messages say, in Liquid: `{"title": "{{ alert.where }}", "body": "{{ alert.description }}"}`."""
 
 
 @dataclass(frozen=True)

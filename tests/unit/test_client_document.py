@@ -41,6 +41,8 @@ def filled(kind: type[Any], **values: Any) -> Any:
     samples["tuple[Mapping[str, Any], ...]"] = ({"a": "b"},)
     source = get_type_hints(kind)
     given = {one.name: samples.get(str(one.type).split(" | ")[0], "a") for one in fields(kind) if one.name in source}
+    if "slack_template" in given:
+        given["slack_template"] = {"title": "a", "body": "b"}
     return kind(**{**given, **values})
 
 

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from eventsink.destinations import registry
 from eventsink.resources import rules
-from eventsink.resources.rule import Rule
+from eventsink.resources.rule import Readable, Rule
 from eventsink.runtime.durations import DURATION_PATTERN, MAX_DURATION_LENGTH
 
 MAX_CREDENTIAL = 8192
@@ -193,7 +193,7 @@ def _plain(annotation: Any) -> Any:
         for one in inner[1:]:
             if isinstance(one, FieldInfo):
                 kept += one.metadata
-            elif one is not None and not isinstance(one, Rule):
+            elif one is not None and not isinstance(one, Rule | Readable):
                 kept.append(one)
         base = _plain(inner[0])
         return Annotated[base, *kept] if kept else base

@@ -59,6 +59,28 @@ class Rule:
         return value
 
 
+@dataclass(frozen=True)
+class Readable:
+    """A text that a function can read, as `Annotated` metadata: what it says of one that it cannot is the message.
+
+    Nothing of it is in the CRD, whose CEL cannot do it; the admission webhook and the operator check it.
+    """
+
+    read: Callable[[str], object]
+    """Raises ValueError with a sentence that says what to do."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Hook of pydantic: read the text after its type and bounds were checked."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, text: str) -> str:
+        try:
+            self.read(text)
+        except ValueError as error:
+            broken([Rule(str(error))])
+        return text
+
+
 def check(rules: Sequence[Rule], value: Any) -> None:
     """Raise the error BROKEN, which names all rules that do not hold."""
     found = [rule for rule in rules if rule.holds is not None and not rule.holds(value)]

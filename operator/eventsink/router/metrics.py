@@ -101,6 +101,22 @@ class ReportMetrics:
         )
 
 
+class TemplateMetrics:
+    """Counters of sinks' own templates."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.templates_not_used = Counter(
+            f"{NAMESPACE}_templates_not_used",
+            "Messages that were the built-in ones instead of what their sink's templates say, by reason (TemplateFailed, TemplatesLimited).",
+            ["reason"],
+            registry=registry,
+        )
+
+    def not_used(self, reason: str) -> None:
+        """A message is the built-in one."""
+        self.templates_not_used.labels(reason).inc()
+
+
 class TransportMetrics:
     """Counters of outgoing connections."""
 

@@ -21,7 +21,15 @@ from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import OpenSender
 from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.intake.requests import Intake, Posting
-from eventsink.router.metrics import DispatchMetrics, FormMetrics, GaugeReader, PlanningMetrics, ReportMetrics, TransportMetrics
+from eventsink.router.metrics import (
+    DispatchMetrics,
+    FormMetrics,
+    GaugeReader,
+    PlanningMetrics,
+    ReportMetrics,
+    TemplateMetrics,
+    TransportMetrics,
+)
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
@@ -45,6 +53,7 @@ from eventsink.sinks.http1 import Http1Transport
 from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.sender import MAX_SEND_SECONDS, SESSION_CONNECTIONS, SenderContext
 from eventsink.sinks.sink import Sink
+from eventsink.sinks.template_use import TemplateUse
 
 MAKE_ROOM_SECONDS = 0.1
 """Between two searches for alerts that make room for others."""
@@ -88,8 +97,10 @@ class Router:
         queue: SqliteQueue,
         senders: OpenSender,
         sources: Mapping[str, PostingSource],
+        templates: TemplateUse,
     ) -> None:
         self._settings = settings
+        self._templates = templates
         self._process = process
         self._queue = queue
         self._ready = False
@@ -127,9 +138,10 @@ class Router:
             A part cannot start, or the process is to stop while another one still has the queue.
         """
         sources = open_sources(settings.sources)
-        senders = _open_senders(settings, process)
+        templates = TemplateUse(TemplateMetrics(process.registry).not_used)
+        senders = _open_senders(settings, process, templates)
         queue = await _open_queue(settings, process)
-        router = cls(settings, process, queue, senders, sources)
+        router = cls(settings, process, queue, senders, sources, templates)
         await router._start(sources)
         return router
 
@@ -237,18 +249,23 @@ class Router:
         await self.dispatcher.stop(shutdown.grace)
 
     def _health(self, uid: str) -> SinkHealth | None:
-        """How it goes with a sink, in dispatch and in matching."""
-        health, problem = self.dispatcher.health(uid), self._index.problem(uid)
-        if health is None or problem is None:
-            return health
-        return with_problem(health, problem.reason, problem.message, gets_nothing=problem.reason is MatchingReason.UNREADABLE)
+        """How it goes with a sink, in dispatch, in matching and with its templates."""
+        health = self.dispatcher.health(uid)
+        if health is None:
+            return None
+        if (template := self._templates.problem(uid)) is not None:
+            health = with_problem(health, template.reason, template.message, gets_nothing=False)
+        if (problem := self._index.problem(uid)) is not None:
+            gets_nothing = problem.reason is MatchingReason.UNREADABLE
+            health = with_problem(health, problem.reason, problem.message, gets_nothing=gets_nothing)
+        return health
 
     def _health_changed(self, sink: Sink, health: SinkHealth) -> None:
         for listener in self._health_listeners:
             listener(sink, health)
 
 
-def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
+def _open_senders(settings: RouterSettings, process: Process, templates: TemplateUse) -> OpenSender:
     guard = EgressGuard(settings.egress)
     resolver = Resolver(timeout=settings.transport.dns_timeout, max_ttl=settings.transport.dns_ttl)
     process.on_close(resolver.close)
@@ -259,7 +276,7 @@ def _open_senders(settings: RouterSettings, process: Process) -> OpenSender:
     process.on_close(transport.close)
     plain = FormMetrics(process.registry).plain
     own = sections_of(settings, declared("ROUTER_SETTINGS"))
-    context = SenderContext(transport, session, on_wait=waits, on_plain=plain, settings=own)
+    context = SenderContext(transport, session, on_wait=waits, on_plain=plain, templates=templates, settings=own)
     return lambda sink: open_sender(sink, context)
 
 

@@ -17,6 +17,7 @@ import msgspec
 from eventsink.runtime.settings import Settings
 from eventsink.sinks.post import Post
 from eventsink.sinks.shares import Bound, Limit
+from eventsink.sinks.template_use import TemplateUse
 from eventsink.sinks.transport import Transport, TransportErrorKind
 
 SettingsModel = TypeVar("SettingsModel", bound=Settings)
@@ -113,6 +114,8 @@ class SenderContext:
     """Called when a message has to wait for a connection of the session, with what it waits for."""
     on_plain: Callable[[str], None] = lambda _reason: None
     """Called when a receiver rejected the form of a message, with the reason as in `Failed`, and it is sent in its plainest form."""
+    templates: TemplateUse = field(default_factory=TemplateUse)
+    """What sinks' templates cost, and which fail."""
     settings: Sequence[Settings] = ()
     """What the destination types declare as `ROUTER_SETTINGS`."""
 

@@ -61,7 +61,7 @@ from liquid.exceptions import LiquidError
 from liquid.stream import TokenStream
 from liquid.tag import Tag
 
-from eventsink.templates.errors import InvalidTemplate, TemplateFailed
+from eventsink.templates.errors import InvalidTemplate, TemplateFailed, position
 from eventsink.templates.evaluation import Evaluation, Signal
 from eventsink.templates.filters import FILTERS, arguments_wrong
 from eventsink.templates.values import MAX_NUMBER, Value, equal, less, number_of, text_of, truthy
@@ -200,12 +200,6 @@ def at(source: str, index: int, text: str) -> InvalidTemplate:
     if index < 0:
         return InvalidTemplate(text)
     return InvalidTemplate(f"{position(source, index)}: {text}")
-
-
-def position(source: str, index: int) -> str:
-    """Line and column, counted from 1."""
-    before = source[:index]
-    return f"line {before.count(chr(10)) + 1}, column {index - before.rfind(chr(10))}"
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> str:

@@ -10,17 +10,18 @@ import pytest
 import trustme
 
 from eventsink.controller.cluster_state import ClusterState
-from eventsink.controller.compile import compile_match, compile_sink
+from eventsink.controller.compile import compile_match, compile_sink, spec_problem
 from eventsink.controller.status import SpecState, event_of, is_written, status_of
 from eventsink.controller.store import read_compiled
 from eventsink.controller.tenancy import Namespace, check_claim, owned_tenants, tenancy_document
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.credentials import SecretValues
 from eventsink.destinations.problem import Effect, Problem
+from eventsink.destinations.slack.form import SlackForm, TemplateForm
 from eventsink.destinations.webhook.config import WebhookPolicy
 from eventsink.destinations.webhook.resolve import WebhookResolver, check
 from eventsink.destinations.webhook.target import WebhookTarget
-from eventsink.resources.eventsink import EventSink, read_eventsink
+from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
 from eventsink.resources.model import references
 from eventsink.sinks.sink import CompiledFrom, Sink
 
@@ -586,3 +587,18 @@ def test_expressions_that_are_too_large_together_are_rejected_with_the_largest_o
     assert compile_match(
         read_eventsink(obj({"webhook": {"url": "https://a.example"}, "match": {"matchers": matchers[:4]}})).spec
     ).matchers == tuple(matchers[:4])
+
+
+def test_a_template_that_cannot_be_read_is_rejected_with_its_place_and_what_to_write() -> None:
+    slack = {"channel": "#a", "template": {"title": "{{ name }}", "body": "a\n{{ .Labels.team }}"}}
+    with pytest.raises(InvalidSpec) as raised:
+        read_eventsink(obj({"slack": slack}))
+    problem = spec_problem(raised.value)
+    assert (problem.reason, problem.path) == ("InvalidSpec", "spec.slack.template.body")
+    assert problem.sentence.startswith("line 2, column 4: expected a value, found dot; templates are Liquid, not Go: write {{")
+
+
+def test_a_template_travels_in_the_compiled_sink() -> None:
+    template = {"title": "{{ name }}", "body": "*{{ alert.where }}*"}
+    spec: Any = read_eventsink(obj({"slack": {"channel": "#a", "template": template}})).spec
+    assert SlackForm.of(spec.slack).template == TemplateForm(**template)

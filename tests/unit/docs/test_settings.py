@@ -19,7 +19,15 @@ from eventsink.rest.config import RestSettings
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake.metrics import IntakeMetrics
-from eventsink.router.metrics import NAMESPACE, DispatchMetrics, FormMetrics, PlanningMetrics, ReportMetrics, TransportMetrics
+from eventsink.router.metrics import (
+    NAMESPACE,
+    DispatchMetrics,
+    FormMetrics,
+    PlanningMetrics,
+    ReportMetrics,
+    TemplateMetrics,
+    TransportMetrics,
+)
 from eventsink.runtime.counts import Counts, Durations
 from eventsink.runtime.listener.metrics import ListenerMetrics
 from eventsink.runtime.process import ExitStatus
@@ -138,6 +146,7 @@ def metrics_of(name: str) -> list[list[str]]:
             DispatchMetrics(registry),
             PlanningMetrics(registry),
             FormMetrics(registry),
+            TemplateMetrics(registry),
             TransportMetrics(registry),
             ReportMetrics(registry),
             listeners,

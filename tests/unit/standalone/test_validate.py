@@ -54,6 +54,14 @@ SLACK = {"channel": "#alerts", "botTokenSecretRef": REF}
         ([sink(webhook={"url": "ftp://x"})], [("spec.webhook.url", "the URL must begin with http:// or https://")], []),
         ([sink(name="a", severity="x")], [("spec.severity", "this version of the operator does not know this field")], []),
         ([sink(match={"matchers": ['a=~"("']})], [("spec.match.matchers[0]", "the regular expression is not valid")], []),
+        (
+            [sink(slack={**SLACK, "template": {"title": "{{ alrets }}", "body": "<!here>"}}), secret(k="xoxb-1")],
+            [
+                ("spec.slack.template.body", "line 1, column 1: a template mentions nobody"),
+                ("spec.slack.template.title", "line 1, column 4: there is no variable alrets: did you mean alerts?"),
+            ],
+            [],
+        ),
         ([sink(webhook={"urlSecretRef": REF})], [], [("spec.webhook.urlSecretRef", "not checked: the Secret s of")]),
         ([sink(webhook={"urlSecretRef": REF}), secret(k="https://example.com")], [], []),
         ([sink(webhook={"urlSecretRef": REF}), secret(k="nonsense")], [("spec.webhook.urlSecretRef", "")], []),

@@ -17,7 +17,7 @@ from eventsink.destinations.arguments import (
     bounds,
     choices,
 )
-from eventsink.destinations.slack.spec import ButtonSpec, FieldSpec, MentionSpec, SlackSpec, SlackStatus
+from eventsink.destinations.slack.spec import ButtonSpec, FieldSpec, MentionSpec, SlackSpec, SlackStatus, TemplateSpec
 
 Channel = Annotated[str, Field(min_length=1, **bounds(SlackSpec, "channel"))]
 _CREDENTIALS = {
@@ -37,6 +37,7 @@ _FORM = {
     "teamId": "slack_team_id",
     "updates": "slack_updates",
     "repeats": "slack_repeats",
+    "template": "slack_template",
 }
 """Field of the spec -> argument of the same shape."""
 
@@ -71,6 +72,15 @@ class SlackMentionArgs(RestModel):
     """Whether the active members of the channel are mentioned."""
 
 
+class SlackTemplateArgs(RestModel):
+    """What messages say, in Liquid: at least one of the two."""
+
+    title: Annotated[str, Field(**bounds(TemplateSpec, "title"))] | None = None
+    """Template of the first line."""
+    body: Annotated[str, Field(**bounds(TemplateSpec, "body"))] | None = None
+    """Template of the text below it."""
+
+
 SlackFields = Annotated[list[SlackFieldArgs], Field(**bounds(SlackSpec, "fields"))]
 SlackButtons = Annotated[list[SlackButtonArgs], Field(**bounds(SlackSpec, "buttons"))]
 SlackMentions = Annotated[list[SlackMentionArgs], Field(**bounds(SlackSpec, "mentions"))]
@@ -99,6 +109,8 @@ class SlackFormArgs(RestModel):
     """What becomes of a message when its alerts change: edit (default), thread, or message."""
     slack_repeats: SlackRepeats | None = None
     """Where a repeat of what still fires goes: thread (default), or channel for the channel as well."""
+    slack_template: SlackTemplateArgs | None = None
+    """What messages say instead of the built-in headline and description."""
 
 
 class SlackArgs(SlackFormArgs):

@@ -34,6 +34,13 @@ class MentionForm(CompiledDocument):
     here: bool = False
 
 
+class TemplateForm(CompiledDocument):
+    """Templates of the headline and of what is below it; None: the built-in one."""
+
+    title: str | None = None
+    body: str | None = None
+
+
 class SlackForm(CompiledDocument):
     """How messages read, beyond what an alert says. Without anything given, they are the built-in ones."""
 
@@ -41,6 +48,7 @@ class SlackForm(CompiledDocument):
     buttons: tuple[ButtonForm, ...] = ()
     mentions: tuple[MentionForm, ...] = ()
     links: Literal["buttons", "text"] = DEFAULT_LINKS
+    template: TemplateForm | None = None
 
     def labels(self) -> frozenset[str]:
         """Names of the labels that are shown with a title: they are not shown a second time."""

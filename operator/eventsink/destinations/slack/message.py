@@ -17,6 +17,7 @@ from eventsink.destinations.slack.mentions import NOBODY, Mentioned, mentioned
 from eventsink.destinations.slack.parts import EMOJI, MAX_WHERE, WELL_EMOJI, few
 from eventsink.destinations.slack.several import alike, several
 from eventsink.destinations.slack.single import single
+from eventsink.destinations.slack.templated import BUILT_IN, body_blocks, written
 from eventsink.destinations.slack.text import cut, cut_escaped, escaped, one_line
 
 MAX_HEADLINE = 300
@@ -52,6 +53,8 @@ class SlackMessage:
     headline: str
     attachments: list[dict[str, Any]]
     mentions: Mentioned = NOBODY
+    template_problem: str = ""
+    """Why the sink's own templates were not used: a sentence for their owner; empty: they were, or there are none."""
 
     def body(self) -> dict[str, Any]:
         """As JSON. Nothing in the text is looked for: no markup, no names, no URLs. What mentions somebody has a block of its own."""
@@ -98,6 +101,11 @@ def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str
         parts, blocks = alike(alerts, firing, lookup, form, room)
     else:
         parts, blocks = several(alerts, firing, lookup, form, room)
+    own = written(form.template, alerts, sink=sink, tenant=tenant) if form.template is not None else BUILT_IN
+    if own.title is not None:
+        parts = [own.title]
+    if own.body is not None:
+        blocks = body_blocks(own.body, alerts, form, room, silenced=bool(firing))
     if incomplete := _incomplete(alerts):
         blocks.append(context(incomplete))
     sign = WELL_EMOJI if worst is None else EMOJI[worst]
@@ -105,7 +113,7 @@ def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str
     colour = colour_of(worst)
     headline = cut(f"{sign} " + " · ".join(part for part in parts if part), MAX_HEADLINE)
     text = escaped(headline)
-    return SlackMessage(text, headline, [{"color": colour, "fallback": text, "blocks": blocks}], mentions)
+    return SlackMessage(text, headline, [{"color": colour, "fallback": text, "blocks": blocks}], mentions, own.problem)
 
 
 def _latest(alerts: Sequence[Alert]) -> Sequence[Alert]:

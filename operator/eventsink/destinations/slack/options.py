@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from eventsink.destinations.arguments import choices
 from eventsink.destinations.options import SECRET_FILE, Argument, DestinationOptions
@@ -58,6 +60,22 @@ class Mention(click.ParamType):  # type: ignore[type-arg]
         return {name: one for name, one in found.items() if one}
 
 
+class TemplateFile(click.ParamType):  # type: ignore[type-arg]
+    """What messages say: YAML with title and body."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """The template as in a request."""
+        try:
+            found = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            raise click.UsageError("--slack-template-file: write a file of YAML with title and body", ctx) from None
+        if not isinstance(found, dict) or not {*found} <= {"title", "body"}:
+            raise click.UsageError("--slack-template-file: write title: and body:, each a template, and nothing else", ctx)
+        return found
+
+
 OPTIONS = DestinationOptions(
     (
         Argument("channel", click.Option(["--slack-channel"], metavar="CHANNEL", help="Slack: #name or id.")),
@@ -107,6 +125,14 @@ OPTIONS = DestinationOptions(
                 ["--slack-repeats"],
                 type=click.Choice(choices(SlackSpec, "repeats")),
                 help="Slack: where a repeat of what still fires goes.",
+            ),
+        ),
+        Argument(
+            "slack_template",
+            click.Option(
+                ["--slack-template-file"],
+                type=TemplateFile(),
+                help="Slack: YAML with title and body, what messages say (Liquid).",
             ),
         ),
     ),

@@ -25,4 +25,5 @@ def preview(sink: EventSink, sent: PreviewedAlerts, *, width: int) -> Sequence[M
     )
     to = f"Slack {slack.channel}" if slack.channel is not None else "Slack, the channel of the incoming webhook"
     body = message.body()
-    return [MessagePreview(to, body, terminal_lines(body, width=width))]
+    notes = [f"the message is the built-in one: {message.template_problem}"] if message.template_problem else []
+    return [MessagePreview(to, body, terminal_lines(body, width=width), notes)]

@@ -26,8 +26,9 @@ from eventsink.destinations.slack.api import (
     web_client,
 )
 from eventsink.destinations.slack.config import SlackSettings
-from eventsink.destinations.slack.message import SlackMessage, render
+from eventsink.destinations.slack.message import SlackMessage
 from eventsink.destinations.slack.objections import objections
+from eventsink.destinations.slack.rendering import Renderer
 from eventsink.destinations.slack.replies import all_ended, what_changed
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.slack.updates import NO_THREAD, NOT_EDITABLE, Known, Reply, announced, follow, latest
@@ -36,6 +37,7 @@ from eventsink.sinks.post import Post
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
 from eventsink.sinks.shares import Bound, Lease, Share
 from eventsink.sinks.sink import Sink
+from eventsink.sinks.template_use import TemplateUse
 from eventsink.sinks.transport import WAITED_FOR, Endpoint, failure_sentence
 
 MAX_WEBHOOK_RESPONSE_BYTES = 1024
@@ -82,11 +84,12 @@ class SlackSender:
         share: Share,
         on_wait: Callable[[Bound], None] = lambda _bound: None,
         on_plain: Callable[[str], None] = lambda _reason: None,
+        templates: TemplateUse | None = None,
     ) -> None:
         if (target.token is None) == (target.webhook_url is None):
             raise ValueError("it has neither a token nor an incoming webhook")
         self._sink = f"{sink.namespace}/{sink.name}"
-        self._tenant = sink.tenant
+        self._renderer = Renderer(sink, target.form, templates or TemplateUse())
         self._target = target
         self._session = session
         self._share = share
@@ -113,6 +116,7 @@ class SlackSender:
         if not alerts:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", "a group in Alertmanager's format cannot be sent to Slack")
         known = latest(alerts, message.alerts)
+        await self._renderer.prepare()
         lease: Lease | None = None
         try:
             async with asyncio.timeout(self._timeout):
@@ -183,7 +187,7 @@ class SlackSender:
         """`lookup`: id of the message by which its alerts are found."""
         alerts = [alert for alert, _ in known.values()]
         found_with = f"eventsink deliveries --message {lookup}"
-        return render(alerts, self._target.form, sink=self._sink, tenant=self._tenant, lookup=found_with)
+        return self._renderer.render(alerts, lookup=found_with)
 
     def _reply_of(self, reply: Reply, post: Post) -> SlackMessage:
         if not reply.changed:
@@ -279,5 +283,12 @@ def open_sender(sink: Sink, target: SlackTarget, context: SenderContext) -> Slac
     limit = context.session_limit
     share = Share(sink.tenant, (limit,), limit.most)
     return SlackSender(
-        sink, target, context.settings_of(SlackSettings), context.session, share, context.on_wait, context.on_plain
+        sink,
+        target,
+        context.settings_of(SlackSettings),
+        context.session,
+        share,
+        context.on_wait,
+        context.on_plain,
+        context.templates,
     )

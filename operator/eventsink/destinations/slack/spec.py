@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from eventsink.resources.model import SET, AtMost, SecretKeyRef, Severity, SpecModel, StatusModel
-from eventsink.resources.rule import Rule, exactly_one, form
+from eventsink.resources.rule import Readable, Rule, exactly_one, form
 from eventsink.resources.rules import DISPLAY_NAME, UNIQUE_ENTRIES
+from eventsink.templates.errors import InvalidTemplate, position
+from eventsink.templates.template import MAX_TEMPLATE, read_template
 
 DEFAULT_LINKS: Literal["buttons"] = "buttons"
 DEFAULT_UPDATES: Literal["edit"] = "edit"
@@ -18,6 +21,9 @@ MAX_BUTTONS = 5
 MAX_MENTIONS = 5
 MAX_MENTIONED = 10
 """Users, and groups, in one entry of mentions."""
+
+MAX_TITLE_TEMPLATE = 1000
+_MENTION = re.compile(r"<[@!#]")
 
 CHANNEL_PATTERN = r"^(#?[^ \t\r\n#@A-Z,]{1,80}|[CG][A-Z0-9]{8,20})$"
 
@@ -59,6 +65,21 @@ TEAM_OF_AN_APP = Rule(
     field="teamId",
     reason="FieldValueForbidden",
 )
+
+
+def read_text_template(source: str) -> None:
+    """Check a template of a message.
+
+    Raises
+    ------
+    InvalidTemplate
+        It cannot be read, or tries to mention somebody.
+    """
+    if found := _MENTION.search(source):
+        raise InvalidTemplate(f"{position(source, found.start())}: a template mentions nobody; name people in mentions")
+    read_template(source)
+
+
 ONE_FIELD_SOURCE = exactly_one(("label", "annotation"), "set exactly one of label and annotation")
 USER = form(
     "^[UW][A-Z0-9]{2,20}$", "write the id of a Slack user, such as U0123456789; it is in the user's profile under Copy member ID"
@@ -124,6 +145,28 @@ class MentionSpec(SpecModel):
     here: bool | None = Field(default=None, description="Whether the active members of the channel are mentioned (@here).")
 
 
+TEMPLATE_GIVEN = Rule(
+    message="set at least one of title and body",
+    cel="has(self.title) || has(self.body)",
+    holds=lambda template: template.title is not None or template.body is not None,
+)
+
+
+class TemplateSpec(SpecModel):
+    """What messages say, in the owner's own words (Liquid)."""
+
+    RULES = (TEMPLATE_GIVEN,)
+
+    title: Annotated[str, Field(min_length=1, max_length=MAX_TITLE_TEMPLATE), Readable(read_text_template)] | None = Field(
+        default=None, description="Template of the first line, which is all that a locked phone shows. Plain text."
+    )
+    body: Annotated[str, Field(min_length=1, max_length=MAX_TEMPLATE), Readable(read_text_template)] | None = Field(
+        default=None,
+        description="Template of the text below it, in which *bold*, _italic_, ~struck~, `code` and <URL|text> are formatting. "
+        "What it writes of alerts is text as it is.",
+    )
+
+
 class SlackSpec(SpecModel):
     """Post messages to a Slack channel."""
 
@@ -171,6 +214,9 @@ class SlackSpec(SpecModel):
         default=None,
         description="Where a repeat of what still fires goes: into the thread of the message that announced it, or into the channel as well. "
         f"With updates: message, into the channel. Default: {DEFAULT_REPEATS}.",
+    )
+    template: TemplateSpec | None = Field(
+        default=None, description="What messages say instead of the built-in headline and description."
     )
 
 

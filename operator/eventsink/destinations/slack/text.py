@@ -32,12 +32,17 @@ _COLUMNS = re.compile(r"^ +\S|\S {2,}\S", re.MULTILINE)
 
 def one_line(text: str, most: int) -> str:
     """The text in one line of at most `most` characters, without anything that is not seen."""
-    return cut(" ".join(_seen(text).split()), most)
+    return cut(" ".join(seen(text).split()), most)
 
 
 def some_lines(text: str, most: int) -> str:
     """The text with its line breaks, indentation and columns, at most one empty line in a row, in at most `most` characters."""
-    lines = [line.expandtabs(8).rstrip() for line in _seen(text.replace("\r\n", "\n")).split("\n")]
+    return tidy(seen(text.replace("\r\n", "\n")), most)
+
+
+def tidy(text: str, most: int) -> str:
+    """As `some_lines`, of a text in which everything is seen."""
+    lines = [line.expandtabs(8).rstrip() for line in text.split("\n")]
     return cut(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n"), most)
 
 
@@ -110,7 +115,8 @@ def duration(lasted: timedelta) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count)
 
 
-def _seen(text: str) -> str:
+def seen(text: str) -> str:
+    """The text without colours of terminals and without what is not seen."""
     if text.isascii() and text.isprintable():
         return text
     text = _ANSI.sub("", text)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from eventsink.alerts.matchers import Matcher
+from eventsink.runtime.cpu_budget import CpuBudget, CpuShare
 
 TENANT_SECONDS = 0.1
 """What the expressions of one tenant may take at once, and each second; evaluation ends with the expression that exceeds it."""
@@ -25,28 +26,6 @@ MAX_VERDICT_CHARACTERS = 128
 """Longest value of which the result is kept."""
 
 
-class Share:
-    """Seconds that may be spent: refilled all the time, up to as many as each second brings.
-
-    Parameters
-    ----------
-    seconds
-        At once, and each second.
-    """
-
-    __slots__ = ("_at", "left", "seconds")
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.left = seconds
-        self._at = float("-inf")
-
-    def refill(self, now: float) -> None:
-        """Count the time since the last call."""
-        self.left = min(self.seconds, self.left + (now - self._at) * self.seconds)
-        self._at = now
-
-
 class ExpressionBudget:
     """Evaluates expressions as long as the shares last.
 
@@ -59,38 +38,25 @@ class ExpressionBudget:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, cpu: Callable[[], float] = time.thread_time) -> None:
-        self._clock = clock
         self._cpu = cpu
-        self._total = Share(TOTAL_SECONDS)
+        self._budget = CpuBudget(tenant=TENANT_SECONDS, total=TOTAL_SECONDS, assured=TENANT_ASSURED_SECONDS, clock=clock)
         self._verdicts: dict[tuple[str, str], bool] = {}
 
-    def says(self, share: Share, matcher: Matcher, value: str) -> bool | None:
+    def says(self, share: CpuShare, matcher: Matcher, value: str) -> bool | None:
         """What `Matcher.says` of a matcher with an expression; None: the tenant's share or that of all is spent."""
         key = (matcher.value, value)
         verdict = self._verdicts.get(key)
         if verdict is not None:
             return verdict
-        if not self._may_spend(share):
+        if not self._budget.allows(share):
             return None
         began = self._cpu()
         verdict = matcher.says(value)
         taken = self._cpu() - began
         if taken > FREE_SECONDS:
-            now = self._clock()
-            for one in (share, self._total):
-                one.refill(now)
-                one.left -= taken
+            self._budget.spend(share, taken)
         if len(value) <= MAX_VERDICT_CHARACTERS:
             if len(self._verdicts) >= MAX_VERDICTS:
                 self._verdicts.clear()
             self._verdicts[key] = verdict
         return verdict
-
-    def _may_spend(self, share: Share) -> bool:
-        total = self._total
-        if share.left > TENANT_SECONDS - TENANT_ASSURED_SECONDS:
-            return True
-        now = self._clock()
-        share.refill(now)
-        total.refill(now)
-        return share.left > 0 and (total.left > 0 or share.left > TENANT_SECONDS - TENANT_ASSURED_SECONDS)

@@ -20,7 +20,8 @@ from pydantic.alias_generators import to_camel
 from eventsink.alerts.alert import Alert, Severity
 from eventsink.alerts.matchers import ExpressionTooLarge, InvalidMatcher, Matcher, parse_matcher
 from eventsink.router.directory import SinkChange
-from eventsink.router.planning.expressions import TENANT_SECONDS, ExpressionBudget, Share
+from eventsink.router.planning.expressions import TENANT_SECONDS, ExpressionBudget
+from eventsink.runtime.cpu_budget import CpuShare
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.patterns import Wildcards
 from eventsink.sinks.sink import Sink, SinkMatch
@@ -156,7 +157,7 @@ class _Tenant:
     keyed: dict[str | None, dict[str, dict[str, _Entry]]] = field(default_factory=dict)
     """Label, or None for the namespace -> value -> uid -> entry."""
     others: dict[str, _Entry] = field(default_factory=dict)
-    share: Share = field(default_factory=lambda: Share(TENANT_SECONDS))
+    share: CpuShare = field(default_factory=lambda: CpuShare(TENANT_SECONDS))
     uses: Counter[str] = field(default_factory=Counter)
     """How many sinks have each expression."""
     size: int = 0
@@ -289,7 +290,7 @@ class SinkIndex:
             return TOO_LARGE
         return TOO_SLOW if self._clock() - entry.left_out_at < REPORTED_SECONDS else None
 
-    def _fulfils_expressions(self, entry: _Entry, share: Share, alert: Alert) -> bool:
+    def _fulfils_expressions(self, entry: _Entry, share: CpuShare, alert: Alert) -> bool:
         left_out = not (entry.admitted and entry.match.complete)
         if entry.admitted:
             labels = alert.labels

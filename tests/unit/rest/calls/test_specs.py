@@ -109,6 +109,7 @@ NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
                 "slack_buttons": [{"text": "Logs", "url_annotation": "logs_url"}],
                 "slack_mentions": [{"min_severity": "critical", "users": ["U012"], "here": True}],
                 "slack_links": "text",
+                "slack_template": {"title": "{{ name }}"},
             }
         },
         {
@@ -118,6 +119,7 @@ NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
                 "buttons": [{"text": "Logs", "urlAnnotation": "logs_url"}],
                 "mentions": [{"minSeverity": "critical", "users": ["U012"], "here": True}],
                 "links": "text",
+                "template": {"title": "{{ name }}"},
             }
         },
         {},
@@ -277,6 +279,12 @@ REJECTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {"event_sink_args": {"Slack": {"slack_mentions": [{"min_severity": "high"}]}}},
         "event_sink_args.Slack.slack_mentions[0]: set at least one of users, groups and here: true",
     ),
+    (
+        "a template that cannot be read",
+        SLACK,
+        {"event_sink_args": {"Slack": {"slack_template": {"body": "{{ name | upcas }}"}}}},
+        "event_sink_args.Slack.slack_template.body: line 1, column 11: there is no filter upcas: did you mean upcase?",
+    ),
     ("another type", FULL, {"event_sink_args": {"Slack": {"channel": "#a"}}}, "event_sink_args: the type cannot change"),
     (
         "headers that were given for a host",
@@ -359,6 +367,7 @@ def test_a_sink_with_fields_of_a_newer_version_cannot_be_changed() -> None:
         ("spec.slack.buttons[0].urlAnnotation", "event_sink_args.Slack.slack_buttons[0].url_annotation"),
         ("spec.slack.mentions[0]", "event_sink_args.Slack.slack_mentions[0]"),
         ("spec.slack.links", "event_sink_args.Slack.slack_links"),
+        ("spec.slack.template.title", "event_sink_args.Slack.slack_template.title"),
     ],
 )
 def test_errors_name_the_field_of_the_request_instead_of_the_spec(path: str, field: str) -> None:

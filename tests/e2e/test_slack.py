@@ -298,6 +298,50 @@ def test_a_revoked_token_holds_the_queue_and_a_new_secret_releases_it_with_nothi
     assert system.router.admin("/v1/deliveries?state=dead")[1]["deliveries"] == []
 
 
+def test_what_slack_rejects_is_sent_as_text_and_otherwise_named_and_counted(tmp_path: Path) -> None:
+    with Slack(message_seconds=0) as slack:
+        slack.add_workspace(TEAM, "Acme")
+        address = f"slack:{TEAM}/{slack.add_channel(TEAM, 'alerts')}/{slack.issue_token(TEAM)}"
+        dispatch = {"rateLimitInterval": "1ms", "retry": {"first": "10ms", "longest": "100ms", "sinkLongest": "100ms"}}
+        with start_router(tmp_path, address, slack={"apiUrl": slack.api_url}, dispatch=dispatch) as router:
+
+            def post(name: str) -> None:
+                assert router.post(notification(alert(name, namespace="acme", canary="secret"), group=name))[0] == 200
+
+            def deliveries(state: str) -> list[dict[str, Any]]:
+                found: list[dict[str, Any]] = router.admin(f"/v1/deliveries?state={state}")[1]["deliveries"]
+                return found
+
+            slack.fail("chat.postMessage", "invalid_blocks")
+            post("AsText")
+            [posted] = slack.wait_for(1)
+            assert "AsText" in posted.text
+            assert not posted.body.keys() & {"blocks", "attachments"}
+
+            slack.fail("chat.postMessage", "invalid_blocks", times=None)
+            for number in range(3):
+                post(f"Rejected{number}")
+                wait_until("a dead letter", lambda number=number: len(deliveries("dead")) == number + 1)  # type: ignore[misc]
+            assert {(one["attempts"], one["reason"], one["detail"]) for one in deliveries("dead")} == {
+                (1, "InvalidBlocks", "Slack responded with invalid_blocks: Slack does not accept its blocks")
+            }
+            assert 'eventsink_router_messages_sent_plain_total{reason="InvalidBlocks"} 4.0' in router.metrics()
+            logged = [line for line in router.running.lines() if line["event"] == "Slack rejected the form of a message"]
+            assert {(line["error"], line["text_alone"]) for line in logged} == {
+                ("invalid_blocks", False),
+                ("invalid_blocks", True),
+            }
+            assert "secret" not in router.running.text()
+
+            slack.clear_failures()
+            slack.fail("chat.postMessage", "an_error_of_tomorrow", times=None)
+            post("Waits")
+            wait_until("its failure", lambda: [one["reason"] for one in deliveries("waiting")] == ["UnknownError"])
+            assert "an_error_of_tomorrow" in deliveries("waiting")[0]["detail"]
+            slack.clear_failures()
+            slack.wait_for(lambda seen: any("Waits" in one.text for one in seen))
+
+
 def test_a_storm_is_delivered_in_digests_and_each_alert_is_linked_to_its_message(slack: Slack, tmp_path: Path) -> None:
     channels = [slack.add_channel(TEAM, name) for name in ("alerts", "more")]
     token = slack.issue_token(TEAM)

@@ -51,7 +51,7 @@ from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.http1 import Http1Transport
 from eventsink.sinks.resolver import Resolver
-from eventsink.sinks.sender import MAX_SEND_SECONDS, SESSION_CONNECTIONS, SenderContext
+from eventsink.sinks.sender import MAX_SEND_RESPONSE_BYTES, MAX_SEND_SECONDS, SESSION_CONNECTIONS, SenderContext
 from eventsink.sinks.sink import Sink
 from eventsink.sinks.template_use import TemplateUse
 
@@ -269,7 +269,13 @@ def _open_senders(settings: RouterSettings, process: Process, templates: Templat
     guard = EgressGuard(settings.egress)
     resolver = Resolver(timeout=settings.transport.dns_timeout, max_ttl=settings.transport.dns_ttl)
     process.on_close(resolver.close)
-    session = guarded_session(guard, resolver, timeout=MAX_SEND_SECONDS, connections=SESSION_CONNECTIONS)
+    session = guarded_session(
+        guard,
+        resolver,
+        timeout=MAX_SEND_SECONDS,
+        connections=SESSION_CONNECTIONS,
+        max_response_bytes=MAX_SEND_RESPONSE_BYTES,
+    )
     process.on_close(session.close)
     waits = TransportMetrics(process.registry).waits
     transport = Http1Transport(settings.transport, guard, resolver, on_wait=waits)

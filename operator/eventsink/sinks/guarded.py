@@ -23,6 +23,8 @@ from eventsink.sinks.tunnel import judge_status
 CONNECTIONS = 50
 """Open at once, where nobody says how many."""
 CONNECT_TIMEOUT_SECONDS = 5.0
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+"""Of one response, where nobody says how many: a page of a list is read whole."""
 _REFUSED = "egress refused: "
 
 
@@ -44,6 +46,30 @@ class RedirectRefused(aiohttp.ClientError):
     def __init__(self, status: int) -> None:
         super().__init__(f"redirects are not followed ({status})")
         self.status = status
+
+
+class ResponseTooLarge(aiohttp.ClientError):
+    """The response has more bytes than are read."""
+
+
+class _BoundedResponse(aiohttp.ClientResponse):
+    """A response that is read whole only if it is not too large; libraries have no argument for it."""
+
+    most_bytes = MAX_RESPONSE_BYTES
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            body = bytearray()
+            try:
+                async for piece in self.content.iter_any():
+                    body += piece
+                    if len(body) > self.most_bytes:
+                        raise ResponseTooLarge
+            except BaseException:
+                self.close()
+                raise
+            self._body = bytes(body)
+        return await super().read()
 
 
 class _Lookups(AbstractResolver):
@@ -164,6 +190,7 @@ def guarded_session(
     *,
     timeout: float,
     connections: int = CONNECTIONS,
+    max_response_bytes: int = MAX_RESPONSE_BYTES,
     permit: Callable[[], object] = lambda: None,
 ) -> aiohttp.ClientSession:
     """A session that judges each address at the moment of dialling and follows no redirect. Call it in the event loop.
@@ -180,6 +207,8 @@ def guarded_session(
         Seconds for a whole request.
     connections
         Open at once; further requests wait within their timeout.
+    max_response_bytes
+        What has more is not read to its end: `ResponseTooLarge`.
     permit
         Called when a request is about to be sent; what it raises comes instead of a response, and nothing was sent.
     """
@@ -202,6 +231,7 @@ def guarded_session(
     connector.trust = trust
     connector.permit = permit
     return aiohttp.ClientSession(
+        response_class=type("BoundedResponse", (_BoundedResponse,), {"most_bytes": max_response_bytes}),
         trace_configs=[trace],
         middlewares=(_through_proxy(guard, guard.proxy, resolver),) if guard.proxy is not None else (),
         connector=connector,
@@ -237,6 +267,8 @@ def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
         return TransportErrorKind.TIMEOUT, "no response in time"
     if isinstance(error, RedirectRefused):
         return TransportErrorKind.PROTOCOL, "redirects are not followed"
+    if isinstance(error, ResponseTooLarge):
+        return TransportErrorKind.PROTOCOL, "the response is too large"
     if isinstance(error, aiohttp.ClientResponseError):
         return TransportErrorKind.PROTOCOL, "the response is not valid HTTP/1.1"
     return TransportErrorKind.RESET, "the connection ended before the response was complete"

@@ -24,6 +24,8 @@ SettingsModel = TypeVar("SettingsModel", bound=Settings)
 
 SESSION_CONNECTIONS = 50
 """Open at once in all of the session that the senders share. One tenant alone gets half of them."""
+MAX_SEND_RESPONSE_BYTES = 1024 * 1024
+"""Of one response to a request of that session: it repeats the message at most."""
 MAX_SEND_SECONDS = 60.0
 """A request of the session that the senders share is cut off after so long, whatever a sender's own timeout is."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -29,6 +29,8 @@ _SEE_CHANNEL = "check spec.slack.channel, and that the app is a member of the ch
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
 """What Slack's names of errors look like: nothing else of a response is shown."""
+
+_TIMESTAMP = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
 
 ERRORS: dict[str, tuple[FailureClass, str]] = {
     # https://docs.slack.dev/reference/methods/chat.postMessage (errors), and those that each method has.
@@ -133,14 +135,18 @@ def failed(error: Exception, where: str) -> Failed:
     if isinstance(error, SlackApiError):
         response: Any = error.response
         status = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
+        if 200 <= status < 300 and not error_data(error):
+            return Failed(
+                TRANSIENT, "InvalidResponse", f"{where} responded with something that is not a response of Slack", int(status)
+            )
         return refused(error_name(error), int(status), retry_after(getattr(response, "headers", None)), where)
     if isinstance(error, RedirectRefused):
         return refused("", error.status, None, where)
     if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
         kind, detail = failure_kind(error)
         return Failed(SINK if kind in FAILURES_OF_SINK else TRANSIENT, kind.value, failure_sentence(kind, where, detail))
-    if isinstance(error, json.JSONDecodeError | UnicodeError):
-        return Failed(TRANSIENT, "InvalidResponse", f"{where} responded with something that is not JSON")
+    if isinstance(error, ValueError | RecursionError | AttributeError):  # slack_sdk takes any JSON, and text, for an object
+        return Failed(TRANSIENT, "InvalidResponse", f"{where} responded with something that is not JSON as Slack writes it")
     return Failed(TRANSIENT, "InternalError", f"{where} was not asked: {type(error).__name__} in the router; see its log")
 
 
@@ -176,11 +182,21 @@ def refused(name: str, status: int, wait: float | None, where: str) -> Failed:
     return Failed(TRANSIENT, "UnknownError", said, status or None, wait)
 
 
+def error_data(error: Exception) -> Mapping[str, Any]:
+    """The members of the response that an error is about; none where it is no JSON object."""
+    data = getattr(getattr(error, "response", None), "data", None)
+    return data if isinstance(data, dict) else {}
+
+
 def error_name(error: Exception) -> str:
     """Slack's name of an error; empty where there is none that may be shown."""
-    data = getattr(getattr(error, "response", None), "data", None)
-    name = data.get("error") if isinstance(data, dict) else None
+    name = error_data(error).get("error")
     return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
+
+
+def timestamp(value: object) -> str:
+    """Slack's name for a message within its channel; empty where a response has none."""
+    return value if isinstance(value, str) and _TIMESTAMP.fullmatch(value) else ""
 
 
 def hook_error(said: bytes) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from eventsink.destinations.problem import Problem
-from eventsink.destinations.slack.api import error_name, failed
+from eventsink.destinations.slack.api import error_data, error_name, failed
 from eventsink.sinks.sender import FailureClass
 
 _SETTINGS = {
@@ -63,8 +62,18 @@ def is_channel_id(text: str) -> bool:
     return len(text) >= 9 and text[0] in _CHANNEL_ID and text.isascii() and text.isalnum() and text == text.upper()
 
 
-def read_channel(one: Mapping[str, Any]) -> Channel:
-    """A channel of conversations.list or conversations.info."""
+def read_page(response: Any) -> tuple[list[Channel], str]:
+    """The channels of a response to conversations.list, and the cursor of the next page; ValueError: it is not one."""
+    channels, metadata = response.get("channels"), response.get("response_metadata")
+    if not isinstance(channels, list):
+        raise ValueError("it has no channels")
+    return [read_channel(one) for one in channels], text_of(metadata.get("next_cursor")) if isinstance(metadata, dict) else ""
+
+
+def read_channel(one: object) -> Channel:
+    """A channel of conversations.list or conversations.info; ValueError: it is none."""
+    if not isinstance(one, dict) or not text_of(one.get("id")):
+        raise ValueError("it is no channel")
     return Channel(
         id=text_of(one.get("id")),
         name=text_of(one.get("name")),
@@ -155,7 +164,7 @@ def problem_of(error: Exception, path: str) -> Problem:
             again_after=ASK_AGAIN_SECONDS * 5,
         )
     if name == "missing_scope":
-        needed = text_of(_data(error).get("needed"))
+        needed = text_of(error_data(error).get("needed"))
         scopes = needed if needed and all(part.isalnum() or part in ":,._ " for part in needed) else "channels:read"
         return Problem(
             "SlackScopeMissing",
@@ -182,11 +191,6 @@ def problem_of(error: Exception, path: str) -> Problem:
         wait = failure.retry_after or ASK_AGAIN_SECONDS / 2
         return Problem("SlackUnavailable", path, f"{failure.message}; retrying", may_pass=True, again_after=wait)
     return Problem("SlackRefused", path, f"{failure.message}", again_after=ASK_AGAIN_SECONDS)
-
-
-def _data(error: Exception) -> Mapping[str, Any]:
-    data = getattr(getattr(error, "response", None), "data", None)
-    return data if isinstance(data, dict) else {}
 
 
 def is_usable(channel: Channel | None) -> bool:

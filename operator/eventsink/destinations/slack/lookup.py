@@ -27,6 +27,7 @@ from eventsink.destinations.slack.channels import (
     no_workspace_named,
     problem_of,
     read_channel,
+    read_page,
     text_of,
     unseen_channel,
     usable,
@@ -278,14 +279,13 @@ class SlackLookup:
     async def _by_id(self, client: AsyncWebClient, identifier: str, *, may_be_hidden: bool = False) -> Channel | None:
         """The channel; `may_be_hidden`: an app that may only post need not be able to see it."""
         try:
-            response = await client.conversations_info(channel=identifier)
+            return read_channel((await client.conversations_info(channel=identifier)).get("channel"))
         except Exception as error:
             if isinstance(error, SlackApiError) and error_name(error) == "channel_not_found":
                 return None
             if may_be_hidden and isinstance(error, SlackApiError) and error_name(error) == "missing_scope":
                 return unseen_channel(identifier)
             raise problem_of(error, "spec.slack.channel") from None
-        return read_channel(response.get("channel") or {})
 
     async def _by_name(self, client: AsyncWebClient, workspace: _Workspace, identity: Identity, name: str) -> Channel | None:
         if identity.organisation and not identity.team_id:
@@ -304,8 +304,10 @@ class SlackLookup:
         types = "public_channel,private_channel"
         for _ in range(MAX_PAGES):
             try:
-                response = await client.conversations_list(
-                    types=types, exclude_archived=False, limit=PAGE, cursor=workspace.cursor or None, team_id=team or None
+                page, cursor = read_page(
+                    await client.conversations_list(
+                        types=types, exclude_archived=False, limit=PAGE, cursor=workspace.cursor or None, team_id=team or None
+                    )
                 )
             except Exception as error:
                 name = error_name(error)
@@ -315,11 +317,10 @@ class SlackLookup:
                 if name == "invalid_cursor":
                     workspace.listing, workspace.cursor = {}, ""
                 raise problem_of(error, "spec.slack.channel") from None
-            for one in response.get("channels") or []:
-                channel = read_channel(one)
+            for channel in page:
                 if channel.name not in workspace.listing or workspace.listing[channel.name].archived:
                     workspace.listing[channel.name] = channel
-            workspace.cursor = text_of((response.get("response_metadata") or {}).get("next_cursor"))
+            workspace.cursor = cursor
             if not workspace.cursor:
                 break
         workspace.channels, workspace.listing, workspace.cursor = workspace.listing, {}, ""

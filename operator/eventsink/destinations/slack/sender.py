@@ -18,11 +18,13 @@ from eventsink.destinations.slack.api import (
     ERRORS,
     camel,
     check_hook_url,
+    error_data,
     error_name,
     failed,
     hook_error,
     refused,
     retry_after,
+    timestamp,
     web_client,
 )
 from eventsink.destinations.slack.config import SlackSettings
@@ -236,8 +238,8 @@ class SlackSender:
         try:
             posted = await self._client.chat_postMessage(channel=self._target.channel_id, **body)
         except SlackApiError as error:
-            return self._rejected(failed(error, self._where), error_name(error), body, error.response.data)
-        return Delivered(200, f"{self._target.channel_id}/{posted.get('ts') or ''}")
+            return self._rejected(failed(error, self._where), error_name(error), body, error_data(error))
+        return Delivered(200, f"{self._target.channel_id}/{timestamp(posted.get('ts'))}")
 
     async def _post_to_webhook(self, body: dict[str, Any]) -> Outcome:
         # slack_sdk's webhook client offers no way to leave redirects alone: the URL is a credential, and must not be carried on.

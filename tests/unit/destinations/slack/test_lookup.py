@@ -220,6 +220,28 @@ async def test_each_error_of_slack_has_its_reason_and_retry(
     assert (problem.reason, problem.may_pass, problem.again_after) == (reason, may_pass, wait)
 
 
+@pytest.mark.parametrize(
+    ("method", "response"),
+    [
+        ("conversations.info", {"ok": True}),
+        ("conversations.info", {"ok": True, "channel": []}),
+        ("conversations.info", {"ok": True, "channel": {"id": 1, "is_member": True}}),
+        ("conversations.list", {"ok": True}),
+        ("conversations.list", {"ok": True, "channels": {"canary": 1}}),
+        ("conversations.list", {"ok": True, "channels": ["canary"]}),
+        ("conversations.list", ["canary"]),
+    ],
+)
+async def test_what_is_no_response_of_slack_is_asked_for_again(tmp_path: Path, method: str, response: Any) -> None:
+    workspace = LookupUnderTest(tmp_path)
+    workspace.slack.script[method] = [response]
+    problem = await workspace.problem(channel="C00000002" if method.endswith("info") else "#security", **BY_TOKEN)
+    assert (problem.reason, problem.may_pass) == ("SlackUnavailable", True)
+    workspace.slack.script[method] = [{"ok": True, "channel": channel("C00000002", "security"), "channels": []}]
+    workspace.now += 60
+    assert (await workspace.target(channel="C00000002", **BY_TOKEN)).channel_id == "C00000002"
+
+
 async def test_while_slack_is_unavailable_sinks_of_one_token_share_one_timeout(tmp_path: Path) -> None:
     workspace = LookupUnderTest(tmp_path)
     steps = workspace.slack.script["auth.test"]

@@ -16,11 +16,20 @@ from eventsink.destinations.slack.objections import MAX_OBJECTIONS, objections
 from eventsink.destinations.slack.sender import SlackSender
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.runtime.settings import Settings
+from eventsink.sinks.guarded import MAX_RESPONSE_BYTES
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.shares import Bound, Limit, Share
 from eventsink.sinks.target import Target
-from tests.unit.destinations.sender_contract import CANARY, MESSAGE, SenderContract, response, sink_of
+from tests.unit.destinations.sender_contract import (
+    CANARY,
+    MESSAGE,
+    SenderContract,
+    response,
+    sink_of,
+    url_of,
+)
 from tests.unit.destinations.slack.slack_session import Request, ScriptedResponse, ScriptedSession, slack_error
+from tests.unit.sinks.transport_contract import Reader, Writer, serving
 
 TOKEN = SlackTarget(token=f"xoxb-{CANARY}", team_id="T1", channel_id="C1")
 HOOK_URL = f"https://hooks.slack.com/services/T1/B1/{CANARY}"
@@ -67,6 +76,65 @@ class TestTokenSender(SlackContract):
 
     def target(self, url: str, timeout: float) -> Target:
         return TOKEN
+
+    @pytest.mark.parametrize(
+        ("status", "kind", "body", "reason"),
+        [
+            (200, "text/html", b"<html>canary</html>", "InvalidResponse"),
+            (200, "text/plain", b"canary", "InvalidResponse"),
+            (200, "application/json", b"", "InvalidResponse"),
+            (200, "application/json", b'{"ok": true, "ts": "1700', "InvalidResponse"),
+            (200, "application/json", b'["canary"]', "InvalidResponse"),
+            (200, "application/json", b'"canary"', "InvalidResponse"),
+            (200, "application/json", b"null", "InvalidResponse"),
+            (200, "application/json", b"{}", "InvalidResponse"),
+            (200, "application/json", b'{"canary": true}', "UnknownError"),
+            (200, "application/json", b'{"ok": false, "error": "an_error_of_tomorrow"}', "UnknownError"),
+            (200, "application/json", b'{"ok": false, "error": {"canary": 1}}', "UnknownError"),
+            (200, "application/json", b'{"ok": false, "error": "ratelimited"}', "RateLimited"),
+            (200, "application/json", b"[" * 100_000, "InvalidResponse"),
+            (200, "application/json", b'{"ok": ' + b"9" * 10_000 + b"}", "InvalidResponse"),
+            (200, "application/json", b'{"ok": "\xff"}', "InvalidResponse"),
+            (200, "application/json", b'{"ok": true, "canary": "' + b"x" * MAX_RESPONSE_BYTES + b'"}', "InvalidResponse"),
+            (503, "text/html", b"<html>canary</html>", "HTTP503"),
+            (503, "application/json", b'{"ok": true, "ts": "17', "HTTP503"),
+            (503, "application/json", b'{"ok": true, "ts": "1700000000.000100"}', "HTTP503"),
+            (302, "text/html", b"<html>canary</html>", "HTTP302"),
+            (404, "text/html", b"<html>canary</html>", "HTTP404"),
+        ],
+    )
+    async def test_whatever_is_no_response_of_slack_has_a_documented_reason(
+        self, status: int, kind: str, body: bytes, reason: str
+    ) -> None:
+        async with serving(response(status, body, f"Content-Type: {kind}")) as server:
+            failed = await self.failed(url_of(server))
+        assert failed.reason == reason
+        assert failed.failure is (SINK if status in (302, 404) else TRANSIENT)
+
+    async def test_a_body_without_end_is_not_read_to_its_end(self) -> None:
+        written = 0
+
+        async def respond(reader: Reader, writer: Writer) -> None:
+            nonlocal written
+            await server.read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            while not writer.is_closing() and written < 20 * MAX_RESPONSE_BYTES:
+                writer.write(b" " * 1024 * 1024)
+                written += 1024 * 1024
+                await writer.drain()
+
+        async with serving(respond) as server:
+            failed = await self.failed(url_of(server))
+        assert (failed.failure, failed.reason) == (TRANSIENT, "InvalidResponse")
+        assert written < 3 * MAX_RESPONSE_BYTES
+
+    @pytest.mark.parametrize(
+        "ts", ["", ', "ts": 17', ', "ts": "canary"', ', "ts": {"canary": 1}', ', "ts": "' + "1" * 5000 + '.1"']
+    )
+    async def test_a_message_that_was_posted_under_no_name_is_delivered(self, ts: str) -> None:
+        body = f'{{"ok": true{ts}}}'.encode()
+        async with serving(response(200, body, "Content-Type: application/json")) as server:
+            assert await self.sent(url_of(server)) == Delivered(200, "C1/")
 
 
 class TestIncomingWebhookSender(SlackContract):

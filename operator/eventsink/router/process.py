@@ -365,6 +365,11 @@ def _gauges(
         states.room.ends_left_out.count,
     )
     yield (
+        "alert_ends_lost",
+        "Ends of alerts that were not sent any more, of which sinks were not notified: the queue was more than 60 % full (queue.maxBytes).",
+        states.room.ends_lost.count,
+    )
+    yield (
         "alerts_not_held",
         "Possible late duplicates delivered at once since the start: the queue is more than 60 % full (queue.maxBytes).",
         states.room.not_held.count,

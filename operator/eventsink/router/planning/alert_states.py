@@ -105,7 +105,6 @@ class AlertStates:
                 heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
             if state.expires_at and state.status == Status.FIRING:
                 self.heartbeats.hear(state.tenant, state.identity, state.replicas, state.expires_at)
-        self.heartbeats.nothing_before(self._store.clock() + self.settings.resolve_grace)
         self.sinks_at_load = frozenset(notified_sinks)
         identities = {identity: identity for states in self._tenants.values() for identity in states}
         groups = [group async for group in self._store.group_states()]

@@ -36,6 +36,10 @@ class BodyRoom:
             "ends of alerts are not kept for suspended sinks, since the queue is too full (queue.maxBytes): a sink that is resumed is "
             "notified of such an end with what was known of the firing alert, and not at all if that was not kept either"
         )
+        self.ends_lost = LeftOut(
+            "alerts that are not sent any more have ended, and sinks that were notified of them are not notified of the end: the queue was too "
+            "full to keep what they are (queue.maxBytes)"
+        )
         self.not_held = LeftOut(
             "possible late duplicates are delivered at once, since the queue is too full to hold them (queue.maxBytes)"
         )
@@ -43,6 +47,10 @@ class BodyRoom:
     def keeps_body(self) -> bool:
         """Whether there is room for the body of one more firing alert; it is counted if not."""
         return self._store.has_room_for_bodies() or self.bodies_left_out.add()
+
+    def keeps_body_for_end(self) -> bool:
+        """Whether there is room for the body of one more firing alert that may end without its source; it is counted if not."""
+        return self.has_needed_room() or self.bodies_left_out.add()
 
     def keeps_end(self) -> bool:
         """Whether there is room for the body of one more end that a suspended sink has yet to be notified of; it is counted if not."""

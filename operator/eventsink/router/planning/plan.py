@@ -322,6 +322,9 @@ class Plan:
         elif effect is Effect.HELD:
             held_before = one.before is not None and one.before.held_until > 0
             payload = builder.body(owned) if not held_before or self._states.room.has_needed_room() else KEEP_BODY
+        elif after.status == Status.FIRING and alert.status is Status.FIRING and self._heartbeat:
+            # Its end may have to be made of it. Where there is no room, an earlier one stays.
+            payload = builder.body(owned) if self._states.room.keeps_body_for_end() else KEEP_BODY
         elif after.status == Status.FIRING and alert.status is Status.FIRING:
             payload = builder.body(owned) if self._states.room.keeps_body() else NO_BODY
         elif after.status == Status.FIRING:

@@ -64,6 +64,7 @@ class Timeouts:
 
     async def run(self) -> None:
         """Look until cancelled. The directory is loaded."""
+        self.begin()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -75,11 +76,16 @@ class Timeouts:
                         "alerts that are not sent any more could not be ended; it is tried again", reason=str(error), more=more
                     )
 
+    def begin(self) -> None:
+        """Alerts are accepted from now on, or again: sources are given the time to send what fires (`state.resolveGrace`)."""
+        self._looked_at = self._queue.clock()
+        self._states.heartbeats.nothing_before(self._looked_at + self._states.settings.resolve_grace)
+
     async def look(self) -> None:
         """End what is overdue."""
         now = self._queue.clock()
         if now - self._looked_at > STOPPED_SECONDS:
-            self._states.heartbeats.nothing_before(now + self._states.settings.resolve_grace)
+            self.begin()
         self._looked_at = now
         while overdue := self._states.heartbeats.overdue(now, ALERTS_AT_ONCE):
             await self._end(overdue, now)
@@ -151,7 +157,11 @@ class Timeouts:
                 waits = True  # it is notified of the end when it is resumed, or can be read again
             elif sink is not None and sink.tenant == state.tenant:
                 notified[sink.uid] = Status.RESOLVED.value
-                if sink.delivery.send_resolved and alert is not None:
+                if not sink.delivery.send_resolved:
+                    continue
+                if alert is None:
+                    self._states.room.ends_lost.add()
+                else:
                     chosen.setdefault(sink.uid, (sink, []))[1].append((alert, encoded))
         entries = updated(after.notified, notified, state.starts_at, after.received_at, BY_ITSELF)
         self._states.put(change, after, KEEP_BODY if waits else NO_BODY, notified=entries)

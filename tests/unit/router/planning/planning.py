@@ -62,6 +62,7 @@ class PlanningUnderTest:
     async def start(self) -> None:
         """Read what is on disk, and catch up with all sinks, as a router does when its directory is loaded."""
         await self.states.load()
+        self.timeouts.begin()
         for one in self.directory.sinks.values():
             self.catch_up.look_at(one.uid)
         self._catching_up = asyncio.create_task(self.catch_up.run())

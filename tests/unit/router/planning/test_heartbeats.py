@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,10 +44,16 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         running.clear()
 
     async def started(
-        *sinks: Any, grace: float = 0.0, source_format: str = "prometheus", drop: tuple[str, ...] = (), **settings: Any
+        *sinks: Any,
+        grace: float = 0.0,
+        source_format: str = "prometheus",
+        drop: tuple[str, ...] = (),
+        max_bytes: int = 1024**3,
+        **settings: Any,
     ) -> PlanningUnderTest:
         await stop()
-        opened = await SqliteQueue.open(QueueSettings(path=tmp_path / "q.db", min_free_bytes=0), monotonic=clock)
+        bounds = QueueSettings(path=tmp_path / "q.db", min_free_bytes=0, max_bytes=max_bytes)
+        opened = await SqliteQueue.open(bounds, monotonic=clock)
         planning = PlanningUnderTest(
             opened,
             clock,
@@ -208,6 +215,32 @@ async def test_a_router_that_was_stopped_for_a_while_gives_everything_its_grace_
     assert await planning.pass_time(4) == RESOLVED
 
 
+async def test_the_grace_begins_when_alerts_are_accepted(start: Start) -> None:
+    planning = await start(sink("s"))
+    await post(planning, alert())
+    planning = await start(sink("s"), grace=GRACE)
+    await planning.pass_time(20)  # sinks are still being loaded, and every post gets a 503
+    planning.timeouts.begin()
+    assert await planning.pass_time(GRACE - 1) == []
+    assert await planning.pass_time(2) == RESOLVED
+
+
+@pytest.mark.parametrize(("share", "deliveries", "lost"), [(0.55, RESOLVED, 0), (0.65, [], 1)])
+async def test_what_an_end_is_made_of_is_kept_while_the_queue_has_room_for_what_is_needed(
+    start: Start, share: float, deliveries: list[tuple[str, str]], lost: int
+) -> None:
+    planning = await start(sink("s"), sink("theirs", tenant="globex"), max_bytes=2 * 1024**2)
+    number = 0
+    while planning.queue.depth().bytes < share * 2 * 1024**2:
+        number += 1
+        large = alert(f"Large{number}", valid=86_400, namespace="globex")
+        await post(planning, {**large, "annotations": {"description": f"{number}" * 20_000}})
+        await planning.queue.keep_house()
+    await post(planning, alert())
+    assert await planning.pass_time(VALID + 2) == deliveries
+    assert planning.states.room.ends_lost.count == lost
+
+
 async def test_of_many_that_are_not_sent_any_more_each_ends_once(start: Start) -> None:
     planning = await start(sink("s"))
     await post(planning, *[alert(f"A{number}") for number in range(450)])
@@ -336,3 +369,53 @@ def test_so_many_replicas_are_remembered_the_latest_ones() -> None:
         heartbeats.hear("t", "i", [f"{number}"], 10)
     silent, everywhere = heartbeats.silent("t", "i", 10)
     assert (silent[-1], len(silent), everywhere) == (f"{2 * MAX_REPLICAS - 1}", MAX_REPLICAS, True)
+
+
+# ---- anything that may happen to a pair
+
+
+class Server:
+    """One server of a pair: it sees what happens a little later than it does, and posts it every minute while it is up."""
+
+    def __init__(self, address: str, lag: float) -> None:
+        self.address = address
+        self.lag = lag
+        self.up = True
+
+    def post(self, episodes: list[tuple[float, float]], now: float) -> list[dict[str, Any]]:
+        seen = [(since + self.lag, until + self.lag) for since, until in episodes if since + self.lag <= now]
+        if not seen or not self.up:
+            return []
+        since, until = seen[-1]
+        if now < until:
+            return [alert(since=since)]
+        return [ended(since=since, at=until)] if now - until <= 900 else []
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_each_episode_is_notified_once_and_ends_once_whatever_happens_to_one_server_and_to_the_router(
+    start: Start, seed: int
+) -> None:
+    chance = random.Random(seed)
+    planning = await start(sink("s"), grace=GRACE)
+    servers = [Server(HALF_A, chance.uniform(0, 30)), Server(HALF_B, chance.uniform(0, 30))]
+    episodes: list[tuple[float, float]] = []
+    found: list[tuple[float, str]] = []
+    now = 0.0
+    while now < 2 * 3600 or now < episodes[-1][1] + 900:
+        if not episodes or (now < 2 * 3600 and now > episodes[-1][1] + chance.uniform(900, 1800)):
+            episodes.append((now, now + chance.uniform(180, 1200)))
+        if chance.random() < 0.02:
+            servers[1].up = not servers[1].up
+        if chance.random() < 0.01:
+            planning = await start(sink("s"), grace=GRACE)
+        for one in servers:
+            if posted := one.post(episodes, now):
+                found += [(now, status) for _, status in await post(planning, *posted, sender=one.address)]
+        now += 60
+        found += [(now, status) for _, status in await planning.pass_time(60)]
+    found += [(now, status) for _, status in await planning.pass_time(VALID + GRACE)]
+    assert [status for _, status in found] == ["firing", "resolved"] * len(episodes)
+    for (since, until), (fired, _), (resolved, _) in zip(episodes, found[::2], found[1::2], strict=True):
+        assert 0 <= fired - since <= 120
+        assert 0 <= resolved - until <= VALID + GRACE + 120

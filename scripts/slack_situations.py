@@ -15,7 +15,9 @@ from eventsink.alerts.alert import Alert
 from eventsink.alerts.formats import alertmanager
 from eventsink.destinations.slack.form import SlackForm
 from eventsink.destinations.slack.message import SlackMessage, render
+from eventsink.destinations.slack.replies import what_changed
 from eventsink.destinations.slack.spec import SlackSpec
+from eventsink.sinks.post import Post
 
 START, END = "2026-03-01T09:30:00Z", "2026-03-01T10:12:00Z"
 RUNBOOKS = "https://runbooks.prometheus-operator.dev/runbooks"
@@ -64,11 +66,22 @@ class Situation:
     """Alerts that Alertmanager left out."""
     as_text: bool = False
     """Show what is sent after Slack has rejected the blocks."""
-    replies: int = 0
+    changed: Sequence[Mapping[str, Any]] = ()
+    """Alerts of the message, which was edited, that its reply is about."""
+
+    @property
+    def replies(self) -> int:
+        """So many of the messages are replies to the one before."""
+        return 1 if self.changed else 0
 
     def bodies(self) -> list[dict[str, Any]]:
         """The messages, as chat.postMessage takes them."""
         made = [self._message(alerts) for alerts in self.messages]
+        if self.changed:
+            [alerts] = self.messages
+            firing = {str(number): 0 for number, one in enumerate(alerts) if one["status"] == "firing"}
+            post = Post(reference="", message="", open=firing, total=len(alerts))
+            made.append(what_changed(post, self._read(self.changed)))
         return [one.plain_body() if self.as_text else one.body() for one in made]
 
     def _message(self, alerts: Sequence[Mapping[str, Any]]) -> SlackMessage:
@@ -105,6 +118,9 @@ def crashing(pod: str, *, end: str = "") -> dict[str, Any]:
     dashboard = {"dashboard_url": "https://grafana.example.com/d/pods?var-namespace=shop"}
     annotations = said("Pod is crash looping.", text, "kubernetes/kubepodcrashlooping", **dashboard)
     return raised("KubePodCrashLooping", "critical", annotations, end=end, **labels)
+
+
+RECOVERED = [crashing(f"checkout-6d5f7c9b4-{one}", end=END) for one in ("f2m7w", "qq9lt")]
 
 
 def replicas(namespace: str, deployment: str) -> dict[str, Any]:
@@ -249,9 +265,7 @@ SITUATIONS: Mapping[str, Situation] = {
         )
     ),
     "group": Situation([[crashing(f"checkout-6d5f7c9b4-{end}") for end in ("8xkqz", "f2m7w", "qq9lt")]]),
-    "group-partly-resolved": Situation(
-        [[crashing("checkout-6d5f7c9b4-8xkqz"), *(crashing(f"checkout-6d5f7c9b4-{one}", end=END) for one in ("f2m7w", "qq9lt"))]]
-    ),
+    "group-partly-resolved": Situation([[crashing("checkout-6d5f7c9b4-8xkqz"), *RECOVERED]], changed=RECOVERED),
     "group-resolved": Situation([[crashing(f"checkout-6d5f7c9b4-{one}", end=END) for one in ("8xkqz", "f2m7w", "qq9lt")]]),
     "group-deployments": Situation([[replicas("shop", "checkout"), replicas("shop", "cart"), replicas("search", "indexer")]]),
     "several-names": Situation([[VOLUME, AUTOSCALER, LATENCY, CERTIFICATE]]),

@@ -75,7 +75,7 @@ def test_a_message_is_edited_from_firing_to_resolved_and_its_thread_says_what_ch
         [shown] = slack.shown("alerts")
         assert shown.text.startswith("✅ 3 resolved after 1 h · PodDown")
         assert colour(shown) != firing
-        assert [one.text for one in slack.replies(posted)] == ["✅ 2 of 3 resolved", "✅ All resolved"]
+        assert [one.text for one in slack.replies(posted)] == ["✅ 2 of 3 resolved · PodDown", "✅ All resolved · PodDown"]
         settled(router)
         arrived = router.admin("/v1/deliveries?state=arrived&limit=100")[1]["deliveries"]
         assert len(arrived) == 6
@@ -198,7 +198,7 @@ def test_refused_edits_hold_no_new_message_and_the_newest_state_wins(slack: Slac
         [first, _] = slack.shown("alerts")
         assert first.text.startswith("✅ 2 resolved")
         assert [one.text.split(" · ")[0] for one in slack.edits("alerts")] == ["✅ 2 resolved after 1 h"]
-        assert [one.text for one in slack.replies(first)] == ["✅ All resolved"]
+        assert [one.text for one in slack.replies(first)] == ["✅ All resolved · PodDown"]
 
 
 def test_the_end_of_an_alert_goes_to_the_channel_that_the_sink_names_now(slack: Slack, tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ def what_changed(post: Post, changed: Sequence[Alert]) -> SlackMessage:
         As it is from now on.
     """
     ordered = sorted(changed, key=lambda alert: alert.status is not Status.RESOLVED)
-    lines = [_line(alert) for alert in ordered]
+    # Of one name, the headline says it: a notification shows no more of a reply.
+    name = title_of(ordered[0]) if len({alert.name for alert in ordered}) == 1 and post.total > 1 else ""
+    lines = [_line(alert, named=not name) for alert in ordered]
     worst = max(
         (alert.severity for alert in changed if alert.status is not Status.RESOLVED), key=lambda one: one.rank, default=None
     )
@@ -37,12 +39,12 @@ def what_changed(post: Post, changed: Sequence[Alert]) -> SlackMessage:
         return _message(lines[0], [], colour)
     over = post.total - len(post.open)
     said = "All resolved" if not post.open else f"{over:,} of {post.total:,} resolved" if over else "Still firing"
-    return _message(f"{sign_of(ordered[0])} {said}", lines, colour)
+    return _message(f"{sign_of(ordered[0])} {said}" + (f" · {name}" if name else ""), lines, colour)
 
 
-def _line(alert: Alert) -> str:
+def _line(alert: Alert, *, named: bool) -> str:
     state = state_of(alert) if alert.status is Status.RESOLVED else f"Still firing ({state_of(alert).lower()})"
-    parts = [state, title_of(alert), where_of(alert), summary_of(alert)]
+    parts = [state, title_of(alert) if named else "", where_of(alert), summary_of(alert)]
     return cut(f"{sign_of(alert)} " + " · ".join(part for part in parts if part), MAX_LINE)
 
 

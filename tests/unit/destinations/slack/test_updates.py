@@ -167,7 +167,7 @@ async def test_a_post_is_edited_and_its_thread_says_what_changed() -> None:
     assert (edit.form["channel"], edit.form["ts"], edit.form["parse"]) == ("C1", "1.1", "none")
     assert edit.form["text"].startswith("🔴 1 of 2 resolved · PodDown")
     assert (reply.form["thread_ts"], reply.form["reply_broadcast"]) == ("1.1", False)
-    assert reply.form["text"] == "✅ 1 of 2 resolved"
+    assert reply.form["text"] == "✅ 1 of 2 resolved · PodDown"
     assert outcome.reference == "C1/1.1"
     assert outcome.post is not None
     assert list(outcome.post.open) == ["b"]

@@ -72,7 +72,7 @@ class SlackMessage:
         """The same as text alone, as JSON: what Slack takes when it rejects the blocks."""
         lines = "\n".join(line for one in self.attachments for line in plain_lines(one["blocks"]))
         text = "\n".join(filter(None, [escaped(self.headline), self.mentions.as_text()]))
-        text = f"{text}\n{cut_escaped(lines, MAX_PLAIN - len(text))}"
+        text = f"{text}\n{cut_escaped(lines, MAX_PLAIN - len(text) - 1)}"
         return {"text": text, "mrkdwn": False, "parse": "none", "unfurl_links": False, "unfurl_media": False}
 
 

@@ -45,7 +45,7 @@ def alike(
     alerts: Sequence[Alert], firing: Sequence[Alert], lookup: str, form: SlackForm, room: int
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Several of one name: what they share once, and a line for each with what tells it from the others; as `single`."""
-    first = max(firing or alerts, key=lambda alert: alert.severity.rank)
+    first = alerts[0]
     same_summary = {alert.summary for alert in alerts} == {first.summary}
     where = few(sorted({one_line(place_of(alert).namespace, MAX_WHERE) for alert in alerts} - {""}), 3)
     parts = [_count(alerts, firing), one_line(first.name, MAX_NAME), where, summary_of(first) if same_summary else ""]

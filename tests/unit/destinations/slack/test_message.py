@@ -167,6 +167,23 @@ def test_a_message_as_text_alone_says_the_same_within_the_limits(name: str) -> N
     assert body["text"].startswith(case(name).text)
 
 
+def test_a_long_message_as_text_alone_is_cut_between_characters() -> None:
+    for start in range(6):
+        text = made([alert(f"N{n}", summary="x" * start + "&<>" * 50) for n in range(10)]).plain_body()["text"]
+        assert 3890 <= len(text) <= 3900
+        assert text.endswith("…")
+        assert not re.search("&(?!amp;|lt;|gt;)", text)
+
+
+def test_what_fires_comes_before_what_has_ended_and_the_most_severe_first() -> None:
+    severities = {"ended": Severity.FATAL, "low": Severity.LOW, "high": Severity.HIGH}
+    alike = [alert(labels={"pod": name}, severity=severity) for name, severity in severities.items()]
+    alike[0] = structs.replace(alike[0], status=Status.RESOLVED, ends_at=BEGAN)
+    assert lines_of(made(alike)) == ["🟠 payments/high", "🔵 payments/low", "✅ payments/ended"]
+    named = [structs.replace(one, name=one.labels["pod"], links=Links()) for one in alike]
+    assert [line.split(" · ")[0] for line in lines_of(made(named))] == ["🟠 high", "🔵 low", "✅ ended"]
+
+
 def test_the_headline_has_severity_name_and_namespace() -> None:
     assert made(CASES["one"]).text == "🔴 Critical · KubePodCrashLooping · payments/api-0 · The pod is crash looping."
 

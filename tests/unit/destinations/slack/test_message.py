@@ -409,6 +409,18 @@ def test_markup_mentions_and_emoji_in_alerts_are_text(text: str) -> None:
             [{"persistentvolumeclaim": f"data-{n}", "job": "kubelet", "instance": f"10.0.0.{n}:10250"} for n in (1, 2)],
             ["🔴 payments/data-1", "🔴 payments/data-2"],
         ),
+        (
+            [{"deployment": "a", "severity": one, "replica": one, "prometheus": one, "zone": one} for one in ("x", "y")],
+            ["🔴 payments/a zone=x", "🔴 payments/a zone=y"],
+        ),
+        (
+            [{"deployment": "a", "job": "kube-state-metrics", "instance": instance} for instance in ("x", "y")],
+            ["🔴 payments/a instance=x", "🔴 payments/a instance=y"],
+        ),
+        (
+            [{"deployment": "a", "job": "kube-state-metrics", "instance": one, "cluster": one} for one in ("x", "y")],
+            ["🔴 payments/a cluster=x", "🔴 payments/a cluster=y"],
+        ),
     ],
 )
 def test_alerts_of_one_name_have_a_line_each_with_what_distinguishes_it(labels: list[dict[str, str]], lines: list[str]) -> None:
@@ -448,6 +460,11 @@ def test_links_and_silence_of_several_alerts_are_what_they_have_in_common() -> N
         "https://am.example.com/#/silences/new?filter=%7Balertname%3D%22KubePodCrashLooping%22%2Cseverity%3D%22critical%22%7D"
     )
     assert urls == [LINKS.runbook, silence]
+    ended = [structs.replace(one, status=Status.RESOLVED, ends_at=BEGAN) for one in alerts]
+    assert [one["url"] for one in elements_of(made(ended).body(), "button")] == [LINKS.runbook]
+    assert [one["url"] for one in elements_of(made([alerts[0], ended[1]]).body(), "button")] == [LINKS.runbook, silence]
+    elsewhere = structs.replace(alerts[1], group=Group(key="g", external_url="https://other.example.com"))
+    assert [one["url"] for one in elements_of(made([alerts[0], elsewhere]).body(), "button")] == [LINKS.runbook]
 
 
 def test_up_to_ten_alerts_of_several_names_have_a_line_each_with_where_summary_and_runbook() -> None:
@@ -465,6 +482,24 @@ def test_a_digest_shows_the_worst_alerts_in_full() -> None:
     alerts = [alert(f"Name{n}", severity=Severity.LOW) for n in range(20)]
     alerts.append(alert("DatabaseDown", severity=Severity.FATAL, summary="No primary.", description="db-0 lost its lease."))
     assert lines_of(made(alerts))[:2] == ["🚨 DatabaseDown · payments/api-0 · No primary. · Runbook", "db-0 lost its lease."]
+
+
+def test_a_digest_shows_three_of_those_that_fire_and_counts_by_severity_and_number() -> None:
+    alerts = [alert("Many", labels={}), alert("Many", labels={}), *(alert(f"Few{n}", labels={}) for n in range(2))]
+    alerts += [resolved(name="Many", severity=Severity.FATAL) for _ in range(4)]
+    alerts += [alert("Low", severity=Severity.LOW) for _ in range(5)]
+    message = made(alerts)
+    assert [line.split(" · ")[0] for line in lines_of(message)[::2]] == ["🔴 Many", "🔴 Many", "🔴 Few0"]
+    counts = ["🔴 2 × Many, 4 resolved · payments", "🔴 1 × Few0 · payments", "🔴 1 × Few1 · payments", "🔵 5 × Low · payments"]
+    assert lines_of(message, 1) == counts
+    ended = made([resolved(name=f"N{n % 2}") for n in range(12)])
+    assert lines_of(ended) == ["✅ 6 × N0 resolved · payments", "✅ 6 × N1 resolved · payments"]
+
+
+def test_an_alert_that_says_nothing_has_a_line_all_the_same() -> None:
+    nothing = alert("", labels={}, namespace="", summary="", description="", links=Links())
+    assert lines_of(made([nothing, alert("A", labels={}, links=Links(), summary="")])) == ["🔴 without a name", "🔴 A · payments"]
+    assert lines_of(made([nothing, structs.replace(nothing, fingerprint="other")])) == ["🔴 without a name (2 times)"]
 
 
 @pytest.mark.parametrize(

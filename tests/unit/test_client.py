@@ -418,6 +418,7 @@ def test_the_command_changes_what_slack_messages_show(server: ScriptedRestServer
     terminal.run(
         *("update", ID, "--slack-field=label:team", "--slack-field", "annotation:value=Current value", "--slack-links=text"),
         *("--slack-button", "Logs=logs_url", "--slack-mention=critical:here,U012,S345", "--slack-mention=U678"),
+        *("--slack-updates=thread", "--slack-repeats=channel"),
     )
     assert server.asked[0][3] == {
         "id": ID,
@@ -430,6 +431,8 @@ def test_the_command_changes_what_slack_messages_show(server: ScriptedRestServer
                     {"users": ["U678"]},
                 ],
                 "slack_links": "text",
+                "slack_updates": "thread",
+                "slack_repeats": "channel",
             }
         },
     }

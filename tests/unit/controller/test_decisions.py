@@ -348,6 +348,16 @@ def test_two_sinks_of_a_tenant_with_one_name_are_warned_and_other_tenants_do_not
     assert "another EventSink of the tenant has the same name" in event[2]
 
 
+def test_what_a_destination_cannot_do_is_said_in_ready_without_a_warning() -> None:
+    made, status = reported(SpecState(None, type="slack", remark="an incoming webhook cannot edit messages"))
+    ready = status.condition("Ready")
+    assert ready is not None
+    assert (ready.status, ready.message) == ("True", "spec accepted and active; an incoming webhook cannot edit messages")
+    event = event_of(made, status)
+    assert event is not None
+    assert event[0] == "Normal"
+
+
 def test_an_unchanged_state_is_reported_once_and_keeps_its_times() -> None:
     made, status = reported(SpecState(None, type="webhook"))
     assert not is_written(made, status, details=True)

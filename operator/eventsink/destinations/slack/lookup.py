@@ -196,6 +196,7 @@ class SlackLookup:
             channel_id=granted.webhook_channel_id,
             channel_name=granted.webhook_channel,
             form=SlackForm.of(slack),
+            **_behaviour(slack),
         )
 
     def _token(self, slack: SlackSpec, secrets: SecretValues, namespace: str, granted: TokenRecord | None) -> tuple[str, str]:

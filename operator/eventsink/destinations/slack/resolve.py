@@ -83,10 +83,7 @@ class SlackResolver:
         )
 
     def remark(self, sink: EventSink) -> str:
-        slack = _spec(sink)
-        if slack.incoming_webhook_secret_ref is None or slack.updates == "message":
-            return ""
-        return NO_UPDATES
+        return remark_of(_spec(sink))
 
     async def run(self) -> None:
         """Renew tokens, and revoke those that no EventSink needs."""
@@ -122,6 +119,11 @@ def check(sink: EventSink, secrets: SecretValues) -> Sequence[Note]:
     if slack.incoming_webhook_secret_ref is not None:
         return ()
     return (Note("spec.slack", "not checked: whether Slack accepts the credential, and has the channel"),)
+
+
+def remark_of(slack: SlackSpec) -> str:
+    """What the status of an accepted sink adds: without a channel, an incoming webhook posts."""
+    return NO_UPDATES if slack.channel is None and slack.updates != "message" else ""
 
 
 def _spec(sink: EventSink) -> SlackSpec:

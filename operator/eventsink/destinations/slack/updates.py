@@ -92,7 +92,9 @@ def follow(post: Post, shown: Known, changed: Known, repeats: Repeats) -> Follow
     starts = {name: epoch_micros(alert.starts_at) for name, (alert, _) in changed.items() if name not in ended}
     open_alerts = {name: start for name, start in {**post.open, **starts}.items() if name not in ended}
     merged = {name: changed.get(name, one) for name, one in shown.items()}
-    reply: Reply | None = Reply(changed, to_channel=bool(starts) and repeats == "channel")
+    # One that fires since a later time may have ended in between, unseen: it is a page, and not only a repeat.
+    again = any(start > post.open.get(name, start) for name, start in starts.items())
+    reply: Reply | None = Reply(changed, to_channel=again or (bool(starts) and repeats == "channel"))
     if post.digest and not starts:
         reply = Reply({}) if not open_alerts else None
     return FollowUp(

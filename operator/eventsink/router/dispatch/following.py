@@ -69,16 +69,16 @@ class Following:
         announced = await self._queue.announced(sink.uid, sink.destination, keys)
         if not announced:
             return True, None
-        put_off = 0.0
-        for ref, items in groups(outgoing.items, announced, bodies):
-            edit_key = sink.dispatch.edit_rate_limit_key if ref is not None and ref.is_edited else ""
-            now = self._queue.clock()
-            turn = self._edits.turn(edit_key, sink.uid, now) if edit_key else None
-            if turn is None:
-                lane.keep(outgoing, items)
-                return True, await self._queue.post(sink.uid, ref.id) if ref is not None else None
-            put_off = turn
-        lane.put_off(outgoing, put_off)
+        key, turn_at = sink.dispatch.edit_rate_limit_key, 0.0
+        for ref, items in groups(outgoing.items, announced, bodies, ends_are_sent=sink.delivery.send_resolved):
+            if ref is not None and ref.is_edited and key:
+                turn = turn_at or self._edits.turn(key, sink.uid, self._queue.clock())
+                if turn is not None:
+                    turn_at = turn
+                    continue
+            lane.keep(outgoing, items)
+            return True, await self._queue.post(sink.uid, ref.id) if ref is not None else None
+        lane.put_off(outgoing, turn_at)
         return False, None
 
     def pause(self, worker: SinkWorker, seconds: float) -> float:
@@ -94,12 +94,12 @@ class Following:
 
 
 def groups(
-    items: Sequence[Item], announced: Mapping[str, PostRef], bodies: Mapping[int, bytes]
+    items: Sequence[Item], announced: Mapping[str, PostRef], bodies: Mapping[int, bytes], *, ends_are_sent: bool = True
 ) -> Iterator[tuple[PostRef | None, list[Item]]]:
     """What can be sent in one message, in the order in which it is to be sent: what no post announced, then by post.
 
-    What comes behind the end of an alert that a post announced is about another episode, and waits. An alert that fires since a later time than
-    the post says is new: its end was not sent.
+    What comes behind the end of an alert that a post announced is about another episode, and waits. Where ends are not sent, an alert that fires
+    since a later time than its post says is new.
     """
     new: list[Item] = []
     of_posts: dict[int, tuple[PostRef, list[Item]]] = {}
@@ -114,7 +114,7 @@ def groups(
             new.append(item)
         elif key in over:
             continue
-        elif delivery.status != Status.RESOLVED and _begins(item, ref, bodies):
+        elif not ends_are_sent and _begins(item, ref, bodies):
             if key in followed:
                 over.add(key)
             else:

@@ -12,7 +12,9 @@ import pytest
 from eventsink.alerts.alert import Alert, Links, Severity, Status, epoch_micros
 from eventsink.destinations.slack import updates
 from eventsink.destinations.slack.config import SlackSettings
+from eventsink.destinations.slack.resolve import remark_of
 from eventsink.destinations.slack.sender import SlackSender
+from eventsink.destinations.slack.spec import SlackSpec
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.slack.text import duration
 from eventsink.destinations.slack.updates import announced, follow, latest
@@ -129,6 +131,14 @@ def test_what_follows_a_post(
     assert found == replied
     assert " ".join(plan.post.open) == still_open
     assert (plan.post.id, plan.post.reference, plan.post.total) == (7, "C1/1.1", 2)
+
+
+def test_an_alert_that_fires_since_a_later_time_is_shown_to_the_channel_and_stays_with_its_post() -> None:
+    later = known(alert("a", starts=NOON + timedelta(hours=2)))
+    plan = follow(post_of("a", "b"), known(alert("a"), alert("b")), later, "thread")
+    assert plan.reply is not None
+    assert plan.reply.to_channel
+    assert plan.post.open["a"] > plan.post.open["b"]
 
 
 class Following:
@@ -248,6 +258,21 @@ def test_only_a_token_whose_sink_asks_for_it_has_its_messages_followed() -> None
     one, other = (SlackTarget(token="t", team_id="T1", channel_id=name).dispatch_parameters() for name in ("C1", "C2"))
     assert one.edit_rate_limit_key == other.edit_rate_limit_key, "Slack counts edits by workspace and app"
     assert "t" * 5 not in SlackTarget(token="t" * 5, team_id="T1").dispatch_parameters().edit_rate_limit_key
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"incomingWebhookSecretRef": {"name": "slack", "key": "url"}}, True),
+        ({"incomingWebhookSecretRef": {"name": "slack", "key": "url"}, "updates": "thread"}, True),
+        ({"incomingWebhookSecretRef": {"name": "slack", "key": "url"}, "updates": "message"}, False),
+        ({"channel": "#alerts"}, False),
+    ],
+)
+def test_a_sink_that_posts_by_an_incoming_webhook_says_that_it_cannot_edit(spec: dict[str, Any], says: bool) -> None:
+    remark = remark_of(SlackSpec.model_validate(spec))
+    assert ("cannot edit messages" in remark) is says
+    assert ("spec.slack.updates: message" in remark) is says
 
 
 @pytest.mark.parametrize(

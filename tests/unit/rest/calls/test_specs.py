@@ -110,6 +110,8 @@ NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
                 "slack_mentions": [{"min_severity": "critical", "users": ["U012"], "here": True}],
                 "slack_links": "text",
                 "slack_template": {"title": "{{ name }}"},
+                "slack_updates": "thread",
+                "slack_repeats": "channel",
             }
         },
         {
@@ -120,6 +122,8 @@ NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
                 "mentions": [{"minSeverity": "critical", "users": ["U012"], "here": True}],
                 "links": "text",
                 "template": {"title": "{{ name }}"},
+                "updates": "thread",
+                "repeats": "channel",
             }
         },
         {},

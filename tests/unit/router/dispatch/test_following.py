@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
+import msgspec
 import pytest
 
+from eventsink.router.dispatch import dispatcher
 from eventsink.router.dispatch.following import groups
 from eventsink.router.dispatch.outgoing import Item
 from eventsink.router.queue.posts import PostRef
-from eventsink.router.queue.protocol import Delivery, PayloadKind
+from eventsink.router.queue.protocol import Batch, Delivery, NewDelivery, Payload, PayloadKind
+from eventsink.sinks.post import Post
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
+from tests.unit.router.dispatch.dispatching import DispatchUnderTest, MakeDispatch, ScriptedSender
+from tests.unit.router.sinks import slack_sink, uid
 
 NOON = 43_200 * 10**6
 ANNOUNCED = {"a": PostRef(1, True, NOON), "b": PostRef(1, True, NOON), "c": PostRef(2, False, NOON)}
@@ -23,28 +31,134 @@ def item(seq: int, change: str) -> Item:
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "ends_are_sent", "expected"),
     [
-        ("x+ y+", "new: x+ y+"),
-        ("a- x+ c- b- y-", "new: x+ y-; 1: a- b-; 2: c-"),
-        ("c+ a+", "2: c+; 1: a+"),
-        ("a+ a- a* a-", "1: a+ a-"),
-        ("a- a*", "1: a-"),
-        ("a* a-", "new: a* a-"),
-        ("a+ a* a-", "1: a+"),
-        ("x+ x- x*", "new: x+ x- x*"),
+        ("x+ y+", True, "new: x+ y+"),
+        ("a- x+ c- b- y-", True, "new: x+ y-; 1: a- b-; 2: c-"),
+        ("c+ a+", True, "2: c+; 1: a+"),
+        ("a+ a- a* a-", True, "1: a+ a-"),
+        ("a- a*", True, "1: a-"),
+        ("a* a-", True, "1: a* a-"),
+        ("a+ a*", True, "1: a+ a*"),
+        ("x+ x- x*", True, "new: x+ x- x*"),
+        ("a+", False, "1: a+"),
+        ("a* a-", False, "new: a* a-"),
+        ("a+ a*", False, "1: a+"),
     ],
 )
-def test_a_message_is_of_what_is_new_or_of_one_post(changes: str, expected: str) -> None:
+def test_a_message_is_of_what_is_new_or_of_one_post(changes: str, ends_are_sent: bool, expected: str) -> None:
     items = [item(seq, change) for seq, change in enumerate(changes.split())]
     named = dict(zip(range(len(items)), changes.split(), strict=True))
     found = [
         f"{'new' if ref is None else ref.id}: {' '.join(named[one.delivery.seq] for one in chosen)}"
-        for ref, chosen in groups(items, ANNOUNCED, {})
+        for ref, chosen in groups(items, ANNOUNCED, {}, ends_are_sent=ends_are_sent)
     ]
     assert "; ".join(found) == expected
 
 
 def test_an_alert_that_cannot_be_read_is_left_to_the_sender() -> None:
     unreadable = Item(Delivery(1, "d1", "s", "acme", "a", "firing", PayloadKind.ALERT, b"{}", 0.0, 1e9))
-    assert list(groups([unreadable], ANNOUNCED, {})) == [(ANNOUNCED["a"], [unreadable])]
+    assert list(groups([unreadable], ANNOUNCED, {}, ends_are_sent=False)) == [(ANNOUNCED["a"], [unreadable])]
+
+
+@dataclass
+class FollowedSender(ScriptedSender):
+    """Records what fires in each new message, and what a message follows."""
+
+    messages: list[str] = field(default_factory=list)
+    """`<alerts>`, or `<alerts> of <post>`."""
+
+    async def send(self, message: Message) -> Outcome:
+        outcome = await super().send(message)
+        if isinstance(outcome, Failed):
+            return outcome
+        changes = [msgspec.json.decode(body)["change"] for body in message.alerts]
+        said, post = " ".join(changes), message.post
+        self.messages.append(said if post is None else f"{said} of {post.reference}")
+        if post is None:
+            shown = {change[0]: NOON for change in changes}
+            return Delivered(200, changes[0][0], Post(changes[0][0], message.id, shown, len(shown), alerts=tuple(message.alerts)))
+        left = {name: start for name, start in post.open.items() if f"{name}-" not in changes}
+        return Delivered(200, post.reference, msgspec.structs.replace(post, open=left))
+
+
+async def put(dispatch: DispatchUnderTest, changes: str) -> None:
+    payloads, deliveries = [], []
+    for number, change in enumerate(changes.split()):
+        body = msgspec.json.encode({"startsAt": "1970-01-01T12:00:00Z", "change": change})
+        payloads.append(Payload(PayloadKind.ALERT, body, change))
+        status = "resolved" if change[1] == "-" else "firing"
+        deliveries.append(NewDelivery(number, uid("s"), "acme", change[0], status, 1e6))
+    await dispatch.queue.put(Batch(payloads, deliveries))
+
+
+def followed(make_dispatch: MakeDispatch) -> tuple[DispatchUnderTest, FollowedSender]:
+    dispatch, sender = make_dispatch(slack_sink(), rateLimitInterval="1ms"), FollowedSender()
+    dispatch.senders["s"] = sender
+    return dispatch, sender
+
+
+async def test_what_becomes_of_alerts_follows_the_messages_that_announced_them_also_after_a_restart(
+    make_dispatch: MakeDispatch,
+) -> None:
+    dispatch, sender = followed(make_dispatch)
+    await dispatch.start()
+    await put(dispatch, "a+ b+")
+    await dispatch.until_empty()
+    await dispatch.stop()
+    await dispatch.start()
+    await put(dispatch, "a- c+ b+")
+    await dispatch.until_empty()
+    await put(dispatch, "b-")
+    await dispatch.until_empty()
+    await put(dispatch, "b+")
+    await dispatch.until_empty()
+    assert sender.messages == ["a+ b+", "c+", "a- b+ of a", "b- of a", "b+"]
+
+
+async def test_edits_are_spaced_out_while_new_messages_leave_and_each_is_made_once_of_the_newest_state(
+    make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "EDIT_INTERVAL_SECONDS", 0.3)
+    dispatch, sender = followed(make_dispatch)
+    await dispatch.start()
+    for change in ("a+", "b+"):
+        await put(dispatch, change)
+        await dispatch.until_empty()
+    await put(dispatch, "a-")
+    await dispatch.until(lambda: len(sender.messages) == 3)
+    await put(dispatch, "b+")
+    await put(dispatch, "c+")
+    await dispatch.until(lambda: len(sender.messages) == 4)
+    await put(dispatch, "b-")
+    await dispatch.until_empty()
+    assert sender.messages == ["a+", "b+", "a- of a", "c+", "b+ b- of b"]
+    assert sender.times[4] - sender.times[2] > 0.28
+
+
+async def test_a_refused_edit_waits_for_as_long_as_asked_and_holds_no_new_message(make_dispatch: MakeDispatch) -> None:
+    dispatch, sender = followed(make_dispatch)
+    await dispatch.start()
+    await put(dispatch, "a+")
+    await dispatch.until_empty()
+    sender.script = [Failed(FailureClass.TRANSIENT, "RateLimited", "Slack asks to wait", 429, 0.5, of_edits=True)]
+    await put(dispatch, "a-")
+    await dispatch.until(lambda: len(sender.times) == 2)
+    await put(dispatch, "b+")
+    await dispatch.until_empty()
+    assert sender.messages == ["a+", "b+", "a- of a"]
+    assert sender.times[3] - sender.times[1] > 0.48
+    health = dispatch.dispatcher.health(uid("s"))
+    assert health is not None
+    assert not health.held
+
+
+async def test_a_sink_that_points_elsewhere_follows_nothing_there(make_dispatch: MakeDispatch) -> None:
+    dispatch, sender = followed(make_dispatch)
+    await dispatch.start()
+    await put(dispatch, "a+")
+    await dispatch.until_empty()
+    dispatch.directory.put(slack_sink(channel="C2"))
+    await put(dispatch, "a-")
+    await dispatch.until_empty()
+    assert sender.messages == ["a+", "a-"]

@@ -144,6 +144,8 @@ class SlackSender:
         outcome = await self._in_a_form_that_is_taken("post", message, self._render(known, message.id), self._post)
         if isinstance(outcome, Failed) or self._target.webhook_url is not None or self._target.updates == "message":
             return outcome
+        if not _timestamp(outcome.reference):
+            return outcome  # nothing can follow it
         return structs.replace(outcome, post=announced(known, message.id, outcome.reference, self._target.updates))
 
     async def _follow(self, message: Message, post: Post, known: Known) -> Outcome:
@@ -173,7 +175,7 @@ class SlackSender:
     async def _post_again(self, message: Message, post: Post, rendered: SlackMessage, *, instead: bool = True) -> Outcome:
         """Post as a new message what cannot be an edit or a reply; `instead`: what follows is to follow that one."""
         outcome = await self._in_a_form_that_is_taken("post", message, rendered, self._post)
-        if isinstance(outcome, Failed):
+        if isinstance(outcome, Failed) or not _timestamp(outcome.reference):
             return outcome
         get_logger().info("a Slack message can be followed no more, and was posted again", sink=self._sink)
         return structs.replace(outcome, post=structs.replace(post, reference=outcome.reference) if instead else post)
@@ -222,7 +224,7 @@ class SlackSender:
             try:
                 await self._client.chat_update(channel=self._target.channel_id, ts=_timestamp(reference), parse="none", **content)
             except SlackApiError as error:
-                return self._rejected(failed(error, self._where), error_name(error), body, error.response.data)
+                return self._rejected(failed(error, self._where), error_name(error), body, error_data(error))
             return Delivered(200, reference)
 
         outcome = await self._in_a_form_that_is_taken("edit", message, rendered, update)

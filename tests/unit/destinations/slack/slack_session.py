@@ -27,7 +27,7 @@ class ScriptedResponse:
 
     status: int
     headers: Mapping[str, str]
-    data: Any
+    content_given: Any
 
     @property
     def content_type(self) -> str:
@@ -38,12 +38,12 @@ class ScriptedResponse:
         return self
 
     async def json(self) -> Any:
-        if isinstance(self.data, str):
+        if isinstance(self.content_given, str):
             raise json.JSONDecodeError("not JSON", "", 0)
-        return self.data
+        return self.content_given
 
     async def text(self) -> str:
-        return self.data if isinstance(self.data, str) else json.dumps(self.data)
+        return self.content_given if isinstance(self.content_given, str) else json.dumps(self.content_given)
 
     async def read(self, _: int = -1) -> bytes:
         return (await self.text()).encode()

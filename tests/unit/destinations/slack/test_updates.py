@@ -22,7 +22,7 @@ from eventsink.sinks.post import Post
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.shares import Limit, Share
 from tests.unit.destinations.sender_contract import sink_of
-from tests.unit.destinations.slack.slack_session import ScriptedSession, slack_error
+from tests.unit.destinations.slack.slack_session import ScriptedResponse, ScriptedSession, slack_error
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ACCEPTED = {"ok": True, "channel": "C1", "ts": "2.2"}
@@ -244,6 +244,21 @@ async def test_a_new_message_is_recorded_only_where_something_is_to_follow_it() 
     assert delivered(await Following().send("a+", None)).post is not None
     messages = TOKEN.model_copy(update={"updates": "message"})
     assert delivered(await Following(target=messages).send("a+", None)).post is None
+
+
+async def test_nothing_follows_a_message_that_slack_took_without_naming_it() -> None:
+    nameless: dict[str, list[Any]] = {"chat.postMessage": [{"ok": True}]}
+    assert delivered(await Following(nameless).send("a+", None)).post is None
+    deleted = {**nameless, "chat.update": [slack_error("message_not_found")]}
+    assert delivered(await Following(deleted).send("a-", post_of("a", "b"))).post is None
+
+
+@pytest.mark.parametrize("method", ["chat.update", "chat.postMessage"])
+@pytest.mark.parametrize(("status", "reason"), [(200, "InvalidResponse"), (503, "HTTP503")])
+async def test_an_edit_or_a_reply_that_gets_no_response_of_slack_is_tried_again(method: str, status: int, reason: str) -> None:
+    one = Following({method: [ScriptedResponse(status, {}, "<html>")]})
+    refused = failed(await one.send("a-", post_of("a", "b")))
+    assert (refused.failure, refused.reason) == (FailureClass.TRANSIENT, reason)
 
 
 def test_only_a_token_whose_sink_asks_for_it_has_its_messages_followed() -> None:

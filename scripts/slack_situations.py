@@ -237,6 +237,13 @@ MEMORY = said(
     logs_url="https://logs.example.com/worker-3",
 )
 
+TEMPLATE = {
+    "title": "{{ alert.labels.team }}: {{ alert.summary }}",
+    "body": "*{{ alert.where }}* has `{{ alert.annotations.value }}` left\n"
+    '{% if severity == "critical" %}_Move what you can to another node first._\n{% endif %}'
+    "<{{ alert.links.runbook }}|What to do>",
+}
+
 SITUATIONS: Mapping[str, Situation] = {
     "critical": one(crashing("checkout-6d5f7c9b4-8xkqz")),
     "resolved": one(crashing("checkout-6d5f7c9b4-8xkqz", end=END)),
@@ -285,6 +292,10 @@ SITUATIONS: Mapping[str, Situation] = {
     "truncated": Situation([[crashing("checkout-6d5f7c9b4-8xkqz"), crashing("checkout-6d5f7c9b4-f2m7w")]], truncated=23),
     "fields-and-buttons": one(
         raised("NodeMemoryHighUtilization", "critical", MEMORY, **NODE_EXPORTER, team="platform", cluster="eu-1"), slack=FORM
+    ),
+    "template": one(
+        raised("NodeMemoryHighUtilization", "critical", MEMORY, **NODE_EXPORTER, team="platform"),
+        slack={"template": TEMPLATE, "mentions": FORM["mentions"]},
     ),
     "mentions": one(
         raised("DatabaseDown", "emergency", said("No response for 2 minutes"), namespace="shop", statefulset="postgres"),

@@ -55,10 +55,10 @@ def test_json_is_what_slack_would_be_sent() -> None:
 
 def test_the_end_is_shown_on_request() -> None:
     ended = preview(*CRASHING, "--resolved")
-    assert "✅ Resolved · KubePodCrashLooping" in ended.stdout
+    assert "✅ Resolved after 5 min · KubePodCrashLooping" in ended.stdout
     assert "Silence" not in ended.stdout
     of_file = preview("-", "--resolved", text=group(raised("A"), raised("B")))
-    assert "✅ 2 resolved · 2 names" in of_file.stdout
+    assert "✅ 2 resolved" in of_file.stdout
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,19 @@ def test_what_a_slack_sink_adds_is_shown() -> None:
     assert ended.exit_code == 0
     assert {"Owner", "checkout", "@S0123456789", "@here", "Logs"} <= set(re.findall(r"[@\w]+", ended.stdout))
     assert "https://logs.example.com/shop" in ended.stdout
+
+
+def test_a_template_is_shown_and_one_that_fails_is_named() -> None:
+    def shown(body: str) -> Result:
+        return preview(*CRASHING, documents=[sink(slack={**SLACK, "template": {"title": "{{ alert.where }}!", "body": body}})])
+
+    ended = shown("*{{ severity }}* in {{ alert.namespace }}")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert "🔴 shop/api-0!\n▌ critical in shop\n" in ended.stdout
+    failed = shown("{{ 1 | divided_by: 0 }}")
+    assert failed.exit_code == 0
+    assert "the message is the built-in one: spec.slack.template.body: " in failed.stderr
+    assert "🔴 Critical · KubePodCrashLooping" in failed.stdout
 
 
 HEADERS = [

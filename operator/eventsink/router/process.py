@@ -206,6 +206,7 @@ class Router:
             accept,
             metrics,
             max_under_way=self._settings.intake.max_requests_under_way,
+            max_body_bytes=self._settings.intake.max_body_bytes,
             sender_header=self._settings.intake.sender_header,
         )
         self._process.descriptors.reserve(self._settings.transport.max_connections)

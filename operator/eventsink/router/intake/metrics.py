@@ -37,6 +37,12 @@ class IntakeMetrics:
             ["source"],
             registry=registry,
         )
+        self.expanded = Counter(
+            "eventsink_router_intake_expanded_bytes",
+            "Bytes that compressed bodies were expanded to, by source.",
+            ["source"],
+            registry=registry,
+        )
         self.under_way = Gauge("eventsink_router_intake_under_way", "Requests being accepted at this moment.", registry=registry)
         self.duration = Durations(
             "eventsink_router_intake_duration_seconds",

@@ -3,7 +3,7 @@
     POST /v1/alerts/<source>            Authorization: Bearer <token>, or Basic with the token as the password
     POST /v1/alerts/<source>/<token>    where the source allows it; paths are never logged
 
-Either may end in a URL suffix of the source's format, such as `/api/v2/alerts`.
+Either may end in a URL suffix of the source's format, such as `/api/v2/alerts`. A body may be compressed (`Content-Encoding: gzip`).
 
 200 {"accepted": n, "rejected": [{"index", "reason"}]}, and where there are any, "truncated", "leftOutBySource" and "moreRejected" with their
 numbers; errors are {"error": "a sentence"}, or for clients of Alertmanager's API, which read nothing else, the sentence alone. What
@@ -23,6 +23,7 @@ from urllib.parse import unquote
 import msgspec
 
 from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
+from eventsink.router.intake.compressed import expand, expand_small
 from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
 from eventsink.router.planning.tenants import NoTenantReason
@@ -42,6 +43,8 @@ MAX_SENDER_CHARACTERS = 128
 RETRY_SOON_SECONDS = 5
 RETRY_LATER_SECONDS = 30
 """Asked of a source when the queue is full, which takes a while to drain."""
+_CODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True}
+"""Content-Encoding -> whether the body is compressed."""
 _TOO_MANY = "too many requests of this source are under way (intake.maxRequestsUnderWay)"
 _encoder = msgspec.json.Encoder()
 
@@ -59,6 +62,7 @@ class Posting(NamedTuple):
     """Which of the source's programs, as in `Acceptor.accept_bytes`."""
     tokens: Sequence[bytes]
     """The source's, as they were when it was authenticated."""
+    compressed: bool = False
 
 
 class Intake:
@@ -72,6 +76,8 @@ class Intake:
         Accepts a body and returns when it is stored (`Acceptor.accept_bytes`).
     max_under_way
         Requests accepted at once; more get a 503. One source has at most as many as it leaves to others.
+    max_body_bytes
+        Of a body that was compressed.
     sender_header
         Header that tells senders apart; empty: their addresses do.
     """
@@ -83,6 +89,7 @@ class Intake:
         metrics: IntakeMetrics,
         *,
         max_under_way: int,
+        max_body_bytes: int,
         sender_header: str = "",
     ) -> None:
         self._sender_header = sender_header.lower().encode()
@@ -90,8 +97,10 @@ class Intake:
         self._sources = sources
         self._accept = accept
         self._metrics = metrics
-        metrics.under_way.set_function(lambda: self._under_way)
+        metrics.under_way.set_function(lambda: self.under_way)
         self._max_under_way = max_under_way
+        self._max_body_bytes = max_body_bytes
+        self._one_expanded = asyncio.Lock()
         self._under_way = 0
         self._of_source = dict.fromkeys(sources, 0)
         self._idle = asyncio.Event()
@@ -102,6 +111,11 @@ class Intake:
         self._truncations = Repeated(60.0)
         self.stopping = False
         """Set: every request gets a 503."""
+
+    @property
+    def under_way(self) -> int:
+        """Requests that are being accepted."""
+        return self._under_way
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait until no request is being accepted, at most `timeout` seconds; whether that came about."""
@@ -160,9 +174,10 @@ class Intake:
                 "unknown source or invalid token: send Authorization: Bearer <token>, or Basic with the token as the password",
                 b"WWW-Authenticate: Bearer\r\n",
             )
-        if head.header(b"content-encoding").lower() not in ("", "identity"):
-            return error(415, "compressed bodies are not accepted: leave out Content-Encoding")
-        return Posting(source, self._sender(head), source.tokens())
+        coding = head.header(b"content-encoding").strip().lower()
+        if coding not in _CODINGS:
+            return error(415, "Content-Encoding is gzip, identity or absent", b"Accept-Encoding: gzip\r\n")
+        return Posting(source, self._sender(head), source.tokens(), _CODINGS[coding])
 
     def _sender(self, head: RequestHead) -> str:
         named = head.header(self._sender_header) if self._sender_header else ""
@@ -188,12 +203,27 @@ class Intake:
         self._of_source[source.name] += 1
         self._idle.clear()
         try:
-            accepting = self._accept(source, body, admitted.sender)
+            expanded = self._expanded(source, expand_small(body)) if admitted.compressed else body
+            if expanded is None:
+                return self._response_later(source, started, self._accept_large(admitted, body))
+            accepting = self._accept(source, expanded, admitted.sender)
         except Exception as failure:
             return self._end(source, started, self._failed(source, failure))
         if isinstance(accepting, Pending):
             return Pending(accepting.future, partial(self._response, source, started, accepting.result))
         return self._response_later(source, started, accepting)
+
+    async def _accept_large(self, admitted: Posting, body: bytes) -> Accepted:
+        """Accept what was compressed and is large: one at a time, since a small body may take as much memory as the largest."""
+        async with self._one_expanded:
+            expanded = await asyncio.to_thread(expand, body, self._max_body_bytes)
+            self._expanded(admitted.source, expanded)
+            return await self._accept(admitted.source, expanded, admitted.sender)
+
+    def _expanded(self, source: PostingSource, body: bytes | None) -> bytes | None:
+        if body is not None:
+            self._metrics.expanded.labels(source.name).inc(len(body))
+        return body
 
     async def _response_later(self, source: PostingSource, started: float, accepting: Coroutine[Any, Any, Accepted]) -> Response:
         response = None

@@ -17,7 +17,7 @@ class IntakeSettings(Settings):
     address: Address = "127.0.0.1:8080"
     """`host:port`. In manifests/: 0.0.0.0:8080."""
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
-    """Of one request; larger ones get a 413. Groups by namespace keep notifications small."""
+    """Of one request; larger ones, also once they are expanded, get a 413. Groups by namespace keep notifications small."""
     max_held_bytes: int = Field(default=32 * 1024**2, ge=1024)
     """Of all requests that are in memory at once; more get a 503. One address has at most as many as it leaves to others, so half of this if
     it is alone. What is made of a body takes several times its size."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import socket
 import ssl
 import struct
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +17,12 @@ from typing import Any
 
 import pytest
 import trustme
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
+from eventsink.router.intake.compressed import MAX_MEMBERS, SMALL_BYTES
 from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.intake.requests import Accept, Intake, Posting
 from eventsink.router.intake.settings import IntakeSettings
@@ -36,6 +39,7 @@ from tests.unit.router.sinks import TOKEN, source, source_settings
 
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"
 DEADLINE_SECONDS = 10.0
+MAX_EXPANDED_BYTES = 150_000
 Behaviour = Callable[[bytes], Awaitable[Accepted]]
 
 
@@ -105,6 +109,7 @@ async def intake(request: pytest.FixtureRequest) -> AsyncIterator[IntakeUnderTes
         lambda *request: made.accepts(*request),
         IntakeMetrics(made.registry),
         max_under_way=max_under_way,
+        max_body_bytes=MAX_EXPANDED_BYTES,
         sender_header=chosen.sender_header,
     )
     made.server = listener(chosen, made.intake, made.registry)
@@ -186,7 +191,8 @@ async def test_an_alert_is_accepted_and_the_response_says_how_many(intake: Intak
         (f"POST /v1/alerts/unknown HTTP/1.1\r\n{AUTH}", 401, "unknown source or invalid token"),
         (f"POST /v1/alerts/alertmanager/{TOKEN} HTTP/1.1\r\n", 401, "unknown source or invalid token"),
         ("POST /v1/alerts/falco/wrong HTTP/1.1\r\n", 401, "unknown source or invalid token"),
-        (f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}Content-Encoding: gzip\r\n", 415, "compressed bodies are not accepted"),
+        (f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}Content-Encoding: br\r\n", 415, "Content-Encoding is gzip"),
+        (f"POST /v1/alerts/alertmanager HTTP/1.1\r\n{AUTH}Content-Encoding: gzip, gzip\r\n", 415, "Content-Encoding is gzip"),
     ],
 )
 async def test_an_unacceptable_request_is_rejected_with_an_explanation_and_not_passed_on(
@@ -280,7 +286,7 @@ async def test_a_head_that_comes_again_is_authenticated_again_once_tokens_were_r
     file.write_text("one")
     rotating = PostingSource(source_settings(tokenHashes=[], tokenFiles=[str(file)]), clock=lambda: now)
     made = IntakeUnderTest()
-    intake = Intake({"alertmanager": rotating}, made.accept, IntakeMetrics(made.registry), max_under_way=10)
+    intake = Intake({"alertmanager": rotating}, made.accept, IntakeMetrics(made.registry), max_under_way=10, max_body_bytes=1000)
     head = RequestHead("POST", "/v1/alerts/alertmanager", "", {b"authorization": b"Bearer one"}, "10.0.0.1")
     first = intake.admit(head)
     assert isinstance(first, Posting)
@@ -689,3 +695,69 @@ async def test_an_error_is_the_sentence_alone_for_clients_of_alertmanagers_api(
 async def test_a_body_that_is_too_large_gets_its_sentence_alone_too(intake: IntakeUnderTest) -> None:
     status, _, body = await intake.ask(f"POST /v1/alerts/prom/api/v2/alerts HTTP/1.1\r\n{AUTH}", b"x" * 3000)
     assert (status, isinstance(body, str)) == (413, True)
+
+
+# ---- compressed bodies
+
+GZIP = f"{AUTH}Content-Encoding: gzip\r\n"
+
+
+def incompressible(size: int) -> bytes:
+    """JSON that gzip makes a few times smaller."""
+    return json.dumps([f"{number * 7919 % 100_003:x}" for number in range(size // 9)]).encode()
+
+
+@pytest.mark.parametrize("size", [0, 2, SMALL_BYTES, SMALL_BYTES + 1, MAX_EXPANDED_BYTES])
+@pytest.mark.parametrize("intake", [{"maxBodyBytes": 100_000}], indirect=True)
+async def test_a_compressed_body_is_accepted_as_what_it_expands_to(intake: IntakeUnderTest, size: int) -> None:
+    body = (incompressible(size) + b" " * size)[:size]
+    assert (await intake.post(gzip.compress(body), GZIP))[0] == 200
+    assert intake.bodies == [body]
+    assert f'expanded_bytes_total{{source="alertmanager"}} {float(size)}' in generate_latest(intake.registry).decode()
+
+
+async def test_a_body_in_several_parts_is_one(intake: IntakeUnderTest) -> None:
+    parts = gzip.compress(b"{") + gzip.compress(b"}")
+    assert (await intake.post(parts, GZIP.replace("gzip", "X-GZIP")))[0] == 200
+    assert intake.bodies == [b"{}"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "sentence"),
+    [
+        (b"", 400, "ends before"),
+        (b"{}", 400, "is not gzip"),
+        (gzip.compress(b"{}")[:-1], 400, "ends before"),
+        (gzip.compress(b"{}") + b"more", 400, "is not gzip"),
+        (gzip.compress(b"") * (MAX_MEMBERS + 1), 400, "parts"),
+        (zlib.compress(b"{}"), 400, "is not gzip"),
+        (gzip.compress(b"0" * (MAX_EXPANDED_BYTES - 1)), 413, "more than 100 times its size"),
+        (gzip.compress(incompressible(MAX_EXPANDED_BYTES) * 2), 413, "(intake.maxBodyBytes)"),
+    ],
+)
+@pytest.mark.parametrize("intake", [{"maxBodyBytes": 100_000}], indirect=True)
+async def test_a_compressed_body_that_cannot_be_expanded_says_why(
+    intake: IntakeUnderTest, body: bytes, status: int, sentence: str
+) -> None:
+    received, _, response = await intake.post(body, GZIP)
+    assert (received, intake.bodies) == (status, [])
+    assert sentence in response["error"]
+
+
+@pytest.mark.parametrize("intake", [{"maxBodyBytes": 100_000}], indirect=True)
+async def test_large_compressed_bodies_are_expanded_one_at_a_time(intake: IntakeUnderTest) -> None:
+    begun, release = 0, asyncio.Event()
+
+    async def behaviour(body: bytes) -> Accepted:
+        nonlocal begun
+        begun += 1
+        await release.wait()
+        return Accepted(1, [], 1)
+
+    intake.behaviour = behaviour
+    large = gzip.compress(incompressible(SMALL_BYTES) + b" " * SMALL_BYTES)
+    posts = [asyncio.create_task(intake.post(large, GZIP)) for _ in range(3)]
+    await eventually(lambda: begun == 1 and intake.intake.under_way == 3)
+    assert begun == 1
+    release.set()
+    assert [status for status, _, _ in await asyncio.gather(*posts)] == [200, 200, 200]

@@ -24,6 +24,7 @@ from tests.support.processes import RunningProcess
 from tests.support.router_process import start_router
 from tests.support.sinks import event_sink, events_of, secret, uid_of
 from tests.support.slack import Slack
+from tests.support.slack_limits import mentioned
 from tests.support.waiting import wait_until
 
 TEAM = "T1"
@@ -31,6 +32,12 @@ STORM = 10_000
 NAMES = 50
 DELIVERED_WITHIN_SECONDS = 180.0
 LOOPBACK = {"allow": ["127.0.0.0/8"]}
+
+
+SHOWN = {
+    "fields": [{"annotation": "value", "title": "Current value"}],
+    "mentions": [{"minSeverity": "critical", "users": ["U0123456789"]}],
+}
 
 
 @dataclass
@@ -132,6 +139,8 @@ def test_each_kind_of_credential_delivers_to_its_channel_and_is_shown_nowhere(
         "hook": {"incomingWebhookSecretRef": by("url")},
         "platform": {"channel": "#platform"},
     }
+    for name in ("token", "hook"):
+        sinks[name] |= SHOWN
     system.apply(
         secret(acme, "slack", **values),
         *(event_sink(acme, name, tenant=tenant, slack=spec) for name, spec in sinks.items()),
@@ -141,11 +150,14 @@ def test_each_kind_of_credential_delivers_to_its_channel_and_is_shown_nowhere(
     with Alertmanager(monitoring, configuration, tmp_path / "am") as alertmanager:
         alertmanager.wait_up()
         alertmanager.post_alerts(
-            raised("DatabaseDown", namespace=acme, severity="critical", annotations={"summary": "No response"})
+            raised("DatabaseDown", namespace=acme, severity="critical", annotations={"summary": "No response", "value": "7 s"})
         )
         for name in ("by-code", "by-token", "by-hook", "platform"):
             [posted] = slack.wait_for(1, channel=name)
             assert "DatabaseDown" in posted.text
+            extended = name in ("by-token", "by-hook")
+            assert mentioned(posted.body) == (["<@U0123456789>"] if extended else [])
+            assert ("Current value" in json.dumps(posted.body)) == extended
     assert slack.messages("others") == []
     assert slack.calls("oauth.v2.access") == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.slack import lookup as slack
 from eventsink.destinations.slack.channels import is_channel_id
 from eventsink.destinations.slack.config import SlackPlatform
+from eventsink.destinations.slack.form import SlackForm
 from eventsink.destinations.slack.lookup import CHANNELS_KEPT_SECONDS, LIST_AGAIN_SECONDS, SlackLookup
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.slack.tokens import TokenRecord
@@ -117,6 +119,19 @@ async def test_an_invalid_cursor_restarts_the_listing(tmp_path: Path) -> None:
     await workspace.problem(channel="c3", **BY_TOKEN)
     workspace.now += 60
     assert (await workspace.target(channel="c3", **BY_TOKEN)).channel_id == "C00000003"
+
+
+async def test_what_messages_show_travels_in_the_target(tmp_path: Path) -> None:
+    workspace = LookupUnderTest(tmp_path)
+    form = {"fields": [{"label": "team"}], "mentions": [{"users": ["U012"]}], "links": "text"}
+    by_token = await workspace.target(channel="#security", **BY_TOKEN, **form)
+    by_hook = await workspace.target(secret=HOOK, incomingWebhookSecretRef={"name": "slack", "key": "token"}, **form)
+    assert by_token.form == by_hook.form == SlackForm.model_validate(form)
+    assert SlackTarget.model_validate_json(by_token.to_json()) == by_token
+    older = {name: value for name, value in json.loads(by_token.to_json()).items() if name != "form"}
+    assert SlackTarget.model_validate(older).form == SlackForm()
+    newer = {**json.loads(by_token.to_json()), "form": {"links": "text", "tone": "calm"}}
+    assert SlackTarget.model_validate(newer).form == SlackForm(links="text")
 
 
 async def test_a_channel_id_is_looked_up_directly(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from eventsink.destinations.slack.api import ERRORS, camel, check_hook_url, retry_after
 from eventsink.destinations.slack.config import SlackSettings
+from eventsink.destinations.slack.form import SlackForm
 from eventsink.destinations.slack.objections import MAX_OBJECTIONS, objections
 from eventsink.destinations.slack.sender import SlackSender
 from eventsink.destinations.slack.target import SlackTarget
@@ -20,6 +21,7 @@ from eventsink.sinks.guarded import MAX_RESPONSE_BYTES
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from eventsink.sinks.shares import Bound, Limit, Share
 from eventsink.sinks.target import Target
+from tests.support.slack_limits import mentioned
 from tests.unit.destinations.sender_contract import (
     CANARY,
     MESSAGE,
@@ -180,6 +182,20 @@ async def test_a_message_whose_blocks_are_rejected_is_sent_once_more_as_text_alo
     assert first.form["blocks"]
     assert not {"blocks", "attachments"} & set(second.form)
     assert second.form["text"].startswith(first.form["text"])
+
+
+@pytest.mark.parametrize("target", [TOKEN, HOOK])
+async def test_a_message_mentions_whom_the_sink_names_as_text_too(target: SlackTarget) -> None:
+    target = target.model_copy(update={"form": SlackForm.model_validate({"mentions": [{"users": ["U012"]}]})})
+    rejected = slack_error("invalid_blocks") if target.token else ScriptedResponse(400, {}, "invalid_payload")
+    accepted = {"ok": True, "ts": "1.1"} if target.token else ScriptedResponse(200, {}, "ok")
+    slack = ScriptedSession({"chat.postMessage": [rejected, accepted], HOOK_URL: [rejected, accepted]})
+    sender = SlackSender(sink_of(target), target, SlackSettings(), slack.session, share_of("acme", Limit(1)))
+    assert isinstance(await sender.send(MESSAGE), Delivered)
+    for request in slack.requests:
+        blocks = request.form.get("blocks", [])
+        body = {"text": request.form["text"], "blocks": json.loads(blocks) if isinstance(blocks, str) else blocks}
+        assert mentioned(body) == ["<@U012>"]
 
 
 async def test_what_was_rejected_stays_text_when_slack_asks_to_wait_in_between() -> None:

@@ -133,7 +133,7 @@ def test_each_kind_of_credential_delivers_to_its_channel_and_is_shown_nowhere(
     acme, other = make_namespace(tenant), make_namespace(f"other-{tenant}")
     channels = {name: slack.add_channel(TEAM, name) for name in ("by-code", "by-token", "by-hook", "platform", "others")}
     values, canaries = credentials(slack, system, "by-hook")
-    sinks = {
+    sinks: dict[str, dict[str, Any]] = {
         "code": {"channel": "#by-code", "oauthCodeSecretRef": by("code")},
         "token": {"channel": channels["by-token"], "botTokenSecretRef": by("token")},
         "hook": {"incomingWebhookSecretRef": by("url")},

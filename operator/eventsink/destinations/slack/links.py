@@ -10,7 +10,7 @@ from msgspec import structs
 
 from eventsink.alerts.alert import Alert, Links
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, is_web_url, silence_url
-from eventsink.destinations.slack.blocks import context, link, rich, run
+from eventsink.destinations.slack.blocks import MAX_LIST, context, link, rich, run
 from eventsink.destinations.slack.form import SlackForm
 from eventsink.destinations.slack.parts import common_of
 from eventsink.destinations.slack.text import MAX_URL, one_line
@@ -60,6 +60,8 @@ def link_blocks(alert: Alert, form: SlackForm, room: int, *, silenced: bool) -> 
     """
     links: list[AlertLink] = []
     texts: list[str] = []
+    if form.links == "text":
+        room = min(room, MAX_LIST - MAX_BUTTON * (len(_BUILT_IN) + len(form.buttons)))
     for one in _links_of(alert, form):
         if one.name == "silence" and not silenced:
             continue

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status
 from eventsink.destinations.slack.form import SlackForm
@@ -310,6 +311,18 @@ def test_the_largest_form_makes_a_message_that_slack_accepts_of_any_alerts(alert
     message = made(alerts, **FULL, links=links_as)
     assert problems(message.body(), may_mention=True) == []
     assert problems(message.plain_body(), may_mention=True) == []
+
+
+def test_whatever_takes_room_in_a_message_leaves_less_for_links() -> None:
+    long = {name: f"https://{name}.example.com/{'a' * 1950}" for name in "abcd"}
+    brief = alert(description="", labels={}, annotations=long, links=Links())
+    wordy = structs.replace(brief, description="d " * 1000)
+    nobody, no_fields = FULL | {"mentions": [], "fields": []}, FULL | {"fields": []}
+    messages = [made([brief], **nobody), made([brief], **no_fields), made([wordy], **no_fields), made([wordy], **FULL)]
+    assert [len(buttons(message)) for message in messages] == [4, 2, 1, 0]
+    as_text = made([brief], **nobody, links="text")
+    assert len(links(as_text)) == 1
+    assert [problems(message.body(), may_mention=True) for message in (*messages, as_text)] == [[]] * 5
 
 
 def test_the_text_of_a_message_without_blocks_has_fields_links_and_times() -> None:

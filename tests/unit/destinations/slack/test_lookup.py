@@ -123,7 +123,7 @@ async def test_an_invalid_cursor_restarts_the_listing(tmp_path: Path) -> None:
 
 async def test_what_messages_show_travels_in_the_target(tmp_path: Path) -> None:
     workspace = LookupUnderTest(tmp_path)
-    form = {"fields": [{"label": "team"}], "mentions": [{"users": ["U012"]}], "links": "text"}
+    form: dict[str, Any] = {"fields": [{"label": "team"}], "mentions": [{"users": ["U012"]}], "links": "text"}
     by_token = await workspace.target(channel="#security", **BY_TOKEN, **form)
     by_hook = await workspace.target(secret=HOOK, incomingWebhookSecretRef={"name": "slack", "key": "token"}, **form)
     assert by_token.form == by_hook.form == SlackForm.model_validate(form)

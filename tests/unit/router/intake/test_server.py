@@ -734,6 +734,7 @@ async def test_a_body_in_several_parts_is_one(intake: IntakeUnderTest) -> None:
         (gzip.compress(b"0" * (MAX_EXPANDED_BYTES - 1)), 413, "more than 100 times its size"),
         (gzip.compress(incompressible(MAX_EXPANDED_BYTES) * 2), 413, "(intake.maxBodyBytes)"),
     ],
+    ids=["empty", "none", "cut off", "with more", "many parts", "zlib", "ratio", "size"],
 )
 @pytest.mark.parametrize("intake", [{"maxBodyBytes": 100_000}], indirect=True)
 async def test_a_compressed_body_that_cannot_be_expanded_says_why(

@@ -172,8 +172,8 @@ OPERATIONS: tuple[Operation, ...] = (
         method="PUT",
         path="/v1/event_sink/{id}",
         summary="Change a sink",
-        description="Fields that the body omits stay; null clears an optional field. Of a Slack sink's destination only the "
-        "channel can change. The type never changes.",
+        description="Fields that the body omits stay; null clears an optional field. The type never changes, nor does "
+        "the credential of a Slack sink.",
         request=UpdateRequest,
         response=ChangedSink,
         errors=(400, 401, 403, 404, 409, 412, 413, 415, 429, 503),

@@ -118,3 +118,32 @@ def test_a_line_for_each_of_a_hundred_alerts_is_well_within_the_steps() -> None:
     source = "{% for a in alerts %}• *{{ a.name }}* {{ a.where }} since {{ a.startsAt | date: '%H:%M' }}: {{ a.summary | truncate: 80 }}\n"
     text = read_template(source + "{% endfor %}").render(variables(*HUNDRED), limit=100_000).text
     assert text.count("\n") == 100
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("{{ alert.description | append: alert.annotations.long }}", "append: it makes a text of more than 65,536 characters"),
+        ("{{ alert.description | split: '' }}", "split: it makes a list of more than 2,000 entries"),
+        (
+            "{% capture a %}{{ alert.description }}{{ alert.description }}{% endcapture %}",
+            "it captures a text of more than 65,536 characters",
+        ),
+    ],
+)
+def test_what_a_template_makes_is_bounded_and_the_failure_names_the_bound(source: str, says: str) -> None:
+    with pytest.raises(TemplateFailed, match=says):
+        read_template(source).render(variables(LARGE[0]), limit=70_000)
+
+
+def test_looking_for_a_long_part_in_a_long_text_takes_more_steps_than_for_a_short_one() -> None:
+    def most(part: str) -> int:
+        for times in range(0, 400, 5):
+            source = f"{{% for i in (1..{times}) %}}{{% assign a = alert.description | remove: '{part}' %}}{{% endfor %}}"
+            try:
+                read_template(source).render(variables(ONE[0]), limit=10)
+            except TemplateFailed:
+                return times
+        return 400
+
+    assert most("." * 100) < most(".") / 3

@@ -42,6 +42,11 @@ class DispatchMetrics:
             ["share"],
             registry=registry,
         )
+        self.edit_waits = Counter(
+            f"{NAMESPACE}_edit_waits",
+            "Changes of messages that were put off, since the destination takes only so many in a minute (Slack: 50 of a workspace and app).",
+            registry=registry,
+        )
         self.lanes_repaired = Counter(
             f"{NAMESPACE}_lanes_repaired",
             "Sinks whose waiting deliveries were read again since some of them were unknown to dispatch: a defect of the router.",

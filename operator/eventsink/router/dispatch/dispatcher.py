@@ -79,7 +79,7 @@ class Dispatcher:
         self._workers: dict[str, SinkWorker] = {}
         rate_limiter = RateLimiter(settings.rate_limit_interval)
         self._background: set[asyncio.Task[None]] = set()
-        following = Following(queue, RateLimiter(EDIT_INTERVAL_SECONDS))
+        following = Following(queue, RateLimiter(EDIT_INTERVAL_SECONDS), metrics)
         self._settlement = Settlement(queue, metrics, rate_limiter, following, wall, self._spawn)
         self._windows = Windows(settings, queue, self._workers, self._spawn, lambda worker: self._pump(worker))
         sending = Sending(queue, Forms(sources), following, self._settlement, metrics)

@@ -16,6 +16,7 @@ from eventsink.alerts.alert import Status, epoch_micros
 from eventsink.router.dispatch.outgoing import Item, OutgoingMessage
 from eventsink.router.dispatch.rate_limiter import RateLimiter
 from eventsink.router.dispatch.worker import SinkWorker
+from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.posts import PostRef
 from eventsink.router.queue.protocol import Queue
 from eventsink.sinks.post import Post
@@ -39,9 +40,10 @@ class Following:
         Spaces out changes of messages, by `DispatchParameters.edit_rate_limit_key`.
     """
 
-    def __init__(self, queue: Queue, edits: RateLimiter) -> None:
+    def __init__(self, queue: Queue, edits: RateLimiter, metrics: DispatchMetrics) -> None:
         self._queue = queue
         self._edits = edits
+        self._metrics = metrics
 
     async def choose(
         self, worker: SinkWorker, outgoing: OutgoingMessage, bodies: Mapping[int, bytes]
@@ -78,11 +80,13 @@ class Following:
                     continue
             lane.keep(outgoing, items)
             return True, await self._queue.post(sink.uid, ref.id) if ref is not None else None
+        self._metrics.edit_waits.inc()
         lane.put_off(outgoing, turn_at)
         return False, None
 
     def pause(self, worker: SinkWorker, seconds: float) -> float:
         """The destination asks to change no message for so long; returns until when, on the queue clock."""
+        self._metrics.edit_waits.inc()
         until = self._queue.clock() + seconds
         self._edits.pause(worker.sink.dispatch.edit_rate_limit_key, until)
         return until

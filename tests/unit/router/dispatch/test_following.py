@@ -134,6 +134,7 @@ async def test_edits_are_spaced_out_while_new_messages_leave_and_each_is_made_on
     await dispatch.until_empty()
     assert sender.messages == ["a+", "b+", "a- of a", "c+", "b+ b- of b"]
     assert sender.times[4] - sender.times[2] > 0.28
+    assert dispatch.metric("edit_waits_total") > 0
 
 
 async def test_a_refused_edit_waits_for_as_long_as_asked_and_holds_no_new_message(make_dispatch: MakeDispatch) -> None:

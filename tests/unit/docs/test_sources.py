@@ -10,7 +10,7 @@ import yaml
 
 from eventsink.alerts import limits
 from eventsink.alerts.alert import Severity
-from eventsink.alerts.formats import alertmanager, grafana
+from eventsink.alerts.formats import alertmanager, cloudevents, grafana
 from eventsink.alerts.formats.format import Format
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.config import RouterSettings
@@ -99,6 +99,12 @@ def test_members_of_grafanas_alerts_become_what_the_page_says() -> None:
         **grafana.TEXTS,
         "values": grafana.VALUES,
     }
+
+
+def test_the_attributes_of_binary_events_that_are_read_are_those_of_the_page() -> None:
+    assert names(between(SOURCES, "Of binary events only the attributes", "are read")) == list(cloudevents.IN_HEADERS)
+    listed = {row[0]: row[1] for row in rows(between(SOURCES, "| part of an event", "Of binary"))}
+    assert names(next(part for part in listed if part.endswith("of the data"))) == list(cloudevents.FROM_DATA)
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ class Repeats(StrEnum):
 class Format:
     """How the notifications of a kind of source are read, and what they mean.
 
-    A format knows neither HTTP nor tokens nor tenants: `parse` takes the bytes of one notification, whether the intake got them as the body
-    of a request or a source that pulls (a watch) read them itself. Who sends, and whose alerts they are, is a matter of the source
-    (`router.sources`), which names its format.
+    A format knows neither tokens nor tenants, and of HTTP at most some headers: `parse` takes the bytes of one notification, whether the
+    intake got them as the body of a request or a source that pulls (a watch) read them itself. Who sends, and whose alerts they are, is a
+    matter of the source (`router.sources`), which names its format.
     """
 
     name: str
@@ -38,6 +38,10 @@ class Format:
     """The source's words for severity, in lower case; every other word means `unknown`."""
     url_suffixes: tuple[str, ...] = ()
     """Paths that clients of the format append to the URL that they are configured with, such as `/api/v2/alerts`."""
+    headers: frozenset[bytes] = frozenset()
+    """Headers, in lower case, that are part of a notification ..."""
+    enveloped: Callable[[Mapping[bytes, bytes], bytes], bytes] | None = None
+    """... and what makes what `parse` reads of them and the body. Raises UnusablePayload."""
     api_errors: bool = False
     """Whether its clients read errors as Alertmanager's API has them: of what cannot be accepted 400, and each sentence as a JSON text."""
     grouped: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventsink.alerts.formats import alertmanager, falco, grafana, prometheus
+from eventsink.alerts.formats import alertmanager, cloudevents, falco, grafana, prometheus
 from eventsink.alerts.formats.format import Format
 
 FORMATS: dict[str, Format] = {
@@ -12,6 +12,7 @@ FORMATS: dict[str, Format] = {
         prometheus.FORMAT,
         grafana.FORMAT,
         falco.FORMAT,
+        cloudevents.FORMAT,
         # The next format goes here.
     )
 }

@@ -17,6 +17,7 @@ import base64
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
@@ -63,6 +64,8 @@ class Posting(NamedTuple):
     tokens: Sequence[bytes]
     """The source's, as they were when it was authenticated."""
     compressed: bool = False
+    headers: Mapping[bytes, bytes] = MappingProxyType({})
+    """Those that are part of the notification."""
 
 
 class Intake:
@@ -93,7 +96,8 @@ class Intake:
         sender_header: str = "",
     ) -> None:
         self._sender_header = sender_header.lower().encode()
-        self.reads = frozenset({b"authorization", b"content-encoding", self._sender_header})
+        own = {b"authorization", b"content-encoding", self._sender_header}
+        self.reads = frozenset(own).union(*[source.format.headers for source in sources.values()])
         self._sources = sources
         self._accept = accept
         self._metrics = metrics
@@ -177,7 +181,8 @@ class Intake:
         coding = head.header(b"content-encoding").strip().lower()
         if coding not in _CODINGS:
             return error(415, "Content-Encoding is gzip, identity or absent", b"Accept-Encoding: gzip\r\n")
-        return Posting(source, self._sender(head), source.tokens(), _CODINGS[coding])
+        headers = {name: head.headers[name] for name in source.format.headers if name in head.headers}
+        return Posting(source, self._sender(head), source.tokens(), _CODINGS[coding], headers)
 
     def _sender(self, head: RequestHead) -> str:
         named = head.header(self._sender_header) if self._sender_header else ""
@@ -206,7 +211,7 @@ class Intake:
             expanded = self._expanded(source, expand_small(body)) if admitted.compressed else body
             if expanded is None:
                 return self._response_later(source, started, self._accept_large(admitted, body))
-            accepting = self._accept(source, expanded, admitted.sender)
+            accepting = self._accept(source, _enveloped(admitted, expanded), admitted.sender)
         except Exception as failure:
             return self._end(source, started, self._failed(source, failure))
         if isinstance(accepting, Pending):
@@ -218,7 +223,7 @@ class Intake:
         async with self._one_expanded:
             expanded = await asyncio.to_thread(expand, body, self._max_body_bytes)
             self._expanded(admitted.source, expanded)
-            return await self._accept(admitted.source, expanded, admitted.sender)
+            return await self._accept(admitted.source, _enveloped(admitted, expanded), admitted.sender)
 
     def _expanded(self, source: PostingSource, body: bytes | None) -> bytes | None:
         if body is not None:
@@ -328,6 +333,12 @@ class Intake:
         more = self._failures.due()
         if more is not None:
             get_logger().error("alerts could not be stored", reason=reason, more=more)
+
+
+def _enveloped(admitted: Posting, body: bytes) -> bytes:
+    """What the source's format reads of a request."""
+    enveloped = admitted.source.format.enveloped
+    return body if enveloped is None else enveloped(admitted.headers, body)
 
 
 def token_in_path(rest: str, suffixes: Iterable[str]) -> str:

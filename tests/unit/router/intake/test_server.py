@@ -100,6 +100,7 @@ async def intake(request: pytest.FixtureRequest) -> AsyncIterator[IntakeUnderTes
         "alertmanager": source(),
         "falco": source(name="falco", pathToken=True),
         "prom": source(name="prom", format="prometheus"),
+        "events": source(name="events", format="cloudevents"),
     }
     max_under_way = settings.pop("maxUnderWay", 100)
     chosen = IntakeSettings.model_validate({"address": "127.0.0.1:0", "maxBodyBytes": 2000, **settings})
@@ -762,3 +763,25 @@ async def test_large_compressed_bodies_are_expanded_one_at_a_time(intake: Intake
     assert begun == 1
     release.set()
     assert [status for status, _, _ in await asyncio.gather(*posts)] == [200, 200, 200]
+
+
+# ---- headers that are part of a notification
+
+
+@pytest.mark.parametrize("size", [10, 2 * SMALL_BYTES])
+@pytest.mark.parametrize("intake", [{"maxBodyBytes": 100_000}], indirect=True)
+async def test_an_event_in_headers_and_body_is_accepted_as_one(intake: IntakeUnderTest, size: int) -> None:
+    attributes = (
+        "ce-specversion: 1.0\r\nce-id: 7\r\nCe-Source: /s\r\nce-type: a%20b\r\nce-other: x\r\nContent-Type: text/plain\r\n"
+    )
+    body = incompressible(size)
+    assert (await intake.ask(f"POST /v1/alerts/events HTTP/1.1\r\n{GZIP}{attributes}", gzip.compress(body)))[0] == 200
+    [read] = [json.loads(one) for one in intake.bodies]
+    assert read == {"specversion": "1.0", "id": "7", "source": "/s", "type": "a b", "data": body.decode()}
+
+
+async def test_headers_of_an_event_that_cannot_be_read_get_400(intake: IntakeUnderTest) -> None:
+    avro = f"POST /v1/alerts/events HTTP/1.1\r\n{AUTH}Content-Type: application/cloudevents+avro\r\n"
+    status, _, response = await intake.ask(avro)
+    assert (status, intake.bodies) == (400, [])
+    assert "JSON" in response["error"]

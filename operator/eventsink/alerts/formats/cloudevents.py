@@ -1,0 +1,173 @@
+"""CloudEvents 1.0 over HTTP: one event (structured or binary), or a batch of them.
+
+Source of the format: the CloudEvents specification, its JSON format and its HTTP binding. Each event is an alert of the status event: what it is
+about is read from its attributes, and from members of its data that have the names of an alert's.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import unquote
+
+import msgspec
+
+from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
+from eventsink.alerts.formats.format import Format, Repeats
+from eventsink.alerts.limits import is_small, may_be_made_of, size_made_of
+from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
+from eventsink.alerts.peer_json import members_of, text_of, texts_of, time_of
+from eventsink.alerts.rule_alerts import (
+    DESCRIPTIONS,
+    SUMMARIES,
+    check_usable,
+    is_unset,
+    not_json,
+    oversized,
+    rejection_reason,
+    utc,
+)
+from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
+
+VERSION = "1.0"
+REQUIRED = ("id", "source", "type")
+FROM_DATA = ("namespace", "severity", "tenant", "cluster", "pod")
+"""Members of an event's data that become labels, unless an extension attribute has the name."""
+IN_HEADERS = ("id", "source", "type", "specversion", "time", "subject", "severity", "namespace", "tenant", "cluster")
+"""Attributes that are read from headers (`ce-id`) where the event itself is the body; a listener keeps no others."""
+_NAMES = {"type": "alertname", "source": "event_source", "id": "event_id"}
+"""Attributes that become labels of other names."""
+_NO_LABELS = frozenset({"specversion", "time", "datacontenttype", "dataschema", "data", "data_base64"})
+_STRUCTURED = "application/cloudevents"
+_NO_TIME = "time must be a time with a zone, such as 2026-01-01T12:00:00Z"
+
+_batch = msgspec.json.Decoder(list[msgspec.Raw])
+_encoder = msgspec.json.Encoder()
+
+
+def enveloped(headers: Mapping[bytes, bytes], body: bytes) -> bytes:
+    """An event whose attributes are in headers as one that is all in the body; any other body as it is.
+
+    Raises
+    ------
+    UnusablePayload
+        It is in a format other than JSON.
+    """
+    content_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if content_type.startswith(_STRUCTURED):
+        if not content_type.endswith("json"):
+            raise UnusablePayload("this source takes events in JSON: application/cloudevents+json, or -batch+json")
+        return body
+    if b"ce-specversion" not in headers:
+        return body
+    event: dict[str, object] = {
+        name: unquote(headers[key].decode("latin-1")) for name in IN_HEADERS if (key := b"ce-" + name.encode()) in headers
+    }
+    if body:
+        event |= _data(content_type, body)
+    return _encoder.encode(event)
+
+
+def _data(content_type: str, body: bytes) -> dict[str, object]:
+    if not content_type or content_type.endswith(("/json", "+json")):
+        try:
+            return {"data": msgspec.json.decode(body)}
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise not_json(body) from None
+    try:
+        return {"data": body.decode()}
+    except UnicodeDecodeError:
+        return {"data_base64": base64.b64encode(body).decode()}
+
+
+def parse(body: bytes) -> IncomingNotification:
+    """Read one event or a batch of them.
+
+    Raises
+    ------
+    OversizedPayload
+        More would be made of it than `alerts.limits` allows.
+    UnusablePayload
+        Not JSON, no event in it, or none that can be used.
+    """
+    if not is_small(body, 0) and size_made_of(body, 0) > may_be_made_of(body):
+        raise oversized(body, "it holds too many members", "let the source send smaller events, or fewer at once")
+    try:
+        events = _batch.decode(body) if body.lstrip()[:1] == b"[" else [msgspec.json.decode(body, type=msgspec.Raw)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise not_json(body) from None
+    alerts: list[IncomingAlert] = []
+    rejected: list[Rejection] = []
+    for index, raw in enumerate(events):
+        try:
+            alerts.append(_incoming(members_of(raw)))
+        except msgspec.ValidationError:
+            rejected.append(Rejection(index, "is not an object with the attributes of a CloudEvent"))
+        except (ValueError, OverflowError, RecursionError) as error:
+            rejected.append(Rejection(index, rejection_reason(error)))
+    check_usable(alerts, rejected, "there is no event in the batch")
+    return IncomingNotification(alerts=alerts, rejected=rejected)
+
+
+def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
+    _check(members)
+    data = texts_of(members.get("data"))
+    text = "" if data else text_of(members.get("data"))
+    labels = {name: text_of(raw) for name, raw in members.items() if name not in _NO_LABELS and name not in _NAMES}
+    labels |= {label: text_of(members[name]) for name, label in _NAMES.items()}
+    for name in FROM_DATA:
+        labels.setdefault(name, data.pop(name, ""))
+    kind = labels["alertname"]
+    return IncomingAlert(
+        status=Status.EVENT,
+        severity=severity_of(labels["severity"], RULE_SEVERITIES),
+        name=kind,
+        summary=first_of(data, SUMMARIES) or text or labels.get("subject") or kind,
+        description=first_of(data, DESCRIPTIONS) or text,
+        namespace=labels["namespace"],
+        labels={name: value for name, value in labels.items() if value},
+        annotations=data,
+        starts_at=_time(members.get("time")),
+        ends_at=None,
+        links=Links(
+            source=web_url(data.get("url", "")) or web_url(labels["event_source"]),
+            runbook=web_url(first_of(data, RUNBOOKS)),
+            dashboard=web_url(first_of(data, DASHBOARDS)),
+        ),
+        group=None,
+    )
+
+
+def _check(members: Mapping[str, msgspec.Raw]) -> None:
+    version = text_of(members.get("specversion"))
+    if not version:
+        raise ValueError("specversion is absent: the events of this source are CloudEvents 1.0")
+    if version not in (VERSION, "1"):
+        raise ValueError("specversion must be 1.0")
+    for name in REQUIRED:
+        if not text_of(members.get(name)):
+            raise ValueError(f"{name} is absent or empty, which every CloudEvent has")
+
+
+def _time(raw: msgspec.Raw | None) -> datetime:
+    if raw is None:
+        return datetime.now(UTC)
+    try:
+        given = time_of(raw)
+    except msgspec.ValidationError:
+        raise ValueError(_NO_TIME) from None
+    time = utc(given)
+    if time is None or is_unset(given):
+        raise ValueError(_NO_TIME)
+    return time
+
+
+FORMAT = Format(
+    name="cloudevents",
+    parse=parse,
+    repeats=Repeats.NEVER,
+    severities=RULE_SEVERITIES,
+    headers=frozenset({b"content-type", *(b"ce-" + name.encode() for name in IN_HEADERS)}),
+    enveloped=enveloped,
+)

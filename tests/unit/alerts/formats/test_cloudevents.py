@@ -1,0 +1,147 @@
+"""CloudEvents become alerts of the status event, in each of their forms; what the official SDK writes is read."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import cloudevents.core.formats.json as cloudevents_json
+import pytest
+from cloudevents.core.bindings.http import to_binary_event, to_structured_event
+from cloudevents.core.v1.event import CloudEvent
+
+from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Severity, Status, UnusablePayload
+from eventsink.alerts.formats.cloudevents import FORMAT, enveloped, parse
+from tests.unit.alerts.formats.format_contract import FormatContract
+
+TIME = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def event(**members: Any) -> dict[str, Any]:
+    given = {"specversion": "1.0", "id": "1", "source": "/ci", "type": "com.example.failed", "time": TIME.isoformat(), **members}
+    return {name: value for name, value in given.items() if value is not ...}
+
+
+def only(**members: Any) -> IncomingAlert:
+    [found] = parse(json.dumps(event(**members)).encode()).alerts
+    return found
+
+
+def read(headers: dict[str, str], body: bytes | str) -> list[IncomingAlert]:
+    """What the intake reads of a request."""
+    lower = {name.lower().encode(): value.encode() for name, value in headers.items()}
+    kept = {name: value for name, value in lower.items() if name in FORMAT.headers}
+    return parse(enveloped(kept, body if isinstance(body, bytes) else body.encode())).alerts
+
+
+class TestCloudEventsFormat(FormatContract):
+    format = FORMAT
+
+    def sample(self, severity: str = "") -> bytes:
+        return json.dumps(event(data={"severity": severity, "message": "m", "nested": {"a": [1]}})).encode()
+
+
+@pytest.fixture
+def of_the_sdk() -> CloudEvent:
+    attributes = {
+        "id": "7",
+        "source": "https://ci.example.com/builds/7",
+        "type": "com.example.failed",
+        "time": TIME,
+        "subject": "büild 7",
+        "severity": "critical",
+        "namespace": "acme",
+    }
+    return CloudEvent(attributes=attributes, data={"summary": "the build failed", "url": "https://ci.example.com/7", "try": 2})
+
+
+@pytest.mark.parametrize("form", ["structured", "binary"])
+def test_what_the_official_sdk_writes_is_read_in_each_form(of_the_sdk: CloudEvent, form: str) -> None:
+    message = (to_structured_event if form == "structured" else to_binary_event)(of_the_sdk)
+    [found] = read(dict(message.headers), message.body)
+    assert (found.status, found.severity, found.name) == (Status.EVENT, Severity.CRITICAL, "com.example.failed")
+    assert (found.namespace, found.summary, found.starts_at) == ("acme", "the build failed", TIME)
+    assert found.labels == {
+        "alertname": "com.example.failed",
+        "event_source": "https://ci.example.com/builds/7",
+        "event_id": "7",
+        "subject": "büild 7",
+        "severity": "critical",
+        "namespace": "acme",
+    }
+    assert found.annotations == {"summary": "the build failed", "url": "https://ci.example.com/7", "try": "2"}
+    assert found.links.source == "https://ci.example.com/7"
+
+
+def test_a_batch_of_the_official_sdks_events_is_read_with_what_cannot_be_used_by_index(of_the_sdk: CloudEvent) -> None:
+    one = json.loads(cloudevents_json.JSONFormat().write(of_the_sdk))
+    batch = [one, {**one, "id": "8"}, {**one, "id": ""}, 5, {**one, "specversion": "0.3"}, {**one, "time": "noon"}]
+    found = parse(json.dumps(batch).encode())
+    assert [alert.labels["event_id"] for alert in found.alerts] == ["7", "8"]
+    assert [(one.index, one.reason.split()[0]) for one in found.rejected] == [
+        (2, "id"),
+        (3, "is"),
+        (4, "specversion"),
+        (5, "time"),
+    ]
+
+
+def test_an_event_that_is_sent_twice_is_one_and_another_one_is_another() -> None:
+    def identity(**members: Any) -> str:
+        return only(**members).identify(source="s", tenant="t").identity
+
+    assert identity() == identity()
+    assert len({identity(), identity(id="2"), identity(source="/cd"), identity(type="other")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("members", "labels", "annotations"),
+    [
+        ({"data": {"namespace": "acme", "cluster": None, "more": 1}}, {"namespace": "acme"}, {"more": "1"}),
+        ({"namespace": "mine", "data": {"namespace": "theirs"}}, {"namespace": "mine"}, {}),
+        ({"alertname": "X", "event_id": "X", "team": 5}, {"team": "5"}, {}),
+        ({"data": None, "subject": None, "dataschema": "https://x"}, {}, {}),
+        ({"data": [1, 2]}, {}, {}),
+    ],
+)
+def test_attributes_are_labels_and_data_is_annotations(members: Any, labels: dict[str, str], annotations: dict[str, str]) -> None:
+    found = only(**members)
+    assert found.labels == {"alertname": "com.example.failed", "event_source": "/ci", "event_id": "1", **labels}
+    assert found.annotations == annotations
+
+
+def test_data_that_is_a_text_is_what_the_alert_says() -> None:
+    binary = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t", "content-type": "text/plain"}
+    assert [one.description for one in [only(data="it failed"), *read(binary, "it failed")]] == ["it failed", "it failed"]
+    [bytes_] = read(binary, b"\xff\xfe")
+    assert (bytes_.summary, bytes_.annotations) == ("t", {})
+    [without_data] = read(binary, b"")
+    assert without_data.summary == "t"
+
+
+def test_an_event_without_a_time_happened_now() -> None:
+    assert datetime.now(UTC) - only(time=...).starts_at < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "words"),
+    [
+        ({}, b"", "the body is empty"),
+        ({}, b"<event/>", "not JSON"),
+        ({}, b"[]", "no event in the batch"),
+        ({}, b"{}", "specversion is absent"),
+        ({}, b"5", "not an object"),
+        ({"content-type": "application/cloudevents+avro"}, b"{}", "events in JSON"),
+        ({"content-type": "application/json", "ce-specversion": "1.0"}, b"<", "not JSON"),
+        ({"content-type": "application/json", "ce-specversion": "1.0"}, b"{}", "id is absent"),
+    ],
+)
+def test_a_request_of_which_nothing_can_be_used_says_what_is_wrong(headers: dict[str, str], body: bytes, words: str) -> None:
+    with pytest.raises(UnusablePayload, match=words):
+        read(headers, body)
+
+
+def test_of_which_too_much_would_be_made_nothing_is_made() -> None:
+    with pytest.raises(OversizedPayload, match="too many members"):
+        parse(b"[" + b'"",' * 1_000_000 + b'""]')

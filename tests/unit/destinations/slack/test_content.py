@@ -172,6 +172,13 @@ def test_several_alerts_have_the_button_that_all_share_and_otherwise_a_link_in_t
     assert all(line.endswith(" · Logs: see the wiki") for line in lines_of(made(names, buttons=[LOGS])))
 
 
+def test_long_links_of_an_alert_leave_room_for_the_lines_of_others() -> None:
+    names = [alert(f"N{n}", annotations={"logs_url": f"https://l/{'a' * 500}"}, summary="") for n in range(2)]
+    long = [structs.replace(one, links=Links(runbook=f"https://r/{'b' * 500}")) for one in names]
+    assert [text for text, _ in links(made(names, buttons=[LOGS]))] == ["Runbook", "Logs"] * 2
+    assert [text for text, _ in links(made(long, buttons=[LOGS]))] == ["Runbook"] * 2
+
+
 def test_a_runbook_that_is_no_url_is_text_in_the_line_of_its_alert() -> None:
     alerts = [alert(f"N{n}", annotations={"runbook_url": f"wiki, page {n}"}, links=Links(), summary="") for n in range(2)]
     assert lines_of(made(alerts)) == [f"🔴 N{n} · payments/api-0 · Runbook: wiki, page {n}" for n in range(2)]

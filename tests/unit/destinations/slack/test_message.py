@@ -335,6 +335,7 @@ def test_lines_are_joined_and_invisible_characters_removed() -> None:
 
 
 def test_indentation_and_columns_are_kept_in_one_width() -> None:
+    assert some_lines("\n  a\nb\n", 100) == "  a\nb"
     table = "NAME     READY\n  api-0  0/1\n\tb"
     assert some_lines(table, 100) == "NAME     READY\n  api-0  0/1\n        b"
     assert prose(some_lines(table, 100))["elements"][0]["type"] == "rich_text_preformatted"
@@ -376,6 +377,13 @@ def test_urls_in_a_description_are_links_that_show_all_of_the_url() -> None:
     links = [one for one in elements if one["type"] == "link"]
     assert links == [{"type": "link", "url": "https://x.example.com/a?b=c&d"}, {"type": "link", "url": "HTTP://y.example.com"}]
     assert "".join(one.get("text") or one["url"] for one in elements) == text
+
+
+def test_a_url_that_is_cut_or_too_long_is_no_link() -> None:
+    url = "https://x.example.com/" + "a" * 100
+    assert "link" not in {one["type"] for one in prose(some_lines(f"See {url}", 80))["elements"][0]["elements"]}
+    assert "link" in {one["type"] for one in prose(some_lines(f"See {url} …", 200))["elements"][0]["elements"]}
+    assert "link" not in {one["type"] for one in prose(url + "a" * 3000)["elements"][0]["elements"]}
 
 
 @pytest.mark.parametrize(
@@ -463,6 +471,8 @@ def test_links_and_silence_of_several_alerts_are_what_they_have_in_common() -> N
     ended = [structs.replace(one, status=Status.RESOLVED, ends_at=BEGAN) for one in alerts]
     assert [one["url"] for one in elements_of(made(ended).body(), "button")] == [LINKS.runbook]
     assert [one["url"] for one in elements_of(made([alerts[0], ended[1]]).body(), "button")] == [LINKS.runbook, silence]
+    unlike = [structs.replace(one, labels={f"pod-{n}": "a"}) for n, one in enumerate(alerts)]
+    assert [one["url"] for one in elements_of(made(unlike).body(), "button")] == [LINKS.runbook]  # and no silence of everything
     elsewhere = structs.replace(alerts[1], group=Group(key="g", external_url="https://other.example.com"))
     assert [one["url"] for one in elements_of(made([alerts[0], elsewhere]).body(), "button")] == [LINKS.runbook]
 

@@ -244,8 +244,6 @@ async def test_a_new_message_is_recorded_only_where_something_is_to_follow_it() 
     assert delivered(await Following().send("a+", None)).post is not None
     messages = TOKEN.model_copy(update={"updates": "message"})
     assert delivered(await Following(target=messages).send("a+", None)).post is None
-    nameless = Following({"chat.postMessage": [{"ok": True}]})
-    assert delivered(await nameless.send("a+", None)).post is None, "Slack did not say how it is called"
 
 
 async def test_nothing_follows_a_message_that_slack_took_without_naming_it() -> None:

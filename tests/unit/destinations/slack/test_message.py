@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +261,11 @@ def test_a_message_says_what_is_not_in_it(alerts: list[Alert], line: str) -> Non
     assert [text for text in texts if "left out" in text or "cut" in text] == ([line] if line else [])
 
 
+def test_a_time_of_another_zone_is_the_same_time() -> None:
+    elsewhere = BEGAN.astimezone(timezone(timedelta(hours=5)))
+    assert made([alert(starts_at=elsewhere)]) == made([alert(starts_at=BEGAN)])
+
+
 def test_a_time_before_1970_is_written_as_text() -> None:
     message = made([alert(starts_at=datetime(1, 1, 1, tzinfo=UTC))])
     assert problems(message.body()) == []
@@ -300,6 +305,11 @@ def test_a_resolved_alert_has_no_silence_button() -> None:
     assert LINKS.silence not in buttons_of(resolved())
 
 
+def test_a_pod_of_an_exporters_service_is_not_shown() -> None:
+    labels = {"deployment": "a", "job": "my-exporter", "service": "metrics", "pod": "metrics-1"}
+    assert "metrics-1" not in text_of(made([alert(labels=labels)]))
+
+
 def test_labels_of_the_exporter_are_not_shown() -> None:
     labels = {
         "deployment": "checkout",
@@ -330,6 +340,7 @@ def test_truncation_splits_no_character(text: str, most: int, expected: str) -> 
 
 
 def test_lines_are_joined_and_invisible_characters_removed() -> None:
+    assert one_line("a\rb", 100) == "a b"
     assert one_line(" a\n\tb\u202e\x00 c ", 100) == "a b c"
     assert some_lines("a \n\n\n\nb\r\nc\x07", 100) == "a\n\nb\nc"
 

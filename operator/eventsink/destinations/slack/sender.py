@@ -150,7 +150,8 @@ class SlackSender:
 
     async def _follow(self, message: Message, post: Post, known: Known) -> Outcome:
         """Do with a post, and in its thread, what is to be done when this becomes of its alerts."""
-        plan = follow(post, self._shown(post), known, self._target.repeats)
+        shown = self._shown(post) if self._target.updates == "edit" else {}
+        plan = follow(post, shown, known, self._target.repeats)
         if plan.after and (rendered := self._render(plan.after, post.message)) != self._render(plan.before, post.message):
             edited = await self._edit(message, post.reference, rendered)
             if isinstance(edited, Failed):

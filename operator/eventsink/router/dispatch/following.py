@@ -1,8 +1,8 @@
 """Which deliveries are sent in one message to a sink whose messages follow each other: those that no post announced, or those of one post.
 
 A post is a message that announced firing alerts. What is new leaves first, as one new message; then what became of the alerts of the oldest
-post, and so on: one message each time the channel's rate allows one, composed anew of all that waits. So nothing waits behind many changes
-of old messages, and of each alert the newest state is sent.
+post, and the new and the old go on in turns: one message each time the channel's rate allows one, composed anew of all that waits. So nothing
+new waits behind many changes of old messages, no end waits for as long as new alerts come, and of each alert the newest state is sent.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from eventsink.router.dispatch.rate_limiter import RateLimiter
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.posts import PostRef
-from eventsink.router.queue.protocol import Queue
+from eventsink.router.queue.protocol import Queue, QueueError
 from eventsink.sinks.post import Post
+from eventsink.sinks.sink import Sink
 
 
 class _Start(msgspec.Struct, rename="camel", gc=False):
@@ -46,12 +47,14 @@ class Following:
         self._metrics = metrics
 
     async def choose(
-        self, worker: SinkWorker, outgoing: OutgoingMessage, bodies: Mapping[int, bytes]
+        self, worker: SinkWorker, sink: Sink, outgoing: OutgoingMessage, bodies: Mapping[int, bytes]
     ) -> tuple[bool, Post | None]:
         """Reduce a message to what is sent in one now.
 
         Parameters
         ----------
+        sink
+            The worker's, as the message is sent to it: it may be another one by now.
         bodies
             seq -> body of each delivery that is in memory without it.
 
@@ -65,30 +68,48 @@ class Following:
         Raises
         ------
         QueueError
+            The record cannot be read. If that is so the next time too, nothing waits for it: all is sent as if it were new.
         """
-        sink, lane = worker.sink, worker.lane
+        try:
+            chosen = await self._choose(worker, sink, outgoing, bodies)
+        except QueueError:
+            if worker.posts_unreadable:
+                return True, None
+            worker.posts_unreadable = True
+            raise
+        worker.posts_unreadable = False
+        return chosen
+
+    async def _choose(
+        self, worker: SinkWorker, sink: Sink, outgoing: OutgoingMessage, bodies: Mapping[int, bytes]
+    ) -> tuple[bool, Post | None]:
+        lane = worker.lane
         keys = list({item.delivery.key: None for item in outgoing.items})
         announced = await self._queue.announced(sink.uid, sink.destination, keys)
         if not announced:
             return True, None
         key, turn_at = sink.dispatch.edit_rate_limit_key, 0.0
-        for ref, items in groups(outgoing.items, announced, bodies, ends_are_sent=sink.delivery.send_resolved):
+        found = list(groups(outgoing.items, announced, bodies, ends_are_sent=sink.delivery.send_resolved))
+        if worker.change_is_next and found[0][0] is None:
+            found.append(found.pop(0))
+        for ref, items in found:
             if ref is not None and ref.is_edited and key:
                 turn = turn_at or self._edits.turn(key, sink.uid, self._queue.clock())
                 if turn is not None:
                     turn_at = turn
                     continue
+            worker.change_is_next = ref is None and len(found) > 1
             lane.keep(outgoing, items)
             return True, await self._queue.post(sink.uid, ref.id) if ref is not None else None
         self._metrics.edit_waits.inc()
         lane.put_off(outgoing, turn_at)
         return False, None
 
-    def pause(self, worker: SinkWorker, seconds: float) -> float:
+    def pause(self, sink: Sink, seconds: float) -> float:
         """The destination asks to change no message for so long; returns until when, on the queue clock."""
         self._metrics.edit_waits.inc()
         until = self._queue.clock() + seconds
-        self._edits.pause(worker.sink.dispatch.edit_rate_limit_key, until)
+        self._edits.pause(sink.dispatch.edit_rate_limit_key, until)
         return until
 
     def leave(self, worker: SinkWorker) -> None:

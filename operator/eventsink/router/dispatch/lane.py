@@ -389,7 +389,9 @@ class Lane:
 
     def _make_ready(self, item: Item) -> None:
         """The item is the first of its key: it may leave when it is due."""
-        if item.delivery.due > 0:
+        if item.delivery.due > 0 and self.limits.recomposes:
+            heapq.heappush(self._later, (item.delivery.due, item.delivery.seq, item))  # one message of each would take a second
+        elif item.delivery.due > 0:
             self._defer(OutgoingMessage(item.delivery.id, [item], item.delivery.attempts, item.delivery.due))
         else:
             self._ready.append(item)

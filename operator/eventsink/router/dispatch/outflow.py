@@ -85,12 +85,14 @@ class Outflow:
             worker.waits_since = None
             worker.wake_in(None, self.pump)
             self._leave_turns(worker)
+            self._following.leave(worker)
             return []
         taken: list[OutgoingMessage] = []
         now = self._queue.clock()
         while not worker.reloading:
             if lane.idle:
                 self._leave_turns(worker)
+                self._following.leave(worker)
                 break
             if (worker.rate_limit_key or not self.in_flight.ample) and not self._may_send(worker, now):
                 break
@@ -192,6 +194,7 @@ class Outflow:
     async def _attempt(self, worker: SinkWorker, outgoing: OutgoingMessage, tenant: str) -> None:
         """One attempt to send a message, and what follows from it."""
         size = outgoing.size  # as it was counted
+        sink = worker.sink  # it may be another one when the outcome is known
         sent = True
         try:
             outcome = await self._sending.send(worker, outgoing)
@@ -199,7 +202,7 @@ class Outflow:
             if outcome is not None:
                 # Who begins to watch while this is recorded means a later attempt.
                 watchers = self.watchers.of(worker.sink.uid)
-                await self._settlement.settle(worker, outgoing, outcome, watched=bool(watchers))
+                await self._settlement.settle(worker, sink, outgoing, outcome, watched=bool(watchers))
                 if watchers:
                     notify(watchers, outgoing, outcome, slow=worker.lane.pace.slow)
         except QueueError as error:

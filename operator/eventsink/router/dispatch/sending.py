@@ -74,7 +74,7 @@ class Sending:
                 return None
             post: Post | None = None
             if sink.dispatch.follows_posts and is_alert:
-                chosen, post = await self._following.choose(worker, outgoing, bodies)
+                chosen, post = await self._following.choose(worker, sink, outgoing, bodies)
                 if not chosen:
                     return None
             messages = self._forms.messages(outgoing, bodies, sink)

@@ -51,10 +51,17 @@ class Settlement:
         self._spawn = spawn
         self._unrecorded = 0
 
-    async def settle(self, worker: SinkWorker, outgoing: OutgoingMessage, outcome: Outcome, *, watched: bool = False) -> None:
+    async def settle(
+        self, worker: SinkWorker, sink: Sink, outgoing: OutgoingMessage, outcome: Outcome, *, watched: bool = False
+    ) -> None:
         """Record the outcome of an attempt. The lane has taken it in before the first `await`.
 
         Where it is `watched`, whatever is to be seen of it in the queue is there when this returns.
+
+        Parameters
+        ----------
+        sink
+            The worker's, as the message was sent to it: it may be another one by now.
 
         Raises
         ------
@@ -63,7 +70,7 @@ class Settlement:
         """
         if isinstance(outcome, Delivered):
             self._delivered(worker, outgoing)
-            await self._queue.settle(outgoing.seqs, _arrival(worker.sink, outgoing, outcome))
+            await self._queue.settle(outgoing.seqs, _arrival(sink, outgoing, outcome))
             return
         self._metrics.failures.labels(outcome.failure.value, outcome.reason).inc()
         worker.failed(outcome)
@@ -72,7 +79,7 @@ class Settlement:
         elif outcome.failure is FailureClass.SINK:
             await self._failed_for_the_sink(worker, outgoing, outcome)
         else:
-            await self._failed_transiently(worker, outgoing, outcome)
+            await self._failed_transiently(worker, sink, outgoing, outcome)
 
     async def dead_letter(self, seqs: Iterable[int], reason: str, detail: str, *, attempted: bool = False) -> None:
         """Dead-letter deliveries, and count them; `attempted`: an attempt led to it that is not recorded yet."""
@@ -136,10 +143,10 @@ class Settlement:
             get_logger().warning("a sink is held", reason=failed.reason, **worker.names())
         await self._retry(outgoing, failed, now)
 
-    async def _failed_transiently(self, worker: SinkWorker, outgoing: OutgoingMessage, failed: Failed) -> None:
+    async def _failed_transiently(self, worker: SinkWorker, sink: Sink, outgoing: OutgoingMessage, failed: Failed) -> None:
         now = self._queue.clock()
         if failed.of_edits:
-            worker.lane.put_off(outgoing, self._following.pause(worker, failed.retry_after or EDIT_AGAIN_SECONDS))
+            worker.lane.put_off(outgoing, self._following.pause(sink, failed.retry_after or EDIT_AGAIN_SECONDS))
             await self._retry(outgoing, failed, now)
             return
         worker.lane.failed_transiently(outgoing, failed, now)

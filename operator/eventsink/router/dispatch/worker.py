@@ -49,6 +49,10 @@ class SinkWorker:
         """Whether what arrived may still wait in the queue, and would be read again."""
         self.recompiled = False
         """Whether the sink was compiled again since the start: what its receiver asked for before that counts no more."""
+        self.change_is_next = False
+        """Whether the last message was of new alerts, and changes of earlier messages waited."""
+        self.posts_unreadable = False
+        """Whether the record of posts could not be read when it was asked last."""
         self.in_flight = Usage()
         self.waits_for: ShareLimit | None = None
         """Which share of the messages in flight keeps it waiting; None: none does."""

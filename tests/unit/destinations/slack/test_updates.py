@@ -234,6 +234,12 @@ async def test_a_reply_without_a_thread_is_a_message_in_the_channel(error: str) 
     assert outcome.post.reference == "C1/2.2"
 
 
+async def test_a_message_that_was_edited_before_the_sink_asked_for_threads_alone_stays_as_it_is() -> None:
+    one = Following(target=TOKEN.model_copy(update={"updates": "thread"}))
+    delivered(await one.send("a-", post_of("a", "b")))
+    assert one.calls() == "postMessage in thread"
+
+
 async def test_a_record_of_another_version_is_replied_to() -> None:
     one = Following()
     delivered(await one.send("a-", msgspec.structs.replace(post_of("a"), alerts=(b"{}",))))

@@ -18,6 +18,7 @@ from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.metrics import DispatchMetrics
 from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryRecord, DeliveryState
+from eventsink.router.queue.posts import PostRef
 from eventsink.router.queue.protocol import (
     MAX_TAKE_BYTES,
     Batch,
@@ -83,6 +84,9 @@ class AnnouncingQueue(SqliteQueue):
     unreadable = False
     """Whether reading fails, as from a damaged page."""
 
+    posts_unreadable = False
+    """Whether the record of posts cannot be read."""
+
     stalled: asyncio.Event | None = None
     """Until it is set, no dead letter gets to the disk."""
 
@@ -100,6 +104,11 @@ class AnnouncingQueue(SqliteQueue):
         if self.unreadable:
             raise QueueDamaged("queue.db is damaged")
         return await super().read_bodies(seqs)
+
+    async def announced(self, sink: str, destination: str, alerts: Sequence[str]) -> dict[str, PostRef]:
+        if self.posts_unreadable:
+            raise QueueDamaged("queue.db is damaged")
+        return await super().announced(sink, destination, alerts)
 
     def subscribe(self, listener: Callable[[Sequence[Delivery]], None]) -> None:
         self.listeners = (*self.listeners, listener)

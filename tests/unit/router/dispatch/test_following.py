@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 import msgspec
 import pytest
 
-from eventsink.router.dispatch import dispatcher
+from eventsink.router.dispatch import dispatcher, rate_limiter, sending
 from eventsink.router.dispatch.following import groups
 from eventsink.router.dispatch.outgoing import Item
 from eventsink.router.queue.posts import PostRef
@@ -82,13 +83,13 @@ class FollowedSender(ScriptedSender):
         return Delivered(200, post.reference, msgspec.structs.replace(post, open=left))
 
 
-async def put(dispatch: DispatchUnderTest, changes: str) -> None:
+async def put(dispatch: DispatchUnderTest, changes: str, *, sink: str = "s", max_age: float = 1e6) -> None:
     payloads, deliveries = [], []
     for number, change in enumerate(changes.split()):
         body = msgspec.json.encode({"startsAt": "1970-01-01T12:00:00Z", "change": change})
         payloads.append(Payload(PayloadKind.ALERT, body, change))
         status = "resolved" if change[1] == "-" else "firing"
-        deliveries.append(NewDelivery(number, uid("s"), "acme", change[0], status, 1e6))
+        deliveries.append(NewDelivery(number, uid(sink), "acme", change[0], status, max_age))
     await dispatch.queue.put(Batch(payloads, deliveries))
 
 
@@ -163,3 +164,95 @@ async def test_a_sink_that_points_elsewhere_follows_nothing_there(make_dispatch:
     await put(dispatch, "a-")
     await dispatch.until_empty()
     assert sender.messages == ["a+", "a-"]
+
+
+async def test_a_message_that_was_under_way_when_the_sink_was_pointed_elsewhere_is_not_followed_there(
+    make_dispatch: MakeDispatch,
+) -> None:
+    dispatch, sender = followed(make_dispatch)
+    await dispatch.start()
+
+    async def point_elsewhere() -> Outcome:
+        dispatch.directory.put(slack_sink(channel="C2"))
+        return Delivered(200)
+
+    sender.script = [lambda _message: point_elsewhere()]
+    await put(dispatch, "a+")
+    await dispatch.until_empty()
+    await put(dispatch, "a-")
+    await dispatch.until_empty()
+    assert sender.messages == ["a+", "a-"]
+
+
+async def test_no_end_waits_for_as_long_as_new_alerts_come(make_dispatch: MakeDispatch) -> None:
+    dispatch, sender = followed(make_dispatch)
+    await dispatch.start()
+    await put(dispatch, "a+")
+    await dispatch.until_empty()
+    new = iter("cdefgh")
+
+    async def another_comes() -> Outcome:
+        if name := next(new, None):
+            await put(dispatch, f"{name}+")
+        return Delivered(200)
+
+    sender.script = [lambda _message: another_comes()] * 10
+    await put(dispatch, "a- b+")
+    await dispatch.until_empty()
+    assert sender.messages[:4] == ["a+", "b+", "a- of a", "c+ d+"]
+
+
+async def test_what_failed_together_is_one_message_after_a_restart_too(make_dispatch: MakeDispatch) -> None:
+    dispatch, sender = followed(make_dispatch)
+    sender.script = [Failed(FailureClass.TRANSIENT, "HTTP503", "Slack responded with 503", 503, retry_after=1.0)]
+    await dispatch.start()
+    await put(dispatch, "a+ b+ c+")
+    await dispatch.until(lambda: dispatch.dispatcher.last_error(uid("s")))
+    await dispatch.queue.flush()
+    await dispatch.stop()
+    await dispatch.start()
+    await dispatch.until_empty()
+    assert sender.messages == ["a+ b+ c+"]
+
+
+async def test_alerts_are_sent_although_it_cannot_be_read_which_message_announced_them(
+    make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "READ_AGAIN_SECONDS", 0.1)
+    dispatch, sender = followed(make_dispatch)
+    await dispatch.start()
+    await put(dispatch, "a+")
+    await dispatch.until_empty()
+    dispatch.queue.posts_unreadable = True
+    await put(dispatch, "a- b+")
+    await dispatch.until_empty()
+    dispatch.queue.posts_unreadable = False
+    await put(dispatch, "b-")
+    await dispatch.until_empty()
+    assert sender.messages == ["a+", "a- b+", "b- of a"]
+
+
+async def test_a_sink_whose_edits_became_too_old_keeps_no_other_from_its_turn(
+    make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "EDIT_INTERVAL_SECONDS", 1.0)
+    monkeypatch.setattr(rate_limiter, "OVERTAKE_SECONDS", 3600.0)
+    dispatch = make_dispatch(slack_sink(), slack_sink("other", "C2"), rateLimitInterval="1ms")
+    sender, other = FollowedSender(), FollowedSender()
+    dispatch.senders.update({"s": sender, "other": other})
+    await dispatch.start()
+    await put(dispatch, "a+")
+    await put(dispatch, "x+", sink="other")
+    await dispatch.until_empty()
+    await put(dispatch, "a-")
+    await dispatch.until_empty()
+    await put(dispatch, "x-", sink="other", max_age=0.0)
+    await dispatch.until(lambda: dispatch.metric("edit_waits_total"))
+    expiry = asyncio.ensure_future(dispatch.dispatcher.watch_expiry())
+    await dispatch.until(lambda: dispatch.queue.depth().dead == 1)
+    expiry.cancel()
+    await put(dispatch, "b+")
+    await dispatch.until_empty()
+    await put(dispatch, "b-")
+    await dispatch.until_empty()
+    assert sender.messages == ["a+", "a- of a", "b+", "b- of b"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
+from eventsink.router.queue.posts import PostChange
 from eventsink.router.queue.protocol import (
     Arrival,
     Batch,
@@ -26,6 +27,7 @@ from eventsink.router.queue.protocol import (
     QueueUnavailable,
 )
 from eventsink.router.queue.sqlite import SqliteQueue
+from eventsink.sinks.post import Post
 from tests.support.disks import fill, small_disk
 from tests.unit.router.queue.queue_contract import alert
 from tests.unit.router.queue.test_sqlite import settings
@@ -114,6 +116,29 @@ async def test_arrivals_that_a_damaged_page_does_not_concern_are_still_recorded(
     await assert_nothing_is_accepted(queue)
     await queue.dead_letter([DeadLetter(seqs[3], "HTTP400", "")])
     assert await queue.sinks_waiting() == {"s1": 1500 - 4, "s2": 1500}
+    await queue.close()
+
+
+@pytest.mark.parametrize("table", ["payloads", "posts"])
+async def test_what_arrived_is_recorded_where_its_post_or_one_of_its_alerts_cannot_be(tmp_path: Path, table: str) -> None:
+    await filled(tmp_path)
+    queue, _ = await opened(tmp_path)
+    seqs = [one.seq for one in await queue.take("s1", after=0, limit=2000)]
+    await queue.settle(seqs[:1], Arrival("m1", "", PostChange("s1", "d", Post("C1/1", "m1", {"0": 1}, 1))))
+    await queue.close()
+    pages = pages_of(tmp_path / "queue.db", table)
+    damage(tmp_path / "queue.db", pages[len(pages) // 2])
+    queue, _ = await opened(tmp_path)
+    arrival = Arrival("m2", "", PostChange("s1", "d", Post("C1/2", "m2", {"1": 1}, 1)))
+    await queue.settle([seqs[1], seqs[1500 // 2]], arrival)
+    await queue.flush()
+    found = await queue.look_up(DeliveryFilter(state=DeliveryState.ARRIVED, message="m2"), limit=9)
+    if table == "posts":
+        assert [one.seq for one in found] == [seqs[1], seqs[1500 // 2]], "they would be sent again, for ever"
+    else:
+        assert [one.seq for one in found] == [seqs[1]]
+        assert list(await queue.announced("s1", "d", ["0", "1"])) == ["0", "1"]
+    await assert_nothing_is_accepted(queue)
     await queue.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from eventsink.router.queue.protocol import Arrival, Retry
 from eventsink.router.queue.sqlite.writer import QueueWrite, Settled, Writer
@@ -58,6 +59,8 @@ class Outcomes:
         write = QueueWrite(
             lambda store: store.arrive(seqs, arrival, now=now, clock=clock), self._loop.create_future(), keep=True, rows=len(seqs)
         )
-        if len(seqs) > 1:
-            write.parts = lambda: [self._arrival_of([seq], arrival, now, clock) for seq in seqs]
+        if len(seqs) > 1 or (seqs and arrival.post is not None):
+            bare = replace(arrival, post=None)  # what arrived must not wait, and be sent again, since a post cannot be written
+            post = [] if arrival.post is None else [self._arrival_of([], arrival, now, clock)]
+            write.parts = lambda: [self._arrival_of([seq], bare, now, clock) for seq in seqs] + post
         return write

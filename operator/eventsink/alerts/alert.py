@@ -144,7 +144,8 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
     """Of a firing alert of a source that sends what fires all the time: it has ended if it is not sent again within so many seconds; None:
     the source did not say."""
     start_given: bool = True
-    """Whether `starts_at` is the source's word; else it is when this arrived, and of what fires already the earlier start counts."""
+    """Whether `starts_at` is the source's word; else it is when this arrived: of what fires already the earlier start counts, and an event is
+    the same whenever it arrives."""
 
     def identify(self, *, source: str, tenant: str, dropped_labels: frozenset[str] = frozenset()) -> Alert:
         """Give the alert its tenant, its fingerprint and its id, and cut it down to the limits (`alerts.limits`).
@@ -175,8 +176,9 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             and not dropped_labels.isdisjoint(self.labels)
         ):
             links = msgspec.structs.replace(links, silence=silence_url(group.external_url, self.labels, dropped_labels))
+        happened = self.starts_at if self.start_given or self.status is not Status.EVENT else _EPOCH
         return Alert(
-            id=alert_id(fingerprint, self.starts_at, self.status),
+            id=alert_id(fingerprint, happened, self.status),
             fingerprint=fingerprint,
             source=source,
             tenant=tenant,

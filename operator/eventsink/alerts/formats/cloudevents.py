@@ -7,6 +7,7 @@ about is read from its attributes, and from members of its data that have the na
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import unquote
@@ -42,6 +43,7 @@ _NO_LABELS = frozenset({"specversion", "time", "datacontenttype", "dataschema", 
 _STRUCTURED = "application/cloudevents"
 _NO_TIME = "time must be a time with a zone, such as 2026-01-01T12:00:00Z"
 
+_ESCAPED = re.compile(r"\\(.)")
 _batch = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
@@ -61,18 +63,25 @@ def enveloped(headers: Mapping[bytes, bytes], body: bytes) -> bytes:
         return body
     if b"ce-specversion" not in headers:
         return body
-    event: dict[str, object] = {
-        name: unquote(headers[key].decode("latin-1")) for name in IN_HEADERS if (key := b"ce-" + name.encode()) in headers
-    }
+    event: dict[str, object] = {name: _attribute(headers[key]) for name in IN_HEADERS if (key := b"ce-" + name.encode()) in headers}
     if body:
         event |= _data(content_type, body)
     return _encoder.encode(event)
 
 
+def _attribute(value: bytes) -> str:
+    """An attribute as a header has it: percent-encoded, by older senders in double quotes instead."""
+    text = value.decode("latin-1")
+    if len(text) > 1 and text.startswith('"') and text.endswith('"'):
+        text = _ESCAPED.sub(r"\1", text[1:-1])
+    return unquote(text)
+
+
 def _data(content_type: str, body: bytes) -> dict[str, object]:
     if not content_type or content_type.endswith(("/json", "+json")):
         try:
-            return {"data": msgspec.json.decode(body)}
+            # Checked, but not made: what it would take is looked at by `parse`.
+            return {"data": msgspec.json.decode(body, type=msgspec.Raw)}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise not_json(body) from None
     try:
@@ -136,6 +145,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
             dashboard=web_url(first_of(data, DASHBOARDS)),
         ),
         group=None,
+        start_given="time" in members,
     )
 
 

@@ -16,14 +16,14 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 def expand_small(body: bytes) -> bytes | None:
-    """What was compressed; None: it is more than SMALL_BYTES.
+    """What was compressed; None: it is, or may be, more than SMALL_BYTES.
 
     Raises
     ------
     UnusablePayload
         It is not what the header says.
     """
-    return _expand(body, SMALL_BYTES)
+    return _expand(body, SMALL_BYTES) if len(body) <= SMALL_BYTES else None
 
 
 def expand(body: bytes, max_bytes: int) -> bytes:

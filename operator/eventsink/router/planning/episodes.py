@@ -52,6 +52,7 @@ def step(
     now: float,
     ha_window: float,
     repeats: Repeats = Repeats.BY_SOURCE,
+    overdue: bool = False,
 ) -> tuple[Effect, AlertState]:
     """The state of an alert after a notification.
 
@@ -71,6 +72,8 @@ def step(
         Seconds.
     repeats
         Of the source's format.
+    overdue
+        Of a source that sends what fires all the time: whether it has not sent this alert in time, so that an end may have been missed.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def step(
         return Effect.EVENT, before or _new(alert, starts_at, now)
     if alert.status is Status.FIRING:
         if repeats is Repeats.HEARTBEAT:
-            return _beats(before, alert, starts_at, firing, ended, sender, now, ha_window)
+            return _beats(before, alert, starts_at, firing, ended, sender, now, ha_window, overdue)
         return _fires(before, alert, starts_at, firing, ended, sender, now, ha_window)
     return _ends(before, alert, starts_at, ended, sender, now, ha_window, repeats)
 
@@ -120,16 +123,18 @@ def _beats(
     sender: str,
     now: float,
     ha_window: float,
+    overdue: bool,
 ) -> tuple[Effect, AlertState]:
-    """As `_fires`, of a source that sends what fires all the time. The episode keeps its start: each replica has a start of its own."""
+    """As `_fires`, of a source that sends what fires all the time. The episode keeps its start: each replica has a start of its own, which
+    is a later one after the replica was restarted."""
     alone: dict[str, object] = {"replicas": tuple(firing), "replica_starts": (starts_at,) * len(firing)}
     if before is None:
         return Effect.STARTED, _changed(_new(alert, starts_at, now), **alone)
     if before.status != Status.FIRING:
         return _fires_again(before, starts_at, sender, now, ha_window, **alone)
     starts = dict(zip(before.replicas, before.replica_starts, strict=False))
-    if any(starts_at > starts.get(one, starts_at) for one in firing):
-        # The end of the episode before was lost. Other replicas come to this one as they are heard.
+    if overdue and any(starts_at > starts.get(one, starts_at) for one in firing):
+        # The end of the episode before was missed. Other replicas come to this one as they are heard.
         return Effect.STARTED, _changed(before, starts_at=starts_at, held_until=0.0, **alone)
     starts = {one: starts.get(one, before.starts_at) for one in before.replicas if one not in ended}
     starts |= dict.fromkeys(firing, starts_at)

@@ -141,6 +141,7 @@ class Plan:
                 now=now,
                 ha_window=window,
                 repeats=self._source.format.repeats,
+                overdue=self._heartbeat and self._states.heartbeats.until(alert.tenant, merged.identity) <= now,
             )
             if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.room.may_hold():
                 effect, after = Effect.STARTED, msgspec.structs.replace(after, held_until=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -92,6 +93,7 @@ def test_an_event_that_is_sent_twice_is_one_and_another_one_is_another() -> None
         return only(**members).identify(source="s", tenant="t").identity
 
     assert identity() == identity()
+    assert identity(time=...) == identity(time=...)
     assert len({identity(), identity(id="2"), identity(source="/cd"), identity(type="other")}) == 4
 
 
@@ -120,6 +122,13 @@ def test_data_that_is_a_text_is_what_the_alert_says() -> None:
     assert without_data.summary == "t"
 
 
+@pytest.mark.parametrize("value", ["a%20%22b%22%20100%25", '"a \\"b\\" 100%25"', "a%20\"b\" 100%25"])
+def test_an_attribute_in_a_header_may_be_percent_encoded_or_in_double_quotes(value: str) -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t", "ce-subject": value}
+    [found] = read(headers, b"")
+    assert found.labels["subject"] == 'a "b" 100%'
+
+
 def test_an_event_without_a_time_happened_now() -> None:
     assert datetime.now(UTC) - only(time=...).starts_at < timedelta(seconds=10)
 
@@ -134,6 +143,7 @@ def test_an_event_without_a_time_happened_now() -> None:
         ({}, b"5", "not an object"),
         ({"content-type": "application/cloudevents+avro"}, b"{}", "events in JSON"),
         ({"content-type": "application/json", "ce-specversion": "1.0"}, b"<", "not JSON"),
+        ({"content-type": "application/json", "ce-specversion": "1.0"}, b'1, "id": "2"', "not JSON"),
         ({"content-type": "application/json", "ce-specversion": "1.0"}, b"{}", "id is absent"),
     ],
 )
@@ -145,3 +155,15 @@ def test_a_request_of_which_nothing_can_be_used_says_what_is_wrong(headers: dict
 def test_of_which_too_much_would_be_made_nothing_is_made() -> None:
     with pytest.raises(OversizedPayload, match="too many members"):
         parse(b"[" + b'"",' * 1_000_000 + b'""]')
+
+
+def test_nothing_is_made_of_the_data_of_a_binary_event_before_it_is_known_how_much_that_would_be() -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
+    lower = {name.encode(): value.encode() for name, value in headers.items()}
+    body = b"[" + b"[]," * 300_000 + b"[]]"
+    tracemalloc.start()
+    try:
+        enveloped(lower, body)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(body)
+    finally:
+        tracemalloc.stop()

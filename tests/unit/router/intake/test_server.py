@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
-from eventsink.router.intake.compressed import MAX_MEMBERS, SMALL_BYTES
+from eventsink.router.intake.compressed import MAX_MEMBERS, SMALL_BYTES, expand_small
 from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.intake.requests import Accept, Intake, Posting
 from eventsink.router.intake.settings import IntakeSettings
@@ -744,6 +744,10 @@ async def test_a_compressed_body_that_cannot_be_expanded_says_why(
     received, _, response = await intake.post(body, GZIP)
     assert (received, intake.bodies) == (status, [])
     assert sentence in response["error"]
+
+
+def test_nothing_of_a_large_compressed_body_is_expanded_in_the_event_loop() -> None:
+    assert expand_small(gzip.compress(b"") + b"0" * SMALL_BYTES) is None
 
 
 @pytest.mark.parametrize("intake", [{"maxBodyBytes": 100_000}], indirect=True)

@@ -126,13 +126,21 @@ async def test_the_end_of_an_earlier_episode_ends_nothing(start: Start) -> None:
     assert await planning.pass_time(MINUTE) == []
 
 
-async def test_a_new_episode_whose_end_was_lost_is_notified(start: Start) -> None:
-    planning = await start(sink("s"))
+async def test_a_new_episode_whose_end_was_missed_is_notified(start: Start) -> None:
+    planning = await start(sink("s"), grace=GRACE)
     await post(planning, alert())
-    planning = await start(sink("s"))
-    assert await post(planning, alert(since=0)) == []
+    planning = await start(sink("s"), grace=GRACE)
+    await planning.pass_time(VALID)
     assert await post(planning, alert(since=120)) == FIRING
     assert await post(planning, alert(since=120)) == []
+
+
+async def test_a_restarted_server_which_gives_what_fires_a_later_start_repeats_nothing(start: Start) -> None:
+    planning = await start(sink("s"), drop=("replica",))
+    assert await post(planning, alert(replica="a"), alert(replica="b")) == FIRING
+    assert await beat(planning, 180, alert(replica="b", since=60)) == []
+    assert await beat(planning, 600, alert(replica="a", since=180), alert(replica="b", since=60)) == []
+    assert await post(planning, ended(replica="a", since=180), ended(replica="b", since=60)) == RESOLVED
 
 
 async def test_an_alert_whose_source_names_no_start_keeps_the_one_that_it_had(start: Start) -> None:

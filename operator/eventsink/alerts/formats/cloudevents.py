@@ -63,7 +63,9 @@ def enveloped(headers: Mapping[bytes, bytes], body: bytes) -> bytes:
         return body
     if b"ce-specversion" not in headers:
         return body
-    event: dict[str, object] = {name: _attribute(headers[key]) for name in IN_HEADERS if (key := b"ce-" + name.encode()) in headers}
+    event: dict[str, object] = {
+        name: _attribute(headers[key]) for name in IN_HEADERS if (key := b"ce-" + name.encode()) in headers
+    }
     if body:
         event |= _data(content_type, body)
     return _encoder.encode(event)

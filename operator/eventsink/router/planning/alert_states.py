@@ -103,8 +103,7 @@ class AlertStates:
             self._next_row = max(self._next_row, state.row + 1)
             if state.held_until:
                 heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
-            if state.expires_at and state.status == Status.FIRING:
-                self.heartbeats.hear(state.tenant, state.identity, state.replicas, state.expires_at)
+            self._hear_again(state)
         self.sinks_at_load = frozenset(notified_sinks)
         identities = {identity: identity for states in self._tenants.values() for identity in states}
         groups = [group async for group in self._store.group_states()]
@@ -251,6 +250,8 @@ class AlertStates:
         """Revert a change: nothing of it was written."""
         for alert, changed_alert in reversed(change.alerts_before):
             self._replace(changed_alert, alert)
+            if alert is not None and changed_alert is None:
+                self._hear_again(alert)
             if alert is not None and alert.held_until:
                 self.hold_again(alert)  # what was changed may have been taken off the heap
                 self.when_held()
@@ -321,6 +322,10 @@ class AlertStates:
             return True
         return state.status != Status.FIRING and all(one.status != Status.FIRING for one in state.notified)
 
+    def _hear_again(self, state: AlertState) -> None:
+        if state.expires_at and state.status == Status.FIRING:
+            self.heartbeats.hear(state.tenant, state.identity, state.replicas, state.expires_at)
+
     def _drop(self, state: AlertState) -> None:
         states = self._tenants.get(state.tenant, {})
         known = states.pop(state.identity, None)
@@ -328,6 +333,7 @@ class AlertStates:
             return
         self._count -= 1
         self._firing -= known.status == Status.FIRING
+        self.heartbeats.forget(state.tenant, state.identity)
         if not states:
             del self._tenants[state.tenant]
 

@@ -12,6 +12,10 @@ MAX_REPLICAS = 16
 """Replicas that are remembered of one alert; of more, those that were heard last."""
 RETRY_SECONDS = 5.0
 """An overdue alert is given again after this, unless it was forgotten meanwhile: it could not be stored that it has ended."""
+LOOKED_AT_ONCE = 2000
+"""Alerts that are looked at in one turn of the event loop, most of which were sent again: a few milliseconds."""
+LOOK_AGAIN_SECONDS = 900.0
+"""Each alert is looked at so often at least: the heap holds nothing for longer of one that was forgotten."""
 
 _Key = tuple[str, str]
 
@@ -35,7 +39,7 @@ class _Heard(msgspec.Struct):
 class Heartbeats:
     """In memory only: what is on disk of it may be some minutes old (`AlertState.expires_at`), which the time after the start makes up for.
 
-    Bounded by the alerts that are known: of one that is not any more, the entry is dropped when its time comes.
+    Bounded by the alerts that are known, and by those that were within LOOK_AGAIN_SECONDS.
     """
 
     def __init__(self) -> None:
@@ -43,9 +47,16 @@ class Heartbeats:
         self._heap: list[tuple[float, str, str]] = []
         """(due, tenant, identity); one whose `due` is another by now means nothing."""
         self._not_before = -math.inf
+        self.looked_at = math.inf
+        """Queue clock at the last look of whoever looks all the time; before the first one, entries are kept until their time comes."""
 
     def __len__(self) -> int:
         return len(self._heard)
+
+    @property
+    def looked_after(self) -> int:
+        """Entries of the heap: one for each alert, and those that mean nothing any more."""
+        return len(self._heap)
 
     def nothing_before(self, at: float) -> None:
         """Nothing is overdue before this, on the queue clock: sources first have to send again what fires."""
@@ -91,12 +102,16 @@ class Heartbeats:
         silent = tuple(replica for replica, until in heard.replicas.items() if until <= now)
         return silent, len(silent) == len(heard.replicas)
 
+    def are_due(self, now: float) -> bool:
+        """Whether `overdue` has something to look at."""
+        return now >= self._not_before and bool(self._heap) and self._heap[0][0] <= now
+
     def overdue(self, now: float, limit: int) -> list[Overdue]:
-        """At most so many alerts that a replica has not sent again in time."""
+        """At most so many alerts that a replica has not sent again in time, among as many as can be looked at in one turn."""
         found: list[Overdue] = []
-        if now < self._not_before:
-            return found
-        while self._heap and self._heap[0][0] <= now and len(found) < limit:
+        count = 0
+        while self.are_due(now) and len(found) < limit and count < LOOKED_AT_ONCE:
+            count += 1
             due, *key = heapq.heappop(self._heap)
             tenant, identity = key
             heard = self._heard.get((tenant, identity))
@@ -110,5 +125,5 @@ class Heartbeats:
         return found
 
     def _look_again(self, key: _Key, heard: _Heard, due: float) -> None:
-        heard.due = due
-        heapq.heappush(self._heap, (due, *key))
+        heard.due = min(due, self.looked_at + LOOK_AGAIN_SECONDS)
+        heapq.heappush(self._heap, (heard.due, *key))

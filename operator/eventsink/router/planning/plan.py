@@ -145,8 +145,6 @@ class Plan:
             )
             if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.room.may_hold():
                 effect, after = Effect.STARTED, msgspec.structs.replace(after, held_until=0.0)
-            if self._heartbeat:
-                self._hear(merged, effect, after, now)
             replicas_changed = before is not None and before.replicas != after.replicas
             something_new = something_new or notify.is_new(effect) or replicas_changed
             planned.append((_Planned(merged, before, after), effect))
@@ -305,6 +303,8 @@ class Plan:
         alert = owned.alert
         if effect is Effect.EVENT and not one.notified:
             return
+        if self._heartbeat:
+            self._hear(one.merged, effect, after, now)
         changed: dict[str, object] = {}
         if one.notified:
             changed["notified"] = updated(after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender)

@@ -87,8 +87,13 @@ class Timeouts:
         if now - self._looked_at > STOPPED_SECONDS:
             self.begin()
         self._looked_at = now
-        while overdue := self._states.heartbeats.overdue(now, ALERTS_AT_ONCE):
-            await self._end(overdue, now)
+        heartbeats = self._states.heartbeats
+        heartbeats.looked_at = now
+        while heartbeats.are_due(now):
+            if overdue := heartbeats.overdue(now, ALERTS_AT_ONCE):
+                await self._end(overdue, now)
+            else:
+                await asyncio.sleep(0)
 
     async def _end(self, overdue: Sequence[Overdue], now: float) -> None:
         states, heartbeats = self._states, self._states.heartbeats

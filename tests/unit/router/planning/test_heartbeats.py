@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from eventsink.router.planning.heartbeats import MAX_REPLICAS, RETRY_SECONDS, Heartbeats, Overdue
+from eventsink.router.planning.heartbeats import (
+    LOOK_AGAIN_SECONDS,
+    LOOKED_AT_ONCE,
+    MAX_REPLICAS,
+    RETRY_SECONDS,
+    Heartbeats,
+    Overdue,
+)
 from eventsink.router.planning.timeouts import STOPPED_SECONDS
 from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
@@ -369,6 +376,29 @@ def test_as_many_are_given_as_are_asked_for_and_each_again_later() -> None:
     for number in range(5):
         heartbeats.forget("t", f"{number}")
     assert (heartbeats.overdue(1e9, 10), len(heartbeats)) == ([], 0)
+
+
+def test_of_many_that_are_sent_again_in_time_some_are_looked_at_in_a_turn() -> None:
+    heartbeats = Heartbeats()
+    for until in (1, 100):
+        for number in range(LOOKED_AT_ONCE + 1):
+            heartbeats.hear("t", f"{number}", ["r"], until)
+    turns = 0
+    while heartbeats.are_due(1):
+        assert heartbeats.overdue(1, 10) == []
+        turns += 1
+    assert turns == 2
+
+
+async def test_nothing_is_kept_of_what_was_forgotten_to_make_room_although_it_would_fire_for_days(start: Start) -> None:
+    planning = await start(sink("s"), max_alerts=1000)
+    await planning.pass_time(20)
+    for number in range(3):
+        await post(planning, *[alert(f"{number}", pod=f"{pod}", valid=4 * 86400) for pod in range(1500)])
+        await planning.pass_time(20)
+    assert len(planning.states.heartbeats) == len(planning.states) <= 2000
+    await planning.pass_time(LOOK_AGAIN_SECONDS)
+    assert planning.states.heartbeats.looked_after == len(planning.states)
 
 
 def test_so_many_replicas_are_remembered_the_latest_ones() -> None:

@@ -6,7 +6,6 @@ about is read from its attributes, and from members of its data that have the na
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import msgspec
 
 from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
-from eventsink.alerts.limits import is_small, may_be_made_of, size_made_of
+from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, is_small, may_be_made_of, size_made_of
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
 from eventsink.alerts.peer_json import members_of, text_of, texts_of, time_of
 from eventsink.alerts.rule_alerts import (
@@ -87,9 +86,9 @@ def _data(content_type: str, body: bytes) -> dict[str, object]:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise not_json(body) from None
     try:
-        return {"data": body.decode()}
+        return {"data": body.decode()[: MAX_ANNOTATION_CHARACTERS + 1]}  # as JSON it may be six times as long
     except UnicodeDecodeError:
-        return {"data_base64": base64.b64encode(body).decode()}
+        return {}  # nothing is read of bytes
 
 
 def parse(body: bytes) -> IncomingNotification:

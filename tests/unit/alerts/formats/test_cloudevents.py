@@ -14,6 +14,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Severity, Status, UnusablePayload
 from eventsink.alerts.formats.cloudevents import FORMAT, enveloped, parse
+from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS
 from tests.unit.alerts.formats.format_contract import FormatContract
 
 TIME = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -157,13 +158,25 @@ def test_of_which_too_much_would_be_made_nothing_is_made() -> None:
         parse(b"[" + b'"",' * 1_000_000 + b'""]')
 
 
-def test_nothing_is_made_of_the_data_of_a_binary_event_before_it_is_known_how_much_that_would_be() -> None:
-    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [("application/json", b"[" + b"[]," * 300_000 + b"[]]"), ("text/plain", b"\x01" * 900_000), ("image/png", b"\xff" * 900_000)],
+)
+def test_little_is_made_of_the_data_of_a_binary_event_before_it_is_known_how_much_that_would_be(
+    content_type: str, body: bytes
+) -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t", "content-type": content_type}
     lower = {name.encode(): value.encode() for name, value in headers.items()}
-    body = b"[" + b"[]," * 300_000 + b"[]]"
     tracemalloc.start()
     try:
-        enveloped(lower, body)
+        event = enveloped(lower, body)
         assert tracemalloc.get_traced_memory()[1] < 4 * len(body)
     finally:
         tracemalloc.stop()
+    assert len(event) < len(body) + 1000
+
+
+def test_a_text_that_is_too_long_is_cut_as_any_is() -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t", "content-type": "text/plain"}
+    [found] = read(headers, "x" * 200_000)
+    assert found.identify(source="s", tenant="t").description == "x" * (MAX_ANNOTATION_CHARACTERS - 1) + "…"

@@ -83,10 +83,7 @@ class Timeouts:
 
     async def look(self) -> None:
         """End what is overdue."""
-        now = self._queue.clock()
-        if now - self._looked_at > STOPPED_SECONDS:
-            self.begin()
-        self._looked_at = now
+        now = self._time()
         heartbeats = self._states.heartbeats
         heartbeats.looked_at = now
         while heartbeats.are_due(now):
@@ -94,6 +91,15 @@ class Timeouts:
                 await self._end(overdue, now)
             else:
                 await asyncio.sleep(0)
+            self._time()
+
+    def _time(self) -> float:
+        """The queue clock. It is read so often that a gap in it means that the process was stopped, not that the disk is slow."""
+        now = self._queue.clock()
+        if now - self._looked_at > STOPPED_SECONDS:
+            self.begin()
+        self._looked_at = now
+        return now
 
     async def _end(self, overdue: Sequence[Overdue], now: float) -> None:
         states, heartbeats = self._states, self._states.heartbeats

@@ -19,7 +19,7 @@ from eventsink.router.planning.heartbeats import (
     Heartbeats,
     Overdue,
 )
-from eventsink.router.planning.timeouts import STOPPED_SECONDS
+from eventsink.router.planning.timeouts import ALERTS_AT_ONCE, STOPPED_SECONDS
 from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.router.queue.sqlite.store import Store
@@ -284,6 +284,24 @@ async def test_an_end_that_cannot_be_stored_is_stored_later(start: Start, monkey
             await planning.timeouts.look()
     assert planning.states.firing == 1
     assert await planning.pass_time(2 * RETRY_SECONDS) == RESOLVED
+
+
+async def test_a_slow_disk_is_no_stop_after_which_sources_are_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    planning = await start(sink("s"), grace=GRACE)
+    await planning.pass_time(GRACE)
+    await post(planning, *[alert(f"{number}") for number in range(4 * ALERTS_AT_ONCE)])
+    put = SqliteQueue.put
+
+    async def slow(queue: SqliteQueue, *arguments: Any) -> None:
+        planning.later(0.9 * STOPPED_SECONDS)
+        await put(queue, *arguments)
+
+    await planning.pass_time(VALID - 10)
+    await post(planning, alert("last", valid=60))
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteQueue, "put", slow)
+        assert len(await planning.pass_time(20)) == 4 * ALERTS_AT_ONCE
+    assert await planning.pass_time(2) == RESOLVED
 
 
 async def test_alerts_of_a_source_that_is_grouped_by_now_do_not_end_by_themselves(start: Start) -> None:

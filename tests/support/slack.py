@@ -16,7 +16,8 @@ Where its rules come from (pages of https://docs.slack.dev unless a whole addres
   reference/methods/chat.update. A reply to a message that is gone gets thread_not_found: https://github.com/slackapi/bolt-js/issues/2307
 - errors of each method: reference/methods/<method>. A revoked token gets token_revoked, one of an uninstalled app
   account_inactive, which that page says of bot tokens
-- text is cut at 40,000 characters, markdown_text takes 12,000 (msg_too_long): reference/methods/chat.postMessage
+- text is cut at 40,000 characters, markdown_text takes 12,000 (msg_too_long): reference/methods/chat.postMessage.
+  A text to which a message is edited has 4,000 bytes at most: https://gitlab.com/gitlab-org/gitlab/-/merge_requests/258898
 - msg_blocks_too_long has no number on any page: https://github.com/slackapi/bolt-js/issues/2509 saw it from 13,172
   characters on; here it comes where `tests.support.slack_limits` draws the line. That module also checks everything else in a
   message, and enforces what Slack merely recommends

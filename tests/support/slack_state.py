@@ -23,6 +23,8 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 999
 """Channels on one page of conversations.list: unless asked for, and at most ("an integer under 1000")."""
 MAX_TEXT = 40_000
 """Characters of a text; what is beyond is cut, not rejected."""
+MAX_EDITED_TEXT = 4000
+"""Bytes of a text to which a message is edited."""
 ORGANISATION_NAME = "Acme Holding"
 BOT_SCOPES = ("chat:write", "channels:read", "groups:read")
 """What the documentation of the Slack sinks asks for."""
@@ -341,6 +343,8 @@ class SlackState:
         if before.via != "token":
             raise SlackError("cant_update_message")
         changes = {name: value for name, value in body.items() if name not in ("channel", "ts")}
+        if len(str(body.get("text") or "").encode()) > MAX_EDITED_TEXT:
+            raise SlackError("msg_too_long")
         after = {**before.body, **changes}
         check(after, webhook=False)
         edited = Posted(before.team_id, before.channel, before.channel_name, before.ts, before.via, after)

@@ -33,6 +33,7 @@ from eventsink.destinations.slack.objections import objections
 from eventsink.destinations.slack.rendering import Renderer
 from eventsink.destinations.slack.replies import all_ended, what_changed
 from eventsink.destinations.slack.target import SlackTarget
+from eventsink.destinations.slack.text import cut_bytes
 from eventsink.destinations.slack.updates import NO_THREAD, NOT_EDITABLE, Known, Reply, announced, follow, latest
 from eventsink.runtime.logs import get_logger
 from eventsink.sinks.post import Post
@@ -46,6 +47,8 @@ MAX_WEBHOOK_RESPONSE_BYTES = 1024
 """Slack's responses to incoming webhooks are single words."""
 MAX_EDITED = 64
 """Edits that are remembered, so that they are not repeated when what follows them failed."""
+MAX_EDITED_TEXT = 4000
+"""Bytes of a text to which a message is edited, escaped; of more, chat.update makes msg_too_long, unlike chat.postMessage."""
 _decoder = msgspec.json.Decoder(Alert)
 _NOT_EDITABLE, _NO_THREAD = frozenset(map(camel, NOT_EDITABLE)), frozenset(map(camel, NO_THREAD))
 """As reasons of `Failed`."""
@@ -221,7 +224,8 @@ class SlackSender:
 
         async def update(body: dict[str, Any]) -> Outcome:
             # What is left out would stay as it is.
-            content = {"text": body["text"], "blocks": body.get("blocks", []), "attachments": body.get("attachments", [])}
+            text = cut_bytes(body["text"], MAX_EDITED_TEXT)
+            content = {"text": text, "blocks": body.get("blocks", []), "attachments": body.get("attachments", [])}
             try:
                 await self._client.chat_update(channel=self._target.channel_id, ts=_timestamp(reference), parse="none", **content)
             except SlackApiError as error:

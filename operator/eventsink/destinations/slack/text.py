@@ -73,6 +73,15 @@ def cut_escaped(text: str, most: int) -> str:
     return escaped(text)
 
 
+def cut_bytes(text: str, most: int) -> str:
+    """Escaped text in at most `most` bytes, without half a character or escape at its end."""
+    encoded = text.encode()
+    if len(encoded) <= most:
+        return text
+    whole = encoded[: most - len(ELLIPSIS.encode())].decode(errors="ignore")
+    return re.sub(r"&[a-z]*$", "", whole) + ELLIPSIS
+
+
 def prose(text: str) -> dict[str, Any]:
     """A block with the text as it is; its URLs are links that show all of the URL. Indentation and columns are shown in one width."""
     kind = "rich_text_preformatted" if _COLUMNS.search(text) else "rich_text_section"

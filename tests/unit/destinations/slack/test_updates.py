@@ -213,6 +213,16 @@ async def test_an_edit_whose_blocks_are_rejected_is_made_once_more_as_text_alone
     assert one.slack.requests[2].form["blocks"], "the reply has blocks of its own"
 
 
+async def test_an_edit_as_text_alone_has_as_many_bytes_as_slack_takes() -> None:
+    pods = [f"p{number}" for number in range(20)]
+    long = [msgspec.structs.replace(alert(pod, ended=True), summary=f"{pod} недоступен & " * 20) for pod in pods]
+    one = Following({"chat.update": [slack_error("invalid_blocks"), ACCEPTED]})
+    delivered(await one.sender.send(Message("m2", [msgspec.json.encode(each) for each in long], post=post_of(*pods))))
+    text = one.slack.requests[1].form["text"]
+    assert 3900 < len(text.encode()) <= 4000
+    assert text.startswith("✅ 20 resolved after 1 h")
+
+
 @pytest.mark.parametrize("error", sorted(updates.NOT_EDITABLE))
 async def test_what_cannot_be_edited_is_posted_again_and_followed_there(error: str) -> None:
     one = Following({"chat.update": [slack_error(error)]})

@@ -84,6 +84,11 @@ class Lane:
         return not (self._ready or self._again or self._later)
 
     @property
+    def put_off_now(self) -> int:
+        """How many wait for a time, in no message yet, while others may leave."""
+        return len(self._later)
+
+    @property
     def stuck(self) -> bool:
         """Whether nothing can leave before more is read: the rest of a stored composition is behind the window."""
         return self.lagging and bool(self._incomplete) and not (self._ready or self._again or self._later or self.in_flight)

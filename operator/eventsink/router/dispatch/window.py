@@ -17,6 +17,8 @@ from eventsink.runtime.logs import get_logger
 
 MIN_WINDOW = 16
 """Deliveries of each sink that may be in memory, however many others are."""
+MAX_PUT_OFF = 500
+"""Deliveries of a sink that wait for a time and take no room in its window: what is behind them may leave before."""
 RECLAIM_EVERY_SECONDS = 0.1
 """Between two looks for bodies that nobody needs soon, while memory is scarce."""
 READS_AT_ONCE = 2
@@ -61,11 +63,12 @@ class Windows:
         if memory.scarce:
             self._reclaim()
         room = len(lane) + self._settings.max_in_memory - memory.deliveries
-        return max(MIN_WINDOW, min(self._settings.window, room))
+        return max(MIN_WINDOW, min(self._settings.window, room)) + min(lane.put_off_now, MAX_PUT_OFF)
 
     def wants_more(self, lane: Lane) -> bool:
         """Whether it is time to read what waits behind the window."""
-        return lane.lagging and (lane.stuck or len(lane) <= self.room(lane) // 2)
+        put_off = min(lane.put_off_now, MAX_PUT_OFF)
+        return lane.lagging and (lane.stuck or len(lane) - put_off <= (self.room(lane) - put_off) // 2)
 
     def _reclaim(self) -> None:
         """Take the bodies of lanes that send nothing at present, so that the others have room."""

@@ -15,8 +15,8 @@ from eventsink.router.queue.posts import PostRef
 from eventsink.router.queue.protocol import Batch, Delivery, NewDelivery, Payload, PayloadKind
 from eventsink.sinks.post import Post
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
-from tests.unit.router.dispatch.dispatching import DispatchUnderTest, MakeDispatch, ScriptedSender
-from tests.unit.router.sinks import slack_sink, uid
+from tests.unit.router.dispatch.dispatching import HANG, DispatchUnderTest, MakeDispatch, ScriptedSender
+from tests.unit.router.sinks import sink, slack_sink, uid
 
 NOON = 43_200 * 10**6
 ANNOUNCED = {"a": PostRef(1, True, NOON), "b": PostRef(1, True, NOON), "c": PostRef(2, False, NOON)}
@@ -83,13 +83,13 @@ class FollowedSender(ScriptedSender):
         return Delivered(200, post.reference, msgspec.structs.replace(post, open=left))
 
 
-async def put(dispatch: DispatchUnderTest, changes: str, *, sink: str = "s", max_age: float = 1e6) -> None:
+async def put(dispatch: DispatchUnderTest, changes: str, *, to: str = "s", max_age: float = 1e6) -> None:
     payloads, deliveries = [], []
     for number, change in enumerate(changes.split()):
         body = msgspec.json.encode({"startsAt": "1970-01-01T12:00:00Z", "change": change})
         payloads.append(Payload(PayloadKind.ALERT, body, change))
         status = "resolved" if change[1] == "-" else "firing"
-        deliveries.append(NewDelivery(number, uid(sink), "acme", change[0], status, max_age))
+        deliveries.append(NewDelivery(number, uid(to), "acme", change[0], status, max_age))
     await dispatch.queue.put(Batch(payloads, deliveries))
 
 
@@ -153,6 +153,22 @@ async def test_a_refused_edit_waits_for_as_long_as_asked_and_holds_no_new_messag
     health = dispatch.dispatcher.health(uid("s"))
     assert health is not None
     assert not health.held
+
+
+async def test_a_new_message_leaves_before_edits_that_wait_though_memory_is_scarce(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch(slack_sink(), sink("dead"), rateLimitInterval="1ms", maxInMemory=1000)
+    sender, dead = FollowedSender(), ScriptedSender(script=[HANG])
+    dispatch.senders.update({"s": sender, "dead": dead})
+    await dispatch.start()
+    names = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKL"
+    for name in names:
+        await put(dispatch, f"{name}+")
+        await dispatch.until_empty()
+    await dispatch.put(*(f"x{number}" for number in range(1000)), sinks=("dead",))
+    sender.script = [Failed(FailureClass.TRANSIENT, "RateLimited", "Slack asks to wait", 429, 3600.0, of_edits=True)]
+    await put(dispatch, f"{' '.join(f'{name}-' for name in names)} 1+")
+    await dispatch.until(lambda: len(sender.messages) > len(names))
+    assert sender.messages[-1] == "1+"
 
 
 async def test_a_sink_that_points_elsewhere_follows_nothing_there(make_dispatch: MakeDispatch) -> None:
@@ -242,11 +258,11 @@ async def test_a_sink_whose_edits_became_too_old_keeps_no_other_from_its_turn(
     dispatch.senders.update({"s": sender, "other": other})
     await dispatch.start()
     await put(dispatch, "a+")
-    await put(dispatch, "x+", sink="other")
+    await put(dispatch, "x+", to="other")
     await dispatch.until_empty()
     await put(dispatch, "a-")
     await dispatch.until_empty()
-    await put(dispatch, "x-", sink="other", max_age=0.0)
+    await put(dispatch, "x-", to="other", max_age=0.0)
     await dispatch.until(lambda: dispatch.metric("edit_waits_total"))
     expiry = asyncio.ensure_future(dispatch.dispatcher.watch_expiry())
     await dispatch.until(lambda: dispatch.queue.depth().dead == 1)

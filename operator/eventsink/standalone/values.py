@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from json import JSONDecodeError, JSONDecoder
 from sys import intern
 from typing import Any
 
@@ -18,6 +18,8 @@ MAX_NODES = 200_000
 _BYTE_ORDER_MARK = re.compile(r"^(---.*\n)\ufeff", re.MULTILINE)
 """Before a later document, where files were joined; kubectl skips it as it does before the first."""
 _BLANK = re.compile(r"[ \t\r\n]*")
+_ESCAPE = re.compile(r"\\(?:(?P<pair>u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|.)")
+"""In JSON two of these stand for one character beyond U+FFFF, such as an emoji; in YAML for none."""
 
 
 class NotYaml(Exception):
@@ -78,14 +80,14 @@ def read_values(text: str, loader: type[Loader | FastLoader]) -> Iterator[Value]
     line = 0
     for piece in pieces:
         # JSON is YAML but for tabs between its values, which no JSON text holds within them.
-        yield from _read(piece.replace("\t", " "), loader, line)
+        yield from _read(_ESCAPE.sub(_one_character, piece.replace("\t", " ")), loader, line)
         line += piece.count("\n")
 
 
 def _json_values(text: str) -> list[str] | None:
     """The pieces of a text, which hold one JSON value each, with what is between them; None: it is not JSON."""
     pieces, at = [], 0
-    decoder = JSONDecoder()
+    decoder = json.JSONDecoder()
     try:
         while (begin := _end_of_blank(text, at)) < len(text):
             if text[begin] not in '{["':
@@ -93,9 +95,13 @@ def _json_values(text: str) -> list[str] | None:
             _, end = decoder.raw_decode(text, begin)
             pieces.append(text[at:end])
             at = end
-    except (JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also a number of thousands of digits
         return None
     return pieces
+
+
+def _one_character(found: re.Match[str]) -> str:
+    return str(json.loads(f'"\\{found["pair"]}"')) if found["pair"] else found[0]
 
 
 def _end_of_blank(text: str, at: int) -> int:

@@ -91,15 +91,15 @@ class Evaluation:
 
     def captured(self, block: Callable[[], Signal | None]) -> tuple[str, Signal | None]:
         """Evaluate a block, and return what it writes."""
-        out, room, show = self._out, self.room, self.show
+        out, room, show, limit = self._out, self.room, self.show, self._limit
         parts: list[str] = []
-        self._out, self.room, self.show = parts, MAX_TEXT, str
+        self._out, self.room, self.show, self._limit = parts, MAX_TEXT, str, MAX_TEXT + 1
         try:
             signal = block()
         except OutputFull:
             raise TemplateFailed(f"it captures a text of more than {MAX_TEXT:,} characters") from None
         finally:
-            self._out, self.room, self.show = out, room, show
+            self._out, self.room, self.show, self._limit = out, room, show, limit
         return "".join(parts), signal
 
     def written(self) -> str:

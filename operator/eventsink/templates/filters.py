@@ -231,7 +231,8 @@ def _date(steps: Steps, value: Value, form: Value) -> str:
         raise TemplateFailed(f"a date has no %{unknown[0]}: write those of %{' %'.join(sorted(_DIRECTIVES - {'%'}))}")
     try:
         moment = _moment(value, text)
-        return moment.strftime(pattern.replace("%s", str(int(moment.timestamp()))))
+        seconds = str(int(moment.timestamp()))
+        return moment.strftime(_DIRECTIVE.sub(lambda found: seconds if found[1] == "s" else found[0], pattern))
     except (ValueError, OverflowError, OSError):
         return text
 

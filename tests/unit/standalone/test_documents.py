@@ -80,6 +80,17 @@ def test_a_byte_order_mark_is_skipped_before_each_document() -> None:
     assert faults(f"{SECRET}\ufeff---\n{SINK}") != []
 
 
+def test_escapes_of_json_that_are_one_character_together_are_that_character() -> None:
+    sink = {"apiVersion": "eventsink.dev/v1alpha1", "kind": "EventSink", "metadata": {"name": "a"}}
+    name = "\U0001f525 \\ud83d\\udd25 \\"
+    [document] = read_documents("f.json", json.dumps({**sink, "spec": {"name": name}}).encode()).documents
+    assert document.object["spec"]["name"] == name
+
+
+def test_a_json_number_of_thousands_of_digits_is_an_error_of_the_file() -> None:
+    assert faults('{"kind": ' + "9" * 5000 + "}") == [(0, "")]
+
+
 def test_several_json_documents_in_one_file_are_read_with_their_own_lines() -> None:
     secrets = [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"a": "?"}} for name in ("a", "b", "c")]
     one, two, three = (json.dumps(secret, indent=1) for secret in secrets)

@@ -111,6 +111,7 @@ def test_of_several_alerts_a_template_sees_the_worst_first(source: str, text: st
         ("'word' | plus: 1", "1"),
         ("alert.startsAt | date: '%d %b %Y, %H:%M'", "01 Mar 2026, 09:30"),
         ("1772357400 | date: '%F %T'", "2026-03-01 09:30:00"),
+        ("1772357400 | date: '%s %%s %%%s'", "1772357400 %s %1772357400"),
         ("'2026-03-01T10:30:00+01:00' | date: '%H:%M'", "09:30"),
         ("'soon' | date: '%H:%M'", "soon"),
         ("alert.links | json", '{"source": "", "runbook": "https://runbooks.example.com/crash", "dashboard": "", "silence": ""}'),
@@ -158,6 +159,11 @@ def test_what_is_written_beyond_the_limit_is_missing() -> None:
     whole = read_template("{% for a in alerts %}{{ a.summary }}{% endfor %}").render(variables(*TWO), limit=40)
     assert (whole.text, whole.complete) == ("api-1 restarts again and again.api-0 res", False)
     assert read_template("ab").render({}, limit=2).complete
+
+
+def test_what_is_captured_is_whole_however_little_may_be_written() -> None:
+    source = "{% capture x %}{{ alert.summary }}{% endcapture %}{{ x | size }}"
+    assert read_template(source).render(variables(alert()), limit=5).text == str(len(alert().summary))
 
 
 def test_each_text_that_is_not_the_templates_own_is_shown_as_the_caller_says() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,7 +160,9 @@ class SlackLookup:
                     workspace.unavailable_until = self._clock() + (problem.again_after or ASK_AGAIN_SECONDS)
                 raise
         own = path == PLATFORM_PATH
-        if own and not self._allowed(sink.spec.tenant, slack.channel, channel):
+        # Workspaces of one organisation have channels of the same names: there, a channel given by its id has to be listed so.
+        name = "" if identity.organisation and is_channel_id(slack.channel) else channel.name
+        if own and not self._allowed(sink.spec.tenant, {slack.channel.removeprefix("#"), channel.id, name}):
             raise _not_allowed(sink.spec.tenant, slack.channel)
         return SlackTarget(
             token=token,
@@ -185,6 +187,9 @@ class SlackLookup:
 
     def _granted_webhook(self, slack: SlackSpec, granted: TokenRecord) -> SlackTarget:
         """Of the incoming webhook that came with a code; Slack said where it posts."""
+        in_workspace(
+            Identity(granted.team_id, granted.team_name, "", frozenset(), organisation=not granted.team_id), slack.team_id or ""
+        )
         try:
             check_hook_url(granted.webhook_url, self._settings)
         except ValueError as error:
@@ -222,12 +227,12 @@ class SlackLookup:
                 again_after=ASK_AGAIN_SECONDS,
             ) from None
 
-    def _allowed(self, tenant: str, asked: str, channel: Channel) -> bool:
+    def _allowed(self, tenant: str, called: Set[str]) -> bool:
         if not self._settings.channels:
             return True
         listed = {one.removeprefix("#") for one in self._settings.channels.get(tenant, ())}
         # By what was asked for, too: a channel that was allowed and renamed since stays allowed.
-        return bool(listed & {asked.removeprefix("#"), channel.id, channel.name})
+        return not listed.isdisjoint(called)
 
     def _may_be_allowed(self, tenant: str, asked: str) -> bool:
         """Whether Slack's response may show that a channel is among those that are allowed: only Slack knows which name has which id."""

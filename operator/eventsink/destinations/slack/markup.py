@@ -53,8 +53,8 @@ def formatted(text: str) -> list[dict[str, Any]]:
 
 
 def _section(text: str) -> Iterator[dict[str, Any]]:
-    if text := text.strip("\n"):
-        yield {"type": "rich_text_section", "elements": list(_spans(text, {}))}
+    if spans := list(_spans(text.strip("\n"), {})):
+        yield {"type": "rich_text_section", "elements": spans}
 
 
 def _spans(text: str, style: dict[str, bool]) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ _SEVERITIES = choices(MentionSpec, "min_severity")
 class Field(click.ParamType):  # type: ignore[type-arg]  # generic in some versions
     """A label or annotation that messages show."""
 
-    name = "label:NAME[=TITLE]|annotation:NAME[=TITLE]"
+    name = "field"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
         """The field as in a request."""
@@ -47,7 +47,7 @@ class Button(click.ParamType):  # type: ignore[type-arg]
 class Mention(click.ParamType):  # type: ignore[type-arg]
     """Whom messages mention from a severity on."""
 
-    name = "[SEVERITY:]here|ID,..."
+    name = "mention"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
         """The mention as in a request."""
@@ -84,6 +84,7 @@ OPTIONS = DestinationOptions(
             click.Option(
                 ["--slack-field"],
                 type=Field(),
+                metavar="label:NAME[=TITLE]|annotation:NAME[=TITLE]",
                 multiple=True,
                 help="Slack: a label or annotation that messages show. Repeatable.",
             ),
@@ -99,6 +100,7 @@ OPTIONS = DestinationOptions(
             click.Option(
                 ["--slack-mention"],
                 type=Mention(),
+                metavar="[SEVERITY:]here|ID,...",
                 multiple=True,
                 help="Slack: whom to mention while alerts fire, as in critical:here,U0123456789. Repeatable.",
             ),

@@ -397,6 +397,21 @@ async def test_the_platforms_token_may_be_one_of_an_organisation(tmp_path: Path)
     assert workspace.slack.calls("conversations.list")[0].form["team_id"] == "T5"
 
 
+async def test_in_an_organisation_a_channel_of_an_allowed_name_in_another_workspace_is_not_allowed(tmp_path: Path) -> None:
+    platform = {"tokenFile": tmp_path / "token", "teamId": "T5", "channels": {"acme": ["#security", "C00000001"]}}
+    workspace = organisation(tmp_path, **platform)
+    assert (await workspace.target(channel="#security")).channel_id == "C00000002"
+    assert (await workspace.target(channel="C00000001")).channel_name == "general"
+    assert (await workspace.problem(channel="C00000002")).reason == "ChannelNotAllowed"  # nothing says in which workspace it is
+
+
+async def test_a_webhook_that_came_with_a_code_is_of_the_workspace_that_the_sink_names(tmp_path: Path) -> None:
+    workspace, hook = LookupUnderTest(tmp_path), record(team_id="T4", webhook_url=HOOK)
+    problem = await workspace.problem(granted=hook, teamId="T9", **BY_CODE)
+    assert (problem.reason, problem.path) == ("SlackTeamInvalid", "spec.slack.teamId")
+    assert (await workspace.target(granted=hook, teamId="T4", **BY_CODE)).webhook_url == HOOK
+
+
 @pytest.mark.parametrize(
     ("of_organisation", "team", "listing", "words"),
     [

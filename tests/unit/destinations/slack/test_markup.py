@@ -66,7 +66,7 @@ def test_what_was_cut_within_three_backticks_is_still_a_block() -> None:
 
 
 def test_nothing_is_no_block() -> None:
-    assert formatted("\n\n") == []
+    assert formatted("\n\n") == formatted("<>") == formatted("``````\n<|>") == []
 
 
 HOSTILE = "*b* _i_ ~s~ `c` ``` <!channel> <@U123> <https://evil.example.com|click> *"

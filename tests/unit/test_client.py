@@ -499,6 +499,12 @@ def test_a_mistake_on_the_command_line_is_reported_before_any_request(
     assert server.asked == []
 
 
+def test_the_help_writes_what_options_take_as_they_take_it(terminal: Terminal) -> None:
+    shown = terminal.run("create", "--help")[0]
+    assert "--slack-field label:NAME[=TITLE]|annotation:NAME[=TITLE]" in shown
+    assert "--slack-mention [SEVERITY:]here|ID,..." in shown
+
+
 @pytest.mark.parametrize(
     "document",
     ["[]", "{", "a: b: c", "event_sink_args: []\nx: y", "{match: [a]}", "{event_sink_args: x}", "{description: 2026-01-01}"],

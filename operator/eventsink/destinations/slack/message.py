@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventsink.alerts.alert import Alert, Severity, Status
-from eventsink.destinations.slack.blocks import characters, context, plain_lines, section
+from eventsink.destinations.slack.blocks import characters, context, plain_lines, rich, section
 from eventsink.destinations.slack.form import DEFAULT_FORM, SlackForm
 from eventsink.destinations.slack.mentions import NOBODY, Mentioned, mentioned
 from eventsink.destinations.slack.parts import EMOJI, MAX_WHERE, WELL_EMOJI, few
 from eventsink.destinations.slack.several import alike, several
 from eventsink.destinations.slack.single import single
 from eventsink.destinations.slack.templated import BUILT_IN, body_blocks, written
-from eventsink.destinations.slack.text import cut, cut_escaped, escaped, one_line
+from eventsink.destinations.slack.text import cut, cut_escaped, escaped, one_line, with_links
 
 MAX_HEADLINE = 300
 MAX_ALL = 9500
@@ -62,7 +62,7 @@ class SlackMessage:
             "text": self.text,
             "mrkdwn": False,
             "parse": "none",
-            "blocks": [section(self.headline), *self.mentions.blocks()],
+            "blocks": [_first_line(self.headline), *self.mentions.blocks()],
             "attachments": self.attachments,
             "unfurl_links": False,
             "unfurl_media": False,
@@ -114,6 +114,12 @@ def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str
     headline = cut(f"{sign} " + " · ".join(part for part in parts if part), MAX_HEADLINE)
     text = escaped(headline)
     return SlackMessage(text, headline, [{"color": colour, "fallback": text, "blocks": blocks}], mentions, own.problem)
+
+
+def _first_line(headline: str) -> dict[str, Any]:
+    """The headline, in which URLs are links: an alert may have them in its summary alone."""
+    parts = list(with_links(headline))
+    return rich(parts) if any(part["type"] == "link" for part in parts) else section(headline)
 
 
 def _latest(alerts: Sequence[Alert]) -> Sequence[Alert]:

@@ -109,5 +109,5 @@ def common_of(each: Sequence[dict[str, str]]) -> dict[str, str]:
 
 
 def few(texts: Sequence[str], most: int) -> str:
-    """The first of some texts, and how many more there are."""
-    return ", ".join(texts[:most]) + (f" +{len(texts) - most}" if len(texts) > most else "")
+    """The first of some texts, each in a line, and how many more there are."""
+    return ", ".join(one_line(text, MAX_WHERE) for text in texts[:most]) + (f" +{len(texts) - most}" if len(texts) > most else "")

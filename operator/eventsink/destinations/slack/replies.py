@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventsink.alerts.alert import Alert, Status
-from eventsink.destinations.slack.blocks import listed, run
+from eventsink.destinations.slack.blocks import listed
 from eventsink.destinations.slack.message import SlackMessage, colour_of
 from eventsink.destinations.slack.parts import WELL_EMOJI, sign_of, state_of, summary_of, title_of, where_of
-from eventsink.destinations.slack.text import cut, escaped
+from eventsink.destinations.slack.text import cut, escaped, with_links
 from eventsink.sinks.post import Post
 
 MAX_LINE = 280
@@ -50,5 +50,5 @@ def _line(alert: Alert, *, named: bool) -> str:
 
 def _message(headline: str, lines: Sequence[str], colour: str) -> SlackMessage:
     text = escaped(headline)
-    blocks = [listed([[run(line)] for line in lines], "more")] if lines else []
+    blocks = [listed([list(with_links(line)) for line in lines], "more")] if lines else []
     return SlackMessage(text, headline, [{"color": colour, "fallback": text, "blocks": blocks}] if blocks else [])

@@ -30,7 +30,7 @@ from eventsink.destinations.slack.parts import (
     where_of,
 )
 from eventsink.destinations.slack.place import place_of
-from eventsink.destinations.slack.text import date, one_line, prose
+from eventsink.destinations.slack.text import date, one_line, prose, with_links
 
 MAX_LINE = 280
 MAX_LISTED = 10
@@ -55,7 +55,7 @@ def alike(
     links = [list(line_links(alert, form, common)) for alert in ordered]
     counts = Counter(map(repr, zip(texts, links, strict=True)))
     lines = {
-        repr(line): [run(line[0] if (count := counts[repr(line)]) == 1 else f"{line[0]} ({count:,} times)"), *line[1]]
+        repr(line): [*with_links(line[0] if (count := counts[repr(line)]) == 1 else f"{line[0]} ({count:,} times)"), *line[1]]
         for line in zip(texts, links, strict=True)
     }
     blocks = [listed(list(lines.values()), "more, found with: " + lookup if lookup else "more")]
@@ -81,9 +81,7 @@ def _distinct_lines(alerts: Sequence[Alert], form: SlackForm, common: Collection
     lines = []
     for alert, place in zip(alerts, places, strict=True):
         others = [f"{name}={alert.labels[name]}" for name in sorted(differing - place.labels) if alert.labels.get(name)]
-        text = " ".join(
-            [one_line(place.text, MAX_WHERE), few([one_line(other, MAX_WHERE) for other in others], MAX_DISTINCT)]
-        ).strip()
+        text = " ".join([one_line(place.text, MAX_WHERE), few(others, MAX_DISTINCT)]).strip()
         said = summary_of(alert) if summary else ""
         if not said and not differing and not same_description:
             said = one_line(description_of(alert, MAX_DESCRIPTION), MAX_SUMMARY)
@@ -122,9 +120,9 @@ def several(
 def _alert_line(alert: Alert, form: SlackForm, fields: Collection[FieldForm], *, description: bool) -> list[dict[str, Any]]:
     parts = [one_line(alert.name, MAX_NAME), where_of(alert), summary_of(alert)]
     said = " · ".join(part for part in parts if part) or title_of(alert)
-    line = [run(" · ".join([f"{sign_of(alert)} {said}", *line_fields(alert, fields)])), *line_links(alert, form)]
+    line = [*with_links(" · ".join([f"{sign_of(alert)} {said}", *line_fields(alert, fields)])), *line_links(alert, form)]
     if description and (said := one_line(description_of(alert, MAX_DESCRIPTION), MAX_LINE)):
-        line.append(run(f"\n{said}"))
+        line += with_links(f"\n{said}")
     return line
 
 

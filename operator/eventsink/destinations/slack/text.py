@@ -15,6 +15,8 @@ from typing import Any
 from eventsink.alerts.links import is_web_url
 
 ELLIPSIS = "…"
+_LOOKED_AT = 4
+"""Times the length of a line: of a thousand alerts, more would keep the event loop for seconds."""
 MAX_URL = 3000
 """Characters that Slack takes of one."""
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
@@ -31,7 +33,9 @@ _COLUMNS = re.compile(r"^ +\S|\S {2,}\S", re.MULTILINE)
 
 
 def one_line(text: str, most: int) -> str:
-    """The text in one line of at most `most` characters, without anything that is not seen."""
+    """The text in one line of at most `most` characters, without anything that is not seen; of a very long one its beginning is looked at."""
+    if len(text) > _LOOKED_AT * most:
+        text = text[: _LOOKED_AT * most] + ELLIPSIS
     return cut(" ".join(seen(text).split()), most)
 
 
@@ -93,7 +97,7 @@ def with_links(text: str) -> Iterator[dict[str, Any]]:
     start = 0
     for found in _URL.finditer(text):
         url = found.group().rstrip(_AFTER_URL)
-        if len(url) > MAX_URL or not is_web_url(url) or (found.end() == len(text) and text.endswith(ELLIPSIS)):
+        if len(url) > MAX_URL or not is_web_url(url) or found.group().endswith(ELLIPSIS):
             continue
         if found.start() > start:
             yield {"type": "text", "text": text[start : found.start()]}
@@ -126,13 +130,17 @@ def duration(lasted: timedelta) -> str:
 
 def seen(text: str) -> str:
     """The text without colours of terminals and without what is not seen."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     text = _ANSI.sub("", text)
     taken: list[str] = []
     in_flag = False
     for place, character in enumerate(text):
-        in_flag = character == _BLACK_FLAG or (in_flag and ord(character) in _TAGS)
+        if character.isprintable():
+            in_flag = character == _BLACK_FLAG
+            taken.append(character)
+            continue
+        in_flag = in_flag and ord(character) in _TAGS
         if character in "\r\x0b\x0c":
             taken.append(" ")
         elif character in _JOINERS:

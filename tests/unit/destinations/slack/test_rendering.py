@@ -48,6 +48,14 @@ async def test_templates_are_read_before_the_first_message_is_rendered(use: Temp
     assert use.problem(SINK.uid) is None
 
 
+async def test_reading_templates_again_and_again_takes_of_the_tenants_share(use: TemplateUse) -> None:
+    for number in range(500):  # more than are kept
+        if not use.allows(SINK.tenant):
+            break
+        await Renderer(SINK, form(f"{number}" + "{{ name | size }}" * 50), use).prepare()
+    assert not use.allows(SINK.tenant)
+
+
 async def test_a_template_of_a_newer_version_is_no_reason_to_send_nothing(use: TemplateUse) -> None:
     renderer = Renderer(SINK, form("{% newer %}"), use)
     await renderer.prepare()

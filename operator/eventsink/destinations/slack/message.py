@@ -17,7 +17,7 @@ from eventsink.destinations.slack.mentions import NOBODY, Mentioned, mentioned
 from eventsink.destinations.slack.parts import EMOJI, MAX_WHERE, WELL_EMOJI, few
 from eventsink.destinations.slack.several import alike, several
 from eventsink.destinations.slack.single import single
-from eventsink.destinations.slack.templated import BUILT_IN, body_blocks, written
+from eventsink.destinations.slack.templated import BUILT_IN, Written, body_blocks, written
 from eventsink.destinations.slack.text import cut, cut_escaped, escaped, one_line, with_links
 
 MAX_HEADLINE = 300
@@ -76,7 +76,15 @@ class SlackMessage:
         return {"text": text, "mrkdwn": False, "parse": "none", "unfurl_links": False, "unfurl_media": False}
 
 
-def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str, tenant: str, lookup: str = "") -> SlackMessage:
+def render(
+    alerts: Sequence[Alert],
+    form: SlackForm = DEFAULT_FORM,
+    *,
+    sink: str,
+    tenant: str,
+    lookup: str = "",
+    own: Written | None = None,
+) -> SlackMessage:
     """The message about some alerts. Of one alert it shows only the last: what fired and has ended is shown as resolved, once.
 
     Parameters
@@ -89,6 +97,8 @@ def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str
         `namespace/name` of the sink, and whose it is, for the last line.
     lookup
         The command that lists everything that the message is about.
+    own
+        What the templates of the form have written of the alerts; None: they are evaluated now.
     """
     alerts = _latest(alerts)
     firing = [alert for alert in alerts if alert.status is not Status.RESOLVED]
@@ -101,7 +111,8 @@ def render(alerts: Sequence[Alert], form: SlackForm = DEFAULT_FORM, *, sink: str
         parts, blocks = alike(alerts, firing, lookup, form, room)
     else:
         parts, blocks = several(alerts, firing, lookup, form, room)
-    own = written(form.template, alerts, sink=sink, tenant=tenant) if form.template is not None else BUILT_IN
+    if own is None:
+        own = written(form.template, alerts, sink=sink, tenant=tenant) if form.template is not None else BUILT_IN
     if own.title is not None:
         parts = [own.title]
     if own.body is not None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from eventsink.alerts.alert import Alert
 from eventsink.destinations.slack.form import SlackForm, TemplateForm
 from eventsink.destinations.slack.message import SlackMessage, render
+from eventsink.destinations.slack.templated import written
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.sinks.sink import Sink
 from eventsink.sinks.template_use import TemplateUse
@@ -52,8 +53,9 @@ class Renderer:
             self._templates.limited(self._uid, form.template)
             return render(alerts, self._built_in, sink=self._sink, tenant=tenant, lookup=lookup)
         began = time.thread_time()
-        message = render(alerts, form, sink=self._sink, tenant=tenant, lookup=lookup)
+        own = written(form.template, alerts, sink=self._sink, tenant=tenant)
         self._templates.spend(tenant, time.thread_time() - began)
+        message = render(alerts, form, sink=self._sink, tenant=tenant, lookup=lookup, own=own)
         if message.template_problem:
             self._templates.failed(self._uid, form.template, message.template_problem)
             if (more := _failures_log.due()) is not None:

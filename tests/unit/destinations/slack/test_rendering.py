@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 from structlog.testing import capture_logs
 
+from eventsink.destinations.slack import rendering
 from eventsink.destinations.slack.form import SlackForm, TemplateForm
+from eventsink.destinations.slack.message import SlackMessage, render
 from eventsink.destinations.slack.rendering import Renderer
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.sinks.sink import Sink
@@ -46,6 +51,20 @@ async def test_templates_are_read_before_the_first_message_is_rendered(use: Temp
     assert KEPT.get(source) is not None
     assert renderer.render([alert()]).headline == "🟠 KubePodCrashLooping read in a thread"
     assert use.problem(SINK.uid) is None
+
+
+def test_what_the_built_in_parts_of_a_message_take_is_not_of_the_templates_share(
+    use: TemplateUse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*given: Any, **named: Any) -> SlackMessage:
+        until = time.thread_time() + 1.5 * TENANT_SECONDS
+        while time.thread_time() < until:
+            pass
+        return render(*given, **named)
+
+    monkeypatch.setattr(rendering, "render", slow)
+    assert Renderer(SINK, form("own words"), use).render([alert()]).headline == "🟠 own words"
+    assert use.allows(SINK.tenant)
 
 
 async def test_reading_templates_again_and_again_takes_of_the_tenants_share(use: TemplateUse) -> None:

@@ -398,7 +398,7 @@ async def test_the_platforms_token_may_be_one_of_an_organisation(tmp_path: Path)
 
 
 async def test_in_an_organisation_a_channel_of_an_allowed_name_in_another_workspace_is_not_allowed(tmp_path: Path) -> None:
-    platform = {"tokenFile": tmp_path / "token", "teamId": "T5", "channels": {"acme": ["#security", "C00000001"]}}
+    platform: dict[str, Any] = {"tokenFile": tmp_path / "token", "teamId": "T5", "channels": {"acme": ["#security", "C00000001"]}}
     workspace = organisation(tmp_path, **platform)
     assert (await workspace.target(channel="#security")).channel_id == "C00000002"
     assert (await workspace.target(channel="C00000001")).channel_name == "general"

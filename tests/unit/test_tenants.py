@@ -1,0 +1,100 @@
+"""No alert ever arrives at another tenant's sink, and none that should arrive is missing, whatever happens to a cluster.
+
+Hypothesis makes up clusters and what happens to them; `tests/support/tenants_cluster.py` holds the operator and the router against the model
+of `tests/support/tenants.py`. `python -m tests.benchmarks.tenants full` does the same for a million alerts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from tests.support.tenants import FORMS, KEYS, LABELS, LOOK_ALIKES, SOURCES, SPACES, TENANTS
+from tests.support.tenants_cluster import Cluster
+
+spaces = st.sampled_from(SPACES)
+tenants = st.sampled_from(TENANTS)
+owners = st.sampled_from(("", "", *TENANTS))
+keys = st.sampled_from(KEYS)
+sources = st.sampled_from(sorted(SOURCES))
+owners = st.sampled_from(("", "", *TENANTS))
+forms = st.sampled_from(sorted(FORMS))
+values = st.sampled_from((*SPACES, *TENANTS)) | st.sampled_from((*LOOK_ALIKES, ""))
+labels = st.fixed_dictionaries(
+    {}, optional={**dict.fromkeys(LABELS, values), "namespace": spaces | values, "tenant": tenants | values}
+)
+"""Of an alert: what names its tenant to some source, and what looks as if it did."""
+own = st.tuples(st.just("own"), spaces, owners)
+create = st.tuples(st.just("create"), keys, st.just("") | tenants, forms)
+"""An empty tenant is the one of the namespace, here and in `claim`."""
+claim = st.tuples(st.just("claim"), keys, st.just("") | tenants)
+hand_over = st.tuples(st.just("hand over"), keys, tenants)
+"""A namespace gets another owner, and a sink in it follows."""
+of_each = st.permutations(TENANTS).map(
+    lambda named: [{"namespace": one, "exported_namespace": one, "tenant": of} for one, of in zip(SPACES, named, strict=False)]
+)
+post = st.tuples(st.just("post"), sources, st.tuples(of_each, st.lists(labels, max_size=3)).map(lambda two: [*two[0], *two[1]]))
+again = st.tuples(st.just("again"), st.integers(0, 20), st.sets(st.integers(0, 6)))
+others = st.one_of(
+    st.tuples(st.just("delete namespace"), spaces),
+    st.tuples(st.just("rename"), keys, st.sampled_from("xy")),
+    st.tuples(st.just("delete"), keys),
+    st.tuples(st.just("rotate"), sources, labels),
+    st.tuples(st.just("restart router")),
+)
+moves = st.sampled_from((own, create, claim, hand_over, post, post, again, again, others)).flatmap(lambda chosen: chosen)
+
+
+class Clusters(RuleBasedStateMachine):
+    """A cluster and what may happen to it; after each step everything is compared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.Runner()
+        self._folder = tempfile.TemporaryDirectory()
+        self._there: Cluster | None = None
+
+    @initialize(
+        allow_unowned=st.booleans(),
+        owned=st.tuples(*[owners] * len(SPACES)),
+        claims=st.tuples(*[tenants] * len(SPACES)),
+        forms=st.tuples(*[forms] * len(SPACES)),
+    )
+    def start(self, *, allow_unowned: bool, owned: tuple[str, ...], claims: tuple[str, ...], forms: tuple[str, ...]) -> None:
+        self._there = Cluster(Path(self._folder.name), allow_unowned=allow_unowned)
+        self._loop.run(self._there.open())
+        for namespace, owner, claimed, form in zip(SPACES, owned, claims, forms, strict=True):
+            self.happens(("own", namespace, owner))
+            self.happens(("create", (namespace, "a"), owner or claimed, form))
+
+    @rule(move=moves)  # one rule: of several, Hypothesis leaves most out of each run
+    def happens(self, move: tuple[Any, ...]) -> None:
+        assert self._there is not None
+        self._loop.run(self._there.do(*move))
+
+    def teardown(self) -> None:
+        if self._there is not None:
+            self._loop.run(self._there.close())
+        self._loop.close()
+        self._folder.cleanup()
+
+
+TestTenants = Clusters.TestCase
+# The same clusters each time, so that a failure is everybody's. It is printed as the calls that lead to it, not shrunk: that may take
+# five minutes, and is had by leaving `phases` out.
+TestTenants.settings = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    derandomize=True,
+    phases=(Phase.generate,),
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)

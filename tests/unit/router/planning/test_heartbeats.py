@@ -431,20 +431,27 @@ def test_so_many_replicas_are_remembered_the_latest_ones() -> None:
 
 
 class Server:
-    """One server of a pair: it sees what happens a little later than it does, and posts it every minute while it is up."""
+    """One server of a pair: it sees what happens a little later than it does, and posts it every minute while it is up.
+    After a restart it knows no earlier start, nor what had ended."""
 
     def __init__(self, address: str, lag: float) -> None:
         self.address = address
         self.lag = lag
-        self.up = True
+        self.up_since: float | None = 0.0
+
+    def turn(self, now: float) -> None:
+        """Stop it, or start it again."""
+        self.up_since = now if self.up_since is None else None
 
     def post(self, episodes: list[tuple[float, float]], now: float) -> list[dict[str, Any]]:
         seen = [(since + self.lag, until + self.lag) for since, until in episodes if since + self.lag <= now]
-        if not seen or not self.up:
+        if not seen or self.up_since is None:
             return []
         since, until = seen[-1]
         if now < until:
-            return [alert(since=since)]
+            return [alert(since=max(since, self.up_since))]
+        if until < self.up_since:
+            return []
         return [ended(since=since, at=until)] if now - until <= 900 else []
 
 
@@ -462,7 +469,9 @@ async def test_each_episode_is_notified_once_and_ends_once_whatever_happens_to_o
         if not episodes or (now < 2 * 3600 and now > episodes[-1][1] + chance.uniform(900, 1800)):
             episodes.append((now, now + chance.uniform(180, 1200)))
         if chance.random() < 0.02:
-            servers[1].up = not servers[1].up
+            servers[1].turn(now)
+        if chance.random() < 0.05:
+            servers[0].up_since = now
         if chance.random() < 0.01:
             planning = await start(sink("s"), grace=GRACE)
         for one in servers:

@@ -16,7 +16,7 @@ from eventsink.alerts.links import is_web_url
 
 ELLIPSIS = "…"
 _LOOKED_AT = 4
-"""Times the length of a line: of a thousand alerts, more would keep the event loop for seconds."""
+"""Times what is shown: of a thousand alerts, more would keep the event loop for seconds."""
 MAX_URL = 3000
 """Characters that Slack takes of one."""
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
@@ -33,15 +33,18 @@ _COLUMNS = re.compile(r"^ +\S|\S {2,}\S", re.MULTILINE)
 
 
 def one_line(text: str, most: int) -> str:
-    """The text in one line of at most `most` characters, without anything that is not seen; of a very long one its beginning is looked at."""
-    if len(text) > _LOOKED_AT * most:
-        text = text[: _LOOKED_AT * most] + ELLIPSIS
-    return cut(" ".join(seen(text).split()), most)
+    """The text in one line of at most `most` characters, without anything that is not seen."""
+    return cut(" ".join(seen(_beginning(text, most)).split()), most)
 
 
 def some_lines(text: str, most: int) -> str:
     """The text with its line breaks, indentation and columns, at most one empty line in a row, in at most `most` characters."""
-    return tidy(seen(text.replace("\r\n", "\n")), most)
+    return tidy(seen(_beginning(text, most).replace("\r\n", "\n")), most)
+
+
+def _beginning(text: str, most: int) -> str:
+    """As much of a text as is looked at to show at most `most` characters of it."""
+    return text if len(text) <= _LOOKED_AT * most else text[: _LOOKED_AT * most] + ELLIPSIS
 
 
 def tidy(text: str, most: int) -> str:

@@ -316,15 +316,18 @@ def test_waits_grow_and_are_bounded(attempts: int, retry_after: float | None, lo
 
 
 steps = st.lists(
-    st.sampled_from(["pick", "deliver", "fail", "reject", "hold", "recompile", "return", "expire", "add"]), max_size=80
+    st.sampled_from(["pick", "deliver", "fail", "reject", "hold", "recompile", "return", "expire", "add", "keep", "put off"]),
+    max_size=80,
 )
 
 
-@given(steps, st.integers(1, 4), st.integers(1, 3), st.booleans(), st.data())
+@given(steps, st.integers(1, 4), st.integers(1, 3), st.booleans(), st.booleans(), st.data())
 def test_no_sequence_of_events_loses_or_reorders_deliveries(
-    history: list[str], concurrency: int, batch: int, joins_key: bool, data: st.DataObject
+    history: list[str], concurrency: int, batch: int, joins_key: bool, recomposes: bool, data: st.DataObject
 ) -> None:
-    one = lane(concurrency=concurrency, batch=batch, joins_key=joins_key)
+    if recomposes:
+        concurrency, joins_key = 1, True
+    one = lane(concurrency=concurrency, batch=batch, joins_key=joins_key, recomposes=recomposes)
     waiting: dict[int, str] = {}
     in_flight: list[OutgoingMessage] = []
     seq, now = 0, 0.0
@@ -336,7 +339,8 @@ def test_no_sequence_of_events_loses_or_reorders_deliveries(
     for step in history:
         now += 1000
         if step == "add":
-            more = [delivery(seq + n + 1, data.draw(st.sampled_from("abc"))) for n in range(3)]
+            due = data.draw(st.sampled_from([0.0, now + 500]))
+            more = [delivery(seq + n + 1, data.draw(st.sampled_from("abc")), due=due) for n in range(3)]
             seq += 3
             waiting.update({each.seq: each.key for each in more})
             one.add(more)
@@ -356,6 +360,13 @@ def test_no_sequence_of_events_loses_or_reorders_deliveries(
             numbers = data.draw(st.lists(st.sampled_from(sorted(waiting)), unique=True))
             staying, _ = one.discard(numbers)
             gone([number for number in numbers if number not in staying])
+        elif step == "keep" and recomposes:
+            for message in in_flight:
+                keys = {item.delivery.key for item in message.items}
+                kept = data.draw(st.lists(st.sampled_from(sorted(keys)), min_size=1, unique=True))
+                one.keep(message, [item for item in message.items if item.delivery.key in kept])
+        elif step == "keep" or (step == "put off" and not recomposes):
+            continue
         elif in_flight:
             message = in_flight.pop(data.draw(st.integers(0, len(in_flight) - 1)))
             if step == "deliver":
@@ -367,6 +378,8 @@ def test_no_sequence_of_events_loses_or_reorders_deliveries(
                 gone([item.delivery.seq for item in one.failed_for_good(message)])
             elif step == "hold":
                 one.failed_for_the_sink(message, REJECTED, now)
+            elif step == "put off":
+                one.put_off(message, now + data.draw(st.sampled_from([100, 2000])))
             else:
                 one.returned(message)
     for message in in_flight:
@@ -374,7 +387,7 @@ def test_no_sequence_of_events_loses_or_reorders_deliveries(
         gone(message.seqs)
     assert len(one) == len(waiting)
     while waiting:  # in the end, everything can be delivered
-        now += 1000
+        now = max(now + 1000, one.wake_at() or 0.0)
         message = one.pick(now)
         assert message is not None
         one.delivered(message)

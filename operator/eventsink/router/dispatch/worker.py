@@ -139,7 +139,9 @@ class SinkWorker:
             self.lane.read_again()
 
     def report(self, condition: DeliveringCondition) -> None:
-        """Show how delivery goes from now on."""
+        """Show how delivery goes from now on; of a sink to which nothing may be sent, only that: what was under way then does not hide it."""
+        if self.lane.blocked and condition.reason != self.lane.blocked:
+            return
         before, self.condition = self.condition, condition
         if condition != before:
             self._health_changed(self.sink, self.health())

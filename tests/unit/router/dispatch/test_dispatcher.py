@@ -500,6 +500,25 @@ async def test_nothing_is_sent_to_a_suspended_or_withdrawn_sink_until_it_is_resu
     assert dispatch.arrived() == ["a"]
 
 
+@pytest.mark.parametrize("outcome", [Delivered(200), MESSAGE, SINK, TRANSIENT])
+async def test_a_message_that_was_under_way_when_its_sink_was_suspended_does_not_hide_that(
+    make_dispatch: MakeDispatch, outcome: Outcome
+) -> None:
+    dispatch = make_dispatch()
+
+    async def suspend() -> Outcome:
+        dispatch.directory.put(sink("s", suspend=True))
+        return outcome
+
+    dispatch.senders["s"].script = [lambda _message: suspend()]
+    await dispatch.start()
+    await dispatch.put("a")
+    await dispatch.until(lambda: dispatch.senders["s"].sent and not dispatch.dispatcher.in_flight)
+    found = dispatch.dispatcher.health(uid("s"))
+    assert found is not None
+    assert found.reason == "Suspended"
+
+
 async def test_the_deliveries_of_a_deleted_sink_become_dead_letters(make_dispatch: MakeDispatch) -> None:
     dispatch = make_dispatch()
     dispatch.senders["s"].script = [HANG] * 8

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 OVERTAKE_SECONDS = 0.5
 """Whoever is first and does not come when a message may be sent loses the turn after so long."""
 ASK_AGAIN_SECONDS = 0.05
+ASK_OFTEN = 10
+"""So many of a line ask whenever there may be a turn; the others when it may be theirs: of thousands, all would ask for each turn."""
+ASK_WITHIN_SECONDS = 30.0
+"""Whoever is far behind asks again after so long: those before it may not wait any more."""
 MAX_IDLE_KEYS = 10_000
 """Keys that are remembered although nobody waits for them."""
+
+
+@dataclass(eq=False, slots=True)
+class _Line:
+    """The sinks that wait for a turn."""
+
+    places: dict[str, int] = field(default_factory=dict)
+    """Sink -> how many had come before it, in order."""
+    came: int = 0
+    left: int = 0
 
 
 class RateLimiter:
@@ -23,8 +39,7 @@ class RateLimiter:
         self._free_at: dict[str, float] = {}
         self._taken: dict[str, float] = {}
         """Key -> until when the last turn keeps others waiting."""
-        self._lines: dict[str, dict[str, None]] = {}
-        """Key -> the sinks that wait for a turn, in order."""
+        self._lines: dict[str, _Line] = {}
 
     def __len__(self) -> int:
         """How many keys are remembered."""
@@ -38,13 +53,16 @@ class RateLimiter:
         float or None
             None: the sink may send one message now. Else when to ask again.
         """
-        line = self._lines.setdefault(key, {})
-        line.setdefault(sink)
+        line = self._lines.setdefault(key, _Line())
+        if (place := line.places.get(sink)) is None:
+            place = line.places[sink] = line.came
+            line.came += 1
+        later = min(max(0, place - line.left - ASK_OFTEN) * self._interval, ASK_WITHIN_SECONDS)
         free_at = self._free_at.get(key, 0.0)
         if now < free_at:
-            return free_at
-        if next(iter(line)) != sink and now < free_at + OVERTAKE_SECONDS:
-            return now + ASK_AGAIN_SECONDS
+            return free_at + later
+        if next(iter(line.places)) != sink and now < free_at + OVERTAKE_SECONDS:
+            return now + (later or ASK_AGAIN_SECONDS)
         self.leave(key, sink)
         self._free_at[key] = self._taken[key] = now + self._interval
         if len(self._free_at) > MAX_IDLE_KEYS:
@@ -61,8 +79,8 @@ class RateLimiter:
         """The sink has nothing to send at present."""
         line = self._lines.get(key)
         if line is not None:
-            line.pop(sink, None)
-            if not line:
+            line.left += line.places.pop(sink, None) is not None
+            if not line.places:
                 del self._lines[key]
 
     def pause(self, key: str, until: float) -> None:

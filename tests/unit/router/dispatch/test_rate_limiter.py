@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 from eventsink.router.dispatch.rate_limiter import ASK_AGAIN_SECONDS, MAX_IDLE_KEYS, OVERTAKE_SECONDS, RateLimiter
 
 
@@ -64,3 +66,19 @@ def test_unused_keys_are_forgotten() -> None:
     for number in range(MAX_IDLE_KEYS + 2):
         assert one.turn(str(number), "a", float(number * 2)) is None
     assert len(one) <= 2
+
+
+def test_of_a_thousand_sinks_few_ask_for_each_turn_and_none_is_left_unused() -> None:
+    one, asked, taken = RateLimiter(1.0), 0, []
+    asking = [(0.0, number) for number in range(1000)]
+    while asking:
+        now, number = heapq.heappop(asking)
+        asked += 1
+        again = one.turn("general", f"s{number}", now)
+        if again is None:
+            taken.append((now, number))
+        else:
+            heapq.heappush(asking, (again, number))
+    assert [number for _, number in taken] == list(range(1000)), "first come, first served"
+    assert taken[-1][0] < 1000 + ASK_AGAIN_SECONDS * 1000
+    assert asked < 50 * 1000

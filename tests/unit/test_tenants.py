@@ -98,3 +98,15 @@ TestTenants.settings = settings(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
+
+
+async def test_the_end_of_an_alert_does_not_follow_a_sink_to_another_tenant(tmp_path: Path) -> None:
+    there = await Cluster(tmp_path, allow_unowned=False).open()
+    await there.do("own", "shop", "acme")
+    await there.do("create", ("shop", "a"), "", "events")
+    await there.do("post", "trusted", [{"tenant": "acme"}, {"tenant": "acme"}])
+    assert there.world.counts["arrivals"] == 2
+    await there.do("hand over", ("shop", "a"), "globex")
+    await there.do("again", 0, {0})
+    await there.close()
+    assert there.world.counts["arrivals"] == 2

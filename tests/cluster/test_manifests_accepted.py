@@ -13,6 +13,7 @@ from eventsink.destinations.slack.spec import SlackStatus
 from eventsink.resources.status import Condition, DeliveryStatus, EventSinkStatus, ready, stalled
 from eventsink.runtime.times import format_time
 from tests.cluster.manifests import accepted, eventsink
+from tests.controlplane.binaries import older
 from tests.support.cluster import MANIFESTS, Installed
 from tests.support.kubectl import Kubectl
 
@@ -33,7 +34,9 @@ def test_an_accepted_manifest_is_stored_as_it_was_written(
 def test_applying_the_manifests_again_reports_everything_as_unchanged(kubectl: Kubectl, install_manifests: Installed) -> None:
     for _ in range(2):  # the first one adds kubectl's own annotation
         reported = kubectl.run("apply", "-k", str(MANIFESTS / "default")).stdout.splitlines()
-    assert [line for line in reported if not line.endswith(" unchanged")] == []
+    # Before 1.34 the API server adds `creationTimestamp: null` to claim templates, which no manifest can say.
+    always = ["statefulset.apps/eventsink-router configured"] if older() else []
+    assert [line for line in reported if not line.endswith(" unchanged")] == always
 
 
 @pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)

@@ -42,8 +42,11 @@ def context(text: str) -> dict[str, Any]:
     return {"type": "context", "elements": [{"type": "plain_text", "text": text, "emoji": False}]}
 
 
-def listed(lines: Sequence[list[dict[str, Any]]], rest: str, counts: Sequence[int] = ()) -> dict[str, Any]:
-    """As many lines as fit, and how many more there are; with the counts of alerts behind the lines, also how many alerts those are."""
+def listed(lines: Sequence[list[dict[str, Any]]], rest: str, counts: Sequence[int] = (), *, further: int = 0) -> dict[str, Any]:
+    """As many lines as fit, and how many more there are; with the counts of alerts behind the lines, also how many alerts those are.
+
+    `further` is the number of those of which no line was made.
+    """
     taken: list[dict[str, Any]] = []
     length = shown = 0
     for line in lines:
@@ -52,7 +55,7 @@ def listed(lines: Sequence[list[dict[str, Any]]], rest: str, counts: Sequence[in
             break
         taken += [run("\n"), *line] if taken else line
         shown += 1
-    if left := len(lines) - shown:
+    if left := len(lines) - shown + further:
         taken.append(run(f"\nand {left} {rest}" + (f", {sum(counts[shown:]):,} alerts" if counts else "")))
     return rich(taken)
 

@@ -37,6 +37,8 @@ MAX_LISTED = 10
 """Alerts of several names that have a line each; more of them are counted by name."""
 MAX_WORST = 3
 """Alerts that a digest shows all the same."""
+MAX_LINES_MADE = 100
+"""Alerts of one name of which a line is made, the worst first: 25 at most are shown, and each may cost as much as its labels are long."""
 MAX_DISTINCT = 4
 """Labels that tell an alert from others of its name."""
 
@@ -51,14 +53,16 @@ def alike(
     parts = [_count(alerts, firing), one_line(first.name, MAX_NAME), where, summary_of(first) if same_summary else ""]
     ordered = sorted(alerts, key=severity_order)
     fields, common = common_fields(alerts, form.fields), shared(first, alerts)
-    texts = _distinct_lines(ordered, form, fields, summary=not same_summary)
-    links = [list(line_links(alert, form, common)) for alert in ordered]
+    lined = ordered[:MAX_LINES_MADE]
+    texts = _distinct_lines(lined, form, fields, summary=not same_summary)
+    links = [list(line_links(alert, form, common)) for alert in lined]
     counts = Counter(map(repr, zip(texts, links, strict=True)))
     lines = {
         repr(line): [*with_links(line[0] if (count := counts[repr(line)]) == 1 else f"{line[0]} ({count:,} times)"), *line[1]]
         for line in zip(texts, links, strict=True)
     }
-    blocks = [listed(list(lines.values()), "more, found with: " + lookup if lookup else "more")]
+    rest = "more, found with: " + lookup if lookup else "more"
+    blocks = [listed(list(lines.values()), rest, further=len(ordered) - len(lined))]
     if len({alert.description for alert in alerts}) == 1 and (description := description_of(first, MAX_DESCRIPTION)):
         blocks.append(prose(description))
     blocks += fields_blocks(first, fields, room - characters(blocks))

@@ -129,6 +129,14 @@ def test_a_message_looks_like_its_golden_file(name: str) -> None:
     assert body == json.loads(file.read_text()), "if it is meant: EVENTSINK_WRITE_GOLDEN=1"
 
 
+def test_of_a_thousand_alerts_of_one_name_the_worst_have_a_line_and_all_are_counted() -> None:
+    alerts = [alert(labels={"pod": f"p-{n}"}, severity=Severity.LOW) for n in range(999)]
+    worst = alert(labels={"pod": "worst"}, severity=Severity.CRITICAL)
+    lines = lines_of(made([*alerts, worst]))
+    assert "worst" in lines[0]
+    assert "and 975 more" in lines[-1]
+
+
 def test_every_golden_file_has_its_case() -> None:
     assert {file.stem for file in GOLDEN.glob("*.json")} == set(CASES)
 

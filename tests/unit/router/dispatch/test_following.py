@@ -251,7 +251,7 @@ async def test_alerts_are_sent_although_it_cannot_be_read_which_message_announce
 async def test_a_sink_whose_edits_became_too_old_keeps_no_other_from_its_turn(
     make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "EDIT_INTERVAL_SECONDS", 1.0)
+    monkeypatch.setattr(dispatcher, "EDIT_INTERVAL_SECONDS", 2.0)
     monkeypatch.setattr(rate_limiter, "OVERTAKE_SECONDS", 3600.0)
     dispatch = make_dispatch(slack_sink(), slack_sink("other", "C2"), rateLimitInterval="1ms")
     sender, other = FollowedSender(), FollowedSender()

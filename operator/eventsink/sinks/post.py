@@ -16,7 +16,7 @@ class Post(msgspec.Struct, frozen=True, gc=False):
     """Identity -> start, in microseconds since the epoch, of the alerts that it announced and that have not ended since; empty: nothing follows
     it any more."""
     total: int
-    """How many alerts it announced."""
+    """How many alerts it announced, but for those that a later message announced again."""
     digest: bool = False
     """Whether they are too many for each to be shown: it is followed by one message when all of them have ended."""
     alerts: tuple[bytes, ...] = ()

@@ -609,6 +609,9 @@ class PostsContract(EngineContract):
         found = await opened.queue.announced("s1", "d1", ["a", "b"])
         assert found["b"].id == old
         assert (found["a"].id != old, found["a"].starts_at) == (True, 9)
+        left = await opened.queue.post("s1", old)
+        assert left is not None
+        assert (list(left.open), left.total) == (["b"], 1), "a has not ended: it is another message's"
         await posted(opened, post_of("b", reference="C1/3.3"), destination="d2")
         await opened.queue.flush()
         assert await opened.queue.post("s1", old) is None, "nothing is of it any more"

@@ -77,11 +77,13 @@ def write_post(connection: sqlite3.Connection, change: PostChange) -> int:
     else:
         return 0
     before = connection.execute(
-        f"SELECT DISTINCT post FROM posted WHERE alert {AMONG} AND sink = ?",  # noqa: S608 - constants
+        f"SELECT post, count(*) FROM posted WHERE alert {AMONG} AND sink = ? GROUP BY post",  # noqa: S608 - constants
         (texts(list(post.open)), sink),
     ).fetchall()
     insert(connection, "INSERT OR REPLACE INTO posted", [(one, sink, identifier, start) for one, start in post.open.items()])
-    connection.execute(_DROP_UNUSED.format(AMONG), (numbers([one for (one,) in before]),))
+    # What is another one's has not ended: the post before must not count it so.
+    connection.executemany("UPDATE posts SET total = total - ? WHERE id = ?", [(lost, one) for one, lost in before])
+    connection.execute(_DROP_UNUSED.format(AMONG), (numbers([one for one, _ in before]),))
     return _make_room(connection, sink) if not post.id else 0
 
 

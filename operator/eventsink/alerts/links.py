@@ -11,6 +11,8 @@ from eventsink.alerts.limits import MAX_SHARED_URL_CHARACTERS, MAX_URL_CHARACTER
 RUNBOOKS = ("runbook_url", "runbook")
 """Names of annotations, the first of which counts."""
 DASHBOARDS = ("dashboard_url", "dashboardURL", "dashboard", "__dashboard_url__")
+REPLICAS = frozenset({"prometheus_replica", "replica"})
+"""Labels in which the servers of a pair usually differ."""
 MAX_KEPT_EQUALITIES = 4096
 MAX_KEPT_CHARACTERS = 128
 _equalities: dict[tuple[str, str], str] = {}
@@ -55,19 +57,19 @@ def first_of(texts: Mapping[str, str], names: tuple[str, ...]) -> str:
 
 
 def silence_url(external_url: str, labels: Mapping[str, str], without: frozenset[str] = frozenset()) -> str:
-    """Alertmanager's page for a new silence with exactly these labels filled in; none where they are too long for a link.
+    """Alertmanager's page for a new silence with these labels filled in, but for `REPLICAS`; none where they are too long for a link.
 
     Parameters
     ----------
     external_url
         Of the Alertmanager; its query is kept, its fragment is the page.
     without
-        Names of labels in which the replicas of a source differ: a silence is for the alerts of all of them.
+        Names of further labels in which the replicas of a source differ: a silence is for the alerts of all of them.
     """
     if not external_url:
         return ""
-    if without:
-        labels = {name: value for name, value in labels.items() if name not in without}
+    if without or not REPLICAS.isdisjoint(labels):
+        labels = {name: value for name, value in labels.items() if name not in without and name not in REPLICAS}
     if len("".join(labels)) + len("".join(labels.values())) + 4 * len(labels) > MAX_SHARED_URL_CHARACTERS:
         return ""
     equal = "%2C".join([_equalities.get(pair) or _equality(pair) for pair in sorted(labels.items())])

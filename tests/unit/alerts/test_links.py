@@ -90,8 +90,9 @@ def test_a_silence_has_the_labels_as_matchers_that_alertmanager_reads(labels: di
 
 
 def test_a_silence_is_for_the_alerts_of_all_replicas() -> None:
-    labels = {"alertname": "A", "prometheus_replica": "prometheus-0"}
-    assert filter_of(silence_url("http://am:9093", labels, frozenset({"prometheus_replica"}))) == '{alertname="A"}'
+    labels = {"alertname": "A", "prometheus_replica": "prometheus-0", "replica": "1", "ruler": "b"}
+    assert filter_of(silence_url("http://am:9093", labels)) == '{alertname="A",ruler="b"}'
+    assert filter_of(silence_url("http://am:9093", labels, frozenset({"ruler"}))) == '{alertname="A"}'
 
 
 @pytest.mark.parametrize(

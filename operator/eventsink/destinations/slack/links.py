@@ -23,7 +23,6 @@ MAX_LINE_TEXT = 60
 MAX_LINE_BUTTON = 30
 MAX_BUTTON = 75
 """Characters on a button, and of the title of a field."""
-_REPLICAS = frozenset({"prometheus_replica", "replica"})
 _BUILT_IN = (("Runbook", "runbook"), ("Dashboard", "dashboard"), ("Silence", "silence"), ("Source", "source"))
 _ANNOTATIONS = {"runbook": RUNBOOKS, "dashboard": DASHBOARDS}
 
@@ -100,7 +99,7 @@ def shared(first: Alert, alerts: Sequence[Alert]) -> Alert:
     common = common_of([alert.labels for alert in alerts])
     linked = {name: link for _, name in _BUILT_IN if len({link := getattr(alert.links, name) for alert in alerts}) == 1}
     external = {alert.group.external_url if alert.group is not None else "" for alert in alerts}
-    linked["silence"] = silence_url(external.pop(), common, _REPLICAS) if len(external) == 1 and common else ""
+    linked["silence"] = silence_url(external.pop(), common) if len(external) == 1 and common else ""
     return structs.replace(first, links=Links(**linked), annotations=common_of([alert.annotations for alert in alerts]))
 
 

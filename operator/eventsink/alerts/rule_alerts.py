@@ -10,12 +10,14 @@ import msgspec
 from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Rejection, UnusablePayload
 from eventsink.alerts.limits import may_be_made_of
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS
+from eventsink.alerts.peer_json import time_of
 
 SUMMARIES = ("summary", "title", "message", "description")
 """Annotations that the summary is taken from, the first that there is."""
 DESCRIPTIONS = ("description", "message")
 LINKED = frozenset(RUNBOOKS + DASHBOARDS)
 """Annotations that hold links."""
+NO_TIME = "time must be a time with a zone, such as 2026-01-01T12:00:00Z"
 NO_START = "startsAt must be a time with a zone, such as 2026-01-01T12:00:00Z"
 _NEVER = 1
 """The year of the times that mean 'not yet': Go's zero time."""
@@ -26,6 +28,19 @@ def utc(time: datetime) -> datetime | None:
     if time.tzinfo is None or time.year <= _NEVER:
         return None
     return time.astimezone(UTC)
+
+
+def time_of_event(raw: msgspec.Raw | None) -> datetime:
+    """The member `time` of an event; now, if it has none; ValueError if it is no time."""
+    if raw is None:
+        return datetime.now(UTC)
+    try:
+        time = utc(time_of(raw))
+    except msgspec.ValidationError:
+        raise ValueError(NO_TIME) from None
+    if time is None:
+        raise ValueError(NO_TIME)
+    return time
 
 
 def is_unset(time: datetime) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import msgspec
@@ -17,16 +16,15 @@ from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, R
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, is_small, may_be_made_of, size_made_of
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
-from eventsink.alerts.peer_json import members_of, text_of, texts_of, time_of
+from eventsink.alerts.peer_json import members_of, text_of, texts_of
 from eventsink.alerts.rule_alerts import (
     DESCRIPTIONS,
     SUMMARIES,
     check_usable,
-    is_unset,
     not_json,
     oversized,
     rejection_reason,
-    utc,
+    time_of_event,
 )
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
 
@@ -40,7 +38,6 @@ _NAMES = {"type": "alertname", "source": "event_source", "id": "event_id"}
 """Attributes that become labels of other names."""
 _NO_LABELS = frozenset({"specversion", "time", "datacontenttype", "dataschema", "data", "data_base64"})
 _STRUCTURED = "application/cloudevents"
-_NO_TIME = "time must be a time with a zone, such as 2026-01-01T12:00:00Z"
 
 _ESCAPED = re.compile(r"\\(.)")
 _batch = msgspec.json.Decoder(list[msgspec.Raw])
@@ -138,7 +135,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
         namespace=labels["namespace"],
         labels={name: value for name, value in labels.items() if value},
         annotations=data,
-        starts_at=_time(members.get("time")),
+        starts_at=time_of_event(members.get("time")),
         ends_at=None,
         links=Links(
             source=web_url(data.get("url", "")) or web_url(labels["event_source"]),
@@ -159,19 +156,6 @@ def _check(members: Mapping[str, msgspec.Raw]) -> None:
     for name in REQUIRED:
         if not text_of(members.get(name)):
             raise ValueError(f"{name} is absent or empty, which every CloudEvent has")
-
-
-def _time(raw: msgspec.Raw | None) -> datetime:
-    if raw is None:
-        return datetime.now(UTC)
-    try:
-        given = time_of(raw)
-    except msgspec.ValidationError:
-        raise ValueError(_NO_TIME) from None
-    time = utc(given)
-    if time is None or is_unset(given):
-        raise ValueError(_NO_TIME)
-    return time
 
 
 FORMAT = Format(

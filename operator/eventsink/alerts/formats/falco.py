@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 import msgspec
 
 from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Severity, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import is_small, may_be_made_of, size_made_of
-from eventsink.alerts.peer_json import members_of, text_of, texts_of, time_of
-from eventsink.alerts.rule_alerts import is_unset, not_json, oversized, utc
+from eventsink.alerts.peer_json import members_of, text_of, texts_of
+from eventsink.alerts.rule_alerts import not_json, oversized, time_of_event
 from eventsink.alerts.severity import severity_of
 
 PRIORITIES: Mapping[str, Severity] = {
@@ -42,7 +41,6 @@ _TIMES = frozenset({"evt.time", "evt.rawtime", "evt.datetime", "evt.time.iso8601
 """Fields that say when: the event's `time` does."""
 _ABSENT = ("", "<NA>")
 _OTHER_CHARACTERS = re.compile(r"[^a-zA-Z0-9_]+")
-_NO_TIME = "time must be a time with a zone, such as 2026-01-01T12:00:00Z"
 _PREFIX_END = ": "
 
 
@@ -93,7 +91,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
         namespace=labels.get("namespace", ""),
         labels={name: value for name, value in labels.items() if value not in _ABSENT},
         annotations={"uuid": uuid} if uuid else {},
-        starts_at=_time(members.get("time")),
+        starts_at=time_of_event(members.get("time")),
         ends_at=None,
         links=Links(),
         group=None,
@@ -128,19 +126,6 @@ def _without_prefix(output: str, priority: str) -> str:
     """What the rule says, without the time and the priority that Falco puts in front of it."""
     _, separator, rest = output.partition(f"{_PREFIX_END}{priority} ")
     return rest if separator and priority and output[:1].isdigit() else output
-
-
-def _time(raw: msgspec.Raw | None) -> datetime:
-    if raw is None:
-        return datetime.now(UTC)
-    try:
-        given = time_of(raw)
-    except msgspec.ValidationError:
-        raise ValueError(_NO_TIME) from None
-    time = utc(given)
-    if time is None or is_unset(given):
-        raise ValueError(_NO_TIME)
-    return time
 
 
 FORMAT = Format(name="falco", parse=parse, repeats=Repeats.NEVER, severities=PRIORITIES)

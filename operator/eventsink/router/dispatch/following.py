@@ -1,7 +1,7 @@
 """Which deliveries are sent in one message to a sink whose messages follow each other: those that no post announced, or those of one post.
 
 A post is a message that announced firing alerts. What is new leaves first, as one new message; then what became of the alerts of the oldest
-post, and the new and the old go on in turns: one message each time the channel's rate allows one, composed anew of all that waits. So nothing
+post, and the new and the old go on in turns: one message each time the channel's rate allows one, composed again of all that waits. So nothing
 new waits behind many changes of old messages, no end waits for as long as new alerts come, and of each alert the newest state is sent.
 """
 

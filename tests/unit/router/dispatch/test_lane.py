@@ -396,7 +396,7 @@ def test_no_sequence_of_events_loses_or_reorders_deliveries(
 
 
 def following(*deliveries: Delivery) -> Lane:
-    """A lane whose messages are composed anew each time."""
+    """A lane whose messages are composed again each time."""
     return lane(*deliveries, concurrency=1, batch=10, joins_key=True, recomposes=True)
 
 

@@ -20,13 +20,13 @@ import pytest
 from eventsink.resources import rules
 from eventsink.resources.rule import Rule
 from eventsink.runtime.patterns import InvalidPattern, Pattern, Wildcards
-from eventsink.templates.syntax import MAX_SPACES
+from eventsink.templates.parsing import MAX_SPACES
 
 PACKAGE = Path(__file__).parents[2] / "operator" / "eventsink"
 FUNCTIONS = {"match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"}
 MADE_WHEN_NEEDED = {
     "eventsink.rest.calls.secrets": ["eventsink-" + re.escape("a.sink-of.mine") + "-[0-9a-f]{8}"],
-    "eventsink.templates.syntax": [rf"\s{{{MAX_SPACES + 1}}}"],
+    "eventsink.templates.parsing": [rf"\s{{{MAX_SPACES + 1}}}"],
 }
 """Expressions that the source puts together, as an example of each."""
 

@@ -1,4 +1,4 @@
-"""Reads a template: Liquid's tags and expressions become functions of an `Evaluation`; what is not listed here is rejected.
+"""Reads a template: Liquid's tags and expressions become functions of an `Evaluation`; what is not listed is rejected.
 
 python-liquid parses. Its own evaluation counts loops and bytes, but not the steps between them: loops after one another, long expressions and
 searches in long texts could take minutes. So each node and each expression counts here, and none of its objects is evaluated.
@@ -8,44 +8,13 @@ This module loads python-liquid, and with it babel: import it where a template i
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
-from liquid import Environment
 from liquid.ast import BlockNode, Node
 from liquid.builtin.content import ContentNode
-from liquid.builtin.expressions import (
-    BooleanExpression,
-    Filter,
-    FilteredExpression,
-    LoopExpression,
-    Nil,
-    Path,
-    PositionalArgument,
-)
-from liquid.builtin.expressions.logical import (
-    ContainsExpression,
-    EqExpression,
-    GeExpression,
-    GtExpression,
-    LeExpression,
-    LogicalAndExpression,
-    LogicalOrExpression,
-    LtExpression,
-    NeExpression,
-)
-from liquid.builtin.expressions.primitive import (
-    Blank,
-    Empty,
-    FalseLiteral,
-    FloatLiteral,
-    IntegerLiteral,
-    RangeLiteral,
-    StringLiteral,
-    TrueLiteral,
-)
+from liquid.builtin.expressions import LoopExpression
+from liquid.builtin.expressions.primitive import RangeLiteral
 from liquid.builtin.output import OutputNode
 from liquid.builtin.tags.assign_tag import AssignNode
 from liquid.builtin.tags.capture_tag import CaptureNode
@@ -57,76 +26,13 @@ from liquid.builtin.tags.if_tag import IfNode
 from liquid.builtin.tags.inline_comment_tag import InlineCommentNode
 from liquid.builtin.tags.liquid_tag import LiquidNode
 from liquid.builtin.tags.unless_tag import UnlessNode
-from liquid.exceptions import LiquidError
-from liquid.stream import TokenStream
-from liquid.tag import Tag
 
-from eventsink.templates.errors import InvalidTemplate, TemplateFailed, position
 from eventsink.templates.evaluation import Evaluation, Signal
-from eventsink.templates.filters import FILTERS, arguments_wrong
-from eventsink.templates.values import MAX_NUMBER, Value, equal, less, number_of, text_of, truthy
-
-MAX_NESTING = 20
-"""Blocks within blocks."""
-MAX_DEPTH = 40
-"""Expressions within expressions: the parts of `a and b and c` are so."""
-MAX_FILTERS = 20
-"""In a row."""
-MAX_MESSAGE = 400
-MAX_NAMED = 20
-"""Names that a message lists."""
-TAGS = ("assign", "break", "capture", "case", "comment", "continue", "echo", "for", "if", "liquid", "unless", "#")
-"""Those that a template may have; `raw` is read before them."""
-MAX_SPACES = 200
-MAX_PARENTHESES = 200
-_SPACES = re.compile(rf"\s{{{MAX_SPACES + 1}}}")
-_OPENS = re.compile(r"\{\{|\{%-?\s*(?P<name>\w{0,20})")
-_ENDS_RAW = re.compile(r"\{%-?\s*endraw\s*-?%\}")
-_HINTS = {
-    "disallowed parentheses in logical expression": "there are no parentheses: assign a part of the condition first",
-    "disallowed ternary expression": "write {% if ... %}",
-    "disallowed not operator in logical expression": "there is no not: write {% unless ... %}, or != or == false",
-    "missing tag name or closing delimiter": "write {% name ... %}",
-    "unexpected liquid parsing error": "it cannot be read: write simpler expressions",
-    "block nesting limit reached": f"there are more than {MAX_NESTING} blocks within one another",
-}
-_NO_GO = "; templates are Liquid, not Go: write {{ commonLabels.alertname }}, {% for alert in alerts %} ... {% endfor %}"
-_GO = ("range", "end", "with", "template", "define", "eq", "len", "index", "toUpper", "title", "if", "else")
+from eventsink.templates.expressions import Evaluate, Expressions, same
+from eventsink.templates.parsing import parse
+from eventsink.templates.values import Value, number_of, truthy
 
 Run = Callable[[Evaluation], "Signal | None"]
-Evaluate = Callable[[Evaluation], Value]
-
-
-class _Located(Tag):
-    """A tag whose errors have a position."""
-
-    def __init__(self, tag: Tag) -> None:
-        super().__init__(tag.env)
-        self._tag = tag
-
-    def get_node(self, stream: TokenStream) -> Node:
-        token = stream.current
-        try:
-            return self._tag.get_node(stream)
-        except LiquidError as error:
-            if error.token is None or error.token.start_index < 0:
-                error.token = token
-            raise
-
-    def parse(self, stream: TokenStream) -> Node:
-        return self._tag.parse(stream)
-
-
-class _Liquid(Environment):
-    block_nesting_limit = MAX_NESTING
-
-    def setup_tags_and_filters(self, *, extra: bool = False) -> None:
-        super().setup_tags_and_filters(extra=extra)
-        kept = {*TAGS, "content", "output", "illegal"}
-        self.tags = {name: _Located(tag) for name, tag in self.tags.items() if name in kept}
-
-
-_LIQUID = _Liquid()
 
 
 def read(source: str, variables: Container[str], known: Sequence[str]) -> Run:
@@ -146,92 +52,22 @@ def read(source: str, variables: Container[str], known: Sequence[str]) -> Run:
     InvalidTemplate
         With line, column and what to write.
     """
-    _check_quickly(source)
-    try:
-        nodes = _LIQUID.from_string(source).nodes
-    except (LiquidError, RecursionError) as error:
-        raise _invalid(source, error) from None
-    reader = _Reader(source, variables, known)
+    nodes = parse(source)
+    reader = _Reader(Expressions(source, variables, known))
     run = reader.nodes(nodes)
     reader.check_names()
     return run
 
 
-def _check_quickly(source: str) -> None:
-    """Reject what would take the parser's regular expressions long: they are quadratic in what is not closed, and in white space."""
-    if found := _SPACES.search(source):
-        raise at(source, found.start(), f"there are more than {MAX_SPACES} spaces or line breaks in a row")
-    if source.count("(") > MAX_PARENTHESES:
-        raise at(source, source.index("("), f"there are more than {MAX_PARENTHESES} parentheses")
-    index = 0
-    while found := _OPENS.search(source, index):
-        index, closing = found.start(), "%}" if found["name"] is not None else "}}"
-        end = source.find(closing, found.end())
-        if end >= 0 and found["name"] == "raw":
-            ending = _ENDS_RAW.search(source, end)
-            if ending is None:
-                raise at(source, index, "{% endraw %} is missing")
-            end = ending.end() - 2
-        if end < 0:
-            raise at(source, index, f"{closing} is missing")
-        index = end + 2
-
-
-def _invalid(source: str, error: Exception) -> InvalidTemplate:
-    token = error.token if isinstance(error, LiquidError) else None
-    if not isinstance(error, LiquidError):
-        return InvalidTemplate("it is nested too deeply")
-    text = str(error.message)
-    index = token.start_index if token is not None else -1
-    here = source[max(index, 0) :].split(None, 1)[:1] or [""]
-    if text.startswith("unexpected tag"):
-        text = _unknown("tag", token.value if token is not None else "", [name for name in TAGS if name != "#"])
-    elif text in _HINTS:
-        text = _HINTS[text]
-    elif index >= 0 and text.startswith(("expected a ", "unexpected '")) and (here[0][0] in ".$" or here[0] in _GO):
-        text += _NO_GO
-    text = text.replace("primitive expression", "value")
-    return at(source, index, text)
-
-
-def at(source: str, index: int, text: str) -> InvalidTemplate:
-    """An error with its position, counted from 1."""
-    text = " ".join(text[:MAX_MESSAGE].split())
-    if index < 0:
-        return InvalidTemplate(text)
-    return InvalidTemplate(f"{position(source, index)}: {text}")
-
-
-def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    name = name[:40]
-    if name.startswith("end") or name in ("else", "elsif", "when"):
-        return f"unexpected {kind} {name}: nothing that it belongs to is open"
-    if close := difflib.get_close_matches(name, known, 1):
-        return f"there is no {kind} {name}: did you mean {close[0]}?"
-    return f"there is no {kind} {name}" + (f": write one of {', '.join(known)}" if len(known) <= MAX_NAMED else "")
-
-
 class _Reader:
-    def __init__(self, source: str, variables: Container[str], known: Sequence[str]) -> None:
-        self._source = source
-        self._given = variables
-        self._known = known
-        self._used: dict[str, int] = {}
-        """Name of a variable -> where it was used first."""
+    def __init__(self, expressions: Expressions) -> None:
+        self._expressions = expressions
+        self._value = expressions.value
+        self._wrong = expressions.wrong
         self._set: set[str] = {"forloop"}
-        self._depth = 0
 
     def check_names(self) -> None:
-        """Reject a variable that nothing gives: a wrong name would be empty, and nobody would know why."""
-        for name, index in self._used.items():
-            if name not in self._given and name not in self._set:
-                hint = _NO_GO if name in _GO else ""
-                raise self._wrong(index, _unknown("variable", name, self._known) + hint)
-
-    def _wrong(self, index: int, text: str) -> InvalidTemplate:
-        return at(self._source, index, text)
-
-    # ---- nodes
+        self._expressions.check_names(self._set)
 
     def nodes(self, nodes: Sequence[Node]) -> Run:
         """Nodes one after the other."""
@@ -327,7 +163,7 @@ class _Reader:
         def run(state: Evaluation) -> Signal | None:
             value = subject(state)
             for values, block in whens:
-                if any(_same(state, value, one(state)) for one in values):
+                if any(same(state, value, one(state)) for one in values):
                     return block(state)
             return otherwise(state) if otherwise is not None else None
 
@@ -388,112 +224,6 @@ class _Reader:
 
         return entries
 
-    # ---- expressions
-
-    def _value(self, expression: object) -> Evaluate:
-        if self._depth == MAX_DEPTH:
-            token = getattr(expression, "token", None)
-            raise self._wrong(token.start_index if token is not None else -1, "the expression is nested too deeply")
-        self._depth += 1
-        try:
-            return self._value_of(expression)
-        finally:
-            self._depth -= 1
-
-    def _value_of(self, expression: object) -> Evaluate:
-        if isinstance(expression, FilteredExpression):
-            return self._filtered(expression)
-        if isinstance(expression, BooleanExpression):
-            return self._value(expression.expression)
-        if isinstance(expression, Path):
-            return self._path(expression)
-        if isinstance(expression, StringLiteral | TrueLiteral | FalseLiteral):
-            constant: Value = expression.value
-            return lambda _state: constant
-        if isinstance(expression, IntegerLiteral | FloatLiteral):
-            number = expression.value
-            if not abs(number) <= MAX_NUMBER:
-                raise self._wrong(expression.token.start_index, "the number is larger than 1,000,000,000,000,000")
-            return lambda _state: number
-        if isinstance(expression, Nil):
-            return lambda _state: None
-        if isinstance(expression, Empty | Blank):
-            return lambda _state: ""
-        if isinstance(expression, RangeLiteral):
-            raise self._wrong(expression.token.start_index, "write a range in {% for name in (1..9) %} only")
-        return self._logical(expression)
-
-    def _logical(self, expression: object) -> Evaluate:
-        if not isinstance(expression, _PAIRS):
-            token = getattr(expression, "token", None)
-            raise self._wrong(token.start_index if token is not None else -1, "such an expression is not known")
-        left, right = self._value(expression.left), self._value(expression.right)
-        if isinstance(expression, LogicalAndExpression):
-            return lambda state: truthy(left(state)) and _further(state, right)
-        if isinstance(expression, LogicalOrExpression):
-            return lambda state: truthy(left(state)) or _further(state, right)
-        if isinstance(expression, ContainsExpression):
-            return lambda state: _contains(state, left(state), right(state))
-        if isinstance(expression, EqExpression | NeExpression):
-            wanted = isinstance(expression, EqExpression)
-            return lambda state: _same(state, left(state), right(state)) is wanted
-        if isinstance(expression, LtExpression):
-            return lambda state: _before(state, left(state), right(state))
-        if isinstance(expression, GtExpression):
-            return lambda state: _before(state, right(state), left(state))
-        if isinstance(expression, LeExpression):
-            return lambda state: _up_to(state, left(state), right(state))
-        return lambda state: _up_to(state, right(state), left(state))
-
-    def _path(self, path: Path) -> Evaluate:
-        root, *rest = path.path
-        index = path.token.start_index
-        if not isinstance(root, str):
-            raise self._wrong(index, "begin with the name of a variable")
-        self._used.setdefault(root, index)
-        segments = [self._value(one) if isinstance(one, Path) else one for one in rest]
-
-        def evaluate(state: Evaluation) -> Value:
-            state.steps.take(1 + len(segments) // 2)
-            value = state.lookup(root)
-            for segment in segments:
-                if value is None:
-                    return None
-                value = _member(value, segment(state) if callable(segment) else segment)
-            return value
-
-        return evaluate
-
-    def _filtered(self, expression: FilteredExpression) -> Evaluate:
-        value, filters = self._value(expression.left), expression.filters or ()
-        if len(filters) > MAX_FILTERS:
-            raise self._wrong(filters[MAX_FILTERS].token.start_index, f"there are more than {MAX_FILTERS} filters in a row")
-        for one in filters:
-            value = self._filter(one, value)
-        return value
-
-    def _filter(self, one: Filter, value: Evaluate) -> Evaluate:
-        index = one.token.start_index
-        if one.name not in FILTERS:
-            raise self._wrong(index, _unknown("filter", one.name, list(FILTERS)))
-        if not all(isinstance(argument, PositionalArgument) for argument in one.args):
-            raise self._wrong(index, f"the filter {one.name} takes no named arguments")
-        if wrong := arguments_wrong(one.name, one.args):
-            raise self._wrong(index, wrong)
-        call, arguments = FILTERS[one.name].call, [self._value(argument.value) for argument in one.args]
-        where = f"{position(self._source, index)}: {one.name}: "
-
-        def evaluate(state: Evaluation) -> Value:
-            state.steps.take(2)
-            given = value(state)
-            values = [argument(state) for argument in arguments]
-            try:
-                return call(state.steps, given, *values)
-            except TemplateFailed as failed:
-                raise TemplateFailed(where + str(failed)) from None
-
-        return evaluate
-
 
 def _content(text: str) -> Run:
     def run(state: Evaluation) -> Signal | None:
@@ -509,69 +239,6 @@ def _output(value: Evaluate) -> Run:
         return None
 
     return run
-
-
-_PAIRS = (
-    LogicalAndExpression,
-    LogicalOrExpression,
-    ContainsExpression,
-    EqExpression,
-    NeExpression,
-    LtExpression,
-    GtExpression,
-    LeExpression,
-    GeExpression,
-)
-
-
-def _member(value: Value, name: Value) -> Value:
-    if isinstance(value, dict):
-        found = value.get(name) if isinstance(name, str) else None
-        return len(value) if found is None and name == "size" and name not in value else found
-    if isinstance(value, list):
-        if isinstance(name, int) and not isinstance(name, bool):
-            return value[name] if -len(value) <= name < len(value) else None
-        if name in ("first", "last"):
-            return value[0 if name == "first" else -1] if value else None
-        return len(value) if name == "size" else None
-    return len(value) if isinstance(value, str) and name == "size" else None
-
-
-def _same(state: Evaluation, one: Value, other: Value) -> bool:
-    state.steps.take()
-    if one == "" or other == "":  # also the words empty and blank
-        return _nothing(one) and _nothing(other)
-    return equal(one, other, state.steps)
-
-
-def _further(state: Evaluation, condition: Evaluate) -> bool:
-    state.steps.take()
-    return truthy(condition(state))
-
-
-def _nothing(value: Value) -> bool:
-    return value is None or value in ("", [], {})
-
-
-def _before(state: Evaluation, one: Value, other: Value) -> bool:
-    state.steps.take()
-    if isinstance(one, str) and isinstance(other, str):
-        state.steps.text(min(len(one), len(other)))
-    return less(one, other)
-
-
-def _up_to(state: Evaluation, one: Value, other: Value) -> bool:
-    return _before(state, one, other) or _same(state, one, other)
-
-
-def _contains(state: Evaluation, whole: Value, part: Value) -> bool:
-    if isinstance(whole, str):
-        text = text_of(part, state.steps)
-        state.steps.search(whole, text)
-        return bool(text) and text in whole
-    if isinstance(whole, list):
-        return any(equal(one, part, state.steps) for one in whole)
-    return isinstance(whole, dict) and isinstance(part, str) and part in whole
 
 
 def _forloop(index: int, length: int, outer: Value) -> dict[str, Value]:

@@ -161,13 +161,12 @@ def test_each_kind_of_credential_delivers_to_its_channel_and_is_shown_nowhere(
     assert slack.messages("others") == []
     assert slack.calls("oauth.v2.access") == 1
 
-    shown = {
-        name: system.kubectl.get("eventsink", name, namespace=acme)["status"]["slack"] for name in ("code", "token", "platform")
-    }
+    shown = {name: system.kubectl.get("eventsink", name, namespace=acme)["status"]["slack"] for name in sinks}
     team = {"teamId": TEAM, "teamName": "Acme"}
     assert shown == {
         "code": {**team, "channelId": channels["by-code"], "channelName": "by-code"},
         "token": {**team, "channelId": channels["by-token"], "channelName": "by-token"},
+        "hook": {"incomingWebhook": True},
         "platform": {**team, "channelId": channels["platform"], "channelName": "platform"},
     }
     [posted] = slack.messages("by-token")
@@ -241,6 +240,7 @@ def test_apps_of_an_organisation_apps_that_may_only_post_and_codes_that_come_wit
         "only-posts": (TEAM, None),
         "hook": (TEAM, "chosen"),
     }
+    assert [name for name, one in shown.items() if one.get("incomingWebhook")] == ["hook"]
     # The webhook is in what Slack said, which is stored: the code is not exchanged again.
     system.operator.kill9()
     system.start_operator()

@@ -107,7 +107,7 @@ class PagerResolver:
             raise Problem("TeamNotAllowed", "spec.pager.team", f"nobody may page the team {team}", effect=Effect.WITHDRAW)
         return Resolved(PagerTarget(service=pager.service, key=key_of(sink, secrets), team=team))
 
-    def remark(self, sink: EventSink) -> str:
+    def remark(self, sink: EventSink, status: StatusModel | None) -> str:
         return ""
 
     def status(self, target: Target) -> PagerStatus | None:

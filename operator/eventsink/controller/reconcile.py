@@ -136,7 +136,7 @@ class Reconciler:
         key = (living.namespace, living.name)
         shares_name = any(self._state.namesakes(key, sink.spec.tenant, sink.spec.name))
         suspended = bool(sink.spec.suspend)
-        remark = self._resolvers[kind].remark(sink)
+        remark = self._resolvers[kind].remark(sink, destinations.get(kind))
         return SpecState(
             None, suspended=suspended, type=kind, destinations=destinations, shares_name=shares_name, remark=remark
         ), None

@@ -121,8 +121,14 @@ class Resolver(Protocol):
         """What the sink's status shows of a target: an instance of the type's `STATUS`, or nothing."""
         ...
 
-    def remark(self, sink: EventSink) -> str:
-        """What the status adds for the owner of an accepted sink, since it does not do all that the spec says; empty: nothing."""
+    def remark(self, sink: EventSink, status: StatusModel | None) -> str:
+        """What the status adds for the owner of an accepted sink, since it does not do all that the spec says; empty: nothing.
+
+        Parameters
+        ----------
+        status
+            What it shows of the sink's target.
+        """
         ...
 
     async def run(self) -> None:

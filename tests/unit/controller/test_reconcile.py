@@ -60,7 +60,7 @@ class ScriptedCodes:
         target = SlackTarget(token=f"xoxb-{code}", team_id="T", channel_id="C")
         return Resolved(target, (SecretVersion(namespace=TOKENS, name=code, version="1"),))
 
-    def remark(self, sink: object) -> str:
+    def remark(self, sink: object, status: object) -> str:
         return ""
 
     def status(self, target: object) -> None:

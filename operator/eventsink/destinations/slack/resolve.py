@@ -16,7 +16,7 @@ from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.slack.tokens import SecretTokenStore, token_name
 from eventsink.kube.api import Key
 from eventsink.resources.eventsink import EventSink
-from eventsink.resources.model import references
+from eventsink.resources.model import StatusModel, references
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.sink import SecretVersion
@@ -72,18 +72,19 @@ class SlackResolver:
         return Resolved(target, tokens)
 
     def status(self, target: Target) -> SlackStatus | None:
-        """The channel; an incoming webhook does not say which one it posts to."""
-        if not isinstance(target, SlackTarget) or not target.channel_id:
+        """The channel, where it is known: the URL of an incoming webhook does not say which one it posts to."""
+        if not isinstance(target, SlackTarget):
             return None
         return SlackStatus(
             team_id=target.team_id or None,
             team_name=target.team_name or None,
-            channel_id=target.channel_id,
+            channel_id=target.channel_id or None,
             channel_name=target.channel_name or None,
+            incoming_webhook=True if target.webhook_url is not None else None,
         )
 
-    def remark(self, sink: EventSink) -> str:
-        return remark_of(_spec(sink))
+    def remark(self, sink: EventSink, status: StatusModel | None) -> str:
+        return remark_of(_spec(sink), status)
 
     async def run(self) -> None:
         """Renew tokens, and revoke those that no EventSink needs."""
@@ -121,9 +122,10 @@ def check(sink: EventSink, secrets: SecretValues) -> Sequence[Note]:
     return (Note("spec.slack", "not checked: whether Slack accepts the credential, and has the channel"),)
 
 
-def remark_of(slack: SlackSpec) -> str:
-    """What the status of an accepted sink adds: without a channel, an incoming webhook posts."""
-    return NO_UPDATES if slack.channel is None and slack.updates != "message" else ""
+def remark_of(slack: SlackSpec, status: StatusModel | None) -> str:
+    """What the status of an accepted sink adds."""
+    by_webhook = isinstance(status, SlackStatus) and status.incoming_webhook
+    return NO_UPDATES if by_webhook and slack.updates != "message" else ""
 
 
 def _spec(sink: EventSink) -> SlackSpec:

@@ -229,6 +229,9 @@ class SlackStatus(StatusModel):
     channel_name: Annotated[str, AtMost(256)] | None = Field(
         default=None, description="Name of the channel when it was resolved."
     )
+    incoming_webhook: bool | None = Field(
+        default=None, description="True: an incoming webhook posts the messages, and can neither edit them nor reply to them."
+    )
 
 
 SPEC = SlackSpec

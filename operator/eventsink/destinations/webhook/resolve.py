@@ -15,7 +15,7 @@ from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_FORMAT, D
 from eventsink.destinations.webhook.target import Header, WebhookTarget
 from eventsink.kube.api import Key
 from eventsink.resources.eventsink import EventSink
-from eventsink.resources.model import SecretKeyRef
+from eventsink.resources.model import SecretKeyRef, StatusModel
 from eventsink.runtime.durations import parse_duration
 from eventsink.runtime.patterns import Wildcards
 from eventsink.sinks.signatures import InvalidSigningSecret, signing_key
@@ -63,7 +63,7 @@ class WebhookResolver:
         _check_origins(webhook, target.url, secrets)
         return Resolved(target)
 
-    def remark(self, sink: EventSink) -> str:
+    def remark(self, sink: EventSink, status: StatusModel | None) -> str:
         return ""
 
     def status(self, target: Target) -> WebhookStatus | None:

@@ -14,7 +14,7 @@ from eventsink.destinations.slack import updates
 from eventsink.destinations.slack.config import SlackSettings
 from eventsink.destinations.slack.resolve import remark_of
 from eventsink.destinations.slack.sender import SlackSender
-from eventsink.destinations.slack.spec import SlackSpec
+from eventsink.destinations.slack.spec import SlackSpec, SlackStatus
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.slack.text import duration
 from eventsink.destinations.slack.updates import announced, follow, latest
@@ -292,16 +292,20 @@ def test_only_a_token_whose_sink_asks_for_it_has_its_messages_followed() -> None
 
 
 @pytest.mark.parametrize(
-    ("spec", "says"),
+    ("spec", "posts_by_webhook", "says"),
     [
-        ({"incomingWebhookSecretRef": {"name": "slack", "key": "url"}}, True),
-        ({"incomingWebhookSecretRef": {"name": "slack", "key": "url"}, "updates": "thread"}, True),
-        ({"incomingWebhookSecretRef": {"name": "slack", "key": "url"}, "updates": "message"}, False),
-        ({"channel": "#alerts"}, False),
+        ({"incomingWebhookSecretRef": {"name": "slack", "key": "url"}}, True, True),
+        ({"incomingWebhookSecretRef": {"name": "slack", "key": "url"}, "updates": "thread"}, True, True),
+        ({"incomingWebhookSecretRef": {"name": "slack", "key": "url"}, "updates": "message"}, True, False),
+        ({"channel": "#alerts", "oauthCodeSecretRef": {"name": "slack", "key": "code"}}, True, True),
+        ({"channel": "#alerts", "oauthCodeSecretRef": {"name": "slack", "key": "code"}}, None, False),
+        ({"channel": "#alerts"}, None, False),
     ],
 )
-def test_a_sink_that_posts_by_an_incoming_webhook_says_that_it_cannot_edit(spec: dict[str, Any], says: bool) -> None:
-    remark = remark_of(SlackSpec.model_validate(spec))
+def test_a_sink_that_posts_by_an_incoming_webhook_says_that_it_cannot_edit(
+    spec: dict[str, Any], posts_by_webhook: bool | None, says: bool
+) -> None:
+    remark = remark_of(SlackSpec.model_validate(spec), SlackStatus(channel_id="C1", incoming_webhook=posts_by_webhook))
     assert ("cannot edit messages" in remark) is says
     assert ("spec.slack.updates: message" in remark) is says
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Rejection, UnusablePayload
-from eventsink.alerts.limits import may_be_made_of
+from eventsink.alerts.limits import is_small, may_be_made_of, size_made_of
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS
 from eventsink.alerts.peer_json import time_of
 
@@ -80,6 +80,7 @@ def check_usable(alerts: list[IncomingAlert], rejected: list[Rejection], none: s
     raise UnusablePayload(none)
 
 
-def oversized(body: bytes, why: str, advice: str) -> OversizedPayload:
-    """What is said of a notification of which too much would be made."""
-    return OversizedPayload(f"more than {may_be_made_of(body) // 1024**2} MiB would be made of this request: {why}; {advice}")
+def check_size(body: bytes, why: str, advice: str, alerts: int = 0, group: int = 0) -> None:
+    """Raise OversizedPayload if too much would be made of a notification (`limits.size_made_of`); `why` and `advice` say what to do."""
+    if not is_small(body, alerts) and size_made_of(body, alerts, group) > (most := may_be_made_of(body)):
+        raise OversizedPayload(f"more than {most // 1024**2} MiB would be made of this request: {why}; {advice}")

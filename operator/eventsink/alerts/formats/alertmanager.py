@@ -15,7 +15,6 @@ from eventsink.alerts.alert import (
     IncomingAlert,
     IncomingNotification,
     Links,
-    OversizedPayload,
     Rejection,
     Status,
     UnusablePayload,
@@ -32,9 +31,7 @@ from eventsink.alerts.limits import (
     bounded,
     cut,
     is_small,
-    may_be_made_of,
     shortened_key,
-    size_made_of,
 )
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, silence_url, web_url
 from eventsink.alerts.peer_json import members_of, number_of, same_to_every_reader, text_of, texts_of, time_of
@@ -43,9 +40,9 @@ from eventsink.alerts.rule_alerts import (
     LINKED,
     NO_START,
     SUMMARIES,
+    check_size,
     check_usable,
     not_json,
-    oversized,
     rejection_reason,
     utc,
 )
@@ -54,6 +51,7 @@ from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
 MAX_TRUNCATED_ALERTS = 2**31 - 1
 MAX_SHOWN_VERSION_CHARACTERS = 16
 """Of a version that is not read here: an error names it."""
+_SEND_LESS = "let the source send smaller groups (group_by), or fewer alerts in each (max_alerts)"
 _STATUSES = {"firing": Status.FIRING, "resolved": Status.RESOLVED}
 
 
@@ -93,15 +91,14 @@ def parse(body: bytes) -> IncomingNotification:
     UnusablePayload
         Not JSON, another version, no alerts in it, or none that can be used.
     """
-    if not is_small(body, 0) and size_made_of(body, 0) > may_be_made_of(body):
-        raise _oversized(body, "it holds too many members")
+    check_size(body, "it holds too many members", _SEND_LESS)
     notification = _read(body)
     if notification.version != VERSION:
         check_version(notification.version)
     group, marks = _group(notification)
     count = len(notification.alerts)
-    if not is_small(body, count) and size_made_of(body, count, _repeated(group)) > may_be_made_of(body):
-        raise _oversized(body, f"each of its {count} alerts repeats what they share")
+    if not is_small(body, count):
+        check_size(body, f"each of its {count} alerts repeats what they share", _SEND_LESS, count, _repeated(group))
     alerts: list[IncomingAlert] = []
     rejected: list[Rejection] = []
     absent: set[int] = set()
@@ -260,10 +257,6 @@ def _incoming_leniently(raw: msgspec.Raw) -> _Alert:
         ends_at=ends_at,
         generator_url=text_of(members.get("generatorURL")),
     )
-
-
-def _oversized(body: bytes, why: str) -> OversizedPayload:
-    return oversized(body, why, "let the source send smaller groups (group_by), or fewer alerts in each (max_alerts)")
 
 
 FORMAT = Format(name="alertmanager", parse=parse, repeats=Repeats.BY_SOURCE, severities=RULE_SEVERITIES, grouped=True)

@@ -14,15 +14,15 @@ import msgspec
 
 from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
-from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, is_small, may_be_made_of, size_made_of
+from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
 from eventsink.alerts.peer_json import members_of, text_of, texts_of
 from eventsink.alerts.rule_alerts import (
     DESCRIPTIONS,
     SUMMARIES,
+    check_size,
     check_usable,
     not_json,
-    oversized,
     rejection_reason,
     time_of_event,
 )
@@ -98,8 +98,7 @@ def parse(body: bytes) -> IncomingNotification:
     UnusablePayload
         Not JSON, no event in it, or none that can be used.
     """
-    if not is_small(body, 0) and size_made_of(body, 0) > may_be_made_of(body):
-        raise oversized(body, "it holds too many members", "let the source send smaller events, or fewer at once")
+    check_size(body, "it holds too many members", "let the source send smaller events, or fewer at once")
     try:
         events = _batch.decode(body) if body.lstrip()[:1] == b"[" else [msgspec.json.decode(body, type=msgspec.Raw)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

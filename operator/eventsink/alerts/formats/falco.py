@@ -13,9 +13,8 @@ import msgspec
 
 from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Severity, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
-from eventsink.alerts.limits import is_small, may_be_made_of, size_made_of
 from eventsink.alerts.peer_json import members_of, text_of, texts_of
-from eventsink.alerts.rule_alerts import not_json, oversized, time_of_event
+from eventsink.alerts.rule_alerts import check_size, not_json, time_of_event
 from eventsink.alerts.severity import severity_of
 
 PRIORITIES: Mapping[str, Severity] = {
@@ -54,8 +53,7 @@ def parse(body: bytes) -> IncomingNotification:
     UnusablePayload
         Not the JSON of an event.
     """
-    if not is_small(body, 0) and size_made_of(body, 0) > may_be_made_of(body):
-        raise oversized(body, "it holds too many fields", "let the rule's output name fewer")
+    check_size(body, "it holds too many fields", "let the rule's output name fewer")
     if body[:1].isdigit():  # the time in front of a text
         raise UnusablePayload("the body is not JSON: set json_output: true in Falco's configuration")
     try:

@@ -14,10 +14,10 @@ from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Unusable
 from eventsink.alerts.alertmanager_group import VERSION as ALERTMANAGER_VERSION
 from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.format import Format, Repeats
-from eventsink.alerts.limits import MAX_LABELS, is_small, may_be_made_of, size_made_of
+from eventsink.alerts.limits import MAX_LABELS
 from eventsink.alerts.links import web_url
 from eventsink.alerts.peer_json import members_of, text_of, texts_of
-from eventsink.alerts.rule_alerts import not_json, oversized
+from eventsink.alerts.rule_alerts import check_size, not_json
 from eventsink.alerts.severity import RULE_SEVERITIES
 
 VERSION = "1"
@@ -48,8 +48,7 @@ def parse(body: bytes) -> IncomingNotification:
     UnusablePayload
         Not JSON, another version, no alerts in it, or none that can be used.
     """
-    if not is_small(body, 0) and size_made_of(body, 0) > may_be_made_of(body):
-        raise oversized(body, "it holds too many members", "let Grafana send smaller groups (group by)")
+    check_size(body, "it holds too many members", "let Grafana send smaller groups (group by)")
     notification = alertmanager.parse(_rewritten(body))
     return msgspec.structs.replace(notification, alerts=[_with_links(one) for one in notification.alerts])
 

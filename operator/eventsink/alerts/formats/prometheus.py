@@ -13,7 +13,7 @@ import msgspec
 
 from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
-from eventsink.alerts.limits import MAX_URL_CHARACTERS, is_small, may_be_made_of, size_made_of
+from eventsink.alerts.limits import MAX_URL_CHARACTERS
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
 from eventsink.alerts.peer_json import members_of, text_of, texts_of, time_of
 from eventsink.alerts.rule_alerts import (
@@ -21,10 +21,10 @@ from eventsink.alerts.rule_alerts import (
     LINKED,
     NO_START,
     SUMMARIES,
+    check_size,
     check_usable,
     is_unset,
     not_json,
-    oversized,
     rejection_reason,
     utc,
 )
@@ -61,8 +61,7 @@ def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
         Not a JSON list, no alerts in it, or none that can be used.
     """
     now = datetime.now(UTC) if now is None else now
-    if not is_small(body, 0) and size_made_of(body, 0) > may_be_made_of(body):
-        raise oversized(body, "it holds too many members", "let the source send fewer alerts at once")
+    check_size(body, "it holds too many members", "let the source send fewer alerts at once")
     alerts: list[IncomingAlert] = []
     rejected: list[Rejection] = []
     absent: set[int] = set()

@@ -52,6 +52,7 @@ MAX_EDITED_TEXT = 4000
 _decoder = msgspec.json.Decoder(Alert)
 _NOT_EDITABLE, _NO_THREAD = frozenset(map(camel, NOT_EDITABLE)), frozenset(map(camel, NO_THREAD))
 """As reasons of `Failed`."""
+_NOT_FOLLOWABLE = _NOT_EDITABLE | _NO_THREAD
 
 
 class SlackSender:
@@ -211,7 +212,7 @@ class SlackSender:
         if self._as_text.get(call) != message.id:
             outcome = await send(rendered.body())
             malformed = isinstance(outcome, Failed) and outcome.failure is FailureClass.MESSAGE
-            if not isinstance(outcome, Failed) or not malformed or outcome.reason in (_NOT_EDITABLE | _NO_THREAD):
+            if not isinstance(outcome, Failed) or not malformed or outcome.reason in _NOT_FOLLOWABLE:
                 return outcome
             self._as_text[call] = message.id  # also after a retry: Slack counts the rejected message for its rate
             self._on_plain(outcome.reason)
@@ -265,7 +266,7 @@ class SlackSender:
 
     def _rejected(self, failed: Failed, name: str, body: dict[str, Any], data: object = None) -> Failed:
         """Log what is wrong with a message that Slack takes for malformed: a defect of this program."""
-        if failed.failure is FailureClass.MESSAGE and failed.reason not in (_NOT_EDITABLE | _NO_THREAD):
+        if failed.failure is FailureClass.MESSAGE and failed.reason not in _NOT_FOLLOWABLE:
             get_logger().error(
                 "Slack rejected the form of a message",
                 error=name if name in ERRORS else failed.reason,

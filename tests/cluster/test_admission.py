@@ -237,15 +237,16 @@ def test_where_the_webhook_is_dead_everything_can_be_applied_and_the_status_repo
 def test_authorities_that_somebody_removed_are_published_again_and_nothing_else_is_the_operators(
     kubectl: Kubectl, operator: RunningProcess, port: int
 ) -> None:
-    before = bundle(kubectl)
-    replace_configuration(kubectl, configuration(kubectl, port))
-    assert not bundle(kubectl)
+    before, without = bundle(kubectl), configuration(kubectl, port)
+    [webhook] = without["webhooks"]
+    assert "caBundle" not in webhook["clientConfig"]
+    replace_configuration(kubectl, without)
     wait_until("the authorities", lambda: bundle(kubectl) == before, poll=0.5, deadline=30)
     wait_reviewing(kubectl)
     found = json.loads(kubectl.run("get", KIND, CONFIGURATION, "-o", "json", "--show-managed-fields").stdout)
     [own] = [one for one in found["metadata"]["managedFields"] if one["manager"] == "eventsink-operator"]
-    [webhook] = own["fieldsV1"]["f:webhooks"].values()
-    assert webhook == {".": {}, "f:clientConfig": {"f:caBundle": {}}, "f:name": {}}
+    [of_webhook] = own["fieldsV1"]["f:webhooks"].values()
+    assert of_webhook == {".": {}, "f:clientConfig": {"f:caBundle": {}}, "f:name": {}}
 
 
 # ---- the operator's own

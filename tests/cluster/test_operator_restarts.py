@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from eventsink.controller import handlers
-from eventsink.controller.handlers import KopfThread
-from eventsink.kube.api import Key
-from eventsink.kube.http import Access, KubernetesSettings, connect
 from eventsink.resources.status import DELIVERS_AGAIN
 from eventsink.runtime.times import format_time
 from tests.controlplane import ControlPlane
@@ -244,54 +237,19 @@ def test_an_invalid_setting_stops_the_start_with_an_explanation_and_status_2(tmp
         assert "sweepIntervall: there is no such setting; did you mean sweepInterval?" in process.text()
 
 
-def knows_none(_key: Key, _version: str) -> bool:
-    return False
+LOGINS = "tests.support.kopf_logins"
 
 
-async def test_when_kopf_gives_up_the_operator_ends_instead_of_waiting_for_ever(
-    installed: Installed, monkeypatch: pytest.MonkeyPatch
+def test_when_kopf_gives_up_the_operator_ends_instead_of_waiting_for_ever(installed: Installed, tmp_path: Path) -> None:
+    never, seconds = "1000000", "1.5"  # more than one login all the same
+    with eventsink(installed.operator, never, seconds, folder=tmp_path, name="kopf", module=LOGINS) as kopf:
+        ended = kopf.wait_logged("how it ended", lambda line: "ended" in line)
+        assert ended["ended"] == "kopf ended: LoginError"
+
+
+def test_a_moment_of_401_as_after_a_start_of_the_api_server_does_not_end_the_operator(
+    admin: Kubectl, installed: Installed, acme: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(handlers, "UNAUTHORIZED_FOR_SECONDS", 1.5)  # more than one login all the same
-
-    class Unauthorized:
-        """The API server never accepts this token."""
-
-        async def access(self) -> Access:
-            return replace(await api.access(), token="wrong")
-
-    api = await connect(KubernetesSettings(kubeconfig=installed.operator), "operator")
-    try:
-        async with asyncio.timeout(60):
-            with pytest.raises(RuntimeError, match="kopf ended: LoginError"):
-                await KopfThread(Unauthorized(), lambda kind, obj: None, knows_none).run()  # type: ignore[arg-type]
-    finally:
-        await api.close()
-
-
-async def test_a_moment_of_401_as_after_a_start_of_the_api_server_does_not_end_the_operator(
-    admin: Kubectl, installed: Installed, acme: str
-) -> None:
-    class Starting:
-        """The API server accepts the token at the third login only."""
-
-        logins = 0
-
-        async def access(self) -> Access:
-            self.logins += 1
-            access = await api.access()
-            return access if self.logins > 2 else replace(access, token="wrong")
-
     admin.apply(event_sink(acme))
-    seen: asyncio.Queue[str] = asyncio.Queue()
-    api = await connect(KubernetesSettings(kubeconfig=installed.operator), "operator")
-    try:
-        kopf = asyncio.ensure_future(
-            KopfThread(Starting(), lambda kind, obj: seen.put_nowait(obj["metadata"]["namespace"]), knows_none).run()  # type: ignore[arg-type]
-        )
-        async with asyncio.timeout(60):
-            while await seen.get() != acme:
-                pass
-        kopf.cancel()
-        await asyncio.gather(kopf, return_exceptions=True)
-    finally:
-        await api.close()
+    with eventsink(installed.operator, "2", folder=tmp_path, name="kopf", module=LOGINS) as kopf:
+        kopf.wait_logged("the sink", lambda line: line.get("seen") == acme)

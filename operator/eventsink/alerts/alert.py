@@ -114,11 +114,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     truncated: tuple[str, ...] = ()
     """What of it is not as the source sent it, since it exceeds a limit (`alerts.limits`): `labels` and `annotations` say that some are
     left out, `annotations.<name>` that this one is cut, `links.source` or `group.externalUrl` that the URL is left out."""
+    count: int = 0
+    """How often it has happened so far, of an event that its source counts; 0: it counts nothing."""
 
     @property
     def identity(self) -> str:
-        """What stays the same of it from one notification to the next: the fingerprint; of an event, which happens once, the id."""
-        return self.id if self.status is Status.EVENT else self.fingerprint
+        """What stays the same of it from one notification to the next: the fingerprint; of an event that happens once, the id."""
+        return self.id if self.status is Status.EVENT and not self.count else self.fingerprint
 
 
 class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +148,8 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
     start_given: bool = True
     """Whether `starts_at` is the source's word; else it is when this arrived: of what fires already the earlier start counts, and an event is
     the same whenever it arrives."""
+    count: int = 0
+    """As in `Alert`."""
 
     def identify(self, *, source: str, tenant: str, dropped_labels: frozenset[str] = frozenset()) -> Alert:
         """Give the alert its tenant, its fingerprint and its id, and cut it down to the limits (`alerts.limits`).
@@ -195,6 +199,7 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             links=links,
             group=self.group,
             truncated=(cut_labels + cut_annotations + self.truncated)[:MAX_MARKS],
+            count=self.count,
         )
 
 

@@ -77,7 +77,8 @@ class DeliverySpec(SpecModel):
     repeat_interval: Annotated[Duration, rules.REPEAT_INTERVAL] | None = Field(
         default=None,
         description="How often to notify again of an alert that keeps firing, for sources that resend it all the time "
-        "(Prometheus without Alertmanager). Alertmanager decides about repeats itself. 1m to 30d. Absent: never.",
+        "(Prometheus without Alertmanager), and of a Kubernetes Event whose count grows. Alertmanager decides about repeats itself. "
+        "1m to 30d. Absent: never.",
     )
     max_age: Annotated[Duration, rules.MAX_AGE] | None = Field(
         default=None,

@@ -27,8 +27,9 @@ def paths(recipe: str, kind: str, name: str) -> list[Path]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_files_of_the_recipe_for_a_format_are_those_of_each_format(name: str) -> None:
-    listed = paths(FORMAT, "format", name)
-    assert PACKAGE / "alerts" / "formats" / f"{name}.py" in listed
+    module = name.replace("-", "_")
+    listed = paths(FORMAT, "format", module)
+    assert PACKAGE / "alerts" / "formats" / f"{module}.py" in listed
     assert not [path for path in listed if not path.exists()]
 
 

@@ -10,7 +10,7 @@ from eventsink.alerts.alert import IncomingNotification, Severity
 
 
 class Repeats(StrEnum):
-    """Who decides when a sink is notified again of a firing alert that did not change."""
+    """Who decides when a sink is notified again of a firing alert that did not change, or of an event."""
 
     BY_SOURCE = "by the source"
     """A notification in which nothing is new is a repeat that the source intends (Alertmanager's `repeat_interval`)."""
@@ -18,6 +18,8 @@ class Repeats(StrEnum):
     """The source sends what fires all the time: a sink is notified again after its `repeatInterval`, and not at all without one."""
     NEVER = "never"
     """Events, which happen once: each id is notified once."""
+    WHEN_GROWN = "when its count grows"
+    """Events that their source counts: a sink is notified again when the count has grown, after its `repeatInterval`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventsink.alerts.formats import alertmanager, cloudevents, falco, grafana, prometheus
+from eventsink.alerts.formats import alertmanager, cloudevents, falco, grafana, kubernetes_events, prometheus
 from eventsink.alerts.formats.format import Format
 
 FORMATS: dict[str, Format] = {
@@ -13,6 +13,7 @@ FORMATS: dict[str, Format] = {
         grafana.FORMAT,
         falco.FORMAT,
         cloudevents.FORMAT,
+        kubernetes_events.FORMAT,
         # The next format goes here.
     )
 }

@@ -27,7 +27,9 @@ EMOJI = {
     Severity.UNKNOWN: "❔",
 }
 WELL_EMOJI = "✅"
-NOISE = frozenset({"alertname", "severity", "namespace", "prometheus", "endpoint", "uid", "prometheus_replica", "replica"})
+NOISE = frozenset(
+    {"alertname", "severity", "namespace", "prometheus", "endpoint", "uid", "event_uid", "prometheus_replica", "replica"}
+)
 
 
 def title_of(alert: Alert) -> str:
@@ -75,7 +77,9 @@ def since_of(alert: Alert) -> str:
     """Its times, as markup."""
     if alert.status is Status.RESOLVED and alert.ends_at is not None:
         return f"from {date(alert.starts_at)} to {date(alert.ends_at)}"
-    return f"{'at' if alert.status is Status.EVENT else 'since'} {date(alert.starts_at)}"
+    if alert.status is not Status.EVENT:
+        return f"since {date(alert.starts_at)}"
+    return f"since {date(alert.starts_at)}, {alert.count:,} times" if alert.count > 1 else f"at {date(alert.starts_at)}"
 
 
 def sign_of(alert: Alert) -> str:

@@ -62,6 +62,10 @@ def place_of(alert: Alert) -> Place:
             return _place(alert, alert.namespace, (name, value), foreign, exporter=exporter)
     if labels.get("pod") and "pod" not in foreign:
         return _place(alert, alert.namespace, ("pod", labels["pod"]), foreign, exporter=exporter)
+    if alert.count and labels.get(
+        "name"
+    ):  # an Event: the object is whatever it regards, of any kind, and `node` says where it was seen
+        return _place(alert, alert.namespace, ("name", labels["name"]), foreign, exporter=exporter)
     for name in _CLUSTER_OBJECTS:
         if value := labels.get(name):
             return _place(alert, "", (name, value), foreign, exporter=exporter)

@@ -38,12 +38,16 @@ def what_changed(post: Post, changed: Sequence[Alert]) -> SlackMessage:
     if len(lines) == 1 and post.total == 1:
         return _message(lines[0], [], colour)
     over = post.total - len(post.open)
-    said = "All resolved" if not post.open else f"{over:,} of {post.total:,} resolved" if over else "Still firing"
+    again = "Happened again" if all(alert.count for alert in changed) else "Still firing"
+    said = "All resolved" if not post.open else f"{over:,} of {post.total:,} resolved" if over else again
     return _message(f"{sign_of(ordered[0])} {said}" + (f" · {name}" if name else ""), lines, colour)
 
 
 def _line(alert: Alert, *, named: bool) -> str:
-    state = state_of(alert) if alert.status is Status.RESOLVED else f"Still firing ({state_of(alert).lower()})"
+    if alert.status is Status.RESOLVED:
+        state = state_of(alert)
+    else:
+        state = f"{alert.count:,} times" if alert.count else f"Still firing ({state_of(alert).lower()})"
     parts = [state, title_of(alert) if named else "", where_of(alert), summary_of(alert)]
     return cut(f"{sign_of(alert)} " + " · ".join(part for part in parts if part), MAX_LINE)
 

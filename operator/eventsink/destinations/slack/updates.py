@@ -69,7 +69,9 @@ def announced(known: Known, message: str, reference: str, updates: Updates) -> P
     message, reference
         Its id, and Slack's name for it.
     """
-    firing = {name: epoch_micros(alert.starts_at) for name, (alert, _) in known.items() if alert.status is Status.FIRING}
+    firing = {
+        name: epoch_micros(alert.starts_at) for name, (alert, _) in known.items() if alert.status is Status.FIRING or alert.count
+    }
     if not firing:
         return None
     one_name = len({alert.name for alert, _ in known.values()}) == 1

@@ -85,7 +85,9 @@ class AlertStates:
         async for state in self._store.alert_states():
             # One object for each name, however many states hold it.
             notified = tuple(
-                Notified(shared(names, one.sink), shared(names, one.status), one.starts_at, one.at, shared(names, one.sender))
+                msgspec.structs.replace(
+                    one, sink=shared(names, one.sink), status=shared(names, one.status), sender=shared(names, one.sender)
+                )
                 for one in state.notified
             )
             state = msgspec.structs.replace(

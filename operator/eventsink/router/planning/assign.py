@@ -128,4 +128,6 @@ def representative(one: Owned, other: Owned) -> Owned:
     """Which of two duplicates of an alert represents both, as Alertmanager merges them: it fires while one does, since the earlier time."""
     if one.alert.status is not other.alert.status:
         return one if one.alert.status is Status.FIRING else other
+    if one.alert.count != other.alert.count:
+        return one if one.alert.count > other.alert.count else other
     return other if other.alert.starts_at < one.alert.starts_at else one

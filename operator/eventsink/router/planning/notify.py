@@ -16,7 +16,8 @@ class Suppression(StrEnum):
     """Why a sink is not notified of an alert that was received for it; the values are metric labels."""
 
     UNCHANGED = "Unchanged"
-    """It fires as before, and the notification was sent because of something else (or, for a heartbeat, the repeatInterval has not passed)."""
+    """It fires as before, and the notification was sent because of something else; or, of a heartbeat and of an event whose count has
+    grown, the repeatInterval has not passed."""
     DUPLICATE = "Duplicate"
     """The other half of a highly available pair has sent it."""
     HELD = "Held"
@@ -48,7 +49,14 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 
 
 def of_firing(
-    effect: Effect, last: Notified | None, received: Received, *, starts_at: int, appeared: bool, repeat_interval: float | None
+    effect: Effect,
+    last: Notified | None,
+    received: Received,
+    *,
+    starts_at: int,
+    appeared: bool,
+    repeat_interval: float | None,
+    count: int = 0,
 ) -> Suppression | None:
     """Whether a sink is notified of a firing alert that it wants, or of an event.
 
@@ -63,7 +71,10 @@ def of_firing(
     appeared
         Whether the last notification of its group, if any is known, did not name it as firing.
     repeat_interval
-        Of the sink, in seconds, for sources that send what fires all the time; None: it is not notified again.
+        Of the sink, in seconds, for sources that send what fires all the time, and for events that are counted; None: it is not notified
+        again.
+    count
+        As in `Alert`.
 
     Returns
     -------
@@ -71,20 +82,27 @@ def of_firing(
         None: it is notified.
     """
     if effect is Effect.EVENT:
-        return None if last is None else Suppression.DUPLICATE
+        if last is None:
+            return None
+        if count <= last.count:
+            return Suppression.DUPLICATE
+        return None if _is_time(last, received, repeat_interval) else Suppression.UNCHANGED
     if effect is Effect.HELD:
         return Suppression.HELD
     if last is None or last.status != Status.FIRING or effect is Effect.STARTED:
         return None
     if received.repeats is Repeats.HEARTBEAT:
         # Replicas differ in its start; that of a new episode has the effect STARTED.
-        again = repeat_interval is not None and received.at - last.at >= repeat_interval
-        return None if again else Suppression.UNCHANGED
+        return None if _is_time(last, received, repeat_interval) else Suppression.UNCHANGED
     moved = starts_at > last.starts_at  # its end may have been lost
     if not (appeared or received.repeat or moved):
         return Suppression.UNCHANGED
     duplicate = last.sender != received.sender and received.at - last.at <= received.ha_window
     return Suppression.DUPLICATE if duplicate or received.duplicate else None
+
+
+def _is_time(last: Notified, received: Received, repeat_interval: float | None) -> bool:
+    return repeat_interval is not None and received.at - last.at >= repeat_interval
 
 
 def of_end(effect: Effect) -> Suppression | None:

@@ -238,6 +238,7 @@ class Plan:
                 starts_at=one.after.starts_at,
                 appeared=appeared,
                 repeat_interval=sink.delivery.repeat_interval,
+                count=owned.alert.count,
             )
             if reason is None:
                 of_sink.due.append(owned)
@@ -302,12 +303,17 @@ class Plan:
         owned, after = one.merged.one, one.after
         alert = owned.alert
         if effect is Effect.EVENT and not one.notified:
+            if one.before is not None and any(entry.count < alert.count for entry in one.before.notified):
+                # It has grown: what sinks were notified of is remembered for as long as it may grow again.
+                self._states.put(change, after, NO_BODY, received_at=now)
             return
         if self._heartbeat:
             self._hear(one.merged, effect, after, now)
         changed: dict[str, object] = {}
         if one.notified:
-            changed["notified"] = updated(after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender)
+            changed["notified"] = updated(
+                after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender, alert.count
+            )
             changed["received_at"] = now
         elif after is one.before and (after.status != Status.FIRING or now - after.received_at < RECEIVED_WITHIN_SECONDS):
             return
@@ -354,10 +360,10 @@ def _with_start_of(state: AlertState, merged: Merged) -> Alert:
 
 
 def updated(
-    entries: tuple[Notified, ...], notified: dict[str, str], starts_at: int, at: float, sender: str
+    entries: tuple[Notified, ...], notified: dict[str, str], starts_at: int, at: float, sender: str, count: int = 0
 ) -> tuple[Notified, ...]:
     """The entries of an alert after sinks were notified: uid -> status."""
-    new = [Notified(uid, status, starts_at, at, sender) for uid, status in notified.items()]
+    new = [Notified(uid, status, starts_at, at, sender, count) for uid, status in notified.items()]
     return (*[entry for entry in entries if entry.sink not in notified], *new) if entries else tuple(new)
 
 

@@ -23,6 +23,8 @@ class Notified(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Queue clock: when the delivery was queued."""
     sender: str
     """Who sent the notification, as in `Acceptor.accept_bytes`; empty: the router itself, of its own record."""
+    count: int = 0
+    """As in `Alert`: what the sink was notified of."""
 
 
 class AlertState(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -31,7 +33,7 @@ class AlertState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     row: int
     """Number of the record in the store."""
     identity: str
-    """The fingerprint; of an event its id."""
+    """As in `Alert`."""
     tenant: str
     source: str
     status: str

@@ -30,7 +30,7 @@ class TestTickerFormat(FormatContract):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_registered_format_has_its_contract_suite(name: str) -> None:
-    module = importlib.import_module(f"tests.unit.alerts.formats.test_{name}")
+    module = importlib.import_module(f"tests.unit.alerts.formats.test_{name.replace('-', '_')}")
     suites = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, FormatContract)]
     assert FORMATS[name] in [getattr(one, "format", None) for one in suites]
 

@@ -11,7 +11,7 @@ from eventsink.destinations.slack.place import Place, place_of
 from tests.unit.destinations.slack.mixin_alerts import ALERTS, KSM, NODE, PROMETHEUS, SHOP
 
 
-def place(labels: dict[str, str]) -> Place:
+def place(labels: dict[str, str], count: int = 0) -> Place:
     return place_of(
         Alert(
             id="a",
@@ -29,6 +29,7 @@ def place(labels: dict[str, str]) -> Place:
             starts_at=datetime(2026, 3, 1, tzinfo=UTC),
             ends_at=None,
             links=Links(),
+            count=count,
         )
     )
 
@@ -55,6 +56,18 @@ def test_every_alert_of_kube_prometheus_stack_names_what_is_in_trouble(name: str
 )
 def test_other_alerts_say_where_by_their_most_telling_label(labels: dict[str, str], expected: str) -> None:
     assert place(labels).text == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"namespace": "shop", "kind": "Certificate", "name": "api-tls", "node": "node-3"}, "shop/api-tls"),
+        ({"namespace": "shop", "kind": "Pod", "name": "api-0", "pod": "api-0", "node": "node-3"}, "shop/api-0"),
+        ({"kind": "Node", "name": "node-3", "node": "node-3"}, "node-3"),
+    ],
+)
+def test_a_kubernetes_event_names_the_object_that_it_regards(labels: dict[str, str], expected: str) -> None:
+    assert place(labels, count=1).text == expected
 
 
 def test_an_exporter_in_trouble_is_named_itself() -> None:

@@ -12,6 +12,8 @@ import pytest
 from eventsink.alerts.alert import Alert, Links, Severity, Status, epoch_micros
 from eventsink.destinations.slack import updates
 from eventsink.destinations.slack.config import SlackSettings
+from eventsink.destinations.slack.parts import since_of
+from eventsink.destinations.slack.replies import what_changed
 from eventsink.destinations.slack.resolve import remark_of
 from eventsink.destinations.slack.sender import SlackSender
 from eventsink.destinations.slack.spec import SlackSpec, SlackStatus
@@ -82,6 +84,20 @@ def test_a_new_message_is_recorded_with_what_fires_in_it(sent: str, expected: st
     named = " ".join(post.open) if len(post.open) < 5 else f"{len(post.open)} open"
     assert f"{named}, {'digest' if post.digest else f'{len(post.alerts)} shown'}" == expected
     assert (post.reference, post.message, post.total, post.id) == ("C1/1.1", "m1", len(sent.split()), 0)
+
+
+def test_an_event_whose_count_grows_edits_its_message_and_is_a_reply_that_says_how_often_it_happened() -> None:
+    once = msgspec.structs.replace(alert("a", name="BackOff"), status=Status.EVENT, count=1)
+    post = announced(known(once), "m1", "C1/1.1", "edit")
+    assert post is not None
+    five_times = msgspec.structs.replace(once, count=5)
+    plan = follow(post, known(once), known(five_times), "thread")
+    assert plan.after == known(five_times)
+    assert plan.reply is not None
+    assert not plan.reply.to_channel
+    assert what_changed(plan.post, [five_times]).headline == "🔴 5 times · BackOff · shop/a"
+    assert since_of(five_times).endswith(", 5 times")
+    assert announced(known(msgspec.structs.replace(once, count=0)), "m1", "C1/1.1", "edit") is None
 
 
 def test_eleven_alerts_of_several_names_are_a_digest_and_what_is_not_edited_shows_nothing() -> None:

@@ -279,6 +279,41 @@ async def test_events_are_notified_once_for_each_id_even_within_one_request(make
     assert await planning.send(json.dumps(second + first).encode()) == []
 
 
+def grown(count: int, uid: str = "u-1") -> bytes:
+    """A Kubernetes Event that has happened so often."""
+    event = {"metadata": {"uid": uid, "creationTimestamp": "2026-01-01T12:00:00Z"}, "reason": "BackOff", "type": "Warning"}
+    return json.dumps({**event, "series": {"count": count}}).encode()
+
+
+async def test_an_event_whose_count_grows_is_notified_again_after_the_sinks_repeat_interval_with_the_new_count(
+    make_planning: MakePlanning,
+) -> None:
+    planning = make_planning(sink("hourly", delivery={"repeat_interval": 3600.0}), sink("once"))
+    planning.source = source(format="kubernetes-events", tenant={"fixed": "acme"})
+    assert sorted(await planning.send(grown(1))) == [("hourly", "event"), ("once", "event")]
+    first = {json.loads(one.body)["id"] for one in planning.queued}
+    for count in (1, 2, 2, 3):
+        planning.later(890)
+        assert await planning.send(grown(count)) == []
+    assert planning.suppressed == {"Duplicate": 2, "Unchanged": 6}
+    planning.later(60)
+    assert await planning.send(grown(1)) == []
+    assert await planning.send(grown(4)) == [("hourly", "event")]
+    [again] = [json.loads(one.body) for one in planning.queued]
+    assert (again["count"], {again["id"]}) == (4, first)
+    planning.later(3600)
+    assert await planning.send(grown(4)) == []
+    assert sorted(await planning.send(grown(4, uid="u-2"))) == [("hourly", "event"), ("once", "event")]
+
+
+async def test_the_largest_count_of_an_event_in_one_request_counts(make_planning: MakePlanning) -> None:
+    planning = make_planning(sink("s"))
+    planning.source = source(format="kubernetes-events", tenant={"fixed": "acme"})
+    items = ",".join(grown(count).decode() for count in (2, 5, 3))
+    assert await planning.send(f'{{"items": [{items}]}}'.encode()) == [("s", "event")]
+    assert [json.loads(one.body)["count"] for one in planning.queued] == [5]
+
+
 @pytest.mark.usefixtures("throwaway_formats")
 async def test_a_sink_of_groups_gets_a_group_of_each_alert_of_a_source_without_groups(make_planning: MakePlanning) -> None:
     planning = make_planning(

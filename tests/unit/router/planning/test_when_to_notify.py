@@ -700,3 +700,28 @@ async def test_an_end_for_which_there_is_no_room_is_made_of_the_firing_alert_whe
     body = json.loads(planning.queued[0].body)
     assert (body["status"], body["endsAt"], body["labels"]["alertname"]) == ("resolved", "2026-01-01T14:00:00Z", "A")
     assert await planning.post(end) == []
+
+
+# ---- events that are counted
+
+
+async def test_what_a_sink_was_notified_of_an_event_outlives_a_restart_and_is_remembered_while_the_event_grows(
+    start: Start,
+) -> None:
+    def grown(count: int) -> bytes:
+        event = {"metadata": {"uid": "u-1", "creationTimestamp": "2026-01-01T12:00:00Z"}, "reason": "BackOff", "type": "Warning"}
+        return json.dumps({**event, "series": {"count": count}}).encode()
+
+    events = source(format="kubernetes-events", tenant={"fixed": "acme"})
+    twice_a_day = sink("s", delivery={"repeat_interval": 12 * HOURS})
+    planning = await start(twice_a_day, source=events)
+    assert await planning.send(grown(3)) == [("s", "event")]
+    planning = await start(twice_a_day, source=events)
+    assert await planning.send(grown(3)) == []
+    for count in range(4, 15):  # each within resolvedRetention of the one before
+        planning.later(0.9 * HOURS)
+        await planning.states.prune([uid("s")])
+        assert await planning.send(grown(count)) == []
+    planning = await start(twice_a_day, source=events)
+    planning.later(2.2 * HOURS)
+    assert await planning.send(grown(15)) == [("s", "event")]

@@ -1,0 +1,235 @@
+"""Kubernetes Events, as `eventsink events` posts them and as `kubectl get events -o json` prints them: an EventList, or one Event.
+
+Source of the format: the API reference of events.k8s.io/v1; members that only core/v1 has, or names otherwise, are read as well. An Event is an
+alert of the status event. The API server counts what happens again (`series.count`, or `count`): an Event that has grown is the same alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Severity, Status, UnusablePayload
+from eventsink.alerts.formats.format import Format, Repeats
+from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, cut
+from eventsink.alerts.peer_json import members_of, number_of, text_of, texts_of, time_of
+from eventsink.alerts.rule_alerts import check_size, check_usable, not_json, rejection_reason, utc
+from eventsink.alerts.severity import severity_of
+from eventsink.runtime.times import format_time
+
+SUPPRESSED = "eventsink.dev/suppressed"
+"""Annotation of an Event: how many others of the same object and reason were not sent since the last one that was."""
+TYPES: Mapping[str, Severity] = {"normal": Severity.INFORMATIONAL, "warning": Severity.MEDIUM}
+"""Types of Events, in lower case."""
+REASONS: Mapping[str, Severity] = {
+    "evictionthresholdmet": Severity.CRITICAL,
+    "kerneldeadlock": Severity.CRITICAL,
+    "kubeletsetupfailed": Severity.CRITICAL,
+    "nodenotready": Severity.CRITICAL,
+    "readonlyfilesystem": Severity.CRITICAL,
+    "systemoom": Severity.CRITICAL,
+    "backofflimitexceeded": Severity.HIGH,
+    "containergcfailed": Severity.HIGH,
+    "deadlineexceeded": Severity.HIGH,
+    "evicted": Severity.HIGH,
+    "failed": Severity.HIGH,
+    "failedattachvolume": Severity.HIGH,
+    "failedcreate": Severity.HIGH,
+    "failedcreatepodsandbox": Severity.HIGH,
+    "failedmount": Severity.HIGH,
+    "freediskspacefailed": Severity.HIGH,
+    "imagegcfailed": Severity.HIGH,
+    "networknotready": Severity.HIGH,
+    "oomkilling": Severity.HIGH,
+    "provisioningfailed": Severity.HIGH,
+    "rebooted": Severity.HIGH,
+    "taskhung": Severity.HIGH,
+    "dnsconfigforming": Severity.LOW,
+    "invaliddiskcapacity": Severity.LOW,
+    "unhealthy": Severity.LOW,
+}
+"""Reasons of Kubernetes' own components, in lower case, of Events whose type alone would say too little or too much."""
+_NORMAL_REASONS = frozenset({"nodenotready"})
+"""Those that count although the type is Normal."""
+_NAMES = {
+    "Pod": "pod",
+    "Deployment": "deployment",
+    "StatefulSet": "statefulset",
+    "DaemonSet": "daemonset",
+    "ReplicaSet": "replicaset",
+    "CronJob": "cronjob",
+    "Job": "job_name",
+    "HorizontalPodAutoscaler": "horizontalpodautoscaler",
+    "PodDisruptionBudget": "poddisruptionbudget",
+    "PersistentVolumeClaim": "persistentvolumeclaim",
+    "PersistentVolume": "persistentvolume",
+    "Ingress": "ingress",
+    "Node": "node",
+}
+"""Kinds whose objects are also in the label that Kubernetes' own alerts have for them."""
+_CLUSTER_NAMESPACES = ("", "default", "kube-system")
+"""Where the API server allows Events about objects that are in no namespace."""
+_NO_LIST = "this source takes Events: an EventList, or one Event"
+
+_many = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def parse(body: bytes) -> IncomingNotification:
+    """Read a list of Events, or one.
+
+    Raises
+    ------
+    OversizedPayload
+        More would be made of it than `alerts.limits` allows.
+    UnusablePayload
+        Not JSON, no Event in it, or none that can be used.
+    """
+    check_size(body, "it holds too many members", "let the source send fewer Events at once")
+    alerts: list[IncomingAlert] = []
+    rejected: list[Rejection] = []
+    absent: set[int] = set()
+    for index, raw in enumerate(_read(body)):
+        if bytes(raw) == b"null":
+            absent.add(index)
+            continue
+        try:
+            alerts.append(_incoming(members_of(raw)))
+        except msgspec.ValidationError:
+            rejected.append(Rejection(index, "is not an object with the members of an Event"))
+        except (ValueError, OverflowError, RecursionError) as error:
+            rejected.append(Rejection(index, rejection_reason(error)))
+    check_usable(alerts, rejected, "there is no Event in the list")
+    return IncomingNotification(alerts=alerts, rejected=rejected, absent=frozenset(absent))
+
+
+def _read(body: bytes) -> list[msgspec.Raw]:
+    try:
+        members = members_of(body)
+        if "items" not in members:
+            return [msgspec.Raw(body)]
+        return _many.decode(members["items"])
+    except msgspec.ValidationError:
+        raise UnusablePayload(_NO_LIST) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise not_json(body) from None
+
+
+def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
+    metadata = _object(members, "metadata")
+    regarding = texts_of(members.get("regarding") or members.get("involvedObject"))
+    reason = text_of(members.get("reason"))
+    if not reason:
+        raise ValueError("reason is absent or empty, which every Event has")
+    kind_of_event = text_of(members.get("type"))
+    note = text_of(members.get("note") or members.get("message"))
+    series = _object(members, "series")
+    count = max(1, number_of(series.get("count")), number_of(members.get("deprecatedCount") or members.get("count")))
+    suppressed = number_of(_object(metadata, "annotations").get(SUPPRESSED))
+    namespace = _namespace(text_of(metadata.get("namespace")), regarding)
+    return IncomingAlert(
+        status=Status.EVENT,
+        severity=severity(kind_of_event, reason),
+        name=reason,
+        summary=note or reason,
+        description=_description(note, suppressed),
+        namespace=namespace,
+        labels=_labels(members, metadata, regarding, namespace),
+        annotations=_annotations(members, series, count, suppressed),
+        starts_at=_start(members, metadata),
+        ends_at=None,
+        links=Links(),
+        group=None,
+        count=count,
+    )
+
+
+def severity(type_: str, reason: str) -> Severity:
+    """What the type of an Event means; of a Warning what its reason does, where that is known."""
+    by_type, known = severity_of(type_, TYPES), reason.strip().lower()
+    counts = by_type is TYPES["warning"] or (by_type is TYPES["normal"] and known in _NORMAL_REASONS)
+    return REASONS.get(known, by_type) if counts else by_type
+
+
+def _namespace(of_event: str, regarding: Mapping[str, str]) -> str:
+    """The namespace that it is about; none, if the object is in none.
+
+    The Event's own, in which its writer may write: what `regarding` says is the writer's word.
+    """
+    return "" if not regarding.get("namespace") and of_event in _CLUSTER_NAMESPACES else of_event
+
+
+def _labels(
+    members: Mapping[str, msgspec.Raw], metadata: Mapping[str, msgspec.Raw], regarding: Mapping[str, str], namespace: str
+) -> dict[str, str]:
+    source = texts_of(members.get("deprecatedSource") or members.get("source"))
+    kind, name = regarding.get("kind", ""), regarding.get("name", "")
+    container = regarding.get("fieldPath", "").partition("ontainers{")[2].removesuffix("}")
+    labels = {
+        "alertname": text_of(members.get("reason")),
+        "reason": text_of(members.get("reason")),
+        "type": text_of(members.get("type")),
+        "namespace": namespace,
+        "kind": kind,
+        "name": name,
+        "container": container,
+        "node": source.get("host", ""),
+        "reporting_controller": text_of(members.get("reportingController") or members.get("reportingComponent"))
+        or source.get("component", ""),
+        "event_uid": text_of(metadata.get("uid")) or text_of(metadata.get("name")),
+    }
+    if kind in _NAMES:
+        labels[_NAMES[kind]] = name
+    return {label: value for label, value in labels.items() if value}
+
+
+def _annotations(
+    members: Mapping[str, msgspec.Raw], series: Mapping[str, msgspec.Raw], count: int, suppressed: int
+) -> dict[str, str]:
+    related = texts_of(members.get("related"))
+    last = _time(series.get("lastObservedTime")) or _time(members.get("deprecatedLastTimestamp") or members.get("lastTimestamp"))
+    found = {
+        "action": text_of(members.get("action")),
+        "related": " ".join(part for part in (related.get("kind", ""), related.get("name", "")) if part),
+        "count": str(count),
+        "last_seen": format_time(last) if last is not None else "",
+        "suppressed": str(suppressed) if suppressed > 0 else "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _description(note: str, suppressed: int) -> str:
+    if suppressed <= 0:
+        return note
+    more = f"{suppressed:,} more of this object and reason {'was' if suppressed == 1 else 'were'} not sent."
+    # What is too long is cut and marked later: not without this.
+    return f"{cut(note, MAX_ANNOTATION_CHARACTERS - len(more) - 2)}\n\n{more}"
+
+
+def _start(members: Mapping[str, msgspec.Raw], metadata: Mapping[str, msgspec.Raw]) -> datetime:
+    """When it happened first."""
+    for raw in (
+        members.get("deprecatedFirstTimestamp") or members.get("firstTimestamp"),
+        members.get("eventTime"),
+        metadata.get("creationTimestamp"),
+    ):
+        if (time := _time(raw)) is not None:
+            return time
+    return datetime.now(UTC)
+
+
+def _time(raw: msgspec.Raw | None) -> datetime | None:
+    """A time of an Event; None where it has none that can be read: its other times say as much."""
+    try:
+        return utc(time_of(raw)) if raw is not None else None
+    except msgspec.ValidationError:
+        return None
+
+
+def _object(members: Mapping[str, msgspec.Raw], name: str) -> dict[str, msgspec.Raw]:
+    raw = members.get(name)
+    return members_of(raw) if raw is not None else {}
+
+
+FORMAT = Format(name="kubernetes-events", parse=parse, repeats=Repeats.WHEN_GROWN, severities={**TYPES, **REASONS})

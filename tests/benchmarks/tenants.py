@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from tests.support.load import size
-from tests.support.tenants import FORMS, KEYS, LABELS, LOOK_ALIKES, SOURCES, SPACES, TENANTS
+from tests.support.tenants import ALL, FORMS, KEYS, LABELS, LOOK_ALIKES, SOURCES, SPACES, TENANTS
 from tests.support.tenants_cluster import Cluster
 
 STEPS = 60
@@ -39,6 +39,8 @@ async def cluster(seed: int, folder: Path) -> Counter[str]:
         for namespace in SPACES:
             await there.do("own", namespace, draw.choice(("", *TENANTS, *TENANTS)))
             await there.do("create", (namespace, "a"), "", draw.choice(sorted(FORMS)))
+        await there.do("mark", SPACES[-1], draw.random() < 0.7)
+        await there.do("create", (SPACES[-1], "b"), ALL, draw.choice(sorted(FORMS)))
         for _ in range(STEPS):
             await there.do(*_move(draw))
     finally:
@@ -59,11 +61,13 @@ def _move(draw: random.Random) -> tuple[Any, ...]:
         case "delete namespace":
             return "delete namespace", namespace
         case "create":
-            return "create", key, draw.choice(("", "", tenant)), draw.choice(sorted(FORMS))
+            return "create", key, draw.choice(("", "", tenant, ALL)), draw.choice(sorted(FORMS))
         case "hand over":
             return "hand over", key, tenant
         case "claim":
-            return "claim", key, draw.choice(("", tenant))
+            return "claim", key, draw.choice(("", tenant, ALL))
+        case "mark":
+            return "mark", namespace, draw.random() < 0.5
         case "rotate":
             return "rotate", draw.choice(sorted(SOURCES)), _labels(draw)
         case "rename":
@@ -80,6 +84,7 @@ MOVES = {
     "own": 10,
     "create": 10,
     "claim": 4,
+    "mark": 4,
     "hand over": 4,
     "rename": 2,
     "rotate": 4,

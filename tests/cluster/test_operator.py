@@ -312,6 +312,26 @@ def test_removing_the_tenant_label_withdraws_the_sink_at_once_and_adding_it_acti
     assert [one["reason"] for one in events_of(kubectl, uid)].count("TenantNotOwned") == 1
 
 
+def test_a_sink_of_all_tenants_is_active_only_while_its_namespace_is_marked_as_the_platforms(
+    kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess
+) -> None:
+    namespace = make_namespace("oncall")
+    kubectl.apply(event_sink(namespace, tenant="*"))
+    reported = wait_not_ready(kubectl, namespace, "NotPlatformNamespace")
+    command = f"kubectl label namespace {namespace} eventsink.dev/platform=true"
+    assert command in reported["message"]
+    kubectl.run(*command.split()[1:])
+    wait_ready(kubectl, namespace)
+    uid = uid_of(kubectl, namespace)
+    wait_compiled(kubectl, uid, lambda sink: sink["tenant"] == "*" and "webhook" in sink)
+    wait_until("namespace in the tenancy", lambda: namespace in tenancy(kubectl).get("platform", []), poll=0.2)
+    kubectl.run("label", "namespace", namespace, "eventsink.dev/platform-")
+    wait_until("namespace gone from the tenancy", lambda: namespace not in tenancy(kubectl).get("platform", []), poll=0.2)
+    withdrawn = wait_compiled(kubectl, uid, lambda sink: "withdrawn" in sink)
+    assert (withdrawn["withdrawn"]["reason"], "webhook" in withdrawn) == ("NotPlatformNamespace", False)
+    wait_not_ready(kubectl, namespace, "NotPlatformNamespace")
+
+
 def test_a_tenant_moves_to_another_namespace(kubectl: Kubectl, make_namespace: MakeNamespace, operator: RunningProcess) -> None:
     old, new = make_namespace("moving"), make_namespace()
     for namespace in (old, new):
@@ -351,8 +371,13 @@ def test_the_tenancy_document_follows_the_labels(
 
 
 def owners(kubectl: Kubectl) -> dict[str, str]:
+    found: dict[str, str] = tenancy(kubectl)["owners"]
+    return found
+
+
+def tenancy(kubectl: Kubectl) -> dict[str, Any]:
     found = kubectl.get("secret", "tenancy", namespace=SINKS_NAMESPACE)
-    result: dict[str, str] = json.loads(base64.b64decode(found["data"]["tenancy.json"]))["owners"]
+    result: dict[str, Any] = json.loads(base64.b64decode(found["data"]["tenancy.json"]))
     return result
 
 

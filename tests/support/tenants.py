@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,18 +21,28 @@ def tenant_of(rule: Mapping[str, Any], labels: Mapping[str, str], owners: Mappin
     if "namespaceOwner" in said:
         named = owners.get(labels.get(said["namespaceOwner"]["label"], ""))
     default = rule.get("defaultTenant")
+    named = named if named and len(named) < 64 and re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", named) else None
     tenant = named or default
     return tenant if tenant == default or tenant in rule.get("allowedTenants", [tenant]) else None
 
 
-def may_claim(tenant: str, namespace: str, owners: Mapping[str, str], *, allow_unowned: bool) -> bool:
+def may_receive(claim: str, tenant: str) -> bool:
+    """Whether a sink with this claim may have an alert of a tenant."""
+    return claim in (tenant, ALL)
+
+
+def may_claim(tenant: str, namespace: str, owners: Mapping[str, str], platform: Container[str], *, allow_unowned: bool) -> bool:
     """Whether a sink in a namespace may have the alerts of a tenant."""
+    if tenant == ALL:
+        return namespace in platform
     own = owners.get(namespace)
     return own == tenant if own else allow_unowned and tenant not in owners.values()
 
 
 # ---- what is held against it
 
+ALL = "*"
+"""What the sinks of the platform claim."""
 TENANTS = ("acme", "Acme", "acme-x", "globex", "platform")
 SPACES = ("acme", "acme-x", "globex", "shop")
 """Namespaces, some with the name of a tenant, which says nothing."""
@@ -86,11 +96,14 @@ class World:
     allow_unowned: bool = False
     owners: dict[str, str] = field(default_factory=dict)
     namespaces: set[str] = field(default_factory=set)
+    platform: set[str] = field(default_factory=set)
+    """Namespaces that the platform has marked as its own."""
     sinks: dict[str, KnownSink] = field(default_factory=dict)
     """By uid."""
     sent: dict[str, Sent] = field(default_factory=dict)
     """Mark -> what was accepted with it."""
-    firing: set[tuple[int, str]] = field(default_factory=set)
+    firing: dict[int, str] = field(default_factory=dict)
+    """Alert that fires -> its tenant."""
     wanted: set[tuple[str, Sent]] = field(default_factory=set)
     """Sink and what has to arrive there; it leaves when it did."""
     got: set[tuple[str, Sent]] = field(default_factory=set)
@@ -101,7 +114,7 @@ class World:
     def active(self, uid: str) -> bool:
         """Whether a sink is there and claims what it may."""
         one = self.sinks.get(uid)
-        return one is not None and may_claim(one.tenant, one.key[0], self.owners, allow_unowned=self.allow_unowned)
+        return one is not None and may_claim(one.tenant, one.key[0], self.owners, self.platform, allow_unowned=self.allow_unowned)
 
     def arrive(self, sink: Sink, body: bytes) -> None:
         """A message arrives: everything in it is looked for."""
@@ -109,29 +122,30 @@ class World:
         for mark in _MARK.findall(body):
             sent = self.sent.get(mark.decode())
             self.counts["arrivals"] += 1
-            if sent is None or not self.active(sink.uid) or sent.tenant != self.sinks[sink.uid].tenant:
+            if sent is None or not self.active(sink.uid) or not may_receive(self.sinks[sink.uid].tenant, sent.tenant):
                 self.wrong.append(f"{sent or mark} arrived at {self.sinks.get(sink.uid)}, which was compiled for {sink.tenant}")
                 continue
             self.got.add((sink.uid, sent))
 
     def want(self) -> None:
         """What fires reaches each sink of its tenant, whichever came first."""
-        self._want(Sent(alert, tenant, firing=True) for alert, tenant in self.firing)
+        self._want(Sent(alert, tenant, firing=True) for alert, tenant in self.firing.items())
 
     def send(self, mark: str, alert: int, tenant: str | None, *, fires: bool) -> None:
         """An alert is sent; whoever it was of before, it is of this tenant now."""
         if tenant is not None:
             self.sent[mark] = sent = Sent(alert, tenant, fires)
-            if not fires and (alert, tenant) in self.firing:
+            if not fires and self.firing.get(alert) == tenant:
                 self._want([sent])
-        self.firing -= {(alert, one) for one in TENANTS}
+        self.firing.pop(alert, None)
         if fires and tenant is not None:
-            self.firing.add((alert, tenant))
+            self.firing[alert] = tenant
 
     def _want(self, all_sent: Iterable[Sent]) -> None:
         of_tenant: dict[str, list[Sent]] = {}
         for sent in all_sent:
             of_tenant.setdefault(sent.tenant, []).append(sent)
+            of_tenant.setdefault(ALL, []).append(sent)
         for uid, one in self.sinks.items():
             if self.active(uid) and not one.edited:
                 self.wanted.update((uid, sent) for sent in of_tenant.get(one.tenant, ()))

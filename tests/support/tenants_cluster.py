@@ -30,7 +30,7 @@ from eventsink.controller.workqueue import WorkQueue
 from eventsink.kube.api import EVENTS, NAMESPACES, SECRETS, Collection, Key, Object
 from eventsink.kube.local import LocalApi
 from eventsink.kube.reflector import Reflector
-from eventsink.resources.names import EVENTSINKS, TENANT_LABEL
+from eventsink.resources.names import EVENTSINKS, PLATFORM_LABEL, TENANT_LABEL
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.dispatch.settings import DispatchSettings
@@ -229,6 +229,8 @@ class Cluster:
         match move:
             case "own", namespace, tenant:
                 await self.own(namespace, tenant)
+            case "mark", namespace, marked if namespace in world.namespaces:
+                await self.own(namespace, world.owners.get(namespace, ""), platform=marked)
             case "delete namespace", namespace if namespace in world.namespaces:
                 await self.delete_namespace(namespace)
             case "create", (namespace, name), tenant, form if namespace in world.namespaces:
@@ -253,13 +255,15 @@ class Cluster:
 
     # ---- what happens to the cluster
 
-    async def own(self, namespace: str, tenant: str) -> None:
-        """Create a namespace, or change whose it is; an empty tenant: nobody's."""
-        labels = {TENANT_LABEL: tenant} if tenant else {}
+    async def own(self, namespace: str, tenant: str, *, platform: bool | None = None) -> None:
+        """Create a namespace, or change whose it is; an empty tenant: nobody's; None: whether it is the platform's stays as it is."""
+        marked = namespace in self.world.platform if platform is None else platform
+        labels = {**({TENANT_LABEL: tenant} if tenant else {}), **({PLATFORM_LABEL: "true"} if marked else {})}
         made: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
         await (self._api.replace if namespace in self.world.namespaces else self._api.create)(NAMESPACES, made)
         self.world.namespaces.add(namespace)
         self.world.owners.pop(namespace, None)
+        (self.world.platform.add if marked else self.world.platform.discard)(namespace)
         if tenant:
             self.world.owners[namespace] = tenant
         await self._changed()
@@ -271,6 +275,7 @@ class Cluster:
                 await self._delete(uid)
         await self._api.delete(NAMESPACES, ("", namespace))
         self.world.namespaces.discard(namespace)
+        self.world.platform.discard(namespace)
         self.world.owners.pop(namespace, None)
         await self._changed()
 

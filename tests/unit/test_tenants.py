@@ -11,16 +11,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.support.tenants import FORMS, KEYS, LABELS, LOOK_ALIKES, SOURCES, SPACES, TENANTS
+from tests.support.tenants import ALL, FORMS, KEYS, LABELS, LOOK_ALIKES, SOURCES, SPACES, TENANTS
 from tests.support.tenants_cluster import Cluster
 
 spaces = st.sampled_from(SPACES)
 tenants = st.sampled_from(TENANTS)
-owners = st.sampled_from(("", "", *TENANTS))
 keys = st.sampled_from(KEYS)
 sources = st.sampled_from(sorted(SOURCES))
 owners = st.sampled_from(("", "", *TENANTS))
@@ -31,9 +31,12 @@ labels = st.fixed_dictionaries(
 )
 """Of an alert: what names its tenant to some source, and what looks as if it did."""
 own = st.tuples(st.just("own"), spaces, owners)
-create = st.tuples(st.just("create"), keys, st.just("") | tenants, forms)
+claims = st.just("") | st.sampled_from((*TENANTS, ALL, ALL))
+create = st.tuples(st.just("create"), keys, claims, forms)
 """An empty tenant is the one of the namespace, here and in `claim`."""
-claim = st.tuples(st.just("claim"), keys, st.just("") | tenants)
+claim = st.tuples(st.just("claim"), keys, claims)
+mark = st.tuples(st.just("mark"), spaces, st.booleans())
+"""A namespace becomes the platform's, or is not any more."""
 hand_over = st.tuples(st.just("hand over"), keys, tenants)
 """A namespace gets another owner, and a sink in it follows."""
 of_each = st.permutations(TENANTS).map(
@@ -48,7 +51,7 @@ others = st.one_of(
     st.tuples(st.just("rotate"), sources, labels),
     st.tuples(st.just("restart router")),
 )
-moves = st.sampled_from((own, create, claim, hand_over, post, post, again, again, others)).flatmap(lambda chosen: chosen)
+moves = st.sampled_from((own, mark, create, claim, hand_over, post, post, again, again, others)).flatmap(lambda chosen: chosen)
 
 
 class Clusters(RuleBasedStateMachine):
@@ -65,13 +68,18 @@ class Clusters(RuleBasedStateMachine):
         owned=st.tuples(*[owners] * len(SPACES)),
         claims=st.tuples(*[tenants] * len(SPACES)),
         forms=st.tuples(*[forms] * len(SPACES)),
+        marked=st.booleans(),
     )
-    def start(self, *, allow_unowned: bool, owned: tuple[str, ...], claims: tuple[str, ...], forms: tuple[str, ...]) -> None:
+    def start(
+        self, *, allow_unowned: bool, owned: tuple[str, ...], claims: tuple[str, ...], forms: tuple[str, ...], marked: bool
+    ) -> None:
         self._there = Cluster(Path(self._folder.name), allow_unowned=allow_unowned)
         self._loop.run(self._there.open())
         for namespace, owner, claimed, form in zip(SPACES, owned, claims, forms, strict=True):
             self.happens(("own", namespace, owner))
             self.happens(("create", (namespace, "a"), owner or claimed, form))
+        self.happens(("mark", SPACES[0], marked))
+        self.happens(("create", (SPACES[0], "b"), ALL, forms[0]))
 
     @rule(move=moves)  # one rule: of several, Hypothesis leaves most out of each run
     def happens(self, move: tuple[Any, ...]) -> None:
@@ -110,3 +118,39 @@ async def test_the_end_of_an_alert_does_not_follow_a_sink_to_another_tenant(tmp_
     await there.do("again", 0, {0})
     await there.close()
     assert there.world.counts["arrivals"] == 2
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+async def test_a_sink_of_the_platform_gets_the_alerts_of_all_tenants_while_its_namespace_is_marked(
+    tmp_path: Path, form: str
+) -> None:
+    there = await Cluster(tmp_path, allow_unowned=False).open()
+    got = there.world.got
+    await there.do("own", "acme", "acme")
+    await there.do("own", "shop", "platform")
+    await there.do("post", "trusted", [{"tenant": "acme"}, {"tenant": "globex"}])
+    await there.do("create", ("shop", "a"), ALL, form)
+    assert len(got) == 0, "the label of a tenant is not that of the platform"
+    await there.do("delete", ("shop", "a"))
+    await there.do("mark", "shop", True)
+    await there.do("create", ("shop", "a"), ALL, form)
+    assert len(got) == 2, "what fires when it is created"
+    await there.do("post", "cluster", [{"namespace": "acme"}, {"namespace": "shop"}])
+    assert len(got) == 4
+    await there.do("restart router")
+    await there.do("again", 0, {0, 1})
+    assert len(got) == 6, "the ends of what it was notified of"
+    await there.do("mark", "shop", False)
+    await there.do("post", "trusted", [{"tenant": "acme"}])
+    assert len(got) == 6, "withdrawn at once"
+    await there.close()
+
+
+async def test_no_label_of_an_alert_reaches_the_sinks_of_the_platform_alone(tmp_path: Path) -> None:
+    there = await Cluster(tmp_path, allow_unowned=True).open()
+    await there.do("own", "shop", "")
+    await there.do("mark", "shop", True)
+    await there.do("create", ("shop", "a"), ALL, "events")
+    await there.do("post", "trusted", [{"tenant": ALL}])
+    await there.close()
+    assert (there.world.counts["arrivals"], there.world.counts["without a tenant"]) == (0, 1)

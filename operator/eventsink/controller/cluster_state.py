@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from eventsink.controller.known_sink import KnownSink, known_sink
@@ -189,9 +190,9 @@ class ClusterState:
 
     # ---- namespaces
 
-    def give(self, namespace: str, tenant: str) -> None:
-        """A namespace belongs to a tenant because a setting says so."""
-        self._set_namespace(namespace, Namespace("", tenant))
+    def give(self, namespace: str, tenant: str, *, platform: bool = False) -> None:
+        """A namespace belongs to a tenant, and perhaps to the platform, because a setting says so."""
+        self._set_namespace(namespace, Namespace("", tenant, platform))
 
     def _namespace_changed(self, key: Key, obj: Object) -> None:
         self._set_namespace(key[1], read_namespace(obj["metadata"]))
@@ -205,7 +206,7 @@ class ClusterState:
             self.namespaces.pop(name, None)
         else:
             self.namespaces[name] = new
-        if old == new or (old is not None and new is not None and (old.uid, old.tenant) == (new.uid, new.tenant)):
+        if old == new or (old is not None and new is not None and replace(old, deleting=new.deleting) == new):
             return
         self.owned_tenants.update(_owned(new))
         for tenant in _owned(old):
@@ -215,7 +216,7 @@ class ClusterState:
         tenants = {*_owned(old), *_owned(new)}
         for key in sorted(self._sinks_in.get(name, set()).union(*(self._sinks_of.get(one, ()) for one in tenants))):
             self._enqueue(key)
-        if tenants:
+        if tenants or _is_platform(old) or _is_platform(new):
             self._tenancy_changed()
 
 
@@ -226,6 +227,10 @@ def _name(known: KnownSink | None) -> tuple[str, str] | None:
 
 def _owned(namespace: Namespace | None) -> tuple[str, ...]:
     return (namespace.tenant,) if namespace is not None and namespace.tenant else ()
+
+
+def _is_platform(namespace: Namespace | None) -> bool:
+    return namespace is not None and namespace.platform
 
 
 def _discard(index: dict[K, set[Key]], key: K, sink: Key) -> None:

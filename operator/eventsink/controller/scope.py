@@ -58,7 +58,7 @@ class Scope:
     def __init__(self, namespaces: Sequence[NamespaceSettings], api: Api, state: ClusterState) -> None:
         self.watches = {one.name: NamespaceWatch(api, one.name, state) for one in namespaces}
         for one in namespaces:
-            state.give(one.name, one.tenant)
+            state.give(one.name, one.tenant, platform=one.platform)
 
     @property
     def everywhere(self) -> bool:

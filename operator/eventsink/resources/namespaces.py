@@ -20,6 +20,8 @@ class NamespaceSettings(Settings):
     """Its name. It may be created later, or deleted and created again."""
     tenant: str = Field(max_length=63, pattern=rules.TENANT_PATTERN)
     """The tenant that owns it: its EventSinks may claim no other, and those of other tenants' namespaces not this one."""
+    platform: bool = False
+    """Whether its EventSinks may also receive the alerts of all tenants (spec.tenant "*")."""
 
 
 def _are_different(namespaces: tuple[NamespaceSettings, ...]) -> tuple[NamespaceSettings, ...]:

@@ -13,6 +13,9 @@ DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?
 DATA_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 TENANT_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 """A label value, since a namespace's label names the tenant; a UUID fits."""
+MAX_TENANT_LENGTH = 63
+CLAIM_PATTERN = rf"^(\*|{TENANT_PATTERN.strip('^$')})$"
+"""What an EventSink may claim: a tenant, or the alerts of all tenants."""
 TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 """One line without control characters that is not blank: as much as an expression can say that every engine reads alike."""
 VISIBLE_TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*[^\p{Z}\p{Cc}\p{Cf}\p{M}\x{115f}\x{1160}\x{2800}\x{3164}\x{ffa0}][^\x00-\x1f\x7f]*$"
@@ -33,8 +36,9 @@ SECRET_NAME = form(
 SECRET_KEY = form(DATA_KEY_PATTERN, "the key of a Secret consists of letters, digits, -, _ and .")
 
 TENANT = form(
-    TENANT_PATTERN,
-    "a tenant consists of letters, digits, -, _ and ., and begins and ends with a letter or digit, as a UUID does",
+    CLAIM_PATTERN,
+    "a tenant consists of letters, digits, -, _ and ., and begins and ends with a letter or digit, as a UUID does; * means the alerts of "
+    "all tenants, in a namespace of the platform",
 )
 TENANT_IMMUTABLE = Rule(
     message="the tenant of an EventSink cannot be changed; create another EventSink for the other tenant and delete this one",

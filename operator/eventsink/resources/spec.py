@@ -87,10 +87,11 @@ class DeliverySpec(SpecModel):
 
 
 class CommonSpec(SpecModel):
-    """Deliver the alerts of one tenant that match to one destination."""
+    """Deliver the alerts of one tenant, or of all, that match to one destination."""
 
-    tenant: Annotated[str, Field(max_length=63), rules.TENANT, rules.TENANT_IMMUTABLE] = Field(
-        description="The tenant whose alerts are delivered: a UUID or a name. Cannot be changed."
+    tenant: Annotated[str, Field(max_length=rules.MAX_TENANT_LENGTH), rules.TENANT, rules.TENANT_IMMUTABLE] = Field(
+        description="The tenant whose alerts are delivered: a UUID or a name; * in a namespace that the platform has marked for it: "
+        "all tenants. Cannot be changed."
     )
     name: Annotated[str, Field(max_length=128), rules.DISPLAY_NAME] = Field(description="Display name.")
     description: str | None = Field(default=None, max_length=1024, description="What the sink is for, for people.")

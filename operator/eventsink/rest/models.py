@@ -18,7 +18,7 @@ from eventsink.resources.spec import DeliverySpec, EventSinkSpec, MatchSpec
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
 
-TenantId = Annotated[str, Field(min_length=1, **bounds(EventSinkSpec, "tenant"), json_schema_extra=stated(rules.TENANT_PATTERN))]
+TenantId = Annotated[str, Field(min_length=1, **bounds(EventSinkSpec, "tenant"), json_schema_extra=stated(rules.CLAIM_PATTERN))]
 DisplayName = Annotated[str, Field(min_length=1, **bounds(EventSinkSpec, "name"), json_schema_extra=stated(rules.TEXT_PATTERN))]
 Description = Annotated[str, Field(**bounds(EventSinkSpec, "description"))]
 Id = Annotated[str, Field(json_schema_extra=stated(UUID_PATTERN, format="uuid"))]

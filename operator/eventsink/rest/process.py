@@ -139,7 +139,7 @@ class RestApi:
     ) -> None:
         catalog = Catalog()
         for one in namespaces:
-            catalog.give(one.name, one.tenant)
+            catalog.give(one.name, one.tenant, platform=one.platform)
             eventsinks = Collection(EVENTSINKS, one.name)
             watches.by_tenant.append((one.tenant, Reflector(api, f"eventsinks of {one.name}", eventsinks, catalog.sinks)))
         if not namespaces:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import MappingProxyType
 
-from eventsink.sinks.sink import Sink, Tenancy
+from eventsink.resources.names import ALL_TENANTS
+from eventsink.runtime.times import format_time
+from eventsink.sinks.sink import Sink, Tenancy, Withdrawn
+
+NOT_OF_PLATFORM = "NotPlatformNamespace"
+"""Why a sink of all tenants is withdrawn whose namespace the tenancy does not name as the platform's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class SinkDirectory:
 
     def __init__(self) -> None:
         self._sinks: dict[str, Sink] = {}
+        self._of_all: dict[str, Sink] = {}
+        """As they were put, the sinks that receive the alerts of all tenants, by uid."""
         self._tenancy = Tenancy()
         self._tenancy_known = False
         self._loaded = False
@@ -65,7 +73,16 @@ class SinkDirectory:
             self._load_listeners.append(listener)
 
     def put(self, sink: Sink) -> None:
-        """A sink appeared or changed. One that is equal to the known one changes nothing."""
+        """A sink appeared or changed. One that is equal to the known one changes nothing.
+
+        One that receives the alerts of all tenants is withdrawn while the tenancy does not name its namespace as the platform's, whatever
+        the operator has compiled: the tenancy is one document, and there before that of each sink.
+        """
+        if sink.tenant == ALL_TENANTS:
+            self._of_all[sink.uid] = sink
+            sink = self._checked(sink)
+        elif self._of_all:
+            self._of_all.pop(sink.uid, None)
         before = self._sinks.get(sink.uid)
         if before == sink:
             return
@@ -74,6 +91,7 @@ class SinkDirectory:
 
     def remove(self, uid: str) -> None:
         """A sink was deleted. An unknown uid changes nothing."""
+        self._of_all.pop(uid, None)
         before = self._sinks.pop(uid, None)
         if before is not None:
             self._notify(SinkChange(before, None))
@@ -82,6 +100,19 @@ class SinkDirectory:
         """The tenancy document was seen or changed."""
         self._tenancy = tenancy
         self._tenancy_known = True
+        for sink in list(self._of_all.values()):
+            self.put(sink)
+
+    def _checked(self, sink: Sink) -> Sink:
+        """A sink of all tenants, withdrawn unless its namespace is the platform's."""
+        if sink.withdrawn is not None or sink.namespace in self._tenancy.platform:
+            return sink
+        before = self._sinks.get(sink.uid)
+        if before is not None and before.withdrawn is not None and before.withdrawn.reason == NOT_OF_PLATFORM:
+            withdrawn = before.withdrawn
+        else:
+            withdrawn = Withdrawn(reason=NOT_OF_PLATFORM, since=format_time(datetime.now(UTC)))
+        return sink.model_copy(update={"withdrawn": withdrawn, "target": None})
 
     def mark_loaded(self) -> None:
         """All sinks of the first list were put and the tenancy is known."""

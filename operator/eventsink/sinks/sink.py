@@ -22,6 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from eventsink.destinations import registry
 from eventsink.resources import defaults
+from eventsink.resources.names import ALL_TENANTS
 from eventsink.runtime.durations import parse_duration
 from eventsink.sinks.target import CompiledDocument, DispatchParameters, Target
 
@@ -128,6 +129,7 @@ class Sink(VersionedDocument):
     name: str
     display_name: str
     tenant: str
+    """Whose alerts it receives; `*`: those of all tenants."""
     compiled_from: CompiledFrom
     suspend: bool = False
     withdrawn: Withdrawn | None = None
@@ -139,6 +141,10 @@ class Sink(VersionedDocument):
     dispatch: DispatchParameters = DispatchParameters()
     target: SerializeAsAny[Target] | None = None
     """In JSON the member is called by its type, as in the spec: `"type": "webhook", "webhook": {...}`."""
+
+    def may_receive(self, tenant: str) -> bool:
+        """Whether alerts of a tenant may be sent to it at all."""
+        return self.tenant == tenant or self.tenant == ALL_TENANTS
 
     @property
     def type(self) -> str:
@@ -189,3 +195,5 @@ class Tenancy(VersionedDocument):
 
     owners: dict[str, str] = Field(default={})
     """Namespace -> tenant, for each namespace with the label `eventsink.dev/tenant`."""
+    platform: tuple[str, ...] = ()
+    """Namespaces with the label `eventsink.dev/platform=true`, whose sinks may receive the alerts of all tenants."""

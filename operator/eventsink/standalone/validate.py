@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from eventsink.controller.compile import compile_match
-from eventsink.controller.tenancy import Namespace, check_claim, owned_tenants
+from eventsink.controller.tenancy import Namespace, check_claim, owned_tenants, read_namespace
 from eventsink.destinations import registry
 from eventsink.destinations.problem import Problem
 from eventsink.kube.secrets import secret_data
 from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
 from eventsink.resources.model import references
-from eventsink.resources.names import KIND, TENANT_LABEL
+from eventsink.resources.names import ALL_TENANTS, KIND, PLATFORM_LABEL
 from eventsink.standalone.documents import MAX_FILE_BYTES, Document, DocumentKey, Fault, FileContent, read_documents
 from eventsink.standalone.folder import take_snapshot
 
@@ -101,7 +101,7 @@ def check(contents: Sequence[FileContent]) -> Findings:
                 Fault(one.file, one.line, "", f"{one.title} is also defined at {other.file}:{other.line}; remove one of the two")
             )
     namespaces = {
-        name: Namespace(uid=name, tenant=one.object["metadata"]["labels"].get(TENANT_LABEL, ""))
+        name: read_namespace({**one.object["metadata"], "uid": name})
         for (kind, _, name), one in known.items()
         if kind == "Namespace"
     }
@@ -112,6 +112,9 @@ def check(contents: Sequence[FileContent]) -> Findings:
         errors += found.errors
         notes += found.notes
     return Findings(tuple(sorted(set(errors))), tuple(sorted(set(notes))), len(sinks))
+
+
+_PLATFORM_ONLY = f"it must have the label {PLATFORM_LABEL}=true for a sink that receives the alerts of all tenants"
 
 
 class _Sink:
@@ -132,7 +135,11 @@ class _Sink:
         except InvalidSpec as invalid:
             self.errors = [self._fault(error.path, error.message) for error in invalid.errors]
             return
-        if namespaces:
+        if sink.spec.tenant == ALL_TENANTS and sink.namespace not in namespaces:
+            self._note(
+                "spec.tenant", f"not checked: the Namespace {sink.namespace} is not among these documents; {_PLATFORM_ONLY}"
+            )
+        elif namespaces:
             self._claim(sink, namespaces, owned)
         secrets = {
             name: secret_data(one.object)

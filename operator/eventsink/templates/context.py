@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from eventsink.alerts.alert import Alert, Status
+from eventsink.resources.names import ALL_TENANTS
 from eventsink.runtime.durations import format_duration
 from eventsink.templates.values import Value
 
@@ -35,7 +36,7 @@ def context_of(alerts: Sequence[Alert], *, sink: str, tenant: str, where: Callab
     alerts
         One or more, each once.
     sink, tenant
-        `namespace/name` of the sink, and whose it is.
+        `namespace/name` of the sink, and whose alerts it receives.
     where
         What an alert is about, in a few words.
     """
@@ -56,7 +57,7 @@ def context_of(alerts: Sequence[Alert], *, sink: str, tenant: str, where: Callab
         "commonLabels": _common([alert.labels for alert in ordered]),
         "commonAnnotations": _common([alert.annotations for alert in ordered]),
         "sink": sink,
-        "tenant": tenant,
+        "tenant": tenant if tenant != ALL_TENANTS else first.tenant if all(one.tenant == first.tenant for one in ordered) else "",
     }
 
 
@@ -71,6 +72,7 @@ def _alert(alert: Alert, where: str) -> Value:
         "where": where,
         "namespace": alert.namespace,
         "source": alert.source,
+        "tenant": alert.tenant,
         "summary": alert.summary,
         "description": alert.description,
         "labels": {**alert.labels},

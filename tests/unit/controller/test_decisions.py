@@ -13,7 +13,7 @@ from eventsink.controller.cluster_state import ClusterState
 from eventsink.controller.compile import compile_match, compile_sink, spec_problem
 from eventsink.controller.status import SpecState, event_of, is_written, status_of
 from eventsink.controller.store import read_compiled
-from eventsink.controller.tenancy import Namespace, check_claim, owned_tenants, tenancy_document
+from eventsink.controller.tenancy import Namespace, check_claim, owned_tenants, read_namespace, tenancy_document
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.credentials import SecretValues
 from eventsink.destinations.problem import Effect, Problem
@@ -32,6 +32,8 @@ NAMESPACES = {
     "a2": Namespace("u2", "acme"),
     "g": Namespace("u3", "globex"),
     "free": Namespace("u4", ""),
+    "ops": Namespace("u5", "", platform=True),
+    "a3": Namespace("u6", "acme", platform=True),
 }
 PEM = trustme.CA().cert_pem.bytes()
 
@@ -75,6 +77,13 @@ def ref(key: str = "k", name: str = "c") -> dict[str, str]:
         ("acme", "unknown", "TenantOwnedElsewhere"),
         ("nobody", "free", "TenantNotOwned"),
         ("nobody", "a1", "TenantMismatch"),
+        ("*", "ops", None),
+        ("*", "a3", None),
+        ("acme", "a3", None),
+        ("*", "a1", "NotPlatformNamespace"),
+        ("*", "free", "NotPlatformNamespace"),
+        ("*", "unknown", "NotPlatformNamespace"),
+        ("acme", "ops", "TenantOwnedElsewhere"),
     ],
 )
 def test_who_may_claim_a_tenant(tenant: str, namespace: str, reason: str | None) -> None:
@@ -84,18 +93,35 @@ def test_who_may_claim_a_tenant(tenant: str, namespace: str, reason: str | None)
     with pytest.raises(Problem) as raised:
         check_claim(tenant, namespace, NAMESPACES, owned_tenants(NAMESPACES.values()), allow_unowned=False)
     assert (raised.value.reason, raised.value.effect, raised.value.may_pass) == (reason, Effect.WITHDRAW, False)
-    others = {"a1", "a2", "g", "free"} - {namespace}
+    others = NAMESPACES.keys() - {namespace}
     assert not any(f" {other} " in raised.value.message or raised.value.message.endswith(f" {other}") for other in others)
 
 
 def test_an_unowned_tenant_may_be_claimed_where_the_setting_allows_it() -> None:
     check_claim("nobody", "free", NAMESPACES, owned_tenants(NAMESPACES.values()), allow_unowned=True)
+    with pytest.raises(Problem, match="only a sink in a namespace that the platform team has marked"):
+        check_claim("*", "free", NAMESPACES, owned_tenants(NAMESPACES.values()), allow_unowned=True)
     with pytest.raises(Problem, match="belongs to other namespaces"):
         check_claim("acme", "free", NAMESPACES, owned_tenants(NAMESPACES.values()), allow_unowned=True)
 
 
-def test_the_tenancy_names_owned_namespaces_only() -> None:
-    assert tenancy_document(NAMESPACES).owners == {"a1": "acme", "a2": "acme", "g": "globex"}
+def test_the_tenancy_names_owned_namespaces_only_and_those_of_the_platform() -> None:
+    document = tenancy_document(NAMESPACES)
+    assert document.owners == {"a1": "acme", "a2": "acme", "a3": "acme", "g": "globex"}
+    assert document.platform == ("a3", "ops")
+
+
+@pytest.mark.parametrize(
+    ("labels", "platform"),
+    [
+        ({"eventsink.dev/platform": "true"}, True),
+        ({"eventsink.dev/platform": "True"}, False),
+        ({"eventsink.dev/platform": ""}, False),
+        ({"eventsink.dev/tenant": "platform"}, False),
+    ],
+)
+def test_only_one_value_of_the_label_marks_a_namespace_of_the_platform(labels: dict[str, str], platform: bool) -> None:
+    assert read_namespace({"uid": "u", "labels": labels}).platform is platform
 
 
 # ---- compiling
@@ -489,6 +515,19 @@ def test_a_sink_follows_its_tenant_and_a_tenant_is_owned_while_any_namespace_has
     seen.clear()
     state.namespace_handler.delete(("", "n3"))
     assert (seen, set(state.owned_tenants)) == ([], set())
+
+
+def test_marking_a_namespace_as_the_platforms_concerns_its_sinks_and_the_tenancy() -> None:
+    seen: list[tuple[str, str]] = []
+    tenancies: list[None] = []
+    state = ClusterState(seen.append, lambda: tenancies.append(None))
+    state.see({**metadata("s", namespace="ops"), "spec": {"tenant": "*"}})
+    for marked, concerns in ((False, True), (True, True), (True, False), (False, True)):
+        seen.clear()
+        labels = {"eventsink.dev/platform": "true"} if marked else {}
+        state.namespace_handler.upsert(("", "ops"), metadata("ops", labels=labels))
+        assert seen == ([("ops", "s")] if concerns else [])
+    assert len(tenancies) == 2
 
 
 def test_a_status_that_the_operator_wrote_itself_needs_no_other_look() -> None:

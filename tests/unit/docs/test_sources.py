@@ -15,7 +15,7 @@ from eventsink.alerts.formats.format import Format
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.config import RouterSettings
 from eventsink.router.intake.settings import IntakeSettings
-from eventsink.router.planning.tenants import NoTenantReason
+from eventsink.router.tenants import NoTenantReason
 from tests.unit.docs.pages import between, blocks, calls, names, page, rows
 
 SOURCES = page("sources.md")

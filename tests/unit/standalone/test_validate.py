@@ -34,8 +34,11 @@ def secret(**values: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "acme"}, "stringData": values}
 
 
-def namespace(name: str, tenant: str = "") -> dict[str, Any]:
-    labels = {"eventsink.dev/tenant": tenant} if tenant else {}
+def namespace(name: str, tenant: str = "", **marks: str) -> dict[str, Any]:
+    labels = {
+        **({"eventsink.dev/tenant": tenant} if tenant else {}),
+        **{f"eventsink.dev/{mark}": value for mark, value in marks.items()},
+    }
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
@@ -60,6 +63,13 @@ SLACK = {"channel": "#alerts", "botTokenSecretRef": REF}
                 ("spec.slack.template.body", "line 1, column 1: a template mentions nobody"),
                 ("spec.slack.template.title", "line 1, column 4: there is no variable alrets: did you mean alerts?"),
             ],
+            [],
+        ),
+        ([sink(tenant="*")], [], [("spec.tenant", "not checked: the Namespace acme is not among these documents")]),
+        ([sink(tenant="*"), namespace("acme", platform="true")], [], []),
+        (
+            [sink(tenant="*"), namespace("acme", "acme")],
+            [("spec.tenant", "only a sink in a namespace that the platform team")],
             [],
         ),
         ([sink(webhook={"urlSecretRef": REF})], [], [("spec.webhook.urlSecretRef", "not checked: the Secret s of")]),

@@ -19,8 +19,11 @@ from eventsink.destinations.slack.several import alike, several
 from eventsink.destinations.slack.single import single
 from eventsink.destinations.slack.templated import BUILT_IN, Written, body_blocks, written
 from eventsink.destinations.slack.text import cut, cut_escaped, escaped, one_line, with_links
+from eventsink.resources.names import ALL_TENANTS
 
 MAX_HEADLINE = 300
+MAX_TENANTS = 3
+"""Of the alerts of one message, named in its last line; of the others, their number."""
 MAX_ALL = 9500
 """Characters of a message; from roughly 10,000 on Slack was seen to return msg_blocks_too_long."""
 _REST = 1500
@@ -94,7 +97,7 @@ def render(
     form
         What the sink's owner wants shown.
     sink, tenant
-        `namespace/name` of the sink, and whose it is, for the last line.
+        `namespace/name` of the sink, and whose alerts it receives, for the last line.
     lookup
         The command that lists everything that the message is about.
     own
@@ -120,7 +123,7 @@ def render(
     if incomplete := _incomplete(alerts):
         blocks.append(context(incomplete))
     sign = WELL_EMOJI if worst is None else EMOJI[worst]
-    blocks.append(context(f"{one_line(sink, 140)} · tenant {one_line(tenant, 80)}"))
+    blocks.append(context(f"{one_line(sink, 140)} · {_tenants(tenant, alerts)}"))
     colour = colour_of(worst)
     headline = cut(f"{sign} " + " · ".join(part for part in parts if part), MAX_HEADLINE)
     text = escaped(headline)
@@ -131,6 +134,12 @@ def _first_line(headline: str) -> dict[str, Any]:
     """The headline, in which URLs are links: an alert may have them in its summary alone."""
     parts = list(with_links(headline))
     return rich(parts) if any(part["type"] == "link" for part in parts) else section(headline)
+
+
+def _tenants(tenant: str, alerts: Sequence[Alert]) -> str:
+    """Whose alerts these are: of a sink that receives those of all tenants, each alert says it."""
+    names = [tenant] if tenant != ALL_TENANTS else list(dict.fromkeys(alert.tenant for alert in alerts))
+    return f"{'tenant' if len(names) == 1 else 'tenants'} {few([one_line(name, 80) for name in names], MAX_TENANTS)}"
 
 
 def _latest(alerts: Sequence[Alert]) -> Sequence[Alert]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from eventsink.kube.api import Key, Object
-from eventsink.resources.names import TENANT_LABEL
+from eventsink.resources.names import ALL_TENANTS, PLATFORM_LABEL, TENANT_LABEL
 from eventsink.rest.calls.responses import created_at
 from eventsink.rest.errors import Conflict, InvalidRequest
 
@@ -34,6 +34,8 @@ class Catalog:
         self._owners: dict[str, str] = {}
         self._owned: Counter[str] = Counter()
         """Tenant -> how many namespaces belong to it."""
+        self._platform: dict[str, None] = {}
+        """Namespaces whose sinks may receive the alerts of all tenants."""
         self._homes: set[str] = set()
         self._listed = False
         """Whether a setting says whose namespaces are, not labels."""
@@ -144,6 +146,8 @@ class Catalog:
         One in another tenant's namespace is that tenant's business, whatever it claims; the operator rejects it.
         """
         tenant, namespace = tenant_of(obj), obj["metadata"]["namespace"]
+        if tenant == ALL_TENANTS:
+            return namespace in self._platform
         owner = self._owners.get(namespace, "")
         return owner == tenant or (not owner and not self._owned[tenant])
 
@@ -162,7 +166,10 @@ class Catalog:
         InvalidRequest
             The tenant has no namespace, and there is no default, or that belongs to another tenant.
         """
-        own = sorted(namespace for namespace, owner in self._owners.items() if owner == tenant)
+        of_all = tenant == ALL_TENANTS
+        if of_all and self._listed and self._platform:
+            return next(iter(self._platform))
+        own = sorted(self._platform if of_all else (one for one, owner in self._owners.items() if owner == tenant))
         if len(own) > 1:
             marked = [namespace for namespace in own if namespace in self._homes]
             if len(marked) != 1:
@@ -173,14 +180,22 @@ class Catalog:
             return marked[0]
         if own:
             return own[0]
+        if of_all:
+            label = f"kubectl label namespace <one> {PLATFORM_LABEL}=true {HOME_LABEL}=true"
+            how = "by the setting namespaces of operator and REST API" if self._listed else label
+            raise InvalidRequest(
+                f"tenant_id: no namespace may receive the alerts of all tenants; the platform team marks one: {how}"
+            )
         if not default or self._owners.get(default):
             label = f"kubectl label namespace <one> {TENANT_LABEL}=<tenant>"
             how = "by the setting namespaces of operator and REST API" if self._listed else label
             raise InvalidRequest(f"tenant_id: no namespace belongs to this tenant; the platform team gives it one: {how}")
         return default
 
-    def give(self, namespace: str, tenant: str) -> None:
+    def give(self, namespace: str, tenant: str, *, platform: bool = False) -> None:
         """A namespace belongs to a tenant because a setting says so; the tenant's first one is that of its new sinks."""
+        if platform:
+            self._platform[namespace] = None
         self._listed = True
         if tenant not in self._owned:
             self._homes.add(namespace)
@@ -194,6 +209,8 @@ class Catalog:
         if owner := labels.get(TENANT_LABEL):
             self._owners[key[1]] = owner
             self._owned[owner] += 1
+        if labels.get(PLATFORM_LABEL) == "true":
+            self._platform[key[1]] = None
         if labels.get(HOME_LABEL) == "true":
             self._homes.add(key[1])
 
@@ -202,6 +219,7 @@ class Catalog:
         if owner is not None:
             self._owned -= Counter([owner])
         self._homes.discard(key[1])
+        self._platform.pop(key[1], None)
 
 
 class _Feed:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from eventsink.destinations.arguments import RestModel
+from eventsink.resources.rules import MAX_TENANT_LENGTH
 from eventsink.rest.access.authenticator import Authenticator
 from eventsink.rest.access.callers import Caller
 from eventsink.rest.body import read
@@ -34,7 +35,6 @@ from eventsink.rest.http.operations import (
     MAX_HEADER,
     MAX_PAGE_SIZE,
     MAX_PAGE_TOKEN,
-    MAX_TENANT_LENGTH,
     OPERATIONS,
     READ,
     Operation,

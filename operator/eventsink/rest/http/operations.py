@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from eventsink.destinations.arguments import RestModel
+from eventsink.resources.rules import MAX_TENANT_LENGTH
 from eventsink.rest.models import (
     ChangedSink,
     CreateRequest,
@@ -18,7 +19,6 @@ from eventsink.rest.models import (
 )
 from eventsink.rest.pages.slack_install import InstallRequest, InstallResponse
 
-MAX_TENANT_LENGTH = 63
 MAX_PAGE_SIZE = 500
 MAX_IDEMPOTENCY_KEY = 255
 IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"

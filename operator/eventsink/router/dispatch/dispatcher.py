@@ -82,7 +82,7 @@ class Dispatcher:
         following = Following(queue, RateLimiter(EDIT_INTERVAL_SECONDS), metrics)
         self._settlement = Settlement(queue, metrics, rate_limiter, following, wall, self._spawn)
         self._windows = Windows(settings, queue, self._workers, self._spawn, lambda worker: self._pump(worker))
-        sending = Sending(queue, Forms(sources), following, self._settlement, metrics)
+        sending = Sending(queue, Forms(sources, lambda: directory.tenancy.owners), following, self._settlement, metrics)
         self._outflow = Outflow(
             settings, queue, self._workers, self._windows, sending, self._settlement, rate_limiter, following, metrics
         )

@@ -6,7 +6,7 @@ each, or its groups become the alerts in them, with the ids that those alerts ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -14,9 +14,11 @@ from eventsink.alerts.alert import Alert, IncomingAlert, Status, UnusablePayload
 from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.format import Repeats
+from eventsink.resources.names import ALL_TENANTS
 from eventsink.router.dispatch.outgoing import OutgoingMessage
 from eventsink.router.queue.protocol import GROUP_KEY_SEPARATOR, Delivery, PayloadKind
 from eventsink.router.sources import Source
+from eventsink.router.tenants import tenant_of
 from eventsink.sinks.sender import Message
 from eventsink.sinks.sink import Sink
 
@@ -36,10 +38,13 @@ class Forms:
     ----------
     sources
         The sources by name, as configured: a group's alerts are identified as its source would be read.
+    owners
+        The tenant that owns each namespace, as known now.
     """
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
+    def __init__(self, sources: Mapping[str, Source], owners: Callable[[], Mapping[str, str]] = dict) -> None:
         self._sources = sources
+        self._owners = owners
 
     def messages(self, outgoing: OutgoingMessage, bodies: Mapping[int, bytes], sink: Sink) -> list[Message]:
         """What the sender is given, one after the other: the same each time, while the sink stays as it is.
@@ -77,10 +82,19 @@ class Forms:
         name = source.name if source is not None else ""
         return [
             _encoder.encode(
-                (_event(one) if events else one).identify(source=name, tenant=delivery.tenant, dropped_labels=dropped)
+                (_event(one) if events else one).identify(
+                    source=name, tenant=self._tenant_of(delivery, source, one), dropped_labels=dropped
+                )
             )
             for one in alertmanager.parse(body).alerts
         ]
+
+    def _tenant_of(self, delivery: Delivery, source: Source | None, alert: IncomingAlert) -> str:
+        """Whose an alert of a group is; in one for a sink that receives the alerts of all tenants, that is determined again."""
+        if delivery.tenant != ALL_TENANTS or source is None:
+            return delivery.tenant
+        tenant = tenant_of(source.settings, alert.labels, self._owners())
+        return tenant if isinstance(tenant, str) else delivery.tenant
 
     def _source_of(self, delivery: Delivery, body: bytes) -> Source | None:
         """Where a group came from; None where that cannot be known any more."""

@@ -27,9 +27,9 @@ from eventsink.alerts.alert import OversizedPayload, Rejection, UnusablePayload
 from eventsink.router.intake.compressed import expand, expand_small
 from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
-from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueError, QueueFull
 from eventsink.router.sources import PostingSource, Source, authenticate
+from eventsink.router.tenants import NoTenantReason
 from eventsink.runtime.listener.messages import RequestHead, Response, error
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.pending import Pending

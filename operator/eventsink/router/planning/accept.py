@@ -17,9 +17,9 @@ from eventsink.router.planning.assign import Assignment, Merged
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
 from eventsink.router.planning.plan import Plan
-from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
+from eventsink.router.tenants import NoTenantReason
 from eventsink.runtime.pending import Pending
 from eventsink.runtime.turns import in_turns
 

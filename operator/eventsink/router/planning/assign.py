@@ -10,8 +10,8 @@ from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, S
 from eventsink.alerts.formats.format import Repeats
 from eventsink.router.planning.batch import Owned
 from eventsink.router.planning.episodes import ONE_REPLICA
-from eventsink.router.planning.tenants import NoTenant, tenant_of
 from eventsink.router.sources import Source
+from eventsink.router.tenants import NoTenant, tenant_of
 
 
 class Merged(msgspec.Struct):

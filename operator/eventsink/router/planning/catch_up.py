@@ -11,6 +11,7 @@ from functools import partial
 import msgspec
 
 from eventsink.alerts.alert import Alert, Status, epoch_micros
+from eventsink.resources.names import ALL_TENANTS
 from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest
 from eventsink.router.planning.batch import expired_at
@@ -136,7 +137,9 @@ class CatchUp:
         self.look_at(uid)
 
     def _tenants_of(self, gone: Mapping[str, str | None]) -> Collection[str]:
-        return self._states.tenants() if None in gone.values() else {LEGACY_TENANT, *(one for one in gone.values() if one)}
+        if None in gone.values() or ALL_TENANTS in gone.values():
+            return self._states.tenants()
+        return {LEGACY_TENANT, *(one for one in gone.values() if one)}
 
     def _forget(self, states: Sequence[AlertState]) -> None:
         """Drop what these sinks were notified of, in memory."""
@@ -230,10 +233,14 @@ class CatchUp:
             else:
                 tenants.setdefault(sink.tenant, []).append(uid)
         # Nobody waits for the tenant with the most alerts.
-        for tenant in sorted(tenants, key=lambda one: len(self._states.of_tenant(one))):
+        for tenant in sorted(tenants, key=self._alerts_of):
             await self._catch_up_some(tenant, tenants[tenant])
             if self._more_changed:
                 return
+
+    def _alerts_of(self, tenant: str) -> int:
+        """How many alerts sinks of a tenant may have to be notified of."""
+        return len(self._states) if tenant == ALL_TENANTS else len(self._states.of_tenant(tenant))
 
     async def _catch_up_some(self, tenant: str, uids: Sequence[str]) -> None:
         """Catch up with these sinks, or as many of them as are looked at in one pass over the alerts of their tenant."""
@@ -281,7 +288,9 @@ class CatchUp:
 
     async def _catch_up(self, tenant: str, some: dict[str, Behind]) -> None:
         """Notify sinks of what is due to them; one that is changed or deleted meanwhile is left out, and looked at again."""
-        states: Sequence[AlertState] = list(self._states.of_tenant(tenant).values())
+        tenants = self._states.tenants() if tenant == ALL_TENANTS else (tenant,)
+        known = itertools.chain.from_iterable(self._states.of_tenant(one).values() for one in tenants)
+        states: Sequence[AlertState] = list(known) if some else ()
         for number in range(MAX_PASSES):
             if not (states and some):
                 break

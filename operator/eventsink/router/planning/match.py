@@ -1,7 +1,8 @@
 """Which sinks want an alert: an index over all sinks, kept up to date as they change.
 
-The first step is the tenant, and nothing crosses it: a sink is found under its own tenant only. Within a tenant, a sink that names the values
-of a label, or its namespaces, is found by them, so that a thousand sinks for a thousand teams cost as much as one.
+The first step is the tenant, and nothing crosses it: a sink is found under its own tenant only, and those that receive the alerts of all
+tenants under one of their own (`ALL_TENANTS`), which no alert has and which is looked at after that of each alert. Within a tenant, a sink
+that names the values of a label, or its namespaces, is found by them, so that a thousand sinks for a thousand teams cost as much as one.
 
 What a tenant's regular expressions may cost is bounded twice: in size (here, as sinks appear) and in time (`expressions`). An expression
 that is beyond a bound is not evaluated and counts as fulfilled; `problem` says so.
@@ -19,6 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from eventsink.alerts.alert import Alert, Severity
 from eventsink.alerts.matchers import ExpressionTooLarge, InvalidMatcher, Matcher, parse_matcher
+from eventsink.resources.names import ALL_TENANTS
 from eventsink.router.directory import SinkChange
 from eventsink.router.planning.expressions import TENANT_SECONDS, ExpressionBudget
 from eventsink.runtime.cpu_budget import CpuShare
@@ -229,6 +231,8 @@ class SinkIndex:
         self._budget = budget or ExpressionBudget()
         self._clock = clock
         self._tenants: dict[str, _Tenant] = {}
+        self._of_all: _Tenant | None = None
+        """The sinks that receive the alerts of all tenants; None: there is none, and nobody looks for any."""
         self._entries: dict[str, _Entry] = {}
         self._unreadable: set[str] = set()
         self._size = 0
@@ -248,35 +252,38 @@ class SinkIndex:
     def matching(self, alert: Alert) -> list[Sink]:
         """The sinks that want the alert, in order of uid."""
         tenant = self._tenants.get(alert.tenant)
-        if tenant is None:
-            return []
-        found = [
+        found = self._matching(tenant, alert) if tenant is not None else []
+        if self._of_all is not None:
+            found += self._matching(self._of_all, alert)
+        if len(found) > 1:
+            found.sort(key=_uid)
+        return found
+
+    def _matching(self, tenant: _Tenant, alert: Alert) -> list[Sink]:
+        return [
             entry.sink
             for some in (tenant.candidates(alert) if tenant.keyed else (tenant.others,))
             for entry in some.values()
             if entry.match.fulfilled_simply(alert)
             and (entry.match.simple or self._fulfils_expressions(entry, tenant.share, alert))
         ]
-        if len(found) > 1:
-            found.sort(key=_uid)
-        return found
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def candidates(self, alert: Alert) -> int:
         """How many sinks are asked whether they want an alert."""
-        tenant = self._tenants.get(alert.tenant)
-        return sum([len(some) for some in tenant.candidates(alert)]) if tenant is not None else 0
+        tenants = [one for one in (self._tenants.get(alert.tenant), self._of_all) if one is not None]
+        return sum([len(some) for tenant in tenants for some in tenant.candidates(alert)])
 
     def wants(self, uid: str, alert: Alert) -> bool:
-        """Whether a sink wants an alert of its tenant; False for a sink that is not in the index."""
+        """Whether a sink wants an alert that it may receive; False for a sink that is not in the index."""
         entry = self._entries.get(uid)
         return (
             entry is not None
-            and entry.sink.tenant == alert.tenant
+            and entry.sink.may_receive(alert.tenant)
             and entry.match.fulfilled_simply(alert)
-            and (entry.match.simple or self._fulfils_expressions(entry, self._tenants[alert.tenant].share, alert))
+            and (entry.match.simple or self._fulfils_expressions(entry, self._tenants[entry.sink.tenant].share, alert))
         )
 
     def problem(self, uid: str) -> MatchingProblem | None:
@@ -325,6 +332,8 @@ class SinkIndex:
             )
             return
         tenant = self._tenants.setdefault(sink.tenant, _Tenant())
+        if sink.tenant == ALL_TENANTS:
+            self._of_all = tenant
         entry = _Entry(sink, match, tenant.best_key(match.keys()))
         self._entries[sink.uid] = entry
         tenant.put(entry)
@@ -371,6 +380,8 @@ class SinkIndex:
                 del self._short[name]
         if tenant.empty:
             del self._tenants[entry.sink.tenant]
+            if tenant is self._of_all:
+                self._of_all = None
 
 
 def _uid(sink: Sink) -> str:

@@ -264,7 +264,7 @@ class Plan:
             if entry.sink in self._directory.withheld or (sink is not None and sink.suspend):
                 one.body = True  # it is notified of the end when it is resumed, or can be read again
                 continue
-            if sink is None or sink.tenant != owned.alert.tenant:
+            if sink is None or not sink.may_receive(owned.alert.tenant):
                 continue
             one.notified[sink.uid] = Status.RESOLVED.value
             if not sink.delivery.send_resolved:
@@ -280,7 +280,9 @@ class Plan:
         """A group that is sent to those that have been notified of this end contains it again, as Alertmanager wrote it."""
         for entry in one.after.notified:
             sink = self._directory.sinks.get(entry.sink)
-            if entry.status != Status.RESOLVED or sink is None or sink.suspend or sink.tenant != one.merged.one.alert.tenant:
+            if entry.status != Status.RESOLVED or sink is None or sink.suspend:
+                continue
+            if not sink.may_receive(one.merged.one.alert.tenant):
                 continue
             if takes_groups(sink) and sink.delivery.send_resolved:
                 sinks.setdefault(sink.uid, _OfSink(sink)).known.append(one.merged.one)

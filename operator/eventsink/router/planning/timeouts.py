@@ -166,7 +166,7 @@ class Timeouts:
             sink = self._directory.sinks.get(entry.sink)
             if entry.sink in self._directory.withheld or (sink is not None and sink.suspend):
                 waits = True  # it is notified of the end when it is resumed, or can be read again
-            elif sink is not None and sink.tenant == state.tenant:
+            elif sink is not None and sink.may_receive(state.tenant):
                 notified[sink.uid] = Status.RESOLVED.value
                 if not sink.delivery.send_resolved:
                     continue

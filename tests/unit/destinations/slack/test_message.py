@@ -21,7 +21,7 @@ from msgspec import structs
 
 from eventsink.alerts.alert import Alert, Group, Links, Severity, Status
 from eventsink.destinations.slack.blocks import MAX_LINES
-from eventsink.destinations.slack.message import SlackMessage
+from eventsink.destinations.slack.message import SlackMessage, render
 from eventsink.destinations.slack.text import cut, escaped, one_line, prose, some_lines
 from tests.support.slack_limits import problems
 from tests.unit.destinations.slack.messages_made import (
@@ -590,3 +590,17 @@ def test_without_a_name_there_are_no_dangling_separators() -> None:
     assert made([nameless, alert("", labels={}, namespace="", summary="", description="")]).headline == "🔴 2 firing"
     several = made([nameless, *(alert(f"Name{n}") for n in range(11))])
     assert "🔴 1 × Disk full" in lines_of(several, 1)
+
+
+@pytest.mark.parametrize(
+    ("tenants", "last"),
+    [
+        (["globex"], "ops/all · tenant globex"),
+        (["globex", "acme", "globex"], "ops/all · tenants globex, acme"),
+        (["a", "b", "c", "d"], "ops/all · tenants a, b, c +1"),
+    ],
+)
+def test_a_message_of_a_sink_of_all_tenants_says_whose_its_alerts_are(tenants: list[str], last: str) -> None:
+    alerts = [alert(tenant=tenant, id=f"id-{index}", fingerprint=f"f-{index}") for index, tenant in enumerate(tenants)]
+    message = render(alerts, sink="ops/all", tenant="*")
+    assert message.attachments[0]["blocks"][-1]["elements"][0]["text"] == last

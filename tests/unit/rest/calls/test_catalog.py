@@ -170,3 +170,24 @@ def test_a_tenant_without_a_namespace_does_not_use_that_of_another() -> None:
     assert catalog.home("acme", "default") == "default"
     with pytest.raises(InvalidRequest, match="no namespace belongs to this tenant"):
         catalog.home("globex", "default")
+
+
+def test_a_sink_of_all_tenants_is_shown_and_created_only_in_a_namespace_of_the_platform() -> None:
+    catalog = Catalog()
+    see(catalog, sink("all", tenant="*", namespace="ops"))
+    namespace(catalog, "ops", "platform")
+    assert (uids(catalog, "*"), catalog.get("all")) == ([], None)
+    with pytest.raises(InvalidRequest, match=r"eventsink\.dev/platform=true"):
+        catalog.home("*", "default")
+    namespace(catalog, "ops", "platform", labels={"eventsink.dev/platform": "true"})
+    assert (uids(catalog, "*"), uids(catalog, "platform"), catalog.home("*", "default")) == (["all"], [], "ops")
+    namespace(catalog, "ops", "platform")
+    assert (uids(catalog, "*"), catalog.get("all")) == ([], None)
+
+
+def test_of_several_listed_namespaces_of_the_platform_the_first_is_that_of_its_new_sinks() -> None:
+    catalog = Catalog()
+    with_platform = (("acme", "acme", False), ("z-ops", "platform", True), ("a-ops", "acme", True))
+    for name, owner, platform in with_platform:
+        catalog.give(name, owner, platform=platform)
+    assert [catalog.home(tenant, "") for tenant in ("*", "acme", "platform")] == ["z-ops", "acme", "z-ops"]

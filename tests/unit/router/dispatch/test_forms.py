@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventsink.alerts.alert import Alert
@@ -24,6 +25,7 @@ from tests.unit.router.sinks import sink, slack_sink, source
 
 EVENTS = sink("s")
 BATCHES = sink("s", webhook={"batch": 2})
+OWNERS = {"acme": "acme", "globex": "globex"}
 GROUPS = sink("s", webhook={"format": "alertmanager"})
 SLACK = slack_sink("s")
 SOURCES: dict[str, Source] = {
@@ -36,7 +38,7 @@ def planned(to: Sink, *alerts: dict[str, Any], name: str = "alertmanager", whole
     """What is queued for a sink, and the alerts as other sinks get them; not `whole`: as from a source without groups."""
     source = SOURCES[name]
     parsed = source.format.parse(json.dumps(notification(*alerts)).encode())
-    owned, _ = assign(source, parsed.numbered(), {"acme": "acme"})
+    owned, _ = assign(source, parsed.numbered(), OWNERS)
     builder = BatchBuilder(parsed)
     if whole and builder.sends_received_group(to):
         builder.add_received_group(to, owned)
@@ -153,3 +155,15 @@ async def test_a_group_that_waits_is_sent_as_alerts_of_which_one_rejected_does_n
     assert [json.loads(body)["name"] for _, [body] in sent] == ["A", "B", "C", "A", "B", "C"]
     assert sent[:3] == sent[3:]
     assert await dispatch.dead() == []
+
+
+def test_the_alerts_of_a_group_for_all_tenants_are_each_of_their_own_tenant_again() -> None:
+    groups, events = (one.model_copy(update={"tenant": "*"}) for one in (GROUPS, EVENTS))
+    mixed = [alert(name, namespace=name, starts_at="2026-01-01T12:00:00Z") for name in ("acme", "globex")]
+    batch, alerts = planned(groups, *mixed)
+    waiting = deliveries(batch)
+    assert [one.tenant for one in waiting] == ["*"]
+    made = Forms(SOURCES, lambda: OWNERS).messages(OutgoingMessage("d1", [Item(waiting[0])]), {}, events)
+    found = [msgspec.json.decode(body, type=Alert) for message in made for body in message.alerts]
+    assert [(one.tenant, one.id) for one in found] == [(one.tenant, one.id) for one in alerts]
+    assert {one.tenant for one in alerts} == {"acme", "globex"}

@@ -27,9 +27,9 @@ from eventsink.router.intake.metrics import IntakeMetrics
 from eventsink.router.intake.requests import Accept, Intake, Posting
 from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoaded
-from eventsink.router.planning.tenants import NoTenantReason
 from eventsink.router.queue.protocol import QueueFull, QueueUnavailable
 from eventsink.router.sources import TOKEN_REREAD_SECONDS, PostingSource, Source
+from eventsink.router.tenants import NoTenantReason
 from eventsink.runtime.listener.framing import MAX_HEAD_BYTES
 from eventsink.runtime.listener.listener import Listener
 from eventsink.runtime.listener.messages import RequestHead, Response

@@ -103,6 +103,22 @@ def test_a_sink_is_found_under_its_own_tenant_only() -> None:
     assert index.matching(alert("nobody")) == []
 
 
+@pytest.mark.parametrize("match", [{}, {"matchers": ('team="a"',)}, {"matchers": ('team=~"a.*"',)}])
+def test_a_sink_of_all_tenants_is_found_for_each_and_only_while_it_is_there(match: dict[str, Any]) -> None:
+    index = SinkIndex()
+    own, of_all = sink("own"), sink("all", tenant="*", match=match)
+    for one in (own, of_all):
+        index.change(SinkChange(None, one))
+    both = sorted([own, of_all], key=lambda one: one.uid)
+    assert index.matching(alert("acme", team="a")) == both
+    assert index.matching(alert("globex", team="a")) == [of_all]
+    assert index.matching(alert("globex", team="b")) == ([] if match else [of_all])
+    assert [index.wants(one.uid, alert("globex", team="a")) for one in (own, of_all)] == [False, True]
+    assert (index.candidates(alert("acme", team="a")), index.candidates(alert("globex", team="a"))) == (2, 1)
+    index.change(SinkChange(of_all, None))
+    assert index.matching(alert("globex", team="a")) == []
+
+
 def test_suspended_and_unreadable_sinks_get_nothing() -> None:
     index = SinkIndex()
     index.change(SinkChange(None, sink("asleep", suspend=True)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eventsink.router.planning.tenants import NoTenant, tenant_of
+from eventsink.router.tenants import NoTenant, tenant_of
 from tests.unit.router.sinks import source_settings
 
 OWNERS = {"shop": "acme", "bank": "globex"}
@@ -27,6 +27,11 @@ OWNERS = {"shop": "acme", "bank": "globex"}
         ({"tenant": {"label": "team"}}, {"team": "acme"}, "acme"),
         ({"tenant": {"label": "team"}}, {"team": ""}, "NoTenantLabel"),
         ({"tenant": {"label": "team"}}, {}, "NoTenantLabel"),
+        ({"tenant": {"label": "team"}}, {"team": "*"}, "NotATenant"),
+        ({"tenant": {"label": "team"}}, {"team": "acme globex"}, "NotATenant"),
+        ({"tenant": {"label": "team"}}, {"team": "acme\n"}, "NotATenant"),
+        ({"tenant": {"label": "team"}}, {"team": "a" * 64}, "NotATenant"),
+        ({"tenant": {"label": "team"}, "defaultTenant": "platform"}, {"team": "*"}, "platform"),
         ({"allowedTenants": ["acme"]}, {"namespace": "shop"}, "acme"),
         ({"allowedTenants": ["acme"]}, {"namespace": "bank"}, "TenantNotAllowed"),
         ({"allowedTenants": []}, {"namespace": "bank"}, "TenantNotAllowed"),

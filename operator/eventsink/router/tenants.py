@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from eventsink.resources.rules import MAX_TENANT_LENGTH, TENANT_PATTERN
 from eventsink.router.sources import SourceSettings
+
+_TENANT = re.compile(TENANT_PATTERN)
 
 
 class NoTenantReason(StrEnum):
@@ -16,6 +20,7 @@ class NoTenantReason(StrEnum):
     NO_OWNER = "NamespaceWithoutOwner"
     NO_LABEL = "NoTenantLabel"
     NOT_ALLOWED = "TenantNotAllowed"
+    NOT_A_TENANT = "NotATenant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,15 @@ def _by_rule(source: SourceSettings, labels: Mapping[str, str], owners: Mapping[
         return rule.fixed
     if rule.label is not None:
         value = labels.get(rule.label, "")
-        return value or NoTenant(NoTenantReason.NO_LABEL, f"the alert has no label {rule.label}, which names its tenant")
+        if not value:
+            return NoTenant(NoTenantReason.NO_LABEL, f"the alert has no label {rule.label}, which names its tenant")
+        if not _TENANT.fullmatch(value) or len(value) > MAX_TENANT_LENGTH:
+            # Nobody's sinks could claim it. That of the platform's sinks (ALL_TENANTS) is no tenant either.
+            sentence = (
+                f"the alert's label {rule.label} is no name of a tenant: letters, digits, -, _ and ., at most {MAX_TENANT_LENGTH}"
+            )
+            return NoTenant(NoTenantReason.NOT_A_TENANT, sentence)
+        return value
     assert rule.namespace_owner is not None
     label = rule.namespace_owner.label
     namespace = labels.get(label, "")

@@ -149,6 +149,13 @@ class Match(_Request):
     """Kubernetes namespaces; `*` matches any characters."""
     matchers: tuple[str, ...] | Unset | None = UNSET
     """Label matchers as in Alertmanager."""
+    active_times: tuple[Mapping[str, Any], ...] | Unset | None = UNSET
+    """When alerts are sent: `{"times": [{"start_time": "08:00", "end_time": "18:00"}], "weekdays": ["monday:friday"],
+    "location": "Europe/Berlin"}`; also `days_of_month`, `months` and `years`."""
+    mute_times: tuple[Mapping[str, Any], ...] | Unset | None = UNSET
+    """When they are not, in the same form."""
+    outside_times: str | Unset | None = UNSET
+    """wait or drop."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from eventsink.destinations.problem import Problem
 from eventsink.resources import defaults
 from eventsink.resources.eventsink import EventSink, InvalidSpec
 from eventsink.resources.spec import CommonSpec
+from eventsink.resources.times import TimeIntervalSpec
 from eventsink.runtime.durations import parse_duration
-from eventsink.sinks.sink import CompiledFrom, Sink, SinkDelivery, SinkMatch
+from eventsink.sinks.sink import DOCUMENT_VERSION, CompiledFrom, Sink, SinkDelivery, SinkMatch, SinkTimeInterval, SinkTimes
 from eventsink.sinks.target import Target
 
-COMPILER_VERSION = 3
+COMPILER_VERSION = 4
 """Recorded in each compiled sink. An operator whose version differs from the recorded one compiles each sink again, once.
 
 Raise it by one in a change after which the same spec, Secrets and settings are compiled to another `Sink`, in this module or in the
@@ -44,7 +45,10 @@ def compile_sink(sink: EventSink, target: Target, compiled_from: CompiledFrom) -
         The spec has a matcher that cannot be used.
     """
     spec = sink.spec
+    times = _times(spec)
+    more = {"version": DOCUMENT_VERSION} if times is not None else {}
     return Sink(
+        **more,
         uid=sink.uid,
         namespace=sink.namespace,
         name=sink.name,
@@ -54,6 +58,7 @@ def compile_sink(sink: EventSink, target: Target, compiled_from: CompiledFrom) -
         suspend=bool(spec.suspend),
         destination=target.destination(),
         match=compile_match(spec),
+        times=times,
         delivery=_delivery(spec),
         dispatch=target.dispatch_parameters(),
         target=target,
@@ -119,6 +124,28 @@ def match_problems(spec: CommonSpec) -> Iterator[Problem]:
             f"the regular expressions of this sink are too large together: compiled, they have {size} instructions, and {MAX_SINK_SIZE} are "
             f'allowed; the largest has {max(sizes)}: write it more simply, or name the values, such as team=~"a|b"',
         )
+
+
+def _times(spec: CommonSpec) -> SinkTimes | None:
+    match = spec.match
+    if match is None or not (match.active_times or match.mute_times):
+        return None
+    return SinkTimes(
+        active=tuple(map(_interval, match.active_times or ())),
+        mute=tuple(map(_interval, match.mute_times or ())),
+        drop=(match.outside_times or defaults.OUTSIDE_TIMES) == "drop",
+    )
+
+
+def _interval(spec: TimeIntervalSpec) -> SinkTimeInterval:
+    return SinkTimeInterval(
+        times=tuple((one.start_time, one.end_time) for one in spec.times or ()),
+        weekdays=tuple(spec.weekdays or ()),
+        days_of_month=tuple(spec.days_of_month or ()),
+        months=tuple(spec.months or ()),
+        years=tuple(spec.years or ()),
+        location=spec.location,
+    )
 
 
 def _delivery(spec: CommonSpec) -> SinkDelivery:

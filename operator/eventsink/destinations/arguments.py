@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from eventsink.destinations import registry
 from eventsink.resources import rules
+from eventsink.resources.model import SpecModel
 from eventsink.resources.rule import Readable, Rule
 from eventsink.runtime.durations import DURATION_PATTERN, MAX_DURATION_LENGTH
 
@@ -201,4 +202,11 @@ def _plain(annotation: Any) -> Any:
         return Union[tuple(_plain(one) for one in inner)]  # noqa: UP007
     if origin is list:
         return list[_plain(inner[0])]  # type: ignore[misc]
+    if isinstance(annotation, type) and issubclass(annotation, SpecModel):
+        return _of_model(annotation)
     return annotation
+
+
+@cache
+def _of_model(model: type[SpecModel]) -> type[RestModel]:
+    return from_spec(model.__name__.removesuffix("Spec"), model, (model.__doc__ or "").partition("\n")[0])

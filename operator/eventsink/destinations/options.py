@@ -73,13 +73,22 @@ def given(arguments: tuple[Argument, ...], values: Mapping[str, Any]) -> dict[st
 
 
 def from_model(model: type[BaseModel]) -> tuple[Argument, ...]:
-    """Options for the fields of a spec's model, which are truth values, texts, choices, and lists of texts (`--matcher`, repeatable)."""
+    """Options for the fields of a spec's model, which are truth values, texts, choices, and lists of texts (`--matcher`, repeatable).
+
+    A list of objects has none: it is written in a file.
+    """
     found = []
     for name, info in model.model_fields.items():
         flag, text = name.replace("_", "-"), info.description
         kind = _kind(info.annotation)
         if kind is bool:
             option = click.Option([f"--{flag}/--no-{flag}"], default=None, help=text)
+        elif (
+            get_origin(kind) is list
+            and isinstance(_kind(get_args(kind)[0]), type)
+            and issubclass(_kind(get_args(kind)[0]), BaseModel)
+        ):
+            continue
         elif get_origin(kind) is list:
             option = click.Option([f"--{flag.removesuffix('s')}", name], multiple=True, help=f"{text} Repeatable.")
         elif get_origin(kind) is Literal:

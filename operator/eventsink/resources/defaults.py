@@ -5,5 +5,8 @@ They are policy and stay out of the schema, so that a later version may choose o
 
 from __future__ import annotations
 
+from typing import Literal
+
 SEND_RESOLVED = True
 MAX_AGE = "72h"
+OUTSIDE_TIMES: Literal["wait", "drop"] = "wait"

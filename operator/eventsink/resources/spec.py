@@ -7,7 +7,7 @@ that are policy stay out of the schema: absent is absent.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -16,6 +16,7 @@ from eventsink.destinations import registry
 from . import defaults, rules
 from .model import SET, Duration, Severity, SpecModel
 from .rule import exactly_one
+from .times import MAX_INTERVALS, TimeIntervalSpec
 
 
 class MatchSpec(SpecModel):
@@ -65,6 +66,18 @@ class MatchSpec(SpecModel):
         default=None,
         description='Label matchers as in Alertmanager, such as alertname=~"Kube.+" or team!="batch"; an alert must '
         "satisfy all of them. Regular expressions are RE2 and match the whole value.",
+    )
+    active_times: Annotated[list[TimeIntervalSpec], Field(min_length=1, max_length=MAX_INTERVALS)] | None = Field(
+        default=None, description="When alerts are sent: in one of these intervals. Default: at any time."
+    )
+    mute_times: Annotated[list[TimeIntervalSpec], Field(min_length=1, max_length=MAX_INTERVALS)] | None = Field(
+        default=None, description="When no alerts are sent, also within activeTimes: in each of these intervals."
+    )
+    outside_times: Literal["wait", "drop"] | None = Field(
+        default=None,
+        description="What becomes of alerts outside of activeTimes and within muteTimes. wait: they are sent when the time comes, unless "
+        "maxAge has passed. drop: only what still fires then is sent, and the ends of what was sent before. "
+        f"Default: {defaults.OUTSIDE_TIMES}.",
     )
 
 

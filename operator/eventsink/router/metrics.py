@@ -42,6 +42,11 @@ class DispatchMetrics:
             ["share"],
             registry=registry,
         )
+        self.deferred = Counter(
+            f"{NAMESPACE}_deliveries_deferred",
+            "Deliveries that came outside of activeTimes or within muteTimes of their sink, and wait until they may be sent.",
+            registry=registry,
+        )
         self.edit_waits = Counter(
             f"{NAMESPACE}_edit_waits",
             "Changes of messages that were put off, since the destination takes only so many in a minute (Slack: 50 of a workspace and app).",

@@ -343,6 +343,7 @@ def _gauges(
         depth.posts_evicted,
     )
     yield "sinks_held", "Sinks whose queue is held because of a failure.", dispatcher.held_sinks()
+    yield "sinks_outside_times", "Sinks that are outside of activeTimes or within muteTimes.", dispatcher.closed_sinks()
     yield "messages_in_flight", "Messages in flight at this moment.", dispatcher.in_flight
     yield "bytes_in_flight", "Bodies of the messages in flight.", dispatcher.bytes_in_flight
     yield "bytes_in_memory", "Bodies of waiting deliveries that are in memory.", dispatcher.bytes_in_memory

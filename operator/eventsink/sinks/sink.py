@@ -32,8 +32,11 @@ TENANCY_SECRET_TYPE = "eventsink.dev/tenancy"
 TENANCY_SECRET_NAME = "tenancy"
 TENANCY_SECRET_KEY = "tenancy.json"
 COMPILED_LABEL = "eventsink.dev/compiled"
-DOCUMENT_VERSION = 1
-"""Raised only when a reader of the version before would misread what is written; new members that it may ignore do not raise it."""
+DOCUMENT_VERSION = 2
+"""Raised only when a reader of the version before would misread what is written; new members that it may ignore do not raise it.
+
+2: a sink that has opening times. One without them is written as version 1, which a router of the version before reads, too.
+"""
 
 
 def sink_secret_name(uid: str) -> str:
@@ -44,7 +47,8 @@ def sink_secret_name(uid: str) -> str:
 class VersionedDocument(CompiledDocument):
     """A document that another version of the program may have written: the reader's own version and the one before are read."""
 
-    version: int = DOCUMENT_VERSION
+    version: int = max(1, DOCUMENT_VERSION - 1)
+    """A writer raises it in a document that a reader of the version before would misread."""
 
     @field_validator("version")
     @classmethod
@@ -112,6 +116,29 @@ class SinkMatch(CompiledDocument):
     """In Alertmanager's matcher syntax, checked by the operator."""
 
 
+class SinkTimeInterval(CompiledDocument):
+    """An interval of time that recurs, in the texts of the spec, which the operator has checked."""
+
+    times: tuple[tuple[str, str], ...] = ()
+    """Start and end of each range."""
+    weekdays: tuple[str, ...] = ()
+    days_of_month: tuple[str, ...] = ()
+    months: tuple[str, ...] = ()
+    years: tuple[str, ...] = ()
+    location: str | None = None
+
+
+class SinkTimes(CompiledDocument):
+    """When messages are sent to the sink."""
+
+    active: tuple[SinkTimeInterval, ...] = ()
+    """In one of these; empty: at any time ..."""
+    mute: tuple[SinkTimeInterval, ...] = ()
+    """... but in none of these."""
+    drop: bool = False
+    """Whether alerts that come at other times are dropped instead of waiting."""
+
+
 class SinkDelivery(CompiledDocument):
     """How alerts are delivered; durations in seconds."""
 
@@ -137,6 +164,8 @@ class Sink(VersionedDocument):
     destination: str
     """Digest of what the sink points at (`Target.destination`); another value is another destination, which was notified of nothing yet."""
     match: SinkMatch = SinkMatch()
+    times: SinkTimes | None = None
+    """None: at any time."""
     delivery: SinkDelivery = SinkDelivery()
     dispatch: DispatchParameters = DispatchParameters()
     target: SerializeAsAny[Target] | None = None

@@ -23,7 +23,9 @@ from eventsink.destinations.webhook.resolve import WebhookResolver, check
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
 from eventsink.resources.model import references
-from eventsink.sinks.sink import CompiledFrom, Sink
+from eventsink.sinks.sink import CompiledFrom, Sink, SinkTimeInterval
+from eventsink.sinks.times import opening_times
+from tests.support.sinks import event_sink
 
 CANARY = "canary"
 MADE_FROM = CompiledFrom(generation=1)
@@ -235,6 +237,30 @@ def test_every_field_of_a_spec_is_compiled() -> None:
     assert (result.target.batch, result.target.timeout) == (10, 30.0)
     assert (result.delivery.repeat_interval, result.delivery.max_age, result.delivery.send_resolved) == (14400.0, 259200.0, False)
     assert (result.suspend, result.match.matchers, result.match.min_severity) == (True, ('a="b"',), "high")
+
+
+def test_the_times_of_a_sink_are_compiled_for_routers_that_know_them_only() -> None:
+    interval = {
+        "times": [{"startTime": "08:00", "endTime": "18:00"}],
+        "weekdays": ["monday:friday"],
+        "daysOfMonth": ["-3:-1"],
+        "months": ["december"],
+        "years": ["2026"],
+        "location": "Europe/Berlin",
+    }
+    spec = event_sink("acme")["spec"]
+    plain = compiled(read_eventsink(obj(spec)))
+    assert (plain.version, plain.times) == (1, None)
+    match = {"activeTimes": [interval], "muteTimes": [{}], "outsideTimes": "drop"}
+    timed = compiled(read_eventsink(obj(spec | {"match": match})))
+    assert timed.version == 2, "a router that sends at any time must not read it"
+    assert timed.times is not None
+    assert timed.times.drop
+    assert timed.times.mute == (SinkTimeInterval(),)
+    assert Sink.model_validate_json(timed.to_json()).times == timed.times
+    opening = opening_times(timed.times.model_copy(update={"mute": ()}))
+    assert opening.when(datetime(2026, 12, 30, 8, tzinfo=UTC).timestamp()).open
+    assert not opening.when(datetime(2026, 12, 28, 8, tzinfo=UTC).timestamp()).open
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def fields(schema: dict[str, Any], path: str) -> list[str]:
 
 @pytest.mark.parametrize("path", fields(SPEC, "spec"))
 def test_every_field_is_in_the_reference(path: str) -> None:
-    assert f"| `{path}` |" in REFERENCE
+    # Both lists of intervals have one table.
+    assert f"| `{path.replace('.muteTimes[].', '.activeTimes[].')}` |" in REFERENCE
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.message[:40])

@@ -13,9 +13,9 @@ import msgspec
 
 from eventsink.kube.api import Object
 
-MAX_SPEC_BYTES = 512 * 1024
-"""Of one spec, as JSON: the largest that the CRD lets pass has 350 KiB, unless it consists of characters that JSON escapes."""
-MAX_VALUES = 2000
+MAX_SPEC_BYTES = 768 * 1024
+"""Of one spec, as JSON: the largest that the CRD lets pass has 600 KiB, unless it consists of characters that JSON escapes."""
+MAX_VALUES = 4000
 """Fields and entries of a spec, at all levels; the largest that the CRD lets pass has less than half of that."""
 MAX_DEPTH = 16
 """Levels of a spec; the deepest that the CRD lets pass has half of that."""

@@ -110,10 +110,17 @@ def _delivering(status: EventSinkStatus) -> Delivering:
 
 def _args(model: type[Any], value: Any) -> Any:
     try:
-        found: RestModel = model.model_validate({snake(name): inner for name, inner in _mapping(value).items()})
+        found: RestModel = model.model_validate(_snake(_mapping(value)))
     except ValidationError:
         return None
     return found if found.model_fields_set else None
+
+
+def _snake(value: Any) -> Any:
+    """A value of a spec with the names of a response; no name in it is a person's own."""
+    if isinstance(value, Mapping):
+        return {snake(name): _snake(inner) for name, inner in value.items()}
+    return [_snake(one) for one in value] if isinstance(value, list) else value
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -130,8 +130,16 @@ def _merged(before: Any, args: RestModel | None) -> dict[str, Any] | None:
         return None
     after = dict(before) if isinstance(before, dict) else {}
     for name in args.model_fields_set:
-        _put(after, camel(name), getattr(args, name))
+        _put(after, camel(name), _document(getattr(args, name)))
     return after or None
+
+
+def _document(value: Any) -> Any:
+    """What a value of a request is in a spec."""
+    if isinstance(value, RestModel):
+        given = {camel(name): _document(getattr(value, name)) for name in value.model_fields_set}
+        return {name: inner for name, inner in given.items() if inner is not None}
+    return [_document(one) for one in value] if isinstance(value, list) else value
 
 
 def _put(target: dict[str, Any], name: str, value: Any) -> None:

@@ -76,6 +76,7 @@ class Dispatcher:
         self._reported = reported
         self._wall = wall
         self._chance = chance
+        self._metrics = metrics
         self._workers: dict[str, SinkWorker] = {}
         rate_limiter = RateLimiter(settings.rate_limit_interval)
         self._background: set[asyncio.Task[None]] = set()
@@ -104,6 +105,10 @@ class Dispatcher:
         """How many sinks are held because of a failure."""
         return sum(bool(worker.lane.pace.held) for worker in self._workers.values())
 
+    def closed_sinks(self) -> int:
+        """How many sinks are outside of the times at which they are sent to."""
+        return sum(worker.closed() is not None for worker in self._workers.values())
+
     def oldest(self) -> float:
         """Age in seconds of the oldest waiting delivery."""
         ages = [created for worker in self._workers.values() if (created := worker.lane.oldest()) is not None]
@@ -128,7 +133,9 @@ class Dispatcher:
         worker = self._workers.get(uid)
         if worker is None:
             return "the sink is gone"
-        return worker.condition.message if worker.lane.blocked else ""
+        if worker.lane.blocked:
+            return worker.condition.message
+        return worker.health().message if worker.closed() is not None else ""
 
     def last_error(self, uid: str) -> str:
         """`<reason>: <message>` of the last failure that no success followed; empty: none."""
@@ -220,6 +227,9 @@ class Dispatcher:
         for uid in gone - self._directory.withheld:
             self._spawn(self._settlement.dead_letter_sink(uid))
         for worker, _ in touched.values():
+            if worker.closed() is not None:
+                uid = worker.sink.uid
+                self._metrics.deferred.inc(sum(delivery.sink == uid for delivery in deliveries))
             self._pump(worker)
 
     def _changed(self, change: SinkChange) -> None:
@@ -231,7 +241,7 @@ class Dispatcher:
         worker = self._workers.get(sink.uid)
         if worker is None:
             lane = Lane(Pace(self._settings.retry, self._chance), self._windows.memory)
-            worker = self._workers[sink.uid] = SinkWorker(sink, lane, self._health_changed)
+            worker = self._workers[sink.uid] = SinkWorker(sink, lane, self._health_changed, self._wall)
             if (report := self._reported(sink.uid)) is not None:
                 worker.resume(report)
             lane.lagging = True  # something may wait, also what was committed just before `load`: it is read first

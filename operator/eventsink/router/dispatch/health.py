@@ -8,6 +8,8 @@ from enum import StrEnum
 from eventsink.resources.status import DELIVERS_AGAIN
 from eventsink.router.dispatch.shares import ShareLimit
 from eventsink.router.queue.states import SinkReport
+from eventsink.runtime.time_intervals import Opening
+from eventsink.runtime.times import format_time
 from eventsink.sinks.sender import Failed
 from eventsink.sinks.sink import Sink
 
@@ -48,7 +50,7 @@ class SinkHealth:
     waiting: int = 0
     """Deliveries in memory."""
     held: str = ""
-    """Reason of the failure for which everything to the sink is held; empty: it is not."""
+    """Reason for which everything to the sink is held, a failure or `OutsideTimes`; empty: it is not."""
     given_up: int = 0
     """Deliveries that became dead letters since the queue was nearly full."""
 
@@ -57,6 +59,11 @@ class SinkHealth:
         """As people read it, with what is counted."""
         return f"{self.message}; {given_up(self.given_up)}" if self.given_up else self.message
 
+
+OUTSIDE_TIMES = "OutsideTimes"
+"""Reason of a sink to which nothing is sent at this time."""
+TIMES_UNREADABLE = "TimesUnreadable"
+"""Reason of a sink whose times this version cannot read."""
 
 REPORT_WAIT_SECONDS = 5.0
 """A sink that waits so long for a share of the messages in flight says so."""
@@ -136,6 +143,28 @@ def with_problem(health: SinkHealth, reason: str, message: str, *, gets_nothing:
     if health.state is DeliveringState.FALSE:
         return health if message in health.message else replace(health, message=f"{health.message}; {message}")
     return replace(health, state=DeliveringState.FALSE if gets_nothing else health.state, reason=reason, message=message)
+
+
+def outside_times(health: SinkHealth, opening: Opening, *, drop: bool) -> SinkHealth:
+    """What is reported of a sink to which nothing is sent at this time; a failure of delivery comes first."""
+    if health.state is DeliveringState.FALSE:
+        return health
+    return replace(health, reason=OUTSIDE_TIMES, message=outside_times_message(opening, drop=drop), held=OUTSIDE_TIMES)
+
+
+def outside_times_message(opening: Opening, *, drop: bool) -> str:
+    """What is said of a sink to which nothing is sent at this time."""
+    where = "within spec.match.muteTimes" if opening.muted else "outside of spec.match.activeTimes"
+    until = f"until {format_time(opening.until)}" if opening.until is not None else "for more than a year"
+    if drop:
+        return f"new alerts are dropped {until}, {where}; what still fires then is sent"
+    return f"alerts wait {until}, {where}"
+
+
+def times_unreadable(health: SinkHealth) -> SinkHealth:
+    """What is reported of a sink whose times this version cannot read: alerts are sent at any time."""
+    text = "this version of the router cannot read activeTimes and muteTimes, and sends alerts at any time; upgrade the router"
+    return with_problem(health, TIMES_UNREADABLE, text, gets_nothing=False)
 
 
 def given_up(count: int) -> str:

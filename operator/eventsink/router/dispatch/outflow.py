@@ -87,6 +87,12 @@ class Outflow:
             self._leave_turns(worker)
             self._following.leave(worker)
             return []
+        if (closed := worker.closed()) is not None:
+            worker.waits_since = None
+            self._leave_turns(worker)
+            self._following.leave(worker)
+            worker.wake_in(worker.reopens_in(closed), self.pump)
+            return []
         taken: list[OutgoingMessage] = []
         now = self._queue.clock()
         while not worker.reloading:

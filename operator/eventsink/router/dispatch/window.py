@@ -77,7 +77,7 @@ class Windows:
             return
         self._reclaim_again_at = now + RECLAIM_EVERY_SECONDS
         for worker in self._workers.values():
-            if worker.lane.bytes and (worker.lane.pace.slow or worker.lane.blocked):
+            if worker.lane.bytes and (worker.lane.pace.slow or worker.lane.blocked or worker.closed() is not None):
                 worker.lane.drop_bodies()
 
     def refill(self, worker: SinkWorker) -> None:

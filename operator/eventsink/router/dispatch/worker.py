@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from eventsink.destinations.senders import UnsupportedSink
@@ -12,12 +13,16 @@ from eventsink.router.dispatch.lane import Lane, Limits
 from eventsink.router.dispatch.shares import ShareLimit, Usage
 from eventsink.router.queue.states import SinkReport
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.time_intervals import Opening, OpeningTimes
 from eventsink.sinks.sender import Failed, Sender
 from eventsink.sinks.sink import Sink
 from eventsink.sinks.target import PayloadKind
+from eventsink.sinks.times import opening_times
 
 OpenSender = Callable[[Sink], Sender]
 HealthChanged = Callable[[Sink, SinkHealth], None]
+ASK_AGAIN_SECONDS = 30.0
+"""A closed sink asks so often at least whether it is open again: somebody may set the clock."""
 
 
 class SinkWorker:
@@ -27,9 +32,11 @@ class SinkWorker:
     ----------
     health_changed
         Called with the sink when its condition `Delivering` changed.
+    wall
+        Seconds since the epoch: by it, a sink is sent to at certain times only.
     """
 
-    def __init__(self, sink: Sink, lane: Lane, health_changed: HealthChanged) -> None:
+    def __init__(self, sink: Sink, lane: Lane, health_changed: HealthChanged, wall: Callable[[], float] = time.time) -> None:
         self.sink = sink
         self.kind = sink.type
         self.lane = lane
@@ -65,9 +72,33 @@ class SinkWorker:
         """Deliveries that made room in the queue since the start or the last change of the sink."""
         self._last_delivered: float | None = None
         self._health_changed = health_changed
+        self._wall = wall
+        self._times: OpeningTimes | None = None
+        self._times_unreadable = False
         self._timer: asyncio.TimerHandle | None = None
 
+    def closed(self) -> Opening | None:
+        """Until when nothing may be sent at this time; None: it may. One that must not be sent to at all is not closed."""
+        if self._times is None or self.lane.blocked:
+            return None
+        opening = self._times.when(self._wall())
+        return None if opening.open else opening
+
+    def reopens_in(self, closed: Opening) -> float:
+        """Seconds until it is to be asked again whether it is closed: soon enough, also where somebody sets the clock."""
+        return min(closed.again - self._wall(), ASK_AGAIN_SECONDS)
+
     def health(self) -> SinkHealth:
+        """How it goes, at this time."""
+        found = self._health()
+        if self._times_unreadable:
+            return health.times_unreadable(found)
+        times = self.sink.times
+        if times is not None and (closed := self.closed()) is not None:
+            return health.outside_times(found, closed, drop=times.drop)
+        return found
+
+    def _health(self) -> SinkHealth:
         shown = self.condition
         return SinkHealth(
             shown.state,
@@ -104,6 +135,7 @@ class SinkWorker:
         """
         old, self.sender, self.sink, self.kind = self.sender, None, sink, sink.type
         self._given_up = 0
+        self._use_times(sink)
         self.rate_limit_key = sink.dispatch.rate_limit_key if sink.target is not None else ""
         parameters = sink.dispatch
         batch = parameters.batch if parameters.payload is PayloadKind.ALERT else 1
@@ -126,6 +158,16 @@ class SinkWorker:
         elif was_blocked and self.condition.reason == was_blocked:
             self.report(health.NOTHING_SENT_SINCE)
         return old
+
+    def _use_times(self, sink: Sink) -> None:
+        self._times, self._times_unreadable = None, False
+        try:
+            self._times = opening_times(sink.times) if sink.times is not None else None
+        except ValueError as error:
+            self._times_unreadable = True
+            get_logger().error(
+                "a sink is sent to at any time: its times cannot be read; upgrade the router", reason=str(error), **self.names()
+            )
 
     def reload(self) -> None:
         """Have the window read again; nothing leaves before what is in flight has landed."""

@@ -9,6 +9,7 @@ import pytest
 
 from eventsink.rest.body import read
 from eventsink.rest.calls.messages import rest_path, rest_sentence
+from eventsink.rest.calls.responses import response_of
 from eventsink.rest.calls.secrets import referenced_secrets
 from eventsink.rest.calls.specs import SpecChange, changed_spec, new_signing_secret, new_spec
 from eventsink.rest.errors import Conflict, InvalidRequest, RestError
@@ -140,6 +141,25 @@ def test_credentials_of_a_new_sink_go_into_its_secret(
     assert change.values == values
     assert change.generates == ("whsec_made" in values.values())
     assert referenced_secrets(change.spec) == ({"own"} if values else set())
+
+
+def test_times_are_written_and_shown_in_the_form_of_each_side() -> None:
+    interval = {"times": [{"start_time": "08:00", "end_time": "18:00"}], "days_of_month": ["1:7"], "months": None}
+    match = {"active_times": [interval], "outside_times": "drop"}
+    change = new({"Webhook": {"url": URL}}, match=match)
+    written = {"times": [{"startTime": "08:00", "endTime": "18:00"}], "daysOfMonth": ["1:7"]}
+    assert change.spec["match"] == {"activeTimes": [written], "outsideTimes": "drop"}
+    shown = response_of({"metadata": {"uid": UID, "namespace": "a", "name": "b"}, "spec": change.spec}).match
+    assert shown is not None
+    assert shown.model_dump(exclude_none=True) == {
+        "active_times": [{k: v for k, v in interval.items() if v}],
+        "outside_times": "drop",
+    }
+    with pytest.raises(InvalidRequest, match=r"match.active_times\[0\].times\[0\].end_time: end_time must be after start_time"):
+        new({"Webhook": {"url": URL}}, match={"active_times": [{"times": [{"start_time": "08:00", "end_time": "08:00"}]}]})
+    with pytest.raises(InvalidRequest, match=r"match.mute_times\[0\].location: write the name of a time zone"):
+        new({"Webhook": {"url": URL}}, match={"mute_times": [{"location": "Mars/Olympus"}]})
+    assert changed(change.spec, match={"active_times": None, "outside_times": None}).spec.get("match") is None
 
 
 def test_match_and_delivery_are_written_in_the_form_of_the_resource() -> None:

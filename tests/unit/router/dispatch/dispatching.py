@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +131,7 @@ class DispatchUnderTest:
         self.queue_settings: dict[str, object] = {}
         self.registry = CollectorRegistry()
         self.health: list[tuple[str, SinkHealth]] = []
+        self.wall: Callable[[], float] = time.time
         self.reports: dict[str, SinkReport] = {}
         """What an earlier process reported, by uid."""
         self.directory: SinkDirectory
@@ -153,6 +155,7 @@ class DispatchUnderTest:
             sources={"alertmanager": source()},
             health_changed=lambda one, health: self.health.append((one.name, health)),
             reported=self.reports.get,
+            wall=self.wall,
         )
         self.tests = SinkTests(self.queue, self.dispatcher)
         for one in directory(*self.sinks).sinks.values():

@@ -113,7 +113,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     group: Group | None = None
     truncated: tuple[str, ...] = ()
     """What of it is not as the source sent it, since it exceeds a limit (`alerts.limits`): `labels` and `annotations` say that some are
-    left out, `annotations.<name>` that this one is cut, `links.source` or `group.externalUrl` that the URL is left out."""
+    left out, `annotations.<name>`, `summary` or `group.key` that this one is cut, `links.source` or `group.externalUrl` that the URL is
+    left out."""
     count: int = 0
     """How often it has happened so far, of an event that its source counts; 0: it counts nothing."""
 
@@ -180,6 +181,11 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             and not dropped_labels.isdisjoint(self.labels)
         ):
             links = msgspec.structs.replace(links, silence=silence_url(group.external_url, self.labels, dropped_labels))
+        name, summary = cut(self.name, MAX_NAME_CHARACTERS), cut(self.summary, MAX_SUMMARY_CHARACTERS)
+        description, namespace = cut(self.description, MAX_ANNOTATION_CHARACTERS), cut(self.namespace, MAX_VALUE_CHARACTERS)
+        marks = cut_labels + cut_annotations
+        if name is not self.name or summary is not self.summary or description is not self.description:
+            marks += self._marks_of_texts(name, summary, description)
         happened = self.starts_at if self.start_given or self.status is not Status.EVENT else _EPOCH
         return Alert(
             id=alert_id(fingerprint, happened, self.status),
@@ -188,18 +194,31 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             tenant=tenant,
             status=self.status,
             severity=self.severity,
-            name=cut(self.name, MAX_NAME_CHARACTERS),
-            summary=cut(self.summary, MAX_SUMMARY_CHARACTERS),
-            description=cut(self.description, MAX_ANNOTATION_CHARACTERS),
-            namespace=cut(self.namespace, MAX_VALUE_CHARACTERS),
+            name=name,
+            summary=summary,
+            description=description,
+            namespace=namespace,
             labels=labels,
             annotations=annotations,
             starts_at=self.starts_at,
             ends_at=self.ends_at,
             links=links,
             group=self.group,
-            truncated=(cut_labels + cut_annotations + self.truncated)[:MAX_MARKS],
+            truncated=(marks + self.truncated)[:MAX_MARKS],
             count=self.count,
+        )
+
+    def _marks_of_texts(self, name: str, summary: str, description: str) -> tuple[str, ...]:
+        """Which of the texts are cut that are not those of a label or an annotation, which has a mark of its own if it is cut."""
+        elsewhere = {*self.labels.values(), *self.annotations.values()}
+        return tuple(
+            member
+            for member, whole, kept in (
+                ("name", self.name, name),
+                ("summary", self.summary, summary),
+                ("description", self.description, description),
+            )
+            if kept is not whole and whole not in elsewhere
         )
 
 

@@ -78,7 +78,7 @@ def test_an_annotation_of_70_kilobytes_is_cut_and_so_is_the_description_made_of_
     assert alert.annotations["description"] == alert.description == cut("x" * 70_000, MAX_ANNOTATION_CHARACTERS)
     assert alert.description.endswith("x…")
     assert len(alert.summary) < 5000
-    assert alert.truncated == ("annotations.description",)
+    assert alert.truncated == ("annotations.description", "summary")
 
 
 @pytest.mark.parametrize(

@@ -184,9 +184,14 @@ def _group(notification: _Notification) -> tuple[Group, tuple[str, ...]]:
     marks = cut_labels + cut_common
     if len(notification.external_url) > MAX_SHARED_URL_CHARACTERS:
         marks += ("group.externalUrl",)
+    key, receiver = shortened_key(notification.group_key), cut(notification.receiver, MAX_NAME_CHARACTERS)
+    if key is not notification.group_key:
+        marks += ("group.key",)
+    if receiver is not notification.receiver:
+        marks += ("group.receiver",)
     group = Group(
-        key=shortened_key(notification.group_key),
-        receiver=cut(notification.receiver, MAX_NAME_CHARACTERS),
+        key=key,
+        receiver=receiver,
         labels=labels,
         common_labels=common,
         external_url=web_url(notification.external_url, MAX_SHARED_URL_CHARACTERS),

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Severity, UnusablePayload
+from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Severity, UnusablePayload
 from eventsink.alerts.formats.format import Format
 
 json_values = st.recursive(
@@ -32,10 +38,16 @@ PIECES = [
     b"\xed\xa0\x80",
     b"[" * 2000,
 ]
+LONGEST = "https://canary.example.com/" + "x" * 300_000
+"""Longer than anything may be."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CANARY = LONGEST[:40]
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
+_Path = tuple[str | int, ...]
 ONE_CLASS_FOR_ALL = settings(suppress_health_check=[HealthCheck.differing_executors])
 
 
-class FormatContract:
+class MinimalFormatContract:
     """Subclasses give `format` and `sample`."""
 
     format: Format
@@ -91,6 +103,85 @@ class FormatContract:
     @given(json_values)
     def test_any_json_is_parsed_or_rejected(self, content: object) -> None:
         read_or_reject(self.format, json.dumps(content).encode())
+
+
+class FormatContract(MinimalFormatContract):
+    """Of a format that real programs send: its members are read as what they mean, and what exceeds a limit is truncated and marked."""
+
+    def payloads(self) -> list[bytes]:
+        """Notifications with all members that are read; recorded ones where there are any."""
+        return [self.sample(next(iter(self.format.severities)))]
+
+    def test_what_exceeds_a_limit_is_in_the_alert_as_a_whole_or_the_alert_says_so(self) -> None:
+        seen = 0
+        for payload in map(json.loads, self.payloads()):
+            for path in members(payload):
+                if not isinstance(value_at(payload, path), str):
+                    continue
+                for before, after in zip(
+                    *[self.alerts(changed(payload, path, text)) for text in (CANARY, LONGEST)], strict=False
+                ):
+                    if CANARY in msgspec.json.encode(before).decode():
+                        seen += 1
+                        whole = LONGEST in msgspec.json.encode(after).decode()
+                        assert whole or after.truncated, path
+        assert seen
+
+    def test_null_is_read_as_absent(self) -> None:
+        for payload in map(json.loads, self.payloads()):
+            for path in members(payload):
+                if isinstance(path[-1], str):
+                    assert self.outcome(changed(payload, path, None)) == self.outcome(changed(payload, path, ...)), path
+
+    def test_a_number_is_read_as_its_text_and_a_text_as_its_number(self) -> None:
+        for payload in map(json.loads, self.payloads()):
+            for path in members(payload):
+                value = value_at(payload, path)
+                if isinstance(value, str | int | None) and not (isinstance(value, str) and _TIME.match(value)):
+                    assert self.outcome(changed(payload, path, "5")) == self.outcome(changed(payload, path, 5)), path
+
+    def alerts(self, payload: Any) -> list[Alert]:
+        try:
+            found = self.format.parse(json.dumps(payload).encode()).alerts
+        except UnusablePayload:
+            return []
+        return [one.identify(source="s", tenant="t") for one in found]
+
+    def outcome(self, payload: Any) -> object:
+        """What is read, but for times, which may be those of the test."""
+        try:
+            found = self.format.parse(json.dumps(payload).encode())
+        except UnusablePayload as error:
+            return str(error)
+        alerts = [msgspec.structs.replace(one, starts_at=EPOCH, ends_at=None, valid_for=None, raw=None) for one in found.alerts]
+        return alerts, found.rejected
+
+
+def members(value: Any, path: _Path = ()) -> Iterator[_Path]:
+    """Paths of all members; of a list those of its first two elements."""
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else list(enumerate(value))[:2] if isinstance(value, list) else ()
+    for name, one in inner:
+        if name != "managedFields":
+            yield from members(one, (*path, name))
+
+
+def value_at(payload: Any, path: _Path) -> Any:
+    for name in path:
+        payload = payload[name]
+    return payload
+
+
+def changed(payload: Any, path: _Path, value: Any) -> Any:
+    """The payload with another value of a member; `...`: without it."""
+    copied = deepcopy(payload)
+    holder = value_at(copied, path[:-1])
+    if value is ...:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = value
+    return copied
 
 
 def read_or_reject(format_: Format, body: bytes) -> None:

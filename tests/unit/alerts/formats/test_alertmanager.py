@@ -300,6 +300,9 @@ class TestAlertmanagerFormat(FormatContract):
         labels = {"alertname": "A"} | ({"severity": severity} if severity else {})
         return notification(alert(labels=labels))
 
+    def payloads(self) -> list[bytes]:
+        return [RECORDED]
+
 
 @pytest.mark.parametrize("version", ["4", 4, 4.0])
 def test_version_4_may_be_a_number(version: object) -> None:

@@ -43,6 +43,10 @@ class TestCloudEventsFormat(FormatContract):
     def sample(self, severity: str = "") -> bytes:
         return json.dumps(event(data={"severity": severity, "message": "m", "nested": {"a": [1]}})).encode()
 
+    def payloads(self) -> list[bytes]:
+        data = {"severity": "high", "message": "m", "url": "https://example.com", "runbook_url": "https://example.com", "try": 2}
+        return [json.dumps(event(subject="s", namespace="acme", data=data)).encode()]
+
 
 @pytest.fixture
 def of_the_sdk() -> CloudEvent:

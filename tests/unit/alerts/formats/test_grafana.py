@@ -37,6 +37,9 @@ class TestGrafanaFormat(FormatContract):
     def sample(self, severity: str = "") -> bytes:
         return notification(alert(labels={"alertname": "A", "severity": severity}, values={"B": 1.5}))
 
+    def payloads(self) -> list[bytes]:
+        return [DOCUMENTED]
+
 
 def test_a_documented_notification_is_parsed_completely() -> None:
     payload = parse(DOCUMENTED)

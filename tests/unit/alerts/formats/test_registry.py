@@ -11,17 +11,17 @@ import pytest
 from eventsink.alerts import formats
 from eventsink.alerts.formats.registry import FORMATS
 from tests.support.throwaway_formats import BEACON, TICKER, readings
-from tests.unit.alerts.formats.format_contract import FormatContract
+from tests.unit.alerts.formats.format_contract import FormatContract, MinimalFormatContract
 
 
-class TestBeaconFormat(FormatContract):
+class TestBeaconFormat(MinimalFormatContract):
     format = BEACON
 
     def sample(self, severity: str = "") -> bytes:
         return readings("Disk", colour=severity)
 
 
-class TestTickerFormat(FormatContract):
+class TestTickerFormat(MinimalFormatContract):
     format = TICKER
 
     def sample(self, severity: str = "") -> bytes:

@@ -10,6 +10,7 @@ import msgspec
 
 _any = msgspec.json.Decoder()
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
 _time = msgspec.json.Decoder(datetime, strict=False)
 
 
@@ -32,6 +33,22 @@ def texts_of(raw: msgspec.Raw | None) -> dict[str, str]:
         return {name: text_of(value) for name, value in members_of(raw).items()} if raw is not None else {}
     except msgspec.ValidationError:
         return {}
+
+
+def object_of(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
+    """The members of a JSON object that are not null; none where it is absent or no object."""
+    try:
+        return members_of(raw) if raw is not None else {}
+    except msgspec.ValidationError:
+        return {}
+
+
+def list_of(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+    """The elements of a JSON list that are not null; none where it is absent or no list."""
+    try:
+        return [one for one in _elements.decode(raw) if bytes(one) != b"null"] if raw is not None else []
+    except msgspec.ValidationError:
+        return []
 
 
 def number_of(raw: msgspec.Raw | None) -> int:

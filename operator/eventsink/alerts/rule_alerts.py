@@ -10,7 +10,7 @@ import msgspec
 from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Rejection, UnusablePayload
 from eventsink.alerts.limits import is_small, may_be_made_of, size_made_of
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS
-from eventsink.alerts.peer_json import time_of
+from eventsink.alerts.peer_json import members_of, time_of
 
 SUMMARIES = ("summary", "title", "message", "description")
 """Annotations that the summary is taken from, the first that there is."""
@@ -43,6 +43,14 @@ def time_of_event(raw: msgspec.Raw | None) -> datetime:
     return time
 
 
+def time_if_any(raw: msgspec.Raw | None) -> datetime | None:
+    """A time, where one that cannot be read is as good as none."""
+    try:
+        return utc(time_of(raw)) if raw is not None else None
+    except msgspec.ValidationError:
+        return None
+
+
 def is_unset(time: datetime) -> bool:
     """Whether it is Go's zero time, which means that there is none."""
     return time.year <= _NEVER
@@ -67,6 +75,16 @@ def not_json(body: bytes) -> UnusablePayload:
     if begins == b"\xef\xbb\xbf" or begins[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return UnusablePayload("the body is not JSON: it begins with a byte order mark; send UTF-8 without one")
     return UnusablePayload("the body is not JSON")
+
+
+def one_object(body: bytes, sentence: str) -> dict[str, msgspec.Raw]:
+    """The members of a body that is one JSON object; UnusablePayload with this sentence if it is other JSON."""
+    try:
+        return members_of(body)
+    except msgspec.ValidationError:
+        raise UnusablePayload(sentence) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise not_json(body) from None
 
 
 def check_usable(alerts: list[IncomingAlert], rejected: list[Rejection], none: str) -> None:

@@ -60,11 +60,19 @@ def test_every_reason_for_which_an_alert_is_rejected_is_explained() -> None:
 def test_the_examples_of_sources_are_accepted_by_the_router_and_the_senders_post_to_them() -> None:
     documents = [yaml.safe_load(block) for block in blocks(SOURCES, "yaml")]
     settings = [RouterSettings.model_validate(one) for one in documents if "sources" in one]
-    alertmanager_source, prometheus_source, grafana_source, falco_source = [source for one in settings for source in one.sources]
+    by_format = {source.format: source for one in settings for source in one.sources}
+    assert set(by_format) | {"cloudevents", "kubernetes-events"} == set(FORMATS)
+    alertmanager_source, prometheus_source = by_format["alertmanager"], by_format["prometheus"]
+    falco_source, grafana_source = by_format["falco"], by_format["grafana"]
     [configuration] = [one for one in documents if "receivers" in one]
     [webhook] = configuration["receivers"][1]["webhook_configs"]
     assert webhook["url"].endswith(f":8080/v1/alerts/{alertmanager_source.name}")
     assert f":8080/v1/alerts/{grafana_source.name}`" in SOURCES
+    [policy_reporter] = [one["target"]["webhook"]["webhook"] for one in documents if "target" in one]
+    assert policy_reporter.endswith(f":8080/v1/alerts/{by_format['policy-reporter'].name}")
+    [trivy] = [one["operator"]["webhookBroadcastURL"] for one in documents if "operator" in one]
+    assert trivy.endswith(f":8080/v1/alerts/{by_format['trivy-operator'].name}")
+    assert f":8080/v1/alerts/{by_format['policy-report'].name}\n" in SOURCES
     [falco] = [one for one in documents if "http_output" in one]
     assert falco["http_output"]["url"].endswith(f":8080/v1/alerts/{falco_source.name}/<token>")
     assert falco_source.path_token

@@ -106,3 +106,31 @@ def test_an_event_of_falco_with_its_token_in_the_path_is_delivered_once(tmp_path
         assert running.token not in running.running.text()
     assert [one["startsAt"][:19] for one in alerts] == ["2026-11-02T12:46:22", "2026-11-02T12:46:23"]
     assert {(one["status"], one["namespace"], one["severity"]) for one in alerts} == {("event", "acme", "medium")}
+
+
+@pytest.mark.parametrize(
+    ("source_format", "file", "found"),
+    [
+        ("policy-reporter", "version_3", {("disallow-privileged-containers", "event", "high")}),
+        ("policy-report", "wgpolicy", {("disallow-privileged-containers", "firing", "high")}),
+        ("trivy-operator", "vulnerability", {("VulnerabilityReport", "firing", one) for one in ("critical", "high", "low")}),
+    ],
+)
+def test_a_report_reaches_the_sinks_of_the_owner_of_its_namespace(
+    tmp_path: Path, receiver: Receiver, source_format: str, file: str, found: set[tuple[str, str, str]]
+) -> None:
+    source = {"name": "s", "format": source_format, "tokenFiles": [str(tmp_path / "token")], "tenant": {"namespaceOwner": {}}}
+    body = (Path(__file__).parents[2] / "data" / source_format.replace("-", "_") / f"{file}.json").read_bytes()
+    with start_router(tmp_path, receiver.url("/hook"), sources=[source]) as running:
+        assert post(running, "s", body) == 200
+        alerts = [one.json()["data"] for one in receiver.wait_for(len(found), path="/hook")]
+    assert {(one["name"], one["status"], one["severity"]) for one in alerts} == found
+    assert {(one["tenant"], one["namespace"]) for one in alerts} == {("acme", "acme")}
+
+
+def test_a_notification_without_alerts_is_accepted(tmp_path: Path, receiver: Receiver) -> None:
+    source = {"name": "s", "format": "policy-reporter", "tokenFiles": [str(tmp_path / "token")], "tenant": {"fixed": "acme"}}
+    heartbeat = (Path(__file__).parents[2] / "data" / "policy_reporter" / "heartbeat.json").read_bytes()
+    with start_router(tmp_path, receiver.url("/hook"), sources=[source]) as running:
+        url = running.url.removesuffix("alertmanager") + "s"
+        assert request(url, running.token, heartbeat) == (200, {"accepted": 0, "rejected": []})

@@ -13,8 +13,8 @@ import msgspec
 
 from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Severity, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
-from eventsink.alerts.peer_json import members_of, text_of, texts_of
-from eventsink.alerts.rule_alerts import check_size, not_json, time_of_event
+from eventsink.alerts.peer_json import text_of, texts_of
+from eventsink.alerts.rule_alerts import check_size, one_object, time_of_event
 from eventsink.alerts.severity import severity_of
 
 PRIORITIES: Mapping[str, Severity] = {
@@ -56,12 +56,7 @@ def parse(body: bytes) -> IncomingNotification:
     check_size(body, "it holds too many fields", "let the rule's output name fewer")
     if body[:1].isdigit():  # the time in front of a text
         raise UnusablePayload("the body is not JSON: set json_output: true in Falco's configuration")
-    try:
-        members = members_of(body)
-    except msgspec.ValidationError:
-        raise UnusablePayload("the body must be one JSON object, as Falco's HTTP output sends it") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise not_json(body) from None
+    members = one_object(body, "the body must be one JSON object, as Falco's HTTP output sends it")
     try:
         alert = _incoming(members)
     except ValueError as error:

@@ -50,6 +50,10 @@ class Format:
     """Whether a notification is a group in Alertmanager's webhook format, with its `group` and `envelope`. Sinks of groups get it as
     received; of any other format they get a group made of each alert."""
 
+    replicas: bool = True
+    """Of a format whose sources send what fires all the time: whether what one sender ends may still fire for another one, as for the two
+    servers of a pair. Not if all senders say the same, and one follows another."""
+
     def __post_init__(self) -> None:
         for suffix in self.url_suffixes:
             if not suffix.startswith("/") or suffix.endswith("/"):

@@ -14,6 +14,7 @@ import msgspec
 from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Severity, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, cut
+from eventsink.alerts.objects import NAMED_BY_KIND
 from eventsink.alerts.peer_json import members_of, number_of, text_of, texts_of, time_of
 from eventsink.alerts.rule_alerts import check_size, check_usable, not_json, rejection_reason, utc
 from eventsink.alerts.severity import severity_of
@@ -53,22 +54,6 @@ REASONS: Mapping[str, Severity] = {
 """Reasons of Kubernetes' own components, in lower case, of Events whose type alone would say too little or too much."""
 _NORMAL_REASONS = frozenset({"nodenotready"})
 """Those that count although the type is Normal."""
-_NAMES = {
-    "Pod": "pod",
-    "Deployment": "deployment",
-    "StatefulSet": "statefulset",
-    "DaemonSet": "daemonset",
-    "ReplicaSet": "replicaset",
-    "CronJob": "cronjob",
-    "Job": "job_name",
-    "HorizontalPodAutoscaler": "horizontalpodautoscaler",
-    "PodDisruptionBudget": "poddisruptionbudget",
-    "PersistentVolumeClaim": "persistentvolumeclaim",
-    "PersistentVolume": "persistentvolume",
-    "Ingress": "ingress",
-    "Node": "node",
-}
-"""Kinds whose objects are also in the label that Kubernetes' own alerts have for them."""
 _CLUSTER_NAMESPACES = ("", "default", "kube-system")
 """Where the API server allows Events about objects that are in no namespace."""
 _NO_LIST = "this source takes Events: an EventList, or one Event"
@@ -179,8 +164,8 @@ def _labels(
         or source.get("component", ""),
         "event_uid": text_of(metadata.get("uid")) or text_of(metadata.get("name")),
     }
-    if kind in _NAMES:
-        labels[_NAMES[kind]] = name
+    if kind in NAMED_BY_KIND:
+        labels[NAMED_BY_KIND[kind]] = name
     return {label: value for label, value in labels.items() if value}
 
 

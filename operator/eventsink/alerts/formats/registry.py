@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from eventsink.alerts.formats import alertmanager, cloudevents, falco, grafana, kubernetes_events, prometheus
+from eventsink.alerts.formats import (
+    alertmanager,
+    cloudevents,
+    falco,
+    grafana,
+    kubernetes_events,
+    policy_report,
+    policy_reporter,
+    prometheus,
+    trivy_operator,
+)
 from eventsink.alerts.formats.format import Format
 
 FORMATS: dict[str, Format] = {
@@ -14,6 +24,9 @@ FORMATS: dict[str, Format] = {
         falco.FORMAT,
         cloudevents.FORMAT,
         kubernetes_events.FORMAT,
+        policy_reporter.FORMAT,
+        policy_report.FORMAT,
+        trivy_operator.FORMAT,
         # The next format goes here.
     )
 }

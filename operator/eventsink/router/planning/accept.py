@@ -177,7 +177,7 @@ class Acceptor:
         if unassigned:
             rejected = sorted([*rejected, *[Rejection(index, one.sentence) for index, one in unassigned]], key=_index)
             reasons = [one.reason for _, one in unassigned]
-        if not assignment.owned:
+        if unassigned and not assignment.owned:
             index, first = unassigned[0]
             raise NothingAccepted(f"no alert was accepted; alerts[{index}]: {first.sentence}", rejected, reasons)
         left_out = notification.group.truncated if notification.group is not None else 0

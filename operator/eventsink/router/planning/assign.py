@@ -40,7 +40,7 @@ class Assignment:
     def __init__(self, source: Source, notification: IncomingNotification, owners: Mapping[str, str], sender: str = "") -> None:
         self._source = source
         self._owners = owners
-        self._replica = sender if source.format.repeats is Repeats.HEARTBEAT else ""
+        self._replica = sender if source.format.repeats is Repeats.HEARTBEAT and source.format.replicas else ""
         """Where an alert fires whose labels name no replica. What one of two senders ends may still fire for the other."""
         self._grouped = notification.group is not None
         self._merged: dict[tuple[str, str], Merged] = {}

@@ -16,6 +16,7 @@ import msgspec
 from eventsink.alerts.limits import (
     MAX_ANNOTATION_CHARACTERS,
     MAX_ANNOTATIONS_CHARACTERS,
+    MAX_CLUSTER_CHARACTERS,
     MAX_LABELS_CHARACTERS,
     MAX_MARKS,
     MAX_NAME_CHARACTERS,
@@ -27,6 +28,7 @@ from eventsink.alerts.limits import (
 from eventsink.alerts.links import silence_url
 from eventsink.alerts.peer_json import same_to_every_reader
 
+CLUSTER_LABEL = "cluster"
 FINGERPRINT_BYTES = 16
 """128 bits: no two series of one cluster collide by chance."""
 
@@ -117,6 +119,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     left out."""
     count: int = 0
     """How often it has happened so far, of an event that its source counts; 0: it counts nothing."""
+    cluster: str = ""
+    """The cluster that it is from, where the router has a name for its own: the value of its label `cluster`."""
 
     @property
     def identity(self) -> str:
@@ -152,7 +156,7 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     """As in `Alert`."""
 
-    def identify(self, *, source: str, tenant: str, dropped_labels: frozenset[str] = frozenset()) -> Alert:
+    def identify(self, *, source: str, tenant: str, dropped_labels: frozenset[str] = frozenset(), cluster: str = "") -> Alert:
         """Give the alert its tenant, its fingerprint and its id, and cut it down to the limits (`alerts.limits`).
 
         The fingerprint is of all labels, so that alerts that differ beyond the limits stay different.
@@ -165,12 +169,20 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             The tenant whose alert it is.
         dropped_labels
             Names of labels in which two duplicates of one alert differ (`replica`); they do not count for the fingerprint.
+        cluster
+            The router's name for its cluster: the alert's label `cluster`, unless it came with one. It does not count for the fingerprint
+            either, so that an alert stays the same when the cluster is given a name. Empty: it has none.
         """
         fingerprint = fingerprint_of(tenant, source, self.labels, dropped_labels)
         labels, cut_labels = bounded(self.labels, "labels", longest=MAX_VALUE_CHARACTERS, total=MAX_LABELS_CHARACTERS)
         annotations, cut_annotations = bounded(
             self.annotations, "annotations", longest=MAX_ANNOTATION_CHARACTERS, total=MAX_ANNOTATIONS_CHARACTERS
         )
+        if cluster:
+            if own := self.labels.get(CLUSTER_LABEL):
+                cluster = cut(own, MAX_CLUSTER_CHARACTERS)
+            else:
+                labels = {**labels, CLUSTER_LABEL: cluster}
         links = self.links
         group = self.group
         if (
@@ -206,6 +218,7 @@ class IncomingAlert(msgspec.Struct, frozen=True, kw_only=True):
             group=self.group,
             truncated=(marks + self.truncated)[:MAX_MARKS],
             count=self.count,
+            cluster=cluster,
         )
 
     def _marks_of_texts(self, name: str, summary: str, description: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from eventsink.alerts.alert import Alert, Group, IncomingAlert, Status
+from eventsink.alerts.alert import CLUSTER_LABEL, Alert, Group, IncomingAlert, Status
 from eventsink.alerts.limits import MAX_URL_CHARACTERS
 
 VERSION = "4"
@@ -90,9 +90,9 @@ def encoded_part(group: Group, alerts: Sequence[tuple[IncomingAlert, Alert]], *,
     """Some alerts of a received group as a group of their own, as JSON.
 
     What they have in common is determined again: nothing of the alerts that are left out is in it. An alert's labels are all that it came with,
-    so that its identity stays the same; annotations are within the limits.
+    so that its identity stays the same, and the one that the router adds; annotations are within the limits.
     """
-    common = _common([incoming.labels for incoming, _ in alerts])
+    common = _common([_labels(incoming, alert) for incoming, alert in alerts])
     return _encoder.encode(
         {
             "version": VERSION,
@@ -107,6 +107,15 @@ def encoded_part(group: Group, alerts: Sequence[tuple[IncomingAlert, Alert]], *,
             "alerts": [_part(incoming, alert) for incoming, alert in alerts],
         }
     )
+
+
+def adds_label(incoming: IncomingAlert, alert: Alert) -> bool:
+    """Whether an alert has a label that it did not come with: the name of the cluster."""
+    return bool(alert.cluster) and not incoming.labels.get(CLUSTER_LABEL)
+
+
+def _labels(incoming: IncomingAlert, alert: Alert) -> dict[str, str]:
+    return {**incoming.labels, CLUSTER_LABEL: alert.cluster} if adds_label(incoming, alert) else incoming.labels
 
 
 def _part(incoming: IncomingAlert, alert: Alert) -> dict[str, Any]:
@@ -125,7 +134,7 @@ def _part(incoming: IncomingAlert, alert: Alert) -> dict[str, Any]:
                 generator_url = original.generator_url
     return {
         "status": incoming.status.value,
-        "labels": incoming.labels,
+        "labels": _labels(incoming, alert),
         "annotations": alert.annotations,
         "startsAt": starts_at,
         "endsAt": ends_at,

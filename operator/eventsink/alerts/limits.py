@@ -14,6 +14,8 @@ MAX_NAME_CHARACTERS = 256
 """Name of a label or an annotation; one with a longer name, or none, is left out. The alert's own name is cut."""
 MAX_VALUE_CHARACTERS = 16_384
 """Value of one label."""
+MAX_CLUSTER_CHARACTERS = 128
+"""Of the label `cluster`, where messages name the cluster."""
 MAX_ANNOTATION_CHARACTERS = 65_536
 """Value of one annotation, and the description that is made of it."""
 MAX_SUMMARY_CHARACTERS = 4096

@@ -12,7 +12,7 @@ from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.reports.settings import ReportSettings
-from eventsink.router.sources import PostingSourceSettings
+from eventsink.router.sources import ClusterName, PostingSourceSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
@@ -36,6 +36,8 @@ class RouterSettings(ProcessSettings):
 
     sinks_namespace: str = Field(default="eventsink-system-sinks", min_length=1, max_length=63)
     """The namespace that holds the compiled sinks and nothing else."""
+    cluster: ClusterName = ""
+    """Name of the cluster that alerts are from, for people who read one channel for many; empty: none."""
     sources: tuple[PostingSourceSettings, ...] = ()
     """Who may send alerts."""
     intake: IntakeSettings = IntakeSettings()

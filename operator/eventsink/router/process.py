@@ -124,7 +124,7 @@ class Router:
         )
         self.catch_up = CatchUp(self.directory, self._index, self._states, queue, sources.keys())
         self._timeouts = Timeouts(self.directory, self._states, queue, sources)
-        self.tests = SinkTests(queue, self.dispatcher)
+        self.tests = SinkTests(queue, self.dispatcher, settings.cluster)
 
     @classmethod
     async def open(cls, settings: RouterSettings, process: Process) -> Router:
@@ -137,7 +137,7 @@ class Router:
         Stop
             A part cannot start, or the process is to stop while another one still has the queue.
         """
-        sources = open_sources(settings.sources)
+        sources = open_sources(settings.sources, settings.cluster)
         templates = TemplateUse(TemplateMetrics(process.registry).not_used)
         senders = _open_senders(settings, process, templates)
         queue = await _open_queue(settings, process)

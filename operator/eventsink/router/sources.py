@@ -29,6 +29,8 @@ _EMPTY = hashlib.sha256(b"").digest()
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 TenantName = Annotated[str, StringConstraints(pattern=TENANT_PATTERN, max_length=63)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+ClusterName = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.:/]*[A-Za-z0-9])?)?$", max_length=128)]
+"""Also the name that a provider gives it, such as an ARN; empty: it has none."""
 TokenHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -109,8 +111,10 @@ class PostingSourceSettings(SourceSettings):
 class Source:
     """A source at work: its name, its format, and whose alerts it may send."""
 
-    def __init__(self, settings: SourceSettings) -> None:
+    def __init__(self, settings: SourceSettings, cluster: str = "") -> None:
         self.settings = settings
+        self.cluster = cluster
+        """The router's name for its cluster; empty: it has none."""
         self.name = settings.name
         self.format = FORMATS[settings.format]
         self.dropped_labels = frozenset(settings.drop_labels)
@@ -119,8 +123,10 @@ class Source:
 class PostingSource(Source):
     """A source that posts to the intake, with its tokens as they are in the files now."""
 
-    def __init__(self, settings: PostingSourceSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(settings)
+    def __init__(
+        self, settings: PostingSourceSettings, *, cluster: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(settings, cluster)
         self.path_token = settings.path_token
         self._files = settings.token_files
         self._clock = clock
@@ -153,8 +159,8 @@ class PostingSource(Source):
             )
 
 
-def open_sources(settings: tuple[PostingSourceSettings, ...]) -> dict[str, PostingSource]:
-    """The sources by name.
+def open_sources(settings: tuple[PostingSourceSettings, ...], cluster: str = "") -> dict[str, PostingSource]:
+    """The sources by name, of a router with this name for its cluster.
 
     Raises
     ------
@@ -165,7 +171,7 @@ def open_sources(settings: tuple[PostingSourceSettings, ...]) -> dict[str, Posti
     for one in settings:
         if one.name in sources:
             raise ConfigurationError(f"sources: two have the name {one.name}; names are unique")
-        sources[one.name] = PostingSource(one)
+        sources[one.name] = PostingSource(one, cluster=cluster)
     return sources
 
 

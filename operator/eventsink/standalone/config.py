@@ -15,7 +15,7 @@ from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.intake.settings import IntakeSettings
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
-from eventsink.router.sources import PostingSourceSettings
+from eventsink.router.sources import ClusterName, PostingSourceSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings
@@ -68,6 +68,8 @@ class StandaloneSettings(ProcessSettings):
     """All settings of `eventsink run`."""
 
     folder: FolderSettings = FolderSettings()
+    cluster: ClusterName = ""
+    """Name of the cluster that alerts are from, for people who read one channel for many; empty: none."""
     sources: tuple[PostingSourceSettings, ...] = ()
     """Who may send alerts; none: one source alertmanager, whose token is created at the first start."""
     tenancy: OpenTenancySettings = OpenTenancySettings()

@@ -13,6 +13,7 @@ from eventsink.templates.values import Value
 VARIABLES = (
     "alert",
     "alerts",
+    "cluster",
     "commonAnnotations",
     "commonLabels",
     "count",
@@ -57,6 +58,7 @@ def context_of(alerts: Sequence[Alert], *, sink: str, tenant: str, where: Callab
         "commonLabels": _common([alert.labels for alert in ordered]),
         "commonAnnotations": _common([alert.annotations for alert in ordered]),
         "sink": sink,
+        "cluster": first.cluster if all(one.cluster == first.cluster for one in ordered) else "",
         "tenant": tenant if tenant != ALL_TENANTS else first.tenant if all(one.tenant == first.tenant for one in ordered) else "",
     }
 
@@ -73,6 +75,7 @@ def _alert(alert: Alert, where: str) -> Value:
         "namespace": alert.namespace,
         "source": alert.source,
         "tenant": alert.tenant,
+        "cluster": alert.cluster,
         "summary": alert.summary,
         "description": alert.description,
         "labels": {**alert.labels},

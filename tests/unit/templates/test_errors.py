@@ -33,7 +33,7 @@ GO = "templates are Liquid, not Go: write {{ commonLabels.alertname }}"
         ("{{ name | date }}", "the filter date takes 1 argument"),
         ("{{ name | default: 'x', allow_false: true }}", "the filter default takes no named arguments"),
         ("{{ alrets }}", "line 1, column 4: there is no variable alrets: did you mean alerts?"),
-        ("{{ x }}", "there is no variable x: write one of alert, alerts, commonAnnotations"),
+        ("{{ x }}", "there is no variable x: write one of alert, alerts, cluster, commonAnnotations"),
         ("{{ .CommonLabels.alertname }}", GO),
         ("{{ range .Alerts }}{{ end }}", GO),
         ("{{ $labels.pod }}", GO),

@@ -22,6 +22,8 @@ from eventsink.destinations.slack.text import cut, cut_escaped, escaped, one_lin
 from eventsink.resources.names import ALL_TENANTS
 
 MAX_HEADLINE = 300
+MAX_CLUSTERS = 3
+MAX_CLUSTER = 60
 MAX_TENANTS = 3
 """Of the alerts of one message, named in its last line; of the others, their number."""
 MAX_ALL = 9500
@@ -114,6 +116,8 @@ def render(
         parts, blocks = alike(alerts, firing, lookup, form, room)
     else:
         parts, blocks = several(alerts, firing, lookup, form, room)
+    if clusters := _clusters(alerts):
+        parts.insert(1, clusters)
     if own is None:
         own = written(form.template, alerts, sink=sink, tenant=tenant) if form.template is not None else BUILT_IN
     if own.title is not None:
@@ -134,6 +138,11 @@ def _first_line(headline: str) -> dict[str, Any]:
     """The headline, in which URLs are links: an alert may have them in its summary alone."""
     parts = list(with_links(headline))
     return rich(parts) if any(part["type"] == "link" for part in parts) else section(headline)
+
+
+def _clusters(alerts: Sequence[Alert]) -> str:
+    """The clusters that these are from, where the router has a name for its own."""
+    return few([one_line(name, MAX_CLUSTER) for name in dict.fromkeys(alert.cluster for alert in alerts) if name], MAX_CLUSTERS)
 
 
 def _tenants(tenant: str, alerts: Sequence[Alert]) -> str:

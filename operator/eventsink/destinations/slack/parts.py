@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from eventsink.alerts.alert import Alert, Severity, Status
+from eventsink.alerts.alert import CLUSTER_LABEL, Alert, Severity, Status
 from eventsink.destinations.slack.place import place_of
 from eventsink.destinations.slack.text import date, duration, one_line, some_lines
 
@@ -96,6 +96,8 @@ def labels_line(alerts: Sequence[Alert], shown: frozenset[str], *, where: bool) 
     """The labels that all have in common, without those that say nothing, are `shown` elsewhere, or that `where` has said."""
     common = common_of([alert.labels for alert in alerts])
     hidden = NOISE | shown
+    if alerts[0].cluster:
+        hidden |= {CLUSTER_LABEL}  # the headline has it
     for alert in alerts:
         hidden |= place_of(alert).of_exporter
         if where:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import msgspec
 
@@ -24,6 +25,7 @@ class _Seen(msgspec.Struct, rename="camel"):
     severity: str
     starts_at: str
     ends_at: str | None = None
+    cluster: str = ""
 
 
 class _Event(msgspec.Struct):
@@ -35,6 +37,7 @@ class _Event(msgspec.Struct):
     tenant: str
     severity: str
     data: msgspec.Raw
+    cluster: str | msgspec.UnsetType = msgspec.UNSET
     specversion: str = "1.0"
     datacontenttype: str = "application/json"
 
@@ -46,7 +49,8 @@ _encoder = msgspec.json.Encoder()
 def event(alert: bytes) -> bytes:
     """One event: its `data` is the alert's JSON as it is, its id the alert's, its subject the fingerprint.
 
-    `time` is when the alert began, or ended where it is resolved; `tenant` and `severity` are extension attributes.
+    `time` is when the alert began, or ended where it is resolved; `tenant` and `severity`, and `cluster` where the router has a name
+    for its cluster, are extension attributes.
     """
     return _encoder.encode(_event(alert))
 
@@ -60,11 +64,12 @@ def _event(alert: bytes) -> _Event:
     seen = _seen.decode(alert)
     return _Event(
         id=seen.id,
-        source=f"/eventsink/{seen.source}",
+        source=f"/eventsink/{quote(seen.cluster, safe='')}/{seen.source}" if seen.cluster else f"/eventsink/{seen.source}",
         type=f"{TYPE_PREFIX}{seen.status}{TYPE_VERSION}",
         subject=seen.fingerprint,
         time=seen.ends_at or seen.starts_at,
         tenant=seen.tenant,
         severity=seen.severity,
+        cluster=seen.cluster or msgspec.UNSET,
         data=msgspec.Raw(alert),
     )

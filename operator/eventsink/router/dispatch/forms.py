@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from eventsink.alerts.alert import Alert, IncomingAlert, Status, UnusablePayload
+from eventsink.alerts.alert import CLUSTER_LABEL, Alert, IncomingAlert, Status, UnusablePayload
 from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.format import Repeats
@@ -79,11 +79,15 @@ class Forms:
         source = self._source_of(delivery, body)
         dropped = source.dropped_labels if source is not None else frozenset()
         events = source is not None and source.format.repeats is Repeats.NEVER
-        name = source.name if source is not None else ""
+        name, cluster = (source.name, source.cluster) if source is not None else ("", "")
         return [
             _encoder.encode(
                 (_event(one) if events else one).identify(
-                    source=name, tenant=self._tenant_of(delivery, source, one), dropped_labels=dropped
+                    source=name,
+                    tenant=self._tenant_of(delivery, source, one),
+                    # The label that the router added, which is no part of what identifies the alert.
+                    dropped_labels=dropped | {CLUSTER_LABEL} if cluster and one.labels.get(CLUSTER_LABEL) == cluster else dropped,
+                    cluster=cluster,
                 )
             )
             for one in alertmanager.parse(body).alerts

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from eventsink.alerts.alert import Alert, Links, Severity, Status, alert_id, fingerprint_of
+from eventsink.alerts.alert import CLUSTER_LABEL, Alert, Links, Severity, Status, alert_id, fingerprint_of
 from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.router.dispatch.dispatcher import Dispatcher
 from eventsink.router.queue.protocol import Batch, Delivery, DeliveryQueue, NewDelivery, Payload, PayloadKind
@@ -70,11 +70,14 @@ class SinkTests:
         Where they are put; its commits have the deliveries' ids.
     dispatcher
         Reports each attempt to a sink that is watched.
+    cluster
+        The router's name for its cluster, as in any alert.
     """
 
-    def __init__(self, queue: DeliveryQueue, dispatcher: Dispatcher) -> None:
+    def __init__(self, queue: DeliveryQueue, dispatcher: Dispatcher, cluster: str = "") -> None:
         self._queue = queue
         self._dispatcher = dispatcher
+        self._cluster = cluster
         self._under_way: Counter[str] = Counter()
         self._ids: dict[str, str] = {}
         """Key of a test alert that is waited for -> id of its delivery; empty before it is committed."""
@@ -116,7 +119,7 @@ class SinkTests:
         self._ids[key] = ""
         try:
             self._dispatcher.probe(sink.uid)
-            await self._queue.put(batch_of(sink, key, datetime.now(UTC)))
+            await self._queue.put(batch_of(sink, key, datetime.now(UTC), self._cluster))
             get_logger().info("a test alert was queued", uid=sink.uid, sink=f"{sink.namespace}/{sink.name}", tenant=sink.tenant)
             try:
                 async with asyncio.timeout(max(0.0, wait - (loop.time() - began))):
@@ -151,9 +154,9 @@ def result_of(identifier: str, outcome: Outcome | None, last_error: str, seconds
     return SinkTestResult(identifier, False, "", "NoOutcome", text, seconds)
 
 
-def batch_of(sink: Sink, key: str, now: datetime) -> Batch:
+def batch_of(sink: Sink, key: str, now: datetime, cluster: str = "") -> Batch:
     """The test alert for one sink, as it is queued: in the form that the sink is sent otherwise."""
-    alert = marked_alert(sink, key, now)
+    alert = marked_alert(sink, key, now, cluster)
     if sink.dispatch.payload is PayloadKind.GROUP:
         payload = Payload(PayloadKind.GROUP, encoded_group([alert], key=key, receiver=SOURCE), alert.name)
     else:
@@ -161,7 +164,7 @@ def batch_of(sink: Sink, key: str, now: datetime) -> Batch:
     return Batch([payload], [NewDelivery(0, sink.uid, sink.tenant, key, alert.status.value, MAX_AGE_SECONDS)])
 
 
-def marked_alert(sink: Sink, key: str, now: datetime) -> Alert:
+def marked_alert(sink: Sink, key: str, now: datetime, cluster: str = "") -> Alert:
     """A marked alert: one of its kind each time (`key`)."""
     labels = {"alertname": ALERT_NAME, "severity": "info", "eventsink_test": key.removeprefix("test:")}
     fingerprint = fingerprint_of(sink.tenant, SOURCE, labels)
@@ -176,11 +179,12 @@ def marked_alert(sink: Sink, key: str, now: datetime) -> Alert:
         summary=SUMMARY,
         description=f"Sent on request, to see whether the EventSink {sink.namespace}/{sink.name} delivers.",
         namespace="",
-        labels=labels,
+        labels={**labels, CLUSTER_LABEL: cluster} if cluster else labels,
         annotations={"summary": SUMMARY},
         starts_at=now,
         ends_at=None,
         links=Links(),
+        cluster=cluster,
     )
 
 

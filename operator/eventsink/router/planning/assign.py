@@ -88,7 +88,7 @@ def assign(
         if isinstance(tenant, NoTenant):
             unassigned.append((index, tenant))
         else:
-            alert = one.identify(source=source.name, tenant=tenant, dropped_labels=source.dropped_labels)
+            alert = one.identify(source=source.name, tenant=tenant, dropped_labels=source.dropped_labels, cluster=source.cluster)
             owned.append(Owned(index, alert, one.valid_for, one.start_given))
     return owned, unassigned
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Status
-from eventsink.alerts.alertmanager_group import encoded_group, encoded_part
+from eventsink.alerts.alertmanager_group import adds_label, encoded_group, encoded_part
 from eventsink.router.planning.alert_states import StateChange
 from eventsink.router.queue.protocol import GROUP_KEY_SEPARATOR, Batch, NewDelivery, Payload, PayloadKind
 from eventsink.sinks.sink import Sink
@@ -95,7 +95,8 @@ class BatchBuilder:
         """The notification with these alerts only; the very bytes where that is all of them, and every reader reads the same in them."""
         notification = self._notification
         assert notification.group is not None
-        if self._is_whole(chosen) and notification.passes_on_body():
+        named = any(adds_label(self._source_of(one.index), one.alert) for one in chosen if one.alert.cluster)
+        if not named and self._is_whole(chosen) and notification.passes_on_body():
             return notification.body
         alerts = [(self._source_of(one.index), one.alert) for one in chosen]
         return encoded_part(notification.group, alerts, status=status)

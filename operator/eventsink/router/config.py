@@ -9,6 +9,7 @@ from eventsink.kube.http import KubernetesSettings
 from eventsink.router.admin.server import AdminSettings
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.intake.settings import IntakeSettings
+from eventsink.router.planning.quota_settings import QuotaSettings
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.reports.settings import ReportSettings
@@ -43,6 +44,7 @@ class RouterSettings(ProcessSettings):
     intake: IntakeSettings = IntakeSettings()
     queue: QueueSettings = QueueSettings()
     state: StateSettings = StateSettings()
+    quotas: QuotaSettings = QuotaSettings()
     dispatch: DispatchSettings = DispatchSettings()
     transport: TransportSettings = TransportSettings()
     reports: ReportSettings = ReportSettings()

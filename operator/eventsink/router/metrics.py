@@ -13,6 +13,8 @@ from eventsink.runtime.counts import Counts, Durations
 from eventsink.sinks.shares import Bound
 
 NAMESPACE = "eventsink_router"
+MAX_NAMED_TENANTS = 100
+"""Tenants that are named in a metric."""
 
 
 class DispatchMetrics:
@@ -92,6 +94,29 @@ class PlanningMetrics:
     def suppressed(self, reason: str, count: int) -> None:
         """Count them."""
         self._of(reason).inc(count)
+
+
+class QuotaMetrics:
+    """Counters of what is over the quotas of tenants."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._not_queued = Counter(
+            f"{NAMESPACE}_over_quota",
+            "Alerts that were not queued for a sink since its tenant is over its quota, by tenant (the first 100 that are over theirs, and "
+            "none for the others), limit, and outcome: deferred (its newest state is sent when there is room) or dropped (an event).",
+            ["tenant", "limit", "outcome"],
+            registry=registry,
+        )
+        self._named: set[str] = set()
+
+    def not_queued(self, tenant: str, limit: str, outcome: str, count: int) -> None:
+        """Count them."""
+        if tenant not in self._named:
+            if len(self._named) < MAX_NAMED_TENANTS:
+                self._named.add(tenant)
+            else:
+                tenant = ""
+        self._not_queued.labels(tenant, limit, outcome).inc(count)
 
 
 class ReportMetrics:

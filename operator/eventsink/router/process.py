@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from eventsink.router.metrics import (
     FormMetrics,
     GaugeReader,
     PlanningMetrics,
+    QuotaMetrics,
     ReportMetrics,
     TemplateMetrics,
     TransportMetrics,
@@ -34,6 +36,7 @@ from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
 from eventsink.router.planning.match import MatchingReason, SinkIndex
+from eventsink.router.planning.quotas import QUOTA_EXCEEDED, Quotas
 from eventsink.router.planning.timeouts import Timeouts
 from eventsink.router.queue.protocol import Queue, QueueError, QueueUnavailable
 from eventsink.router.queue.repeat import repeat
@@ -122,8 +125,10 @@ class Router:
             health_changed=self._health_changed,
             reported=self._reports.last,
         )
-        self.catch_up = CatchUp(self.directory, self._index, self._states, queue, sources.keys())
-        self._timeouts = Timeouts(self.directory, self._states, queue, sources)
+        bounded = Quotas.any_in(settings.quotas)
+        self._quotas = Quotas(settings.quotas, queue, QuotaMetrics(process.registry).not_queued) if bounded else None
+        self.catch_up = CatchUp(self.directory, self._index, self._states, queue, sources.keys(), self._quotas)
+        self._timeouts = Timeouts(self.directory, self._states, queue, sources, quotas=self._quotas)
         self.tests = SinkTests(queue, self.dispatcher, settings.cluster)
 
     @classmethod
@@ -187,12 +192,14 @@ class Router:
         get_logger().info("the queue is open", alerts=await self._states.load(), waiting=self._queue.depth().waiting)
         GaugeReader(
             self._process.registry,
-            lambda: _gauges(self._queue, self.dispatcher, self._states, self.directory, self._index, self._timeouts),
+            lambda: _gauges(
+                self._queue, self.dispatcher, self._states, self.directory, self._index, self._timeouts, self._quotas
+            ),
         )
         self._process.readiness["queue"] = lambda: self._queue.problem() or None
         self._process.readiness["router"] = lambda: None if self._ready else "starting"
         suppressed = PlanningMetrics(self._process.registry).suppressed
-        acceptor = Acceptor(self.directory, self._index, self._states, self._queue, suppressed)
+        acceptor = Acceptor(self.directory, self._index, self._states, self._queue, suppressed, self._quotas)
         metrics = IntakeMetrics(self._process.registry)
 
         def accept(source: Source, body: bytes, sender: str) -> Pending[Accepted] | Coroutine[Any, Any, Accepted]:
@@ -236,6 +243,8 @@ class Router:
         self._ready = True
         self._process.start("catch-up", self.catch_up.run())
         self._process.start("timeouts", self._timeouts.run())
+        if self._quotas is not None:
+            self._process.start("quotas", self.catch_up.watch_quotas())
         await self.dispatcher.watch_lanes()
 
     async def _drain(self, server: Listener[Posting], intake: Intake) -> None:
@@ -256,6 +265,9 @@ class Router:
             return None
         if (template := self._templates.problem(uid)) is not None:
             health = with_problem(health, template.reason, template.message, gets_nothing=False)
+        if self._quotas is not None and (over := self._quotas.problem(uid)) is not None:
+            health = with_problem(health, QUOTA_EXCEEDED, over.message, gets_nothing=False)
+            health = replace(health, dropped=over.dropped)
         if (problem := self._index.problem(uid)) is not None:
             gets_nothing = problem.reason is MatchingReason.UNREADABLE
             health = with_problem(health, problem.reason, problem.message, gets_nothing=gets_nothing)
@@ -299,7 +311,7 @@ async def _open_queue(settings: RouterSettings, process: Process) -> SqliteQueue
         get_logger().warning("another process has the queue open; waiting until it ends", holder=holder)
 
     process.readiness["queue"] = lambda: waits
-    opening = asyncio.ensure_future(SqliteQueue.open(settings.queue, on_wait=on_wait))
+    opening = asyncio.ensure_future(SqliteQueue.open(settings.queue, on_wait=on_wait, by_tenant=Quotas.any_in(settings.quotas)))
     try:
         await process.until_stopped(opening)
     except QueueUnavailable as error:
@@ -324,7 +336,13 @@ async def _prune(states: AlertStates, reports: ReportLog, directory: SinkDirecto
 
 
 def _gauges(
-    queue: Queue, dispatcher: Dispatcher, states: AlertStates, directory: SinkDirectory, index: SinkIndex, timeouts: Timeouts
+    queue: Queue,
+    dispatcher: Dispatcher,
+    states: AlertStates,
+    directory: SinkDirectory,
+    index: SinkIndex,
+    timeouts: Timeouts,
+    quotas: Quotas | None,
 ) -> Iterator[tuple[str, str, float]]:
     depth = queue.depth()
     yield "deliveries_waiting", "Deliveries that wait.", depth.waiting
@@ -344,6 +362,8 @@ def _gauges(
     )
     yield "sinks_held", "Sinks whose queue is held because of a failure.", dispatcher.held_sinks()
     yield "sinks_outside_times", "Sinks that are outside of activeTimes or within muteTimes.", dispatcher.closed_sinks()
+    behind = quotas.sinks_behind if quotas is not None else 0
+    yield "sinks_over_quota", "Sinks that are caught up when their tenants have room in their quotas again.", behind
     yield "messages_in_flight", "Messages in flight at this moment.", dispatcher.in_flight
     yield "bytes_in_flight", "Bodies of the messages in flight.", dispatcher.bytes_in_flight
     yield "bytes_in_memory", "Bodies of waiting deliveries that are in memory.", dispatcher.bytes_in_memory

@@ -10,6 +10,7 @@ import pytest
 from eventsink.destinations.webhook.sender import classify, classify_error
 from eventsink.router.dispatch.health import OUTSIDE_TIMES, TIMES_UNREADABLE
 from eventsink.router.planning.match import MatchingReason
+from eventsink.router.planning.quotas import QUOTA_EXCEEDED
 from eventsink.sinks.sender import Failed, FailureClass
 from eventsink.sinks.template_use import TemplateReason
 from eventsink.sinks.transport import Response, TransportError, TransportErrorKind
@@ -45,7 +46,11 @@ def test_status_lists_each_reason_for_which_an_eventsink_is_not_ready() -> None:
 
 def test_status_lists_each_reason_of_delivering_that_is_no_failure() -> None:
     reported = {reason for call in calls("router/dispatch/health.py", "DeliveringCondition") for reason in strings(call.args[1])}
-    reported |= {reason.value for reason in (*MatchingReason, *TemplateReason)} | {OUTSIDE_TIMES, TIMES_UNREADABLE}
+    reported |= {reason.value for reason in (*MatchingReason, *TemplateReason)} | {
+        OUTSIDE_TIMES,
+        TIMES_UNREADABLE,
+        QUOTA_EXCEEDED,
+    }
     listed = {names(row[1])[0] for row in rows(between(STATUS, "## Delivering", "Failures are of three")) if names(row[1])}
     assert listed == reported
 

@@ -53,11 +53,14 @@ class SinkHealth:
     """Reason for which everything to the sink is held, a failure or `OutsideTimes`; empty: it is not."""
     given_up: int = 0
     """Deliveries that became dead letters since the queue was nearly full."""
+    dropped: int = 0
+    """Events that were not queued since its tenant was over its quota."""
 
     @property
     def full_message(self) -> str:
         """As people read it, with what is counted."""
-        return f"{self.message}; {given_up(self.given_up)}" if self.given_up else self.message
+        message = f"{self.message}; {given_up(self.given_up)}" if self.given_up else self.message
+        return f"{message}; {self.dropped} events were dropped" if self.dropped else message
 
 
 OUTSIDE_TIMES = "OutsideTimes"

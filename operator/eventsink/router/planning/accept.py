@@ -17,6 +17,7 @@ from eventsink.router.planning.assign import Assignment, Merged
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
 from eventsink.router.planning.plan import Plan
+from eventsink.router.planning.quotas import Quotas
 from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
 from eventsink.router.tenants import NoTenantReason
@@ -72,12 +73,14 @@ class Acceptor:
         states: AlertStates,
         queue: DeliveryQueue,
         suppressed: Suppressed = lambda _reason, _count: None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._directory = directory
         self._index = index
         self._states = states
         self._queue = queue
         self._suppressed = suppressed
+        self._quotas = quotas
         self._one_large = asyncio.Lock()
         self._in_order: dict[_Order, asyncio.Task[Accepted]] = {}
         """The last notification of each order that takes several turns of the event loop: what comes after it waits for it."""
@@ -181,7 +184,7 @@ class Acceptor:
             index, first = unassigned[0]
             raise NothingAccepted(f"no alert was accepted; alerts[{index}]: {first.sentence}", rejected, reasons)
         left_out = notification.group.truncated if notification.group is not None else 0
-        plan = Plan(source, notification, assignment, sender, self._directory, self._index, self._states)
+        plan = Plan(source, notification, assignment, sender, self._directory, self._index, self._states, self._quotas)
         return plan, Accepted(assignment.owned, rejected, 0, reasons, assignment.truncated, left_out)
 
     async def _accept_parts(self, plan: Plan, parts: list[Sequence[Merged]], accepted: Accepted) -> Accepted:
@@ -196,7 +199,10 @@ class Acceptor:
         """Plan a part and give it to the queue: what is done when it is on disk, how many deliveries it has, what was suppressed."""
         batch, change, suppressed = plan.make(part, now=self._queue.clock())
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
-        return self._queue.submit(batch, partial(self._states.undo, change)), len(batch.deliveries), suppressed
+        future = self._queue.submit(batch, partial(self._states.undo, change))
+        if self._quotas is not None:
+            self._quotas.take(batch, future)
+        return future, len(batch.deliveries), suppressed
 
     def _accepted(
         self, future: asyncio.Future[None], deliveries: int, suppressed: dict[Suppression, int], before: Accepted

@@ -14,11 +14,12 @@ from eventsink.alerts.alert import Alert, Status, epoch_micros
 from eventsink.resources.names import ALL_TENANTS
 from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest
-from eventsink.router.planning.batch import expired_at
-from eventsink.router.planning.due import Behind, Due, deliveries_of, due_status, ended, form_of, may_be_due
+from eventsink.router.planning.batch import expired_at, takes_groups
+from eventsink.router.planning.due import Behind, Due, deliveries_of, due_status, ended, form_of, key_of, may_be_due
 from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
+from eventsink.router.planning.quotas import LOOK_SECONDS, Quotas
 from eventsink.router.planning.turns import ENTRIES_AT_ONCE, states_in_turns
 from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, Queue, QueueError
 from eventsink.router.queue.states import AlertState, Notified
@@ -57,13 +58,20 @@ class CatchUp:
     """
 
     def __init__(
-        self, directory: SinkDirectory, index: SinkIndex, states: AlertStates, queue: Queue, sources: Collection[str]
+        self,
+        directory: SinkDirectory,
+        index: SinkIndex,
+        states: AlertStates,
+        queue: Queue,
+        sources: Collection[str],
+        quotas: Quotas | None = None,
     ) -> None:
         self._directory = directory
         self._index = index
         self._states = states
         self._queue = queue
         self._sources = sources
+        self._quotas = quotas
         self._changed: dict[str, None] = {}
         """uids of sinks to look at, in order."""
         self._more_changed = False
@@ -76,6 +84,8 @@ class CatchUp:
         """Alerts (tenant, identity) whose entries of deleted sinks are still on disk."""
         self._forgotten: dict[str, None] = {}
         """uids of deleted sinks of which something may still be on disk: their own records, and entries of alerts."""
+        self._moving: dict[str, tuple[str, float]] = {}
+        """uid of a sink that is being caught up because of another destination -> that one, and the queue clock since when."""
         self._wake = asyncio.Event()
         self._busy = True
         states.when_held = self.wake
@@ -120,6 +130,18 @@ class CatchUp:
         self._more_changed = True
         self._wake.set()
 
+    async def watch_quotas(self) -> None:
+        """Catch up with sinks that are behind as soon as their tenants have room in their quotas again, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.look_at_behind()
+
+    def look_at_behind(self) -> None:
+        """Catch up with the sinks that are behind and whose tenants have room in their quotas again."""
+        if self._quotas is not None:
+            for uid in self._quotas.to_catch_up(self._alerts_of):
+                self.look_at(uid)
+
     # ---- the directory
 
     def _sink_changed(self, change: SinkChange) -> None:
@@ -128,6 +150,9 @@ class CatchUp:
             self._deleted[change.before.uid] = change.before.tenant
             self._states.forget_sink(change.before.uid)
             self._changed.pop(change.before.uid, None)
+            self._moving.pop(change.before.uid, None)
+            if self._quotas is not None:
+                self._quotas.forget(change.before.uid)
             self._wake.set()
             return
         uid = change.after.uid
@@ -256,6 +281,8 @@ class CatchUp:
                         continue
                     del self._changed[uid]
                     taken.append(uid)
+                    if self._quotas is not None:
+                        self._quotas.catches_up(uid)
                     last = self._states.sink(uid)
                     behind = Behind(sink, form_of(sink, last))
                     if last == behind.state:
@@ -269,6 +296,7 @@ class CatchUp:
                     if last is not None and last.destination != sink.destination:
                         behind.waiting = await self._queue.waiting_keys(uid, limit=MAX_WAITING_KEYS)
                         behind.moved = len(behind.waiting) < MAX_WAITING_KEYS
+                        self._go_on_moving(behind)
                         keys += len(behind.waiting)
             await self._record(suspended)
             await self._catch_up(tenant, some)
@@ -277,12 +305,22 @@ class CatchUp:
             self._changed.update(dict.fromkeys(taken))
             raise
 
+    def _go_on_moving(self, behind: Behind) -> None:
+        """Of a sink with another destination that its tenant's quota has kept from being caught up, leave out what was queued since."""
+        sink = behind.sink
+        destination, since = self._moving.get(sink.uid, ("", 0.0))
+        if destination == sink.destination and behind.moved:
+            behind.moved, behind.expired_at = False, max(since, behind.expired_at)
+        else:
+            self._moving[sink.uid] = (sink.destination, self._queue.clock())
+
     async def _record(self, done: Sequence[Behind]) -> None:
-        """Record for which form these sinks are caught up, unless they were changed or deleted meanwhile."""
+        """Record for which form these sinks are caught up, unless they were changed or deleted meanwhile, or are behind again."""
         for start in range(0, len(done), ALERTS_AT_ONCE):
             change = StateChange()
             for one in done[start : start + ALERTS_AT_ONCE]:
-                if self._directory.sinks.get(one.sink.uid) is one.sink:
+                if self._directory.sinks.get(one.sink.uid) is one.sink and not self._is_behind(one.sink.uid):
+                    self._moving.pop(one.sink.uid, None)
                     self._states.put_sink(change, one.state)
             await self._queue.put(Batch(sinks=change.sinks), partial(self._states.undo, change))
 
@@ -291,6 +329,9 @@ class CatchUp:
         tenants = self._states.tenants() if tenant == ALL_TENANTS else (tenant,)
         known = itertools.chain.from_iterable(self._states.of_tenant(one).values() for one in tenants)
         states: Sequence[AlertState] = list(known) if some else ()
+        if self._quotas is not None:
+            for one in some.values():
+                one.left = self._quotas.part(one.sink, len(some))
         for number in range(MAX_PASSES):
             if not (states and some):
                 break
@@ -345,6 +386,8 @@ class CatchUp:
                 alert = ended(alert, state)
                 body = _encoder.encode(alert)
             sinks, silent = self._due_to(state, alert, some)
+            if self._quotas is not None:
+                sinks = [sink for sink in sinks if self._is_left(self._quotas, some, sink, alert)]
             if sinks or silent:
                 due.add(state, alert, body, sinks, silent)
         await self._queue_due(due)
@@ -365,11 +408,34 @@ class CatchUp:
             wanting = [one for uid, one in some.items() if self._index.wants(uid, alert)]
         return [one.sink for one in wanting if one.is_due(state, last_of.get(one.sink.uid), alert)], []
 
+    def _is_behind(self, uid: str) -> bool:
+        return self._quotas is not None and self._quotas.is_behind(uid)
+
+    def _is_left(self, quotas: Quotas, some: dict[str, Behind], sink: Sink, alert: Alert | None) -> bool:
+        """Whether a delivery of an alert is left to a sink by its tenant's quota; if not, it is left out of this pass."""
+        one = some[sink.uid]
+        if one.left is None:
+            return True
+        if alert is not None and takes_groups(sink):
+            if (group := key_of(alert, sink)) in one.groups:
+                return True
+            one.groups.add(group)
+        one.left -= 1
+        if one.left < 0:
+            del some[sink.uid]
+            quotas.defer(sink, quotas.room(sink).limit, 0)  # counted when it was received
+        return one.left >= 0
+
+    async def _put(self, batch: Batch, change: StateChange) -> None:
+        stored = self._queue.submit(batch, partial(self._states.undo, change))
+        if self._quotas is not None:
+            self._quotas.take(batch, stored)
+        await asyncio.shield(stored)
+
     async def _queue_due(self, due: Due) -> None:
         if due.change.written:
             payloads, deliveries = deliveries_of(due.chosen.values())
-            batch = Batch(payloads=payloads, deliveries=deliveries, states=due.change.written)
-            await self._queue.put(batch, partial(self._states.undo, due.change))
+            await self._put(Batch(payloads=payloads, deliveries=deliveries, states=due.change.written), due.change)
         else:
             await asyncio.sleep(0)
 
@@ -393,6 +459,8 @@ class CatchUp:
             last_of = {one.sink: one.status for one in state.notified}
             sinks = [sink for sink in self._index.matching(alert) if last_of.get(sink.uid) != Status.FIRING]
         change = StateChange()
+        if self._quotas is not None:
+            sinks = [sink for sink in sinks if self._quotas.admits(sink, self._states, change)]
         after = msgspec.structs.replace(state, held_until=0.0)
         payloads: list[Payload] = []
         deliveries: list[NewDelivery] = []
@@ -403,5 +471,4 @@ class CatchUp:
             after = msgspec.structs.replace(after, notified=notified)
             payloads, deliveries = deliveries_of([(sink, [(alert, body)]) for sink in sinks])
         self._states.put(change, after)
-        batch = Batch(payloads=payloads, deliveries=deliveries, states=change.written)
-        await self._queue.put(batch, partial(self._states.undo, change))
+        await self._put(Batch(payloads=payloads, deliveries=deliveries, states=change.written, sinks=change.sinks), change)

@@ -30,6 +30,10 @@ class Behind:
     """Whether it has another destination than the one that was notified."""
     waiting: set[str] = field(default_factory=set)
     """Of one that moved: keys of what waits for it, and goes to the new destination."""
+    left: int | None = None
+    """How many more deliveries of this pass its tenant's quota leaves to it; None: no quota bounds it."""
+    groups: set[str] = field(default_factory=set)
+    """Of one that takes groups: those of which that was asked."""
     expired_at: float = 0.0
     """Of one that was suspended: what was queued before this, on the queue clock, may have expired meanwhile instead of being delivered."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from eventsink.router.planning.batch import BatchBuilder, Owned, takes_groups
 from eventsink.router.planning.episodes import Effect, step
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Received, Suppression
+from eventsink.router.planning.quotas import Quotas, record_behind
 from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState, GroupState, Notified
 from eventsink.router.sources import Source
@@ -57,6 +58,8 @@ class _Planned(msgspec.Struct):
     """uid of a sink -> the status that it is notified of, or would be if it wanted it."""
     body: bool = False
     """Whether the latest body has to be stored."""
+    deferred: bool = False
+    """Whether it fires, and a sink is caught up with it later, since its tenant is over its quota."""
 
 
 class Plan:
@@ -79,6 +82,7 @@ class Plan:
         directory: SinkDirectory,
         index: SinkIndex,
         states: AlertStates,
+        quotas: Quotas | None = None,
     ) -> None:
         self._source = source
         self._notification = notification
@@ -86,6 +90,7 @@ class Plan:
         self._directory = directory
         self._index = index
         self._states = states
+        self._quotas = quotas
         self._merged = assignment.merged()
         group = notification.group
         self._group_key = group_digest(source.name, group.key) if group is not None else None
@@ -162,6 +167,8 @@ class Plan:
                 appeared = self._group_key is not None and one.after.identity not in firing_before
                 self._plan_firing(one, effect, received, appeared, sinks, suppressed)
         by_index = {one.merged.one.index: one for one, _ in planned}
+        if self._quotas is not None:
+            self._defer_over_quota(self._quotas, sinks.values(), by_index, builder, change)
         for of_sink in sinks.values():
             self._add_deliveries(of_sink, by_index, builder)
         for one, effect in planned:
@@ -287,6 +294,30 @@ class Plan:
             if takes_groups(sink) and sink.delivery.send_resolved:
                 sinks.setdefault(sink.uid, _OfSink(sink)).known.append(one.merged.one)
 
+    def _defer_over_quota(
+        self,
+        quotas: Quotas,
+        sinks: Iterable[_OfSink],
+        planned: Mapping[int, _Planned],
+        builder: BatchBuilder,
+        change: StateChange,
+    ) -> None:
+        """Leave to each sink what its tenant's quota allows; it is caught up with the rest, as if it had been suspended."""
+        taken: dict[str, int] = defaultdict(int)
+        for of_sink in sinks:
+            sink, whole = of_sink.sink, builder.sends_received_group(of_sink.sink)
+            of_sink.due, deferred = quotas.divide(sink, of_sink.due, whole=whole, taken=taken[sink.tenant])
+            taken[sink.tenant] += min(1, len(of_sink.due)) if whole else len(of_sink.due)
+            for owned in deferred:
+                one = planned[owned.index]
+                if owned.alert.status is Status.RESOLVED:
+                    del one.notified[sink.uid]
+                    one.body = True
+                else:
+                    one.deferred = True
+            if deferred:
+                record_behind(sink, self._states, change)
+
     def _add_deliveries(self, of_sink: _OfSink, planned: dict[int, _Planned], builder: BatchBuilder) -> None:
         chosen = of_sink.due
         if not chosen:
@@ -317,7 +348,11 @@ class Plan:
                 after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender, alert.count
             )
             changed["received_at"] = now
-        elif after is one.before and (after.status != Status.FIRING or now - after.received_at < RECEIVED_WITHIN_SECONDS):
+        elif (
+            after is one.before
+            and not one.deferred
+            and (after.status != Status.FIRING or now - after.received_at < RECEIVED_WITHIN_SECONDS)
+        ):
             return
         if after.tenant != alert.tenant:
             after = msgspec.structs.replace(after, tenant=alert.tenant, source=alert.source)
@@ -335,7 +370,9 @@ class Plan:
             # Its end may have to be made of it. Where there is no room, an earlier one stays.
             payload = builder.body(owned) if self._states.room.keeps_body_for_end() else KEEP_BODY
         elif after.status == Status.FIRING and alert.status is Status.FIRING:
-            payload = builder.body(owned) if self._states.room.keeps_body() else NO_BODY
+            room = self._states.room
+            keeps = room.keeps_body_for_end() if one.deferred else room.keeps_body()
+            payload = builder.body(owned) if keeps else NO_BODY
         elif after.status == Status.FIRING:
             payload = KEEP_BODY
         else:

@@ -16,6 +16,7 @@ from eventsink.router.planning.due import deliveries_of, ended
 from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.heartbeats import Overdue
 from eventsink.router.planning.plan import updated
+from eventsink.router.planning.quotas import Quotas
 from eventsink.router.queue.protocol import Batch, Queue, QueueError
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState
 from eventsink.router.sources import Source
@@ -51,12 +52,14 @@ class Timeouts:
         queue: Queue,
         sources: Mapping[str, Source],
         wall_clock: Callable[[], float] = time.time,
+        quotas: Quotas | None = None,
     ) -> None:
         self._directory = directory
         self._states = states
         self._queue = queue
         self._sources = sources
         self._wall_clock = wall_clock
+        self._quotas = quotas
         self._looked_at = queue.clock()
         self._failures = Repeated(60.0)
         self.resolved = 0
@@ -124,13 +127,22 @@ class Timeouts:
         if not change.written:
             return
         payloads, deliveries = deliveries_of(chosen.values())
+        batch = Batch(payloads, deliveries, change.written, sinks=change.sinks)
         try:
-            await self._queue.put(Batch(payloads, deliveries, change.written), lambda: states.undo(change))
+            stored = self._queue.submit(batch, lambda: states.undo(change))
+            if self._quotas is not None:
+                self._quotas.take(batch, stored)
+            await asyncio.shield(stored)
         except BaseException:
             for one, silent in forgotten:
                 heartbeats.hear(one.tenant, one.identity, silent, now)
             raise
         self.resolved += sum(after is not None and after.status == Status.RESOLVED for _, after in change.alerts_before)
+
+    def _is_over_quota(self, sink: Sink, change: StateChange) -> bool:
+        """Whether a sink that wants an end is caught up with it later."""
+        quotas = self._quotas
+        return quotas is not None and sink.delivery.send_resolved and not quotas.admits(sink, self._states, change)
 
     def _sends_again(self, source: str) -> bool:
         """Whether alerts of this source end when they are not sent again; so do those of one that is not configured any more."""
@@ -167,6 +179,9 @@ class Timeouts:
             if entry.sink in self._directory.withheld or (sink is not None and sink.suspend):
                 waits = True  # it is notified of the end when it is resumed, or can be read again
             elif sink is not None and sink.may_receive(state.tenant):
+                if self._is_over_quota(sink, change):
+                    waits = True
+                    continue
                 notified[sink.uid] = Status.RESOLVED.value
                 if not sink.delivery.send_resolved:
                     continue

@@ -161,6 +161,15 @@ class Depth:
     """Whether something cannot be read any more, and nothing more is stored."""
 
 
+@dataclass(slots=True)
+class Waiting:
+    """What waits for the sinks of one tenant."""
+
+    deliveries: int = 0
+    bytes: int = 0
+    """Of their bodies; one that several of its sinks want counts for each."""
+
+
 class QueueError(Exception):
     """Base of what the queue raises; its text is fit for a log and a response."""
 
@@ -252,6 +261,14 @@ class DeliveryQueue(QueueClock, Protocol):
 
     def depth(self) -> Depth:
         """How much is in the queue, as of the last commits; counted in memory, so that it can be asked at any time."""
+        ...
+
+    def waiting_of(self, tenant: str) -> Waiting:
+        """What waits for a tenant, as of the last commits; counted in memory, by a queue that was opened to count by tenant."""
+        ...
+
+    def waiting_for(self, sink: str) -> int:
+        """How many deliveries wait for the sink with this uid, as of the last commits; counted in memory."""
         ...
 
     def problem(self) -> str:

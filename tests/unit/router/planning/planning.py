@@ -12,6 +12,8 @@ from eventsink.router.planning.accept import Acceptor
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
 from eventsink.router.planning.match import SinkIndex
+from eventsink.router.planning.quota_settings import QuotaSettings
+from eventsink.router.planning.quotas import Quotas
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.planning.timeouts import LOOK_SECONDS, Timeouts
 from eventsink.router.queue.protocol import Delivery
@@ -36,6 +38,7 @@ class PlanningUnderTest:
         known: SinkDirectory,
         *,
         source: PostingSource | None = None,
+        quotas: QuotaSettings | None = None,
         **settings: Any,
     ) -> None:
         self.queue = queue
@@ -48,16 +51,21 @@ class PlanningUnderTest:
         known.subscribe(self.index.change)
         self.states = AlertStates(queue, StateSettings(**settings))
         self.suppressed: Counter[str] = Counter()
-        self.acceptor = Acceptor(known, self.index, self.states, queue, self._count)
-        self.catch_up = CatchUp(known, self.index, self.states, queue, {"alertmanager"})
+        self.not_queued: Counter[tuple[str, str, str]] = Counter()
+        self.quotas = Quotas(quotas, queue, self._count_not_queued) if quotas is not None else None
         self.source = source or alertmanager()
-        self.timeouts = Timeouts(known, self.states, queue, {self.source.name: self.source})
+        self.acceptor = Acceptor(known, self.index, self.states, queue, self._count, self.quotas)
+        self.catch_up = CatchUp(known, self.index, self.states, queue, {self.source.name}, self.quotas)
+        self.timeouts = Timeouts(known, self.states, queue, {self.source.name: self.source}, quotas=self.quotas)
         self.queued: list[Delivery] = []
         queue.subscribe(self.queued.extend)
         self._catching_up: asyncio.Task[None] | None = None
 
     def _count(self, reason: str, count: int) -> None:
         self.suppressed[reason] += count
+
+    def _count_not_queued(self, tenant: str, limit: str, outcome: str, count: int) -> None:
+        self.not_queued[tenant, limit, outcome] += count
 
     async def start(self) -> None:
         """Read what is on disk, and catch up with all sinks, as a router does when its directory is loaded."""
@@ -94,6 +102,15 @@ class PlanningUnderTest:
         self.queued.clear()
         await self.acceptor.accept_bytes(self.source, body, sender)
         return self.shown()
+
+    async def make_room(self, *names: str) -> list[tuple[str, str]]:
+        """Everything that waits for these sinks is delivered, and time passes: (sink, status) of what others are caught up with."""
+        for name in names:
+            await self.deliver_all(name)
+        self.queued.clear()
+        self.later(60.0)
+        self.catch_up.look_at_behind()
+        return await self.settled()
 
     async def put(self, sink: Sink) -> list[tuple[str, str]]:
         """Create or change a sink: (sink, status) of the deliveries that were queued for it."""

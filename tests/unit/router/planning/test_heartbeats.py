@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -290,16 +291,16 @@ async def test_a_slow_disk_is_no_stop_after_which_sources_are_waited_for(start: 
     planning = await start(sink("s"), grace=GRACE)
     await planning.pass_time(GRACE)
     await post(planning, *[alert(f"{number}") for number in range(4 * ALERTS_AT_ONCE)])
-    put = SqliteQueue.put
+    submit = SqliteQueue.submit
 
-    async def slow(queue: SqliteQueue, *arguments: Any) -> None:
+    def slow(queue: SqliteQueue, *arguments: Any) -> asyncio.Future[None]:
         planning.later(0.9 * STOPPED_SECONDS)
-        await put(queue, *arguments)
+        return submit(queue, *arguments)
 
     await planning.pass_time(VALID - 10)
     await post(planning, alert("last", valid=60))
     with monkeypatch.context() as patched:
-        patched.setattr(SqliteQueue, "put", slow)
+        patched.setattr(SqliteQueue, "submit", slow)
         assert len(await planning.pass_time(20)) == 4 * ALERTS_AT_ONCE
     assert await planning.pass_time(2) == RESOLVED
 

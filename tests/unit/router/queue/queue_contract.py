@@ -101,6 +101,32 @@ class EngineContract:
 class DeliveryQueueContract(EngineContract):
     """What `DeliveryQueue` promises."""
 
+    async def test_what_waits_is_counted_by_tenant_wherever_it_comes_from_and_goes_to(self, opened: QueueUnderTest) -> None:
+        def waiting(of: QueueUnderTest) -> tuple[int, int, int]:
+            counted = of.queue.waiting_of("acme")
+            return counted.deliveries, counted.bytes, of.queue.waiting_for("s1")
+
+        size = len(alert("a").payloads[0].body)
+        for name in "abcde":
+            await opened.queue.put(alert(name, ("s1", "s2")))
+        assert waiting(opened) == (10, 10 * size, 5)
+        seqs = [one.seq for one in opened.queued if one.sink == "s1"]
+        await opened.queue.settle(seqs[:1])
+        await opened.queue.settle(seqs[1:2], Arrival("m", "r"))
+        await opened.queue.flush()
+        assert waiting(opened) == (8, 8 * size, 3)
+        await opened.queue.dead_letter([DeadLetter(seqs[2], "BadRequest", "")])
+        await opened.queue.dead_letter_oldest("s2", reason="QueueShare", detail="", limit=2)
+        assert waiting(opened) == (5, 5 * size, 2)
+        opened = await opened.reopen()
+        assert waiting(opened) == (5, 5 * size, 2)
+        await opened.queue.replay(DeliveryFilter(sink="s2"), max_age=DAY, limit=10)
+        assert waiting(opened) == (7, 7 * size, 2)
+        opened.clocks.monotonic += 2 * DAY
+        await expire(opened.queue)
+        assert waiting(opened) == (0, 0, 0)
+        assert opened.queue.waiting_of("globex").deliveries == 0
+
     async def test_committed_deliveries_go_to_the_listener_and_are_taken_in_order(self, opened: QueueUnderTest) -> None:
         for name in "abc":
             await opened.queue.put(alert(name))

@@ -41,7 +41,7 @@ def settings(folder: Path, **other: object) -> QueueSettings:
 
 
 async def open_with(bounds: QueueSettings, clocks: QueueClocks) -> SqliteQueue:
-    return await SqliteQueue.open(bounds, monotonic=lambda: clocks.monotonic, wall=lambda: clocks.wall)
+    return await SqliteQueue.open(bounds, monotonic=lambda: clocks.monotonic, wall=lambda: clocks.wall, by_tenant=True)
 
 
 async def test_a_second_process_is_rejected(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventsink.router.queue.protocol import Depth
+from eventsink.router.queue.protocol import Depth, Waiting
 from eventsink.router.queue.sqlite.settings import QueueSettings
 from eventsink.router.queue.sqlite.store import Store, StoreChange
 
@@ -28,6 +28,7 @@ class Counts:
         self.waiting_by_sink = store.waiting
         """uid -> deliveries, of each sink that has any."""
         self.waiting = sum(store.waiting.values())
+        self._by_tenant = store.waiting_by_tenant
         self.used_bytes = store.used_bytes()
         """What the rows take in the file."""
         self._dead = store.dead
@@ -43,6 +44,12 @@ class Counts:
                 self.waiting_by_sink[uid] = waiting
             else:
                 self.waiting_by_sink.pop(uid, None)
+        for tenant, (deliveries, size) in change.tenants.items():
+            of_tenant = self._by_tenant.setdefault(tenant, Waiting())
+            of_tenant.deliveries += deliveries
+            of_tenant.bytes += size
+            if not of_tenant.deliveries:
+                del self._by_tenant[tenant]
         self._dead += change.dead
         self._evicted += change.evicted
         self._posts_evicted += change.posts_evicted
@@ -54,6 +61,10 @@ class Counts:
         bounds = self._settings
         fill = max(self.waiting / bounds.max_waiting, self.used_bytes / bounds.max_bytes)
         return Depth(self.waiting, self._dead, self.used_bytes, self._evicted, self._posts_evicted, fill, damaged)
+
+    def waiting_of(self, tenant: str) -> Waiting:
+        """As `DeliveryQueue.waiting_of`."""
+        return self._by_tenant.get(tenant) or Waiting()
 
     def has_room_for_bodies(self, *, needed: bool) -> bool:
         """As `AlertStateStore.has_room_for_bodies`."""

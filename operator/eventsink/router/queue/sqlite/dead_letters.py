@@ -43,12 +43,13 @@ def dead_letter(store: Store, dead_letters: Sequence[DeadLetter], death: Death) 
     """Dead-letter these, each with its own reason."""
     change = StoreChange()
     for one in dead_letters:
-        row = store.connection.execute("SELECT sink FROM deliveries WHERE seq = ? AND died IS NULL", (one.seq,)).fetchone()
+        waits = "FROM deliveries WHERE seq = ? AND died IS NULL"
+        row = store.connection.execute(f"SELECT sink, {store.size} {waits}", (one.seq,)).fetchone()
         if row is not None:
             store.connection.execute(_DIE, (death.clock, death.wall, one.reason, one.detail, numbers([one.seq])))
             if one.attempts:
                 store.connection.execute(_ATTEMPTED, (one.attempts, one.seq))
-            _died(change, store.sinks[row[0]][0], one.seq)
+            _died(store, change, row[0], row[1], one.seq)
     return change
 
 
@@ -82,6 +83,8 @@ def replay(store: Store, wanted: DeliveryFilter, *, after: int, until: int, expi
         change.last = seq
     for delivery in change.new:
         change.count(delivery.sink, 1)
+        if store.by_tenant:
+            change.count_of_tenant(delivery.tenant, 1, len(delivery.body) or delivery.left_out)
     return change
 
 
@@ -123,17 +126,17 @@ def _all_die(
     limit = max(0, limit)
     rows = read_rows(
         store.connection,
-        "seq, sink",
-        f"FROM (SELECT seq, sink FROM deliveries WHERE died IS NULL AND {which} LIMIT ?)",  # noqa: S608 - constants
+        f"seq, sink, {store.size}",
+        f"FROM (SELECT seq, sink, payload FROM deliveries WHERE died IS NULL AND {which} LIMIT ?)",  # noqa: S608 - constants
         (value, limit + len(spare)),
     )
-    chosen = [(seq, sink) for seq, sink in rows if seq not in spare][:limit]
-    store.connection.execute(_DIE, (death.clock, death.wall, death.reason, death.detail, numbers([seq for seq, _ in chosen])))
-    for seq, sink in chosen:
-        _died(change, store.sinks[sink][0], seq)
+    chosen = [row for row in rows if row[0] not in spare][:limit]
+    store.connection.execute(_DIE, (death.clock, death.wall, death.reason, death.detail, numbers([seq for seq, *_ in chosen])))
+    for seq, sink, size in chosen:
+        _died(store, change, sink, size, seq)
 
 
-def _died(change: StoreChange, uid: str, seq: int) -> None:
+def _died(store: Store, change: StoreChange, sink: int, size: int, seq: int) -> None:
     change.dead += 1
-    change.count(uid, -1)
-    change.died.setdefault(uid, []).append(seq)
+    store.count_out(change, sink, size)
+    change.died.setdefault(store.sinks[sink][0], []).append(seq)

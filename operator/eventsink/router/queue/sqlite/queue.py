@@ -21,6 +21,7 @@ from eventsink.router.queue.protocol import (
     QueueFull,
     QueueUnavailable,
     Retry,
+    Waiting,
 )
 from eventsink.router.queue.sqlite import dead_letters as dead
 from eventsink.router.queue.sqlite.counts import Counts
@@ -83,6 +84,7 @@ class SqliteQueue:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         on_wait: Callable[[str], None] = lambda _holder: None,
+        by_tenant: bool = False,
     ) -> Self:
         """Open the file, or make it, as soon as no other process has it.
 
@@ -90,6 +92,8 @@ class SqliteQueue:
         ----------
         on_wait
             Called with whoever has it, when the wait begins.
+        by_tenant
+            Whether what waits is counted by tenant, too (`waiting_of`), which costs a little for each delivery.
 
         Raises
         ------
@@ -100,7 +104,7 @@ class SqliteQueue:
             settings.path, accept_loss=settings.accept_loss, lock_timeout=settings.lock_timeout, on_wait=on_wait
         )
         try:
-            store = Store(settings.path, expected=file.expected, wall=wall)
+            store = Store(settings.path, expected=file.expected, wall=wall, by_tenant=by_tenant)
             file.opened(store.id)
             return cls(settings, file, store, monotonic, wall)
         except sqlite3.Error as error:
@@ -209,6 +213,12 @@ class SqliteQueue:
 
     def depth(self) -> Depth:
         return self._counts.depth(damaged=bool(self._file.damage))
+
+    def waiting_of(self, tenant: str) -> Waiting:
+        return self._counts.waiting_of(tenant)
+
+    def waiting_for(self, sink: str) -> int:
+        return self._counts.waiting_by_sink.get(sink, 0)
 
     def problem(self) -> str:
         return self._file.damage or self._write_error

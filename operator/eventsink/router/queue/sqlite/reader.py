@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryRecord, DeliveryState
-from eventsink.router.queue.protocol import MAX_TAKE_BYTES, Delivery, PayloadKind
+from eventsink.router.queue.protocol import MAX_TAKE_BYTES, Delivery, PayloadKind, Waiting
 from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.posts import read_post
 from eventsink.router.queue.sqlite.schema import connect
@@ -224,6 +224,15 @@ def waiting_by_sink(connection: sqlite3.Connection) -> dict[str, int]:
             "JOIN sinks s ON s.id = d.sink GROUP BY s.uid"
         )
     )
+
+
+def waiting_by_tenant(connection: sqlite3.Connection) -> dict[str, Waiting]:
+    """Tenant -> what waits; it looks at each body's size."""
+    rows = connection.execute(
+        "SELECT s.tenant, count(*), sum(length(p.body)) FROM deliveries d JOIN payloads p ON p.id = d.payload "
+        "JOIN sinks s ON s.id = d.sink WHERE d.died IS NULL GROUP BY s.tenant"
+    )
+    return {tenant: Waiting(deliveries, size) for tenant, deliveries, size in rows}
 
 
 def shared_payloads(connection: sqlite3.Connection) -> dict[int, int]:

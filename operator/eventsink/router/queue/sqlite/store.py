@@ -11,7 +11,7 @@ from typing import Any
 
 from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
 from eventsink.router.queue.sqlite import posts
-from eventsink.router.queue.sqlite.reader import delivery_id, shared_payloads, waiting_by_sink
+from eventsink.router.queue.sqlite.reader import delivery_id, shared_payloads, waiting_by_sink, waiting_by_tenant
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers, read_rows
 from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState, SinkReport, SinkState
@@ -28,6 +28,8 @@ class StoreChange:
 
     waiting: dict[str, int] = field(default_factory=dict)
     """uid of the sink -> change of how many wait."""
+    tenants: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Tenant -> change of how many deliveries wait, and of the bytes of their bodies; where they are counted."""
     dead: int = 0
     arrived: int = 0
     new: list[Delivery] = field(default_factory=list)
@@ -44,6 +46,11 @@ class StoreChange:
     def count(self, uid: str, waiting: int) -> None:
         """So many more of a sink wait."""
         self.waiting[uid] = self.waiting.get(uid, 0) + waiting
+
+    def count_of_tenant(self, tenant: str, deliveries: int, size: int) -> None:
+        """So many more of a tenant wait, with bodies of so many bytes."""
+        before = self.tenants.get(tenant, (0, 0))
+        self.tenants[tenant] = (before[0] + deliveries, before[1] + size)
 
 
 @dataclass(slots=True)
@@ -73,9 +80,11 @@ class Store:
         Id of the queue that must be in the file; empty: any, or none.
     wall
         Wall clock, seconds since the epoch.
+    by_tenant
+        Whether what waits is counted by tenant.
     """
 
-    def __init__(self, path: Path, *, expected: str = "", wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, expected: str = "", wall: Callable[[], float] = time.time, by_tenant: bool = False) -> None:
         self.path = path
         self.connection = connect(path)
         try:
@@ -110,6 +119,11 @@ class Store:
         """What it removed before."""
         self.waiting = waiting_by_sink(self.connection)
         """uid -> how many wait when the file is opened."""
+        self.by_tenant = by_tenant
+        self.waiting_by_tenant = waiting_by_tenant(self.connection) if by_tenant else {}
+        """Tenant -> what waits when the file is opened."""
+        self.size = "(SELECT length(body) FROM payloads p WHERE p.id = payload)" if by_tenant else "0"
+        """The expression, in a query of deliveries, for the bytes that one counts for its tenant."""
         self.dead: int = self.connection.execute("SELECT count(*) FROM deliveries WHERE died IS NOT NULL").fetchone()[0]
         self.arrived: int = self.connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
         """How many there are, as of the last commit."""
@@ -165,6 +179,8 @@ class Store:
             self.seq += 1
             references[new.payload] += 1
             payload = batch.payloads[new.payload]
+            if self.by_tenant:
+                change.count_of_tenant(new.tenant, 1, len(payload.body))
             expires = clock + new.max_age
             sink = self._numbers.get((new.sink, new.tenant)) or self._add_sink(new.sink, new.tenant)
             rows.deliveries.append((self.seq, first + new.payload, sink, new.key, new.status, now, expires))
@@ -286,16 +302,23 @@ class Store:
         """Delete deliveries, whether they wait or are dead."""
         change = StoreChange()
         removed = read_rows(
-            self.connection, "payload, sink, died IS NULL", f"FROM deliveries WHERE seq {AMONG}", (numbers(seqs),)
+            self.connection, f"payload, sink, died IS NULL, {self.size}", f"FROM deliveries WHERE seq {AMONG}", (numbers(seqs),)
         )
         delete(self.connection, "deliveries WHERE seq", seqs)
-        for _, sink, waited in removed:
+        for _, sink, waited, size in removed:
             if waited:
-                change.count(self.sinks[sink][0], -1)
+                self.count_out(change, sink, size)
             else:
                 change.dead -= 1
-        self.release([payload for payload, _, _ in removed])
+        self.release([payload for payload, *_ in removed])
         return change
+
+    def count_out(self, change: StoreChange, sink: int, size: int) -> None:
+        """A delivery to the sink with this id, of so many bytes (`size`), waits no more."""
+        uid, tenant = self.sinks[sink]
+        change.count(uid, -1)
+        if self.by_tenant:
+            change.count_of_tenant(tenant, -1, -size)
 
     def hold(self, payload: int) -> None:
         """One row more holds a payload that is stored already."""

@@ -285,6 +285,8 @@ def _bytes_of(put: Put) -> int:
 def _add(total: StoreChange, change: StoreChange) -> None:
     for uid, waiting in change.waiting.items():
         total.count(uid, waiting)
+    for tenant, (deliveries, size) in change.tenants.items():
+        total.count_of_tenant(tenant, deliveries, size)
     total.dead += change.dead
     total.arrived += change.arrived
     total.evicted += change.evicted

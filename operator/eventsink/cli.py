@@ -74,6 +74,15 @@ def rest(config: Path | None) -> None:
     sys.exit(service.main(config))
 
 
+@main.command()
+@CONFIG
+def events(config: Path | None) -> None:
+    """Follow the Kubernetes Events of the cluster and post them to the router."""
+    from eventsink.events import process as service
+
+    sys.exit(service.main(config))
+
+
 @main.command("run")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(

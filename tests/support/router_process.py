@@ -3,8 +3,8 @@
     python -m tests.support.router_process CONFIG URL...
 
 The sinks are named alerts, alerts-1, alerts-2 ... A URL may be followed by `#` and options in the form of a query: `batch`, `format`,
-`tenant` (else acme, which has a namespace of the same name), `matcher` (several), `resolved=false`. `slack:TEAM/CHANNEL/TOKEN` is a Slack
-channel, with the options `updates` and `repeats`.
+`tenant` (else acme, which has a namespace of the same name), `matcher` (several), `resolved=false`, `repeat`
+(seconds). `slack:TEAM/CHANNEL/TOKEN` is a Slack channel, with the options `updates` and `repeats`.
 SIGUSR1 deletes the last sink.
 """
 
@@ -51,7 +51,10 @@ def sink(number: int, address: str) -> Sink:
         compiled_from=CompiledFrom(generation=1),
         destination=target.destination(),
         match=SinkMatch(matchers=tuple(options.get("matcher", ()))),
-        delivery=SinkDelivery(send_resolved=options.get("resolved") != ["false"]),
+        delivery=SinkDelivery(
+            send_resolved=options.get("resolved") != ["false"],
+            repeat_interval=float(options["repeat"][0]) if "repeat" in options else None,
+        ),
         dispatch=target.dispatch_parameters(),
         target=target,
     )

@@ -324,7 +324,7 @@ class Elector:
         }
 
     def _failed(self, error: ApiError | TimeoutError) -> None:
-        hint = f"; the operator needs a Role for Leases in {self._key[0]}" if isinstance(error, Forbidden) else ""
+        hint = f"; this ServiceAccount needs a Role for Leases in {self._key[0]}" if isinstance(error, Forbidden) else ""
         if self.problem is not None:
             self.problem = f"the Lease cannot be used: {_text(error)}{hint}"
         more = self._outage.due()

@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.metrics import OperatorMetrics
+from eventsink.events.config import EventsSettings
+from eventsink.events.metrics import EventsMetrics
 from eventsink.rest.config import RestSettings
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.router.config import RouterSettings
@@ -94,7 +96,12 @@ def line_of(row: list[str]) -> str:
     return f"| {' | '.join(row)} |"
 
 
-PARTS: dict[str, type[Settings]] = {"router.md": RouterSettings, "operator.md": OperatorSettings, "rest.md": RestSettings}
+PARTS: dict[str, type[Settings]] = {
+    "router.md": RouterSettings,
+    "operator.md": OperatorSettings,
+    "rest.md": RestSettings,
+    "events.md": EventsSettings,
+}
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -138,6 +145,8 @@ def metrics_of(name: str) -> list[list[str]]:
     listeners = ListenerMetrics(registry, name.removesuffix(".md"))
     if name == "operator.md":
         return metric_rows(OperatorMetrics(registry), listeners)
+    if name == "events.md":
+        return metric_rows(EventsMetrics(registry), listeners)
     if name == "rest.md":
         return metric_rows(RestMetrics(registry), listeners)
     late = [[f"`{gauge}`", "", text] for gauge, text in gauges_read_late()]
@@ -167,12 +176,15 @@ def test_every_metric_is_in_the_reference(name: str) -> None:
         assert listed[metric][2].startswith(row[2])
 
 
-@pytest.mark.parametrize("name", ["status.md", "router.md", "operator.md", "sources.md", "queue.md", "webhooks.md", "rest.md"])
+@pytest.mark.parametrize(
+    "name", ["status.md", "router.md", "operator.md", "sources.md", "queue.md", "webhooks.md", "rest.md", "events.md"]
+)
 def test_pages_name_only_metrics_and_settings_that_exist(name: str) -> None:
     text = page(name)
     known = {row[0].strip("`") for part in PARTS for row in metrics_of(part)}
     shown = {
-        re.sub("_(bucket|sum|count)$", "", metric) for metric in re.findall(r"eventsink_(?:router|operator|rest)_[a-z_]+", text)
+        re.sub("_(bucket|sum|count)$", "", metric)
+        for metric in re.findall(r"eventsink_(?:router|operator|rest|events)_[a-z_]+", text)
     }
     assert shown <= known
     settings = {row[0].strip("`") for part in PARTS.values() for row in settings_rows(part)}
@@ -193,4 +205,5 @@ def test_the_log_messages_of_the_troubleshooting_tables_exist(name: str) -> None
 def test_the_exit_statuses_are_those_of_the_program() -> None:
     shown = {name: {int(row[0]) for row in rows(between(page(name), "## Exit status", "\n## "))} for name in PARTS}
     assert shown["operator.md"] == set(ExitStatus)
+    assert shown["events.md"] == set(ExitStatus) - {ExitStatus.CRD_ABSENT}
     assert shown["router.md"] == shown["rest.md"] == set(ExitStatus) - {ExitStatus.CRD_ABSENT, ExitStatus.LEASE_LOST}

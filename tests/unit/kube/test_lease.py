@@ -296,7 +296,7 @@ async def test_a_missing_right_is_the_reason_why_a_replica_is_not_ready() -> Non
     one.error = Forbidden(403, "Forbidden", "leases is forbidden")
     async with one.running():
         await until(lambda: "forbidden" in (one.elector.problem or ""))
-        assert "the operator needs a Role for Leases in system" in (one.elector.problem or "")
+        assert "this ServiceAccount needs a Role for Leases in system" in (one.elector.problem or "")
 
 
 async def test_everybody_may_read_and_only_the_leader_may_write() -> None:

@@ -1,0 +1,121 @@
+"""`eventsink events` on a real API server: each Event reaches the sink, and none twice, whatever is killed, stopped or too old."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventsink.runtime.process import ExitStatus
+from tests.controlplane import ControlPlane
+from tests.support.cluster import SYSTEM_NAMESPACE
+from tests.support.kubectl import Kubectl
+from tests.support.kubernetes_events import (
+    CHECKPOINT,
+    Arrived,
+    counted,
+    create_all,
+    install,
+    made,
+    source,
+    start_events,
+    through_failures,
+)
+from tests.support.receiver import Receiver
+from tests.support.router_process import start_router
+from tests.support.waiting import wait_until
+
+EVENTS = 2000
+"""`python -m tests.soak.kubernetes_events` has 10,000."""
+
+
+@pytest.fixture(scope="module")
+def account(plane: ControlPlane, admin: Kubectl) -> Path:
+    return install(plane, admin)
+
+
+@pytest.fixture(autouse=True)
+def _without_what_another_test_has_left(admin: Kubectl, account: Path) -> None:
+    admin.run("-n", SYSTEM_NAMESPACE, "delete", "--ignore-not-found", *CHECKPOINT)
+    admin.run("-n", SYSTEM_NAMESPACE, "delete", "--ignore-not-found", "lease", "eventsink-events-leader")
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+def wait_written(admin: Kubectl, before: str = "") -> str:
+    """Wait until the checkpoint says something else; returns what."""
+
+    def position() -> str:
+        found = (admin.find(*CHECKPOINT, namespace=SYSTEM_NAMESPACE) or {}).get("data", {}).get("_all", "")
+        return str(found) if found != before else ""
+
+    wait_until("the checkpoint", position)
+    return position()
+
+
+def test_events_are_sent_to_the_owners_of_their_namespaces_and_those_of_nodes_to_the_default_tenant(
+    plane: ControlPlane, admin: Kubectl, account: Path, receiver: Receiver, tmp_path: Path
+) -> None:
+    admin.run("create", "namespace", "globex")
+    admin.run("create", "namespace", "nobodys")
+    sinks = [receiver.url(f"/{one}#batch=1000&tenant={one}") for one in ("globex", "platform")]
+    node: dict[str, Any] = {"regarding": {"kind": "Node", "name": "node-1"}, "reason": "NodeNotReady", "type": "Normal"}
+    pulled: dict[str, Any] = {"reason": "Pulled", "type": "Normal"}
+    globex, platform = Arrived(receiver, "/globex"), Arrived(receiver, "/platform")
+    with start_router(tmp_path, *sinks, sources=[source(tmp_path, defaultTenant="platform")]) as router:
+        create_all(plane, [made("before", "globex"), made("node.1", "default", **node)])
+        with start_events(account, router, tmp_path) as events:
+            create_all(plane, [made("pulled", "globex", **pulled), made("stray", "nobodys"), made("after", "globex")])
+            globex.wait_for("before", "after")
+            platform.wait_for("node-1", "stray")
+            version = wait_written(admin)
+            assert events.terminate() == ExitStatus.DONE
+        create_all(plane, [made("meanwhile", "globex")])
+        with start_events(account, router, tmp_path) as events:
+            globex.wait_for("before", "after", "meanwhile")
+            wait_written(admin, version)
+            assert counted(events, "read") == 1  # it goes on where it was
+        platform.wait_for("node-1", "stray")
+    [not_ready, _] = platform.alerts
+    assert (not_ready["severity"], not_ready["namespace"], not_ready["status"]) == ("critical", "", "event")
+
+
+def test_an_event_that_grows_is_sent_again_after_repeat_interval_with_the_new_count(
+    plane: ControlPlane, admin: Kubectl, account: Path, receiver: Receiver, tmp_path: Path
+) -> None:
+    admin.run("create", "namespace", "initech")
+    sink = receiver.url("/initech#batch=1000&tenant=initech&repeat=1")
+    initech, counts = Arrived(receiver, "/initech"), itertools.count(2)
+
+    def grow(count: int) -> None:
+        series = {"series": {"count": count, "lastObservedTime": "2026-01-01T12:05:00.000000Z"}}
+        admin.run(
+            "-n", "initech", "patch", "events.events.k8s.io", "grows", "--type", "merge", "-p", json.dumps(series)
+        )  # fmt: skip
+
+    def grown_and_sent() -> bool:
+        grow(next(counts))
+        return len(initech) > 1
+
+    with start_router(tmp_path, sink, sources=[source(tmp_path)]) as router, start_events(account, router, tmp_path):
+        create_all(plane, [made("grows", "initech")])
+        initech.wait_for("grows")
+        wait_until("that it is sent again", grown_and_sent)
+    first, again = initech.alerts[:2]
+    assert (first["count"], first["startsAt"]) == (1, again["startsAt"])
+    assert 1 < again["count"] < next(counts)
+    assert {one["fingerprint"] for one in initech.alerts} == {first["fingerprint"]}
+
+
+def test_each_of_many_events_reaches_the_sink_once_through_kills_an_outage_and_410(
+    plane: ControlPlane, admin: Kubectl, account: Path, receiver: Receiver, tmp_path: Path
+) -> None:
+    through_failures(plane, admin, account, receiver, tmp_path, EVENTS)

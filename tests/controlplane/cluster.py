@@ -48,12 +48,15 @@ class ControlPlane:
     """etcd, kube-apiserver (RBAC on) and kube-controller-manager on loopback, with data in a folder of their own.
 
     Use as a context manager. `server` is the API server's URL, `ca` the certificate that signed its own, `audit_log` a file of
-    JSON lines, one per finished request.
+    JSON lines, one per finished request. `api_server_flags` are added to those of the API server.
     """
 
-    def __init__(self, folder: Path | None = None, binaries: Binaries | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, binaries: Binaries | None = None, *, api_server_flags: Sequence[str] = ()
+    ) -> None:
         self.binaries = binaries or find_or_build()
         self._own_folder = folder is None
+        self._more_flags = api_server_flags
         self.folder = folder or Path(tempfile.mkdtemp(prefix="controlplane-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.audit_log = self.folder / "audit.log"
@@ -194,6 +197,7 @@ class ControlPlane:
             f"--audit-policy-file={policy}",
             f"--audit-log-path={self.audit_log}",
             "--audit-log-mode=blocking",
+            *self._more_flags,
         ]
 
     def _start_etcd(self) -> None:

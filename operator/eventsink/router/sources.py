@@ -16,6 +16,9 @@ from typing import Annotated
 
 from pydantic import StringConstraints, field_validator, model_validator
 
+from eventsink.alerts.audit_rules import AuditSettings
+from eventsink.alerts.formats import audit
+from eventsink.alerts.formats.format import Format
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.resources.rules import TENANT_PATTERN
 from eventsink.runtime.logs import get_logger
@@ -73,6 +76,8 @@ class SourceSettings(Settings):
     """The tenant of alerts whose tenant cannot be determined; absent: they are rejected and counted."""
     drop_labels: tuple[LabelName, ...] = ()
     """Labels in which the duplicates of an alert differ that a highly available pair sends, such as replica."""
+    audit: AuditSettings | None = None
+    """Of the format audit: which requests are alerts; absent: those that the default rules select."""
 
     @field_validator("format")
     @classmethod
@@ -80,6 +85,12 @@ class SourceSettings(Settings):
         if name not in FORMATS:
             raise ValueError(f"no source format has this name; known formats: {', '.join(sorted(FORMATS))}")
         return name
+
+    @model_validator(mode="after")
+    def _has_only_settings_of_its_format(self) -> SourceSettings:
+        if self.audit is not None and self.format != audit.FORMAT.name:
+            raise ValueError(f"audit is for the format {audit.FORMAT.name} only: remove it, or correct format")
+        return self
 
     @model_validator(mode="after")
     def _may_name_its_tenant(self) -> SourceSettings:
@@ -116,8 +127,13 @@ class Source:
         self.cluster = cluster
         """The router's name for its cluster; empty: it has none."""
         self.name = settings.name
-        self.format = FORMATS[settings.format]
+        self.format = format_of(settings)
         self.dropped_labels = frozenset(settings.drop_labels)
+
+
+def format_of(settings: SourceSettings) -> Format:
+    """How the notifications of a source are read: its format, with what its settings say about it."""
+    return FORMATS[settings.format] if settings.audit is None else audit.selecting(settings.audit)
 
 
 class PostingSource(Source):

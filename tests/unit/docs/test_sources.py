@@ -10,6 +10,7 @@ import yaml
 
 from eventsink.alerts import limits
 from eventsink.alerts.alert import Severity
+from eventsink.alerts.audit_rules import DEFAULT_RULES
 from eventsink.alerts.formats import alertmanager, cloudevents, grafana
 from eventsink.alerts.formats.format import Format
 from eventsink.alerts.formats.registry import FORMATS
@@ -107,6 +108,16 @@ def test_members_of_grafanas_alerts_become_what_the_page_says() -> None:
         **grafana.TEXTS,
         "values": grafana.VALUES,
     }
+
+
+def test_the_default_rules_for_an_audit_log_are_those_of_the_page() -> None:
+    listed = rows(between(SOURCES, "| default rule | severity", "- **Components**"))
+    assert [(names(row[0])[0], names(row[1])[0]) for row in listed] == [(one.name, one.severity) for one in DEFAULT_RULES]
+    for row, rule in zip(listed, DEFAULT_RULES, strict=True):
+        if rule.resources != ("*",):
+            assert tuple(names(row[2])) == rule.resources
+        whom = {one for one in rule.except_users if one.endswith("*")}
+        assert row[3] == ("components and ServiceAccounts" if "system:serviceaccount:*" in whom else "components" if whom else "")
 
 
 def test_the_attributes_of_binary_events_that_are_read_are_those_of_the_page() -> None:

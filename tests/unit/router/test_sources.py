@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from eventsink.router.sources import TOKEN_REREAD_SECONDS, PostingSource, authenticate, open_sources
+from eventsink.router.sources import TOKEN_REREAD_SECONDS, PostingSource, PostingSourceSettings, authenticate, open_sources
 from eventsink.runtime.settings import ConfigurationError
 from tests.unit.router.sinks import TOKEN, source, source_settings
 
@@ -86,3 +86,13 @@ def test_no_representation_of_a_source_shows_a_token(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("canary-token")
     assert "canary" not in repr(source(tokenFiles=[str(file)])) + repr(source_settings(tokenFiles=[str(file)]))
+
+
+def test_settings_of_a_format_are_for_sources_of_that_format() -> None:
+    common = {"name": "s", "tokenHashes": ["sha256:" + "0" * 64], "tenant": {"fixed": "acme"}, "audit": {"defaultRules": False}}
+    with pytest.raises(ValidationError, match="audit is for the format audit only"):
+        PostingSourceSettings.model_validate(common)
+    body = b'{"apiVersion": "audit.k8s.io/v1", "items": [{"auditID": "1", "verb": "get", "objectRef": {"resource": "secrets"}}]}'
+    for members, count in (({}, 0), ({"audit": {}}, 1), ({"audit": None}, 1)):
+        source = PostingSource(PostingSourceSettings.model_validate({**common, "format": "audit", **members}))
+        assert len(source.format.parse(body).alerts) == count

@@ -37,9 +37,9 @@ def parse(body: bytes) -> IncomingNotification:
     """
     check_size(body, "it holds too many members", "let the policy report fewer properties")
     members = one_object(body, "the body must be one JSON object, as Policy Reporter's webhook sends it")
-    if "policy" not in members and text_of(members.get("event")) == "heartbeat":
-        return IncomingNotification(alerts=[], rejected=[])
     try:
+        if "policy" not in members and text_of(members.get("event")) == "heartbeat":
+            return IncomingNotification(alerts=[], rejected=[])
         return IncomingNotification(alerts=[_incoming(members)], rejected=[])
     except (ValueError, OverflowError, RecursionError) as error:
         raise UnusablePayload(f"the result cannot be used: {rejection_reason(error)}") from None

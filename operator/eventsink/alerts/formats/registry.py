@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventsink.alerts.formats import (
     alertmanager,
+    audit,
     cloudevents,
     falco,
     grafana,
@@ -27,6 +28,7 @@ FORMATS: dict[str, Format] = {
         policy_reporter.FORMAT,
         policy_report.FORMAT,
         trivy_operator.FORMAT,
+        audit.FORMAT,
         # The next format goes here.
     )
 }

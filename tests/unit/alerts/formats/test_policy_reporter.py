@@ -99,6 +99,7 @@ def test_in_a_heartbeat_there_is_no_alert() -> None:
         (b"[]", "Policy Reporter"),
         (b"{", "not JSON"),
         (b"{}", '"policy" is absent'),
+        (b'{"event": "\xff"}', "is not valid JSON"),
         (result(policy=None), '"policy" is absent'),
         (result(creationTimestamp="noon"), "time must be a time with a zone"),
     ],

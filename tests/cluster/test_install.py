@@ -23,6 +23,7 @@ from tests.support.parts import Router, apply_and_wait, cluster_router, start_op
 from tests.support.rest import Rest
 from tests.support.sinks import event_sink, secret
 from tests.support.waiting import wait_until
+from tests.unit.docs.pages import between, names, page, rows
 
 NAMESPACE = "alerting"
 SINKS_NAMESPACE = "alerting-compiled"
@@ -222,3 +223,64 @@ def test_the_roles_of_kubernetes_cover_eventsinks(place: Place, role: str, allow
         assert len(theirs.list("eventsink", namespace=namespace)) == int(allowed)
         assert may("get", "secrets") is allowed, "whoever may create a sink, which can send a Secret anywhere, can read it anyway"
         assert not may("patch", "eventsinks.eventsink.dev", "--subresource=status")
+
+
+@pytest.mark.parametrize("role", ["edit", "admin"])
+def test_the_roles_of_kubernetes_do_not_reach_what_says_whose_alerts_go_where(place: Place, role: str) -> None:
+    with place.kubectl.namespace(tenant=TENANT) as namespace:
+        place.kubectl.run("create", "serviceaccount", "somebody", f"--namespace={namespace}")
+        subject = f"--serviceaccount={namespace}:somebody"
+        place.kubectl.run("create", "rolebinding", "somebody", f"--namespace={namespace}", f"--clusterrole={role}", subject)
+        theirs = Kubectl(place.plane.service_account_kubeconfig(namespace, "somebody"))
+        for label in ("tenant=globex", "platform=true", "rest=true"):
+            patch = json.dumps({"metadata": {"labels": dict([f"eventsink.dev/{label}".split("=")])}})
+            denied = theirs.run("patch", "namespace", namespace, "--type=merge", "-p", patch, check=False)
+            assert denied.returncode != 0
+            assert "forbidden" in denied.stderr.lower()
+        denied = theirs.run("get", "secrets", f"--namespace={SINKS_NAMESPACE}", check=False)
+        assert "forbidden" in denied.stderr.lower()
+
+
+# ---- what each part may do
+
+EVERYBODYS = ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews")
+"""Kubernetes lets everybody ask about themselves."""
+
+
+def rights(kubectl: Kubectl, namespace: str) -> set[str]:
+    """What the API server says that somebody may do with resources in a namespace, as `resource verb`."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": namespace},
+    }
+    asked = kubectl.run("create", "--validate=false", "-f", "-", "-o", "json", input=json.dumps(review))
+    status = json.loads(asked.stdout)["status"]
+    assert not status["incomplete"]
+    found = set()
+    for rule in status["resourceRules"]:
+        for resource in rule["resources"]:
+            for name in rule.get("resourceNames") or [""]:
+                found |= {
+                    f"{resource}{'/' + name if name else ''} {verb}" for verb in rule["verbs"] if resource not in EVERYBODYS
+                }
+    return found
+
+
+@pytest.mark.parametrize("part", ["operator", "router", "rest"])
+def test_each_part_has_the_rights_on_the_page_and_no_others(place: Place, part: str) -> None:
+    table = rows(between(page("security.md"), "## Rights on the API server", "\n## "))
+    listed: dict[str, set[str]] = {}
+    for account, where, text in table:
+        if account == f"`eventsink-{part}`":
+            for right in text.split("; "):
+                [resource], verbs = names(right), right.rpartition("`")[2]
+                listed.setdefault(where, set()).update(f"{resource} {verb.strip()}" for verb in verbs.split(","))
+    theirs = Kubectl(getattr(place.installed, part))
+    everywhere = listed["everywhere"]
+    for where, namespace in (
+        ("", "default"),
+        ("its own namespace", NAMESPACE),
+        ("the namespace of compiled sinks", SINKS_NAMESPACE),
+    ):
+        assert rights(theirs, namespace) == everywhere | listed.get(where, set()), namespace

@@ -378,6 +378,24 @@ async def test_a_key_of_another_tenant_finds_nothing(rest: RestUnderTest) -> Non
         await rest.facade.list_sinks(stranger, "acme")
 
 
+async def test_only_a_key_for_all_tenants_reaches_the_sinks_of_the_platform(rest: RestUnderTest) -> None:
+    rest.catalog.namespaces.upsert(("", "ops"), {"metadata": {"name": "ops", "labels": {"eventsink.dev/platform": "true"}}})
+    of_all = REQUEST.model_copy(update={"tenant_id": "*"})
+    of_everything = KeyCaller(make_key("all", None, datetime.now(UTC))[1])
+    uid = (await rest.facade.create(of_everything, of_all)).response.event_sink.id
+    assert [one.id for one in (await rest.facade.list_sinks(of_everything, "*")).event_sinks] == [uid]
+    of_tenants = KeyCaller(make_key("some", ("acme", "ops"), datetime.now(UTC))[1])
+    with pytest.raises(NotFound):
+        await rest.facade.get(of_tenants, uid)
+    with pytest.raises(Forbidden):
+        await rest.facade.list_sinks(of_tenants, "*")
+    with pytest.raises(Forbidden):
+        await rest.facade.create(of_tenants, of_all)
+    assert (await rest.facade.list_sinks(of_tenants, "acme")).event_sinks == []
+    with pytest.raises(ValueError, match="a tenant consists of"):
+        make_key("some", ("*",), datetime.now(UTC))
+
+
 # ---- the same request again
 
 PLAIN = CreateRequest.model_validate(

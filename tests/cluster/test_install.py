@@ -269,6 +269,19 @@ def rights(kubectl: Kubectl, namespace: str) -> set[str]:
 
 @pytest.mark.parametrize("part", ["operator", "router", "rest"])
 def test_each_part_has_the_rights_on_the_page_and_no_others(place: Place, part: str) -> None:
+    check_rights(part, Kubectl(getattr(place.installed, part)))
+
+
+def test_the_part_that_follows_events_has_the_rights_on_the_page_and_no_others(place: Place) -> None:
+    edit(place.manifests / "default/kustomization.yaml", r"^components: \[", "components: [../components/kubernetes-events, ")
+    objects = [one for one in build(place.manifests / "default") if one["metadata"]["name"] == "eventsink-events"]
+    edit(place.manifests / "default/kustomization.yaml", r"\.\./components/kubernetes-events, ", "")
+    place.kubectl.apply([one for one in objects if one["kind"].startswith(("Role", "ClusterRole", "ServiceAccount"))])
+    check_rights("events", Kubectl(place.plane.service_account_kubeconfig(NAMESPACE, "eventsink-events")))
+
+
+def check_rights(part: str, theirs: Kubectl) -> None:
+    """Compare what a part may do with docs/security.md."""
     table = rows(between(page("security.md"), "## Rights on the API server", "\n## "))
     listed: dict[str, set[str]] = {}
     for account, where, text in table:
@@ -276,11 +289,9 @@ def test_each_part_has_the_rights_on_the_page_and_no_others(place: Place, part: 
             for right in text.split("; "):
                 [resource], verbs = names(right), right.rpartition("`")[2]
                 listed.setdefault(where, set()).update(f"{resource} {verb.strip()}" for verb in verbs.split(","))
-    theirs = Kubectl(getattr(place.installed, part))
-    everywhere = listed["everywhere"]
     for where, namespace in (
         ("", "default"),
         ("its own namespace", NAMESPACE),
         ("the namespace of compiled sinks", SINKS_NAMESPACE),
     ):
-        assert rights(theirs, namespace) == everywhere | listed.get(where, set()), namespace
+        assert rights(theirs, namespace) == listed["everywhere"] | listed.get(where, set()), namespace

@@ -184,6 +184,12 @@ class Webhook(_Request):
     format: str | Unset | None = UNSET
     """cloudevents or alertmanager."""
     batch: int | Unset | None = UNSET
+    template: str | Unset | None = UNSET
+    """Writes the body (Liquid), instead of a format."""
+    content_type: str | Unset | None = UNSET
+    """Of what the template writes."""
+    method: str | Unset | None = UNSET
+    """POST, PUT or PATCH."""
     timeout: str | Unset | None = UNSET
     ca_certificate: str | Unset | None = UNSET
     """PEM."""

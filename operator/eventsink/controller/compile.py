@@ -46,7 +46,7 @@ def compile_sink(sink: EventSink, target: Target, compiled_from: CompiledFrom) -
     """
     spec = sink.spec
     times = _times(spec)
-    more = {"version": DOCUMENT_VERSION} if times is not None else {}
+    more = {"version": DOCUMENT_VERSION} if times is not None or target.can_be_misread() else {}
     return Sink(
         **more,
         uid=sink.uid,

@@ -142,13 +142,14 @@ class TemplateMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.templates_not_used = Counter(
             f"{NAMESPACE}_templates_not_used",
-            "Messages that were the built-in ones instead of what their sink's templates say, by reason (TemplateFailed, TemplatesLimited).",
+            "Messages that were not as their sink's templates say, by reason (TemplateFailed, TemplatesLimited): Slack's are the built-in ones, "
+            "those of a webhook become dead letters or wait.",
             ["reason"],
             registry=registry,
         )
 
     def not_used(self, reason: str) -> None:
-        """A message is the built-in one."""
+        """A message is not as the templates say."""
         self.templates_not_used.labels(reason).inc()
 
 

@@ -98,7 +98,7 @@ class Http1Transport:
         self.clock = clock
         self._closed = False
 
-    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None) -> Http1Client:
+    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None, method: str = "POST") -> Http1Client:
         """As `Transport.client`."""
         ca = ca if endpoint.scheme == "https" else None
         host = self._hosts.get((endpoint.host, endpoint.port))
@@ -109,7 +109,7 @@ class Http1Transport:
         if pool is None:
             by_authorities = self._guard.authorities is not None and endpoint.scheme == "https" and ca is None
             pool = self._pools[key] = Pool(host, by_authorities=by_authorities)
-        return Http1Client(self, endpoint, tenant, ca, pool, self._bounds)
+        return Http1Client(self, endpoint, tenant, ca, pool, self._bounds, method)
 
     async def close(self) -> None:
         """As `Transport.close`."""
@@ -274,14 +274,21 @@ class Http1Client:
     """
 
     def __init__(
-        self, transport: Http1Transport, endpoint: Endpoint, tenant: str, ca: str | None, pool: Pool, bounds: Bounds
+        self,
+        transport: Http1Transport,
+        endpoint: Endpoint,
+        tenant: str,
+        ca: str | None,
+        pool: Pool,
+        bounds: Bounds,
+        method: str,
     ) -> None:
         self._transport = transport
         self._endpoint = endpoint
         self._tenant = tenant
         self._ca = ca
         self._pool = pool
-        self._head = f"POST {endpoint.target} HTTP/1.1\r\nHost: {endpoint.authority}\r\n".encode()
+        self._head = f"{method} {endpoint.target} HTTP/1.1\r\nHost: {endpoint.authority}\r\n".encode()
         host = pool.host
         self._most = host.most
         self._prompt: Lease = (host.bounds.all, bounds.all)

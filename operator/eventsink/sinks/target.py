@@ -80,6 +80,10 @@ class Target(SecretDocument):
     type: str
     """Name of the destination type, as in the spec."""
 
+    def can_be_misread(self) -> bool:
+        """Whether it has members that a router of the version before ignores though they change what is sent."""
+        return False
+
     def destination(self) -> str:
         """Digest that identifies the destination without showing it; another value means that nothing was sent there yet."""
         return destination_of(self.type)

@@ -1,6 +1,6 @@
 """What sinks' templates cost, and which of them fail: shared by all senders of a process, and reported in the sinks' statuses.
 
-Where a template fails, or its tenant has used up its share of the event loop's time, the message is the built-in one: no alert waits.
+Where a template fails, or its tenant has used up its share of the event loop's time, the destination type decides what becomes of the message.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from eventsink.runtime.cpu_budget import CpuBudget, CpuShare
@@ -41,12 +41,6 @@ class TemplateProblem:
     message: str
 
 
-LIMITED = TemplateProblem(
-    TemplateReason.LIMITED,
-    "evaluating the templates of the tenant's sinks takes too long: some messages are the built-in ones; write simpler templates",
-)
-
-
 @dataclass(frozen=True, slots=True)
 class _Kept:
     problem: TemplateProblem
@@ -60,7 +54,7 @@ class TemplateUse:
     Parameters
     ----------
     on_not_used
-        Called for each message that is the built-in one, with the reason.
+        Called for each message that is not as the sink's templates say, or has to wait, with the reason.
     clock
         Seconds, monotonic.
     """
@@ -88,12 +82,12 @@ class TemplateUse:
             del self._problems[uid]
 
     def failed(self, uid: str, source: Hashable, message: str) -> None:
-        """A template failed; the message is a sentence for its owner, with nothing of any alert."""
+        """A template failed; the message is a sentence for its owner about what became of the alerts, with nothing of any alert."""
         self._keep(uid, _Kept(TemplateProblem(TemplateReason.FAILED, message), source, self._clock()))
 
-    def limited(self, uid: str, source: Hashable) -> None:
-        """A template was not evaluated, since the tenant's share is spent."""
-        self._keep(uid, _Kept(LIMITED, source, self._clock()))
+    def limited(self, uid: str, source: Hashable, message: str) -> None:
+        """A template was not evaluated, since the tenant's share is spent; the message is as in `failed`."""
+        self._keep(uid, _Kept(TemplateProblem(TemplateReason.LIMITED, message), source, self._clock()))
 
     def worked(self, uid: str) -> None:
         """A message is as the templates say."""
@@ -103,10 +97,7 @@ class TemplateUse:
     def problem(self, uid: str) -> TemplateProblem | None:
         """What the status of a sink says."""
         kept = self._problems.get(uid)
-        if kept is None:
-            return None
-        text = f"some messages are the built-in ones, since a template failed: {kept.problem.message}"
-        return replace(kept.problem, message=text) if kept.problem.reason is TemplateReason.FAILED else kept.problem
+        return kept.problem if kept is not None else None
 
     def _keep(self, uid: str, kept: _Kept) -> None:
         self._on_not_used(kept.problem.reason.value)

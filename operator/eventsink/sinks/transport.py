@@ -1,4 +1,4 @@
-"""The contract of outgoing HTTP: one POST to an address that the egress guard allows, one small response back.
+"""The contract of outgoing HTTP: one request to an address that the egress guard allows, one small response back.
 
 `sinks.http1.Http1Transport` is the implementation; tests/unit/sinks/transport_contract.py is what each must pass.
 """
@@ -193,7 +193,7 @@ class Client(Protocol):
     """Outgoing HTTP of one sink: all its messages go to one endpoint."""
 
     async def post(self, headers: bytes, body: bytes, *, timeout: float) -> Response:
-        """POST `body` once.
+        """Send `body` once, with the client's method.
 
         Parameters
         ----------
@@ -215,7 +215,7 @@ class Client(Protocol):
 class Transport(Protocol):
     """Outgoing HTTP of the whole process: pools connections and shares them out, applies the egress guard, follows no redirect."""
 
-    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None) -> Client:
+    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None, method: str = "POST") -> Client:
         """What a sink sends with. It holds nothing that has to be closed.
 
         Parameters
@@ -226,6 +226,8 @@ class Transport(Protocol):
             Whose messages these are. Tenants share no connection.
         ca
             PEM certificates to trust instead of the system's. Connections of different `ca` are never shared.
+        method
+            Of the requests.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from eventsink.alerts.alert import Alert, Status
+from eventsink.alerts.alert import Alert, Group, Status
 from eventsink.resources.names import ALL_TENANTS
 from eventsink.runtime.durations import format_duration
 from eventsink.templates.values import Value
@@ -64,10 +64,12 @@ def context_of(alerts: Sequence[Alert], *, sink: str, tenant: str, where: Callab
 
 
 def _alert(alert: Alert, where: str) -> Value:
-    links = alert.links
+    links, group = alert.links, alert.group
     ended = alert.ends_at if alert.status is Status.RESOLVED else None
     lasted = (ended - alert.starts_at).total_seconds() if ended is not None else -1.0
     return {
+        "id": alert.id,
+        "fingerprint": alert.fingerprint,
         "status": alert.status.value,
         "severity": alert.severity.value,
         "name": alert.name,
@@ -84,6 +86,18 @@ def _alert(alert: Alert, where: str) -> Value:
         "endsAt": _time(ended) if ended is not None else None,
         "duration": format_duration(round(lasted)) if lasted >= 0 else None,
         "links": {"source": links.source, "runbook": links.runbook, "dashboard": links.dashboard, "silence": links.silence},
+        "group": _group(group) if group is not None else None,
+    }
+
+
+def _group(group: Group) -> Value:
+    return {
+        "key": group.key,
+        "receiver": group.receiver,
+        "labels": {**group.labels},
+        "commonLabels": {**group.common_labels},
+        "externalURL": group.external_url,
+        "truncated": group.truncated,
     }
 
 

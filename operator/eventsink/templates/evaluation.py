@@ -32,12 +32,15 @@ class Evaluation:
         Characters that it may write.
     show
         What is done to each text that is no part of the template itself.
+    lenient
+        Whether a filter that cannot be computed gives nothing, instead of ending the evaluation.
     """
 
-    __slots__ = ("_limit", "_out", "_scopes", "_variables", "room", "show", "steps")
+    __slots__ = ("_limit", "_out", "_scopes", "_variables", "lenient", "room", "show", "steps")
 
-    def __init__(self, variables: Mapping[str, Value], limit: int, show: Callable[[str], str]) -> None:
+    def __init__(self, variables: Mapping[str, Value], limit: int, show: Callable[[str], str], *, lenient: bool = False) -> None:
         self.steps = Steps()
+        self.lenient = lenient
         self.show = show
         self.room = limit
         self._limit = limit

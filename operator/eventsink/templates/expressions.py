@@ -177,6 +177,8 @@ class Expressions:
             try:
                 return call(state.steps, given, *values)
             except TemplateFailed as failed:
+                if state.lenient and state.steps.left >= 0:
+                    return None
                 raise TemplateFailed(where + str(failed)) from None
 
         return evaluate

@@ -41,7 +41,9 @@ class Template:
 
     run: Run
 
-    def render(self, variables: Mapping[str, Value], *, limit: int, show: Callable[[str], str] = str) -> Rendered:
+    def render(
+        self, variables: Mapping[str, Value], *, limit: int, show: Callable[[str], str] = str, lenient: bool = False
+    ) -> Rendered:
         """What it writes. Pure: the same variables make the same text, and end in the same error.
 
         Parameters
@@ -52,6 +54,8 @@ class Template:
             Characters that it may write.
         show
             What is done to each text that an expression writes, before it is written: everything but the text of the template itself.
+        lenient
+            Whether a filter that cannot be computed for these values gives nothing, instead of `TemplateFailed`.
 
         Raises
         ------
@@ -60,7 +64,7 @@ class Template:
         """
         from eventsink.templates.evaluation import Evaluation, OutputFull  # loaded with the first template
 
-        state = Evaluation(variables, limit, show)
+        state = Evaluation(variables, limit, show, lenient=lenient)
         try:
             self.run(state)
         except OutputFull:

@@ -71,9 +71,10 @@ class ScriptedTransport:
 
     endpoint: Endpoint | None = None
     """Of the client that was made last."""
+    method: str = ""
 
-    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None) -> ScriptedTransport:
-        self.endpoint = endpoint
+    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None, method: str = "POST") -> ScriptedTransport:
+        self.endpoint, self.method = endpoint, method
         return self
 
     async def post(self, headers: bytes, body: bytes, *, timeout: float) -> Response:

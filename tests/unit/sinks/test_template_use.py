@@ -60,8 +60,7 @@ def test_a_failure_is_reported_until_it_works_again_after_a_while(use: TemplateU
     assert use.problem("u") is None
     use.failed("u", "old", "it divides by 0")
     use.worked("u")
-    said = "some messages are the built-in ones, since a template failed: it divides by 0"
-    assert use.problem("u") == TemplateProblem(TemplateReason.FAILED, said)
+    assert use.problem("u") == TemplateProblem(TemplateReason.FAILED, "it divides by 0")
     clock.now += REPORTED_SECONDS
     assert use.problem("u") is not None
     use.worked("u")
@@ -78,15 +77,13 @@ def test_another_template_ends_the_report_at_once(use: TemplateUse) -> None:
 
 
 def test_a_tenant_beyond_its_share_is_reported_at_its_sink(use: TemplateUse, not_used: list[str]) -> None:
-    use.limited("u", "old")
-    problem = use.problem("u")
-    assert problem is not None
-    assert problem.reason is TemplateReason.LIMITED
+    use.limited("u", "old", "it takes too long")
+    assert use.problem("u") == TemplateProblem(TemplateReason.LIMITED, "it takes too long")
     assert not_used == ["TemplatesLimited"]
 
 
 def test_what_is_remembered_is_bounded(use: TemplateUse) -> None:
     for number in range(MAX_PROBLEMS + 1):
-        use.limited(f"u{number}", None)
+        use.limited(f"u{number}", None, "it takes too long")
     assert use.problem("u0") is None
     assert use.problem(f"u{MAX_PROBLEMS}") is not None

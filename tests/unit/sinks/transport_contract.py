@@ -163,6 +163,12 @@ class TransportContract:
         assert b"Content-Length: 7" in lines
         assert body == b'{"a":1}'
 
+    async def test_a_request_has_the_method_of_its_client(self, transport: Transport) -> None:
+        async with serving(OK) as server:
+            for method in ("PUT", "PATCH"):
+                await send(transport.client(at(server), tenant="acme", method=method))
+        assert [request.partition(b" ")[0] for request in server.requests] == [b"PUT", b"PATCH"]
+
     async def test_connections_are_kept_and_reused(self, transport: Transport) -> None:
         async with serving(OK) as server:
             for _ in range(5):

@@ -159,6 +159,29 @@ def test_a_webhook_is_shown_with_headers_and_body_but_without_credentials() -> N
     assert CANARY not in ended.output
 
 
+def test_a_webhook_with_a_template_is_shown_what_that_writes() -> None:
+    own = {
+        "url": "https://example.com",
+        "method": "PUT",
+        "template": '{"text": {{ alert.where | json }}, "from": {{ sink | json }}}',
+    }
+    ended = preview(*CRASHING, documents=[sink(webhook=own)])
+    lines = ended.stdout.split("\n")
+    assert lines[0] == "acme/alerts -> webhook https://example.com"
+    assert {"PUT", "Content-Type: application/json", '  "text": "shop/api-0",', '  "from": "acme/alerts"'} <= set(lines)
+    plain = {"url": "https://example.com", "contentType": "text/plain", "template": "{{ alert.where }}: {{ alert.summary }}"}
+    ended = preview(*CRASHING, "--annotation", "summary=\x1b[31mred", documents=[sink(webhook=plain)])
+    assert ended.stdout.endswith("\nshop/api-0: \ufffd[31mred\n")
+    ended = preview(*CRASHING, "-o", "json", documents=[sink(webhook=plain)])
+    assert json.loads(ended.stdout) == "shop/api-0: "
+
+
+def test_a_template_of_a_webhook_that_fails_is_said_to_make_a_dead_letter() -> None:
+    own = {"url": "https://example.com", "template": "{{ alert.labels.digits | plus: 0 | json }}{{ alert.labels.more }}"}
+    ended = preview(*CRASHING, "more=x", documents=[sink(webhook=own)])
+    assert "the message becomes a dead letter: spec.webhook.template: it writes no valid JSON" in ended.output
+
+
 @pytest.mark.parametrize(
     ("webhook", "messages"), [({}, [["A"], ["B"], ["C"]]), ({"batch": 2}, [["A", "B"], ["C"]])], ids=["one by one", "batches"]
 )

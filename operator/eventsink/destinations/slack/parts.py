@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from eventsink.alerts.alert import CLUSTER_LABEL, Alert, Severity, Status
-from eventsink.destinations.slack.place import place_of
+from eventsink.alerts.place import place_of
 from eventsink.destinations.slack.text import date, duration, one_line, some_lines
 
 MAX_NAME = 80

@@ -16,6 +16,9 @@ from eventsink.sinks.template_use import TemplateUse
 from eventsink.templates.errors import InvalidTemplate
 from eventsink.templates.template import read_template
 
+LIMITED = (
+    "evaluating the templates of the tenant's sinks takes too long: some messages are the built-in ones; write simpler templates"
+)
 _failures_log = Repeated()
 
 
@@ -50,14 +53,15 @@ class Renderer:
         if form.template is None:
             return render(alerts, form, sink=self._sink, tenant=tenant, lookup=lookup)
         if not self._templates.allows(tenant):
-            self._templates.limited(self._uid, form.template)
+            self._templates.limited(self._uid, form.template, LIMITED)
             return render(alerts, self._built_in, sink=self._sink, tenant=tenant, lookup=lookup)
         began = time.thread_time()
         own = written(form.template, alerts, sink=self._sink, tenant=tenant)
         self._templates.spend(tenant, time.thread_time() - began)
         message = render(alerts, form, sink=self._sink, tenant=tenant, lookup=lookup, own=own)
         if message.template_problem:
-            self._templates.failed(self._uid, form.template, message.template_problem)
+            text = f"some messages are the built-in ones, since a template failed: {message.template_problem}"
+            self._templates.failed(self._uid, form.template, text)
             if (more := _failures_log.due()) is not None:
                 get_logger().warning(
                     "a template failed: the message is the built-in one", sink=self._sink, tenant=tenant, more=more

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from eventsink.alerts.alert import Alert, Status
+from eventsink.alerts.place import place_of
 from eventsink.destinations.slack.blocks import characters, context, context_markup, listed, run
 from eventsink.destinations.slack.fields import common_fields, fields_blocks, line_fields
 from eventsink.destinations.slack.form import FieldForm, SlackForm
@@ -29,7 +30,6 @@ from eventsink.destinations.slack.parts import (
     title_of,
     where_of,
 )
-from eventsink.destinations.slack.place import place_of
 from eventsink.destinations.slack.text import date, one_line, prose, with_links
 
 MAX_LINE = 280

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from eventsink.destinations.arguments import (
     Credential,
@@ -61,7 +62,13 @@ class WebhookArgs(RestModel):
     format: Annotated[str, Field(json_schema_extra={"enum": choices(WebhookSpec, "format")})] | None = None
     """cloudevents (default), or alertmanager: the group as Alertmanager's own webhook sends it."""
     batch: Annotated[int, Field(**bounds(WebhookSpec, "batch"))] | None = None
-    """Most alerts in one message; for the format cloudevents only."""
+    """Most alerts in one message; not in the format alertmanager."""
+    template: Annotated[str, Field(**bounds(WebhookSpec, "template"))] | None = None
+    """Template of the body (Liquid), instead of a format."""
+    content_type: Annotated[str, Field(min_length=1, **bounds(WebhookSpec, "content_type"))] | None = None
+    """Of what the template writes; default: application/json, which is checked before it is sent."""
+    method: Annotated[str, Field(json_schema_extra={"enum": choices(WebhookSpec, "method")})] | None = None
+    """POST (default), PUT or PATCH."""
     timeout: Duration | None = None
     """How long one attempt may take, 1s to 60s."""
     ca_certificate: Annotated[str, Field(min_length=1, max_length=MAX_CERTIFICATES)] | None = None
@@ -82,6 +89,9 @@ class WebhookConfiguration(RestModel):
     headers: list[ShownHeader] | None = None
     format: str | None = None
     batch: int | None = None
+    template: str | None = None
+    content_type: str | None = None
+    method: str | None = None
     timeout: str | None = None
     signed: bool | None = None
     """Whether messages are signed."""
@@ -99,9 +109,9 @@ def _changed(before: Mapping[str, Any], args: WebhookArgs, credentials: Credenti
     if "headers" in given:
         _set_headers(spec, before, args, credentials)
     _set_signing(spec, args, credentials)
-    for name in ("format", "batch", "timeout"):
+    for name in ("format", "batch", "template", "content_type", "method", "timeout"):
         if name in given:
-            _put(spec, name, getattr(args, name))
+            _put(spec, to_camel(name), getattr(args, name))
     if args.ca_certificate is not None:
         spec["tls"] = {"caSecretRef": credentials.keep("ca.crt", args.ca_certificate)}
     elif "ca_certificate" in given:
@@ -178,6 +188,9 @@ def _shown(spec: Mapping[str, Any], status: WebhookStatus | None) -> WebhookConf
         headers=shown or None,
         format=_text(spec, "format"),
         batch=batch if isinstance(batch, int) and not isinstance(batch, bool) else None,
+        template=_text(spec, "template"),
+        content_type=_text(spec, "contentType"),
+        method=_text(spec, "method"),
         timeout=_text(spec, "timeout"),
         signed=True if spec.get("signingSecretRefs") else None,
     )

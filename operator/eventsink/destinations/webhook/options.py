@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,6 +25,19 @@ class HeaderFile(click.ParamType):  # type: ignore[type-arg]  # generic in some 
         return {"name": name, "value": SECRET_FILE.convert(file, param, ctx)}
 
 
+class TextFile(click.ParamType):  # type: ignore[type-arg]
+    """A text that is in a file."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text."""
+        try:
+            return Path(value).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise click.UsageError(f"{param.opts[0] if param else 'file'}: the file cannot be read as text", ctx) from None
+
+
 OPTIONS = DestinationOptions(
     (
         Argument("url", click.Option(["--webhook-url"], metavar="URL", help="Webhook: where to post.")),
@@ -38,6 +52,20 @@ OPTIONS = DestinationOptions(
             ),
         ),
         Argument("batch", click.Option(["--batch"], type=int, help="Webhook: most alerts in one message.")),
+        Argument(
+            "template",
+            click.Option(["--template-file"], type=TextFile(), help="Webhook: file with a template of the body (Liquid)."),
+        ),
+        Argument(
+            "content_type",
+            click.Option(["--content-type"], metavar="TYPE", help="Webhook: of what the template writes, such as text/plain."),
+        ),
+        Argument(
+            "method",
+            click.Option(
+                ["--method"], type=click.Choice(choices(WebhookSpec, "method")), help="Webhook: method of the requests."
+            ),
+        ),
         Argument("timeout", click.Option(["--timeout"], metavar="DURATION", help="Webhook: of one attempt, such as 10s.")),
         Argument(
             "headers",

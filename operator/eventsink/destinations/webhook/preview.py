@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 import msgspec
@@ -12,10 +13,12 @@ from eventsink.alerts.alert import Alert, Status
 from eventsink.alerts.alertmanager_group import encoded_group, encoded_part
 from eventsink.destinations.preview import MessagePreview, PreviewedAlerts
 from eventsink.destinations.webhook.sender import USER_AGENT, render
-from eventsink.destinations.webhook.spec import DEFAULT_BATCH, WebhookSpec
+from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_METHOD, WebhookSpec
+from eventsink.destinations.webhook.templated import DEFAULT_CONTENT_TYPE, is_json, written
 from eventsink.resources.eventsink import EventSink
 from eventsink.sinks.sender import Message
 from eventsink.sinks.transport import Endpoint
+from eventsink.templates.errors import TemplateFailed
 
 _encoder = msgspec.json.Encoder()
 
@@ -26,22 +29,49 @@ def preview(sink: EventSink, sent: PreviewedAlerts, *, width: int) -> Sequence[M
     assert isinstance(webhook, WebhookSpec)
     to = Endpoint.parse(webhook.url).origin if webhook.url is not None else "the URL in the Secret"
     previews = []
+    if webhook.template is not None:
+        return [_by_template(sink, webhook, alerts, f"webhook {to}") for alerts in _batches(webhook, sent.alerts)]
     for message in _messages(webhook, sent):
         content_type, body = render(message)
-        shown = json.loads(body)
-        lines = [click.style(line, dim=True) for line in _head(webhook, content_type.decode())]
-        previews.append(MessagePreview(f"webhook {to}", shown, [*lines, "", *json.dumps(shown, indent=2).split("\n")]))
+        previews.append(_preview(webhook, f"webhook {to}", content_type.decode(), body))
     return previews
+
+
+def _by_template(sink: EventSink, webhook: WebhookSpec, alerts: Sequence[Alert], to: str) -> MessagePreview:
+    content_type = webhook.content_type or DEFAULT_CONTENT_TYPE
+    name = f"{sink.namespace}/{sink.name}"
+    try:
+        body = written(webhook.template or "", content_type, alerts, sink=name, tenant=sink.spec.tenant)
+    except TemplateFailed as failed:
+        return MessagePreview(
+            to, None, [], [f"nothing is sent, the message becomes a dead letter: spec.webhook.template: {failed}"]
+        )
+    return _preview(webhook, to, content_type, body)
+
+
+def _preview(webhook: WebhookSpec, to: str, content_type: str, body: bytes) -> MessagePreview:
+    shown: Any = json.loads(body) if is_json(content_type) else body.decode()
+    text = json.dumps(shown, indent=2) if is_json(content_type) else shown
+    lines = [click.style(line, dim=True) for line in _head(webhook, content_type)]
+    return MessagePreview(to, shown, [*lines, "", *("".join(map(_visible, line)) for line in text.split("\n"))])
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
 
 
 def _messages(webhook: WebhookSpec, sent: PreviewedAlerts) -> Iterator[Message]:
     if webhook.format == "alertmanager":
         yield from (Message(id="", group=group) for group in _groups(sent))
         return
+    for alerts in _batches(webhook, sent.alerts):
+        yield Message(id="", alerts=[_encoder.encode(alert) for alert in alerts], batched=(webhook.batch or DEFAULT_BATCH) > 1)
+
+
+def _batches(webhook: WebhookSpec, alerts: Sequence[Alert]) -> Iterator[Sequence[Alert]]:
     batch = webhook.batch or DEFAULT_BATCH
-    alerts = [_encoder.encode(alert) for alert in sent.alerts]
     for first in range(0, len(alerts), batch):
-        yield Message(id="", alerts=alerts[first : first + batch], batched=batch > 1)
+        yield alerts[first : first + batch]
 
 
 def _groups(sent: PreviewedAlerts) -> list[bytes]:
@@ -61,7 +91,7 @@ def _group_of(alert: Alert) -> bytes:
 def _head(webhook: WebhookSpec, content_type: str) -> Iterator[str]:
     """The headers, in the order in which they are sent."""
     given = {header.name.lower() for header in webhook.headers or ()}
-    yield "POST"
+    yield webhook.method or DEFAULT_METHOD
     if "user-agent" not in given:
         yield f"User-Agent: {USER_AGENT}"
     for header in webhook.headers or ():

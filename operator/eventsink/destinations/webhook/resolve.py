@@ -11,8 +11,16 @@ from eventsink.destinations.credentials import ORIGIN_KEY, REST_SECRET_PREFIX, S
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.resolver import Before, Note, Resolved, ResolverContext
 from eventsink.destinations.webhook.config import WebhookPolicy
-from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_FORMAT, DEFAULT_TIMEOUT, WebhookSpec, WebhookStatus
+from eventsink.destinations.webhook.spec import (
+    DEFAULT_BATCH,
+    DEFAULT_FORMAT,
+    DEFAULT_METHOD,
+    DEFAULT_TIMEOUT,
+    WebhookSpec,
+    WebhookStatus,
+)
 from eventsink.destinations.webhook.target import Header, WebhookTarget
+from eventsink.destinations.webhook.templated import DEFAULT_CONTENT_TYPE
 from eventsink.kube.api import Key
 from eventsink.resources.eventsink import EventSink
 from eventsink.resources.model import SecretKeyRef, StatusModel
@@ -128,6 +136,9 @@ def target_of(webhook: WebhookSpec, read: ReadText, policy: WebhookPolicy) -> We
         batch=webhook.batch or DEFAULT_BATCH,
         timeout=parse_duration(webhook.timeout or DEFAULT_TIMEOUT),
         ca=_authority(webhook, read),
+        template=webhook.template,
+        content_type=webhook.content_type or DEFAULT_CONTENT_TYPE,
+        method=webhook.method or DEFAULT_METHOD,
     )
 
 

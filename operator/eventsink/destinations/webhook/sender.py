@@ -1,4 +1,4 @@
-"""Sends messages to a webhook: CloudEvents or Alertmanager's own format, signed as in Standard Webhooks."""
+"""Sends messages to a webhook: CloudEvents, Alertmanager's own format or what a template writes, signed as in Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import metadata
 import msgspec
 
 from eventsink.destinations.webhook import cloudevents
+from eventsink.destinations.webhook.rendering import TemplateRenderer
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.retry_after import parse_retry_after
@@ -64,6 +65,8 @@ class WebhookSender:
         Outgoing HTTP of the process.
     tenant
         Whose messages these are.
+    renderer
+        Of the sink's template; None: it has none.
     now
         Wall clock, seconds since the epoch, for signatures.
 
@@ -73,10 +76,20 @@ class WebhookSender:
         The URL, a header or a signing secret cannot be used; the text does not repeat it.
     """
 
-    def __init__(self, target: WebhookTarget, transport: Transport, tenant: str, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        target: WebhookTarget,
+        transport: Transport,
+        tenant: str,
+        *,
+        renderer: TemplateRenderer | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         endpoint = Endpoint.parse(target.url)
         self._origin = endpoint.origin
-        self._client: Client = transport.client(endpoint, tenant=tenant, ca=target.ca)
+        self._client: Client = transport.client(endpoint, tenant=tenant, ca=target.ca, method=target.method)
+        self._renderer = renderer
+        self._content_type = target.content_type.encode()
         self._now = now
         self._timeout = target.timeout
         self._keys = [signing_key(secret) for secret in target.signing_secrets]
@@ -90,13 +103,22 @@ class WebhookSender:
         self._fixed = ("\r\n".join(lines) + "\r\n").encode()
 
     async def send(self, message: Message) -> Outcome:
+        timeout = self._timeout
         try:
-            content_type, body = render(message)
+            if self._renderer is None:
+                content_type, body = render(message)
+            else:
+                began = time.monotonic()
+                rendered = await self._renderer.render(message, timeout=timeout)
+                if isinstance(rendered, Failed):
+                    return rendered
+                content_type, body = self._content_type, rendered
+                timeout -= time.monotonic() - began
         except msgspec.MsgspecError:
             text = "an alert of the message cannot be read; it was queued by another version or is damaged"
             return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
         try:
-            response = await self._client.post(self._headers(message.id, content_type, body), body, timeout=self._timeout)
+            response = await self._client.post(self._headers(message.id, content_type, body), body, timeout=timeout)
         except TransportError as error:
             return classify_error(error)
         except Exception as error:  # whatever it is must not end this sink's deliveries; its text may hold anything
@@ -128,7 +150,8 @@ class WebhookSender:
 
 def open_sender(sink: Sink, target: WebhookTarget, context: SenderContext) -> WebhookSender:
     """The sender of a webhook; ValueError as `WebhookSender`."""
-    return WebhookSender(target, context.transport, sink.tenant)
+    renderer = TemplateRenderer(sink, target, context.templates) if target.template is not None else None
+    return WebhookSender(target, context.transport, sink.tenant, renderer=renderer)
 
 
 def render(message: Message) -> tuple[bytes, bytes]:

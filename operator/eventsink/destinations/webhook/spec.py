@@ -6,24 +6,33 @@ attached to.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from eventsink.destinations.webhook.templated import DEFAULT_CONTENT_TYPE, check_template
 from eventsink.resources.model import AtMost, Duration, SecretKeyRef, SpecModel, StatusModel
-from eventsink.resources.rule import Rule, cel_list, cel_text, form, within
+from eventsink.resources.rule import Readable, Rule, broken, cel_list, cel_text, form, within
 from eventsink.resources.rules import UNIQUE_ENTRIES
 from eventsink.runtime.patterns import Pattern
+from eventsink.templates.errors import InvalidTemplate
+from eventsink.templates.template import MAX_TEMPLATE, read_template
 
 DEFAULT_FORMAT: Literal["cloudevents"] = "cloudevents"
 DEFAULT_BATCH = 1
 DEFAULT_TIMEOUT = "10s"
+DEFAULT_METHOD: Literal["POST"] = "POST"
 
 HEADER_NAME_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 """RFC 9110 section 5.6.2, token."""
 HEADER_VALUE_PATTERN = r"^[\t -~]*$"
 """RFC 9110 section 5.5 without obs-text, which receivers decode as they please."""
 
+CONTENT_TYPE_PATTERN = (
+    r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+    r"( ?; ?[!#$%&'*+.^_`|~0-9A-Za-z-]+=[!#$%&'*+.^_`|~0-9A-Za-z-]+)*$"
+)
+"""RFC 9110 section 8.3.1, with parameters that need no quotation marks."""
 
 URL_SCHEME_PATTERN = r"^https?://"
 URL_BAD_CHARACTER_PATTERN = r"[^!-~]"
@@ -116,6 +125,21 @@ BATCH_NEEDS_CLOUDEVENTS = Rule(
     field="batch",
     reason="FieldValueForbidden",
 )
+TEMPLATE_OR_FORMAT = Rule(
+    message="remove format; the template says what is sent",
+    cel="!has(self.template) || !has(self.format)",
+    holds=lambda webhook: webhook.template is None or webhook.format is None,
+    field="format",
+    reason="FieldValueForbidden",
+)
+CONTENT_TYPE_OF_TEMPLATE = Rule(
+    message="remove contentType; it is for bodies of a template, and each format has its own",
+    cel="!has(self.contentType) || has(self.template)",
+    holds=lambda webhook: webhook.content_type is None or webhook.template is not None,
+    field="contentType",
+    reason="FieldValueForbidden",
+)
+CONTENT_TYPE = form(CONTENT_TYPE_PATTERN, "write a media type, such as application/json or text/plain; charset=utf-8")
 UNIQUE_HEADERS = Rule(
     message="duplicate header, remove one (upper and lower case do not differ)",
     cel="!has(self.headers) || self.headers.all(h, "
@@ -206,6 +230,8 @@ class WebhookSpec(SpecModel):
         UNIQUE_HEADERS,
         BATCH_NEEDS_CLOUDEVENTS,
         TLS_NEEDS_HTTPS,
+        TEMPLATE_OR_FORMAT,
+        CONTENT_TYPE_OF_TEMPLATE,
     )
 
     url: str | None = Field(
@@ -248,12 +274,33 @@ class WebhookSpec(SpecModel):
     )
     batch: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] | None = Field(
         default=None,
-        description=f"Most alerts in one message, 1 to 1000; for the format cloudevents only. Default: {DEFAULT_BATCH}.",
+        description=f"Most alerts in one message, 1 to 1000; not in the format alertmanager. Default: {DEFAULT_BATCH}.",
+    )
+    template: Annotated[str, Field(min_length=1, max_length=MAX_TEMPLATE), Readable(read_template)] | None = Field(
+        default=None,
+        description="Template of the body (Liquid), instead of a format. In JSON, write values with the filter json.",
+    )
+    content_type: Annotated[str, Field(max_length=127), CONTENT_TYPE] | None = Field(
+        default=None,
+        description="Content type of what the template writes; JSON is checked before it is sent. "
+        f"Default: {DEFAULT_CONTENT_TYPE}.",
+    )
+    method: Literal["POST", "PUT", "PATCH"] | None = Field(
+        default=None, description=f"Method of the requests. Default: {DEFAULT_METHOD}."
     )
     timeout: Annotated[Duration, TIMEOUT] | None = Field(
         default=None, description=f"How long one attempt may take, 1s to 60s. Default: {DEFAULT_TIMEOUT}."
     )
     tls: Tls | None = Field(default=None, description="How the receiver's certificate is checked.")
+
+    @model_validator(mode="after")
+    def _writes_what_can_be_sent(self) -> Self:
+        if self.template is not None:
+            try:
+                check_template(self.template, self.content_type or DEFAULT_CONTENT_TYPE, batch=self.batch or DEFAULT_BATCH)
+            except InvalidTemplate as error:
+                broken([Rule(str(error), field="template")])
+        return self
 
 
 class WebhookStatus(StatusModel):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_FORMAT, DEFAULT_TIMEOUT
+from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_FORMAT, DEFAULT_METHOD, DEFAULT_TIMEOUT
+from eventsink.destinations.webhook.templated import DEFAULT_CONTENT_TYPE
 from eventsink.runtime.durations import parse_duration
 from eventsink.sinks.target import DispatchParameters, PayloadKind, SecretDocument, Target, destination_of
 
@@ -27,9 +28,18 @@ class WebhookTarget(Target):
     format: Literal["cloudevents", "alertmanager"] = DEFAULT_FORMAT
     batch: int = DEFAULT_BATCH
     """Most alerts in one message, 1-1000; the alertmanager format sends groups instead."""
+    template: str | None = None
+    """Writes the bodies, instead of the format."""
+    content_type: str = DEFAULT_CONTENT_TYPE
+    """Of what the template writes."""
+    method: Literal["POST", "PUT", "PATCH"] = DEFAULT_METHOD
     timeout: float = parse_duration(DEFAULT_TIMEOUT)
     ca: str | None = None
     """PEM certificates that the receiver's certificate must chain to; None: the system's."""
+
+    def can_be_misread(self) -> bool:
+        """A router that ignores these members would send something else."""
+        return self.template is not None or self.method != DEFAULT_METHOD
 
     def destination(self) -> str:
         """Digest of the URL."""

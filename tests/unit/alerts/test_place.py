@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status
-from eventsink.destinations.slack.place import Place, place_of
+from eventsink.alerts.place import Place, place_of
 from tests.unit.destinations.slack.mixin_alerts import ALERTS, KSM, NODE, PROMETHEUS, SHOP
 
 

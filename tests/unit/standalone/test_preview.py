@@ -171,7 +171,7 @@ def test_a_webhook_with_a_template_is_shown_what_that_writes() -> None:
     assert {"PUT", "Content-Type: application/json", '  "text": "shop/api-0",', '  "from": "acme/alerts"'} <= set(lines)
     plain = {"url": "https://example.com", "contentType": "text/plain", "template": "{{ alert.where }}: {{ alert.summary }}"}
     ended = preview(*CRASHING, "--annotation", "summary=\x1b[31mred", documents=[sink(webhook=plain)])
-    assert ended.stdout.endswith("\nshop/api-0: \ufffd[31mred\n")
+    assert "\nshop/api-0: \ufffd[31mred\n" in ended.stdout
     ended = preview(*CRASHING, "-o", "json", documents=[sink(webhook=plain)])
     assert json.loads(ended.stdout) == "shop/api-0: "
 

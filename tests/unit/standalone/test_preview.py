@@ -173,7 +173,7 @@ def test_a_webhook_with_a_template_is_shown_what_that_writes() -> None:
     ended = preview(*CRASHING, "--annotation", "summary=\x1b[31mred", documents=[sink(webhook=plain)])
     assert "\nshop/api-0: \ufffd[31mred\n" in ended.stdout
     ended = preview(*CRASHING, "-o", "json", documents=[sink(webhook=plain)])
-    assert json.loads(ended.stdout) == "shop/api-0: "
+    assert json.loads(ended.stdout) == "shop/api-0: KubePodCrashLooping"
 
 
 def test_a_template_of_a_webhook_that_fails_is_said_to_make_a_dead_letter() -> None:

@@ -154,6 +154,7 @@ _FULL = msgspec.structs.replace(
     id="1" * 32,
     fingerprint="1" * 32,
     severity=Severity.CRITICAL,
+    cluster=_TEXT,
     name=_TEXT,
     summary=_TEXT,
     description=_TEXT,

@@ -149,6 +149,8 @@ class Match(_Request):
     """Kubernetes namespaces; `*` matches any characters."""
     matchers: tuple[str, ...] | Unset | None = UNSET
     """Label matchers as in Alertmanager."""
+    expression: str | Unset | None = UNSET
+    """A condition in CEL, such as `alert.labels.team == "payments"`."""
     active_times: tuple[Mapping[str, Any], ...] | Unset | None = UNSET
     """When alerts are sent: `{"times": [{"start_time": "08:00", "end_time": "18:00"}], "weekdays": ["monday:friday"],
     "location": "Europe/Berlin"}`; also `days_of_month`, `months` and `years`."""

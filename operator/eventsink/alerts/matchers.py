@@ -11,23 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal
 
+from eventsink.runtime.bounded_patterns import MAX_MATCHED_CHARACTERS, PatternTooLarge, bounded_pattern
 from eventsink.runtime.patterns import InvalidPattern, Pattern
 
 MAX_MATCHER_CHARACTERS = 1024
-MAX_EXPRESSION_SIZE = 1500
-"""Instructions of the compiled form of one expression. Matching takes a few nanoseconds for each of them and each byte, so that the worst
-expression takes 4 ms of a processor on a value of `MAX_MATCHED_CHARACTERS` (measured); a usual one has 20 to 200 and takes 1 us."""
-MAX_EXPRESSION_MEMORY_BYTES = 32 << 10
-"""What the compiled form of one expression may take, what it keeps between matches included."""
-MAX_UNICODE_CLASSES = 16
-"""Such as \\pL in one expression: each has hundreds of ranges. They take 60 us to compile, also where the result is too large (measured)."""
-MAX_MATCHED_CHARACTERS = 1024
-"""An expression sees so many characters of a value; what follows is as if it were not there. Equality compares all of it."""
-SHARED_EXPRESSIONS = 512
-"""So many expressions are kept compiled: many sinks have the same."""
 
 Operator = Literal["=", "!=", "=~", "!~"]
 _OPERATORS: tuple[Operator, ...] = ("=~", "!=", "!~", "=")
@@ -129,24 +118,10 @@ def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), text)
 
 
-@lru_cache(SHARED_EXPRESSIONS)
 def _compiled(expression: str) -> Pattern:
-    if expression.count("\\p") + expression.count("\\P") > MAX_UNICODE_CLASSES:
-        raise ExpressionTooLarge(
-            f"the regular expression is too large: it has more than {MAX_UNICODE_CLASSES} classes of Unicode, such as \\pL; "
-            "write .* for them, or divide it into several matchers"
-        )
     try:
-        pattern = Pattern(expression, MAX_EXPRESSION_MEMORY_BYTES)
+        return bounded_pattern(expression)
+    except PatternTooLarge as error:
+        raise ExpressionTooLarge(str(error)) from None
     except InvalidPattern as error:
-        if "too large" not in str(error):
-            raise InvalidMatcher(f"the regular expression is not valid RE2: {error}") from None
-        size = f"more than {MAX_EXPRESSION_SIZE}"
-    else:
-        if pattern.size <= MAX_EXPRESSION_SIZE:
-            return pattern
-        size = str(pattern.size)
-    raise ExpressionTooLarge(
-        f"the regular expression is too large: compiled, it has {size} instructions, and {MAX_EXPRESSION_SIZE} are allowed; "
-        "lower the numbers in its repetitions, such as {1000}, write .* for them, or divide it into several matchers"
-    )
+        raise InvalidMatcher(str(error)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
+from eventsink.cel.condition import read_condition
 from eventsink.destinations.problem import Problem
 from eventsink.resources import defaults
 from eventsink.resources.eventsink import EventSink, InvalidSpec
@@ -45,8 +46,10 @@ def compile_sink(sink: EventSink, target: Target, compiled_from: CompiledFrom) -
         The spec has a matcher that cannot be used.
     """
     spec = sink.spec
+    match = compile_match(spec)
     times = _times(spec)
-    more = {"version": DOCUMENT_VERSION} if times is not None or target.can_be_misread() else {}
+    misread = times is not None or match.expression is not None or target.can_be_misread()
+    more = {"version": DOCUMENT_VERSION} if misread else {}
     return Sink(
         **more,
         uid=sink.uid,
@@ -57,7 +60,7 @@ def compile_sink(sink: EventSink, target: Target, compiled_from: CompiledFrom) -
         compiled_from=compiled_from,
         suspend=bool(spec.suspend),
         destination=target.destination(),
-        match=compile_match(spec),
+        match=match,
         times=times,
         delivery=_delivery(spec),
         dispatch=target.dispatch_parameters(),
@@ -83,6 +86,7 @@ def compile_match(spec: CommonSpec) -> SinkMatch:
         sources=tuple(match.sources or ()),
         namespaces=tuple(match.namespaces or ()),
         matchers=tuple(match.matchers or ()),
+        expression=match.expression,
     )
 
 
@@ -107,22 +111,28 @@ def spec_problem(invalid: InvalidSpec) -> Problem:
 
 def match_problems(spec: CommonSpec) -> Iterator[Problem]:
     """What keeps the matchers of a sink from being used: the first `MAX_BAD_MATCHERS` of it."""
-    sizes, bad = [], 0
-    for index, text in enumerate((spec.match.matchers if spec.match is not None else None) or ()):
+    match = spec.match
+    if match is None:
+        return
+    sizes, bad = {}, 0
+    if match.expression is not None:
+        sizes["spec.match.expression"] = read_condition(match.expression).size
+    for index, text in enumerate(match.matchers or ()):
+        path = f"spec.match.matchers[{index}]"
         try:
-            sizes.append(parse_matcher(text).size)
+            sizes[path] = parse_matcher(text).size
         except InvalidMatcher as error:
-            sizes.append(0)
-            yield Problem("InvalidMatcher", f"spec.match.matchers[{index}]", str(error))
+            yield Problem("InvalidMatcher", path, str(error))
             bad += 1
             if bad == MAX_BAD_MATCHERS:
                 return
-    if (size := sum(sizes)) > MAX_SINK_SIZE:
+    if (size := sum(sizes.values())) > MAX_SINK_SIZE:
+        largest = max(sizes, key=lambda path: sizes[path])
         yield Problem(
             "InvalidMatcher",
-            f"spec.match.matchers[{sizes.index(max(sizes))}]",
+            largest,
             f"the regular expressions of this sink are too large together: compiled, they have {size} instructions, and {MAX_SINK_SIZE} are "
-            f'allowed; the largest has {max(sizes)}: write it more simply, or name the values, such as team=~"a|b"',
+            f'allowed; the largest has {sizes[largest]}: write it more simply, or name the values, such as team=~"a|b"',
         )
 
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
+from eventsink.cel.condition import read_condition
+from eventsink.cel.reading import MAX_EXPRESSION_CHARACTERS
 from eventsink.destinations import registry
 
 from . import defaults, rules
 from .model import SET, Duration, Severity, SpecModel
-from .rule import exactly_one
+from .rule import Readable, exactly_one
 from .times import MAX_INTERVALS, TimeIntervalSpec
 
 
@@ -66,6 +68,13 @@ class MatchSpec(SpecModel):
         default=None,
         description='Label matchers as in Alertmanager, such as alertname=~"Kube.+" or team!="batch"; an alert must '
         "satisfy all of them. Regular expressions are RE2 and match the whole value.",
+    )
+    expression: Annotated[str, Field(min_length=1, max_length=MAX_EXPRESSION_CHARACTERS), Readable(read_condition)] | None = (
+        Field(
+            default=None,
+            description="A condition on the alert in the Common Expression Language (CEL), for what matchers cannot say, such as "
+            'alert.labels.team == "payments" || alert.severity.atLeast("critical").',
+        )
     )
     active_times: Annotated[list[TimeIntervalSpec], Field(min_length=1, max_length=MAX_INTERVALS)] | None = Field(
         default=None, description="When alerts are sent: in one of these intervals. Default: at any time."

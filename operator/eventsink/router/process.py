@@ -35,7 +35,8 @@ from eventsink.router.metrics import (
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
-from eventsink.router.planning.match import MatchingReason, SinkIndex
+from eventsink.router.planning.match import SinkIndex
+from eventsink.router.planning.matching_problem import MatchingReason
 from eventsink.router.planning.quotas import QUOTA_EXCEEDED, Quotas
 from eventsink.router.planning.timeouts import Timeouts
 from eventsink.router.queue.protocol import Queue, QueueError, QueueUnavailable
@@ -399,4 +400,5 @@ def _gauges(
     yield "groups_known", "Groups that are remembered.", states.groups
     yield "sinks", "Compiled sinks that are known.", len(directory.sinks)
     yield "sinks_unreadable", "Compiled sinks that this version cannot read.", len(directory.withheld)
-    yield "expressions_left_out", "Alerts given to a sink without its regular expressions being evaluated.", index.left_out
+    yield "expressions_left_out", "Alerts given to a sink without its expressions being evaluated.", index.left_out
+    yield "expressions_failed", "Alerts given to a sink because its match.expression had no value for them.", index.failed

@@ -35,8 +35,8 @@ COMPILED_LABEL = "eventsink.dev/compiled"
 DOCUMENT_VERSION = 2
 """Raised only when a reader of the version before would misread what is written; new members that it may ignore do not raise it.
 
-2: a sink that has opening times, or whose target `can_be_misread`. Others are written as version 1, which a router of the version before
-reads, too.
+2: a sink that has opening times or an expression, or whose target `can_be_misread`. Others are written as version 1, which a router of the
+version before reads, too.
 """
 
 
@@ -115,6 +115,8 @@ class SinkMatch(CompiledDocument):
     """Shell-style patterns with `*` only; an alert without a namespace fulfils none."""
     matchers: tuple[str, ...] = ()
     """In Alertmanager's matcher syntax, checked by the operator."""
+    expression: str | None = None
+    """In CEL (`cel.condition`), checked by the operator."""
 
 
 class SinkTimeInterval(CompiledDocument):

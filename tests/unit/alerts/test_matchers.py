@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsink.alerts.matchers import MAX_EXPRESSION_SIZE, MAX_MATCHED_CHARACTERS, InvalidMatcher, parse_matcher
+from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
+from eventsink.runtime.bounded_patterns import MAX_EXPRESSION_SIZE, MAX_MATCHED_CHARACTERS
 from eventsink.runtime.patterns import Pattern
 
 LABELS = {"alertname": "KubePodCrash", "team": "batch", "path": r"C:\new", "quote": 'say "hi"', "lines": "a\nb"}

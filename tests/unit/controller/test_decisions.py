@@ -203,7 +203,7 @@ def test_every_field_of_a_spec_is_compiled() -> None:
     spec = {
         "description": "D",
         "suspend": True,
-        "match": {"minSeverity": "high", "sources": ["am"], "namespaces": ["a-*"], "matchers": ['a="b"']},
+        "match": {"minSeverity": "high", "sources": ["am"], "namespaces": ["a-*"], "matchers": ['a="b"'], "expression": "true"},
         "delivery": {"sendResolved": False, "repeatInterval": "4h", "maxAge": "3d"},
         "webhook": {
             "urlSecretRef": ref("url"),
@@ -237,6 +237,15 @@ def test_every_field_of_a_spec_is_compiled() -> None:
     assert (result.target.batch, result.target.timeout) == (10, 30.0)
     assert (result.delivery.repeat_interval, result.delivery.max_age, result.delivery.send_resolved) == (14400.0, 259200.0, False)
     assert (result.suspend, result.match.matchers, result.match.min_severity) == (True, ('a="b"',), "high")
+    assert result.match.expression == "true"
+
+
+def test_only_a_sink_that_an_older_router_would_misread_has_a_newer_version() -> None:
+    plain = compiled(sink(), {})
+    conditional = compiled(
+        read_eventsink(obj({"match": {"expression": "true"}, "webhook": {"url": "https://h.example.com"}})), {}
+    )
+    assert (plain.version, conditional.version) == (1, 2)
 
 
 def test_the_times_of_a_sink_are_compiled_for_routers_that_know_them_only() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from eventsink.destinations.webhook.sender import classify, classify_error
 from eventsink.router.dispatch.health import OUTSIDE_TIMES, TIMES_UNREADABLE
-from eventsink.router.planning.match import MatchingReason
+from eventsink.router.planning.matching_problem import MatchingReason
 from eventsink.router.planning.quotas import QUOTA_EXCEEDED
 from eventsink.sinks.sender import Failed, FailureClass
 from eventsink.sinks.template_use import TemplateReason

@@ -67,7 +67,7 @@ def test_a_router_of_version_0_1_reads_each_compiled_sink_with_the_same_meaning_
     old = sink_v0_1.Sink.model_validate_json(new.to_json())
     assert (old.uid, old.namespace, old.name) == (new.uid, new.namespace, new.name)
     assert (old.tenant, old.display_name, old.suspend) == (new.tenant, new.display_name, new.suspend)
-    assert old.match.model_dump() == new.match.model_dump()
+    assert old.match.model_dump() == new.match.model_dump(exclude={"expression"})
     assert old.delivery.model_dump() == new.delivery.model_dump()
     read = old.webhook if new.type == "webhook" else old.slack
     assert (old.webhook is None) != (old.slack is None)

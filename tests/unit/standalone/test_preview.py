@@ -79,13 +79,15 @@ def test_a_file_holds_what_a_source_posts(text: str, tmp_path: Path) -> None:
 
 def test_each_sink_of_the_file_is_shown_and_says_which_alerts_it_does_not_match() -> None:
     match = {"minSeverity": "high", "namespaces": ["pay-*"], "sources": ["am"], "matchers": ["team=core", "a=b"]}
+    match["expression"] = 'alert.labels.team == "core"'
     strict = sink("strict", match=match)
     ended = preview("Disk", "severity=low", "namespace=shop", "a=b", documents=[strict, sink("all", slack=SLACK)])
     assert ended.exit_code == 0
     assert ended.stdout.startswith("acme/all -> Slack #alerts\n\n🔵 Low · Disk · shop\n")
     assert ended.stderr == (
         "acme/strict: Disk (severity low, namespace shop, source alertmanager): does not match: spec.match.minSeverity: high; "
-        "spec.match.sources: am; spec.match.namespaces: pay-*; spec.match.matchers[0]: team=core\n"
+        "spec.match.sources: am; spec.match.namespaces: pay-*; spec.match.matchers[0]: team=core; "
+        'spec.match.expression: alert.labels.team == "core"\n'
     )
 
 

@@ -57,6 +57,7 @@ SLACK = {"channel": "#alerts", "botTokenSecretRef": REF}
         ([sink(webhook={"url": "ftp://x"})], [("spec.webhook.url", "the URL must begin with http:// or https://")], []),
         ([sink(name="a", severity="x")], [("spec.severity", "this version of the operator does not know this field")], []),
         ([sink(match={"matchers": ['a=~"("']})], [("spec.match.matchers[0]", "the regular expression is not valid")], []),
+        ([sink(match={"expression": "alert.nme"})], [("spec.match.expression", "line 1, column 6: there is no alert.nme")], []),
         (
             [sink(slack={**SLACK, "template": {"title": "{{ alrets }}", "body": "<!here>"}}), secret(k="xoxb-1")],
             [

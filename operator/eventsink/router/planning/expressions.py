@@ -1,4 +1,4 @@
-"""What matching tenants' regular expressions may cost: a share of the event loop's time for each tenant, and one for all.
+"""What matching tenants' expressions may cost, regular ones and CEL: a share of the event loop's time for each tenant, and one for all.
 
 An expression that was not evaluated, because a share is spent, counts as fulfilled: in doubt, a sink is notified. That is counted, and the
 status of the sink says so. A tenant that has used little is always evaluated, however much others use.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from eventsink.alerts.alert import Alert
 from eventsink.alerts.matchers import Matcher
+from eventsink.cel.condition import Condition
 from eventsink.runtime.cpu_budget import CpuBudget, CpuShare
 
 TENANT_SECONDS = 0.1
@@ -60,3 +62,21 @@ class ExpressionBudget:
                 self._verdicts.clear()
             self._verdicts[key] = verdict
         return verdict
+
+    def holds(self, share: CpuShare, condition: Condition, alert: Alert) -> bool | None:
+        """What `Condition.holds` of an alert; None: the tenant's share or that of all is spent.
+
+        Raises
+        ------
+        EvaluationFailed
+            The condition cannot be evaluated.
+        """
+        if not self._budget.allows(share):
+            return None
+        began = self._cpu()
+        try:
+            return condition.holds(alert)
+        finally:
+            taken = self._cpu() - began
+            if taken > FREE_SECONDS:
+                self._budget.spend(share, taken)

@@ -14,15 +14,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from pydantic.alias_generators import to_camel
 
 from eventsink.alerts.alert import Alert, Severity
-from eventsink.alerts.matchers import ExpressionTooLarge, InvalidMatcher, Matcher, parse_matcher
+from eventsink.alerts.matchers import ExpressionTooLarge, Matcher, parse_matcher
+from eventsink.cel.condition import Condition, read_condition
+from eventsink.cel.errors import EvaluationFailed
 from eventsink.resources.names import ALL_TENANTS
 from eventsink.router.directory import SinkChange
 from eventsink.router.planning.expressions import TENANT_SECONDS, ExpressionBudget
+from eventsink.router.planning.matching_problem import REPORTED_SECONDS, TOO_LARGE, TOO_SLOW, UNREADABLE, MatchingProblem, failed
 from eventsink.runtime.cpu_budget import CpuShare
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.patterns import Wildcards
@@ -39,42 +41,9 @@ MAX_NAMESPACE_CHARACTERS = 253
 """Patterns see so many characters of what an alert calls its namespace; the name of a namespace is shorter."""
 MAX_KEYS = 64
 """A sink that names more values of a label than this is not found by them."""
-REPORTED_SECONDS = 600.0
-"""So long after an expression was last left out, the status of its sink says so."""
 
 Key = tuple[str | None, frozenset[str]]
 """A label, or None for the namespace that an alert is about, and the values of which every wanted alert has one."""
-
-
-class MatchingReason(StrEnum):
-    """Why a sink is not given exactly the alerts that it asks for."""
-
-    UNREADABLE = "MatchUnreadable"
-    LIMITED = "MatchingLimited"
-
-
-@dataclass(frozen=True, slots=True)
-class MatchingProblem:
-    """What the status of a sink says of its matching."""
-
-    reason: MatchingReason
-    message: str
-
-
-UNREADABLE = MatchingProblem(
-    MatchingReason.UNREADABLE,
-    "the sink gets no alerts: this version of the router cannot read its match rules; upgrade the router",
-)
-TOO_LARGE = MatchingProblem(
-    MatchingReason.LIMITED,
-    "the regular expressions of the tenant's sinks are too many or too large: those of this sink are not evaluated, and it gets every alert "
-    'that fulfils the rest of its match; write simpler expressions, or name the values (=~"a|b")',
-)
-TOO_SLOW = MatchingProblem(
-    MatchingReason.LIMITED,
-    "matching the regular expressions of the tenant's sinks takes too long: for some alerts those of this sink were not evaluated, and it got "
-    'the alerts if they fulfilled the rest of its match; write simpler expressions, or name the values (=~"a|b")',
-)
 
 
 class CompiledMatch:
@@ -82,11 +51,11 @@ class CompiledMatch:
 
     Raises
     ------
-    InvalidMatcher
-        A matcher that the operator accepted and this version cannot read.
+    ValueError
+        A matcher (InvalidMatcher) or an expression (InvalidExpression) that the operator accepted and this version cannot read.
     """
 
-    __slots__ = ("_minimum", "_namespaces", "_sources", "_values", "complete", "expressions", "simple")
+    __slots__ = ("_minimum", "_namespaces", "_sources", "_values", "complete", "condition", "expressions", "simple")
 
     def __init__(self, match: SinkMatch) -> None:
         matchers: list[Matcher] = []
@@ -102,12 +71,23 @@ class CompiledMatch:
         self._namespaces = Wildcards(match.namespaces) if match.namespaces else None
         self._values = tuple((m.name, m.values, m.positive) for m in matchers if m.values is not None)
         self.expressions = tuple(m for m in matchers if m.values is None)
-        self.simple = self.complete and not self.expressions
+        self.condition: Condition | None = read_condition(match.expression) if match.expression is not None else None
+        self.simple = self.complete and not self.expressions and self.condition is None
         """Whether there is nothing but `fulfilled_simply`."""
 
     def fulfilled(self, alert: Alert) -> bool:
-        """Whether the alert fulfils every part of the condition, whatever it takes to evaluate that."""
-        return self.fulfilled_simply(alert) and all(matcher.matches(alert.labels) for matcher in self.expressions)
+        """Whether the alert fulfils every part of the condition, whatever it takes to evaluate that; what fails counts as fulfilled."""
+        return (
+            self.fulfilled_simply(alert)
+            and all(matcher.matches(alert.labels) for matcher in self.expressions)
+            and self._condition_fulfilled(alert)
+        )
+
+    def _condition_fulfilled(self, alert: Alert) -> bool:
+        try:
+            return self.condition is None or self.condition.holds(alert)
+        except EvaluationFailed:
+            return True
 
     def fulfilled_simply(self, alert: Alert) -> bool:
         """Whether the alert fulfils every part of the condition but the expressions."""
@@ -123,6 +103,13 @@ class CompiledMatch:
                 or (bool(alert.namespace) and self._namespaces.match(alert.namespace[:MAX_NAMESPACE_CHARACTERS]))
             )
         )
+
+    def sizes(self) -> dict[str, int]:
+        """Instructions of each expression that is not simple, by its text."""
+        found = {matcher.value: max(matcher.size, LEAST_SIZE) for matcher in self.expressions}
+        if self.condition is not None:
+            found[self.condition.text] = max(self.condition.size, LEAST_SIZE)
+        return found
 
     def keys(self) -> Iterator[Key]:
         """By what the sink can be found."""
@@ -152,6 +139,10 @@ class _Entry:
     """Whether its expressions are evaluated."""
     left_out_at: float = float("-inf")
     """When one was last left out for the time that it takes."""
+    failed_at: float = float("-inf")
+    """When its condition last had no value ..."""
+    failure: str = ""
+    """... and why."""
 
 
 @dataclass(slots=True)
@@ -241,6 +232,8 @@ class SinkIndex:
         self._left_out_log = Repeated()
         self.left_out = 0
         """How often a sink was given an alert without that its expressions were evaluated."""
+        self.failed = 0
+        """How often a sink was given an alert because its condition had no value for it."""
 
     def change(self, change: SinkChange) -> None:
         """Follow one change of the directory."""
@@ -295,7 +288,10 @@ class SinkIndex:
             return None
         if not (entry.admitted and entry.match.complete):
             return TOO_LARGE
-        return TOO_SLOW if self._clock() - entry.left_out_at < REPORTED_SECONDS else None
+        now = self._clock()
+        if now - entry.left_out_at < REPORTED_SECONDS:
+            return TOO_SLOW
+        return failed(entry.failure) if now - entry.failed_at < REPORTED_SECONDS else None
 
     def _fulfils_expressions(self, entry: _Entry, share: CpuShare, alert: Alert) -> bool:
         left_out = not (entry.admitted and entry.match.complete)
@@ -308,12 +304,24 @@ class SinkIndex:
                     entry.left_out_at = self._clock()
                 elif verdict is not matcher.positive:
                     return False
+            if (condition := entry.match.condition) is not None:
+                try:
+                    verdict = self._budget.holds(share, condition, alert)
+                except EvaluationFailed as error:
+                    self.failed += 1
+                    entry.failed_at, entry.failure = self._clock(), str(error)
+                else:
+                    if verdict is None:
+                        left_out = True
+                        entry.left_out_at = self._clock()
+                    elif not verdict:
+                        return False
         if left_out:
             self.left_out += 1
             if (more := self._left_out_log.due()) is not None:
                 sink = entry.sink
                 get_logger().warning(
-                    "a sink is given alerts without its regular expressions being evaluated",
+                    "a sink is given alerts without its expressions being evaluated",
                     sink=sink.uid,
                     tenant=sink.tenant,
                     more=more,
@@ -323,7 +331,7 @@ class SinkIndex:
     def _add(self, sink: Sink) -> None:
         try:
             match = CompiledMatch(sink.match)
-        except (InvalidMatcher, ValueError):
+        except ValueError:
             self._unreadable.add(sink.uid)
             get_logger().error(
                 "a sink gets no alerts: this version cannot read its match rules; upgrade the router",
@@ -341,7 +349,7 @@ class SinkIndex:
 
     def _admit(self, tenant: _Tenant, entry: _Entry) -> None:
         """Count the size of an entry's expressions, or refuse to evaluate them."""
-        sizes = {matcher.value: max(matcher.size, LEAST_SIZE) for matcher in entry.match.expressions}
+        sizes = entry.match.sizes()
         size = sum(size for text, size in sizes.items() if not tenant.uses[text])
         of_tenant = tenant.size + size
         entry.admitted = not size or (
@@ -364,7 +372,7 @@ class SinkIndex:
         tenant = self._tenants[entry.sink.tenant]
         tenant.remove(entry)
         if entry.admitted:
-            for text, size in {matcher.value: max(matcher.size, LEAST_SIZE) for matcher in entry.match.expressions}.items():
+            for text, size in entry.match.sizes().items():
                 tenant.uses[text] -= 1
                 if not tenant.uses[text]:
                     del tenant.uses[text]

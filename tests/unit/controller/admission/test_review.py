@@ -109,6 +109,7 @@ async def test_an_unowned_tenant_may_be_claimed_where_the_setting_allows_it() ->
         ({"webhooks": {"allowedHosts": ["*.example.com"]}}, {"webhook": {"urlSecretRef": {"name": "hook", "key": "url"}}}, ""),
         ({}, {"match": {"matchers": [BAD_MATCHER]}}, MATCHER_PROBLEM.format(0)),
         ({}, {"match": {"matchers": ['a=~"(.{1000})+"']}}, "spec.match.matchers[0]: the regular expression is too large"),
+        ({}, {"match": {"expression": 'alert.name = "x"'}}, "spec.match.expression: line 1, column 12: write == to compare"),
         ({}, {"slack": {"channel": "#a"}}, "spec.slack: name a credential"),
         ({"slack": {"tokenFile": "/nowhere"}}, {"slack": {"channel": "#a"}}, ""),
         ({}, {"slack": CODE}, "spec.slack.oauthCodeSecretRef: the platform has configured no Slack app"),

@@ -334,6 +334,12 @@ REJECTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {"event_sink_args": {"Webhook": {"headers": [{"name": "A", "value": "1"}]}}},
         "event_sink_args.Webhook.headers: write secret_url together with them",
     ),
+    (
+        "a bad expression",
+        FULL,
+        {"match": {"expression": "alert.nme"}},
+        "match.expression: line 1, column 6: there is no alert.nme",
+    ),
     ("a bad matcher", FULL, {"match": {"matchers": ["="]}}, "match.matchers[0]: "),
     ("a bad batch", FULL, {"event_sink_args": {"Webhook": {"format": "alertmanager"}}}, "event_sink_args.Webhook.batch: "),
 ]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from eventsink.alerts.alert import Alert, Links, Severity, Status
 from eventsink.router.directory import SinkChange
 from eventsink.router.planning.expressions import TENANT_SECONDS, ExpressionBudget
-from eventsink.router.planning.match import REPORTED_SECONDS, CompiledMatch, MatchingReason, SinkIndex
+from eventsink.router.planning.match import CompiledMatch, SinkIndex
+from eventsink.router.planning.matching_problem import REPORTED_SECONDS, MatchingReason
 from eventsink.sinks.sink import Sink, SinkMatch
 from tests.unit.router.sinks import sink
 
@@ -60,6 +61,10 @@ def alert(tenant: str = "acme", *, severity: str = "high", source: str = "am", n
         ({"matchers": ('team="a"', 'team!="a"')}, False),
         ({"matchers": ('team="b"',)}, False),
         ({"matchers": ('none=""',)}, True),
+        ({"expression": 'alert.labels.team in ["a", "b"] && alert.severity.atLeast("high")'}, True),
+        ({"expression": 'alert.labels.team != "a"'}, False),
+        ({"expression": 'alert.labels.team == "a"', "matchers": ('team="b"',)}, False),
+        ({"expression": "int(alert.labels.team) > 1"}, True),
         ({"min_severity": "high", "sources": ("am",), "namespaces": ("shop",), "matchers": ('team=~"[ab]"',)}, True),
     ],
 )
@@ -173,6 +178,40 @@ def test_what_cannot_be_evaluated_within_the_budget_counts_as_fulfilled() -> Non
     assert index.matching(alert(team="d", level="high")) == []
     now[0] = REPORTED_SECONDS
     assert index.problem(one.uid) is None
+
+
+def test_an_expression_that_has_no_value_counts_as_fulfilled_and_is_reported_for_a_while() -> None:
+    now = [0.0]
+    index = SinkIndex(clock=lambda: now[0])
+    one = sink("count", match={"expression": "int(alert.labels.count) > 5", "matchers": ('team="a"',)})
+    index.change(SinkChange(None, one))
+    assert index.matching(alert(team="a", count="3")) == []
+    assert index.matching(alert(team="b", count="many")) == []
+    assert (index.failed, index.problem(one.uid)) == (0, None)
+    assert index.matching(alert(team="a", count="many")) == [one]
+    assert index.wants(one.uid, alert(team="a", count="many"))
+    problem = index.problem(one.uid)
+    assert problem is not None
+    assert (index.failed, problem.reason) == (2, MatchingReason.FAILED)
+    assert problem.message.endswith("the rest of its match: a text is not what it is converted to")
+    now[0] = REPORTED_SECONDS
+    assert index.problem(one.uid) is None
+
+
+def test_an_expression_is_evaluated_within_the_budget_of_its_tenant() -> None:
+    index = index_of(sink("one", match={"expression": 'alert.labels.team == "x"'}), budget=clocked(TENANT_SECONDS * 2))
+    assert index.matching(alert(team="a")) == []
+    assert len(index.matching(alert(team="a"))) == 1
+    assert index.left_out == 1
+
+
+def test_an_expression_that_this_version_cannot_read_gets_nothing() -> None:
+    newer = sink("newer", match={"expression": "alert.invention == 1"})
+    index = index_of(newer)
+    problem = index.problem(newer.uid)
+    assert index.matching(alert()) == []
+    assert problem is not None
+    assert problem.reason is MatchingReason.UNREADABLE
 
 
 def test_a_tenant_that_used_little_is_evaluated_however_much_others_use() -> None:

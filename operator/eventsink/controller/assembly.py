@@ -69,7 +69,7 @@ class Controller:
         self.swept = asyncio.Event()
         self.settled = asyncio.Event()
         self._working = False
-        self.state = ClusterState(self._enqueue, lambda: self._enqueue(TENANCY), keep)
+        self.state = ClusterState(self._enqueue, lambda: self._enqueue(TENANCY), keep, settings.tenancy.sinks_of)
         self.store = CompiledStore(api, settings.sinks_namespace, self._enqueue)
         self.resolvers = Resolvers(
             settings,
@@ -234,5 +234,6 @@ class Controller:
         counts = Counter(known.ready for known in self.state.eventsinks.values())
         for status in get_args(Ready):
             self.metrics.eventsinks.labels(status).set(counts[status])
+        self.metrics.over_quota.set(self.state.quota.beyond())
         self.metrics.compiled.set(len(self.store.compiled))
         self.metrics.namespaces_denied.set(len(self.scope.denied()))

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from eventsink.controller.known_sink import KnownSink, known_sink
 from eventsink.controller.own_writes import OwnWrites
+from eventsink.controller.sink_quota import SinkQuota
 from eventsink.controller.tenancy import Namespace, is_of_tenant, read_namespace
 from eventsink.kube.api import Key, Object, is_older, key_of
 
@@ -19,7 +20,8 @@ K = TypeVar("K", bound=Hashable)
 class ClusterState:
     """The current state, fed by watches. `enqueue` is called with the key of each EventSink that a change may concern.
 
-    `tenancy_changed` is called when the owners of tenants changed. What is kept of an EventSink is what `keep` makes of it.
+    `tenancy_changed` is called when the owners of tenants changed. What is kept of an EventSink is what `keep` makes of it. A tenant may have
+    `max_sinks` sinks, 0: any number.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class ClusterState:
         enqueue: Callable[[Key], None],
         tenancy_changed: Callable[[], None],
         keep: Callable[[Object], Object | bytes] = lambda obj: obj,
+        max_sinks: Callable[[str], int] = lambda _tenant: 0,
     ) -> None:
         self._enqueue = enqueue
         self._keep = keep
@@ -45,6 +48,7 @@ class ClusterState:
         self._users: dict[Key, set[Key]] = {}
         """Secret -> EventSinks that refer to it."""
         self._uses: dict[Key, frozenset[Key]] = {}
+        self.quota = SinkQuota(max_sinks, self._is_of_tenant, enqueue)
         self._writes: OwnWrites[Key] = OwnWrites()
         self._gone_since: set[str] | None = None
         """uids of the EventSinks that vanished since a list was begun; None: none is read."""
@@ -77,6 +81,7 @@ class ClusterState:
             self._sinks_in.setdefault(key[0], set()).add(key)
         self._claims(key, known, seen)
         self._names(key, known, seen)
+        self.quota.put(key, seen.tenant, seen.created, seen.uid)
         self.eventsinks[key] = seen
         if not self._writes.shows(key, seen.resource_version):
             self._enqueue(key)
@@ -112,6 +117,7 @@ class ClusterState:
             _discard(self._sinks_in, key[0], key)
             self._claims(key, known, None)
             self._names(key, known, None)
+            self.quota.remove(key)
             self.uses(key, ())
         self._enqueue(key)
 
@@ -127,6 +133,9 @@ class ClusterState:
             _discard(self._sinks_of, old, sink)
         if new:
             self._sinks_of.setdefault(new, set()).add(sink)
+
+    def _is_of_tenant(self, tenant: str, namespace: str) -> bool:
+        return is_of_tenant(tenant, self.namespaces.get(namespace), is_owned=tenant in self.owned_tenants)
 
     def named(self, tenant: str, name: str) -> tuple[Key, ...]:
         """The EventSinks that claim a tenant and have a display name; may be called from any thread."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from eventsink.destinations.settings import with_destinations
 from eventsink.kube.http import KubernetesSettings
 from eventsink.kube.lease import LeaderElectionSettings
+from eventsink.resources.names import ALL_TENANTS
 from eventsink.resources.namespaces import ListedNamespaces
 from eventsink.runtime.address import Address
 from eventsink.runtime.logs import LogSettings
@@ -22,6 +23,14 @@ class TenancySettings(Settings):
 
     allow_unowned: bool = False
     """Whether a sink may claim a tenant that no namespace owns (label eventsink.dev/tenant)."""
+    max_sinks: int = Field(default=0, ge=0)
+    """EventSinks of one tenant that are accepted, the oldest ones, whether Ready or not; 0: any number."""
+    max_sinks_of: dict[str, NonNegativeInt] = Field(default={}, max_length=10_000)
+    """Tenant -> the same where it is different, such as `acme: 50`; `*`: of the sinks that get the alerts of all tenants."""
+
+    def sinks_of(self, tenant: str) -> int:
+        """How many sinks a tenant may have; 0: any number. The platform's own are not bounded by `max_sinks`."""
+        return self.max_sinks_of.get(tenant, self.max_sinks if tenant != ALL_TENANTS else 0)
 
 
 class AdmissionSettings(Settings):

@@ -29,6 +29,8 @@ class KnownSink:
     display_name: str | None
     """None: none that can be read, or it claims no tenant."""
     ready: Ready
+    created: str
+    """When, RFC 3339."""
     _kept: Object | bytes
 
     def read(self) -> Object:
@@ -47,6 +49,7 @@ def known_sink(obj: Object, kept: Object | bytes) -> KnownSink:
         tenant=claimed,
         display_name=name if claimed and isinstance(name, str) else None,
         ready=_ready(obj.get("status")),
+        created=metadata.get("creationTimestamp") or "",
         _kept=kept,
     )
 

@@ -17,6 +17,11 @@ class OperatorMetrics:
         self.waiting = Gauge(f"{NAMESPACE}_workqueue_depth", "EventSinks that wait to be reconciled.", registry=registry)
         self.eventsinks = Gauge(f"{NAMESPACE}_eventsinks", "EventSinks by the status of Ready.", ["ready"], registry=registry)
         self.compiled = Gauge(f"{NAMESPACE}_compiled_sinks", "Compiled sinks.", registry=registry)
+        self.over_quota = Gauge(
+            f"{NAMESPACE}_sinks_over_quota",
+            "EventSinks that are more than their tenants may have (tenancy.maxSinks).",
+            registry=registry,
+        )
         self.namespaces_denied = Gauge(
             f"{NAMESPACE}_namespaces_denied", "Namespaces of the setting `namespaces` that cannot be read.", registry=registry
         )

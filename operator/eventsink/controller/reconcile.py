@@ -11,6 +11,7 @@ from eventsink.controller.compile import COMPILER_VERSION, compile_sink, spec_pr
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.resolvers import Resolvers
 from eventsink.controller.scope import Scope
+from eventsink.controller.sink_quota import quota_exceeded
 from eventsink.controller.status import SpecState, StatusWriter
 from eventsink.controller.store import Compiled, CompiledStore
 from eventsink.controller.tenancy import check_claim
@@ -159,6 +160,8 @@ class Reconciler:
         self._state.uses(key, {reference.ref.name for reference in references(sink.spec)}, tokens)
         allow = self._settings.tenancy.allow_unowned
         check_claim(sink.spec.tenant, sink.namespace, self._state.namespaces, self._state.owned_tenants, allow_unowned=allow)
+        if limit := self._state.quota.exceeded(key, sink.spec.tenant):
+            raise quota_exceeded(sink.spec.tenant, limit)
         return sink
 
     def _made_from(self, sink: EventSink, compiled: Compiled | None) -> CompiledFrom:

@@ -13,6 +13,7 @@ from eventsink.router.admin.server import AdminSettings
 from eventsink.router.config import RouterSettings, ShutdownSettings
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.intake.settings import IntakeSettings
+from eventsink.router.planning.quota_settings import QuotaSettings
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.sources import ClusterName, PostingSourceSettings
@@ -79,6 +80,7 @@ class StandaloneSettings(ProcessSettings):
     intake: IntakeSettings = IntakeSettings()
     queue: QueueSettings = QueueSettings()
     state: StateSettings = StateSettings()
+    quotas: QuotaSettings = QuotaSettings()
     dispatch: DispatchSettings = DispatchSettings()
     transport: TransportSettings = TransportSettings()
     admin: AdminSettings = AdminSettings()

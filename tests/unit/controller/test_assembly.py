@@ -90,6 +90,35 @@ async def test_a_start_deletes_nothing_before_it_has_listed_every_eventsink_and_
     assert api.versions() == before
 
 
+async def test_a_sink_beyond_the_quota_is_accepted_as_soon_as_another_is_deleted() -> None:
+    api = ScriptedApi()
+    for name in ("a", "b"):
+        await api.sink(name)
+    tenancy = TenancySettings(allow_unowned=True, max_sinks=1)
+    async with running(api, tenancy=tenancy) as controller:
+        await controller.settled.wait()
+        assert len(api.versions()) == 1
+        reasons = {one["metadata"]["name"]: one["status"]["conditions"] for one in api.objects(EVENTSINKS)}
+        rejected = next(name for name, shown in reasons.items() if any(one["reason"] == "QuotaExceeded" for one in shown))
+        accepted = ({"a", "b"} - {rejected}).pop()
+        known = controller.state.eventsinks["acme", accepted]
+        await api.delete(EVENTSINKS, ("acme", accepted))
+        controller.settled.clear()
+        controller.state.lose(("acme", accepted), known.uid)
+        await controller.settled.wait()
+        [left] = api.objects(EVENTSINKS)
+        assert [one["status"] for one in left["status"]["conditions"] if one["type"] == "Ready"] == ["True"]
+    assert len(api.versions()) == 1
+    # A quota that is lowered withdraws nobody: nothing that pages today stops because of a number.
+    await api.sink("c")
+    async with running(api) as controller:
+        await controller.settled.wait()
+    assert len(api.versions()) == 2
+    async with running(api, tenancy=tenancy) as controller:
+        await controller.settled.wait()
+    assert len(api.versions()) == 2
+
+
 async def test_a_replica_that_waits_knows_everything_and_works_on_it_when_it_leads() -> None:
     api = ScriptedApi()
     await api.sink("a")

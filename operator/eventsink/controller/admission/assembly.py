@@ -55,7 +55,8 @@ def open_admission(
 
 
 class SeenCluster:
-    """What the operator has seen, for another thread: `Known`. Each call is one look-up in a dictionary, whose values never change."""
+    """What the operator has seen, for another thread: `Known`. Each call is one look-up in a dictionary, whose values never change, or
+    (`quota_exceeded`) counts what may change meanwhile: the reconcile decides."""
 
     def __init__(self, state: ClusterState) -> None:
         self._state = state
@@ -75,3 +76,7 @@ class SeenCluster:
     def named(self, tenant: str, name: str) -> Collection[Key]:
         """The EventSinks that claim a tenant and have a display name."""
         return self._state.named(tenant, name)
+
+    def quota_exceeded(self, key: Key, tenant: str) -> int:
+        """How many sinks a tenant may have, where it has no place for this one; 0: it has."""
+        return self._state.quota.exceeded(key, tenant)

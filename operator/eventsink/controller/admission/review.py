@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from eventsink.controller.compile import UNKNOWN_FIELD, match_problems, spec_problems
+from eventsink.controller.sink_quota import QUOTA_EXCEEDED, quota_exceeded
 from eventsink.controller.tenancy import Namespace, check_claim, is_of_tenant
 from eventsink.destinations.credentials import secret_missing
 from eventsink.destinations.problem import Problem
@@ -51,6 +52,8 @@ class Facts:
     """Whether any namespace owns the tenant that it claims."""
     missing: frozenset[str] = frozenset()
     """Names of Secrets that it refers to and that are not there."""
+    quota: int = 0
+    """How many sinks the tenant may have, where it has no place for this one; 0: it has."""
     namesakes: tuple[Key, ...] = ()
     """Other EventSinks of its tenant with the same display name, a few of them."""
 
@@ -78,6 +81,10 @@ class Known(Protocol):
 
     def named(self, tenant: str, name: str) -> Collection[Key]:
         """The EventSinks that claim a tenant and have a display name."""
+        ...
+
+    def quota_exceeded(self, key: Key, tenant: str) -> int:
+        """How many sinks a tenant may have, where it has no place for this one; 0: it has."""
         ...
 
 
@@ -143,7 +150,7 @@ class Reviewer:
                 found = [one for one in found if not _is_claim(one)]
             else:
                 namespace = fresh.namespace if claims else facts.namespace
-                facts = Facts(namespace, facts.tenant_is_owned, facts.missing - fresh.secrets, facts.namesakes)
+                facts = Facts(namespace, facts.tenant_is_owned, facts.missing - fresh.secrets, facts.quota, facts.namesakes)
                 found = self._problems(sink, facts)
         warnings = [*(f"not confirmed, see the status later: {one.message}" for one in unconfirmed), *_warnings(sink, facts)]
         return judge(found, new, old, self._before(old, facts) if found else (), warnings)
@@ -154,6 +161,7 @@ class Reviewer:
         return Facts(
             namespace=known.namespace(sink.namespace),
             tenant_is_owned=known.is_owned(tenant),
+            quota=known.quota_exceeded((sink.namespace, sink.name), tenant),
             missing=frozenset(
                 one.ref.name for one in references(sink.spec) if not known.has_secret((sink.namespace, one.ref.name))
             ),
@@ -176,6 +184,8 @@ class Reviewer:
             check_claim(tenant, sink.namespace, own, owned, allow_unowned=self._allow_unowned)
         except Problem as problem:
             found.append(problem)
+        if facts.quota:
+            found.append(quota_exceeded(tenant, facts.quota))
         return [*found, *match_problems(sink.spec), *self._resolvers[sink.spec.type].problems(sink)]
 
     def _before(self, old: Object | None, facts: Facts) -> Sequence[Problem]:
@@ -229,7 +239,7 @@ def value_at(obj: Any, path: str) -> Any:
 
 
 def _is_claim(problem: Problem) -> bool:
-    return problem.path == "spec.tenant"
+    return problem.path == "spec.tenant" and problem.reason != QUOTA_EXCEEDED
 
 
 def _warnings(sink: EventSink, facts: Facts) -> list[str]:

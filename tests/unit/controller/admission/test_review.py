@@ -37,7 +37,7 @@ class Cluster:
 
     def __init__(self, **settings: Any) -> None:
         self.settings = OperatorSettings.model_validate(settings)
-        self.state = ClusterState(lambda key: None, lambda: None)
+        self.state = ClusterState(lambda key: None, lambda: None, max_sinks=self.settings.tenancy.sinks_of)
         for name, tenant in (("acme", "acme"), ("acme-too", "acme"), ("globex", "globex"), ("free", ""), ("other-free", "")):
             self.label(name, tenant)
         self.fresh: Fresh | None = None
@@ -91,6 +91,26 @@ def cluster() -> Cluster:
 async def test_a_claim_is_judged_by_the_labels_of_namespaces(cluster: Cluster, namespace: str, tenant: str, reason: str) -> None:
     verdict = await cluster.review(event_sink(namespace, tenant=tenant))
     assert (f"spec.tenant: {reason}" in verdict.message) if reason else verdict == Verdict()
+
+
+async def test_a_sink_beyond_the_quota_of_its_tenant_is_refused_and_may_be_changed_if_it_is_there() -> None:
+    cluster = Cluster(tenancy={"maxSinks": 1})
+    first, second = (
+        event_sink("acme") | {"metadata": {"namespace": "acme", "name": name, "creationTimestamp": f"2026-01-0{day}T00:00:00Z"}}
+        for day, name in ((1, "first"), (2, "second"))
+    )
+    assert await cluster.review(first) == Verdict()
+    cluster.has_sink(first)
+    verdict = await cluster.review(second)
+    assert verdict.message.startswith("spec.tenant: the tenant acme has more sinks than the 1 that it may have")
+    assert await cluster.review(event_sink("globex", tenant="globex")) == Verdict()
+    cluster.has_sink(second)
+    changed = copy.deepcopy(second)
+    changed["spec"]["name"] = "Renamed"
+    verdict = await cluster.review(changed, second)
+    assert verdict.refusals == ()
+    assert verdict.warnings[0].startswith("not accepted: spec.tenant: the tenant acme has more sinks")
+    assert (await cluster.review(first | {"spec": changed["spec"]}, first)).refusals == ()
 
 
 async def test_an_unowned_tenant_may_be_claimed_where_the_setting_allows_it() -> None:

@@ -29,6 +29,11 @@ EVERYTHING: dict[str, Any] = {
         "networkPolicy": {"enabled": True},
         "stateKey": {"secretName": "state-key"},
     },
+    "events": {
+        "enabled": True,
+        "podDisruptionBudget": {"enabled": True},
+        "networkPolicy": {"enabled": True},
+    },
 }
 """With this, each value is seen in what is rendered."""
 

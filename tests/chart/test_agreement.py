@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from eventsink.events.config import EventsSettings
 from eventsink.runtime.settings import from_environment, overlay
 from tests.chart.test_rendering import PARTS
 from tests.support.helm import ROOT, Helm, key_of, of_kind
@@ -66,11 +67,40 @@ def test_the_components_of_kustomize_are_what_the_chart_renders_with_their_switc
     folder = tmp_path / "components"
     folder.mkdir()
     (folder / "kustomization.yaml").write_text(WITH_COMPONENTS)
-    switches: dict[str, Any] = {part: {"networkPolicy": {"enabled": True}} for part in ("operator", "router", "rest")}
+    switches: dict[str, Any] = {part: {"networkPolicy": {"enabled": True}} for part in ("operator", "router", "rest", "events")}
+    switches["events"]["enabled"] = True
     switches["router"]["admin"] = {"enabled": True}
     switches["monitoring"] = {"enabled": True, "rules": {"enabled": True}}
     rendered = of_kind(helm.render(switches), "NetworkPolicy", "ServiceMonitor", "PrometheusRule")
     assert {key_of(one): normal(one) for one in build(folder)} == {key_of(one): normal(one) for one in rendered}
+
+
+WITH_EVENTS = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+components: [../manifests/components/kubernetes-events]
+"""
+
+
+def test_the_component_of_kubernetes_events_is_what_the_chart_renders(helm: Helm, tmp_path: Path) -> None:
+    copied(tmp_path)
+    folder = tmp_path / "components"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(WITH_EVENTS)
+    kustomized = {plain(key_of(one)): one for one in build(folder)}
+    rendered = helm.render({"events": {"enabled": True}})
+    charted = {key_of(one): one for one in rendered if one["metadata"]["name"].startswith("eventsink-events")}
+    assert kustomized.keys() == charted.keys()
+    for key, one in kustomized.items():
+        if one["kind"] != "ConfigMap":
+            assert normal(one) == normal(charted[key]), key
+    read = [EventsSettings.model_validate(yaml.safe_load(find_settings(one, "events"))) for one in (kustomized, charted)]
+    assert read[0] == read[1]
+
+
+def find_settings(objects: dict[Key, Object], part: str) -> str:
+    [file] = [str(one["data"][f"{part}.yaml"]) for one in objects.values() if f"{part}.yaml" in one.get("data", {})]
+    return file
 
 
 ADMIN_TOKEN = "/etc/eventsink-admin/token"

@@ -61,6 +61,11 @@ def test_the_schema_names_the_value(helm: Helm, values: dict[str, Any], words: s
         ({"router": {"config": {"sources": [{**SOURCE, "tokenHashes": ["sha256:" + "0" * 64]}]}}}, "set sources instead"),
         ({"namespaces": [{"name": "eventsink-system", "tenant": "acme"}]}, "eventsink-system is a namespace of EventSink itself"),
         ({"rest": {"config": {"namespaces": []}}}, "rest.config.namespaces: set namespaces instead"),
+        ({"events": {"config": {"namespaces": ["acme"]}}}, "events.config.namespaces: set namespaces instead"),
+        (
+            {"events": {"replicas": 2, "config": {"leaderElection": {"enabled": False}}}},
+            "events.config.leaderElection.enabled: of several replicas one has to send",
+        ),
         ({"slack": {"app": {"clientId": "1.2"}}}, "slack.app.secretName: name the Secret with the client secret"),
         ({"proxy": {"url": "http://proxy:3128", "secretName": "proxy"}}, "proxy: set url, or secretName"),
         ({"proxy": {"noProxy": ["*.svc"]}}, "proxy.noProxy: there is no proxy"),

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from eventsink.controller.config import OperatorSettings
+from eventsink.events.config import EventsSettings
 from eventsink.rest.config import RestSettings
 from eventsink.router.config import RouterSettings
 from eventsink.runtime.settings import ProcessSettings, load_settings, overlay
@@ -22,7 +23,12 @@ from tests.support.debian import MonitoringPrograms
 from tests.support.helm import CHART, Helm, find, key_of, of_kind, pod_of, settings_text
 from tests.support.kubectl import Kubectl
 
-PARTS: dict[str, type[ProcessSettings]] = {"operator": OperatorSettings, "router": RouterSettings, "rest": RestSettings}
+PARTS: dict[str, type[ProcessSettings]] = {
+    "operator": OperatorSettings,
+    "router": RouterSettings,
+    "rest": RestSettings,
+    "events": EventsSettings,
+}
 OF_OTHER_OPERATORS = ("monitoring.coreos.com", "cert-manager.io")
 Objects = list[dict[str, Any]]
 
@@ -104,7 +110,7 @@ def test_pods_run_in_a_namespace_that_enforces_restricted(kubectl: Kubectl, ever
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
 def test_the_programs_accept_the_rendered_settings(helm: Helm, tmp_path: Any, part: str, values: dict[str, Any]) -> None:
     file = tmp_path / f"{part}.yaml"
-    file.write_text(settings_text(helm.render(values), part))
+    file.write_text(settings_text(helm.render(overlay({"events": {"enabled": True}}, values)), part))
     assert load_settings(PARTS[part], part=part, path=file).monitor.address == "0.0.0.0:9090"  # type: ignore[attr-defined]
 
 
@@ -141,8 +147,10 @@ def test_nothing_names_another_installation(everything: Objects) -> None:
     assert bound == {"alerting"}
 
 
-def test_a_changed_setting_replaces_the_pods_of_that_part_only(helm: Helm, rendered: Objects) -> None:
-    changed = helm.render({"router": {"config": {"log": {"level": "debug"}}}})
+def test_a_changed_setting_replaces_the_pods_of_that_part_only(helm: Helm) -> None:
+    events: dict[str, Any] = {"events": {"enabled": True}}
+    rendered = helm.render(events)
+    changed = helm.render(events | {"router": {"config": {"log": {"level": "debug"}}}})
     assert {part for part in PARTS if pod_of(changed, part) != pod_of(rendered, part)} == {"router"}
 
 

@@ -36,6 +36,10 @@ def test_rendering_twice_gives_the_same_and_no_secret(helm: Helm) -> None:
         ({"router": {"admin": {"enabled": False}}}, {"eventsink-source-tokens": ["alertmanager"]}),
         ({"sources": [HASHED], "tokens": {"admin": "mine"}}, {}),
         (
+            {"sources": [NAMED], "tokens": {"admin": "mine"}, "events": {"enabled": True}},
+            {"eventsink-source-tokens": ["named", "kubernetes-events"]},
+        ),
+        (
             {"sources": [HASHED, NAMED, ROTATED], "tokens": {"admin": "mine"}},
             {"eventsink-source-tokens": ["named", "rotated", "rotated-2"]},
         ),
@@ -43,6 +47,26 @@ def test_rendering_twice_gives_the_same_and_no_secret(helm: Helm) -> None:
 )
 def test_the_operator_makes_what_nobody_named(helm: Helm, values: dict[str, Any], wanted: dict[str, list[str]]) -> None:
     assert generated(helm, values) == wanted
+
+
+def test_events_are_posted_to_a_source_of_their_own_with_its_token(helm: Helm) -> None:
+    objects = helm.render({"events": {"enabled": True, "defaultTenant": "platform"}, "router": {"tls": {"secretName": "tls"}}})
+    [_, source] = yaml.safe_load(settings_text(objects, "router"))["sources"]
+    assert source == {
+        "name": "kubernetes-events",
+        "format": "kubernetes-events",
+        "tokenFiles": ["/etc/eventsink-tokens/kubernetes-events"],
+        "tenant": {"namespaceOwner": {"label": "namespace"}},
+        "defaultTenant": "platform",
+    }
+    router = yaml.safe_load(settings_text(objects, "events"))["router"]
+    assert router == {
+        "url": "https://eventsink-router:8080/v1/alerts/kubernetes-events",
+        "tokenFile": "/etc/eventsink-tokens/kubernetes-events",
+        "caFile": "/etc/eventsink-router-ca/ca.crt",
+    }
+    [token] = [one for one in pod_of(objects, "events")["spec"]["volumes"] if one["name"] == "token"]
+    assert token["secret"]["items"] == [{"key": "kubernetes-events", "path": "kubernetes-events"}]
 
 
 def test_the_router_reads_the_tokens_that_its_sources_name(helm: Helm) -> None:

@@ -26,6 +26,7 @@ import yaml
 from pydantic import BaseModel
 
 from eventsink.controller.config import OperatorSettings
+from eventsink.events.config import EventsSettings
 from eventsink.resources.crd import crd
 from eventsink.resources.namespaces import NamespaceSettings
 from eventsink.rest.config import RestSettings
@@ -135,7 +136,7 @@ def definitions() -> dict[str, Any]:
         "namespaces": {"type": "array", "items": {**settings_schema(NamespaceSettings), "required": ["name", "tenant"]}},
         "sources": {"type": "array", "items": source},
         "sinks": {"type": "array", "items": {**sink, "required": ["name", "namespace", "spec"]}},
-        **{model.__name__: settings_schema(model) for model in (OperatorSettings, RouterSettings, RestSettings)},
+        **{model.__name__: settings_schema(model) for model in (OperatorSettings, RouterSettings, RestSettings, EventsSettings)},
     }
 
 

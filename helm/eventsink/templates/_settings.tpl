@@ -7,9 +7,20 @@ The settings of each program: what follows from the values, with the part's own 
 {{- ternary .tokenKeys (ternary list (list .name) (hasKey . "tokenHashes")) (hasKey . "tokenKeys") | toYaml -}}
 {{- end -}}
 
+{{/* Those of the values, and that of Kubernetes Events where they are followed. */}}
+{{- define "eventsink.sources" -}}
+{{- $sources := .Values.sources -}}
+{{- if .Values.events.enabled -}}
+{{- $own := dict "name" "kubernetes-events" "format" "kubernetes-events" "tenant" (dict "namespaceOwner" (dict "label" "namespace")) -}}
+{{- with .Values.events.defaultTenant -}}{{- $_ := set $own "defaultTenant" . -}}{{- end -}}
+{{- $sources = append $sources $own -}}
+{{- end -}}
+{{- toYaml $sources -}}
+{{- end -}}
+
 {{- define "eventsink.allTokenKeys" -}}
 {{- $keys := list -}}
-{{- range .Values.sources -}}{{- $keys = concat $keys (include "eventsink.tokenKeys" . | fromYamlArray) -}}{{- end -}}
+{{- range (include "eventsink.sources" . | fromYamlArray) -}}{{- $keys = concat $keys (include "eventsink.tokenKeys" . | fromYamlArray) -}}{{- end -}}
 {{- toYaml $keys -}}
 {{- end -}}
 
@@ -77,7 +88,7 @@ The settings of each program: what follows from the values, with the part's own 
 {{- $_ := set $intake "tlsKeyFile" "/etc/eventsink-tls/tls.key" -}}
 {{- end -}}
 {{- $sources := list -}}
-{{- range .Values.sources -}}
+{{- range (include "eventsink.sources" . | fromYamlArray) -}}
 {{- $files := list -}}
 {{- range (include "eventsink.tokenKeys" . | fromYamlArray) -}}
 {{- $files = append $files (printf "/etc/eventsink-tokens/%s" .) -}}
@@ -121,4 +132,21 @@ The settings of each program: what follows from the values, with the part's own 
 {{- end -}}
 {{- with .Values.namespaces -}}{{- $_ := set $settings "namespaces" . -}}{{- end -}}
 {{- mergeOverwrite $settings .Values.rest.config | toYaml -}}
+{{- end -}}
+
+{{- define "eventsink.eventsSettings" -}}
+{{- $tls := .Values.router.tls.secretName -}}
+{{- $url := printf "%s://%s-router:8080/v1/alerts/kubernetes-events" (ternary "https" "http" (not (empty $tls))) (include "eventsink.fullname" .) -}}
+{{- $router := dict "url" $url "tokenFile" "/etc/eventsink-tokens/kubernetes-events" -}}
+{{- if and $tls .Values.events.tlsAuthorityKey -}}{{- $_ := set $router "caFile" "/etc/eventsink-router-ca/ca.crt" -}}{{- end -}}
+{{- $settings := dict "monitor" (dict "address" "0.0.0.0:9090") "router" $router -}}
+{{- $name := include "eventsink.partName" (dict "root" $ "part" "events") -}}
+{{- if ne $name "eventsink-events" -}}
+{{- $_ := set $settings "leaderElection" (dict "leaseName" (printf "%s-leader" $name)) -}}
+{{- $_ := set $settings "checkpoint" (dict "name" (printf "%s-checkpoint" $name)) -}}
+{{- end -}}
+{{- $namespaces := list -}}
+{{- range .Values.namespaces -}}{{- $namespaces = append $namespaces .name -}}{{- end -}}
+{{- with $namespaces -}}{{- $_ := set $settings "namespaces" . -}}{{- end -}}
+{{- mergeOverwrite $settings .Values.events.config | toYaml -}}
 {{- end -}}

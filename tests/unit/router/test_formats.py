@@ -134,3 +134,22 @@ def test_a_notification_without_alerts_is_accepted(tmp_path: Path, receiver: Rec
     with start_router(tmp_path, receiver.url("/hook"), sources=[source]) as running:
         url = running.url.removesuffix("alertmanager") + "s"
         assert request(url, running.token, heartbeat) == (200, {"accepted": 0, "rejected": []})
+
+
+def test_an_alert_that_one_router_sends_to_another_fires_and_ends_there(tmp_path: Path, receiver: Receiver) -> None:
+    folders = tmp_path / "one", tmp_path / "other"
+    for folder in folders:
+        folder.mkdir()
+    token = str(folders[1] / "token")
+    source = {"name": "up", "format": "cloudevents", "tokenFiles": [token], "pathToken": True, "tenant": {"label": "tenant"}}
+    with start_router(folders[1], receiver.url("/hook"), sources=[source]) as other:
+        address = f"{other.url.removesuffix('alertmanager')}up/{other.token}"
+        with start_router(folders[0], address, cluster="production") as one:
+            for status, ends in (("firing", {}), ("resolved", {"endsAt": "2026-01-01T13:00:00Z"})):
+                labels = {"alertname": "DiskFull", "namespace": "acme", "severity": "critical"}
+                alert = {"status": status, "labels": labels, "startsAt": "2026-01-01T12:00:00Z", **ends}
+                body = json.dumps({"version": "4", "groupKey": "g", "alerts": [alert]}).encode()
+                assert request(one.url, one.token, body)[0] == 200
+                found = receiver.wait_for(1 if status == "firing" else 2, path="/hook")[-1].json()["data"]
+                assert (found["status"], found["tenant"], found["severity"]) == (status, "acme", "critical")
+                assert (found["labels"]["cluster"], found["startsAt"]) == ("production", "2026-01-01T12:00:00Z")

@@ -1,11 +1,14 @@
 """CloudEvents 1.0 over HTTP: one event (structured or binary), or a batch of them.
 
 Source of the format: the CloudEvents specification, its JSON format and its HTTP binding. Each event is an alert of the status event: what it is
-about is read from its attributes, and from members of its data that have the names of an alert's.
+about is read from its attributes, and from members of its data that have the names of an alert's. What a router of this program sends as
+CloudEvents is read as the alert that it is, which fires and ends.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from urllib.parse import unquote
@@ -14,16 +17,18 @@ import msgspec
 
 from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
-from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS
+from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, MAX_URL_CHARACTERS
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
-from eventsink.alerts.peer_json import members_of, text_of, texts_of
+from eventsink.alerts.peer_json import list_of, members_of, number_of, object_of, text_of, texts_of
 from eventsink.alerts.rule_alerts import (
     DESCRIPTIONS,
+    NO_START,
     SUMMARIES,
     check_size,
     check_usable,
     not_json,
     rejection_reason,
+    time_if_any,
     time_of_event,
 )
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
@@ -38,6 +43,8 @@ _NAMES = {"type": "alertname", "source": "event_source", "id": "event_id"}
 """Attributes that become labels of other names."""
 _NO_LABELS = frozenset({"specversion", "time", "datacontenttype", "dataschema", "data", "data_base64"})
 _STRUCTURED = "application/cloudevents"
+OWN_TYPES = {f"dev.eventsink.alert.{status}.v1": status for status in Status}
+"""Types of the events in which a router of this program sends alerts -> the status of the alert that is their data."""
 
 _ESCAPED = re.compile(r"\\(.)")
 _batch = msgspec.json.Decoder(list[msgspec.Raw])
@@ -112,14 +119,19 @@ def parse(body: bytes) -> IncomingNotification:
             rejected.append(Rejection(index, "is not an object with the attributes of a CloudEvent"))
         except (ValueError, OverflowError, RecursionError) as error:
             rejected.append(Rejection(index, rejection_reason(error)))
-    check_usable(alerts, rejected, "there is no event in the batch")
+    if rejected:
+        check_usable(alerts, rejected, "")
     return IncomingNotification(alerts=alerts, rejected=rejected)
 
 
 def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
     _check(members)
-    data = texts_of(members.get("data"))
-    text = "" if data else text_of(members.get("data"))
+    status = OWN_TYPES.get(text_of(members.get("type")))
+    raw = members.get("data") or _decoded(members)
+    if status is not None:
+        return _own(status, members, object_of(raw))
+    data = texts_of(raw)
+    text = "" if data else text_of(raw)
     labels = {name: text_of(raw) for name, raw in members.items() if name not in _NO_LABELS and name not in _NAMES}
     labels |= {label: text_of(members[name]) for name, label in _NAMES.items()}
     for name in FROM_DATA:
@@ -143,6 +155,61 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
         ),
         group=None,
         start_given="time" in members,
+    )
+
+
+def _decoded(members: Mapping[str, msgspec.Raw]) -> msgspec.Raw | None:
+    """Data that is in base64, as JSON: an object, or a text; None: there is none, or nothing can be read of it."""
+    encoded = text_of(members.get("data_base64"))
+    if not encoded:
+        return None
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        raise ValueError("data_base64 is not in base64") from None
+    try:
+        members_of(data)
+        return msgspec.Raw(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return msgspec.Raw(_encoder.encode(data.decode()))
+    except UnicodeDecodeError:
+        return None
+
+
+def _own(status: Status, members: Mapping[str, msgspec.Raw], data: Mapping[str, msgspec.Raw]) -> IncomingAlert:
+    """The alert of another router. Where it came from is part of what identifies it: alerts of two clusters may have the same labels."""
+    starts_at = time_if_any(data.get("startsAt"))
+    if starts_at is None:
+        raise ValueError(NO_START)
+    labels = texts_of(data.get("labels"))
+    # Whose the alert is says the router that sends it, not a label that its tenant may have chosen.
+    labels |= {"event_source": text_of(members["source"]), "tenant": text_of(members.get("tenant"))}
+    if cluster := text_of(members.get("cluster")):
+        labels["cluster"] = cluster
+    if namespace := text_of(data.get("namespace")):
+        labels.setdefault("namespace", namespace)
+    links = {one: url for one, url in texts_of(data.get("links")).items() if one in Links.__struct_fields__}
+    name = text_of(data.get("name"))
+    return IncomingAlert(
+        status=status,
+        severity=severity_of(text_of(data.get("severity")), RULE_SEVERITIES),
+        name=name,
+        summary=text_of(data.get("summary")) or name,
+        description=text_of(data.get("description")),
+        namespace=labels.get("namespace", ""),
+        labels={one: value for one, value in labels.items() if value},
+        annotations=texts_of(data.get("annotations")),
+        starts_at=starts_at,
+        ends_at=time_if_any(data.get("endsAt")) if status is Status.RESOLVED else None,
+        links=Links(**{one: web_url(links.get(one, "")) for one in Links.__struct_fields__}),
+        group=None,
+        truncated=(
+            *(text_of(one) for one in list_of(data.get("truncated"))),
+            *(f"links.{one}" for one, url in links.items() if len(url) > MAX_URL_CHARACTERS),
+        ),
+        count=max(0, number_of(data.get("count"))),
     )
 
 

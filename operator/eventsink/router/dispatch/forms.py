@@ -82,7 +82,7 @@ class Forms:
         name, cluster = (source.name, source.cluster) if source is not None else ("", "")
         return [
             _encoder.encode(
-                (_event(one) if events else one).identify(
+                (_event(one) if events and one.status is Status.FIRING else one).identify(
                     source=name,
                     tenant=self._tenant_of(delivery, source, one),
                     # The label that the router added, which is no part of what identifies the alert.

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import cloudevents.core.formats.json as cloudevents_json
+import msgspec
 import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
-from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Severity, Status, UnusablePayload
+from eventsink.alerts.alert import IncomingAlert, Links, OversizedPayload, Severity, Status, UnusablePayload
 from eventsink.alerts.formats.cloudevents import FORMAT, enveloped, parse
 from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS
+from eventsink.destinations.webhook.cloudevents import event as cloudevent
 from tests.unit.alerts.formats.format_contract import FormatContract
 
 TIME = datetime(2026, 1, 1, 12, tzinfo=UTC)
+FIRING = IncomingAlert(
+    status=Status.FIRING,
+    severity=Severity.HIGH,
+    name="DiskFull",
+    summary="The disk is full",
+    description="of db-0",
+    namespace="acme",
+    labels={"alertname": "DiskFull", "namespace": "acme", "tenant": "globex", "event_source": "x", "severity": "page"},
+    annotations={"a": "b"},
+    starts_at=TIME,
+    ends_at=None,
+    links=Links(source="https://example.com/s", runbook="https://example.com/r"),
+    group=None,
+)
+
+
+def of_a_router(alert: IncomingAlert) -> bytes:
+    """The event in which a router sends an alert of the tenant acme."""
+    return cloudevent(msgspec.json.encode(alert.identify(source="alertmanager", tenant="acme", cluster="production")))
 
 
 def event(**members: Any) -> dict[str, Any]:
@@ -45,7 +67,7 @@ class TestCloudEventsFormat(FormatContract):
 
     def payloads(self) -> list[bytes]:
         data = {"severity": "high", "message": "m", "url": "https://example.com", "runbook_url": "https://example.com", "try": 2}
-        return [json.dumps(event(subject="s", namespace="acme", data=data)).encode()]
+        return [json.dumps(event(subject="s", namespace="acme", data=data)).encode(), of_a_router(FIRING)]
 
 
 @pytest.fixture
@@ -143,7 +165,7 @@ def test_an_event_without_a_time_happened_now() -> None:
     [
         ({}, b"", "the body is empty"),
         ({}, b"<event/>", "not JSON"),
-        ({}, b"[]", "no event in the batch"),
+        ({}, json.dumps(event(data_base64="%")).encode(), "data_base64 is not in base64"),
         ({}, b"{}", "specversion is absent"),
         ({}, b"5", "not an object"),
         ({"content-type": "application/cloudevents+avro"}, b"{}", "events in JSON"),
@@ -184,3 +206,56 @@ def test_a_text_that_is_too_long_is_cut_as_any_is() -> None:
     headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t", "content-type": "text/plain"}
     [found] = read(headers, "x" * 200_000)
     assert found.identify(source="s", tenant="t").description == "x" * (MAX_ANNOTATION_CHARACTERS - 1) + "…"
+
+
+def test_in_an_empty_batch_there_is_no_alert() -> None:
+    assert parse(b"[]").alerts == []
+
+
+@pytest.mark.parametrize(
+    ("data", "read_as"),
+    [
+        (b'{"summary": "it failed", "try": 2}', ("it failed", {"summary": "it failed", "try": "2"})),
+        (b"it failed", ("it failed", {})),
+        (b"\xff\xfe", ("com.example.failed", {})),
+        (b"", ("com.example.failed", {})),
+    ],
+)
+def test_data_in_base64_is_read_like_any(data: bytes, read_as: tuple[str, dict[str, str]]) -> None:
+    found = only(data_base64=base64.b64encode(data).decode())
+    assert (found.summary, found.annotations) == read_as
+
+
+def test_bytes_that_the_official_sdk_writes_are_read() -> None:
+    attributes = {
+        "id": "7",
+        "source": "/ci",
+        "type": "com.example.failed",
+        "time": TIME,
+        "datacontenttype": "application/octet-stream",
+    }
+    message = to_structured_event(CloudEvent(attributes=attributes, data=b"it failed"))
+    [found] = read(dict(message.headers), message.body)
+    assert found.description == "it failed"
+
+
+@pytest.mark.parametrize("status", Status)
+def test_an_alert_of_another_router_is_that_alert(status: Status) -> None:
+    sent = msgspec.structs.replace(
+        FIRING, status=status, ends_at=TIME + timedelta(hours=1) if status is Status.RESOLVED else None
+    )
+    [found] = parse(of_a_router(sent)).alerts
+    own = {"tenant": "acme", "cluster": "production", "event_source": "/eventsink/production/alertmanager"}
+    assert found == msgspec.structs.replace(sent, labels={**sent.labels, **own})
+
+
+def test_an_alert_of_another_router_is_of_the_tenant_that_the_router_says() -> None:
+    members = {**json.loads(of_a_router(FIRING)), "tenant": None}
+    [found] = parse(json.dumps(members).encode()).alerts
+    assert FIRING.labels["tenant"] == "globex"
+    assert "tenant" not in found.labels
+
+
+def test_an_alert_of_another_router_without_a_start_is_rejected() -> None:
+    with pytest.raises(UnusablePayload, match="startsAt must be"):
+        parse(json.dumps(event(type="dev.eventsink.alert.firing.v1", data={"labels": {}})).encode())

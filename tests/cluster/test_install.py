@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,38 @@ def test_the_roles_of_kubernetes_do_not_reach_what_says_whose_alerts_go_where(pl
             assert "forbidden" in denied.stderr.lower()
         denied = theirs.run("get", "secrets", f"--namespace={SINKS_NAMESPACE}", check=False)
         assert "forbidden" in denied.stderr.lower()
+
+
+def test_whoever_may_change_namespaces_sets_no_label_that_says_whose_alerts_go_where(place: Place) -> None:
+    kubectl, labels = place.kubectl, ("tenant=globex", "platform=true", "rest=true")
+    with kubectl.namespace(tenant=TENANT) as namespace:
+        kubectl.run("create", "serviceaccount", "somebody", f"--namespace={namespace}")
+        theirs = Kubectl(place.plane.service_account_kubeconfig(namespace, "somebody"))
+        rights = ("create", "clusterrole", "changes-namespaces", "--verb=get,create,update,patch,delete", "--resource=namespaces")
+        kubectl.run(*rights)
+        bind = ("create", "clusterrolebinding", f"--serviceaccount={namespace}:somebody")
+        kubectl.run(*bind, "changes-namespaces", "--clusterrole=changes-namespaces")
+        place.apply("namespace-labels")
+        refused = "says whose alerts go where"
+
+        def set_label(label: str) -> str:
+            done = theirs.run("label", "namespace", namespace, "--overwrite", label, check=False)
+            return "" if done.returncode == 0 else str(done.stderr)
+
+        # A policy is effective a moment after it was applied.
+        probes = count()
+        wait_until("the policy", lambda: refused in set_label(f"eventsink.dev/tenant=probe-{next(probes)}"))
+        assert set_label("team=a") == ""
+        for label in (*(f"eventsink.dev/{one}" for one in labels), "eventsink.dev/tenant-"):
+            assert refused in set_label(label), label
+        metadata = {"name": f"{namespace}-new", "labels": {"eventsink.dev/platform": "true"}}
+        new = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+        assert refused in theirs.apply(new, expect_failure=True)
+        kubectl.run(*bind, "assigns-tenants", "--clusterrole=eventsink-assign-tenants")
+        wait_until("the right to assign", lambda: set_label("eventsink.dev/platform=true") == "")
+    kubectl.run("delete", "-k", str(place.manifests / "namespace-labels"))
+    kubectl.run("delete", "clusterrole,clusterrolebinding", "changes-namespaces")
+    kubectl.run("delete", "clusterrolebinding", "assigns-tenants")
 
 
 # ---- what each part may do

@@ -363,3 +363,33 @@ def test_the_commands_of_the_page_deliver_an_alert(receiver: Receiver, tmp_path:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert '"event_sink_type":"Webhook"' in ended.stdout
     receiver.wait_for(alerts_named("DiskFull"), path="/hook")
+
+
+def test_a_sink_of_the_platform_gets_the_alerts_of_all_tenants_which_name_their_tenant_and_the_cluster(
+    standalone: Standalone, receiver: Receiver
+) -> None:
+    def marked(value: str) -> dict[str, Any]:
+        labels = {"eventsink.dev/platform": value}
+        return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ops", "labels": labels}}
+
+    globex = {**NAMESPACE, "metadata": {"name": "globex", "labels": {"eventsink.dev/tenant": "globex"}}}
+    of_all = sink("on-call", receiver.url("/all"), namespace="ops", tenant="*")
+    standalone.put("tenants.yaml", NAMESPACE, globex, sink("alerts", receiver.url("/acme")))
+    standalone.put("platform.yaml", marked("true"), of_all)
+    standalone.start(cluster="prod-eu")
+    standalone.post_alert("OfAcme", namespace="acme")
+    standalone.post_alert("OfGlobex", namespace="globex", cluster="edge-1")
+    seen = receiver.wait_for(alerts_named("OfAcme", "OfGlobex"), path="/all")
+    found = {name_of(one): one.json() for one in seen}
+    assert {name: (one["tenant"], one["cluster"], one["source"]) for name, one in found.items()} == {
+        "OfAcme": ("acme", "prod-eu", "/eventsink/prod-eu/alertmanager"),
+        "OfGlobex": ("globex", "edge-1", "/eventsink/edge-1/alertmanager"),
+    }
+    standalone.put("platform.yaml", marked("false"), of_all)
+    standalone.logged("sink withdrawn", sink="ops/on-call", reason="NotPlatformNamespace")
+    standalone.logged("delivery to a sink", sink="ops/on-call", reason="Withdrawn")
+    standalone.post_alert("Later", namespace="acme")
+    receiver.wait_for(alerts_named("OfAcme", "Later"), path="/acme")
+    wait_until("the delivery to be held", lambda: standalone.deliveries(state="waiting", tenant="*"))
+    assert {name_of(one) for one in receiver.requests("/all")} == {"OfAcme", "OfGlobex"}
+    assert {name_of(one) for one in receiver.requests("/acme")} == {"OfAcme", "Later"}

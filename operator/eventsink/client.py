@@ -192,6 +192,8 @@ class Webhook(_Request):
     """Of what the template writes."""
     method: str | Unset | None = UNSET
     """POST, PUT or PATCH."""
+    success_when: Mapping[str, Any] | Unset | None = UNSET
+    """What a response is that says that a message was taken: `{"statuses": [202]}`, `{"pointer": "/ok", "equals": "true"}`."""
     timeout: str | Unset | None = UNSET
     ca_certificate: str | Unset | None = UNSET
     """PEM."""

@@ -43,6 +43,8 @@ def filled(kind: type[Any], **values: Any) -> Any:
     given = {one.name: samples.get(str(one.type).split(" | ")[0], "a") for one in fields(kind) if one.name in source}
     if "slack_template" in given:
         given["slack_template"] = {"title": "a", "body": "b"}
+    if "success_when" in given:
+        given["success_when"] = {"statuses": [200], "pointer": "/ok", "equals": "true"}
     return kind(**{**given, **values})
 
 

@@ -21,7 +21,10 @@ FIELDS = [
     for name in registry.names()
     for field, info in registry.load(name, "spec").SPEC.model_fields.items()
 ]
-NOT_AT_THE_TERMINAL: dict[str, str] = {"slack_template": "two texts of several lines each: in a file (-f)"}
+NOT_AT_THE_TERMINAL: dict[str, str] = {
+    "slack_template": "two texts of several lines each: in a file (-f)",
+    "success_when": "an object: in a file (-f)",
+}
 """Argument -> why the command line has no option for it."""
 
 

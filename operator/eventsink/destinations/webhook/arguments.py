@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from eventsink.destinations.arguments import (
@@ -26,6 +26,7 @@ from eventsink.destinations.webhook.spec import (
     HEADER_VALUE_FORM,
     HEADER_VALUE_PATTERN,
     HeaderSpec,
+    SuccessWhenSpec,
     WebhookSpec,
     WebhookStatus,
 )
@@ -42,6 +43,17 @@ class HeaderArgs(RestModel):
 
     name: Annotated[str, Field(min_length=1, **bounds(HeaderSpec, "name"), json_schema_extra=stated(HEADER_NAME_PATTERN))]
     value: Annotated[str, Field(**bounds(HeaderSpec, "value"), json_schema_extra=stated(HEADER_VALUE_PATTERN, writeOnly=True))]
+
+
+class SuccessWhenArgs(RestModel):
+    """What a response is that says that a message was taken: all that is given must be fulfilled."""
+
+    statuses: Annotated[list[Annotated[int, Field(ge=200, le=599)]], Field(**bounds(SuccessWhenSpec, "statuses"))] | None = None
+    """Statuses of success; default: every 2xx."""
+    pointer: Annotated[str, Field(min_length=1, **bounds(SuccessWhenSpec, "pointer"))] | None = None
+    """JSON pointer (RFC 6901) into the response, such as /ok."""
+    equals: Annotated[str, Field(**bounds(SuccessWhenSpec, "equals"))] | None = None
+    """What is there if the message was taken: a text, or "true", "0" and the like for other values."""
 
 
 class WebhookArgs(RestModel):
@@ -69,6 +81,8 @@ class WebhookArgs(RestModel):
     """Of what the template writes; default: application/json, which is checked before it is sent."""
     method: Annotated[str, Field(json_schema_extra={"enum": choices(WebhookSpec, "method")})] | None = None
     """POST (default), PUT or PATCH."""
+    success_when: SuccessWhenArgs | None = None
+    """What a response is that says that a message was taken; default: every 2xx."""
     timeout: Duration | None = None
     """How long one attempt may take, 1s to 60s."""
     ca_certificate: Annotated[str, Field(min_length=1, max_length=MAX_CERTIFICATES)] | None = None
@@ -93,6 +107,7 @@ class WebhookConfiguration(RestModel):
     content_type: str | None = None
     method: str | None = None
     timeout: str | None = None
+    success_when: SuccessWhenArgs | None = None
     signed: bool | None = None
     """Whether messages are signed."""
 
@@ -112,6 +127,8 @@ def _changed(before: Mapping[str, Any], args: WebhookArgs, credentials: Credenti
     for name in ("format", "batch", "template", "content_type", "method", "timeout"):
         if name in given:
             _put(spec, to_camel(name), getattr(args, name))
+    if "success_when" in given:
+        _put(spec, "successWhen", args.success_when.model_dump(exclude_none=True) if args.success_when is not None else None)
     if args.ca_certificate is not None:
         spec["tls"] = {"caSecretRef": credentials.keep("ca.crt", args.ca_certificate)}
     elif "ca_certificate" in given:
@@ -192,6 +209,7 @@ def _shown(spec: Mapping[str, Any], status: WebhookStatus | None) -> WebhookConf
         content_type=_text(spec, "contentType"),
         method=_text(spec, "method"),
         timeout=_text(spec, "timeout"),
+        success_when=_success_when(spec.get("successWhen")),
         signed=True if spec.get("signingSecretRefs") else None,
     )
 
@@ -201,6 +219,13 @@ def _put(spec: dict[str, Any], name: str, value: object) -> None:
         spec.pop(name, None)
     else:
         spec[name] = value
+
+
+def _success_when(value: object) -> SuccessWhenArgs | None:
+    try:
+        return SuccessWhenArgs.model_validate(value) if isinstance(value, Mapping) else None
+    except ValidationError:
+        return None  # of a spec that is not valid
 
 
 def _text(spec: Mapping[str, Any], name: str) -> str | None:

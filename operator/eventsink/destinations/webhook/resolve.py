@@ -19,6 +19,7 @@ from eventsink.destinations.webhook.spec import (
     WebhookSpec,
     WebhookStatus,
 )
+from eventsink.destinations.webhook.success import SuccessWhen
 from eventsink.destinations.webhook.target import Header, WebhookTarget
 from eventsink.destinations.webhook.templated import DEFAULT_CONTENT_TYPE
 from eventsink.kube.api import Key
@@ -139,6 +140,11 @@ def target_of(webhook: WebhookSpec, read: ReadText, policy: WebhookPolicy) -> We
         template=webhook.template,
         content_type=webhook.content_type or DEFAULT_CONTENT_TYPE,
         method=webhook.method or DEFAULT_METHOD,
+        success_when=(
+            SuccessWhen.model_validate(webhook.success_when.model_dump(exclude_none=True))
+            if webhook.success_when is not None
+            else None
+        ),
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from eventsink.destinations.webhook import cloudevents
 from eventsink.destinations.webhook.rendering import TemplateRenderer
+from eventsink.destinations.webhook.success import SuccessWhen
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.retry_after import parse_retry_after
@@ -88,6 +89,7 @@ class WebhookSender:
         endpoint = Endpoint.parse(target.url)
         self._origin = endpoint.origin
         self._client: Client = transport.client(endpoint, tenant=tenant, ca=target.ca, method=target.method)
+        self._success = target.success_when
         self._renderer = renderer
         self._content_type = target.content_type.encode()
         self._now = now
@@ -125,6 +127,8 @@ class WebhookSender:
             get_logger().error("a message could not be sent because of an unexpected error", error=type(error).__name__)
             text = f"{self._origin} was not reached: {type(error).__name__} in the router; see its log"
             return Failed(FailureClass.TRANSIENT, "InternalError", text)
+        if self._success is not None:
+            return judge(response, self._success, self._origin, self._now())
         if 200 <= response.status < 300:
             return Delivered(response.status)
         return classify(response, self._origin, self._now())
@@ -189,6 +193,20 @@ def classify(response: Response, origin: str, now: float) -> Outcome:
     if status in _HINTS:
         text += f": {_HINTS[status]}"
     return Failed(failure, f"HTTP{status}", text, status, retry_after)
+
+
+def judge(response: Response, when: SuccessWhen, origin: str, now: float) -> Outcome:
+    """What a response means where the sink's owner says what success is: a 2xx that is none may be one later."""
+    status = response.status
+    if when.takes_status(status):
+        if when.takes_body(response):
+            return Delivered(status)
+        text = f"{origin} responded with {status}, but what is at successWhen.pointer is not what successWhen.equals says"
+    elif 200 <= status < 300:
+        text = f"{origin} responded with {status}, which is not among successWhen.statuses"
+    else:
+        return classify(response, origin, now)
+    return Failed(FailureClass.TRANSIENT, "UnexpectedResponse", text, status, parse_retry_after(response.retry_after, now))
 
 
 def classify_error(error: TransportError) -> Failed:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from eventsink.destinations.webhook.templated import DEFAULT_CONTENT_TYPE, check_template
-from eventsink.resources.model import AtMost, Duration, SecretKeyRef, SpecModel, StatusModel
+from eventsink.resources.model import SET, AtMost, Duration, SecretKeyRef, SpecModel, StatusModel
 from eventsink.resources.rule import Readable, Rule, broken, cel_list, cel_text, form, within
 from eventsink.resources.rules import UNIQUE_ENTRIES
 from eventsink.runtime.patterns import Pattern
@@ -216,6 +216,45 @@ class Tls(SpecModel):
     )
 
 
+NO_REDIRECT = Rule(
+    message="redirects are not followed, and deliver nothing: list statuses from 200 to 299 and from 400 to 599",
+    cel="self < 300 || self >= 400",
+    holds=lambda status: not 300 <= status < 400,
+)
+SUCCESS_GIVEN = Rule(
+    message="set statuses, or pointer and equals, or all three",
+    cel="has(self.statuses) || has(self.pointer) || has(self.equals)",
+    holds=lambda success: success.statuses is not None or success.pointer is not None or success.equals is not None,
+)
+POINTER_AND_EQUALS = Rule(
+    message="set pointer and equals together: where to look in the response, and what is there if the message was taken",
+    cel="has(self.pointer) == has(self.equals)",
+    holds=lambda success: (success.pointer is None) == (success.equals is None),
+)
+POINTER = form(r"^(/([^~/]|~[01])*)+$", "write a JSON pointer (RFC 6901) into the response, such as /ok or /errors/0/code")
+
+
+class SuccessWhenSpec(SpecModel):
+    """What a response is that says that a message was taken."""
+
+    RULES = (SUCCESS_GIVEN, POINTER_AND_EQUALS)
+
+    statuses: (
+        Annotated[
+            list[Annotated[int, Field(ge=200, le=599, json_schema_extra={"format": "int32"}), NO_REDIRECT]],
+            Field(min_length=1, max_length=16, json_schema_extra=SET),
+            UNIQUE_ENTRIES,
+        ]
+        | None
+    ) = Field(default=None, description="Statuses of success. Default: every 2xx.")
+    pointer: Annotated[str, Field(max_length=256), POINTER] | None = Field(
+        default=None, description="JSON pointer (RFC 6901) into the response, such as /ok."
+    )
+    equals: Annotated[str, Field(max_length=256)] | None = Field(
+        default=None, description='What is there if the message was taken: a text, or "true", "0" and the like for other values.'
+    )
+
+
 class WebhookSpec(SpecModel):
     """Post messages to an HTTP endpoint."""
 
@@ -290,6 +329,10 @@ class WebhookSpec(SpecModel):
     )
     timeout: Annotated[Duration, TIMEOUT] | None = Field(
         default=None, description=f"How long one attempt may take, 1s to 60s. Default: {DEFAULT_TIMEOUT}."
+    )
+    success_when: SuccessWhenSpec | None = Field(
+        default=None,
+        description="What a response is that says that a message was taken. Default: every 2xx, whatever the rest of it is.",
     )
     tls: Tls | None = Field(default=None, description="How the receiver's certificate is checked.")
 

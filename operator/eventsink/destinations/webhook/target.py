@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_FORMAT, DEFAULT_METHOD, DEFAULT_TIMEOUT
+from eventsink.destinations.webhook.success import SuccessWhen
 from eventsink.destinations.webhook.templated import DEFAULT_CONTENT_TYPE
 from eventsink.runtime.durations import parse_duration
 from eventsink.sinks.target import DispatchParameters, PayloadKind, SecretDocument, Target, destination_of
@@ -37,9 +38,12 @@ class WebhookTarget(Target):
     ca: str | None = None
     """PEM certificates that the receiver's certificate must chain to; None: the system's."""
 
+    success_when: SuccessWhen | None = None
+    """None: every 2xx is success, whatever the rest of the response is."""
+
     def can_be_misread(self) -> bool:
-        """A router that ignores these members would send something else."""
-        return self.template is not None or self.method != DEFAULT_METHOD
+        """A router that ignores these members would send something else, or take for delivered what is not."""
+        return self.template is not None or self.method != DEFAULT_METHOD or self.success_when is not None
 
     def destination(self) -> str:
         """Digest of the URL."""

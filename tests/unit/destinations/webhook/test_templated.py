@@ -11,6 +11,7 @@ import pytest
 
 from eventsink.destinations.webhook.rendering import TemplateRenderer
 from eventsink.destinations.webhook.sender import open_sender
+from eventsink.destinations.webhook.success import SuccessWhen
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.destinations.webhook.templated import MAX_BODY, check_template, is_json, written
 from eventsink.resources.eventsink import InvalidSpec, read_spec
@@ -269,5 +270,5 @@ async def test_a_message_has_the_method_the_content_type_and_a_signature_of_what
 def test_a_compiled_sink_that_an_older_router_would_misread_has_a_version_that_it_rejects() -> None:
     plain = WebhookTarget(url="https://example.com/")
     assert not plain.can_be_misread()
-    for changed in ({"template": TEMPLATE}, {"method": "PUT"}):
+    for changed in ({"template": TEMPLATE}, {"method": "PUT"}, {"success_when": SuccessWhen(statuses=(202,))}):
         assert plain.model_copy(update=changed).can_be_misread()

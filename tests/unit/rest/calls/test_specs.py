@@ -228,6 +228,24 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {**FULL, "webhook": {key: value for key, value in FULL["webhook"].items() if key != "batch"}},
     ),
     (
+        "a body of its own",
+        FULL,
+        {"event_sink_args": {"Webhook": {"template": "{{ name | json }}", "content_type": "application/json", "method": "PUT"}}},
+        {
+            **FULL,
+            "webhook": {**FULL["webhook"], "template": "{{ name | json }}", "contentType": "application/json", "method": "PUT"},
+        },
+    ),
+    (
+        "what success is",
+        FULL,
+        {"event_sink_args": {"Webhook": {"success_when": {"statuses": [202], "pointer": "/ok", "equals": "true"}}}},
+        {
+            **FULL,
+            "webhook": {**FULL["webhook"], "successWhen": {"statuses": [202], "pointer": "/ok", "equals": "true"}},
+        },
+    ),
+    (
         "no certificate",
         FULL,
         {"event_sink_args": {"Webhook": {"ca_certificate": None}}},
@@ -341,6 +359,18 @@ REJECTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "match.expression: line 1, column 6: there is no alert.nme",
     ),
     ("a bad matcher", FULL, {"match": {"matchers": ["="]}}, "match.matchers[0]: "),
+    (
+        "a bad template",
+        FULL,
+        {"event_sink_args": {"Webhook": {"template": '"{{ name }}"'}}},
+        "event_sink_args.Webhook.template: ",
+    ),
+    (
+        "a redirect as success",
+        FULL,
+        {"event_sink_args": {"Webhook": {"success_when": {"statuses": [302]}}}},
+        "event_sink_args.Webhook.success_when.statuses[0]: ",
+    ),
     ("a bad batch", FULL, {"event_sink_args": {"Webhook": {"format": "alertmanager"}}}, "event_sink_args.Webhook.batch: "),
 ]
 

@@ -1,34 +1,21 @@
-"""Label matchers in Alertmanager's classic syntax: `name="value"`, `!=`, `=~`, `!~`.
+"""Label matchers, as Alertmanager has them: `name="value"`, `!=`, `=~`, `!~`.
 
-Source of the syntax: Alertmanager's configuration reference, section matcher. A value may be in double quotes, in which a
-backslash goes before a quotation mark, a backslash and the n of a line break. Regular expressions are RE2 and match the whole
-value; a label that is absent has the empty value. What one of them can cost is bounded: the size of its compiled form, and the part of
-a value that it sees.
+How they are written is in `matcher_syntax`. Regular expressions are RE2 and match the whole value; a label that is absent has the empty value.
+What one of them can cost is bounded: the size of its compiled form, and the part of a value that it sees.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from eventsink.alerts.matcher_syntax import CLASSIC_NAME, InvalidMatcher, Operator, classic_parts, parts_of, quoted
 from eventsink.runtime.bounded_patterns import MAX_MATCHED_CHARACTERS, PatternTooLarge, bounded_pattern
 from eventsink.runtime.patterns import InvalidPattern, Pattern
 
 MAX_MATCHER_CHARACTERS = 1024
-
-Operator = Literal["=", "!=", "=~", "!~"]
-_OPERATORS: tuple[Operator, ...] = ("=~", "!=", "!~", "=")
-_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPED = {'"': '"', "\\": "\\", "n": "\n"}
 _SPECIAL = frozenset("\\.+*?()[]{}^$")
 """An expression without these is a text, or several with | between them."""
-
-
-class InvalidMatcher(ValueError):
-    """The text is not a matcher; the message is a sentence that says what is wrong with it."""
 
 
 class ExpressionTooLarge(InvalidMatcher):
@@ -68,54 +55,38 @@ class Matcher:
         return self._expression.fullmatch(value[:MAX_MATCHED_CHARACTERS])
 
     def __str__(self) -> str:
-        value = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'{self.name}{self.operator}"{value}"'
+        return f"{self.name if CLASSIC_NAME.fullmatch(self.name) else quoted(self.name)}{self.operator}{quoted(self.value)}"
 
 
-def parse_matcher(text: str) -> Matcher:
-    """Read one matcher.
+def parse_matchers(text: str) -> tuple[Matcher, ...]:
+    """Read one matcher or several, as Alertmanager 0.28 reads them: in its classic syntax or, if it is not that, in that of UTF-8.
 
     Raises
     ------
     InvalidMatcher
         With a sentence that says what is wrong.
     ExpressionTooLarge
-        Its regular expression has more than `MAX_EXPRESSION_SIZE` instructions or `MAX_UNICODE_CLASSES` classes.
+        The regular expression of one is too large (`bounded_pattern`).
     """
     if len(text) > MAX_MATCHER_CHARACTERS:
-        raise InvalidMatcher(f"a matcher has at most {MAX_MATCHER_CHARACTERS} characters")
-    text = text.strip()
-    name = _NAME.match(text)
-    rest = text[name.end() :].lstrip() if name is not None else ""
-    operator = next((operator for operator in _OPERATORS if rest.startswith(operator)), None)
-    if name is None or operator is None:
-        raise InvalidMatcher('write a matcher as label="value", label!="value", label=~"expression" or label!~"expression"')
-    value = _value(rest[len(operator) :].lstrip())
+        raise InvalidMatcher(f"an entry of matchers has at most {MAX_MATCHER_CHARACTERS} characters")
+    return tuple(_matcher(*parts) for parts in parts_of(text))
+
+
+def is_classic(text: str) -> bool:
+    """Whether a text with valid matchers is a single one in the classic syntax: the first routers read nothing else."""
+    try:
+        return parts_of(text) == [classic_parts(text)]
+    except InvalidMatcher:
+        return False
+
+
+def _matcher(name: str, operator: Operator, value: str) -> Matcher:
     if operator in ("=", "!="):
-        return Matcher(name.group(), operator, value, frozenset((value,)))
+        return Matcher(name, operator, value, frozenset((value,)))
     if _SPECIAL.isdisjoint(value):
-        return Matcher(name.group(), operator, value, frozenset(value.split("|")))
-    return Matcher(name.group(), operator, value, None, _compiled(value))
-
-
-def _value(written: str) -> str:
-    if not written.startswith('"'):
-        if '"' in written:
-            raise InvalidMatcher(
-                "put quotation marks around a value that contains quotation marks, with \\ before each inner one"
-            )
-        return _unescape(written)
-    if len(written) < 2 or not written.endswith('"'):
-        raise InvalidMatcher("the closing quotation mark of the value is missing")
-    inner = written[1:-1]
-    if re.search(r'(?<!\\)(?:\\\\)*"', inner) or len(inner) - len(inner.rstrip("\\")) & 1:
-        raise InvalidMatcher('put a \\ before each quotation mark within the value; one matcher per entry, such as team="a"')
-    return _unescape(inner)
-
-
-def _unescape(text: str) -> str:
-    # Alertmanager keeps the backslash of what is no escape of its own: regular expressions need it.
-    return _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), text)
+        return Matcher(name, operator, value, frozenset(value.split("|")))
+    return Matcher(name, operator, value, None, _compiled(value))
 
 
 def _compiled(expression: str) -> Pattern:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eventsink.alerts.matchers import InvalidMatcher, parse_matcher
+from eventsink.alerts.matcher_syntax import InvalidMatcher
+from eventsink.alerts.matchers import is_classic, parse_matchers
 from eventsink.cel.condition import read_condition
 from eventsink.destinations.problem import Problem
 from eventsink.resources import defaults
@@ -25,6 +26,9 @@ version must still read the result.
 
 MAX_SINK_SIZE = 5000
 """Instructions of the regular expressions of one sink together: in the worst case they take 15 ms of a processor for an alert (measured)."""
+
+MAX_SINK_MATCHERS = 64
+"""Matchers of one sink: an entry may hold several."""
 
 MAX_BAD_MATCHERS = 8
 """So many matchers of one sink are reported as unusable; the others are not looked at then: to find out takes up to 5 ms each (measured)."""
@@ -48,7 +52,9 @@ def compile_sink(sink: EventSink, target: Target, compiled_from: CompiledFrom) -
     spec = sink.spec
     match = compile_match(spec)
     times = _times(spec)
-    misread = times is not None or match.expression is not None or target.can_be_misread()
+    misread = (
+        times is not None or match.expression is not None or not all(map(is_classic, match.matchers)) or target.can_be_misread()
+    )
     more = {"version": DOCUMENT_VERSION} if misread else {}
     return Sink(
         **more,
@@ -114,18 +120,23 @@ def match_problems(spec: CommonSpec) -> Iterator[Problem]:
     match = spec.match
     if match is None:
         return
-    sizes, bad = {}, 0
+    sizes, bad, count = {}, 0, 0
     if match.expression is not None:
         sizes["spec.match.expression"] = read_condition(match.expression).size
     for index, text in enumerate(match.matchers or ()):
         path = f"spec.match.matchers[{index}]"
         try:
-            sizes[path] = parse_matcher(text).size
+            found = parse_matchers(text)
+            sizes[path] = sum(one.size for one in found)
+            count += len(found)
         except InvalidMatcher as error:
             yield Problem("InvalidMatcher", path, str(error))
             bad += 1
             if bad == MAX_BAD_MATCHERS:
                 return
+    if count > MAX_SINK_MATCHERS:
+        sentence = f'this sink has {count} matchers, and {MAX_SINK_MATCHERS} are allowed; name several values in one, such as team=~"a|b"'
+        yield Problem("InvalidMatcher", "spec.match.matchers", sentence)
     if (size := sum(sizes.values())) > MAX_SINK_SIZE:
         largest = max(sizes, key=lambda path: sizes[path])
         yield Problem(

@@ -21,11 +21,15 @@ TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 VISIBLE_TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*[^\p{Z}\p{Cc}\p{Cf}\p{M}\x{115f}\x{1160}\x{2800}\x{3164}\x{ffa0}][^\x00-\x1f\x7f]*$"
 """One line without control characters in which something can be seen: not only spaces of any kind, joiners, marks and blank letters."""
 NAMESPACE_GLOB_PATTERN = r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$"
-_LABEL = r"^[ \t]*[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*"
+_QUOTED = r'''"([^"\\\r\n]|\\.)*"'''
+_UNRESERVED = r"""[^ \t\r\n{}!=~,\\"'`]"""
+_NAME_AND_OPERATOR = rf"[ \t]*({_QUOTED}|{_UNRESERVED}+)[ \t]*(=~|!~|!=|=)[ \t]*"
+_ONE_MATCHER = rf"{_NAME_AND_OPERATOR}({_QUOTED}|{_UNRESERVED}*)[ \t]*"
+MATCHER_PATTERN = rf"^[ \t]*\{{?{_ONE_MATCHER}(,{_ONE_MATCHER})*,?[ \t]*\}}?[ \t]*$"
+"""The form of Alertmanager's matchers; only the operator can check that a pattern is RE2, and braces. A value without quotation marks has
+none of the characters that Alertmanager reserves: what was written with them was meant as something else, and would match nothing."""
+_LABEL = r"^[ \t]*\{?[ \t]*[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*"
 _MATCHES = _LABEL + r"(=~|!~|!=|=)[ \t]*"
-MATCHER_PATTERN = _MATCHES + r"""("([^"\\\r\n]|\\.)*"|[^ \t\r\n{}!=~,\\"'`]*)[ \t]*$"""
-"""The form of an Alertmanager matcher; only the operator can check that a pattern is RE2. A value without quotation marks has none of
-the characters that Alertmanager reserves: what was written with them was meant as something else, and would match nothing."""
 _TWO_OPERATORS_PATTERN = _LABEL + r"(=[ \t]*[=!]|=[ \t]+~|(=~|!~|!=)[ \t]*[=~!])"
 _OTHER_QUOTES_PATTERN = _MATCHES + "['`]"
 _UNQUOTED_PATTERN = _MATCHES + r"""[^ \t\r\n"'`=~!]"""
@@ -54,7 +58,7 @@ NAMESPACE_GLOB = form(
 )
 MATCHER = one_form_of(
     [(MATCHER_PATTERN, True), (_TWO_OPERATORS_PATTERN, True), (_OTHER_QUOTES_PATTERN, True), (_UNQUOTED_PATTERN, True)],
-    'write one matcher as name="value", name!="value", name=~"pattern" or name!~"pattern", each in an entry of its own',
+    'write matchers as name="value", name!="value", name=~"pattern" or name!~"pattern", with double quotation marks, and commas between several',
 )
 MATCHER_OPERATOR = one_form_of(
     [(_TWO_OPERATORS_PATTERN, False)],
@@ -67,7 +71,7 @@ MATCHER_QUOTES = one_form_of(
 MATCHER_UNQUOTED = one_form_of(
     [(MATCHER_PATTERN, True), (_UNQUOTED_PATTERN, False)],
     "write double quotation marks around a value with spaces, commas, quotation marks or any of {}!=~\\, "
-    'and one matcher in each entry, such as severity="critical"',
+    'and commas between several matchers, such as severity="critical",team="a"',
 )
 UNIQUE_ENTRIES = unique("duplicate entry, remove one")
 

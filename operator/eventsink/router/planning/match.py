@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pydantic.alias_generators import to_camel
 
 from eventsink.alerts.alert import Alert, Severity
-from eventsink.alerts.matchers import ExpressionTooLarge, Matcher, parse_matcher
+from eventsink.alerts.matchers import ExpressionTooLarge, Matcher, parse_matchers
 from eventsink.cel.condition import Condition, read_condition
 from eventsink.cel.errors import EvaluationFailed
 from eventsink.resources.names import ALL_TENANTS
@@ -63,7 +63,7 @@ class CompiledMatch:
         """Whether every expression is small enough to be evaluated."""
         for text in match.matchers:
             try:
-                matchers.append(parse_matcher(text))
+                matchers.extend(parse_matchers(text))
             except ExpressionTooLarge:
                 self.complete = False
         self._minimum = Severity(match.min_severity) if match.min_severity is not None else None

@@ -32,7 +32,11 @@ def test_the_severity_table_of_a_format_is_that_of_the_program(format_: Format) 
 
 
 def test_the_table_of_formats_is_the_registry() -> None:
-    listed = rows(between(SOURCES, "## Formats", "\n## "))
+    listed, checked = (
+        rows(between(SOURCES, "## Formats", "- **Repeats**")),
+        rows(between(SOURCES, "| format | checked with |", "\n## ")),
+    )
+    assert {names(row[0])[0] for row in checked} == set(FORMATS)
     assert listed == [
         [
             f"`{one.name}`",

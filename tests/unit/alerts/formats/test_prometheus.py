@@ -58,6 +58,17 @@ def test_a_recorded_end_is_an_end_and_what_is_sent_with_it_fires() -> None:
     assert (other.status, other.name, other.annotations) == (Status.FIRING, "Watchdog", {})
 
 
+def test_what_vmalert_posts_fires_and_ends() -> None:
+    firing, resolved = [(RECORDED / f"vmalert_{name}.json").read_bytes() for name in ("firing", "resolved")]
+    [before] = parse(firing, datetime(2026, 11, 26, 16, 30, 48, tzinfo=UTC)).alerts
+    [after] = parse(resolved, datetime(2026, 11, 26, 16, 31, 10, tzinfo=UTC)).alerts
+    assert (before.status, before.severity, before.summary) == (Status.FIRING, Severity.CRITICAL, "The disk of db-0 is 97 % full")
+    assert before.valid_for == pytest.approx(8.67, abs=0.01)
+    assert before.links.source.startswith("http://vmalert.example.com/vmalert/alert?group_id=")
+    assert (after.status, after.ends_at) == (Status.RESOLVED, datetime(2026, 11, 26, 16, 30, 26, tzinfo=UTC))
+    assert (after.labels, after.starts_at) == (before.labels, before.starts_at)
+
+
 def test_what_vmalert_documents_is_parsed() -> None:
     full, bare = parse((RECORDED / "vmalert.json").read_bytes(), datetime(2026, 11, 2, 8, 20, tzinfo=UTC)).alerts
     assert (full.status, full.severity, full.summary) == (Status.FIRING, Severity.CRITICAL, "sda is full")

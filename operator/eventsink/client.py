@@ -32,7 +32,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from importlib import metadata
@@ -170,6 +170,25 @@ class Delivery(_Request):
 
 
 @dataclass(frozen=True)
+class Mute(_Request):
+    """Alerts of which a sink is not notified for a time."""
+
+    matchers: tuple[str, ...]
+    """An alert that satisfies all of them is muted."""
+    until: str | Unset = UNSET
+    """RFC 3339, such as 2027-01-31T18:00:00Z."""
+    start: str | Unset = UNSET
+    """Since when, in the same form; at once by default."""
+    comment: str | Unset = UNSET
+    duration: str | Unset = UNSET
+    """For `Client.mute`, instead of `until`: for how long from now on, such as 2h."""
+
+    def to_json(self) -> dict[str, Any]:
+        value = super().to_json()
+        return {"from" if name == "start" else name: one for name, one in value.items()}
+
+
+@dataclass(frozen=True)
 class Webhook(_Request):
     """An HTTP endpoint. A new one needs exactly one of `url` and `secret_url`."""
 
@@ -266,6 +285,8 @@ class EventSink:
     """Why it is not ready; empty when it is."""
     suspend: bool
     match: Mapping[str, Any]
+    mutes: tuple[Mapping[str, Any], ...]
+    """Each with `matchers`, `until`, and perhaps `from` and `comment`."""
     delivery: Mapping[str, Any]
     delivering: Delivering | None
     """None before anything was sent."""
@@ -299,6 +320,7 @@ class EventSink:
             reason=_text(value["reason"]),
             suspend=value.get("suspend") is True,
             match=dict(value.get("match") or {}),
+            mutes=tuple(dict(one) for one in value.get("mutes") or ()),
             delivery=dict(value.get("delivery") or {}),
             delivering=_delivering(delivering) if delivering is not None else None,
             etag=etag,
@@ -421,6 +443,7 @@ class Client:
         match: Match | Unset = UNSET,
         delivery: Delivery | Unset = UNSET,
         suspend: bool | Unset = UNSET,
+        mutes: Sequence[Mute] | Unset = UNSET,
         idempotency_key: str | None = None,
     ) -> EventSink:
         """Create a sink, and wait for its first verdict.
@@ -431,7 +454,7 @@ class Client:
             The same request with the same key creates nothing new; None: a new key.
         """
         body = {"tenant_id": tenant_id, "name": name, "event_sink_args": {destination.TYPE: destination.to_json()}}
-        return self.create_from({**body, **_given(description, match, delivery, suspend)}, idempotency_key=idempotency_key)
+        return self.create_from({**body, **_given(description, match, delivery, suspend, mutes)}, idempotency_key=idempotency_key)
 
     def create_from(self, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> EventSink:
         """Create a sink from a request body of the API."""
@@ -465,6 +488,7 @@ class Client:
         match: Match | Unset | None = UNSET,
         delivery: Delivery | Unset | None = UNSET,
         suspend: bool | Unset = UNSET,
+        mutes: Sequence[Mute] | Unset | None = UNSET,
         if_match: str | None = None,
     ) -> EventSink:
         """Change what is given; None clears.
@@ -474,7 +498,7 @@ class Client:
         if_match
             `etag` of the sink that the change is based on: PreconditionFailed if it was changed since.
         """
-        body = _given(description, match, delivery, suspend)
+        body = _given(description, match, delivery, suspend, mutes)
         if not isinstance(name, Unset):
             body["name"] = name
         if not isinstance(destination, Unset):
@@ -501,6 +525,20 @@ class Client:
                 return Deleted(id, "")
             raise
         return _parsed(lambda response: Deleted(_text(response.value["id"]), _text(response.value["tenant_id"])), response)
+
+    def mute(self, id: str, mute: Mute, *, if_match: str | None = None) -> EventSink:
+        """Add a mute to a sink; it replaces one with the same matchers and start."""
+        headers = {"If-Match": if_match} if if_match is not None else {}
+        response = self._call("POST", f"{_path(id)}/mute", mute.to_json(), headers=headers, once=if_match is not None)
+        return _parsed(_changed, response)
+
+    def unmute(self, id: str, index: int | None = None, *, if_match: str | None = None) -> EventSink:
+        """Remove the mute at that position of `EventSink.mutes`, or all mutes."""
+        headers = {"If-Match": if_match} if if_match is not None else {}
+        query = f"?{urlencode({'index': index})}" if index is not None else ""
+        # A second attempt would remove another one.
+        once = index is not None or if_match is not None
+        return _parsed(_changed, self._call("DELETE", f"{_path(id)}/mute{query}", headers=headers, once=once))
 
     def test(self, id: str) -> DeliveryTest:
         """Send a test alert to a sink and wait for the outcome."""
@@ -582,9 +620,14 @@ class Client:
 
 
 def _given(
-    description: str | Unset | None, match: Match | Unset | None, delivery: Delivery | Unset | None, suspend: bool | Unset
+    description: str | Unset | None,
+    match: Match | Unset | None,
+    delivery: Delivery | Unset | None,
+    suspend: bool | Unset,
+    mutes: Sequence[Mute] | Unset | None,
 ) -> dict[str, Any]:
-    members = {"description": description, "match": match, "delivery": delivery, "suspend": suspend}
+    written = [one.to_json() for one in mutes] if mutes is not None and not isinstance(mutes, Unset) else mutes
+    members = {"description": description, "match": match, "delivery": delivery, "suspend": suspend, "mutes": written}
     given = {name: value for name, value in members.items() if not isinstance(value, Unset)}
     return {name: value.to_json() if isinstance(value, _Request) else value for name, value in given.items()}
 

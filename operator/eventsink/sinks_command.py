@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 import yaml
 
-from eventsink.client import Client, EventSink, EventSinkError
+from eventsink.client import Client, EventSink, EventSinkError, Mute
 from eventsink.destinations.arguments import arguments
 from eventsink.destinations.options import Argument, from_model, given, options
 from eventsink.resources.spec import DeliverySpec, MatchSpec
@@ -145,6 +145,48 @@ def delete(ids: tuple[str, ...], **where: Any) -> None:
     for id in ids:
         _call(where, lambda client, id=id: client.delete(id))  # type: ignore[misc]
         click.echo(f"sink {id} deleted")
+
+
+@sinks.command()
+@click.argument("id")
+@click.option(
+    "--matcher", "matchers", multiple=True, required=True, help='Label matcher, such as alertname="HighLatency". Repeatable.'
+)
+@click.option("--for", "duration", metavar="DURATION", help="For how long from now on, such as 2h.")
+@click.option("--until", help="Until when, in RFC 3339, such as 2027-01-31T18:00:00Z.")
+@click.option("--from", "start", help="Since when, in RFC 3339. Default: at once.")
+@click.option("--comment", help="Why, for people.")
+@click.option("--if-match", metavar="ETAG", help="Only if the sink was not changed since this ETag (-o json: etag).")
+@OUTPUT
+@connection
+def mute(
+    id: str,
+    matchers: tuple[str, ...],
+    duration: str | None,
+    until: str | None,
+    start: str | None,
+    comment: str | None,
+    if_match: str | None,
+    output: str,
+    **where: Any,
+) -> None:
+    """Do not notify the sink with this ID of some alerts for a time; what still fires then is sent."""
+    if (duration is None) is (until is None):
+        raise click.UsageError("say until when, with exactly one of --for and --until")
+    texts = {"duration": duration, "until": until, "start": start, "comment": comment}
+    wanted = Mute(matchers, **{name: text for name, text in texts.items() if text is not None})
+    _show(_call(where, lambda client: client.mute(id, wanted, if_match=if_match)), output)
+
+
+@sinks.command()
+@click.argument("id")
+@click.option("--index", type=click.IntRange(min=0), help="Only the mute at this position (-o json: mutes), the first one is 0.")
+@click.option("--if-match", metavar="ETAG", help="Only if the sink was not changed since this ETag (-o json: etag).")
+@OUTPUT
+@connection
+def unmute(id: str, index: int | None, if_match: str | None, output: str, **where: Any) -> None:
+    """Remove the mutes of the sink with this ID, or one of them."""
+    _show(_call(where, lambda client: client.unmute(id, index, if_match=if_match)), output)
 
 
 @sinks.command()

@@ -413,6 +413,26 @@ def test_the_command_creates_a_sink_from_options_and_prints_a_generated_secret_o
     }
 
 
+def test_the_command_mutes_and_unmutes(server: ScriptedRestServer, terminal: Terminal) -> None:
+    server.script = [Step(body=ONE)]
+    terminal.run("mute", ID, "--matcher", 'a="1"', "--matcher", 'b="2"', "--for=2h", "--comment=why")
+    terminal.run(
+        "mute", ID, "--matcher", 'a="1"', "--from=2027-01-01T00:00:00Z", "--until=2027-01-02T00:00:00Z", "--if-match", '"e"'
+    )
+    terminal.run("unmute", ID)
+    terminal.run("unmute", ID, "--index=3")
+    assert [(one[0], one[1].removeprefix(f"/v1/event_sink/{ID}")) for one in server.asked] == [
+        ("POST", "/mute"),
+        ("POST", "/mute"),
+        ("DELETE", "/mute"),
+        ("DELETE", "/mute?index=3"),
+    ]
+    assert server.asked[0][3] == {"matchers": ['a="1"', 'b="2"'], "duration": "2h", "comment": "why"}
+    assert server.asked[1][3] == {"matchers": ['a="1"'], "from": "2027-01-01T00:00:00Z", "until": "2027-01-02T00:00:00Z"}
+    for ends in ((), ("--for=2h", "--until=2027-01-02T00:00:00Z")):
+        assert "exactly one of --for and --until" in terminal.run("mute", ID, "--matcher", 'a="1"', *ends, status=2)[1]
+
+
 def test_the_command_changes_what_slack_messages_show(server: ScriptedRestServer, terminal: Terminal) -> None:
     server.script = [Step(body=ONE)]
     terminal.run(

@@ -21,6 +21,7 @@ from eventsink.client import (
     DeliveryTest,
     EventSink,
     Match,
+    Mute,
     Slack,
     UnexpectedResponse,
     Webhook,
@@ -58,7 +59,7 @@ def server() -> Iterator[ScriptedRestServer]:
 @pytest.fixture
 def asked(server: ScriptedRestServer) -> list[tuple[str, str, dict[str, str], Any]]:
     """The requests of all calls, with every argument given."""
-    common = {"description": "d", "match": filled(Match), "delivery": filled(Delivery), "suspend": True}
+    common = {"description": "d", "match": filled(Match), "delivery": filled(Delivery), "suspend": True, "mutes": [filled(Mute)]}
     link = {"url": "https://example.com/", "expires_at": "2026-01-01T00:00:00Z"}
     outcome = {"delivered": True, "status": "2xx", "reason": "", "message": "", "seconds": 0.1, "delivery_id": "d"}
     with Client(server.url, KEY) as client:
@@ -67,6 +68,8 @@ def asked(server: ScriptedRestServer) -> list[tuple[str, str, dict[str, str], An
             client.create("acme", "n", filled(destination), idempotency_key="k", **common)
         for change in (filled(Slack, **dict.fromkeys(CREDENTIALS, UNSET)), filled(Webhook)):  # a Slack sink's credential stays
             client.update(ID, name="n", destination=change, if_match='"e"', **common)
+        client.mute(ID, filled(Mute), if_match='"e"')
+        client.unmute(ID, 1, if_match='"e"')
         client.get(ID)
         server.script = [Step(body=NEXT_PAGE), Step(body={**NEXT_PAGE, "pagination": None})]
         list(client.list("acme", page_size=1))

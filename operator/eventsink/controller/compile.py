@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from eventsink.alerts.matcher_syntax import InvalidMatcher
 from eventsink.alerts.matchers import is_classic, parse_matchers
@@ -10,10 +10,21 @@ from eventsink.cel.condition import read_condition
 from eventsink.destinations.problem import Problem
 from eventsink.resources import defaults
 from eventsink.resources.eventsink import EventSink, InvalidSpec
+from eventsink.resources.mutes import MAX_MUTE_MATCHERS, MAX_MUTES
 from eventsink.resources.spec import CommonSpec
 from eventsink.resources.times import TimeIntervalSpec
 from eventsink.runtime.durations import parse_duration
-from eventsink.sinks.sink import DOCUMENT_VERSION, CompiledFrom, Sink, SinkDelivery, SinkMatch, SinkTimeInterval, SinkTimes
+from eventsink.runtime.times import parse_time
+from eventsink.sinks.sink import (
+    DOCUMENT_VERSION,
+    CompiledFrom,
+    Sink,
+    SinkDelivery,
+    SinkMatch,
+    SinkMute,
+    SinkTimeInterval,
+    SinkTimes,
+)
 from eventsink.sinks.target import Target
 
 COMPILER_VERSION = 4
@@ -47,13 +58,16 @@ def compile_sink(sink: EventSink, target: Target, compiled_from: CompiledFrom) -
     Raises
     ------
     Problem
-        The spec has a matcher that cannot be used.
+        The spec has a matcher that cannot be used, in its match or in a mute.
     """
     spec = sink.spec
-    match = compile_match(spec)
-    times = _times(spec)
+    match, times, mutes = compile_match(spec), _times(spec), compile_mutes(spec)
     misread = (
-        times is not None or match.expression is not None or not all(map(is_classic, match.matchers)) or target.can_be_misread()
+        times is not None
+        or bool(mutes)
+        or match.expression is not None
+        or not all(map(is_classic, match.matchers))
+        or target.can_be_misread()
     )
     more = {"version": DOCUMENT_VERSION} if misread else {}
     return Sink(
@@ -68,6 +82,7 @@ def compile_sink(sink: EventSink, target: Target, compiled_from: CompiledFrom) -
         destination=target.destination(),
         match=match,
         times=times,
+        mutes=mutes,
         delivery=_delivery(spec),
         dispatch=target.dispatch_parameters(),
         target=target,
@@ -120,11 +135,27 @@ def match_problems(spec: CommonSpec) -> Iterator[Problem]:
     match = spec.match
     if match is None:
         return
-    sizes, bad, count = {}, 0, 0
+    sizes = {}
     if match.expression is not None:
         sizes["spec.match.expression"] = read_condition(match.expression).size
-    for index, text in enumerate(match.matchers or ()):
-        path = f"spec.match.matchers[{index}]"
+    matchers = [(f"spec.match.matchers[{index}]", text) for index, text in enumerate(match.matchers or ())]
+    yield from _matcher_problems("spec.match.matchers", matchers, sizes, MAX_SINK_MATCHERS)
+
+
+def mute_problems(spec: CommonSpec) -> Iterator[Problem]:
+    """The same of its mutes."""
+    matchers = [
+        (f"spec.mutes[{index}].matchers[{number}]", text)
+        for index, mute in enumerate(spec.mutes or ())
+        for number, text in enumerate(mute.matchers)
+    ]
+    yield from _matcher_problems("spec.mutes", matchers, {}, MAX_MUTES * MAX_MUTE_MATCHERS)
+
+
+def _matcher_problems(field: str, matchers: Iterable[tuple[str, str]], sizes: dict[str, int], most: int) -> Iterator[Problem]:
+    """Of matchers, each with its path, that one sink evaluates together: so many at most, beside what is of these sizes."""
+    bad = count = 0
+    for path, text in matchers:
         try:
             found = parse_matchers(text)
             sizes[path] = sum(one.size for one in found)
@@ -134,9 +165,9 @@ def match_problems(spec: CommonSpec) -> Iterator[Problem]:
             bad += 1
             if bad == MAX_BAD_MATCHERS:
                 return
-    if count > MAX_SINK_MATCHERS:
-        sentence = f'this sink has {count} matchers, and {MAX_SINK_MATCHERS} are allowed; name several values in one, such as team=~"a|b"'
-        yield Problem("InvalidMatcher", "spec.match.matchers", sentence)
+    if count > most:
+        sentence = f'this sink has {count} matchers, and {most} are allowed; name several values in one, such as team=~"a|b"'
+        yield Problem("InvalidMatcher", field, sentence)
     if (size := sum(sizes.values())) > MAX_SINK_SIZE:
         largest = max(sizes, key=lambda path: sizes[path])
         yield Problem(
@@ -145,6 +176,26 @@ def match_problems(spec: CommonSpec) -> Iterator[Problem]:
             f"the regular expressions of this sink are too large together: compiled, they have {size} instructions, and {MAX_SINK_SIZE} are "
             f'allowed; the largest has {sizes[largest]}: write it more simply, or name the values, such as team=~"a|b"',
         )
+
+
+def compile_mutes(spec: CommonSpec) -> tuple[SinkMute, ...]:
+    """Of which alerts the sink is not notified for a time.
+
+    Raises
+    ------
+    Problem
+        A matcher cannot be used.
+    """
+    for problem in mute_problems(spec):
+        raise problem
+    return tuple(
+        SinkMute(
+            matchers=tuple(one.matchers),
+            since=parse_time(one.from_).timestamp() if one.from_ is not None else 0.0,
+            until=parse_time(one.until).timestamp(),
+        )
+        for one in spec.mutes or ()
+    )
 
 
 def _times(spec: CommonSpec) -> SinkTimes | None:

@@ -154,7 +154,7 @@ class DeliveryEvents:
         """What people know, as far as can be said, of a sink that is seen for the first time: whether it had stopped."""
         if condition is not None and self._is_news(condition):
             # What it was before: an Event says so, or nobody could write one.
-            return condition.status == "True" and condition.message == DELIVERS_AGAIN
+            return condition.status == "True" and condition.message.startswith(DELIVERS_AGAIN)
         return _stopped(condition, False)
 
     def _is_news(self, condition: Condition | None) -> bool:

@@ -151,7 +151,10 @@ def arguments() -> Mapping[str, DestinationArguments[Any, Any, Any]]:
 def from_spec(name: str, model: type[BaseModel], doc: str) -> type[RestModel]:
     """A REST model with the fields of a spec's model: all optional, in snake_case, with bounds and descriptions, without rules."""
     fields: dict[str, Any] = {
-        one: (_plain(Annotated[info.annotation, *info.metadata, None]) | None, Field(default=None, description=info.description))
+        one: (
+            _plain(Annotated[info.annotation, *info.metadata, None]) | None,
+            Field(default=None, description=info.description, alias=one.removesuffix("_") if one.endswith("_") else None),
+        )
         for one, info in model.model_fields.items()
     }
     return create_model(name, __base__=RestModel, __doc__=doc, **fields)

@@ -17,6 +17,7 @@ from eventsink.destinations import registry
 
 from . import defaults, rules
 from .model import SET, Duration, Severity, SpecModel
+from .mutes import MAX_MUTES, MuteSpec
 from .rule import Readable, exactly_one
 from .times import MAX_INTERVALS, TimeIntervalSpec
 
@@ -121,6 +122,9 @@ class CommonSpec(SpecModel):
         default=None, description="Pause this sink: while true, alerts are neither queued nor sent. Default: false."
     )
     match: MatchSpec | None = Field(default=None, description="Which alerts to deliver. Default: every alert of the tenant.")
+    mutes: Annotated[list[MuteSpec], Field(min_length=1, max_length=MAX_MUTES)] | None = Field(
+        default=None, description="Alerts of which the sink is not notified for a time."
+    )
     delivery: DeliverySpec | None = Field(default=None, description="How alerts are delivered.")
 
     @property

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, create_model, model_validator
 
-from eventsink.destinations.arguments import RestModel, arguments, bounds, from_spec, stated
+from eventsink.destinations.arguments import Duration, RestModel, arguments, bounds, from_spec, stated
 from eventsink.resources import rules
+from eventsink.resources.mutes import MAX_MUTE_MATCHERS, MAX_TIME_CHARACTERS, MuteSpec
 from eventsink.resources.spec import DeliverySpec, EventSinkSpec, MatchSpec
 
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
@@ -35,9 +36,16 @@ if TYPE_CHECKING:
     class DeliveryArgs(RestModel):
         """How alerts are delivered."""
 
+    class MuteArgs(RestModel):
+        """Alerts of which the sink is not notified for a time."""
+
 else:
     MatchArgs = from_spec("MatchArgs", MatchSpec, "Which alerts to deliver; an alert must satisfy everything that is set.")
     DeliveryArgs = from_spec("DeliveryArgs", DeliverySpec, "How alerts are delivered.")
+    MuteArgs = from_spec("MuteArgs", MuteSpec, "Alerts of which the sink is not notified for a time.")
+
+
+Mutes = Annotated[list[MuteArgs], Field(**bounds(EventSinkSpec, "mutes"))]
 
 
 class ByType(RestModel):
@@ -111,6 +119,8 @@ class CreateRequest(RestModel):
     suspend: bool | None = None
     """Pause this sink: while true, alerts are neither queued nor sent."""
     match: MatchArgs | None = None
+    mutes: Mutes | None = None
+    """Alerts of which the sink is not notified for a time."""
     delivery: DeliveryArgs | None = None
 
 
@@ -124,7 +134,30 @@ class UpdateRequest(RestModel):
     event_sink_args: EventSinkChanges | None = None
     suspend: bool | None = None
     match: MatchArgs | None = None
+    mutes: Mutes | None = None
+    """Alerts of which the sink is not notified for a time. They replace all existing ones."""
     delivery: DeliveryArgs | None = None
+
+
+class MuteRequest(RestModel):
+    """A mute to add. One with the same matchers, and the same `from`, replaces the one before."""
+
+    matchers: Annotated[list[str], Field(min_length=1, max_length=MAX_MUTE_MATCHERS)]
+    """Label matchers as in Alertmanager; an alert that satisfies all of them is muted."""
+    from_: Annotated[str, Field(max_length=MAX_TIME_CHARACTERS)] | None = Field(default=None, alias="from")
+    """Since when, in RFC 3339; at once by default."""
+    until: Annotated[str, Field(max_length=MAX_TIME_CHARACTERS)] | None = None
+    """Until when, in RFC 3339. Exactly one of `until` and `duration`."""
+    duration: Duration | None = None
+    """For how long from now on, such as 2h."""
+    comment: str | None = None
+    """Why, for people."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if (self.until is None) is (self.duration is None):
+            raise ValueError("write exactly one of until and duration")
+        return self
 
 
 class NoContent(RestModel):
@@ -159,6 +192,7 @@ class EventSinkResponse(RestModel):
     """Why it is not ready; empty when it is."""
     suspend: bool | None = None
     match: MatchArgs | None = None
+    mutes: list[MuteArgs] | None = None
     delivery: DeliveryArgs | None = None
     delivering: Delivering
 

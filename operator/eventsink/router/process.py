@@ -17,7 +17,7 @@ from eventsink.router.admin.server import Admin
 from eventsink.router.config import RouterSettings
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.dispatcher import Dispatcher
-from eventsink.router.dispatch.health import SinkHealth, with_problem
+from eventsink.router.dispatch.health import SinkHealth, with_note, with_problem
 from eventsink.router.dispatch.sink_tests import SinkTests
 from eventsink.router.dispatch.worker import OpenSender
 from eventsink.router.intake.metrics import IntakeMetrics
@@ -272,7 +272,8 @@ class Router:
         if (problem := self._index.problem(uid)) is not None:
             gets_nothing = problem.reason is MatchingReason.UNREADABLE
             health = with_problem(health, problem.reason, problem.message, gets_nothing=gets_nothing)
-        return health
+        note = self._index.quiet.note(uid)
+        return with_note(health, note) if note else health
 
     def _health_changed(self, sink: Sink, health: SinkHealth) -> None:
         for listener in self._health_listeners:

@@ -35,7 +35,7 @@ COMPILED_LABEL = "eventsink.dev/compiled"
 DOCUMENT_VERSION = 2
 """Raised only when a reader of the version before would misread what is written; new members that it may ignore do not raise it.
 
-2: a sink that has opening times or an expression, or whose target `can_be_misread`. Others are written as version 1, which a router of the
+2: a sink that has times, mutes or an expression, or whose target `can_be_misread`. Others are written as version 1, which a router of the
 version before reads, too.
 """
 
@@ -142,6 +142,15 @@ class SinkTimes(CompiledDocument):
     """Whether alerts that come at other times are dropped instead of waiting."""
 
 
+class SinkMute(CompiledDocument):
+    """Alerts of which the sink is not notified for a time; seconds since the epoch."""
+
+    matchers: tuple[str, ...]
+    """As in `SinkMatch`; all of them must be fulfilled."""
+    since: float = 0.0
+    until: float
+
+
 class SinkDelivery(CompiledDocument):
     """How alerts are delivered; durations in seconds."""
 
@@ -169,6 +178,7 @@ class Sink(VersionedDocument):
     match: SinkMatch = SinkMatch()
     times: SinkTimes | None = None
     """None: at any time."""
+    mutes: tuple[SinkMute, ...] = ()
     delivery: SinkDelivery = SinkDelivery()
     dispatch: DispatchParameters = DispatchParameters()
     target: SerializeAsAny[Target] | None = None

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eventsink.controller.compile import compile_match
+from eventsink.controller.compile import compile_match, compile_mutes
 from eventsink.controller.tenancy import Namespace, check_claim, owned_tenants, read_namespace
 from eventsink.destinations import registry
 from eventsink.destinations.problem import Problem
@@ -154,6 +154,7 @@ class _Sink:
                 )
         try:
             compile_match(sink.spec)
+            compile_mutes(sink.spec)
             for note in registry.load(sink.spec.type, "resolve").check(sink, secrets):
                 self._note(note.path, note.sentence)
         except Problem as problem:

@@ -12,6 +12,15 @@ from tests.unit.docs.pages import PACKAGE
 DECLARED_AND_COMPILED = {"resources/spec.py", "controller/compile.py", "sinks/sink.py"}
 CLIENT = {"client.py"}
 """Has no dependencies, so it declares its arguments itself; a test compares them with the OpenAPI document."""
+MUTES = {
+    "resources/mutes.py",
+    "rest/calls/specs.py",
+    "rest/http/operations.py",
+    "rest/models.py",
+    "router/planning/quiet.py",
+    "sinks_command.py",
+}
+"""Mutes have matchers of their own, and a call of their own."""
 QUEUE = {"router/queue/protocol.py", "router/queue/sqlite/queue.py", "router/queue/sqlite/store.py", "router/admin/server.py"}
 """Deliveries have a greatest age of their own, which is that of their sink."""
 
@@ -42,7 +51,7 @@ NAMES = {
     [
         ({"min_severity", "minSeverity"}, {"router/planning/match.py"}),
         ({"max_age", "maxAge"}, {"router/planning/batch.py", *QUEUE}),
-        ({"matchers"}, {"router/planning/match.py"}),
+        ({"matchers"}, {"router/planning/match.py", *MUTES}),
     ],
     ids=["minSeverity", "maxAge", "matchers"],
 )

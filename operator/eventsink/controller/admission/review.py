@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from eventsink.controller.compile import UNKNOWN_FIELD, match_problems, spec_problems
+from eventsink.controller.compile import UNKNOWN_FIELD, match_problems, mute_problems, spec_problems
 from eventsink.controller.sink_quota import QUOTA_EXCEEDED, quota_exceeded
 from eventsink.controller.tenancy import Namespace, check_claim, is_of_tenant
 from eventsink.destinations.credentials import secret_missing
@@ -186,7 +186,7 @@ class Reviewer:
             found.append(problem)
         if facts.quota:
             found.append(quota_exceeded(tenant, facts.quota))
-        return [*found, *match_problems(sink.spec), *self._resolvers[sink.spec.type].problems(sink)]
+        return [*found, *match_problems(sink.spec), *mute_problems(sink.spec), *self._resolvers[sink.spec.type].problems(sink)]
 
     def _before(self, old: Object | None, facts: Facts) -> Sequence[Problem]:
         """What was wrong before with an EventSink that is changed."""

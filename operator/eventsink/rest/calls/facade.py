@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from eventsink.kube.api import Api, Object
 from eventsink.resources.eventsink import read_object
@@ -20,7 +21,7 @@ from eventsink.rest.calls.preconditions import check_if_match, check_unmanaged
 from eventsink.rest.calls.repository import CHANGED_MEANWHILE, ChangedMeanwhile, EventSinkRepository, Unconfirmed
 from eventsink.rest.calls.responses import etag, is_decided, is_rejected, readiness, response_of
 from eventsink.rest.calls.secrets import new_secret_name, own_secrets, referenced_secrets
-from eventsink.rest.calls.specs import SpecChange, changed_spec, new_signing_secret, new_spec
+from eventsink.rest.calls.specs import SpecChange, changed_spec, muted_spec, new_signing_secret, new_spec, unmuted_spec
 from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import Conflict, Forbidden, InvalidRequest, NotFound, RestError, ServiceUnavailable
 from eventsink.rest.models import (
@@ -30,6 +31,7 @@ from eventsink.rest.models import (
     DeliveryTest,
     EventSinkResponse,
     ManySinks,
+    MuteRequest,
     Pagination,
     UpdateRequest,
 )
@@ -39,6 +41,8 @@ from eventsink.runtime.logs import get_logger
 UPDATE_ATTEMPTS = 8
 """Of one update, when others write the same sink meanwhile."""
 UPDATE_BACKOFF = Backoff(first=0.2, longest=1.0, jitter=1.0)
+ChangeOf = Callable[[Mapping[str, Any], str], SpecChange]
+"""Makes a change of a spec and the name of a Secret for its credentials."""
 
 
 Unavailable = Callable[[Callable[[str], bool]], str | None]
@@ -233,12 +237,39 @@ class Facade:
         """
         if request.id.lower() != uid:
             raise InvalidRequest("id: differs from the id in the path; write the same")
-        signing, secret = new_signing_secret(), ""
+        signing = new_signing_secret()
+        return await self._change(
+            caller, uid, lambda spec, secret: changed_spec(spec, request, secret, signing), if_match, signing=signing
+        )
+
+    async def mute(self, caller: Caller, uid: str, request: MuteRequest, if_match: str = "") -> ChangeResult:
+        """Add a mute, or replace the one with the same matchers and start; mutes that have ended are removed.
+
+        Raises
+        ------
+        RestError
+            Nothing was changed.
+        """
+        return await self._change(caller, uid, lambda spec, _: muted_spec(spec, request, datetime.now(UTC)), if_match)
+
+    async def unmute(self, caller: Caller, uid: str, index: int | None, if_match: str = "") -> ChangeResult:
+        """Remove a mute by its index, or all of them.
+
+        Raises
+        ------
+        RestError
+            Nothing was changed.
+        """
+        return await self._change(caller, uid, lambda spec, _: unmuted_spec(spec, index), if_match)
+
+    async def _change(self, caller: Caller, uid: str, change_of: ChangeOf, if_match: str, *, signing: str = "") -> ChangeResult:
+        """Change the spec of a sink, again and again while others write it too, and wait for the operator's verdict."""
+        secret = ""
         obj: Object = {}
         for attempt in range(UPDATE_ATTEMPTS):
             try:
                 obj = await self.read_for_update(caller, uid)
-                change = changed_spec(obj.get("spec") or {}, request, secret or new_secret_name(obj["metadata"]["name"]), signing)
+                change = change_of(obj.get("spec") or {}, secret or new_secret_name(obj["metadata"]["name"]))
                 check_if_match(if_match, obj)
                 if change.spec == obj.get("spec"):
                     return _result(obj, None)

@@ -16,7 +16,7 @@ from eventsink.resources.eventsink import EventSinkObject, read_object
 from eventsink.resources.status import DELIVERING, READY, STALLED, EventSinkStatus
 from eventsink.rest.calls.messages import rest_sentence, snake
 from eventsink.rest.calls.specs import type_of
-from eventsink.rest.models import Configuration, Delivering, DeliveryArgs, EventSinkResponse, MatchArgs
+from eventsink.rest.models import Configuration, Delivering, DeliveryArgs, EventSinkResponse, MatchArgs, MuteArgs
 
 UNOBSERVED = "Pending: the operator has not processed it yet; is it running?"
 UNREPORTED = "the router has not reported on this sink yet"
@@ -43,6 +43,7 @@ def response_of(obj: Object) -> EventSinkResponse:
         reason=reason,
         suspend=True if spec.get("suspend") is True else None,
         match=_args(MatchArgs, spec.get("match")),
+        mutes=_mutes(spec.get("mutes")),
         delivery=_args(DeliveryArgs, spec.get("delivery")),
         delivering=_delivering(sink.status),
     )
@@ -114,6 +115,11 @@ def _args(model: type[Any], value: Any) -> Any:
     except ValidationError:
         return None
     return found if found.model_fields_set else None
+
+
+def _mutes(value: Any) -> list[MuteArgs] | None:
+    found = [one for one in (_args(MuteArgs, mute) for mute in (value if isinstance(value, list) else ())) if one is not None]
+    return found or None
 
 
 def _snake(value: Any) -> Any:

@@ -10,13 +10,17 @@ import copy
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from eventsink.destinations.arguments import Credentials, InvalidArguments, RestModel, arguments
 from eventsink.resources.eventsink import InvalidSpec, read_spec
+from eventsink.resources.mutes import MAX_MUTES
 from eventsink.rest.calls.messages import rest_path, rest_sentence
-from eventsink.rest.errors import Conflict, InvalidRequest
-from eventsink.rest.models import ByTypeArgs, CreateRequest, UpdateRequest
+from eventsink.rest.errors import Conflict, InvalidRequest, NotFound
+from eventsink.rest.models import ByTypeArgs, CreateRequest, MuteRequest, UpdateRequest
+from eventsink.runtime.durations import DURATION_FORM, InvalidDuration, parse_duration
+from eventsink.runtime.times import format_time, parse_time
 
 SIGNING_BYTES = 32
 _ARGS = "event_sink_args"
@@ -91,6 +95,76 @@ def changed_spec(before: Mapping[str, Any], request: UpdateRequest, secret: str,
     return _checked(spec, secret, credentials)
 
 
+def muted_spec(before: Mapping[str, Any], request: MuteRequest, now: datetime) -> SpecChange:
+    """The spec after a mute was added: it replaces one with the same matchers and start, and those that have ended go.
+
+    Raises
+    ------
+    InvalidRequest
+        The spec would be rejected, or has too many mutes already.
+    Conflict
+        The sink was written for a newer version of EventSink.
+    """
+    mute: dict[str, Any] = {"matchers": list(request.matchers)}
+    if request.from_ is not None:
+        mute["from"] = request.from_
+    mute["until"] = request.until if request.until is not None else _later(now, request.duration or "")
+    if request.comment:
+        mute["comment"] = request.comment
+    mutes = [one for one in _mutes(before) if not _is_over(one, now) and not _is_same(one, mute)]
+    if len(mutes) >= MAX_MUTES:
+        raise InvalidRequest(f"mutes: a sink has at most {MAX_MUTES}; remove one first")
+    if _is_over(mute, now):
+        raise InvalidRequest("until: in the past; write a later time")
+    spec = {**before, "mutes": [*mutes, mute]}
+    return _checked(copy.deepcopy(spec), "", Credentials("", ""))
+
+
+def unmuted_spec(before: Mapping[str, Any], index: int | None) -> SpecChange:
+    """The spec without the mute of this index, or without any.
+
+    Raises
+    ------
+    NotFound
+        There is none of that index.
+    InvalidRequest, Conflict
+        As of `muted_spec`.
+    """
+    mutes = _mutes(before)
+    if index is not None and index >= len(mutes):
+        raise NotFound("index: the sink has no such mute; the first one is 0")
+    spec = copy.deepcopy(dict(before))
+    _put(spec, "mutes", ([] if index is None else mutes[:index] + mutes[index + 1 :]) or None)
+    return _checked(spec, "", Credentials("", ""))
+
+
+def _mutes(spec: Mapping[str, Any]) -> list[Any]:
+    return list(found) if isinstance(found := spec.get("mutes"), list) else []
+
+
+def _is_over(mute: Any, now: datetime) -> bool:
+    try:
+        return parse_time(mute["until"]) <= now
+    except (KeyError, TypeError, ValueError):
+        return False  # the check of the whole spec says what is wrong with it
+
+
+def _is_same(one: Any, other: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(one, Mapping)
+        and isinstance(one.get("matchers"), list)
+        and sorted(map(str, one["matchers"])) == sorted(other["matchers"])
+        and one.get("from") == other.get("from")
+    )
+
+
+def _later(now: datetime, duration: str) -> str:
+    try:
+        return format_time(now + timedelta(seconds=parse_duration(duration)))
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest(f"duration: {DURATION_FORM if isinstance(error, InvalidDuration) else 'too long'}") from None
+
+
 def type_of(spec: Mapping[str, Any]) -> str:
     """The destination type of a spec, valid or not: the name of the field that says where to deliver."""
     names = tuple(arguments())
@@ -122,6 +196,8 @@ def _set_common(spec: dict[str, Any], request: CreateRequest | UpdateRequest) ->
     for name in ("match", "delivery"):
         if name in given:
             _put(spec, name, _merged(spec.get(name), getattr(request, name)))
+    if "mutes" in given:
+        _put(spec, "mutes", _document(request.mutes) or None)
 
 
 def _merged(before: Any, args: RestModel | None) -> dict[str, Any] | None:

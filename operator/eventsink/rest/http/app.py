@@ -39,7 +39,7 @@ from eventsink.rest.http.operations import (
     READ,
     Operation,
 )
-from eventsink.rest.models import UUID_PATTERN, CreateRequest, NoContent, OneSink, UpdateRequest
+from eventsink.rest.models import UUID_PATTERN, CreateRequest, MuteRequest, NoContent, OneSink, UpdateRequest
 from eventsink.rest.pages.docs import message_page, reference_page
 from eventsink.rest.pages.slack_install import CALLBACK_PATH, COOKIE_PATH, OPEN_PATH, InstallRequest, SlackInstall
 from eventsink.runtime.listener.listener import Listener
@@ -159,6 +159,8 @@ class RestServer:
             "get_event_sink": self._get,
             "update_event_sink": self._update,
             "delete_event_sink": self._delete,
+            "mute_event_sink": self._mute,
+            "unmute_event_sink": self._unmute,
             "test_event_sink": self._test,
             "install_slack": self._begin_install,
         }
@@ -307,6 +309,17 @@ class RestServer:
     async def _update(self, call: Call) -> Response:
         uid, wanted = call.id, read(UpdateRequest, call.body)
         return _changed(await self._facade.update(call.caller, uid, wanted, call.header("If-Match")))
+
+    async def _mute(self, call: Call) -> Response:
+        uid, wanted = call.id, read(MuteRequest, call.body)
+        return _changed(await self._facade.mute(call.caller, uid, wanted, call.header("If-Match")))
+
+    async def _unmute(self, call: Call) -> Response:
+        index = call.query.get("index")
+        if index is not None and not re.fullmatch("[0-9]{1,2}", index):
+            raise InvalidRequest("index: write the position of a mute in the list; the first one is 0")
+        number = int(index) if index is not None else None
+        return _changed(await self._facade.unmute(call.caller, call.id, number, call.header("If-Match")))
 
     async def _delete(self, call: Call) -> Response:
         return await self._facade.delete(call.caller, call.id), {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from eventsink.destinations.arguments import RestModel
+from eventsink.resources.mutes import MAX_MUTES
 from eventsink.resources.rules import MAX_TENANT_LENGTH
 from eventsink.rest.models import (
     ChangedSink,
@@ -13,6 +14,7 @@ from eventsink.rest.models import (
     DeletedSink,
     DeliveryTest,
     ManySinks,
+    MuteRequest,
     NoContent,
     OneSink,
     UpdateRequest,
@@ -194,6 +196,55 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(400, 401, 403, 404, 409, 429, 503),
         parameters=(ID,),
         response_example={"id": EXAMPLE_ID, "tenant_id": "acme"},
+    ),
+    Operation(
+        name="mute_event_sink",
+        method="POST",
+        path="/v1/event_sink/{id}/mute",
+        summary="Mute alerts for a time",
+        description="Adds a mute to the sink: alerts that satisfy all of its matchers are not sent to it until then, and what still fires when "
+        "it ends is sent then. A mute with the same matchers and the same `from` is replaced, so a request may be repeated; mutes that have "
+        "ended are removed.",
+        request=MuteRequest,
+        response=ChangedSink,
+        errors=(400, 401, 403, 404, 409, 412, 413, 415, 429, 503),
+        parameters=(ID, IF_MATCH),
+        example={"matchers": ['alertname="HighLatency"'], "duration": "2h", "comment": "database migration"},
+        response_example={
+            "event_sink": _WEBHOOK
+            | {
+                "updated_at": "2024-05-10T07:30:00Z",
+                "mutes": [
+                    {
+                        "matchers": ['alertname="HighLatency"'],
+                        "until": "2024-05-10T09:30:00Z",
+                        "comment": "database migration",
+                    }
+                ],
+            }
+        },
+        response_headers=("ETag",),
+    ),
+    Operation(
+        name="unmute_event_sink",
+        method="DELETE",
+        path="/v1/event_sink/{id}/mute",
+        summary="Remove mutes",
+        description="Removes all mutes of the sink, or with `index` one of them. What still fires is sent at once.",
+        response=ChangedSink,
+        errors=(400, 401, 403, 404, 409, 412, 429, 503),
+        parameters=(
+            ID,
+            Parameter(
+                "index",
+                "query",
+                "Position of the mute in the sink's `mutes`; the first one is 0. With If-Match it is the one that you have seen.",
+                {"type": "integer", "minimum": 0, "maximum": MAX_MUTES - 1},
+            ),
+            IF_MATCH,
+        ),
+        response_example={"event_sink": _WEBHOOK},
+        response_headers=("ETag",),
     ),
     Operation(
         name="test_event_sink",

@@ -104,7 +104,7 @@ def blocked(sink: Sink) -> DeliveringCondition | None:
 def resumed(report: SinkReport) -> DeliveringCondition:
     """What is known of a sink for which an earlier process wrote a report."""
     if report.state == DeliveringState.TRUE.value:
-        return RECOVERED if report.message == RECOVERED.message else DELIVERED
+        return RECOVERED if report.message.startswith(RECOVERED.message) else DELIVERED
     if report.state != DeliveringState.FALSE.value or report.reason in FOUND_AGAIN:
         return NOTHING_SENT
     return DeliveringCondition(DeliveringState.FALSE, report.reason, report.message)
@@ -168,6 +168,11 @@ def times_unreadable(health: SinkHealth) -> SinkHealth:
     """What is reported of a sink whose times this version cannot read: alerts are sent at any time."""
     text = "this version of the router cannot read activeTimes and muteTimes, and sends alerts at any time; upgrade the router"
     return with_problem(health, TIMES_UNREADABLE, text, gets_nothing=False)
+
+
+def with_note(health: SinkHealth, note: str) -> SinkHealth:
+    """What is reported of a sink of which there is more to say, while it does not fail."""
+    return health if health.state is DeliveringState.FALSE else replace(health, message=f"{health.message}; {note}")
 
 
 def given_up(count: int) -> str:

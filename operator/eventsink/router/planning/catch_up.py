@@ -39,6 +39,8 @@ FEW_SINKS = 16
 """So many are asked one by one whether they want an alert; of more, those that do are looked up."""
 MAX_WAITING_KEYS = 200_000
 """A sink with more waiting deliveries is taken to have everything waiting."""
+ASK_AGAIN_SECONDS = 30.0
+"""While something keeps sinks quiet, it is asked so often at least whether it is over: somebody may set the clock."""
 RETRY_SECONDS = 5.0
 """After the queue could not be read or written."""
 
@@ -68,6 +70,7 @@ class CatchUp:
     ) -> None:
         self._directory = directory
         self._index = index
+        self._quiet = index.quiet
         self._states = states
         self._queue = queue
         self._sources = sources
@@ -113,12 +116,19 @@ class CatchUp:
                 await asyncio.sleep(RETRY_SECONDS)
                 self._wake.set()
             self._busy = False
-            release = self._states.next_release()
             try:
-                async with asyncio.timeout(None if release is None else max(0.0, release - self._queue.clock())):
+                async with asyncio.timeout(self._idle_seconds()):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    def _idle_seconds(self) -> float | None:
+        """How long there is nothing to do if nothing happens; None: for ever."""
+        release, quiet = self._states.next_release(), self._quiet.ends_in()
+        waits = [] if release is None else [max(0.0, release - self._queue.clock())]
+        if quiet is not None:
+            waits.append(min(quiet, ASK_AGAIN_SECONDS))
+        return min(waits, default=None)
 
     def wake(self) -> None:
         """Look at once at what has to be done."""
@@ -187,6 +197,8 @@ class CatchUp:
 
     async def _work(self) -> None:
         await self._release_held()
+        for uid in self._quiet.ended():
+            self._changed[uid] = None
         while True:
             while self._deleted:
                 await self._forget_deleted()
@@ -281,11 +293,14 @@ class CatchUp:
                         continue
                     del self._changed[uid]
                     taken.append(uid)
+                    # What it misses from now on makes it behind again.
                     if self._quotas is not None:
                         self._quotas.catches_up(uid)
+                    missed = uid in self._quiet.missing
+                    self._quiet.missing.discard(uid)
                     last = self._states.sink(uid)
                     behind = Behind(sink, form_of(sink, last))
-                    if last == behind.state:
+                    if last == behind.state and not missed:
                         continue
                     if sink.suspend:
                         suspended.append(behind)
@@ -303,6 +318,7 @@ class CatchUp:
             await self._record(list(some.values()))
         except BaseException:
             self._changed.update(dict.fromkeys(taken))
+            self._quiet.missing.update(uid for uid in some if uid in self._directory.sinks)
             raise
 
     def _go_on_moving(self, behind: Behind) -> None:
@@ -406,10 +422,18 @@ class CatchUp:
             wanting = [some[sink.uid] for sink in self._index.matching(alert) if sink.uid in some]
         else:
             wanting = [one for uid, one in some.items() if self._index.wants(uid, alert)]
-        return [one.sink for one in wanting if one.is_due(state, last_of.get(one.sink.uid), alert)], []
+        due = [one.sink for one in wanting if one.is_due(state, last_of.get(one.sink.uid), alert)]
+        return [sink for sink in due if not self._is_missed(sink, alert)], []
+
+    def _is_missed(self, sink: Sink, alert: Alert) -> bool:
+        """Whether a sink is not notified now of an alert that is due to it: it is behind then."""
+        if not len(self._quiet) or self._quiet.suppression(sink.uid, (alert,)) is None:
+            return False
+        self._quiet.missing.add(sink.uid)
+        return True
 
     def _is_behind(self, uid: str) -> bool:
-        return self._quotas is not None and self._quotas.is_behind(uid)
+        return uid in self._quiet.missing or (self._quotas is not None and self._quotas.is_behind(uid))
 
     def _is_left(self, quotas: Quotas, some: dict[str, Behind], sink: Sink, alert: Alert | None) -> bool:
         """Whether a delivery of an alert is left to a sink by its tenant's quota; if not, it is left out of this pass."""
@@ -459,6 +483,10 @@ class CatchUp:
             last_of = {one.sink: one.status for one in state.notified}
             sinks = [sink for sink in self._index.matching(alert) if last_of.get(sink.uid) != Status.FIRING]
         change = StateChange()
+        for sink in list(sinks):
+            if alert is not None and self._is_missed(sink, alert):
+                sinks.remove(sink)
+                self._quiet.miss(sink, self._states, change)
         if self._quotas is not None:
             sinks = [sink for sink in sinks if self._quotas.admits(sink, self._states, change)]
         after = msgspec.structs.replace(state, held_until=0.0)

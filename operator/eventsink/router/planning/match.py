@@ -25,6 +25,7 @@ from eventsink.resources.names import ALL_TENANTS
 from eventsink.router.directory import SinkChange
 from eventsink.router.planning.expressions import TENANT_SECONDS, ExpressionBudget
 from eventsink.router.planning.matching_problem import REPORTED_SECONDS, TOO_LARGE, TOO_SLOW, UNREADABLE, MatchingProblem, failed
+from eventsink.router.planning.quiet import QuietSinks
 from eventsink.runtime.cpu_budget import CpuShare
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.patterns import Wildcards
@@ -218,9 +219,17 @@ _NONE: dict[str, _Entry] = {}
 class SinkIndex:
     """The sinks that may be given alerts, by tenant. Suspended sinks are not in it: nothing is queued for them."""
 
-    def __init__(self, budget: ExpressionBudget | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        budget: ExpressionBudget | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._budget = budget or ExpressionBudget()
         self._clock = clock
+        self.quiet = QuietSinks(self._budget, wall)
+        """What keeps sinks from being notified of alerts that they want."""
         self._tenants: dict[str, _Tenant] = {}
         self._of_all: _Tenant | None = None
         """The sinks that receive the alerts of all tenants; None: there is none, and nobody looks for any."""
@@ -241,6 +250,7 @@ class SinkIndex:
             self._remove(change.before)
         if change.after is not None and not change.after.suspend:
             self._add(change.after)
+        self.quiet.change(change)
 
     def matching(self, alert: Alert) -> list[Sink]:
         """The sinks that want the alert, in order of uid."""

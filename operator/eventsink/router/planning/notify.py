@@ -29,6 +29,10 @@ class Suppression(StrEnum):
     """It had ended before, or no sink was notified of it."""
     STALE_END = "StaleEnd"
     """The end of an earlier episode, from a source that sends what fires all the time."""
+    OUTSIDE_TIMES = "OutsideTimes"
+    """It is outside of activeTimes or within muteTimes of the sink, which drops alerts then (outsideTimes)."""
+    MUTED = "Muted"
+    """It matches one of the sink's mutes."""
     NOT_WANTED = "ResolvedNotWanted"
     """The sink's sendResolved is false."""
 

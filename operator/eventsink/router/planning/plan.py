@@ -59,7 +59,7 @@ class _Planned(msgspec.Struct):
     body: bool = False
     """Whether the latest body has to be stored."""
     deferred: bool = False
-    """Whether it fires, and a sink is caught up with it later, since its tenant is over its quota."""
+    """Whether it fires, and a sink is caught up with it later: its tenant is over its quota, or the sink is quiet for a time."""
 
 
 class Plan:
@@ -89,6 +89,7 @@ class Plan:
         self._sender = sender
         self._directory = directory
         self._index = index
+        self._quiet = index.quiet
         self._states = states
         self._quotas = quotas
         self._merged = assignment.merged()
@@ -165,7 +166,7 @@ class Plan:
                 self._plan_end(one, effect, sinks, suppressed)
             else:
                 appeared = self._group_key is not None and one.after.identity not in firing_before
-                self._plan_firing(one, effect, received, appeared, sinks, suppressed)
+                self._plan_firing(one, effect, received, appeared, sinks, suppressed, change)
         by_index = {one.merged.one.index: one for one, _ in planned}
         if self._quotas is not None:
             self._defer_over_quota(self._quotas, sinks.values(), by_index, builder, change)
@@ -231,6 +232,7 @@ class Plan:
         appeared: bool,
         sinks: dict[str, _OfSink],
         suppressed: dict[Suppression, int],
+        change: StateChange,
     ) -> None:
         owned = one.merged.one
         last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else _NO_ENTRIES
@@ -247,12 +249,23 @@ class Plan:
                 repeat_interval=sink.delivery.repeat_interval,
                 count=owned.alert.count,
             )
+            quiet = self._quiet.suppression(sink.uid, one.merged.variants) if len(self._quiet) else None
+            if quiet is not None and reason is not Suppression.HELD:
+                suppressed[reason or quiet] += 1
+                if reason is None and effect is not Effect.EVENT:
+                    self._miss(one, sink, change)
+                continue
             if reason is None:
                 of_sink.due.append(owned)
             else:
                 suppressed[reason] += 1
             if reason is not Suppression.HELD:
                 of_sink.wanted.append(owned)
+
+    def _miss(self, one: _Planned, sink: Sink, change: StateChange) -> None:
+        """The sink is not notified now: it is caught up later, with what still fires then."""
+        one.deferred = True
+        self._quiet.miss(sink, self._states, change)
 
     def _plan_end(self, one: _Planned, effect: Effect, sinks: dict[str, _OfSink], suppressed: dict[Suppression, int]) -> None:
         """An end goes to those that were notified of the alert, whatever they ask for now."""

@@ -23,7 +23,7 @@ from eventsink.rest.calls.facade import Facade
 from eventsink.rest.calls.secrets import SECRET_TYPE
 from eventsink.rest.config import FacadeSettings
 from eventsink.rest.errors import Conflict, Forbidden, InvalidRequest, NotFound, PreconditionFailed, ServiceUnavailable
-from eventsink.rest.models import CreateRequest, UpdateRequest
+from eventsink.rest.models import CreateRequest, MuteRequest, UpdateRequest
 from eventsink.runtime.backoff import Backoff
 
 T = TypeVar("T")
@@ -285,6 +285,21 @@ async def test_an_update_that_fails_leaves_no_secret(rest: RestUnderTest) -> Non
     with pytest.raises(PreconditionFailed):
         await rest.update(uid, if_match='"another"', event_sink_args=SIGNED)
     assert rest.left == (1, 1)
+
+
+async def test_a_mute_that_is_sent_twice_or_whose_response_was_lost_is_there_once(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    request = MuteRequest(matchers=['a="1"'], duration="1h")
+    rest.api.faults = [("PUT", "eventsinks", LOST)]
+    with pytest.raises(ServiceUnavailable):
+        await rest.facade.mute(rest.caller, uid, request)
+    rest.api.faults = [("PUT", "eventsinks", CONFLICT)]
+    changed = await rest.facade.mute(rest.caller, uid, request)
+    assert [one.model_dump()["matchers"] for one in changed.response.event_sink.mutes or ()] == [['a="1"']]
+    assert rest.left == (1, 1), "its Secret stays"
+    with pytest.raises(PreconditionFailed):
+        await rest.facade.unmute(rest.caller, uid, 0, '"another"')
+    assert (await rest.facade.unmute(rest.caller, uid, 0, changed.etag)).response.event_sink.mutes is None
 
 
 async def test_a_rejected_update_is_kept_and_not_ready(rest: RestUnderTest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from eventsink.rest.body import read
 from eventsink.rest.calls.messages import rest_path, rest_sentence
 from eventsink.rest.calls.responses import response_of
 from eventsink.rest.calls.secrets import referenced_secrets
-from eventsink.rest.calls.specs import SpecChange, changed_spec, new_signing_secret, new_spec
-from eventsink.rest.errors import Conflict, InvalidRequest, RestError
-from eventsink.rest.models import CreateRequest, UpdateRequest
+from eventsink.rest.calls.specs import SpecChange, changed_spec, muted_spec, new_signing_secret, new_spec, unmuted_spec
+from eventsink.rest.errors import Conflict, InvalidRequest, NotFound, RestError
+from eventsink.rest.models import CreateRequest, MuteRequest, UpdateRequest
 
 UID = "6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11"
 URL = "https://example.com/hook"
@@ -160,6 +161,85 @@ def test_times_are_written_and_shown_in_the_form_of_each_side() -> None:
     with pytest.raises(InvalidRequest, match=r"match.mute_times\[0\].location: write the name of a time zone"):
         new({"Webhook": {"url": URL}}, match={"mute_times": [{"location": "Mars/Olympus"}]})
     assert changed(change.spec, match={"active_times": None, "outside_times": None}).spec.get("match") is None
+
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+A, B = {"matchers": ['a="1"'], "until": "2026-11-26T13:00:00Z"}, {"matchers": ['b="1"', 'c="1"'], "until": "2026-11-27T00:00:00Z"}
+OVER = {"matchers": ['o="1"'], "until": "2026-11-26T12:00:00Z"}
+
+
+def muted(before: list[Any], **request: Any) -> list[Any]:
+    spec = webhook() | ({"mutes": before} if before else {})
+    change = muted_spec(spec, read(MuteRequest, json.dumps(request).encode()), NOW)
+    assert change.spec == spec | {"mutes": change.spec["mutes"]}
+    assert not change.values
+    found: list[Any] = change.spec["mutes"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "request_", "after"),
+    [
+        pytest.param([], A, [A], id="the first"),
+        pytest.param([B], A, [B, A], id="one more"),
+        pytest.param([OVER, B], A, [B, A], id="what is over goes"),
+        pytest.param([A], A | {"until": "2026-11-26T14:00:00Z"}, [A | {"until": "2026-11-26T14:00:00Z"}], id="longer"),
+        pytest.param(
+            [B, A], {**B, "matchers": B["matchers"][::-1]}, [A, {**B, "matchers": B["matchers"][::-1]}], id="in another order"
+        ),
+        pytest.param([A], A | {"from": "2026-11-26T12:30:00Z"}, [A, A | {"from": "2026-11-26T12:30:00Z"}], id="another start"),
+        pytest.param(
+            [],
+            {"matchers": A["matchers"], "duration": "1h30m", "comment": "why"},
+            [A | {"until": "2026-11-26T13:30:00Z", "comment": "why"}],
+            id="a duration",
+        ),
+        pytest.param([{"until": 5}, OVER], A, None, id="others are invalid"),
+        pytest.param([A | {"matchers": [f'a="{number}"']} for number in range(32)], B, "at most 32", id="too many"),
+        pytest.param([A | {"matchers": [f'a="{number}"']} for number in range(31)] + [OVER], B, 32, id="room by what is over"),
+        pytest.param([], OVER, "until: in the past", id="in the past"),
+        pytest.param([], {"matchers": ["a"], "duration": "1h"}, r"mutes\[0\].matchers\[0\]: write matchers", id="no matcher"),
+        pytest.param([], {"matchers": ['a="1"'], "duration": "1"}, "duration: write a duration", id="no duration"),
+        pytest.param([], {"matchers": ['a="1"'], "duration": "9999999w"}, "duration: too long", id="a long duration"),
+        pytest.param([], {"matchers": ['a="1"'], "until": "tomorrow"}, r"mutes\[0\].until: write a time", id="no time"),
+    ],
+)
+def test_a_mute_is_added_or_replaces_the_one_with_the_same_matchers(
+    before: list[Any], request_: dict[str, Any], after: Any
+) -> None:
+    if isinstance(after, list | int):
+        found = muted(before, **request_)
+        assert (found if isinstance(after, list) else len(found)) == after
+    else:
+        with pytest.raises(InvalidRequest, match=after):
+            muted(before, **request_)
+
+
+@pytest.mark.parametrize("ends", [{}, {"duration": "1h", "until": "2026-11-26T14:00:00Z"}])
+def test_a_mute_ends_in_exactly_one_way(ends: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest, match="exactly one of until and duration"):
+        muted([], matchers=['a="1"'], **ends)
+
+
+@pytest.mark.parametrize(("index", "left"), [(None, None), (0, [B]), (1, [A])])
+def test_one_mute_or_all_of_them_are_removed(index: int | None, left: Any) -> None:
+    assert unmuted_spec(webhook() | {"mutes": [A, B]}, index).spec.get("mutes") == left
+
+
+def test_a_mute_that_is_not_there_cannot_be_removed() -> None:
+    assert unmuted_spec(webhook(), None).spec == webhook()
+    with pytest.raises(NotFound, match="no such mute"):
+        unmuted_spec(webhook() | {"mutes": [A]}, 1)
+
+
+def test_mutes_are_created_replaced_and_shown_as_a_list() -> None:
+    mute = {"matchers": ['a="1"'], "from": "2026-11-26T12:00:00Z", "until": "2026-11-26T13:00:00Z"}
+    made = new({"Webhook": {"url": URL}}, mutes=[mute]).spec
+    assert made["mutes"] == [mute]
+    shown = response_of({"metadata": {"uid": UID, "namespace": "a", "name": "b"}, "spec": made})
+    assert json.loads(shown.model_dump_json(by_alias=True, exclude_none=True))["mutes"] == [mute]
+    assert changed(made, mutes=[A]).spec["mutes"] == [A]
+    assert "mutes" not in changed(made, mutes=None).spec
 
 
 def test_match_and_delivery_are_written_in_the_form_of_the_resource() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventsink.router.dispatch.health import DeliveringState, SinkHealth, resumed, with_problem
+from eventsink.router.dispatch.health import RECOVERED, DeliveringState, SinkHealth, resumed, with_note, with_problem
 from eventsink.router.queue.states import SinkReport
 
 DELIVERED = SinkHealth(DeliveringState.TRUE, "Delivered", "the last message arrived", last_delivered=1.0, waiting=2)
@@ -59,3 +59,14 @@ def test_after_a_restart_the_outcome_of_the_last_attempts_is_still_known(
     assert (known.state.value, known.reason) == expected
     if known.state is DeliveringState.FALSE:
         assert known.message == "because"
+
+
+def test_a_note_is_behind_the_message_while_nothing_fails() -> None:
+    well = SinkHealth(DeliveringState.TRUE, "Delivered", RECOVERED.message)
+    noted = with_note(well, "ended and to be removed: spec.mutes[0]")
+    assert (noted.state, noted.reason) == (well.state, well.reason)
+    assert noted.message.endswith("; ended and to be removed: spec.mutes[0]")
+    report = SinkReport("u", "True", "Delivered", noted.message)
+    assert resumed(report) == RECOVERED, "a restart takes nothing of it for another message"
+    failing = SinkHealth(DeliveringState.FALSE, "HTTP503", "it is tried again")
+    assert with_note(failing, "anything") == failing

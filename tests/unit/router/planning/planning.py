@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from eventsink.router.directory import SinkChange, SinkDirectory
@@ -25,6 +26,8 @@ from tests.support.parts import notification
 from tests.unit.router.sinks import source as alertmanager
 from tests.unit.router.sinks import uid
 
+Start = Callable[..., Awaitable["PlanningUnderTest"]]
+"""Starts planning over sinks."""
 HALF_A, HALF_B = "10.0.0.1", "10.0.0.2"
 
 
@@ -45,7 +48,7 @@ class PlanningUnderTest:
         self.clock = clock
         self.directory = known
         self.names = {one.uid: one.name for one in known.sinks.values()}
-        self.index = SinkIndex()
+        self.index = SinkIndex(wall=lambda: clock.now)
         for one in known.sinks.values():
             self.index.change(SinkChange(None, one))
         known.subscribe(self.index.change)

@@ -7,46 +7,18 @@ import itertools
 import json
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
 
 from eventsink.router.queue.protocol import QueueUnavailable
-from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.router.queue.sqlite.store import Store
-from tests.support.clock import ManualClock
 from tests.support.parts import alert
-from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest
-from tests.unit.router.sinks import directory, sink, slack_sink, source, uid
+from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest, Start
+from tests.unit.router.sinks import sink, slack_sink, source, uid
 
-Start = Callable[..., Awaitable[PlanningUnderTest]]
 HOURS = 3600.0
-
-
-@pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts planning over these sinks; called again, it is a restart with other sinks, after which nothing but the disk is known."""
-    clock = ManualClock()
-    running: list[PlanningUnderTest] = []
-
-    async def stop() -> None:
-        for one in running:
-            await one.stop()
-            await one.queue.close()
-        running.clear()
-
-    async def started(*sinks: Any, queue: dict[str, Any] | None = None, **settings: Any) -> PlanningUnderTest:
-        await stop()
-        bounds = QueueSettings(path=tmp_path / "q.db", min_free_bytes=0, **(queue or {}))
-        opened = await SqliteQueue.open(bounds, monotonic=clock)
-        running.append(PlanningUnderTest(opened, clock, directory(*sinks), **settings))
-        await running[-1].start()
-        return running[-1]
-
-    yield started
-    await stop()
 
 
 def firing(name: str = "A", **labels: Any) -> dict[str, Any]:

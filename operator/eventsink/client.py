@@ -216,6 +216,14 @@ class Webhook(_Request):
     timeout: str | Unset | None = UNSET
     ca_certificate: str | Unset | None = UNSET
     """PEM."""
+    client_certificate: str | Unset | None = UNSET
+    """PEM, presented to the receiver (mTLS); together with `client_key`."""
+    client_key: str | Unset | None = field(default=UNSET, repr=False)
+    server_name: str | Unset | None = UNSET
+    """What the receiver's certificate must be valid for, instead of the host of the URL."""
+    auth: Mapping[str, Any] | Unset | None = field(default=UNSET, repr=False)
+    """One of `{"basic": {"username": ..., "password": ...}}`, `{"bearer": {"token": ...}}` and
+    `{"oauth2": {"token_url": ..., "client_id": ..., "client_secret": ..., "scopes": [...]}}`."""
 
     def to_json(self) -> dict[str, Any]:
         value = super().to_json()

@@ -283,6 +283,7 @@ def test_it_cannot_take_the_name_of_an_eventsink_that_somebody_will_apply(
 
 
 THEIRS = {"name": "theirs", "key": "a"}
+OWN_PASSWORD = {"name": SECRET, "key": "basic-password"}
 
 
 @pytest.mark.parametrize(
@@ -291,10 +292,27 @@ THEIRS = {"name": "theirs", "key": "a"}
         {"urlSecretRef": THEIRS},
         {"url": THIEF, "headers": [{"name": "X-A", "valueFrom": {"secretKeyRef": THEIRS}}]},
         {"url": THIEF, "signingSecretRefs": [{"name": "eventsink-rest-other-0123abcd", "key": "signing-secret"}]},
+        {"url": THIEF, "auth": {"bearer": {"tokenSecretRef": THEIRS}}},
+        {"url": THIEF, "auth": {"basic": {"usernameSecretRef": THEIRS, "passwordSecretRef": OWN_PASSWORD}}},
+        {"url": THIEF, "auth": {"basic": {"username": "a", "passwordSecretRef": THEIRS}}},
+        {"url": THIEF, "auth": {"oauth2": {"tokenUrl": THIEF, "clientId": "a", "clientSecretRef": THEIRS}}},
+        {"url": THIEF, "auth": {"bearer": {"tokenSecretRef": {"name": SECRET, "key": "signing-secret"}}}},
+        {"url": THIEF, "tls": {"clientCertSecretRef": {"name": "theirs"}}},
         # Its own Secret, used for another purpose: a signing secret as a header would be shown to the receiver.
         {"url": THIEF, "headers": [{"name": "X-A", "valueFrom": {"secretKeyRef": {"name": SECRET, "key": "signing-secret"}}}]},
     ],
-    ids=["a URL", "a header", "a signing secret of another sink", "a signing secret as a header"],
+    ids=[
+        "a URL",
+        "a header",
+        "a signing secret of another sink",
+        "a token",
+        "a user name",
+        "a password",
+        "a client's secret",
+        "a signing secret as a token",
+        "a client certificate",
+        "a signing secret as a header",
+    ],
 )
 def test_it_cannot_refer_to_secrets_that_it_did_not_create(
     attacker: Attacker, tenant: str, namespace: str, webhook: dict[str, Any]
@@ -316,10 +334,29 @@ def test_it_cannot_send_the_credentials_of_an_existing_sink_anywhere_else(
     def with_header(key: str) -> str:
         return changed(headers=[{"name": "X-A", "valueFrom": {"secretKeyRef": {"name": "theirs", "key": key}}}])
 
-    stays = "values of headers stay with the host that they were written for"
+    stays = "values of headers and auth stay with the host that they were written for"
     assert stays in changed(url=THIEF)
     assert stays in changed(url="http://example.com/a")
     assert "may refer only to Secrets that it created" in with_header("another")
     assert "may refer only to Secrets that it created" in with_header("signing")
+    bearer = {"bearer": {"tokenSecretRef": THEIRS}}
+    assert "may refer only to Secrets that it created" in changed(auth=bearer), "a header's value is for the header alone"
     assert changed(url="https://example.com/b") == "", "what the REST API does for its callers is allowed"
     assert changed(url="https://elsewhere.example.com/", headers=[{"name": "X-A", "value": "new"}]) == ""
+
+
+def test_it_cannot_send_the_secret_or_the_tokens_of_a_client_anywhere_else(
+    attacker: Attacker, kubectl: Kubectl, tenant: str, namespace: str
+) -> None:
+    oauth2 = {"tokenUrl": "https://login.example.com/token", "clientId": "a", "clientSecretRef": THEIRS}
+    theirs = {"url": "https://example.com/a", "auth": {"oauth2": oauth2}}
+    kubectl.apply(event_sink(namespace, name="client", tenant=tenant, webhook=theirs), server_side=True)
+    known = kubectl.get("eventsink", "client", namespace=namespace)
+
+    def changed(url: str = "https://example.com/a", **client: Any) -> str:
+        webhook = {"url": url, "auth": {"oauth2": {**oauth2, **client}}}
+        return attacker.send("replace", {**known, "spec": {**known["spec"], "webhook": webhook}}, dry=True)
+
+    assert "values of headers and auth stay with the host" in changed(url=THIEF)
+    assert "stays with the authorization server that it was written for" in changed(tokenUrl=THIEF)
+    assert changed(url="https://example.com/b", scopes=["a"]) == ""

@@ -132,7 +132,8 @@ class DestinationArguments(Generic[Create, Change, Status]):
     shown: Callable[[Mapping[str, Any], Status | None], RestModel]
     """The configuration of any spec, valid or not, and the type's status; it shows no credential."""
     fields: Mapping[str, str] = field(default_factory=dict)
-    """Field of the spec -> argument that it is made of, where it is not the same name in snake_case."""
+    """Field of the spec -> argument that it is made of, where it is not the same name in snake_case. `field.inner`: a field within one, where
+    it has an argument of its own."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Field of the spec -> argument of the same shape, where only the name differs."""
     sentences: Mapping[str, str] = field(default_factory=dict)

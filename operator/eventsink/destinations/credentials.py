@@ -14,6 +14,8 @@ REST_SECRET_PREFIX = "eventsink-rest-"
 """Of the names of Secrets that the REST API creates: it may delete one and create another of the same name."""
 ORIGIN_KEY = "origin"
 """Key of such a Secret: scheme and host (and an unusual port) that its values may be sent to."""
+TOKEN_ORIGIN_KEY = "token-origin"
+"""The same, of the authorization server that a client's secret may be sent to."""
 
 SecretValues = Mapping[str, Mapping[str, bytes]]
 """Name of a Secret -> its decoded data."""
@@ -53,11 +55,13 @@ def secret_text(path: str, ref: SecretKeyRef, secrets: SecretValues, namespace: 
 
 def secret_missing(path: str, ref: SecretKeyRef, namespace: str) -> Problem:
     """The problem of a reference to a Secret that is not there."""
+    kind = f"generic {ref.name} --from-literal={ref.key}=..."
+    if path.endswith("clientCertSecretRef"):
+        kind = f"tls {ref.name} --cert=FILE --key=FILE"
     return Problem(
         "SecretNotFound",
         path,
-        f"Secret {ref.name} not found, create it with: "
-        f"kubectl -n {namespace} create secret generic {ref.name} --from-literal={ref.key}=...",
+        f"Secret {ref.name} not found, create it with: kubectl -n {namespace} create secret {kind}",
         effect=Effect.GRACE,
         may_pass=True,
     )

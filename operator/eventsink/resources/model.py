@@ -73,6 +73,18 @@ class SecretKeyRef(SpecModel):
     key: Annotated[str, Field(max_length=253), rules.SECRET_KEY] = Field(description="Key of the Secret's data.")
 
 
+class TlsSecretRef(SpecModel):
+    """A Secret with the keys `tls.crt` and `tls.key`, in the EventSink's own namespace."""
+
+    name: Annotated[str, Field(max_length=253), rules.SECRET_NAME] = Field(
+        description="Name of the Secret, in the EventSink's own namespace; it has the keys tls.crt and tls.key."
+    )
+
+    def pair(self) -> tuple[SecretKeyRef, SecretKeyRef]:
+        """The certificate, and its private key."""
+        return SecretKeyRef(name=self.name, key="tls.crt"), SecretKeyRef(name=self.name, key="tls.key")
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A field of a spec that refers to a key of a Secret."""
@@ -86,6 +98,8 @@ def references(value: object, path: str = "spec") -> Iterator[Reference]:
     """All references to Secrets within a spec or a part of it, in the order of its fields: they are its credentials."""
     if isinstance(value, SecretKeyRef):
         yield Reference(path, value)
+    elif isinstance(value, TlsSecretRef):
+        yield from (Reference(path, key) for key in value.pair())
     elif isinstance(value, SpecModel):
         for name, field in type(value).model_fields.items():
             inner = getattr(value, name)

@@ -15,7 +15,7 @@ from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.proxied import judge_proxied
 from eventsink.sinks.proxy import ProxyAddress
 from eventsink.sinks.resolver import NameNotResolved, Resolver
-from eventsink.sinks.transport import Endpoint, TransportError, TransportErrorKind
+from eventsink.sinks.transport import Endpoint, TlsOptions, TransportError, TransportErrorKind
 from eventsink.sinks.tunnel import open_tunnel
 
 
@@ -56,7 +56,7 @@ class Dialler:
         file = self._guard.authorities
         return file.current() if file is not None else ""
 
-    async def dial(self, endpoint: Endpoint, ca: str | None, tenant: str, factory: Callable[[], P]) -> P:
+    async def dial(self, endpoint: Endpoint, options: TlsOptions, tenant: str, factory: Callable[[], P]) -> P:
         """A connected protocol, on behalf of a tenant.
 
         Raises
@@ -69,7 +69,7 @@ class Dialler:
             verdict = await judge_proxied(self._guard, proxy, self._resolver, endpoint.host, tenant)
             if not verdict.allowed:
                 raise TransportError(TransportErrorKind.EGRESS, endpoint.origin, f"the host of the URL {verdict.reason}")
-            return await self._dial_through(proxy.address(), endpoint, ca, factory)
+            return await self._dial_through(proxy.address(), endpoint, options, factory)
         try:
             addresses = await self._resolver.addresses(endpoint.host, tenant)
         except NameNotResolved as error:
@@ -87,15 +87,15 @@ class Dialler:
         failure: TransportError | None = None
         for address in allowed:
             try:
-                return await self._connect(endpoint, address, ca, factory)
+                return await self._connect(endpoint, address, options, factory)
             except TransportError as error:
                 failure = error
         assert failure is not None
         raise failure
 
-    async def _dial_through(self, proxy: ProxyAddress, endpoint: Endpoint, ca: str | None, factory: Callable[[], P]) -> P:
+    async def _dial_through(self, proxy: ProxyAddress, endpoint: Endpoint, options: TlsOptions, factory: Callable[[], P]) -> P:
         origin = endpoint.origin
-        context = self._context(endpoint, ca)
+        context = self._context(endpoint, options)
         try:
             addresses = await self._resolver.addresses(proxy.host, "")  # on behalf of no tenant: none chose it
         except NameNotResolved as error:
@@ -104,7 +104,7 @@ class Dialler:
         for address in addresses:
             try:
                 transport = await open_tunnel(proxy, address, endpoint, timeout=self._connect_timeout)
-                return await self._use(transport, endpoint, context, factory())
+                return await self._use(transport, endpoint, context, options, factory())
             except TransportError as error:
                 failure = error
                 if error.kind is not TransportErrorKind.PROXY_UNREACHABLE:
@@ -112,7 +112,14 @@ class Dialler:
         assert failure is not None
         raise failure
 
-    async def _use(self, transport: asyncio.Transport, endpoint: Endpoint, context: ssl.SSLContext | None, protocol: P) -> P:
+    async def _use(
+        self,
+        transport: asyncio.Transport,
+        endpoint: Endpoint,
+        context: ssl.SSLContext | None,
+        options: TlsOptions,
+        protocol: P,
+    ) -> P:
         """Hand a tunnel to a protocol, with TLS to the receiver in it where there is a context."""
         origin = endpoint.origin
         if context is None:
@@ -124,7 +131,9 @@ class Dialler:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 loop = asyncio.get_running_loop()
-                encrypted = await loop.start_tls(transport, protocol, context, server_hostname=endpoint.server_name)
+                encrypted = await loop.start_tls(
+                    transport, protocol, context, server_hostname=options.server_name or endpoint.server_name
+                )
             if encrypted is None:
                 raise ConnectionResetError
             protocol.connection_made(encrypted)
@@ -141,14 +150,14 @@ class Dialler:
             if not handed:
                 transport.abort()
 
-    def _context(self, endpoint: Endpoint, ca: str | None) -> ssl.SSLContext | None:
+    def _context(self, endpoint: Endpoint, options: TlsOptions) -> ssl.SSLContext | None:
         """The context of TLS to a receiver; None: it is reached without."""
         try:
-            return self._contexts.of(ca) if endpoint.scheme == "https" else None
-        except (ssl.SSLError, ValueError, TypeError):
+            return self._contexts.of(options.ca, options.client_certificate) if endpoint.scheme == "https" else None
+        except (OSError, ValueError, TypeError):  # an SSLError is an OSError
             raise TransportError(TransportErrorKind.TLS, endpoint.origin, "the given certificates cannot be read") from None
 
-    async def _connect(self, endpoint: Endpoint, address: str, ca: str | None, factory: Callable[[], P]) -> P:
+    async def _connect(self, endpoint: Endpoint, address: str, options: TlsOptions, factory: Callable[[], P]) -> P:
         loop = asyncio.get_running_loop()
         origin = endpoint.origin
         made: list[P] = []
@@ -157,11 +166,15 @@ class Dialler:
             made.append(factory())
             return made[-1]
 
-        context = self._context(endpoint, ca)
+        context = self._context(endpoint, options)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, protocol = await loop.create_connection(
-                    make, address, endpoint.port, ssl=context, server_hostname=endpoint.server_name if context else None
+                    make,
+                    address,
+                    endpoint.port,
+                    ssl=context,
+                    server_hostname=(options.server_name or endpoint.server_name) if context else None,
                 )
             made.clear()
             return protocol

@@ -21,7 +21,7 @@ from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.pools import Bounds, Host, Pool
 from eventsink.sinks.resolver import MAX_TTL_SECONDS, TIMEOUT_SECONDS, Resolver
 from eventsink.sinks.shares import Bound, Lease, Share
-from eventsink.sinks.transport import WAITED_FOR, Endpoint, Response, TransportError, TransportErrorKind
+from eventsink.sinks.transport import DEFAULT_TLS, WAITED_FOR, Endpoint, Response, TlsOptions, TransportError, TransportErrorKind
 from eventsink.sinks.unread import Unread
 
 PROMPT_SECONDS = 1.0
@@ -83,7 +83,7 @@ class Http1Transport:
         self._dialler = Dialler(guard, resolver, connect_timeout=settings.connect_timeout)
         self._bounds = Bounds(settings.max_connections)
         self._hosts: WeakValueDictionary[tuple[str, int], Host] = WeakValueDictionary()
-        self._pools: WeakValueDictionary[tuple[str, str, str, int, str | None], Pool] = WeakValueDictionary()
+        self._pools: WeakValueDictionary[tuple[str, str, str, int, TlsOptions], Pool] = WeakValueDictionary()
         self._idle: dict[Connection, Pool] = {}
         """All unused connections, least recently used first."""
         self._unread = Unread(settings.max_connections)
@@ -98,18 +98,18 @@ class Http1Transport:
         self.clock = clock
         self._closed = False
 
-    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None, method: str = "POST") -> Http1Client:
+    def client(self, endpoint: Endpoint, *, tenant: str, tls: TlsOptions = DEFAULT_TLS, method: str = "POST") -> Http1Client:
         """As `Transport.client`."""
-        ca = ca if endpoint.scheme == "https" else None
+        tls = tls if endpoint.scheme == "https" else DEFAULT_TLS
         host = self._hosts.get((endpoint.host, endpoint.port))
         if host is None:
             host = self._hosts[endpoint.host, endpoint.port] = Host(self._settings.max_connections_per_host)
-        key = (tenant, endpoint.scheme, endpoint.host, endpoint.port, ca)
+        key = (tenant, endpoint.scheme, endpoint.host, endpoint.port, tls)
         pool = self._pools.get(key)
         if pool is None:
-            by_authorities = self._guard.authorities is not None and endpoint.scheme == "https" and ca is None
+            by_authorities = self._guard.authorities is not None and endpoint.scheme == "https" and tls.ca is None
             pool = self._pools[key] = Pool(host, by_authorities=by_authorities)
-        return Http1Client(self, endpoint, tenant, ca, pool, self._bounds, method)
+        return Http1Client(self, endpoint, tenant, tls, pool, self._bounds, method)
 
     async def close(self) -> None:
         """As `Transport.close`."""
@@ -166,7 +166,7 @@ class Http1Transport:
             return connection
         return None
 
-    async def dial(self, endpoint: Endpoint, tenant: str, ca: str | None, pool: Pool, deadline: float) -> Connection:
+    async def dial(self, endpoint: Endpoint, tenant: str, tls: TlsOptions, pool: Pool, deadline: float) -> Connection:
         """A new connection, for an exchange that ends by `deadline`; ends an unused one where that is needed."""
         self._refuse_if_closed(endpoint)
         host = pool.host
@@ -177,7 +177,7 @@ class Http1Transport:
         self._count(host, 1)
         authorities = self._dialler.authorities() if pool.by_authorities else ""
         try:
-            connection = await self._dialler.dial(endpoint, ca, tenant, lambda: Connection(self._unread))
+            connection = await self._dialler.dial(endpoint, tls, tenant, lambda: Connection(self._unread))
         except BaseException:
             self._count(host, -1)
             raise
@@ -278,7 +278,7 @@ class Http1Client:
         transport: Http1Transport,
         endpoint: Endpoint,
         tenant: str,
-        ca: str | None,
+        tls: TlsOptions,
         pool: Pool,
         bounds: Bounds,
         method: str,
@@ -286,7 +286,7 @@ class Http1Client:
         self._transport = transport
         self._endpoint = endpoint
         self._tenant = tenant
-        self._ca = ca
+        self._tls = tls
         self._pool = pool
         self._head = f"{method} {endpoint.target} HTTP/1.1\r\nHost: {endpoint.authority}\r\n".encode()
         host = pool.host
@@ -388,7 +388,7 @@ class Http1Client:
         timeout = max(0.0, deadline - self._transport.clock())
         try:
             async with asyncio.timeout(timeout):
-                return await self._transport.dial(self._endpoint, self._tenant, self._ca, self._pool, deadline)
+                return await self._transport.dial(self._endpoint, self._tenant, self._tls, self._pool, deadline)
         except TimeoutError:
             if waited:
                 raise self._waited_too_long() from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,7 +25,7 @@ _MEANINGS: dict[str, tuple[TransportErrorKind, str]] = {
     "VERSION_TOO_LOW": (TransportErrorKind.TLS_VERSION, _TOO_OLD),
     "TLSV1_ALERT_PROTOCOL_VERSION": (TransportErrorKind.TLS_VERSION, _TOO_OLD),
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
-    # These say that a certificate of ours is not good enough; we present none.
+    # These say that a certificate of ours is not good enough, or that we present none.
     "SSLV3_ALERT_NO_CERTIFICATE": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
     "SSLV3_ALERT_BAD_CERTIFICATE": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
@@ -59,7 +60,7 @@ class _Connection(ssl.SSLObject):
 
 
 class Contexts:
-    """The contexts of TLS, one for each set of trusted certificates.
+    """The contexts of TLS, one for each set of trusted certificates and each client certificate.
 
     Parameters
     ----------
@@ -69,22 +70,29 @@ class Contexts:
 
     def __init__(self, authorities: Callable[[], str] = lambda: "") -> None:
         self._authorities = authorities
-        self._contexts: OrderedDict[tuple[str | None, str], ssl.SSLContext] = OrderedDict()
+        self._contexts: OrderedDict[tuple[str | None, str | None, str], ssl.SSLContext] = OrderedDict()
 
-    def of(self, ca: str | None) -> ssl.SSLContext:
+    def of(self, ca: str | None, client_certificate: str | None = None) -> ssl.SSLContext:
         """The context that trusts some PEM certificates; None: those of the system, and the authorities.
+
+        Parameters
+        ----------
+        client_certificate
+            PEM certificates and private key that are presented where the server asks for them; None: nothing is.
 
         Raises
         ------
-        ssl.SSLError, ValueError, TypeError
+        OSError (ssl.SSLError is one), ValueError, TypeError
             The certificates cannot be read.
         """
-        key = (ca, self._authorities() if ca is None else "")
+        key = (ca, client_certificate, self._authorities() if ca is None else "")
         context = self._contexts.get(key)
         if context is None:
             context = ssl.create_default_context(cadata=ca)
-            if key[1]:
-                context.load_verify_locations(cadata=key[1])
+            if key[2]:
+                context.load_verify_locations(cadata=key[2])
+            if client_certificate is not None:
+                _present(context, client_certificate)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.set_alpn_protocols(["http/1.1"])
             context.sslobject_class = _Connection
@@ -93,3 +101,15 @@ class Contexts:
                 self._contexts.popitem(last=False)
         self._contexts.move_to_end(key)
         return context
+
+
+def _present(context: ssl.SSLContext, client_certificate: str) -> None:
+    """Have a context present a certificate. The library reads files only: this one is in memory, so that no key is written to a disk."""
+    file = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(file), "wb") as writer:
+            writer.write(client_certificate.encode())
+        # A password, lest the library asks the terminal for that of an encrypted key.
+        context.load_cert_chain(f"/proc/self/fd/{file}", password="")
+    finally:
+        os.close(file)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -116,6 +116,21 @@ def _is_whole(netloc: str, host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """Whom a sink trusts, and as whom the router presents itself. Connections of different options are never shared."""
+
+    ca: str | None = field(default=None, repr=False)
+    """PEM certificates to trust instead of the system's."""
+    client_certificate: str | None = field(default=None, repr=False)
+    """PEM certificate, its intermediates and its private key, presented to a receiver that asks for one (mTLS)."""
+    server_name: str | None = None
+    """What the receiver is asked for (SNI) and its certificate has to be valid for; None: the host of the URL."""
+
+
+DEFAULT_TLS = TlsOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A URL taken apart once, when a sink is opened. Its representation shows scheme and host only."""
 
@@ -215,7 +230,7 @@ class Client(Protocol):
 class Transport(Protocol):
     """Outgoing HTTP of the whole process: pools connections and shares them out, applies the egress guard, follows no redirect."""
 
-    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None, method: str = "POST") -> Client:
+    def client(self, endpoint: Endpoint, *, tenant: str, tls: TlsOptions = DEFAULT_TLS, method: str = "POST") -> Client:
         """What a sink sends with. It holds nothing that has to be closed.
 
         Parameters
@@ -224,8 +239,8 @@ class Transport(Protocol):
             Where to.
         tenant
             Whose messages these are. Tenants share no connection.
-        ca
-            PEM certificates to trust instead of the system's. Connections of different `ca` are never shared.
+        tls
+            For an https URL: whom to trust, and as whom. Connections of different options are never shared.
         method
             Of the requests.
         """

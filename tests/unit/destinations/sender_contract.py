@@ -28,7 +28,7 @@ from eventsink.sinks.resolver import Resolver
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, Sender, SenderContext
 from eventsink.sinks.sink import CompiledFrom, Sink
 from eventsink.sinks.target import Target
-from eventsink.sinks.transport import Endpoint, Response, TransportError
+from eventsink.sinks.transport import DEFAULT_TLS, Endpoint, Response, TlsOptions, TransportError
 from tests.support.ports import free_port
 from tests.unit.sinks.transport_contract import Reader, ScriptedServer, Writer, serving
 
@@ -73,7 +73,9 @@ class ScriptedTransport:
     """Of the client that was made last."""
     method: str = ""
 
-    def client(self, endpoint: Endpoint, *, tenant: str, ca: str | None = None, method: str = "POST") -> ScriptedTransport:
+    def client(
+        self, endpoint: Endpoint, *, tenant: str, tls: TlsOptions = DEFAULT_TLS, method: str = "POST"
+    ) -> ScriptedTransport:
         self.endpoint, self.method = endpoint, method
         return self
 

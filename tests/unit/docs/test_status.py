@@ -92,7 +92,9 @@ def test_status_lists_each_error_without_a_response_with_its_failure_class(kind:
 def failures_without_an_attempt() -> dict[str, str]:
     """Reason -> class of the failures that the sender of webhooks finds itself."""
     found: dict[str, str] = {}
-    for call in (call for part in ("sender", "rendering") for call in calls(f"destinations/webhook/{part}.py", "Failed")):
+    for call in (
+        call for part in ("sender", "rendering", "oauth2") for call in calls(f"destinations/webhook/{part}.py", "Failed")
+    ):
         if isinstance(call.args[0], ast.Attribute):
             found |= {reason: call.args[0].attr.lower() for reason in strings(call.args[1])}
     return found

@@ -79,7 +79,7 @@ async def sent(signing: tuple[str, ...]) -> tuple[dict[str, str], bytes]:
 async def test_every_header_of_a_message_is_explained() -> None:
     headers, _ = await sent((SECRET,))
     listed = {name.lower() for row in rows(between(WEBHOOKS, "## Headers", "## Body")) for name in names(row[0])}
-    assert listed == headers.keys() | {"spec.webhook.headers"}
+    assert listed == headers.keys() | {"spec.webhook.headers", "spec.webhook.auth"}
 
 
 def verify_in_python() -> Callable[..., None]:

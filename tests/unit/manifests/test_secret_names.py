@@ -21,7 +21,7 @@ HASHED = re.compile(r"hook-[a-z0-9]{10}")
 def references(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
     """The paths of the CRD's schema that hold the name of a Secret, as kustomize writes them: a list adds nothing."""
     properties = schema.get("properties", {})
-    if properties.keys() == {"name", "key"}:
+    if properties.keys() == {"name", "key"} or path.endswith("SecretRef"):
         yield f"{path}/name"
     for name, inner in properties.items():
         yield from references(inner, f"{path}/{name}".lstrip("/"))
@@ -46,7 +46,7 @@ def test_kustomize_puts_the_name_with_its_hash_into_each_of_them(paths: list[str
         {
             "apiVersion": "eventsink.dev/v1alpha1",
             "kind": "EventSink",
-            "metadata": {"name": f"sink-{index}"},
+            "metadata": {"name": f"sink-{index:02}"},
             "spec": _nested(path.removeprefix("spec/").split("/")),
         }
         for index, path in enumerate(paths)

@@ -12,7 +12,7 @@ from eventsink.sinks.connection import Connection
 from eventsink.sinks.dial import Dialler
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.resolver import MAX_LOOKUPS, Addresses, CAres, NameNotResolved, Resolver
-from eventsink.sinks.transport import Endpoint, TransportError, TransportErrorKind
+from eventsink.sinks.transport import DEFAULT_TLS, Endpoint, TransportError, TransportErrorKind
 from eventsink.sinks.unread import Unread
 from tests.support.clock import ManualClock
 from tests.unit.sinks.transport_contract import OK, ScriptedServer, serving
@@ -72,7 +72,9 @@ def dialler(resolver: Resolver) -> Dialler:
 
 async def connect(dialler: Dialler, port: int, host: str = NAME, tenant: str = "acme") -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
-        connection = await dialler.dial(Endpoint.parse(f"http://{host}:{port}/"), None, tenant, lambda: Connection(Unread(1)))
+        connection = await dialler.dial(
+            Endpoint.parse(f"http://{host}:{port}/"), DEFAULT_TLS, tenant, lambda: Connection(Unread(1))
+        )
     assert connection.usable
     connection.abort()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from tests.cluster.manifests import accepted, eventsink
 from tests.support import sink_v0_1
 from tests.support.sinks import SECRET
 
-PEM = trustme.CA().cert_pem.bytes().decode()
+AUTHORITY = trustme.CA()
+PEM = AUTHORITY.cert_pem.bytes().decode()
+CLIENT = AUTHORITY.issue_cert("router.example.com")
+CERTIFICATE, KEY = CLIENT.cert_chain_pems[0].bytes().decode(), CLIENT.private_key_pem.bytes().decode()
 TOKEN = SecretVersion(namespace="eventsink-system", name="slack-1", version="4")
 MADE_FROM = CompiledFrom(compiler=7, generation=3, secrets={"hook": "12"}, tokens=(TOKEN,), policy="p")
 
@@ -42,14 +46,16 @@ def samples() -> dict[str, dict[str, Any]]:
 def target_for(sink: EventSink) -> Target:
     """What its destination resolves to, with credentials that fit each field."""
 
-    def credential(path: str, _: SecretKeyRef) -> str:
+    def credential(path: str, ref: SecretKeyRef) -> str:
+        if path.endswith("clientCertSecretRef"):
+            return KEY if ref.key == "tls.key" else CERTIFICATE
         if path.endswith("caSecretRef"):
             return PEM
         return "https://secret.example.com/hook" if path.endswith("urlSecretRef") else SECRET
 
     destination = sink.spec.destination
     if isinstance(destination, WebhookSpec):
-        return target_of(destination, credential, WebhookPolicy())
+        return target_of(destination, credential, WebhookPolicy(), datetime.now(UTC))
     assert isinstance(destination, SlackSpec)
     if destination.incoming_webhook_secret_ref is not None:
         return SlackTarget(webhook_url="https://hooks.slack.com/services/T/B/x")

@@ -22,6 +22,7 @@ from eventsink.sinks.transport import (
     Client,
     Endpoint,
     Response,
+    TlsOptions,
     Transport,
     TransportError,
     TransportErrorKind,
@@ -105,12 +106,37 @@ def shaking_hands(context: ssl.SSLContext) -> Iterator[int]:
         thread.join(TIMEOUT_SECONDS)
 
 
+def demanding(authority: trustme.CA) -> ssl.SSLContext:
+    """The context of a server on loopback that demands client certificates of an authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def identity(authority: trustme.CA, name: str) -> str:
+    """A certificate and its private key, as a sink presents them."""
+    return authority.issue_cert(name).private_key_and_cert_chain_pem.bytes().decode()
+
+
+async def _who(reader: Reader, writer: Writer) -> None:
+    """Responds with the name in the certificate that the client presented."""
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        name = writer.get_extra_info("peercert")["subjectAltName"][0][1].encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(name), name))
+        await writer.drain()
+
+
 def at(server: ScriptedServer, host: str = "127.0.0.1", scheme: str = "http") -> Endpoint:
     return Endpoint.parse(f"{scheme}://{host}:{server.port}/canary-path?canary=query")
 
 
 def client(transport: Transport, endpoint: Endpoint, *, tenant: str = "acme", ca: str | None = None) -> Client:
-    return transport.client(endpoint, tenant=tenant, ca=ca)
+    return transport.client(endpoint, tenant=tenant, tls=TlsOptions(ca=ca))
 
 
 async def send(client: Client, *, timeout: float = TIMEOUT_SECONDS) -> Response:
@@ -578,6 +604,57 @@ class TransportContract:
             endpoint = Endpoint.parse(f"https://localhost:{port}/canary")
             error = await fails(transport, endpoint, ca=authority.cert_pem.bytes().decode())
         assert (error.kind, error.sent) == (TransportErrorKind.TLS_VERSION, False)
+
+    async def test_a_client_certificate_is_presented_to_a_receiver_that_demands_one(self, transport: Transport) -> None:
+        authority = trustme.CA()
+        async with serving(_who, demanding(authority)) as server:
+            shown = identity(authority, "router.example.com")
+            options = TlsOptions(authority.cert_pem.bytes().decode(), shown)
+            response = await send(transport.client(at(server, scheme="https"), tenant="acme", tls=options))
+            assert response.body == b"router.example.com"
+            stranger = TlsOptions(options.ca, identity(trustme.CA(), "router.example.com"))
+            with pytest.raises(TransportError) as raised:
+                await send(transport.client(at(server, scheme="https"), tenant="acme", tls=stranger))
+            assert "PRIVATE KEY" not in repr(options) + repr(raised.value.__dict__)
+
+    async def test_connections_of_other_certificates_names_authorities_or_tenants_are_never_shared(
+        self, transport: Transport
+    ) -> None:
+        authority = trustme.CA()
+        ca = authority.cert_pem.bytes().decode()
+        context = demanding(authority)
+        authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+        first, second = (identity(authority, f"{name}.example.com") for name in ("first", "second"))
+        different = [
+            ("acme", TlsOptions(ca, first)),
+            ("acme", TlsOptions(ca, second)),
+            ("globex", TlsOptions(ca, first)),
+            ("acme", TlsOptions(ca, first, "localhost")),
+            ("acme", TlsOptions(ca + trustme.CA().cert_pem.bytes().decode(), first)),
+        ]
+        async with serving(_who, context) as server:
+            for _ in range(2):
+                for tenant, options in different:
+                    response = await send(transport.client(at(server, scheme="https"), tenant=tenant, tls=options))
+                    assert response.body == (b"second" if options.client_certificate == second else b"first") + b".example.com"
+            assert server.connections == len(different), "each keeps its own, and uses it again"
+
+    async def test_a_name_for_tls_is_asked_for_and_checked_instead_of_the_host(self, transport: Transport) -> None:
+        authority = trustme.CA()
+        asked: list[str | None] = []
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("hooks.example.com").configure_cert(context)
+        context.sni_callback = lambda _connection, name, _context: asked.append(name)
+        ca = authority.cert_pem.bytes().decode()
+        async with serving(OK, context) as server:
+            named = transport.client(at(server, scheme="https"), tenant="acme", tls=TlsOptions(ca, None, "hooks.example.com"))
+            assert (await send(named)).status == 200
+            assert asked == ["hooks.example.com"]
+            assert (await fails(transport, at(server, scheme="https"), ca=ca)).kind is TransportErrorKind.TLS
+            other = transport.client(at(server, scheme="https"), tenant="acme", tls=TlsOptions(ca, None, "other.example.com"))
+            with pytest.raises(TransportError) as raised:
+                await send(other)
+            assert raised.value.kind is TransportErrorKind.TLS
 
     async def test_an_expired_certificate_is_rejected(self, transport: Transport) -> None:
         authority = trustme.CA()

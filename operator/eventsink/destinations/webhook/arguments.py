@@ -19,7 +19,8 @@ from eventsink.destinations.arguments import (
     choices,
     stated,
 )
-from eventsink.destinations.credentials import ORIGIN_KEY
+from eventsink.destinations.credentials import ORIGIN_KEY, TOKEN_ORIGIN_KEY
+from eventsink.destinations.webhook.auth_spec import Auth, BasicAuth, EndpointParam, OAuth2
 from eventsink.destinations.webhook.spec import (
     HEADER_NAME_PATTERN,
     HEADER_VALUE,
@@ -27,6 +28,7 @@ from eventsink.destinations.webhook.spec import (
     HEADER_VALUE_PATTERN,
     HeaderSpec,
     SuccessWhenSpec,
+    Tls,
     WebhookSpec,
     WebhookStatus,
 )
@@ -54,6 +56,46 @@ class SuccessWhenArgs(RestModel):
     """JSON pointer (RFC 6901) into the response, such as /ok."""
     equals: Annotated[str, Field(**bounds(SuccessWhenSpec, "equals"))] | None = None
     """What is there if the message was taken: a text, or "true", "0" and the like for other values."""
+
+
+class BasicArgs(RestModel):
+    """User name and password."""
+
+    username: Annotated[str, Field(min_length=1, **bounds(BasicAuth, "username"))]
+    password: Credential
+
+
+class BearerArgs(RestModel):
+    """A token that does not change by itself."""
+
+    token: Credential
+
+
+class EndpointParamArgs(RestModel):
+    """A parameter of the request for a token."""
+
+    name: Annotated[str, Field(min_length=1, **bounds(EndpointParam, "name"))]
+    value: Annotated[str, Field(**bounds(EndpointParam, "value"))]
+
+
+class OAuth2Args(RestModel):
+    """Tokens of an authorization server (client credentials)."""
+
+    token_url: Annotated[str, Field(min_length=1, **bounds(OAuth2, "token_url"))]
+    """Where the router asks for tokens."""
+    client_id: Annotated[str, Field(min_length=1, **bounds(OAuth2, "client_id"))]
+    client_secret: Credential
+    scopes: Annotated[list[str], Field(**bounds(OAuth2, "scopes"))] | None = None
+    endpoint_params: Annotated[list[EndpointParamArgs], Field(**bounds(OAuth2, "endpoint_params"))] | None = None
+    """More parameters of the request for a token, such as audience."""
+
+
+class AuthArgs(RestModel):
+    """The header Authorization of each message: exactly one of the fields. Credentials are kept in a Secret and never shown again."""
+
+    basic: BasicArgs | None = None
+    bearer: BearerArgs | None = None
+    oauth2: OAuth2Args | None = None
 
 
 class WebhookArgs(RestModel):
@@ -87,6 +129,16 @@ class WebhookArgs(RestModel):
     """How long one attempt may take, 1s to 60s."""
     ca_certificate: Annotated[str, Field(min_length=1, max_length=MAX_CERTIFICATES)] | None = None
     """PEM certificates of the authority that signed the receiver's certificate, trusted instead of the public ones."""
+    client_certificate: Annotated[str, Field(min_length=1, max_length=MAX_CERTIFICATES)] | None = None
+    """PEM certificate that is presented to the receiver (mTLS), and its intermediates; together with `client_key`."""
+    client_key: Annotated[str, Field(min_length=1, max_length=MAX_CERTIFICATES, json_schema_extra={"writeOnly": True})] | None = (
+        None
+    )
+    """PEM private key of `client_certificate`."""
+    server_name: Annotated[str, Field(min_length=1, **bounds(Tls, "server_name"))] | None = None
+    """Name that the receiver is asked for (SNI) and that its certificate must be valid for, instead of the host of the URL."""
+    auth: AuthArgs | None = None
+    """The header Authorization; a new one replaces the one before, and a new URL of another host needs it again."""
 
 
 class ShownHeader(RestModel):
@@ -110,6 +162,10 @@ class WebhookConfiguration(RestModel):
     success_when: SuccessWhenArgs | None = None
     signed: bool | None = None
     """Whether messages are signed."""
+    auth: str | None = None
+    """basic, bearer or oauth2; without credentials."""
+    server_name: str | None = None
+    client_certificate_expires_at: str | None = None
 
 
 def _new(args: WebhookArgs, credentials: Credentials) -> dict[str, Any]:
@@ -129,10 +185,9 @@ def _changed(before: Mapping[str, Any], args: WebhookArgs, credentials: Credenti
             _put(spec, to_camel(name), getattr(args, name))
     if "success_when" in given:
         _put(spec, "successWhen", args.success_when.model_dump(exclude_none=True) if args.success_when is not None else None)
-    if args.ca_certificate is not None:
-        spec["tls"] = {"caSecretRef": credentials.keep("ca.crt", args.ca_certificate)}
-    elif "ca_certificate" in given:
-        spec.pop("tls", None)
+    if "auth" in given:
+        _set_auth(spec, before, args, credentials)
+    _set_tls(spec, args, credentials)
     return spec
 
 
@@ -145,12 +200,12 @@ def _set_url(spec: dict[str, Any], before: Mapping[str, Any], args: WebhookArgs,
             if before and name in args.model_fields_set:
                 raise InvalidArguments("required; write another url or secret_url", field=name)
         return
-    kept = before.get("headers") and "headers" not in args.model_fields_set
+    kept = [name for name in ("headers", "auth") if before.get(name) and name not in args.model_fields_set]
     if kept and (_origin(before.get("url")) is None or _origin(before.get("url")) != _origin(url)):
         # Else whoever may change the sink could have a credential sent to a host of their own, and read it there.
         raise InvalidArguments(
             "write them again together with the new URL: the values that are kept were given for the previous host",
-            field="headers",
+            field=kept[0],
         )
     if args.url is not None:
         spec.pop("urlSecretRef", None)
@@ -164,16 +219,62 @@ def _set_url(spec: dict[str, Any], before: Mapping[str, Any], args: WebhookArgs,
 def _set_headers(spec: dict[str, Any], before: Mapping[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
     headers = []
     if args.headers:
-        url = args.url or args.secret_url or before.get("url")
-        if url is None:
-            raise InvalidArguments("write secret_url together with them: their values are kept for its host", field="headers")
-        credentials.keep(ORIGIN_KEY, _origin(url) or "")
+        _keep_origin("headers", before, args, credentials)
     for index, header in enumerate(args.headers or ()):
         if not HEADER_VALUE_FORM.search(header.value) or not header.value.strip():
             raise InvalidArguments(f"{HEADER_VALUE.message}, and not be blank", field=f"headers[{index}].value")
         reference = credentials.keep(f"header-{index}", header.value)
         headers.append({"name": header.name, "valueFrom": {"secretKeyRef": reference}})
     _put(spec, "headers", headers or None)
+
+
+def _keep_origin(field: str, before: Mapping[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
+    """Keep, with values that are sent to the receiver, the host that they were given for."""
+    url = args.url or args.secret_url or before.get("url")
+    if url is None:
+        raise InvalidArguments("write secret_url together with them: their values are kept for its host", field=field)
+    credentials.keep(ORIGIN_KEY, _origin(url) or "")
+
+
+def _set_auth(spec: dict[str, Any], before: Mapping[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
+    auth = args.auth
+    if auth is None:
+        spec.pop("auth", None)
+        return
+    _keep_origin("auth", before, args, credentials)
+    made: dict[str, Any] = {}
+    if (basic := auth.basic) is not None:
+        password = credentials.keep("basic-password", basic.password)
+        made["basic"] = {"username": basic.username, "passwordSecretRef": password}
+    if (bearer := auth.bearer) is not None:
+        made["bearer"] = {"tokenSecretRef": credentials.keep("bearer-token", bearer.token)}
+    if (oauth2 := auth.oauth2) is not None:
+        credentials.keep(TOKEN_ORIGIN_KEY, _origin(oauth2.token_url) or "")
+        made["oauth2"] = {
+            "tokenUrl": oauth2.token_url,
+            "clientId": oauth2.client_id,
+            "clientSecretRef": credentials.keep("oauth2-client-secret", oauth2.client_secret),
+        }
+        _put(made["oauth2"], "scopes", oauth2.scopes)
+        parameters = [one.model_dump() for one in oauth2.endpoint_params or ()]
+        _put(made["oauth2"], "endpointParams", parameters or None)
+    spec["auth"] = made
+
+
+def _set_tls(spec: dict[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
+    given, tls = args.model_fields_set, dict(spec.get("tls") or {})
+    if "ca_certificate" in given:
+        _put(tls, "caSecretRef", credentials.keep("ca.crt", args.ca_certificate) if args.ca_certificate is not None else None)
+    if (args.client_certificate is None) != (args.client_key is None):
+        raise InvalidArguments("write client_certificate and client_key together")
+    if args.client_certificate is not None and args.client_key is not None:
+        tls["clientCertSecretRef"] = {"name": credentials.keep("tls.crt", args.client_certificate)["name"]}
+        credentials.keep("tls.key", args.client_key)
+    elif "client_certificate" in given or "client_key" in given:
+        tls.pop("clientCertSecretRef", None)
+    if "server_name" in given:
+        _put(tls, "serverName", args.server_name)
+    _put(spec, "tls", tls or None)
 
 
 def _set_signing(spec: dict[str, Any], args: WebhookArgs, credentials: Credentials) -> None:
@@ -211,7 +312,14 @@ def _shown(spec: Mapping[str, Any], status: WebhookStatus | None) -> WebhookConf
         timeout=_text(spec, "timeout"),
         success_when=_success_when(spec.get("successWhen")),
         signed=True if spec.get("signingSecretRefs") else None,
+        auth=_auth_kind(spec.get("auth")),
+        server_name=_text(tls, "serverName") if isinstance(tls := spec.get("tls"), Mapping) else None,
+        client_certificate_expires_at=status.client_cert_expires if status is not None else None,
     )
+
+
+def _auth_kind(auth: Any) -> str | None:
+    return next((kind for kind in Auth.model_fields if isinstance(auth, Mapping) and auth.get(kind)), None)
 
 
 def _put(spec: dict[str, Any], name: str, value: object) -> None:
@@ -254,9 +362,16 @@ ARGUMENTS = DestinationArguments(
         "valueFrom": "value",
         "signingSecretRefs": "signing_secret",
         "tls": "ca_certificate",
+        "tls.clientCertSecretRef": "client_certificate",
+        "tls.serverName": "server_name",
+        "passwordSecretRef": "password",
+        "tokenSecretRef": "token",
+        "clientSecretRef": "client_secret",
+        "clientIdSecretRef": "client_id",
+        "usernameSecretRef": "username",
     },
     sentences={
         "send them as an Authorization header whose valueFrom.secretKeyRef names a Secret": "send them as an Authorization header",
-        "remove tls, or use an https URL": "omit ca_certificate, or use an https URL",
+        "remove tls, or use an https URL": "omit ca_certificate, client_certificate and server_name, or use an https URL",
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ class HeaderFile(click.ParamType):  # type: ignore[type-arg]  # generic in some 
         if not (name and separator and file):
             raise click.UsageError("--header-file: write NAME=FILE", ctx)
         return {"name": name, "value": SECRET_FILE.convert(file, param, ctx)}
+
+
+class AuthFile(click.ParamType):  # type: ignore[type-arg]
+    """The argument `auth`, with its credentials, in a file."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The argument as in a request."""
+        try:
+            return json.loads(SECRET_FILE.convert(value, param, ctx))
+        except ValueError:
+            raise click.UsageError(f"{param.opts[0] if param else 'file'}: the file holds no JSON", ctx) from None
 
 
 class TextFile(click.ParamType):  # type: ignore[type-arg]
@@ -90,6 +104,30 @@ OPTIONS = DestinationOptions(
             "ca_certificate",
             click.Option(
                 ["--webhook-ca-file"], type=SECRET_FILE, help="Webhook: PEM certificates to check the receiver's against."
+            ),
+        ),
+        Argument(
+            "client_certificate",
+            click.Option(
+                ["--client-certificate-file"], type=SECRET_FILE, help="Webhook: PEM certificate to present to the receiver."
+            ),
+        ),
+        Argument(
+            "client_key",
+            click.Option(["--client-key-file"], type=SECRET_FILE, help="Webhook: PEM private key of that certificate."),
+        ),
+        Argument(
+            "server_name",
+            click.Option(
+                ["--server-name"], metavar="NAME", help="Webhook: name in the receiver's certificate, if not the URL's host."
+            ),
+        ),
+        Argument(
+            "auth",
+            click.Option(
+                ["--auth-file"],
+                type=AuthFile(),
+                help="Webhook: JSON file with one of basic, bearer and oauth2, as in the page about the REST API.",
             ),
         ),
     ),

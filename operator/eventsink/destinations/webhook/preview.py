@@ -12,6 +12,7 @@ import msgspec
 from eventsink.alerts.alert import Alert, Status
 from eventsink.alerts.alertmanager_group import encoded_group, encoded_part
 from eventsink.destinations.preview import MessagePreview, PreviewedAlerts
+from eventsink.destinations.webhook.auth_spec import Auth
 from eventsink.destinations.webhook.sender import USER_AGENT, render
 from eventsink.destinations.webhook.spec import DEFAULT_BATCH, DEFAULT_METHOD, WebhookSpec
 from eventsink.destinations.webhook.templated import DEFAULT_CONTENT_TYPE, is_json, written
@@ -100,6 +101,8 @@ def _head(webhook: WebhookSpec, content_type: str) -> Iterator[str]:
             yield f"{header.name}: (from the Secret {ref.name}, key {ref.key})"
         else:
             yield f"{header.name}: (the value in the spec)"
+    if webhook.auth is not None:
+        yield f"Authorization: ({_authorization(webhook.auth)})"
     yield f"Content-Type: {content_type}"
     yield "webhook-id: (the same in each attempt)"
     yield "webhook-timestamp: (seconds since 1970, of the attempt)"
@@ -107,3 +110,11 @@ def _head(webhook: WebhookSpec, content_type: str) -> Iterator[str]:
         yield "webhook-signature: (of id, timestamp and body: " + (
             "one for each signing secret)" if len(webhook.signing_secret_refs) > 1 else "v1,...)"
         )
+
+
+def _authorization(auth: Auth) -> str:
+    if auth.bearer is not None:
+        return f"Bearer and the token from the Secret {auth.bearer.token_secret_ref.name}"
+    if auth.basic is not None:
+        return f"Basic, with the password from the Secret {auth.basic.password_secret_ref.name}"
+    return "Bearer and a token of the authorization server"

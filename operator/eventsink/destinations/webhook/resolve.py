@@ -1,21 +1,31 @@
-"""Makes the target of a webhook: its URL and headers, checked against the platform's policy, its signing secrets and its CA."""
+"""Makes the target of a webhook: its URL and headers, checked against the platform's policy, its credentials, and its TLS."""
 
 from __future__ import annotations
 
 import hashlib
 import ssl
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from eventsink.destinations.credentials import ORIGIN_KEY, REST_SECRET_PREFIX, SecretValues, secret_text
+from eventsink.destinations.credentials import ORIGIN_KEY, REST_SECRET_PREFIX, TOKEN_ORIGIN_KEY, SecretValues, secret_text
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.resolver import Before, Note, Resolved, ResolverContext
+from eventsink.destinations.webhook.auth_resolve import TOKEN_URL_PATH, ReadText, authorization, credentials, oauth2_client
+from eventsink.destinations.webhook.client_certificate import (
+    ExpiredCertificate,
+    InvalidCertificate,
+    client_certificate,
+    expires,
+    expiry_remark,
+)
 from eventsink.destinations.webhook.config import WebhookPolicy
 from eventsink.destinations.webhook.spec import (
     DEFAULT_BATCH,
     DEFAULT_FORMAT,
     DEFAULT_METHOD,
     DEFAULT_TIMEOUT,
+    TLS_NEEDS_HTTPS,
     WebhookSpec,
     WebhookStatus,
 )
@@ -31,8 +41,6 @@ from eventsink.sinks.signatures import InvalidSigningSecret, signing_key
 from eventsink.sinks.target import Target
 from eventsink.sinks.transport import Endpoint
 
-ReadText = Callable[[str, SecretKeyRef], str]
-"""Path of the reference, reference -> the text that it means."""
 URL_PATH = "spec.webhook.url"
 _UNKNOWN = "placeholder-for-an-unknown-value"
 """As good as a header's value and as a signing secret."""
@@ -41,8 +49,9 @@ _UNKNOWN = "placeholder-for-an-unknown-value"
 class WebhookResolver:
     """A `Resolver` of webhooks. Asks nobody."""
 
-    def __init__(self, policy: WebhookPolicy) -> None:
+    def __init__(self, policy: WebhookPolicy, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._policy = policy
+        self._now = now
         self._policy_digest = hashlib.sha256(policy.model_dump_json().encode()).hexdigest()[:16]
 
     def policy_digest(self) -> str:
@@ -52,13 +61,15 @@ class WebhookResolver:
         return ()
 
     def problems(self, sink: EventSink) -> Sequence[Problem]:
-        url = _spec(sink).url
-        try:
-            if url is not None:
-                _check_url(URL_PATH, url, self._policy)
-        except Problem as problem:
-            return (problem,)
-        return ()
+        webhook, found = _spec(sink), []
+        token_url = webhook.auth.oauth2.token_url if webhook.auth is not None and webhook.auth.oauth2 is not None else None
+        for path, url in ((URL_PATH, webhook.url), (TOKEN_URL_PATH, token_url)):
+            try:
+                if url is not None:
+                    _check_url(path, url, self._policy)
+            except Problem as problem:
+                found.append(problem)
+        return found
 
     def tokens(self, sink: EventSink, secrets: SecretValues) -> Collection[Key]:
         return ()
@@ -68,15 +79,22 @@ class WebhookResolver:
             return secret_text(path, ref, secrets, sink.namespace)
 
         webhook = _spec(sink)
-        target = target_of(webhook, read, self._policy)
+        target = target_of(webhook, read, self._policy, self._now())
         _check_origins(webhook, target.url, secrets)
         return Resolved(target)
 
     def remark(self, sink: EventSink, status: StatusModel | None) -> str:
-        return ""
+        if not isinstance(status, WebhookStatus) or status.client_cert_expires is None:
+            return ""
+        return expiry_remark(datetime.fromisoformat(status.client_cert_expires), self._now())
 
     def status(self, target: Target) -> WebhookStatus | None:
-        return WebhookStatus(origin=Endpoint.parse(target.url).origin) if isinstance(target, WebhookTarget) else None
+        if not isinstance(target, WebhookTarget):
+            return None
+        expiry = None
+        if target.client_certificate is not None:
+            expiry = expires(target.client_certificate).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return WebhookStatus(origin=Endpoint.parse(target.url).origin, client_cert_expires=expiry)
 
     async def run(self) -> None:
         pass
@@ -96,13 +114,19 @@ def check(sink: EventSink, secrets: SecretValues) -> Sequence[Note]:
     changed: dict[str, Any] = {}
     if webhook.url_secret_ref is not None and webhook.url_secret_ref.name not in secrets:
         changed = {"url": "https://example.com/", "url_secret_ref": None}
-    if webhook.tls is not None and webhook.tls.ca_secret_ref.name not in secrets:
-        changed["tls"] = None
+    if webhook.tls is not None:
+        changed["tls"] = webhook.tls.model_copy(
+            update={
+                field: None
+                for field in ("ca_secret_ref", "client_cert_secret_ref")
+                if (ref := getattr(webhook.tls, field)) is not None and ref.name not in secrets
+            }
+        )
 
     def read(path: str, ref: SecretKeyRef) -> str:
         return secret_text(path, ref, secrets, sink.namespace) if ref.name in secrets else _UNKNOWN
 
-    target = target_of(webhook.model_copy(update=changed), read, WebhookPolicy())
+    target = target_of(webhook.model_copy(update=changed), read, WebhookPolicy(), datetime.now(UTC))
     if "url" not in changed:
         _check_origins(webhook, target.url, secrets)
     return ()
@@ -114,7 +138,7 @@ def _spec(sink: EventSink) -> WebhookSpec:
     return webhook
 
 
-def target_of(webhook: WebhookSpec, read: ReadText, policy: WebhookPolicy) -> WebhookTarget:
+def target_of(webhook: WebhookSpec, read: ReadText, policy: WebhookPolicy, now: datetime) -> WebhookTarget:
     """The target of a webhook.
 
     Raises
@@ -128,15 +152,28 @@ def target_of(webhook: WebhookSpec, read: ReadText, policy: WebhookPolicy) -> We
         assert webhook.url_secret_ref is not None
         path = "spec.webhook.urlSecretRef"
         url = read(path, webhook.url_secret_ref).strip()
-    _check_url(path, url, policy)
+    endpoint = _check_url(path, url, policy)
+    headers, oauth2, auth, tls = [*_headers(webhook, read)], None, webhook.auth, webhook.tls
+    if auth is not None:
+        if endpoint.userinfo:
+            raise Problem("InvalidURL", path, "remove user and password from the URL, or spec.webhook.auth")
+        if auth.oauth2 is not None:
+            _check_url(TOKEN_URL_PATH, auth.oauth2.token_url, policy)
+            oauth2 = oauth2_client(auth.oauth2, read)
+        headers += [header for header in (authorization(auth, read),) if header is not None]
+    if endpoint.scheme != "https" and tls is not None and (tls.client_cert_secret_ref or tls.server_name):
+        raise Problem("InvalidURL", path, TLS_NEEDS_HTTPS.message)
     return WebhookTarget(
         url=url,
-        headers=tuple(_headers(webhook, read)),
+        headers=tuple(headers),
         signing_secrets=tuple(_signing_secrets(webhook, read)),
         format=webhook.format or DEFAULT_FORMAT,
         batch=webhook.batch or DEFAULT_BATCH,
         timeout=parse_duration(webhook.timeout or DEFAULT_TIMEOUT),
         ca=_authority(webhook, read),
+        client_certificate=_client_certificate(webhook, read, now),
+        server_name=tls.server_name if tls is not None else None,
+        oauth2=oauth2,
         template=webhook.template,
         content_type=webhook.content_type or DEFAULT_CONTENT_TYPE,
         method=webhook.method or DEFAULT_METHOD,
@@ -174,13 +211,15 @@ def _check_origins(webhook: WebhookSpec, url: str, secrets: SecretValues) -> Non
     Problem
         One may not.
     """
-    for index, header in enumerate(webhook.headers or ()):
-        if header.value_from is None or header.value_from.secret_key_ref.name not in secrets:
+    wanted = {ORIGIN_KEY: Endpoint.parse(url).origin.encode()}
+    if webhook.auth is not None and webhook.auth.oauth2 is not None:
+        wanted[TOKEN_ORIGIN_KEY] = Endpoint.parse(webhook.auth.oauth2.token_url).origin.encode()
+    for path, ref, origins in _sent(webhook):
+        name = ref.name
+        if name not in secrets:
             continue
-        name = header.value_from.secret_key_ref.name
-        path = f"spec.webhook.headers[{index}].valueFrom.secretKeyRef"
         if name.startswith(REST_SECRET_PREFIX):
-            if secrets[name].get(ORIGIN_KEY) != Endpoint.parse(url).origin.encode():
+            if any(secrets[name].get(key) != wanted[key] for key in origins):
                 raise Problem(
                     "HostMismatch",
                     path,
@@ -195,6 +234,16 @@ def _check_origins(webhook: WebhookSpec, url: str, secrets: SecretValues) -> Non
             )
 
 
+def _sent(webhook: WebhookSpec) -> Iterator[tuple[str, SecretKeyRef, Collection[str]]]:
+    """The references whose values reach a receiver: path, reference, and which origins they were given for."""
+    for index, header in enumerate(webhook.headers or ()):
+        if header.value_from is not None:
+            yield f"spec.webhook.headers[{index}].valueFrom.secretKeyRef", header.value_from.secret_key_ref, (ORIGIN_KEY,)
+    origins = (ORIGIN_KEY,) if webhook.auth is None or webhook.auth.oauth2 is None else (ORIGIN_KEY, TOKEN_ORIGIN_KEY)
+    for path, ref in credentials(webhook.auth):
+        yield path, ref, origins
+
+
 def _signing_secrets(webhook: WebhookSpec, read: ReadText) -> Iterator[str]:
     for index, ref in enumerate(webhook.signing_secret_refs or ()):
         path = f"spec.webhook.signingSecretRefs[{index}]"
@@ -207,7 +256,7 @@ def _signing_secrets(webhook: WebhookSpec, read: ReadText) -> Iterator[str]:
 
 
 def _authority(webhook: WebhookSpec, read: ReadText) -> str | None:
-    if webhook.tls is None:
+    if webhook.tls is None or webhook.tls.ca_secret_ref is None:
         return None
     path = "spec.webhook.tls.caSecretRef"
     pem = read(path, webhook.tls.ca_secret_ref)
@@ -222,8 +271,21 @@ def _authority(webhook: WebhookSpec, read: ReadText) -> str | None:
     return pem
 
 
-def _check_url(path: str, url: str, policy: WebhookPolicy) -> None:
-    """Whether a URL can be used and the platform's policy allows it."""
+def _client_certificate(webhook: WebhookSpec, read: ReadText, now: datetime) -> str | None:
+    if webhook.tls is None or webhook.tls.client_cert_secret_ref is None:
+        return None
+    path = "spec.webhook.tls.clientCertSecretRef"
+    certificate, key = webhook.tls.client_cert_secret_ref.pair()
+    try:
+        return client_certificate(read(path, certificate), read(path, key), now)
+    except ExpiredCertificate as error:
+        raise Problem("ClientCertificateExpired", path, str(error)) from None
+    except InvalidCertificate as error:
+        raise Problem("InvalidSecretValue", path, str(error)) from None
+
+
+def _check_url(path: str, url: str, policy: WebhookPolicy) -> Endpoint:
+    """A URL taken apart, if it can be used and the platform's policy allows it."""
     try:
         endpoint = Endpoint.parse(url)
     except ValueError as error:
@@ -239,6 +301,7 @@ def _check_url(path: str, url: str, policy: WebhookPolicy) -> None:
     if _listed(host, policy.denied_hosts) or (policy.allowed_hosts and not _listed(host, policy.allowed_hosts)):
         sentence = f"the platform does not allow the host {host} (operator settings webhooks.allowedHosts and deniedHosts)"
         raise Problem("URLNotAllowed", path, sentence, effect=Effect.WITHDRAW)
+    return endpoint
 
 
 def _listed(host: str, patterns: tuple[str, ...]) -> bool:

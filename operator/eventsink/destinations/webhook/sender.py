@@ -10,6 +10,7 @@ from importlib import metadata
 import msgspec
 
 from eventsink.destinations.webhook import cloudevents
+from eventsink.destinations.webhook.oauth2 import TokenFailed, Tokens
 from eventsink.destinations.webhook.rendering import TemplateRenderer
 from eventsink.destinations.webhook.success import SuccessWhen
 from eventsink.destinations.webhook.target import WebhookTarget
@@ -18,7 +19,7 @@ from eventsink.runtime.retry_after import parse_retry_after
 from eventsink.sinks.sender import FAILURES_OF_SINK, Delivered, Failed, FailureClass, Message, Outcome, SenderContext
 from eventsink.sinks.signatures import signature, signing_key
 from eventsink.sinks.sink import Sink
-from eventsink.sinks.transport import Client, Endpoint, Response, Transport, TransportError, TransportErrorKind
+from eventsink.sinks.transport import Client, Endpoint, Response, TlsOptions, Transport, TransportError, TransportErrorKind
 
 USER_AGENT = f"EventSink/{metadata.version('eventsink')}"
 
@@ -26,15 +27,15 @@ _MESSAGE_STATUSES = frozenset({400, 405, 406, 411, 413, 414, 415, 422, 431})
 _SINK_STATUSES = frozenset({401, 402, 403, 404, 407, 410, 421, 451})
 _TRANSIENT_STATUSES = frozenset({408, 423, 424, 425, 429})
 _HINTS = {
-    401: "check the credentials in the sink's headers",
-    403: "check the credentials in the sink's headers, and that the receiver allows them",
+    401: "check the credentials in the sink's headers or auth",
+    403: "check the credentials in the sink's headers or auth, and that the receiver allows them",
     404: "check the URL",
     410: "the receiver says that it is gone for good: correct the URL or delete the sink",
     413: "the receiver takes no message of this size",
 }
 _ERROR_HINTS = {
-    TransportErrorKind.TLS: "check the receiver's certificate, or name its authority in tls.caSecretRef",
-    TransportErrorKind.CLIENT_CERTIFICATE: "the router presents none; let the receiver accept the sink's headers or signature instead",
+    TransportErrorKind.TLS: "check the receiver's certificate, its authority (tls.caSecretRef) and its name (tls.serverName)",
+    TransportErrorKind.CLIENT_CERTIFICATE: "name a Secret with one that the receiver accepts in tls.clientCertSecretRef",
     TransportErrorKind.TLS_VERSION: "upgrade the receiver, or what ends TLS in front of it",
     TransportErrorKind.WRONG_PROTOCOL: "check that the URL has the right port, and http or https as the receiver speaks it",
     TransportErrorKind.EGRESS: "the platform team can allow the address in the router's setting egress.allow",
@@ -88,7 +89,13 @@ class WebhookSender:
     ) -> None:
         endpoint = Endpoint.parse(target.url)
         self._origin = endpoint.origin
-        self._client: Client = transport.client(endpoint, tenant=tenant, ca=target.ca, method=target.method)
+        tls = TlsOptions(target.ca, target.client_certificate, target.server_name)
+        self._client: Client = transport.client(endpoint, tenant=tenant, tls=tls, method=target.method)
+        self._tokens = (
+            Tokens(target.oauth2, transport, tenant, timeout=target.timeout, user_agent=USER_AGENT, now=now)
+            if target.oauth2 is not None
+            else None
+        )
         self._success = target.success_when
         self._renderer = renderer
         self._content_type = target.content_type.encode()
@@ -97,7 +104,7 @@ class WebhookSender:
         self._keys = [signing_key(secret) for secret in target.signing_secrets]
         given = {header.name.lower(): header for header in target.headers}
         lines = [] if "user-agent" in given else [f"User-Agent: {USER_AGENT}"]
-        if endpoint.userinfo and "authorization" not in given:
+        if endpoint.userinfo and "authorization" not in given and target.oauth2 is None:
             lines.append(f"Authorization: Basic {base64.b64encode(endpoint.userinfo.encode()).decode()}")
         lines += [f"{header.name}: {header.value}" for header in target.headers]
         if any(character in line for line in lines for character in "\r\n\0"):
@@ -120,7 +127,13 @@ class WebhookSender:
             text = "an alert of the message cannot be read; it was queued by another version or is damaged"
             return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
         try:
-            response = await self._client.post(self._headers(message.id, content_type, body), body, timeout=timeout)
+            headers = self._headers(message.id, content_type, body)
+            if self._tokens is None:
+                response = await self._client.post(headers, body, timeout=timeout)
+            else:
+                response = await self._post_with_token(self._tokens, headers, body, timeout)
+        except TokenFailed as error:
+            return error.outcome
         except TransportError as error:
             return classify_error(error)
         except Exception as error:  # whatever it is must not end this sink's deliveries; its text may hold anything
@@ -134,7 +147,19 @@ class WebhookSender:
         return classify(response, self._origin, self._now())
 
     async def close(self) -> None:
-        """Connections belong to the transport: nothing to give back."""
+        """Connections belong to the transport; a request for a token ends."""
+        if self._tokens is not None:
+            await self._tokens.close()
+
+    async def _post_with_token(self, tokens: Tokens, headers: bytes, body: bytes, timeout: float) -> Response:
+        """With a token, and once more with a new one if the receiver does not accept it: it may have been revoked."""
+        deadline = time.monotonic() + timeout
+        token = await tokens.current(timeout)
+        response = await self._client.post(_authorized(headers, token), body, timeout=max(0.0, deadline - time.monotonic()))
+        if response.status != 401:
+            return response
+        token = await tokens.current(deadline - time.monotonic(), instead_of=token)
+        return await self._client.post(_authorized(headers, token), body, timeout=max(0.0, deadline - time.monotonic()))
 
     def _headers(self, message_id: str, content_type: bytes, body: bytes) -> bytes:
         timestamp = int(self._now())
@@ -150,6 +175,10 @@ class WebhookSender:
 
     def __repr__(self) -> str:
         return f"WebhookSender({self._origin})"
+
+
+def _authorized(headers: bytes, token: str) -> bytes:
+    return b"%sAuthorization: Bearer %s\r\n" % (headers, token.encode())
 
 
 def open_sender(sink: Sink, target: WebhookTarget, context: SenderContext) -> WebhookSender:

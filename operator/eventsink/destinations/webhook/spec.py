@@ -1,6 +1,6 @@
 """What people write into an EventSink whose destination is a webhook, the rules for it, and what its status shows.
 
-Rules about a URL or the value of a header belong to the object around it, since the API server repeats the value that a rule is
+Rules about a URL (`urls.py`) or the value of a header belong to the object around it, since the API server repeats the value that a rule is
 attached to.
 """
 
@@ -10,8 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from eventsink.destinations.webhook.auth_spec import Auth
 from eventsink.destinations.webhook.templated import DEFAULT_CONTENT_TYPE, check_template
-from eventsink.resources.model import SET, AtMost, Duration, SecretKeyRef, SpecModel, StatusModel
+from eventsink.destinations.webhook.urls import MAX_URL_LENGTH, url_rules
+from eventsink.resources.model import SET, AtMost, Duration, SecretKeyRef, SpecModel, StatusModel, TlsSecretRef
 from eventsink.resources.rule import Readable, Rule, broken, cel_list, cel_text, form, within
 from eventsink.resources.rules import UNIQUE_ENTRIES
 from eventsink.runtime.patterns import Pattern
@@ -33,18 +35,6 @@ CONTENT_TYPE_PATTERN = (
     r"( ?; ?[!#$%&'*+.^_`|~0-9A-Za-z-]+=[!#$%&'*+.^_`|~0-9A-Za-z-]+)*$"
 )
 """RFC 9110 section 8.3.1, with parameters that need no quotation marks."""
-
-URL_SCHEME_PATTERN = r"^https?://"
-URL_BAD_CHARACTER_PATTERN = r"[^!-~]"
-URL_USERINFO_PATTERN = r"^[a-z]+://[^/?#]*@"
-URL_AUTHORITY_PATTERN = (
-    r"^https?://([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?[.]?|\[[0-9A-Fa-f:.]+\])"
-    r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?#]|$)"
-)
-_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-URL_NUMBER_PATTERN = r"^https?://([^/?#:@\[]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?#]|$)"
-"""The host ends in a number, which makes an IPv4 address of it to many programs (WHATWG URL)."""
-URL_IPV4_PATTERN = rf"^https?://{_OCTET}([.]{_OCTET}){{3}}(:[0-9]*)?([/?#]|$)"
 
 REFUSED_HEADERS = (
     "connection",
@@ -74,42 +64,19 @@ ONE_URL = Rule(
 )
 
 
-def _url(message: str, *ways: tuple[str, bool]) -> Rule:
-    """A rule about the URL, where there is one: one of the ways holds, each a pattern and whether it has to be found."""
-    compiled = [(Pattern(pattern), found) for pattern, found in ways]
-    return Rule(
-        message=message,
-        cel=" || ".join(
-            ["!has(self.url)"] + [f"{'' if found else '!'}self.url.matches({cel_text(pattern)})" for pattern, found in ways]
-        ),
-        holds=lambda webhook: webhook.url is None or any(pattern.search(webhook.url) == found for pattern, found in compiled),
-        field="url",
-    )
-
-
-URL_SCHEME = _url("the URL must begin with http:// or https://, in lower case", (URL_SCHEME_PATTERN, True))
-URL_CHARACTERS = _url(
-    "the URL must not contain spaces, control characters or characters beyond ASCII; percent-encode them, "
-    "and write such a host name in punycode (xn--...)",
-    (URL_BAD_CHARACTER_PATTERN, False),
+URL_RULES = url_rules(
+    "url",
+    no_userinfo="remove user and password from the URL; send them as an Authorization header whose valueFrom.secretKeyRef names a Secret",
 )
-URL_FRAGMENT = _url("remove the fragment (# and what follows it) from the URL; it is never sent", ("#", False))
-URL_USERINFO = _url(
-    "remove user and password from the URL; send them as an Authorization header whose valueFrom.secretKeyRef names a Secret",
-    (URL_USERINFO_PATTERN, False),
+SOME_TLS = Rule(
+    message="set at least one of caSecretRef, clientCertSecretRef and serverName, or remove tls",
+    cel="has(self.caSecretRef) || has(self.clientCertSecretRef) || has(self.serverName)",
+    holds=lambda tls: bool(tls.ca_secret_ref or tls.client_cert_secret_ref or tls.server_name),
+    reason="FieldValueRequired",
 )
-URL_AUTHORITY = _url(
-    "the URL needs a host name or an IP address behind its scheme, and a port from 1 to 65535 if it names one",
-    (URL_AUTHORITY_PATTERN, True),
-    (URL_SCHEME_PATTERN, False),
-    (URL_USERINFO_PATTERN, True),
-    (URL_BAD_CHARACTER_PATTERN, True),
-)
-URL_IPV4 = _url(
-    "write an IPv4 address in the URL as four decimal numbers from 0 to 255 without leading zeros, such as 192.0.2.7; "
-    "programs read other forms differently",
-    (URL_IPV4_PATTERN, True),
-    (URL_NUMBER_PATTERN, False),
+SERVER_NAME = form(
+    r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$",
+    "a server name consists of letters, digits, - and ., and begins and ends with a letter or digit, such as hooks.example.com",
 )
 TLS_NEEDS_HTTPS = Rule(
     message="remove tls, or use an https URL; an http URL has no certificate to check",
@@ -148,6 +115,14 @@ UNIQUE_HEADERS = Rule(
         webhook.headers is None or len({header.name.lower() for header in webhook.headers}) == len(webhook.headers)
     ),
     field="headers",
+)
+
+ONE_AUTHORIZATION = Rule(
+    message="remove the header Authorization, or auth, which writes this header",
+    cel="!has(self.auth) || !has(self.headers) || !self.headers.exists(h, h.name.lowerAscii() == 'authorization')",
+    holds=lambda webhook: webhook.auth is None or all(header.name.lower() != "authorization" for header in webhook.headers or ()),
+    field="headers",
+    reason="FieldValueForbidden",
 )
 
 HEADER_NAME = form(HEADER_NAME_PATTERN, "the name of a header consists of letters, digits and !#$%&'*+-.^_`|~")
@@ -208,11 +183,22 @@ class HeaderSpec(SpecModel):
 
 
 class Tls(SpecModel):
-    """How the receiver's certificate is checked."""
+    """Whom the router trusts, and as whom it presents itself."""
 
-    ca_secret_ref: SecretKeyRef = Field(
+    RULES = (SOME_TLS,)
+
+    ca_secret_ref: SecretKeyRef | None = Field(
+        default=None,
         description="PEM certificates of the authority that signed the receiver's certificate, trusted instead of the "
-        "public ones."
+        "public ones.",
+    )
+    client_cert_secret_ref: TlsSecretRef | None = Field(
+        default=None,
+        description="Secret of the type kubernetes.io/tls whose certificate is presented to the receiver (mTLS).",
+    )
+    server_name: Annotated[str, Field(max_length=253), SERVER_NAME] | None = Field(
+        default=None,
+        description="Name that the receiver is asked for (SNI) and that its certificate has to be valid for. Default: the host of the URL.",
     )
 
 
@@ -260,13 +246,9 @@ class WebhookSpec(SpecModel):
 
     RULES = (
         ONE_URL,
-        URL_SCHEME,
-        URL_CHARACTERS,
-        URL_FRAGMENT,
-        URL_USERINFO,
-        URL_AUTHORITY,
-        URL_IPV4,
+        *URL_RULES,
         UNIQUE_HEADERS,
+        ONE_AUTHORIZATION,
         BATCH_NEEDS_CLOUDEVENTS,
         TLS_NEEDS_HTTPS,
         TEMPLATE_OR_FORMAT,
@@ -275,7 +257,7 @@ class WebhookSpec(SpecModel):
 
     url: str | None = Field(
         default=None,
-        max_length=2048,
+        max_length=MAX_URL_LENGTH,
         repr=False,
         description="Where to post; http or https. Use urlSecretRef where the URL itself is secret.",
     )
@@ -334,7 +316,8 @@ class WebhookSpec(SpecModel):
         default=None,
         description="What a response is that says that a message was taken. Default: every 2xx, whatever the rest of it is.",
     )
-    tls: Tls | None = Field(default=None, description="How the receiver's certificate is checked.")
+    auth: Auth | None = Field(default=None, description="How the router authenticates: the header Authorization of each message.")
+    tls: Tls | None = Field(default=None, description="Whom the router trusts, and as whom it presents itself.")
 
     @model_validator(mode="after")
     def _writes_what_can_be_sent(self) -> Self:
@@ -351,6 +334,9 @@ class WebhookStatus(StatusModel):
 
     origin: Annotated[str, AtMost(512)] | None = Field(
         default=None, description="Scheme and host, and an unusual port: the most of its URL that is shown."
+    )
+    client_cert_expires: Annotated[str, AtMost(64), Field(json_schema_extra={"format": "date-time"})] | None = Field(
+        default=None, description="When the client certificate expires, of spec.webhook.tls.clientCertSecretRef."
     )
 
 

@@ -18,6 +18,17 @@ class Header(SecretDocument):
     value: str
 
 
+class OAuth2Client(SecretDocument):
+    """A client of an authorization server, which gives it tokens (RFC 6749 section 4.4)."""
+
+    token_url: str
+    client_id: str
+    client_secret: str
+    scopes: tuple[str, ...] = ()
+    endpoint_params: tuple[tuple[str, str], ...] = ()
+    """Name and value of more parameters of the request for a token."""
+
+
 class WebhookTarget(Target):
     """All that a POST to a webhook needs."""
 
@@ -37,13 +48,25 @@ class WebhookTarget(Target):
     timeout: float = parse_duration(DEFAULT_TIMEOUT)
     ca: str | None = None
     """PEM certificates that the receiver's certificate must chain to; None: the system's."""
-
+    client_certificate: str | None = None
+    """PEM certificate, its intermediates and its private key, which are presented to the receiver; None: nothing is."""
+    server_name: str | None = None
+    """What the receiver's certificate must be valid for; None: the host of the URL."""
+    oauth2: OAuth2Client | None = None
+    """Gives the tokens that messages carry. Other ways to authenticate are headers."""
     success_when: SuccessWhen | None = None
     """None: every 2xx is success, whatever the rest of the response is."""
 
     def can_be_misread(self) -> bool:
         """A router that ignores these members would send something else, or take for delivered what is not."""
-        return self.template is not None or self.method != DEFAULT_METHOD or self.success_when is not None
+        return (
+            self.template is not None
+            or self.method != DEFAULT_METHOD
+            or self.success_when is not None
+            or self.oauth2 is not None
+            or self.client_certificate is not None
+            or self.server_name is not None
+        )
 
     def destination(self) -> str:
         """Digest of the URL."""

@@ -34,7 +34,10 @@ def rest_path(path: str) -> str:
     if (destination := arguments().get(steps[0][0])) is not None:
         found, made, renamed = [_ARGS, destination.display_name], dict(destination.fields), dict(destination.renamed)
         steps = steps[1:]
-    for name, index in steps:
+    for at, (name, index) in enumerate(steps):
+        inner = f"{name}.{steps[at + 1][0]}" if at + 1 < len(steps) else ""
+        if inner in made:
+            return ".".join([*found, made[inner]])
         if name in made:
             return ".".join([*found, made[name]])
         found.append((renamed.get(name) or snake(name)) + index)
@@ -55,6 +58,8 @@ def _argument(word: str) -> str:
     path = word.rstrip(".")
     steps = path.split(".")
     names = _names()
+    if "." in path and path in names:
+        return names[path] + word[len(path) :]
     if path.islower() or not all(step in names for step in steps):
         return word
     renamed = [names[step] for step in steps if names[step] != snake(step)]
@@ -65,7 +70,8 @@ def _argument(word: str) -> str:
 def _names() -> Mapping[str, str]:
     """Each field of a spec, at any depth -> its argument."""
     renamed = {name: argument for one in arguments().values() for name, argument in {**one.fields, **one.renamed}.items()}
-    return {name: renamed.get(name, snake(name)) for name in _fields(EventSinkSpec)}
+    inner = {path: argument for path, argument in renamed.items() if "." in path}
+    return {name: renamed.get(name, snake(name)) for name in _fields(EventSinkSpec)} | inner
 
 
 def _fields(annotation: Any) -> Iterator[str]:

@@ -19,7 +19,17 @@ from tests.unit.resources.every_rule import RULES
 PACKAGE = Path(eventsink.__file__).parent
 SPEC_WORD = re.compile(r"\b[a-z]+[A-Z]\w*|secretKeyRef|SecretRef|\btls\b|EventSink")
 """A field of a spec whose argument has another name."""
-ONLY_IN_YAML = {"HEADER_ONE_VALUE", "HEADER_CREDENTIAL", "SECRET_NAME", "SECRET_KEY", "TENANT_IMMUTABLE", "ONE_DESTINATION"}
+ONLY_IN_YAML = {
+    "HEADER_ONE_VALUE",
+    "HEADER_CREDENTIAL",
+    "SECRET_NAME",
+    "SECRET_KEY",
+    "TENANT_IMMUTABLE",
+    "ONE_DESTINATION",
+    "ONE_USERNAME",
+    "ONE_CLIENT_ID",
+    "SOME_TLS",
+}
 """Rules that no request can break: values of headers are always kept in a Secret of the REST API, and a tenant is in no PUT."""
 
 
@@ -37,6 +47,11 @@ def test_the_message_of_every_rule_names_arguments(rule: Rule) -> None:
     [
         ("repeatInterval must be from 1m to 30d", "repeat_interval must be from 1m to 30d"),
         ("name its authority in tls.caSecretRef.", "name its authority in ca_certificate."),
+        (
+            "its authority (tls.caSecretRef) and its name (tls.serverName)",
+            "its authority (ca_certificate) and its name (server_name)",
+        ),
+        ("name a Secret with one in tls.clientCertSecretRef", "name a Secret with one in client_certificate"),
         (
             "name a credential (botTokenSecretRef, incomingWebhookSecretRef or oauthCodeSecretRef)",
             "name a credential (bot_token, incoming_webhook_url or slack_oauth_code)",

@@ -78,6 +78,56 @@ NEW: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
         {"ca.crt": "pem"},
     ),
     (
+        "a client certificate and its key, which are presented together",
+        {"Webhook": {"url": URL, "client_certificate": "pem", "client_key": "key", "server_name": "a.example"}},
+        {"webhook": {"url": URL, "tls": {"clientCertSecretRef": {"name": ref("x")["name"]}, "serverName": "a.example"}}},
+        {"tls.crt": "pem", "tls.key": "key"},
+    ),
+    (
+        "a password, with the host that it is for",
+        {"Webhook": {"url": URL, "auth": {"basic": {"username": "a", "password": "b"}}}},
+        {"webhook": {"url": URL, "auth": {"basic": {"username": "a", "passwordSecretRef": ref("basic-password")}}}},
+        {"basic-password": "b", "origin": "https://example.com"},
+    ),
+    (
+        "a token, with the host that it is for",
+        {"Webhook": {"url": URL, "auth": {"bearer": {"token": "t"}}}},
+        {"webhook": {"url": URL, "auth": {"bearer": {"tokenSecretRef": ref("bearer-token")}}}},
+        {"bearer-token": "t", "origin": "https://example.com"},
+    ),
+    (
+        "a client of an authorization server, with both hosts",
+        {
+            "Webhook": {
+                "url": URL,
+                "auth": {
+                    "oauth2": {
+                        "token_url": "https://login.example.com/token",
+                        "client_id": "c",
+                        "client_secret": "s",
+                        "scopes": ["a"],
+                        "endpoint_params": [{"name": "audience", "value": "x"}],
+                    }
+                },
+            }
+        },
+        {
+            "webhook": {
+                "url": URL,
+                "auth": {
+                    "oauth2": {
+                        "tokenUrl": "https://login.example.com/token",
+                        "clientId": "c",
+                        "clientSecretRef": ref("oauth2-client-secret"),
+                        "scopes": ["a"],
+                        "endpointParams": [{"name": "audience", "value": "x"}],
+                    }
+                },
+            }
+        },
+        {"oauth2-client-secret": "s", "origin": "https://example.com", "token-origin": "https://login.example.com"},
+    ),
+    (
         "settings of a webhook",
         {"Webhook": {"url": URL, "format": "cloudevents", "batch": 5, "timeout": "3s"}},
         {"webhook": {"url": URL, "format": "cloudevents", "batch": 5, "timeout": "3s"}},
@@ -499,6 +549,11 @@ def test_a_sink_with_fields_of_a_newer_version_cannot_be_changed() -> None:
         ("spec.webhook.headers[0].valueFrom.secretKeyRef", "event_sink_args.Webhook.headers[0].value"),
         ("spec.webhook.signingSecretRefs[0]", "event_sink_args.Webhook.signing_secret"),
         ("spec.webhook.tls.caSecretRef", "event_sink_args.Webhook.ca_certificate"),
+        ("spec.webhook.tls.clientCertSecretRef", "event_sink_args.Webhook.client_certificate"),
+        ("spec.webhook.tls.serverName", "event_sink_args.Webhook.server_name"),
+        ("spec.webhook.auth.basic.passwordSecretRef", "event_sink_args.Webhook.auth.basic.password"),
+        ("spec.webhook.auth.oauth2.clientSecretRef", "event_sink_args.Webhook.auth.oauth2.client_secret"),
+        ("spec.webhook.auth.oauth2.tokenUrl", "event_sink_args.Webhook.auth.oauth2.token_url"),
         ("spec.slack.channel", "event_sink_args.Slack.channel"),
         ("spec.slack.oauthCodeSecretRef", "event_sink_args.Slack.slack_oauth_code"),
         ("spec.slack.botTokenSecretRef", "event_sink_args.Slack.bot_token"),

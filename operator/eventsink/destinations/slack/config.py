@@ -28,7 +28,8 @@ class SlackPlatform(SlackSettings):
     team_id: str = Field(default="", pattern="^(T[A-Z0-9]{1,20})?$")
     """Id of the platform's own workspace, where the token is one of a whole organisation (Enterprise Grid); empty: it is of one workspace."""
     channels: dict[str, tuple[str, ...]] = Field(default={})
-    """Tenant -> channels (#name or id) of the platform's workspace that its sinks may use; empty: every tenant may use every channel."""
+    """Tenant -> channels (#name or id) of the platform's workspace that its sinks may use; empty: every tenant may use every channel.
+    The tenant `*` stands for the sinks of the platform, not for all."""
 
 
 class SlackAppSettings(Settings):

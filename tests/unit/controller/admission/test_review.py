@@ -40,6 +40,8 @@ class Cluster:
         self.state = ClusterState(lambda key: None, lambda: None, max_sinks=self.settings.tenancy.sinks_of)
         for name, tenant in (("acme", "acme"), ("acme-too", "acme"), ("globex", "globex"), ("free", ""), ("other-free", "")):
             self.label(name, tenant)
+        marked = {"name": "ops", "uid": "ops", "labels": {"eventsink.dev/platform": "true"}}
+        self.state.namespace_handler.upsert(("", "ops"), {"metadata": marked})
         self.fresh: Fresh | None = None
         self.reachable = True
         self.asked: list[tuple[str, list[str], bool]] = []
@@ -86,11 +88,19 @@ def cluster() -> Cluster:
         ("acme", "globex", "this namespace belongs to the tenant acme and may not claim another"),
         ("free", "acme", "the tenant acme belongs to other namespaces"),
         ("free", "nobody", "no namespace owns the tenant nobody"),
+        ("acme", "*", "only a sink in a namespace that the platform team has marked may receive the alerts of all tenants"),
+        ("free", "*", "only a sink in a namespace that the platform team has marked may receive the alerts of all tenants"),
+        ("ops", "*", ""),
     ],
 )
 async def test_a_claim_is_judged_by_the_labels_of_namespaces(cluster: Cluster, namespace: str, tenant: str, reason: str) -> None:
     verdict = await cluster.review(event_sink(namespace, tenant=tenant))
     assert (f"spec.tenant: {reason}" in verdict.message) if reason else verdict == Verdict()
+
+
+async def test_a_namespace_that_was_marked_as_the_platforms_a_moment_ago_may_claim_all_tenants(cluster: Cluster) -> None:
+    cluster.fresh = Fresh(Namespace("u", "", platform=True), frozenset())
+    assert await cluster.review(event_sink("free", tenant="*")) == Verdict()
 
 
 async def test_a_sink_beyond_the_quota_of_its_tenant_is_refused_and_may_be_changed_if_it_is_there() -> None:

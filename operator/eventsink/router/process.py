@@ -35,6 +35,7 @@ from eventsink.router.metrics import (
 from eventsink.router.planning.accept import Accepted, Acceptor, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
+from eventsink.router.planning.growth import Growth
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.matching_problem import MatchingReason
 from eventsink.router.planning.quotas import QUOTA_EXCEEDED, Quotas
@@ -129,6 +130,7 @@ class Router:
         bounded = Quotas.any_in(settings.quotas)
         self._quotas = Quotas(settings.quotas, queue, QuotaMetrics(process.registry).not_queued) if bounded else None
         self.catch_up = CatchUp(self.directory, self._index, self._states, queue, sources.keys(), self._quotas)
+        self._growth = Growth(self.directory, self._index, self._states, queue, self._quotas)
         self._timeouts = Timeouts(self.directory, self._states, queue, sources, quotas=self._quotas)
         self.tests = SinkTests(queue, self.dispatcher, settings.cluster)
 
@@ -244,6 +246,7 @@ class Router:
         self._ready = True
         self._process.start("catch-up", self.catch_up.run())
         self._process.start("timeouts", self._timeouts.run())
+        self._process.start("growth", self._growth.run())
         if self._quotas is not None:
             self._process.start("quotas", self.catch_up.watch_quotas())
         await self.dispatcher.watch_lanes()

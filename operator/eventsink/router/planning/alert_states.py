@@ -75,6 +75,8 @@ class AlertStates:
         self.heartbeats = Heartbeats()
         self.when_held: Callable[[], None] = lambda: None
         """Called when an alert is held that may be released sooner than those before."""
+        self.when_grown: Callable[[float, str, str], None] = lambda _at, _tenant, _identity: None
+        """Called when an event has grown of which a sink is notified later: the queue clock then, tenant and identity."""
         self.sinks_at_load: frozenset[str] = frozenset()
         """uids of the sinks that some alert on disk had been notified to."""
 
@@ -322,6 +324,8 @@ class AlertStates:
     def _is_old(self, state: AlertState, now: float) -> bool:
         if now - state.received_at > self.settings.retention:
             return True
+        if state.status == Status.EVENT and now < state.expires_at:
+            return False
         return state.status != Status.FIRING and all(one.status != Status.FIRING for one in state.notified)
 
     def _hear_again(self, state: AlertState) -> None:

@@ -31,6 +31,8 @@ SINK_MICROSECONDS = 1.5
 """... and each sink that may want it so much more: 870 alerts if one does."""
 RECEIVED_WITHIN_SECONDS = 300.0
 """How old the recorded time of receipt of an alert may be while nothing else of it changes."""
+GROWTH_SECONDS = 300.0
+"""So much longer than a sink waits is it remembered that an event has grown."""
 
 
 _NOTHING: frozenset[str] = frozenset()
@@ -58,6 +60,8 @@ class _Planned(msgspec.Struct):
     """uid of a sink -> the status that it is notified of, or would be if it wanted it."""
     body: bool = False
     """Whether the latest body has to be stored."""
+    due_again: list[float] = []
+    """Of an event that has grown: when sinks that wait for their repeatInterval are notified, on the queue clock."""
     deferred: bool = False
     """Whether it fires, and a sink is caught up with it later: its tenant is over its quota, or the sink is quiet for a time."""
 
@@ -259,6 +263,8 @@ class Plan:
                 of_sink.due.append(owned)
             else:
                 suppressed[reason] += 1
+                if effect is Effect.EVENT and reason is Suppression.UNCHANGED and sink.delivery.repeat_interval is not None:
+                    one.due_again.append(last_of[sink.uid].at + sink.delivery.repeat_interval)
             if reason is not Suppression.HELD:
                 of_sink.wanted.append(owned)
 
@@ -348,18 +354,14 @@ class Plan:
         """Put the state of an alert into the change, if there is anything to record."""
         owned, after = one.merged.one, one.after
         alert = owned.alert
-        if effect is Effect.EVENT and not one.notified:
-            if one.before is not None and any(entry.count < alert.count for entry in one.before.notified):
-                # It has grown: what sinks were notified of is remembered for as long as it may grow again.
-                self._states.put(change, after, NO_BODY, received_at=now)
+        if effect is Effect.EVENT:
+            self._record_event(one, builder, change, now)
             return
         if self._heartbeat:
             self._hear(one.merged, effect, after, now)
         changed: dict[str, object] = {}
         if one.notified:
-            changed["notified"] = updated(
-                after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender, alert.count
-            )
+            changed["notified"] = updated(after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender)
             changed["received_at"] = now
         elif (
             after is one.before
@@ -390,6 +392,30 @@ class Plan:
             payload = KEEP_BODY
         else:
             payload = NO_BODY
+        self._states.put(change, after, payload, **changed)
+
+    def _record_event(self, one: _Planned, builder: BatchBuilder, change: StateChange, now: float) -> None:
+        """Put the state of an event into the change: if it has grown, too, since it is remembered for as long as it may grow again."""
+        owned, after = one.merged.one, one.after
+        alert = owned.alert
+        has_grown = one.before is not None and alert.count > one.before.count
+        if not (one.notified or has_grown):
+            return
+        changed: dict[str, object] = {"received_at": now}
+        if one.notified:
+            starts_at = epoch_micros(alert.starts_at)
+            changed["notified"] = updated(after.notified, one.notified, starts_at, now, self._sender, alert.count)
+        if alert.count > after.count:
+            changed["count"] = alert.count
+        if after.tenant != alert.tenant:
+            after = msgspec.structs.replace(after, tenant=alert.tenant, source=alert.source)
+        payload = NO_BODY
+        if alert.count < after.count:
+            payload = KEEP_BODY  # a later one waits
+        elif one.due_again and self._states.room.keeps_body():
+            payload = builder.body(owned)
+            changed["expires_at"] = max(one.due_again) + GROWTH_SECONDS
+            self._states.when_grown(min(one.due_again), alert.tenant, one.merged.identity)
         self._states.put(change, after, payload, **changed)
 
     def _matching(self, merged: Merged) -> list[Sink]:

@@ -54,7 +54,10 @@ class AlertState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     replica_starts: tuple[int, ...] = ()
     """Of a source that sends what fires all the time: since when, in each of `replicas`, in microseconds since the epoch."""
     expires_at: float = 0.0
-    """Queue clock, to within minutes: it has ended if its source has not sent it again until then; 0: its source says when it ends."""
+    """Queue clock, to within minutes: it has ended if its source has not sent it again until then; 0: its source says when it ends.
+    Of an event: it is not forgotten before, since a sink has yet to be notified that it has grown."""
+    count: int = 0
+    """As in `Alert`: the largest that was received."""
 
 
 class GroupState(msgspec.Struct, frozen=True, gc=False, array_like=True):

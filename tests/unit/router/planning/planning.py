@@ -12,6 +12,7 @@ from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.planning.accept import Acceptor
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.catch_up import CatchUp
+from eventsink.router.planning.growth import Growth
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.quota_settings import QuotaSettings
 from eventsink.router.planning.quotas import Quotas
@@ -60,6 +61,7 @@ class PlanningUnderTest:
         self.acceptor = Acceptor(known, self.index, self.states, queue, self._count, self.quotas)
         self.catch_up = CatchUp(known, self.index, self.states, queue, {self.source.name}, self.quotas)
         self.timeouts = Timeouts(known, self.states, queue, {self.source.name: self.source}, quotas=self.quotas)
+        self.growth = Growth(known, self.index, self.states, queue)
         self.queued: list[Delivery] = []
         queue.subscribe(self.queued.extend)
         self._catching_up: asyncio.Task[None] | None = None
@@ -74,6 +76,7 @@ class PlanningUnderTest:
         """Read what is on disk, and catch up with all sinks, as a router does when its directory is loaded."""
         await self.states.load()
         self.timeouts.begin()
+        await self.growth.begin()
         for one in self.directory.sinks.values():
             self.catch_up.look_at(one.uid)
         self._catching_up = asyncio.create_task(self.catch_up.run())
@@ -136,6 +139,12 @@ class PlanningUnderTest:
         """Let the queue clock go on."""
         self.clock.now += seconds
         self.catch_up.wake()
+
+    async def look_at_events(self) -> list[tuple[str, str]]:
+        """Notify of events that have grown: (sink, status) of the deliveries that were queued."""
+        self.queued.clear()
+        await self.growth.look()
+        return self.shown()
 
     async def pass_time(self, seconds: float) -> list[tuple[str, str]]:
         """Let the queue clock go on, and end what is not sent any more: (sink, status) of the deliveries that were queued."""

@@ -677,23 +677,110 @@ async def test_an_end_for_which_there_is_no_room_is_made_of_the_firing_alert_whe
 # ---- events that are counted
 
 
+def grown(count: int) -> bytes:
+    """An Event that has happened so often."""
+    event = {"metadata": {"uid": "u-1", "creationTimestamp": "2026-01-01T12:00:00Z"}, "reason": "BackOff", "type": "Warning"}
+    return json.dumps({**event, "series": {"count": count}}).encode()
+
+
+EVENTS = source(format="kubernetes-events", tenant={"fixed": "acme"})
+EVENT = [("s", "event")]
+
+
+def counts(planning: PlanningUnderTest) -> list[int]:
+    return [json.loads(one.body)["count"] for one in planning.queued]
+
+
+async def test_an_event_that_grew_too_early_is_notified_when_the_repeat_interval_has_passed_also_after_a_restart(
+    start: Start,
+) -> None:
+    hourly = sink("s", delivery={"repeat_interval": HOURS})
+    planning = await start(hourly, source=EVENTS)
+    assert await planning.send(grown(1)) == EVENT
+    planning.later(600)
+    assert await planning.send(grown(4)) == []
+    assert await planning.send(grown(7)) == []
+    assert await planning.look_at_events() == []
+    planning = await start(hourly, source=EVENTS)
+    planning.later(2999)
+    assert await planning.look_at_events() == []
+    planning.later(1)
+    assert await planning.look_at_events() == EVENT
+    assert counts(planning) == [7]
+    assert await planning.look_at_events() == []
+    assert await planning.send(grown(7)) == []
+    planning.later(2 * HOURS)
+    assert await planning.look_at_events() == []
+    assert await planning.send(grown(8)) == EVENT
+
+
+async def test_an_event_that_grew_is_notified_to_each_sink_in_its_own_time_and_to_none_without_a_repeat_interval(
+    start: Start,
+) -> None:
+    sinks = [sink(name, delivery={"repeat_interval": hours * HOURS}) for name, hours in (("s", 1.0), ("t", 2.0))]
+    planning = await start(*sinks, sink("once"), source=EVENTS)
+    assert len(await planning.send(grown(1))) == 3
+    assert await planning.send(grown(2)) == []
+    planning.later(HOURS)
+    assert await planning.look_at_events() == EVENT
+    planning.later(0.9 * HOURS)
+    await planning.states.prune([uid("s"), uid("t")])  # longer ago than resolvedRetention
+    planning.later(0.1 * HOURS)
+    assert await planning.look_at_events() == [("t", "event")]
+    assert counts(planning) == [2]
+    planning.later(HOURS + 1)
+    assert await planning.states.prune([uid("s"), uid("t")]) == 1
+
+
+MUTED = {"mutes": ({"matchers": ('alertname="BackOff"',), "since": 0.0, "until": 1e12},)}
+
+
+@pytest.mark.parametrize(
+    "change", [{"suspend": True}, {"match": {"matchers": ('alertname="Other"',)}}, {"delivery": {}}, MUTED, None]
+)
+async def test_a_sink_that_does_not_want_an_event_any_more_is_not_notified_of_its_growth(
+    start: Start, change: dict[str, Any] | None
+) -> None:
+    hourly: dict[str, Any] = {"delivery": {"repeat_interval": HOURS}}
+    planning = await start(sink("s", **hourly), source=EVENTS)
+    await planning.send(grown(1))
+    await planning.send(grown(2))
+    if change is None:
+        await planning.remove("s")
+    else:
+        await planning.put(sink("s", **(hourly | change)))
+    planning.later(2 * HOURS)
+    assert await planning.look_at_events() == []
+
+
+async def test_an_event_that_could_not_be_queued_is_tried_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    planning = await start(sink("s", delivery={"repeat_interval": HOURS}), source=EVENTS)
+    await planning.send(grown(1))
+    await planning.send(grown(2))
+    planning.later(HOURS)
+    with monkeypatch.context() as failing:
+        failing.setattr(planning.queue, "alert_bodies", _unavailable)
+        with pytest.raises(QueueUnavailable):
+            await planning.look_at_events()
+    assert await planning.look_at_events() == EVENT
+
+
+async def _unavailable(*_: object) -> None:
+    raise QueueUnavailable("the disk is gone")
+
+
 async def test_what_a_sink_was_notified_of_an_event_outlives_a_restart_and_is_remembered_while_the_event_grows(
     start: Start,
 ) -> None:
-    def grown(count: int) -> bytes:
-        event = {"metadata": {"uid": "u-1", "creationTimestamp": "2026-01-01T12:00:00Z"}, "reason": "BackOff", "type": "Warning"}
-        return json.dumps({**event, "series": {"count": count}}).encode()
-
-    events = source(format="kubernetes-events", tenant={"fixed": "acme"})
     twice_a_day = sink("s", delivery={"repeat_interval": 12 * HOURS})
-    planning = await start(twice_a_day, source=events)
+    planning = await start(twice_a_day, source=EVENTS)
     assert await planning.send(grown(3)) == [("s", "event")]
-    planning = await start(twice_a_day, source=events)
+    planning = await start(twice_a_day, source=EVENTS)
     assert await planning.send(grown(3)) == []
     for count in range(4, 15):  # each within resolvedRetention of the one before
         planning.later(0.9 * HOURS)
         await planning.states.prune([uid("s")])
         assert await planning.send(grown(count)) == []
-    planning = await start(twice_a_day, source=events)
+    planning = await start(twice_a_day, source=EVENTS)
     planning.later(2.2 * HOURS)
     assert await planning.send(grown(15)) == [("s", "event")]

@@ -344,7 +344,7 @@ class AlertStates:
             del self._tenants[state.tenant]
 
     async def make_room(self) -> int:
-        """Forget what is oldest of the tenant with the most, if more is known than `max_alerts`; returns how many alerts."""
+        """Forget some of the tenant with the most (`_evicted_first`), if more is known than `max_alerts`; returns how many alerts."""
         self.crowded.clear()
         wanted = self._count - self.settings.max_alerts
         if wanted < 0:
@@ -353,7 +353,7 @@ class AlertStates:
         states = max(self._tenants.values(), key=len)
         oldest: list[AlertState] = []
         async for some in in_turns(list(states.values()), COMPARED_AT_ONCE):
-            oldest = heapq.nsmallest(wanted, itertools.chain(oldest, some), key=_evicted_first)
+            oldest = heapq.nsmallest(wanted, itertools.chain(oldest, some), key=self._evicted_first)
         count = 0
         async for some in in_turns(oldest, FORGOTTEN_AT_ONCE):
             rows = [state.row for state in some if self.is_current(state)]
@@ -370,12 +370,23 @@ class AlertStates:
     def _evict(self, change: StateChange) -> None:
         """Make room at once, since `make_room` has not done so in time: among as many as can be looked at, instead of all."""
         states = max(self._tenants.values(), key=len)
-        oldest = heapq.nsmallest(EVICTED_AT_ONCE, itertools.islice(states.values(), COMPARED_AT_ONCE), key=_evicted_first)
+        some = itertools.chain(
+            itertools.islice(states.values(), COMPARED_AT_ONCE // 2),
+            itertools.islice(reversed(states.values()), COMPARED_AT_ONCE // 2),
+        )
+        oldest = heapq.nsmallest(EVICTED_AT_ONCE, {state.row: state for state in some}.values(), key=self._evicted_first)
         for state in oldest:
             self._drop(state)
             change.alerts_before.append((state, None))
             change.forgotten.append(state.row)
         self._count_evicted(oldest[0].tenant, len(oldest))
+
+    def _evicted_first(self, state: AlertState) -> tuple[bool, bool, float]:
+        """Resolved alerts go first, then those that were received longest ago. Of what its source sends all the time, what is known longest
+        stays: each that is forgotten is new a minute later, so that otherwise all of them would be, one after another."""
+        firing = state.status == Status.FIRING
+        sent_again = firing and self.heartbeats.until(state.tenant, state.identity) > 0.0
+        return firing, sent_again, -state.row if sent_again else state.received_at
 
     def _count_evicted(self, tenant: str, count: int) -> None:
         self.evicted += count
@@ -388,10 +399,6 @@ class AlertStates:
                 count=count,
                 more=more,
             )
-
-
-def _evicted_first(state: AlertState) -> tuple[bool, float]:
-    return state.status == Status.FIRING, state.received_at
 
 
 def shared(names: dict[str, str], name: str) -> str:

@@ -26,7 +26,8 @@ class StateSettings(Settings):
     sources have to send again what fires. Longer than the interval in which they do."""
     max_alerts: int = Field(default=200_000, ge=1000)
     """Alerts that are remembered, about 500 bytes of memory each. Beyond it the tenant with the most forgets its oldest, resolved ones
-    first. Of a firing one that is forgotten, sinks are notified again if its source repeats it, but not of its end if it ends before: keep
-    this above the number of alerts that fire (eventsink_router_alerts_firing)."""
+    first, and of those that their source sends all the time (Prometheus) the latest. Of a firing one that is forgotten, sinks are notified
+    again if its source repeats it, but not of its end if it ends before: keep this above the number of alerts that fire
+    (eventsink_router_alerts_firing)."""
     max_groups: int = Field(default=100_000, ge=1000)
     """Groups that are remembered; beyond it the one that was received longest ago is forgotten."""

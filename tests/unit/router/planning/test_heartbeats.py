@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from eventsink.router.planning.alert_states import EVICTED_AT_ONCE
 from eventsink.router.planning.heartbeats import (
     LOOK_AGAIN_SECONDS,
     LOOKED_AT_ONCE,
@@ -418,6 +419,26 @@ async def test_nothing_is_kept_of_what_was_forgotten_to_make_room_although_it_wo
     assert len(planning.states.heartbeats) == len(planning.states) <= 2000
     await planning.pass_time(LOOK_AGAIN_SECONDS)
     assert planning.states.heartbeats.looked_after == len(planning.states)
+
+
+@pytest.mark.parametrize("making_room", [True, False])
+async def test_of_more_than_can_be_remembered_sinks_are_notified_again_of_the_excess_alone(
+    start: Start, making_room: bool
+) -> None:
+    most, excess = 3000, 100
+    planning = await start(sink("s"), max_alerts=most)
+    names = [f"A{number}" for number in range(most + excess + (0 if making_room else EVICTED_AT_ONCE))]
+    notified = []
+    for _ in range(3):
+        notified.append(0)
+        for at in range(0, len(names), 100):
+            notified[-1] += len(await post(planning, *[alert(name) for name in names[at : at + 100]]))
+            if making_room:
+                await planning.states.make_room()
+        await planning.pass_time(MINUTE)
+    assert notified[0] == len(names)
+    assert max(notified[1:]) <= excess + 2 * EVICTED_AT_ONCE < most
+    assert len(await post(planning, *[ended(name) for name in names[: most - 2 * EVICTED_AT_ONCE]])) == most - 2 * EVICTED_AT_ONCE
 
 
 def test_so_many_replicas_are_remembered_the_latest_ones() -> None:

@@ -15,7 +15,7 @@ from tests.support.parts import start_operator
 from tests.support.slack import Slack
 
 SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
-DOCUMENTED = ("docs/eventsink.md", "docs/slack.md", "docs/webhooks.md")
+DOCUMENTED = ("docs/eventsink.md", "docs/recipes.md", "docs/slack.md", "docs/webhooks.md")
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -14,12 +15,14 @@ from eventsink.alerts.place import place_of
 from eventsink.templates.context import context_of
 from eventsink.templates.errors import InvalidTemplate, TemplateFailed
 from eventsink.templates.template import read_template
+from eventsink.templates.values import Value
 
 DEFAULT_CONTENT_TYPE = "application/json"
 MAX_BODY = 262_144
 """Characters that a template may write."""
 _SHORT_TEXT, _SHORT_VALUE, _SHORT_LABELS = 1000, 200, 20
 """What is kept of an alert for which the template fails: characters of its texts and of one value, and labels and annotations."""
+_NAMED = ("labels", "annotations", "commonLabels", "commonAnnotations")
 _NEAR = 30
 """Characters that are shown before and behind what is no JSON."""
 _decoder = msgspec.json.Decoder()
@@ -45,16 +48,17 @@ def written(source: str, content_type: str, alerts: Sequence[Alert], *, sink: st
         It cannot be evaluated, or what it writes cannot be sent. The text holds nothing of any alert.
     """
     try:
-        return _written(source, content_type, alerts, sink, tenant)
+        return _written(source, content_type, context_of(alerts, sink=sink, tenant=tenant, where=_where))
     except TemplateFailed:
         if len(alerts) > 1:
             raise
-    return _written(source, content_type, [_shortened(alerts[0])], sink, tenant, lenient=True)
+    variables = context_of([_shortened(alerts[0])], sink=sink, tenant=tenant, where=_where)
+    return _written(source, content_type, variables, lenient=True)
 
 
 def check_template(source: str, content_type: str, *, batch: int) -> None:
-    """Check a template with alerts as they may come: one that says nothing but its labels, one with quotation marks and line breaks in each
-    text, its end, and several of them where messages have several.
+    """Check a template with alerts as they may come: one that says nothing, one with quotation marks and line breaks in each text and in every
+    label and annotation that the template asks for, its end, an event, and several of them where messages have several.
 
     Raises
     ------
@@ -69,24 +73,17 @@ def check_template(source: str, content_type: str, *, batch: int) -> None:
 def _problem(source: str, content_type: str, *, several: bool) -> str:
     for what, alerts in _SAMPLES:
         if len(alerts) == 1 or several:
+            variables = context_of(alerts, sink="namespace/name", tenant="tenant", where=_where)
             try:
-                _written(source, content_type, alerts, "namespace/name", "tenant", shown=True)
+                _written(source, content_type, _asked_for(variables), shown=True)
             except TemplateFailed as failed:
                 return f"for {what}, {failed}"
     return ""
 
 
 def _written(
-    source: str,
-    content_type: str,
-    alerts: Sequence[Alert],
-    sink: str,
-    tenant: str,
-    *,
-    lenient: bool = False,
-    shown: bool = False,
+    source: str, content_type: str, variables: Mapping[str, Value], *, lenient: bool = False, shown: bool = False
 ) -> bytes:
-    variables = context_of(alerts, sink=sink, tenant=tenant, where=_where)
     rendered = read_template(source).render(variables, limit=MAX_BODY, lenient=lenient)
     if not rendered.complete:
         raise TemplateFailed(f"it writes more than {MAX_BODY:,} characters")
@@ -110,6 +107,25 @@ def _not_json(body: bytes, error: str, *, shown: bool) -> str:
     at = int(digits)
     near = body[max(0, at - _NEAR) : at + _NEAR].decode(errors="ignore")
     return f"{text}; the place is near {' '.join(near.split())!r}"
+
+
+class _EveryName(dict[str, Value]):
+    """Labels or annotations of a sample: each that a template asks for is there."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name, _TEXT)
+
+
+def _asked_for(value: Any) -> Any:
+    """The variables of a sample, in which each label and annotation has a text where the alert has any."""
+    if isinstance(value, list):
+        return [_asked_for(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: _EveryName(one) if name in _NAMED and isinstance(one, dict) and one else _asked_for(one)
+        for name, one in value.items()
+    }
 
 
 def _where(alert: Alert) -> str:

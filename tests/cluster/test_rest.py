@@ -341,7 +341,7 @@ REJECTED: list[tuple[str, dict[str, Any], str]] = [
         {"event_sink_args": {"Slack": {"channel": "#a", "bot_token": "x", "slack_oauth_code": "y"}}},
         "event_sink_args.Slack: write at most one of slack_oauth_code and bot_token",
     ),
-    ("a matcher that is none", {"match": {"matchers": ["="]}}, "match.matchers[0]: write one matcher"),
+    ("a matcher that is none", {"match": {"matchers": ["="]}}, "match.matchers[0]: write matchers as"),
     ("an age that is none", {"delivery": {"max_age": "soon"}}, "delivery.max_age: write a duration"),
     ("an age beyond its bounds", {"delivery": {"max_age": "60d"}}, "delivery.max_age: max_age must be from 1m to 30d"),
     ("a number as a text", {"description": 5}, "description: write a text"),

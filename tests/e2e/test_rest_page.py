@@ -103,7 +103,7 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_the_page_has_calls() -> None:
-    assert len(CALLS) == 7
+    assert len(CALLS) == 8
 
 
 def test_the_calls_on_the_page_work(system: System) -> None:
@@ -120,7 +120,8 @@ def test_the_calls_on_the_page_work(system: System) -> None:
         ["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    made, read, channel, listed, paged, changed, tested, deleted = [json.loads(line) for line in done.stdout.splitlines()]
+    responses = [json.loads(line) for line in done.stdout.splitlines()]
+    made, read, channel, listed, paged, changed, muted, unmuted, tested, deleted = responses
     sink = made["event_sink"]
     assert (sink["ready"], sink["reason"]) == (True, "")
     assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}Z", sink["created_at"])
@@ -135,6 +136,8 @@ def test_the_calls_on_the_page_work(system: System) -> None:
     assert (len(paged["event_sinks"]), bool(paged["pagination"]["next_page_token"])) == (1, True)
     assert changed["event_sink"]["name"] == "Security alerts, all of them"
     assert changed["event_sink"]["configuration"]["Webhook"]["timeout"] == "5s"
+    assert [one["comment"] for one in muted["event_sink"]["mutes"]] == ["database migration"]
+    assert "mutes" not in unmuted["event_sink"]
     assert (tested["delivered"], tested["status"]) == (True, "2xx")
     assert system.receiver.wait_for(1)[0].headers["webhook-id"] == tested["delivery_id"]
     assert deleted == {"id": sink["id"], "tenant_id": "acme"}
@@ -148,4 +151,4 @@ def test_requests_generated_from_the_openapi_document_find_no_defect(system: Sys
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
-    assert "7 selected / 7 total" in done.stdout
+    assert "9 selected / 9 total" in done.stdout

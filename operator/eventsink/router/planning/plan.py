@@ -240,6 +240,7 @@ class Plan:
     ) -> None:
         owned = one.merged.one
         last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else _NO_ENTRIES
+        some_quiet = len(self._quiet) > 0
         for sink in self._matching(one.merged):
             of_sink = sinks.get(sink.uid)
             if of_sink is None:
@@ -253,7 +254,7 @@ class Plan:
                 repeat_interval=sink.delivery.repeat_interval,
                 count=owned.alert.count,
             )
-            quiet = self._quiet.suppression(sink.uid, one.merged.variants) if len(self._quiet) else None
+            quiet = self._quiet.suppression(sink.uid, one.merged.variants) if some_quiet else None
             if quiet is not None and reason is not Suppression.HELD:
                 suppressed[reason or quiet] += 1
                 if reason is None and effect is not Effect.EVENT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from tests.support.clock import ManualClock
 from tests.support.parts import alert
 from tests.unit.router.planning.planning import HALF_B, Start
 from tests.unit.router.planning.test_match import alert as matched
-from tests.unit.router.sinks import sink, uid
+from tests.unit.router.sinks import sink, source, uid
 
 FIRING, RESOLVED = [("s", "firing")], [("s", "resolved")]
 BEGIN = ManualClock.now
@@ -181,6 +182,22 @@ async def test_a_group_is_sent_without_what_is_muted(start: Start) -> None:
     assert b'alertname":"A"' not in delivery.body.replace(b" ", b"")
     planning.later(100)
     assert await planning.settled() == FIRING * 2
+
+
+@pytest.mark.parametrize(("quiet", "seconds", "reason"), QUIET)
+async def test_an_event_that_comes_meanwhile_is_dropped_and_counted(
+    start: Start, quiet: Any, seconds: float, reason: str
+) -> None:
+    planning = await start(quiet, source=source(format="falco", tenant={"fixed": "acme"}))
+
+    def event(time: str) -> bytes:
+        return json.dumps({"rule": "A", "priority": "Error", "output": "o", "time": time, "output_fields": {}}).encode()
+
+    assert await planning.send(event("2026-01-01T12:00:00Z")) == []
+    assert planning.suppressed == {reason: 1}
+    planning.later(seconds)
+    assert await planning.settled() == []
+    assert await planning.send(event("2026-01-01T12:00:01Z")) == [("s", "event")]
 
 
 async def test_what_is_held_and_muted_is_sent_after_the_mute(start: Start) -> None:

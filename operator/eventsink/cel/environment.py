@@ -10,7 +10,7 @@ from typing import Any
 
 from cel_expr_python import cel
 
-from eventsink.cel.errors import EvaluationFailed, InvalidExpression
+from eventsink.cel.errors import EvaluationFailed, InvalidExpression, MemberAbsent
 from eventsink.cel.reading import MATCHES, SEARCH, Call, Reading, read
 from eventsink.cel.tokens import Kind, position
 from eventsink.runtime.bounded_patterns import MAX_MATCHED_CHARACTERS, bounded_pattern
@@ -33,8 +33,9 @@ _TYPES = {
     "google.protobuf.Timestamp": "a time",
     "google.protobuf.Duration": "a duration",
 }
+_ABSENT = "NOT_FOUND"
 _FAILURES = {
-    "NOT_FOUND": "it reads a member that is not there; ask for it first, with has() or in",
+    _ABSENT: "it reads a member that is not there; ask for it first, with has() or in",
     "Index error": "it reads an entry that a list does not have",
     "divide by zero": "it divides by zero",
     "modulus by zero": "it divides by zero",
@@ -76,9 +77,9 @@ class Program:
         try:
             result = self._compiled.eval(data=values)
         except Exception as error:  # the library has no type of its own
-            raise EvaluationFailed(_failure(str(error))) from None
+            raise _failure(str(error)) from None
         if result.type().name() in ("ERROR", "UNKNOWN"):
-            raise EvaluationFailed(_failure(str(result)))
+            raise _failure(str(result))
         return result.plain_value()
 
     def is_true(self, values: Mapping[str, Any]) -> bool:
@@ -92,10 +93,10 @@ class Program:
         try:
             result = self._compiled.eval(data=values).value()
         except Exception as error:  # the library has no type of its own
-            raise EvaluationFailed(_failure(str(error))) from None
+            raise _failure(str(error)) from None
         if result is True or result is False:
             return bool(result)
-        raise EvaluationFailed(_failure(str(result)))
+        raise _failure(str(result))
 
 
 class Environment:
@@ -197,5 +198,6 @@ def _search(text: str, pattern: str) -> bool:
     return bounded_pattern(pattern).search(text[:MAX_MATCHED_CHARACTERS])
 
 
-def _failure(said: str) -> str:
-    return next((sentence for sign, sentence in _FAILURES.items() if sign in said), "it has no value for some alert")
+def _failure(said: str) -> EvaluationFailed:
+    sentence = next((sentence for sign, sentence in _FAILURES.items() if sign in said), "it has no value for some alert")
+    return MemberAbsent(sentence) if said.startswith(_ABSENT) else EvaluationFailed(sentence)

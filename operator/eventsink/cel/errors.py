@@ -9,3 +9,7 @@ class InvalidExpression(ValueError):
 
 class EvaluationFailed(ValueError):
     """An expression has no value for what it was evaluated on; the message says why, and repeats nothing of that."""
+
+
+class MemberAbsent(EvaluationFailed):
+    """It reads a member that is not there."""

@@ -17,9 +17,10 @@ from typing import Annotated
 from pydantic import StringConstraints, field_validator, model_validator
 
 from eventsink.alerts.audit_rules import AuditSettings
-from eventsink.alerts.formats import audit
+from eventsink.alerts.formats import audit, json
 from eventsink.alerts.formats.format import Format
 from eventsink.alerts.formats.registry import FORMATS
+from eventsink.alerts.json_mapping import JsonMapping
 from eventsink.resources.rules import TENANT_PATTERN
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.settings import ConfigurationError, Settings, read_secret_file
@@ -78,6 +79,8 @@ class SourceSettings(Settings):
     """Labels in which the duplicates of an alert differ that a highly available pair sends, such as replica."""
     audit: AuditSettings | None = None
     """Of the format audit: which requests are alerts; absent: those that the default rules select."""
+    mapping: JsonMapping | None = None
+    """Of the format json: which part of what is sent is which member of an alert; absent: item.name is the name, and so on."""
 
     @field_validator("format")
     @classmethod
@@ -90,6 +93,8 @@ class SourceSettings(Settings):
     def _has_only_settings_of_its_format(self) -> SourceSettings:
         if self.audit is not None and self.format != audit.FORMAT.name:
             raise ValueError(f"audit is for the format {audit.FORMAT.name} only: remove it, or correct format")
+        if self.mapping is not None and self.format != json.FORMAT.name:
+            raise ValueError(f"mapping is for the format {json.FORMAT.name} only: remove it, or correct format")
         return self
 
     @model_validator(mode="after")
@@ -133,6 +138,8 @@ class Source:
 
 def format_of(settings: SourceSettings) -> Format:
     """How the notifications of a source are read: its format, with what its settings say about it."""
+    if settings.mapping is not None:
+        return json.mapped_by(settings.mapping)
     return FORMATS[settings.format] if settings.audit is None else audit.selecting(settings.audit)
 
 

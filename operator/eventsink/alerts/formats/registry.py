@@ -8,6 +8,7 @@ from eventsink.alerts.formats import (
     cloudevents,
     falco,
     grafana,
+    json,
     kubernetes_events,
     policy_report,
     policy_reporter,
@@ -29,6 +30,7 @@ FORMATS: dict[str, Format] = {
         policy_report.FORMAT,
         trivy_operator.FORMAT,
         audit.FORMAT,
+        json.FORMAT,
         # The next format goes here.
     )
 }

@@ -279,6 +279,17 @@ async def test_events_are_notified_once_for_each_id_even_within_one_request(make
     assert await planning.send(json.dumps(second + first).encode()) == []
 
 
+async def test_json_with_a_status_fires_and_ends_and_is_repeated_as_its_source_sends_it(make_planning: MakePlanning) -> None:
+    planning = make_planning(sink("s", match={"expression": 'alert.status != "resolved"'}))
+    planning.source = source(format="json", tenant={"fixed": "acme"}, mapping={"status": "item.down"})
+    assert await planning.send(b'{"name": "api", "down": true}') == [("s", "firing")]
+    planning.later(600)
+    assert await planning.send(b'{"name": "api", "down": true}') == [("s", "firing")]
+    # An end goes to every sink that was notified of the start, whatever its expression says of it.
+    assert await planning.send(b'{"name": "api", "down": false}') == [("s", "resolved")]
+    assert await planning.send(b'{"name": "api", "down": false}') == []
+
+
 def grown(count: int, uid: str = "u-1") -> bytes:
     """A Kubernetes Event that has happened so often."""
     event = {"metadata": {"uid": uid, "creationTimestamp": "2026-01-01T12:00:00Z"}, "reason": "BackOff", "type": "Warning"}

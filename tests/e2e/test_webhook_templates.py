@@ -69,3 +69,28 @@ def test_what_a_template_cannot_write_is_a_dead_letter_and_arrives_once_it_is_co
             wait_until("the replayed message", lambda: receiver.requests()[-1].json()["load"] == "much")
         finally:
             process.close()
+
+
+def test_of_a_batch_only_the_alert_is_a_dead_letter_for_which_the_template_fails(tmp_path: Path) -> None:
+    standalone = Standalone(tmp_path)
+    with Receiver() as receiver:
+        receiver.respond_with(500)
+        document = sink("alerts", receiver.url("/hook"))
+        load = FAILS.replace("alert.", "one.")
+        template = "[{% for one in alerts %}" + load + "{% unless forloop.last %},{% endunless %}{% endfor %}]"
+        document["spec"]["webhook"] |= {"batch": 10, "template": template}
+        standalone.put("sinks.yaml", NAMESPACE, document)
+        process = standalone.start()
+        try:
+            standalone.post_alert("First", load="1")
+            receiver.wait_for(1)  # and the others wait behind it
+            for name, text in (("Second", "2"), ("Third", "much"), ("Fourth", "4")):
+                standalone.post_alert(name, load=text)
+            receiver.respond_with(200)
+            wait_until(
+                "the dead letter", lambda: [one["reason"] for one in standalone.deliveries(state="dead")] == ["TemplateFailed"]
+            )
+            wait_until("nothing that waits", lambda: standalone.deliveries(state="waiting") == [])
+            assert {load for one in receiver.requests() for load in one.json()} == {1, 2, 4}
+        finally:
+            process.close()

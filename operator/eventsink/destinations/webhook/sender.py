@@ -123,15 +123,14 @@ class WebhookSender:
                     return rendered
                 content_type, body = self._content_type, rendered
                 timeout -= time.monotonic() - began
-        except msgspec.MsgspecError:
-            text = "an alert of the message cannot be read; it was queued by another version or is damaged"
-            return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
-        try:
             headers = self._headers(message.id, content_type, body)
             if self._tokens is None:
                 response = await self._client.post(headers, body, timeout=timeout)
             else:
                 response = await self._post_with_token(self._tokens, headers, body, timeout)
+        except msgspec.MsgspecError:
+            text = "an alert of the message cannot be read; it was queued by another version or is damaged"
+            return Failed(FailureClass.MESSAGE, "InvalidMessage", text)
         except TokenFailed as error:
             return error.outcome
         except TransportError as error:

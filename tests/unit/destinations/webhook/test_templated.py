@@ -270,6 +270,19 @@ async def test_a_message_has_the_method_the_content_type_and_a_signature_of_what
     assert sent == body(TEMPLATE)
 
 
+async def test_a_defect_in_rendering_ends_no_deliveries(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> bytes:
+        raise KeyError(CANARY)
+
+    monkeypatch.setattr("eventsink.destinations.webhook.rendering.written", broken)
+    target = WebhookTarget(url="https://example.com/", template=TEMPLATE)
+    sender = open_sender(sink_of(target), target, SenderContext(ScriptedTransport(), None))  # type: ignore[arg-type]
+    failed = await sender.send(Message(id="m1", alerts=[ENCODED]))
+    assert isinstance(failed, Failed)
+    assert (failed.failure, failed.reason) == (FailureClass.TRANSIENT, "InternalError")
+    assert CANARY not in str(failed)
+
+
 def test_a_compiled_sink_that_an_older_router_would_misread_has_a_version_that_it_rejects() -> None:
     plain = WebhookTarget(url="https://example.com/")
     assert not plain.can_be_misread()

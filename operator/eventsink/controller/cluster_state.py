@@ -13,6 +13,7 @@ from eventsink.controller.own_writes import OwnWrites
 from eventsink.controller.sink_quota import SinkQuota
 from eventsink.controller.tenancy import Namespace, is_of_tenant, read_namespace
 from eventsink.kube.api import Key, Object, is_older, key_of
+from eventsink.resources.names import ALL_TENANTS
 
 K = TypeVar("K", bound=Hashable)
 
@@ -223,9 +224,11 @@ class ClusterState:
             if not self.owned_tenants[tenant]:
                 del self.owned_tenants[tenant]
         tenants = {*_owned(old), *_owned(new)}
+        if _is_platform(old) or _is_platform(new):
+            tenants.add(ALL_TENANTS)
         for key in sorted(self._sinks_in.get(name, set()).union(*(self._sinks_of.get(one, ()) for one in tenants))):
             self._enqueue(key)
-        if tenants or _is_platform(old) or _is_platform(new):
+        if tenants:
             self._tenancy_changed()
 
 

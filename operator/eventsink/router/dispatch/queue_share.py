@@ -1,8 +1,8 @@
 """Keeps what nobody takes from filling the queue: when it is nearly full, sinks that do not get on make room.
 
-A full queue means that nothing is accepted of anybody. Before that, the tenant with the most waiting for sinks that fail, or have long been
-behind, gives up the oldest of what waits for the worst of them: those become dead letters, which can be replayed. Sinks that keep up lose
-nothing; where they alone fill the queue, sources get a 503 as before.
+A full queue means that nothing is accepted of anybody. Before that, the tenant with the most waiting for sinks that fail, wait for their
+active times or have long been behind, gives up the oldest of what waits for the worst of them: those become dead letters, which can be
+replayed. Sinks that keep up lose nothing; where they alone fill the queue, sources get a 503 as before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ AT_ONCE = 1000
 BEHIND = 1000
 """So many waiting deliveries, for so long, mean that a sink does not get on."""
 BEHIND_SECONDS = 300.0
-DETAIL = "the queue was nearly full, and this had waited longest among the sinks of its tenant to which delivery fails or is far behind"
+DETAIL = (
+    "the queue was nearly full, and this had waited longest among the sinks of its tenant to which delivery fails, waits for active times or is "
+    "far behind"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ class QueueShare:
             if worker is None:
                 continue
             lane = worker.lane
-            if lane.pace.slow or lane.blocked or now - self._behind_since.get(uid, now) >= BEHIND_SECONDS:
+            waits = lane.pace.slow or lane.blocked or worker.closed() is not None
+            if waits or now - self._behind_since.get(uid, now) >= BEHIND_SECONDS:
                 yield Holder(uid, worker.sink.tenant, count)
 
     async def _give_up(self, uid: str, limit: int) -> int:

@@ -69,6 +69,20 @@ async def test_a_dead_sink_makes_room_for_others_and_says_so(make_dispatch: Make
     watching.cancel()
 
 
+async def test_a_sink_that_waits_for_its_active_times_makes_room_for_others(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch(sink("quiet", times={"mute": [{}]}), sink("well", tenant="globex"))
+    dispatch.queue_settings = {"maxWaiting": 500}
+    await dispatch.start()
+    watching = asyncio.ensure_future(dispatch.dispatcher.watch_lanes())
+    for start in range(0, 1000, 50):
+        await dispatch.put(*(f"a{n}" for n in range(start, start + 50)), sinks=("quiet",))
+        await dispatch.put(f"b{start}", sinks=("well",), tenant="globex")
+        await dispatch.until(lambda: dispatch.queue.depth().fill < 0.8)
+    await dispatch.until(lambda: len(dispatch.arrived("well")) == 20)
+    assert {(one.reason, one.sink) for one in await dispatch.dead()} == {("QueueShare", uid("quiet"))}
+    watching.cancel()
+
+
 async def test_sinks_that_keep_up_lose_nothing_and_a_full_queue_refuses_as_before(make_dispatch: MakeDispatch) -> None:
     dispatch = make_dispatch(sink("s"), sink("other"))
     dispatch.queue_settings = {"maxWaiting": 50}

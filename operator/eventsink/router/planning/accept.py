@@ -24,10 +24,10 @@ from eventsink.router.tenants import NoTenantReason
 from eventsink.runtime.pending import Pending
 from eventsink.runtime.turns import in_turns
 
-ALERTS_AT_ONCE = 250
-"""Alerts that are given their tenants and identities before others have their turn in the event loop: a few milliseconds."""
-BRACES_AT_ONCE = 4 * ALERTS_AT_ONCE
-"""In about so many alerts; looked for in bodies of more than ..."""
+ALERTS_AT_ONCE = 100
+"""Alerts that are given their tenants and identities before others have their turn in the event loop: a millisecond or two."""
+BRACES_AT_ONCE = 1000
+"""In about 250 alerts, which are parsed in the event loop; looked for in bodies of more than ..."""
 SMALL_BODY_BYTES = 16 * 1024
 
 _Order = tuple[str, str, str]
@@ -141,7 +141,10 @@ class Acceptor:
         if len(parts) > 1:
             return self._begin(_order_of(source, notification, sender), self._accept_parts(plan, parts, accepted))
         future, deliveries, suppressed = self._submit(plan, parts[0])
-        return Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
+        result = partial(self._accepted, future, deliveries, suppressed, accepted)
+        if plan.rest:
+            return self._begin(_order_of(source, notification, sender), self._accept_rest(plan, Pending(future, result)))
+        return Pending(future, result)
 
     def _begin(self, order: _Order, accepting: Coroutine[Any, Any, Accepted]) -> Pending[Accepted]:
         """Accept what takes several turns of the event loop, before what comes after it in the same order."""
@@ -187,9 +190,15 @@ class Acceptor:
         plan = Plan(source, notification, assignment, sender, self._directory, self._index, self._states, self._quotas)
         return plan, Accepted(assignment.owned, rejected, 0, reasons, assignment.truncated, left_out)
 
+    async def _accept_rest(self, plan: Plan, first: Pending[Accepted]) -> Accepted:
+        rest = plan.rest
+        return await self._accept_parts(plan, [rest], await first)
+
     async def _accept_parts(self, plan: Plan, parts: list[Sequence[Merged]], accepted: Accepted) -> Accepted:
         while parts:
             future, deliveries, suppressed = self._submit(plan, parts.pop(0))
+            if plan.rest:
+                parts.insert(0, plan.rest)
             if not parts:
                 del plan  # many times the size of what waits for the disk
             accepted = await Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -29,6 +31,13 @@ ALERT_MICROSECONDS = 10
 """... if an alert takes so much ..."""
 SINK_MICROSECONDS = 1.5
 """... and each sink that may want it so much more: 870 alerts if one does."""
+TURN_SECONDS = 0.002
+"""Of a processor, after which what is left of a part is the next one, so that nobody waits for the expensive expressions, or the many sinks,
+of one tenant; unless a sink gets it as one group."""
+LEAST_PART = 16
+"""Alerts that a part has at least: fewer are never divided ..."""
+MOST_ALERTS = 250
+"""... and at most, for each of them takes time after it was matched, too; unless, again, a sink gets them as one group."""
 RECEIVED_WITHIN_SECONDS = 300.0
 """How old the recorded time of receipt of an alert may be while nothing else of it changes."""
 GROWTH_SECONDS = 300.0
@@ -99,6 +108,8 @@ class Plan:
         self._merged = assignment.merged()
         group = notification.group
         self._group_key = group_digest(source.name, group.key) if group is not None else None
+        self.rest: Sequence[Merged] = ()
+        """What the part that was made last leaves to the next one."""
         self._something_new: bool | None = None
         """Whether the notification differs from the last one of its group in what fires; None: not looked at yet."""
         self._others = assignment.others
@@ -130,6 +141,7 @@ class Plan:
             raise
 
     def _make(self, part: Sequence[Merged], change: StateChange, now: float) -> tuple[Batch, StateChange, dict[Suppression, int]]:
+        self.rest = ()
         window = self._states.settings.ha_window
         group = self._states.group(self._group_key) if self._group_key is not None else None
         firing_before = frozenset(group.firing) if group is not None else _NOTHING
@@ -165,7 +177,12 @@ class Plan:
         builder = BatchBuilder(self._notification)
         suppressed: dict[Suppression, int] = defaultdict(int)
         sinks: dict[str, _OfSink] = {}
-        for one, effect in planned:
+        until = time.thread_time() + TURN_SECONDS if len(part) > LEAST_PART else math.inf
+        for number, (one, effect) in enumerate(planned):
+            over = number >= MOST_ALERTS or (number >= LEAST_PART and time.thread_time() > until)
+            if over and not self._sends_group(sinks):
+                planned, part, self.rest = planned[:number], part[:number], part[number:]
+                break
             if one.merged.one.alert.status is Status.RESOLVED:
                 self._plan_end(one, effect, sinks, suppressed)
             else:
@@ -181,6 +198,10 @@ class Plan:
         if self._group_key is not None and part[-1] is self._merged[-1]:
             self._record_group(self._group_key, group, duplicate=duplicate, change=change, now=now)
         return builder.build(change), change, suppressed
+
+    def _sends_group(self, sinks: Mapping[str, _OfSink]) -> bool:
+        """Whether one of these sinks gets what it wants of the notification as one group."""
+        return self._notification.group is not None and any(takes_groups(one.sink) for one in sinks.values())
 
     def _hear(self, merged: Merged, effect: Effect, after: AlertState, now: float) -> None:
         """Remember until when the alert is taken to fire. What has ended is forgotten when its time comes: the commit may fail."""

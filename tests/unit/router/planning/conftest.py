@@ -1,13 +1,15 @@
-"""Planning over a queue on disk."""
+"""Planning over a queue on disk; how fast the machine is decides nothing in these tests."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventsink.router.planning import plan
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.support.clock import ManualClock
 from tests.unit.router.planning.planning import PlanningUnderTest, Start
@@ -36,3 +38,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
     yield started
     await stop()
+
+
+@pytest.fixture(autouse=True)
+def _turns_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "TURN_SECONDS", math.inf)

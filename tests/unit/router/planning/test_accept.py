@@ -16,6 +16,7 @@ from eventsink.alerts.alert import Alert, IncomingNotification, Status
 from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.directory import SinkDirectory
+from eventsink.router.planning import plan
 from eventsink.router.planning.accept import Acceptor, NothingAccepted, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.match import SinkIndex
@@ -109,6 +110,35 @@ async def test_a_suspended_sink_queues_nothing_and_a_withdrawn_one_is_queued_for
     planning = make_planning(sink("asleep", suspend=True), withdrawn_sink("w"), groups)
     assert await planning.post(alert("A", namespace="acme")) == [("w", "firing"), ("g", "firing")]
     assert [one.kind for one in planning.queued] == [PayloadKind.ALERT, PayloadKind.GROUP]
+
+
+@pytest.mark.parametrize(("bound", "value", "first"), [("TURN_SECONDS", -1.0, plan.LEAST_PART), ("MOST_ALERTS", 20, 20)])
+async def test_what_takes_long_is_planned_in_parts_between_which_others_have_their_turn(
+    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch, bound: str, value: float, first: int
+) -> None:
+    planning = make_planning(sink("s"), sink("quiet", tenant="globex"))
+    monkeypatch.setattr(plan, bound, value)
+    many = asyncio.ensure_future(planning.post(*[alert(f"A{number}", namespace="acme") for number in range(24)], group="a"))
+    await asyncio.sleep(0)
+    body = json.dumps(notification(alert("B", namespace="globex"), group="b")).encode()
+    await planning.acceptor.accept_bytes(planning.source, body, HALF_A)
+    await many
+    names = [json.loads(one.body)["name"] for one in planning.queued]
+    assert sorted(names) == sorted([f"A{number}" for number in range(24)] + ["B"])
+    assert names.index("B") == first
+    await planning.deliver_all("s")
+    planning.later(4 * 3600)
+    again = await planning.post(*[alert(f"A{number}", namespace="acme") for number in range(24)], group="a")
+    assert again == [("s", "firing")] * 24  # all of it is known to be a repeat
+
+
+async def test_a_group_that_goes_as_one_message_is_never_divided_because_it_takes_long(
+    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning = make_planning(sink("g", webhook={"format": "alertmanager"}), sink("s"))
+    monkeypatch.setattr(plan, "TURN_SECONDS", -1.0)
+    queued = await planning.post(*[alert(f"A{number}", namespace="acme") for number in range(40)])
+    assert sorted(queued) == [("g", "firing"), *[("s", "firing")] * 40]
 
 
 async def test_the_same_alert_twice_in_one_request_is_one(make_planning: MakePlanning) -> None:

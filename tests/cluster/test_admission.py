@@ -40,7 +40,12 @@ from tests.support.sinks import event_sink, label, secret, signed
 from tests.support.waiting import wait_until
 
 DENIED = "denied.example.com"
-SETTINGS: dict[str, Any] = {"webhooks": {"deniedHosts": [DENIED]}, "sweepInterval": "2s"}
+MAX_SINKS = 20
+SETTINGS: dict[str, Any] = {
+    "webhooks": {"deniedHosts": [DENIED]},
+    "sweepInterval": "2s",
+    "tenancy": {"maxSinks": MAX_SINKS},
+}
 BAD_URL = {"url": f"https://{DENIED}/x"}
 URL_PROBLEM = (
     f"spec.webhook.url: the platform does not allow the host {DENIED} (operator settings webhooks.allowedHosts and deniedHosts)"
@@ -108,6 +113,25 @@ def test_a_tenant_of_another_namespace_cannot_be_claimed(
     result = applied(kubectl, event_sink(mallory, tenant=tenant))
     assert f"{REFUSED}spec.tenant: the tenant {tenant} belongs to other namespaces" in result.stderr
     assert acme not in result.stderr.replace(mallory, "")
+
+
+def test_a_sink_beyond_the_quota_is_refused_and_accepted_as_soon_as_there_is_a_place(
+    kubectl: Kubectl, acme: str, tenant: str
+) -> None:
+    sinks = [event_sink(acme, name=f"s{number}", tenant=tenant) for number in range(MAX_SINKS + 1)]
+    *full, beyond = sinks
+    kubectl.apply(full)
+    for one in full:
+        kubectl.wait_condition("eventsink", one["metadata"]["name"], "Ready", "True", namespace=acme)
+    words = f"spec.tenant: the tenant {tenant} has more sinks than the {MAX_SINKS} that it may have"
+    refused = applied(kubectl, beyond)
+    assert (refused.returncode, f"{REFUSED}{words}" in refused.stderr) == (1, True)
+    create_unreviewed(kubectl, beyond)
+    condition = kubectl.wait_condition("eventsink", f"s{MAX_SINKS}", "Ready", "False", namespace=acme)
+    assert condition["reason"] == "QuotaExceeded"
+    assert condition["message"].startswith(words)
+    kubectl.run("-n", acme, "delete", "eventsink", "s0")
+    kubectl.wait_condition("eventsink", f"s{MAX_SINKS}", "Ready", "True", namespace=acme)
 
 
 def test_a_dry_run_says_the_same_and_changes_nothing(kubectl: Kubectl, acme: str, tenant: str) -> None:

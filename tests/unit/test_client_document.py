@@ -44,6 +44,15 @@ def filled(kind: type[Any], **values: Any) -> Any:
     given = {one.name: samples.get(str(one.type).split(" | ")[0], "a") for one in fields(kind) if one.name in source}
     if "slack_template" in given:
         given["slack_template"] = {"title": "a", "body": "b"}
+    if "auth" in given:
+        oauth2 = {
+            "token_url": "a",
+            "client_id": "b",
+            "client_secret": "c",
+            "scopes": ["d"],
+            "endpoint_params": [{"name": "e", "value": "f"}],
+        }
+        given["auth"] = {"basic": {"username": "a", "password": "b"}, "bearer": {"token": "a"}, "oauth2": oauth2}
     if "success_when" in given:
         given["success_when"] = {"statuses": [200], "pointer": "/ok", "equals": "true"}
     return kind(**{**given, **values})

@@ -136,7 +136,7 @@ def test_sinks_queue_and_tokens_survive_everything_that_helm_does(fresh_control_
 
     helm.run("uninstall", "eventsink")
     removals = re.findall(r"^\| .+ \| `(kubectl .+)` \|$", README, re.MULTILINE)
-    assert len(removals) == 6
+    assert len(removals) == 7
     for command in removals:
         run(command, plane)
     assert kubectl.list("secret", namespace=SYSTEM_NAMESPACE) == []

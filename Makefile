@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv lock sbom lint format types crds chart pictures test older image e2e bench soak check controlplane
+.PHONY: help demo venv lock sbom lint format types crds chart pictures test older image e2e bench soak fuzz check controlplane
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -96,5 +96,8 @@ bench: $(STAMP) ## the benchmarks, each a ratio of two things in one run; FULL=1
 # One after the other, at low priority: an audit measures memory and delays, which a second one would disturb.
 soak: $(STAMP) ## the long audits, each for hours or for SECONDS=n; one: python -m tests.soak.<name> [SECONDS]
 	@for audit in $(wildcard tests/soak/[a-z]*.py); do echo "== $$audit"; nice -n 10 $(BIN)/python -m "$$(echo "$${audit%.py}" | tr / .)" $(SECONDS) || exit 1; done
+
+fuzz: $(STAMP) ## every parser with made-up input, guided by coverage, for SECONDS=n each (60); what is found stays in tests/fuzz/corpus
+	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
 
 check: lint types test ## what CI runs first

@@ -204,7 +204,7 @@ class Tokens:
     def _read(self, response: Response) -> Token:
         try:
             found = _token_response.decode(response.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             found = _TokenResponse()
         value = found.access_token
         if not isinstance(value, str) or len(value) > MAX_TOKEN_LENGTH or not _TOKEN.search(value):
@@ -260,6 +260,6 @@ def _code(response: Response) -> str:
     """The error code of a response; empty: none that is known."""
     try:
         code = _error_response.decode(response.body).error
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
     return code if isinstance(code, str) and code in _ERRORS else ""

@@ -30,7 +30,7 @@ class SuccessWhen(CompiledDocument):
             return True
         try:
             value = msgspec.json.decode(response.body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         for part in self.pointer.split("/")[1:]:
             value = _member(value, part.replace("~1", "/").replace("~0", "~"))

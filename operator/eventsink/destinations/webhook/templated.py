@@ -93,7 +93,7 @@ def _written(
     if is_json(content_type):
         try:
             _decoder.decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise TemplateFailed(_not_json(body, str(error), shown=shown)) from None
     return body
 

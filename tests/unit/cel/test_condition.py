@@ -211,7 +211,7 @@ LOADED = {f"label_{n}" + "x" * 200: "a" * 16_000 for n in range(4)} | {f"label_{
     ],
 )
 def test_the_worst_conditions_take_milliseconds_on_the_worst_alert(expression: str) -> None:
-    """Measured: at most 8 ms."""
+    """Measured: at most 11 ms, of 25 long texts that are joined."""
     condition = read_condition(expression)
     one = msgspec.structs.replace(alert(annotations={"a": "a" * 60_000}, **LOADED), description="a" * 65_000)
     began = time.process_time()

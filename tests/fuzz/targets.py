@@ -194,7 +194,7 @@ def _slack(data: bytes) -> object:
     hook_error(data)
     try:
         found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return objections(found, {"blocks": [{"text": "a"}], "attachments": [{"blocks": []}]})
 

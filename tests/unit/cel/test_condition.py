@@ -216,7 +216,7 @@ def test_the_worst_conditions_take_milliseconds_on_the_worst_alert(expression: s
     one = msgspec.structs.replace(alert(annotations={"a": "a" * 60_000}, **LOADED), description="a" * 65_000)
     began = time.process_time()
     condition.holds(one)
-    assert time.process_time() - began < 0.2
+    assert time.process_time() - began < 1.0
 
 
 def evaluated(expression: str) -> None:
@@ -248,4 +248,4 @@ def test_any_text_is_a_condition_or_rejected(expression: str) -> None:
 def test_any_well_formed_expression_is_a_condition_or_rejected_in_time(expression: Any) -> None:
     began = time.process_time()
     evaluated(expression)
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 5.0

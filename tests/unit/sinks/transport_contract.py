@@ -44,6 +44,7 @@ class ScriptedServer:
         self.connections = 0
         self.requests: list[bytes] = []
         self.port = 0
+        self._handling: dict[asyncio.Task[None], Writer] = {}
 
     async def read_request(self, reader: Reader) -> bytes:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -54,12 +55,24 @@ class ScriptedServer:
 
     async def connected(self, reader: Reader, writer: Writer) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._handling[task] = writer
         try:
             await self._handler(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+            del self._handling[task]
+
+    async def end(self) -> None:
+        """Close what is open: a socket that the loop of a test leaves behind becomes the failure of a later test."""
+        for task, writer in (handling := dict(self._handling)).items():
+            writer.transport.abort()
+            task.cancel()
+        await asyncio.gather(*handling, return_exceptions=True)
+        await asyncio.gather(*(writer.wait_closed() for writer in handling.values()), return_exceptions=True)
 
 
 @asynccontextmanager
@@ -79,6 +92,7 @@ async def serving(handler: Handler | bytes, context: ssl.SSLContext | None = Non
         yield server
     finally:
         listening.close()
+        await server.end()
 
 
 @contextmanager

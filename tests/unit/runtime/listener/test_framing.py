@@ -228,4 +228,4 @@ def test_endless_trailers_cost_nothing() -> None:
     for beginning in (b"0\r\n", b"0\r\nX: ", b"5;"):
         with pytest.raises(BadRequest):
             decoded([beginning, *[b"y" * 1448] * 8000])
-    assert time.process_time() - began < 0.2
+    assert time.process_time() - began < 2.0  # 17 s before

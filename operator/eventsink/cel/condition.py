@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eventsink.cel.errors import EvaluationFailed, InvalidExpression
 from eventsink.cel.reading import calls
 from eventsink.cel.tokens import Token, position
+from eventsink.runtime.bounded_patterns import MAX_MATCHED_CHARACTERS
 
 if TYPE_CHECKING:
     from eventsink.cel.environment import Environment, Program
@@ -58,12 +59,20 @@ class Condition:
         for variable, attribute, keys in self._members:
             given = getattr(alert, attribute)
             values[variable] = {key: given.get(key, "") for key in keys}
+        if self._program.reading.is_costly:
+            values = {name: _cut(value) for name, value in values.items()}
         try:
             return self._program.is_true(values)
         except EvaluationFailed:
             if (readable := _readable(values)) == values:
                 raise
             return self._program.is_true(readable)
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:MAX_MATCHED_CHARACTERS]
+    return {name: text[:MAX_MATCHED_CHARACTERS] for name, text in value.items()} if isinstance(value, Mapping) else value
 
 
 def _readable(value: Any) -> Any:

@@ -5,6 +5,7 @@ Importing this module loads the library, which takes 7 MB of memory: `condition`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ TEXT = cel.Type.STRING
 TEXTS = cel.Type.Map(cel.Type.STRING, cel.Type.STRING)
 TIME = cel.Type.TIMESTAMP
 ANY = cel.Type.DYN
+_ZONE = re.compile(r"[+-]?[0-9]{2}:[0-9]{2}|[A-Za-z0-9_+-][A-Za-z0-9_+/-]{0,63}")
+"""What may be the name of a time zone, and no other file's."""
 _OPERATORS = ("==", "!=", "&&", "||", "<=", ">=", "<", ">", "+", "-", "*", "/", "%")
 _TYPES = {
     "string": "a text",
@@ -56,15 +59,15 @@ class Program:
 
     __slots__ = ("_compiled", "members", "reading", "returns", "size")
 
-    def __init__(self, compiled: Any, reading: Reading, members: Mapping[str, Sequence[str]], size: int) -> None:
+    def __init__(self, compiled: Any, returns: str, reading: Reading, members: Mapping[str, Sequence[str]], size: int) -> None:
         self._compiled = compiled
+        self.returns = returns
+        """Type of its value, such as `BOOL`; `DYN`: it depends."""
         self.reading = reading
         self.members = members
         """What is read of each map in which what is absent counts as empty."""
         self.size = size
         """Instructions of its regular expressions together."""
-        self.returns: str = compiled.return_type().name()
-        """Type of its value, such as `BOOL`; `DYN`: it depends."""
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """The value in Python's own types.
@@ -140,13 +143,19 @@ class Environment:
         reading = read(expression, self._maps)
         try:
             compiled = self._environment.compile(reading.source)
+            returns = compiled.return_type().name()
         except Exception as error:  # the library has no type of its own
             raise InvalidExpression(self._sentence(str(error))) from None
+        for call in reading.zones:
+            if not _ZONE.fullmatch(self.value_of(call.literal)):
+                raise InvalidExpression(
+                    f'{position(expression, call.at)}: write the name of a time zone, such as "Europe/Berlin"'
+                )
         members = {
             name: tuple(dict.fromkeys(self.value_of(one.text) if one.kind is Kind.TEXT else one.text for one in found))
             for name, found in reading.members.items()
         }
-        return Program(compiled, reading, members, sum(self._sizes(expression, reading.patterns)))
+        return Program(compiled, returns, reading, members, sum(self._sizes(expression, reading.patterns)))
 
     def value_of(self, literal: str) -> str:
         """The text that a literal means."""

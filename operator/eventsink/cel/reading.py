@@ -18,6 +18,20 @@ MAX_LOOPS = 3
 """In one expression, and none within another: each goes through all labels of an alert, or all members of a list."""
 LOOPS = frozenset({"all", "exists", "exists_one", "existsOne", "filter"})
 MATCHES = "matches"
+ZONED = (
+    "getFullYear",
+    "getMonth",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getHours",
+    "getMinutes",
+    "getSeconds",
+    "getMilliseconds",
+)
+"""Functions of a time that take a time zone. The library reads the file of that name, wherever it is, and keeps every name that it was given:
+it gets only what is written out, and what may be the name of a zone."""
 SEARCH = "_search"
 """What the library knows as `matches`: a function of ours, which keeps patterns compiled."""
 
@@ -41,6 +55,10 @@ class Reading:
     tokens: Sequence[Token]
     patterns: Sequence[Call]
     """Arguments of `matches`."""
+    zones: Sequence[Call]
+    """Arguments of `ZONED`."""
+    is_costly: bool
+    """Whether what it takes grows with more than the length of one text: it has loops, or `contains` is given what is not written out."""
     members: dict[str, list[Token]]
     """Of each map in which what is absent counts as empty: the members that are read of it, as names or literals."""
     names: frozenset[str]
@@ -67,14 +85,25 @@ def read(expression: str, maps: Collection[tuple[str, str]] = ()) -> Reading:
         raise InvalidExpression("the expression is empty")
     tokens = tokens_of(expression)
     _check_names(expression, tokens, maps)
-    _check_loops(expression, tokens)
+    loops = _check_loops(expression, tokens)
     patterns = calls(expression, tokens, MATCHES)
+    zones = [call for name in ZONED for call in calls(expression, tokens, name, "alert.startsAt", may_be_absent=True)]
     source, members = _replaced(expression, tokens, maps)
-    return Reading(source, tokens, patterns, members, _names(tokens_of(source)))
+    is_costly = loops > 0 or _contains_computed(tokens)
+    return Reading(source, tokens, patterns, zones, is_costly, members, _names(tokens_of(source)))
 
 
-def calls(expression: str, tokens: Sequence[Token], name: str) -> list[Call]:
+def calls(
+    expression: str, tokens: Sequence[Token], name: str, value: str = "alert.name", *, may_be_absent: bool = False
+) -> list[Call]:
     """The calls of a function that takes one literal text and is called on a value.
+
+    Parameters
+    ----------
+    value
+        What it is called on, for example.
+    may_be_absent
+        Whether it may be called without the text, which is no call then.
 
     Raises
     ------
@@ -85,10 +114,12 @@ def calls(expression: str, tokens: Sequence[Token], name: str) -> list[Call]:
     for index, token in enumerate(tokens):
         if token.kind is Kind.NAME and token.text == name and _text(tokens, index + 1) == "(":
             argument = tokens[index + 2] if index + 2 < len(tokens) else token
+            if may_be_absent and argument.text == ")":
+                continue
             if _text(tokens, index - 1) != "." or argument.kind is not Kind.TEXT or _text(tokens, index + 3) != ")":
                 where = position(expression, token.start)
                 raise InvalidExpression(
-                    f'{where}: write {name} behind a value, with one text in its brackets: alert.name.{name}("...")'
+                    f'{where}: write {name} behind a value, with one text in its brackets: {value}.{name}("...")'
                 )
             found.append(Call(argument.text, argument.start))
     return found
@@ -105,7 +136,8 @@ def _check_names(expression: str, tokens: Sequence[Token], maps: Collection[tupl
             raise InvalidExpression(f"{position(expression, token.start)}: there is no {token.text}")
 
 
-def _check_loops(expression: str, tokens: Sequence[Token]) -> None:
+def _check_loops(expression: str, tokens: Sequence[Token]) -> int:
+    """How many there are."""
     depth, loops, open_at = 0, 0, None
     for index, token in enumerate(tokens):
         if token.kind is Kind.MARK and token.text in "([{":
@@ -134,6 +166,16 @@ def _check_loops(expression: str, tokens: Sequence[Token]) -> None:
         raise InvalidExpression(
             f"{position(expression, plus.start)}: + is not available in an expression with exists, all or filter"
         )
+    return loops
+
+
+def _contains_computed(tokens: Sequence[Token]) -> bool:
+    return any(
+        token.text == "contains"
+        and _text(tokens, index + 1) == "("
+        and not (index + 3 < len(tokens) and tokens[index + 2].kind is Kind.TEXT and tokens[index + 3].text == ")")
+        for index, token in enumerate(tokens)
+    )
 
 
 def _replaced(expression: str, tokens: Sequence[Token], maps: Collection[tuple[str, str]]) -> tuple[str, dict[str, list[Token]]]:

@@ -23,7 +23,7 @@ class AuthorizationServer:
     """
 
     def __init__(self, client: str, secret: str, *, takes: str = "header") -> None:
-        self._client, self._secret, self._takes = client, secret, takes
+        self._client, self._secret, self.takes = client, secret, takes
         self.issued: list[str] = []
         self.valid: set[str] = set()
         self.requests: list[dict[str, str]] = []
@@ -61,7 +61,7 @@ class AuthorizationServer:
         if not head.startswith("POST ") or headers.get("content-type") != "application/x-www-form-urlencoded":
             return answer(415)
         kind, _, given = headers.get("authorization", "").partition(" ")
-        if self._takes == "header":
+        if self.takes == "header":
             user, _, password = base64.b64decode(given).decode().partition(":") if kind == "Basic" else ("", "", "")
             known = (unquote_plus(user), unquote_plus(password)) == (self._client, self._secret)
         else:

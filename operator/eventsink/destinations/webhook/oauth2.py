@@ -132,7 +132,7 @@ class Tokens:
         """When the next attempt to renew a valid token may be made."""
 
     async def current(self, timeout: float, *, instead_of: str | None = None) -> str:
-        """A token that has not expired.
+        """A token that has not expired. While the next one is asked for, nobody waits for that: the one before is used.
 
         Parameters
         ----------
@@ -154,20 +154,20 @@ class Tokens:
         if self._request is None:
             self._request = asyncio.create_task(self._renewed())
             self._request.add_done_callback(self._ended)
+        if token is not None:
+            return token.value
         request = self._request
         await asyncio.wait([request], timeout=max(0.0, timeout))
         if not request.done():
-            failed = self._unreachable(TransportError(TransportErrorKind.TIMEOUT, self._origin))
-        elif request.cancelled():
-            failed = self._unreachable(TransportError(TransportErrorKind.RESET, self._origin, "the sink was closed"))
-        elif isinstance(error := request.exception(), TokenFailed):
-            failed = error
-        else:
-            return request.result().value
-        if token is not None and self._clock() < token.expires_at:
-            self._not_before = self._clock() + RETRY_SECONDS
-            return token.value
-        raise failed
+            raise self._unreachable(TransportError(TransportErrorKind.TIMEOUT, self._origin))
+        if request.cancelled():
+            raise self._unreachable(TransportError(TransportErrorKind.RESET, self._origin, "the sink was closed"))
+        return request.result().value
+
+    @property
+    def renewing(self) -> bool:
+        """Whether a token is being asked for."""
+        return self._request is not None
 
     async def close(self) -> None:
         """Ask for nothing any more."""
@@ -176,17 +176,19 @@ class Tokens:
 
     def _ended(self, request: asyncio.Task[Token]) -> None:
         self._request = None
-        if not request.cancelled() and request.exception() is None:
+        if request.cancelled() or request.exception() is not None:
+            self._not_before = self._clock() + RETRY_SECONDS
+        else:
             self._token = request.result()
 
     async def _renewed(self) -> Token:
         try:
             response = await self._ask(self._in_body if self._uses_body else self._in_header)
-            if not self._uses_body and response.status in (400, 401) and _code(response) in _OF_HEADER:
-                # RFC 6749 section 2.3.1 has servers take the header, and some do not.
-                again = await self._ask(self._in_body)
+            if response.status in (400, 401) and _code(response) in _OF_HEADER:
+                # RFC 6749 section 2.3.1 has servers take the header, and some do not. A server may also be configured otherwise later.
+                again = await self._ask(self._in_header if self._uses_body else self._in_body)
                 if _code(again) not in _OF_HEADER or 200 <= again.status < 300:
-                    response, self._uses_body = again, True
+                    response, self._uses_body = again, not self._uses_body
         except TransportError as error:
             raise self._unreachable(error) from None
         except Exception as error:  # its text may hold anything
@@ -236,7 +238,7 @@ def lifetime_of(expires_in: object) -> float:
         expires_in = int(expires_in[:12])
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float) or not expires_in > 0:
         return UNSAID_SECONDS
-    return min(float(expires_in), MAX_LIFETIME_SECONDS)
+    return float(min(expires_in, MAX_LIFETIME_SECONDS))
 
 
 def classify_token_response(response: Response, origin: str, now: float) -> Failed:

@@ -111,6 +111,15 @@ async def test_a_receiver_that_takes_no_token_is_asked_twice_and_not_more() -> N
         assert here.server.received == ["Bearer canary-0", "Bearer canary-1"]
 
 
+async def renewed(here: Place, tokens: Tokens, before: str) -> str:
+    """The token after this one: it is used until the next is there."""
+    assert await tokens.current(SECONDS) == before
+    async with asyncio.timeout(SECONDS):
+        while (token := await tokens.current(SECONDS)) == before:
+            await asyncio.sleep(0.001)
+    return token
+
+
 async def test_a_token_is_renewed_before_it_expires() -> None:
     async with place() as here:
         tokens = here.tokens()
@@ -119,14 +128,15 @@ async def test_a_token_is_renewed_before_it_expires() -> None:
         here.time += 74
         assert await tokens.current(SECONDS) == "canary-token-0"
         here.time += 2
-        assert await tokens.current(SECONDS) == "canary-token-1", "in the last quarter of a short life"
+        assert await renewed(here, tokens, "canary-token-0") == "canary-token-1", "in the last quarter of a short life"
         here.server.extra["expires_in"] = 3600
         here.time += 100
         assert await tokens.current(SECONDS) == "canary-token-2"
         here.time += 3539
         assert await tokens.current(SECONDS) == "canary-token-2"
+        assert len(here.server.issued) == 3
         here.time += 2
-        assert await tokens.current(SECONDS) == "canary-token-3", "a minute before the end of a long one"
+        assert await renewed(here, tokens, "canary-token-2") == "canary-token-3", "a minute before the end of a long one"
 
 
 async def test_a_valid_token_is_used_while_it_cannot_be_renewed() -> None:
@@ -137,11 +147,41 @@ async def test_a_valid_token_is_used_while_it_cannot_be_renewed() -> None:
         here.time += 80
         here.server.answers = [answer(503)]
         assert await tokens.current(SECONDS) == "canary-token-0"
-        asked = len(here.server.requests)
+        await until(lambda: not tokens.renewing)
+        assert len(here.server.requests) == 2
         assert await tokens.current(SECONDS) == "canary-token-0"
-        assert len(here.server.requests) == asked, "not with each message"
+        assert not tokens.renewing, "not with each message"
         here.time += RETRY_SECONDS
-        assert await tokens.current(SECONDS) == "canary-token-1"
+        assert await renewed(here, tokens, "canary-token-0") == "canary-token-1"
+
+
+async def test_nobody_waits_for_the_next_token_while_the_one_before_is_valid() -> None:
+    async with place() as here:
+        tokens = here.tokens()
+        here.server.extra["expires_in"] = 100
+        await tokens.current(SECONDS)
+        here.server.hangs.clear()
+        here.time += 80
+        async with asyncio.timeout(SECONDS / 2):
+            assert await tokens.current(SECONDS) == "canary-token-0"
+            await until(lambda: len(here.server.requests) == 2)
+            assert await tokens.current(SECONDS) == "canary-token-0"
+        here.time += 20
+        waiting = asyncio.ensure_future(tokens.current(SECONDS))
+        here.server.hangs.set()
+        assert await waiting == "canary-token-1"
+        assert len(here.server.requests) == 2
+
+
+async def test_a_client_is_accepted_again_when_its_server_looks_for_it_elsewhere() -> None:
+    async with place(takes="body") as here:
+        tokens = here.tokens()
+        await tokens.current(SECONDS)
+        here.server.takes = "header"
+        assert await tokens.current(SECONDS, instead_of="canary-token-0") == "canary-token-1"
+        asked = len(here.server.requests)
+        assert await tokens.current(SECONDS, instead_of="canary-token-1") == "canary-token-2"
+        assert len(here.server.requests) == asked + 1, "what works is remembered"
 
 
 async def test_whoever_waits_too_long_leaves_the_request_to_the_others() -> None:
@@ -247,6 +287,7 @@ async def test_an_authorization_server_that_is_away_is_waited_for() -> None:
         ('"3600"', 3600.0),
         ("0.5", 0.5),
         ("1e300", 86_400.0),
+        ("9" * 400, 86_400.0),
         ('"99999999999999999999"', 86_400.0),
         ("0", UNSAID_SECONDS),
         ("-1", UNSAID_SECONDS),

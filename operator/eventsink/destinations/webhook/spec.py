@@ -75,8 +75,8 @@ SOME_TLS = Rule(
     reason="FieldValueRequired",
 )
 SERVER_NAME = form(
-    r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$",
-    "a server name consists of letters, digits, - and ., and begins and ends with a letter or digit, such as hooks.example.com",
+    r"^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$",
+    "a server name consists of parts of 1 to 63 letters, digits and - (not at an end), with . between them, such as hooks.example.com",
 )
 TLS_NEEDS_HTTPS = Rule(
     message="remove tls, or use an https URL; an http URL has no certificate to check",

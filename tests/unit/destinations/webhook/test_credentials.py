@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from eventsink.destinations.webhook.config import WebhookPolicy
 from eventsink.destinations.webhook.resolve import WebhookResolver
 from eventsink.destinations.webhook.spec import WebhookStatus
 from eventsink.destinations.webhook.target import Header, OAuth2Client, WebhookTarget
-from eventsink.resources.eventsink import EventSink, read_eventsink
+from eventsink.resources.eventsink import EventSink, InvalidSpec, read_eventsink
 from tests.support.sinks import event_sink
 
 AUTHORITY = trustme.CA()
@@ -180,6 +181,31 @@ def test_a_client_certificate_is_compiled_with_its_key_and_the_status_shows_when
     assert shown.client_cert_expires is not None
     assert "PRIVATE" not in str(shown)
     assert datetime.fromisoformat(shown.client_cert_expires) - NOW > timedelta(days=364)
+
+
+@pytest.mark.parametrize(
+    ("name", "usable"),
+    [
+        ("hooks.example.com", True),
+        ("hooks", True),
+        ("192.0.2.7", True),
+        (f"{'a' * 63}.example.com", True),
+        (f"{'a' * 64}.example.com", False),
+        ("hooks..example.com", False),
+        (".example.com", False),
+        ("example.com.", False),
+        ("-a.example.com", False),
+        ("hooks.example.com:443", False),
+        ("hooks.example.com\n", False),
+    ],
+)
+def test_a_name_for_tls_that_no_connection_could_ask_for_is_rejected(name: str, usable: bool) -> None:
+    if usable:
+        sink(tls={"serverName": name})
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    else:
+        with pytest.raises(InvalidSpec, match="a server name consists of"):
+            sink(tls={"serverName": name})
 
 
 def test_an_expired_certificate_is_rejected_and_one_that_expires_soon_is_remarked_on() -> None:

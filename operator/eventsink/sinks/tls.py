@@ -92,7 +92,7 @@ class Contexts:
             if key[2]:
                 context.load_verify_locations(cadata=key[2])
             if client_certificate is not None:
-                _present(context, client_certificate)
+                present(context, client_certificate)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.set_alpn_protocols(["http/1.1"])
             context.sslobject_class = _Connection
@@ -103,8 +103,14 @@ class Contexts:
         return context
 
 
-def _present(context: ssl.SSLContext, client_certificate: str) -> None:
-    """Have a context present a certificate. The library reads files only: this one is in memory, so that no key is written to a disk."""
+def present(context: ssl.SSLContext, client_certificate: str) -> None:
+    """Have a context present a certificate. The library reads files only: this one is in memory, so that no key is written to a disk.
+
+    Raises
+    ------
+    OSError (ssl.SSLError is one), ValueError
+        It cannot be presented.
+    """
     file = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(file), "wb") as writer:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 import warnings
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+
+from eventsink.sinks.tls import present
 
 EXPIRES_SOON = timedelta(days=7)
 """So long before a certificate expires, the status of its sink says so."""
@@ -35,13 +38,25 @@ def client_certificate(certificates: str, key: str, now: datetime) -> str:
         raise InvalidCertificate("the private key in tls.key is encrypted; store it without a password") from None
     except Exception:  # the library has many kinds, and their texts may show what they found
         raise InvalidCertificate("tls.key holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)") from None
-    if _spki(private.public_key()) != _spki(first.public_key()):
+    try:
+        is_pair = _spki(private.public_key()) == _spki(first.public_key())
+    except Exception:  # as above
+        raise InvalidCertificate("the certificate in tls.crt has a key of an unknown kind; use RSA, ECDSA or Ed25519") from None
+    if not is_pair:
         raise InvalidCertificate("the private key in tls.key is not that of the first certificate in tls.crt; store a pair")
     if now >= first.not_valid_after_utc:
         raise ExpiredCertificate(f"the certificate in tls.crt expired on {_shown(first.not_valid_after_utc)}; renew it")
     if now < first.not_valid_before_utc:
         raise InvalidCertificate(f"the certificate in tls.crt is valid from {_shown(first.not_valid_before_utc)} on, not before")
-    return f"{certificates.strip()}\n{key.strip()}\n"
+    made = f"{certificates.strip()}\n{key.strip()}\n"
+    try:
+        present(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), made)
+    except (OSError, ValueError):
+        raise InvalidCertificate(
+            "TLS cannot present the certificate in tls.crt: store certificates only in it, and a key of at least 2048 bits (RSA) "
+            "or 256 bits (ECDSA) in tls.key"
+        ) from None
+    return made
 
 
 def expires(client_certificate: str) -> datetime:

@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.webhook.config import WebhookPolicy
@@ -35,6 +37,24 @@ def issued(*, days: float = 365, since: float = 1) -> tuple[bytes, bytes]:
 
 
 CERTIFICATE, KEY = issued()
+
+
+def short() -> dict[str, bytes]:
+    """A certificate with a key that TLS does not take any more."""
+    key = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "router.example.com")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - timedelta(days=1), NOW + timedelta(days=1))
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(encoding, form, serialization.NoEncryption())
+    return {"tls.crt": made.sign(key, hashes.SHA256()).public_bytes(encoding), "tls.key": private}
+
+
+def of_unknown_kind() -> bytes:
+    """A certificate with a key of an algorithm that nobody knows."""
+    known, unknown = bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0263")
+    der = x509.load_pem_x509_certificate(CERTIFICATE).public_bytes(serialization.Encoding.DER)
+    assert der.count(known) == 1
+    return x509.load_der_x509_certificate(der.replace(known, unknown)).public_bytes(serialization.Encoding.PEM)
 
 
 def ref(key: str, name: str = OWN) -> dict[str, str]:
@@ -137,6 +157,9 @@ def test_a_client_of_an_authorization_server_is_compiled_for_routers_that_know_i
         (MTLS, {"tls.crt": b"canary", "tls.key": KEY}, "tls.crt holds no certificate in PEM form"),
         (MTLS, {"tls.crt": CERTIFICATE, "tls.key": b"canary"}, "tls.key holds no private key in PEM form"),
         (MTLS, {"tls.crt": CERTIFICATE, "tls.key": issued()[1]}, "is not that of the first certificate"),
+        (MTLS, {"tls.crt": CERTIFICATE + issued()[1], "tls.key": KEY}, "store certificates only in it"),
+        (MTLS, short(), "a key of at least 2048 bits (RSA)"),
+        (MTLS, {"tls.crt": of_unknown_kind(), "tls.key": KEY}, "has a key of an unknown kind"),
         (
             MTLS,
             {

@@ -14,6 +14,8 @@ MAX_CACHED_CONTEXTS = 256
 _WRONG_PROTOCOL = "the port does not speak TLS"
 _TOO_OLD = "the receiver speaks only versions of TLS before 1.2"
 _WANTS_CERTIFICATE = "the receiver asks for a client certificate (mTLS)"
+_OURS_EXPIRED = "the client certificate has expired"
+_OURS_REVOKED = "the client certificate is revoked"
 _REFUSED = "the receiver refused the handshake: it may ask for a client certificate (mTLS), or for a cipher that is not offered"
 _MEANINGS: dict[str, tuple[TransportErrorKind, str]] = {
     # OpenSSL's names of its errors (those of an alert begin with the version in which it was introduced).
@@ -30,6 +32,10 @@ _MEANINGS: dict[str, tuple[TransportErrorKind, str]] = {
     "SSLV3_ALERT_BAD_CERTIFICATE": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
     "TLSV1_ALERT_UNKNOWN_CA": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
+    "TLSV1_ALERT_ACCESS_DENIED": (TransportErrorKind.CLIENT_CERTIFICATE, _WANTS_CERTIFICATE),
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": (TransportErrorKind.CLIENT_CERTIFICATE, _OURS_EXPIRED),
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": (TransportErrorKind.CLIENT_CERTIFICATE, _OURS_REVOKED),
     "SSLV3_ALERT_HANDSHAKE_FAILURE": (TransportErrorKind.TLS, _REFUSED),
 }
 

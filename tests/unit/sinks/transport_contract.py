@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 import pytest
@@ -630,6 +630,21 @@ class TransportContract:
             with pytest.raises(TransportError) as raised:
                 await send(transport.client(at(server, scheme="https"), tenant="acme", tls=stranger))
             assert "PRIVATE KEY" not in repr(options) + repr(raised.value.__dict__)
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    async def test_a_client_certificate_that_has_expired_is_named_as_such(
+        self, transport: Transport, version: ssl.TLSVersion
+    ) -> None:
+        authority, now = trustme.CA(), datetime.now(UTC)
+        expired = authority.issue_cert("a.example.com", not_before=now - timedelta(days=9), not_after=now - timedelta(days=1))
+        options = TlsOptions(authority.cert_pem.bytes().decode(), expired.private_key_and_cert_chain_pem.bytes().decode())
+        context = demanding(authority)
+        context.minimum_version = context.maximum_version = version
+        with shaking_hands(context) as port:
+            endpoint = Endpoint.parse(f"https://127.0.0.1:{port}/canary")
+            with pytest.raises(TransportError, match="the client certificate has expired") as raised:
+                await send(transport.client(endpoint, tenant="acme", tls=options))
+        assert raised.value.kind is TransportErrorKind.CLIENT_CERTIFICATE
 
     async def test_connections_of_other_certificates_names_authorities_or_tenants_are_never_shared(
         self, transport: Transport

@@ -12,6 +12,7 @@ import msgspec
 from eventsink.alerts.alert import Alert, Group, Links, Severity, Status
 from eventsink.alerts.limits import cut
 from eventsink.alerts.place import place_of
+from eventsink.runtime.patterns import Pattern
 from eventsink.templates.context import context_of
 from eventsink.templates.errors import InvalidTemplate, TemplateFailed
 from eventsink.templates.template import read_template
@@ -25,13 +26,20 @@ _SHORT_TEXT, _SHORT_VALUE, _SHORT_LABELS = 1000, 200, 20
 _NAMED = ("labels", "annotations", "commonLabels", "commonAnnotations")
 _NEAR = 30
 """Characters that are shown before and behind what is no JSON."""
+FORM = "application/x-www-form-urlencoded"
+_FORM_BODY = Pattern(r"^[!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*$")
+"""What no text of the samples is before it is encoded."""
 _decoder = msgspec.json.Decoder()
 
 
 def is_json(content_type: str) -> bool:
     """Whether bodies of a media type are JSON."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind(content_type)
     return kind == "application/json" or kind.endswith("+json")
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def written(source: str, content_type: str, alerts: Sequence[Alert], *, sink: str, tenant: str) -> bytes:
@@ -63,7 +71,7 @@ def check_template(source: str, content_type: str, *, batch: int) -> None:
     Raises
     ------
     InvalidTemplate
-        It fails for one of them, or what it writes is no JSON though the content type says so.
+        It fails for one of them, or what it writes is no JSON or no form though the content type says so.
     """
     if problem := _problem(source, content_type, several=batch > 1):
         raise InvalidTemplate(problem)
@@ -95,6 +103,10 @@ def _written(
             _decoder.decode(body)
         except (msgspec.DecodeError, RecursionError) as error:
             raise TemplateFailed(_not_json(body, str(error), shown=shown)) from None
+    elif shown and _kind(content_type) == FORM and not _FORM_BODY.search(rendered.text.strip()):
+        raise TemplateFailed(
+            "it writes no valid form: write each value with the filter url_encode, as in text={{ name | url_encode }}"
+        )
     return body
 
 
@@ -174,7 +186,7 @@ _FULL = msgspec.structs.replace(
     name=_TEXT,
     summary=_TEXT,
     description=_TEXT,
-    namespace="namespace",
+    namespace=_TEXT,
     labels=dict.fromkeys(("alertname", "severity", "team", 'a "name"'), _TEXT),
     annotations=dict.fromkeys(("summary", "description", "value", 'a "name"'), _TEXT),
     links=Links(source=_TEXT, runbook=_TEXT, dashboard=_TEXT, silence=_TEXT),

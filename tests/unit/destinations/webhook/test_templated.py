@@ -13,7 +13,7 @@ from eventsink.destinations.webhook.rendering import TemplateRenderer
 from eventsink.destinations.webhook.sender import open_sender
 from eventsink.destinations.webhook.success import SuccessWhen
 from eventsink.destinations.webhook.target import WebhookTarget
-from eventsink.destinations.webhook.templated import MAX_BODY, check_template, is_json, written
+from eventsink.destinations.webhook.templated import FORM, MAX_BODY, check_template, is_json, written
 from eventsink.resources.eventsink import InvalidSpec, read_spec
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, SenderContext
 from eventsink.sinks.sink import Sink
@@ -75,7 +75,11 @@ QUOTED = "it writes no valid JSON: write each value with the filter json and wit
         ('{"shard": "{{ alert.labels.shard }}"}', JSON, 1, QUOTED),
         ('{"load": {{ alert.annotations["load/1m"] | default: 0 }}}', JSON, 1, QUOTED),
         ('{"team": "{{ commonLabels.squad }}"}', JSON, 1, QUOTED),
+        ('{"namespace": "{{ alert.namespace }}"}', JSON, 1, QUOTED),
+        ('{"where": "{{ alert.where }}"}', JSON, 1, QUOTED),
         ("plain text", JSON, 1, QUOTED),
+        ("text={{ alert.summary }}&to=1", FORM, 1, "it writes no valid form: write each value with the filter url_encode"),
+        ("text={{ alert.namespace }}", "Application/X-WWW-Form-Urlencoded; charset=utf-8", 1, "it writes no valid form"),
         ('{"a": 1,}', "application/vnd.acme+json; charset=utf-8", 1, QUOTED),
         ("{% if severity == 'critical' %}text{% endif %}", "text/plain", 1, "says nothing but when it began, it writes nothing"),
         ("{{ 1 | divided_by: alert.labels.n }}", "text/plain", 1, "line 1, column 8: divided_by: it divides by 0"),
@@ -97,7 +101,7 @@ def test_a_template_that_some_alert_would_break_is_rejected(source: str, content
         ("[{% for one in alerts %}{{ one.name | json }}{% unless forloop.last %},{% endunless %}{% endfor %}]", JSON),
         ('{"value": {{ alert.annotations.value | plus: 0 | json }}, "labels": {{ commonLabels | json }}}', JSON),
         ("{{ alert.where }} {{ alert.summary }} \u00fc{{ status }}", "text/plain"),
-        ("text={{ alert.summary | url_encode }}", "application/x-www-form-urlencoded"),
+        ("text={{ alert.summary | url_encode }}&labels={{ alert.labels | json | url_encode }}&at={{ alert.startsAt }}\n", FORM),
     ],
 )
 def test_a_template_that_no_alert_can_break_is_accepted(source: str, content_type: str) -> None:

@@ -3,6 +3,7 @@ cannot be used."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import msgspec
@@ -96,6 +97,31 @@ def check_usable(alerts: list[IncomingAlert], rejected: list[Rejection], none: s
             f"none of the {len(rejected)} alerts can be used; alerts[{rejected[0].index}]: {rejected[0].reason}"
         )
     raise UnusablePayload(none)
+
+
+def read_each(
+    raws: Iterable[msgspec.Raw], read: Callable[[msgspec.Raw], IncomingAlert], other: str = ""
+) -> tuple[list[IncomingAlert], list[Rejection], frozenset[int]]:
+    """The alerts of a list that can be used, what is wrong with each of the others, and the indexes of those that are null.
+
+    Parameters
+    ----------
+    other
+        What is said of one that is of another shape; absent: what the decoder says.
+    """
+    alerts: list[IncomingAlert] = []
+    rejected: list[Rejection] = []
+    absent: set[int] = set()
+    for index, raw in enumerate(raws):
+        if bytes(raw) == b"null":
+            absent.add(index)
+            continue
+        try:
+            alerts.append(read(raw))
+        except (ValueError, OverflowError, RecursionError) as error:
+            reason = other if other and isinstance(error, msgspec.ValidationError) else rejection_reason(error)
+            rejected.append(Rejection(index, reason))
+    return alerts, rejected, frozenset(absent)
 
 
 def check_size(body: bytes, why: str, advice: str, alerts: int = 0, group: int = 0) -> None:

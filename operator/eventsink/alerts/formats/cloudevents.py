@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
+from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, MAX_URL_CHARACTERS
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
@@ -27,7 +27,7 @@ from eventsink.alerts.rule_alerts import (
     check_size,
     check_usable,
     not_json,
-    rejection_reason,
+    read_each,
     time_if_any,
     time_of_event,
 )
@@ -110,18 +110,11 @@ def parse(body: bytes) -> IncomingNotification:
         events = _batch.decode(body) if body.lstrip()[:1] == b"[" else [msgspec.json.decode(body, type=msgspec.Raw)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise not_json(body) from None
-    alerts: list[IncomingAlert] = []
-    rejected: list[Rejection] = []
-    for index, raw in enumerate(events):
-        try:
-            alerts.append(_incoming(members_of(raw)))
-        except msgspec.ValidationError:
-            rejected.append(Rejection(index, "is not an object with the attributes of a CloudEvent"))
-        except (ValueError, OverflowError, RecursionError) as error:
-            rejected.append(Rejection(index, rejection_reason(error)))
+    other = "is not an object with the attributes of a CloudEvent"
+    alerts, rejected, absent = read_each(events, lambda raw: _incoming(members_of(raw)), other)
     if rejected:
         check_usable(alerts, rejected, "")
-    return IncomingNotification(alerts=alerts, rejected=rejected)
+    return IncomingNotification(alerts=alerts, rejected=rejected, absent=absent)
 
 
 def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Severity, Status, UnusablePayload
+from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Severity, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, cut
 from eventsink.alerts.objects import NAMED_BY_KIND
 from eventsink.alerts.peer_json import members_of, number_of, text_of, texts_of, time_of
-from eventsink.alerts.rule_alerts import check_size, check_usable, not_json, rejection_reason, utc
+from eventsink.alerts.rule_alerts import check_size, check_usable, not_json, read_each, utc
 from eventsink.alerts.severity import severity_of
 from eventsink.runtime.times import format_time
 
@@ -72,21 +72,10 @@ def parse(body: bytes) -> IncomingNotification:
         Not JSON, no Event in it, or none that can be used.
     """
     check_size(body, "it holds too many members", "let the source send fewer Events at once")
-    alerts: list[IncomingAlert] = []
-    rejected: list[Rejection] = []
-    absent: set[int] = set()
-    for index, raw in enumerate(_read(body)):
-        if bytes(raw) == b"null":
-            absent.add(index)
-            continue
-        try:
-            alerts.append(_incoming(members_of(raw)))
-        except msgspec.ValidationError:
-            rejected.append(Rejection(index, "is not an object with the members of an Event"))
-        except (ValueError, OverflowError, RecursionError) as error:
-            rejected.append(Rejection(index, rejection_reason(error)))
+    other = "is not an object with the members of an Event"
+    alerts, rejected, absent = read_each(_read(body), lambda raw: _incoming(members_of(raw)), other)
     check_usable(alerts, rejected, "there is no Event in the list")
-    return IncomingNotification(alerts=alerts, rejected=rejected, absent=frozenset(absent))
+    return IncomingNotification(alerts=alerts, rejected=rejected, absent=absent)
 
 
 def _read(body: bytes) -> list[msgspec.Raw]:

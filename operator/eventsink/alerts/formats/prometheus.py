@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Status, UnusablePayload
+from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import MAX_URL_CHARACTERS
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
@@ -25,7 +25,7 @@ from eventsink.alerts.rule_alerts import (
     check_usable,
     is_unset,
     not_json,
-    rejection_reason,
+    read_each,
     utc,
 )
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
@@ -62,19 +62,9 @@ def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
     """
     now = datetime.now(UTC) if now is None else now
     check_size(body, "it holds too many members", "let the source send fewer alerts at once")
-    alerts: list[IncomingAlert] = []
-    rejected: list[Rejection] = []
-    absent: set[int] = set()
-    for index, raw in enumerate(_read(body)):
-        if bytes(raw) == b"null":
-            absent.add(index)
-            continue
-        try:
-            alerts.append(_incoming(raw, now))
-        except (ValueError, OverflowError, RecursionError) as error:
-            rejected.append(Rejection(index, rejection_reason(error)))
+    alerts, rejected, absent = read_each(_read(body), lambda raw: _incoming(raw, now))
     check_usable(alerts, rejected, "there is no alert in the list")
-    return IncomingNotification(alerts=alerts, rejected=rejected, absent=frozenset(absent))
+    return IncomingNotification(alerts=alerts, rejected=rejected, absent=absent)
 
 
 def _read(body: bytes) -> list[msgspec.Raw]:

@@ -13,7 +13,7 @@ from tests.support.kustomize import build, copied
 from tests.support.network import Endpoint, admitted, pod
 
 SYSTEM = "eventsink-system"
-PARTS = ("operator", "router", "rest")
+PARTS = ("operator", "router", "rest", "events")
 OTHERS = {
     "Alertmanager": Endpoint("10.244.1.1", "monitoring", {"app": "alertmanager"}),
     "Prometheus": Endpoint("10.244.1.2", "monitoring", {"app": "prometheus"}),
@@ -33,6 +33,7 @@ NEEDED: set[Flow] = {
     ("the API server", "operator", 9443),
     ("the ingress controller", "rest", 8082),
     ("rest", "router", 8081),
+    ("events", "router", 8080),
     *((part, "DNS", 53) for part in PARTS),
     *((part, "the API server", 6443) for part in PARTS),
     ("operator", "a receiver", 443),
@@ -48,6 +49,7 @@ def documented() -> dict[str, Any]:
     """The values of the chart's README for closed networks."""
     [block] = re.findall(r"<!-- test: networks -->\n```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
     values: dict[str, Any] = yaml.safe_load(block)
+    values["events"]["enabled"] = True
     return values
 
 
@@ -84,12 +86,14 @@ def test_names_are_resolved_over_tcp_too(helm: Helm) -> None:
 @pytest.mark.parametrize("tool", ["chart", "kustomize"])
 def test_without_peers_everybody_reaches_every_port_but_the_admin_api(helm: Helm, tmp_path: Any, tool: str) -> None:
     if tool == "chart":
-        objects = helm.render({part: {"networkPolicy": {"enabled": True}} for part in PARTS})
+        switches: dict[str, Any] = {part: {"networkPolicy": {"enabled": True}} for part in PARTS}
+        switches["events"]["enabled"] = True
+        objects = helm.render(switches)
     else:
         copied(tmp_path)
         folder = tmp_path / "own"
         folder.mkdir()
-        components = ["../manifests/components/network-policies"]
+        components = ["../manifests/components/network-policies", "../manifests/components/kubernetes-events"]
         (folder / "kustomization.yaml").write_text(
             yaml.safe_dump({"resources": ["../manifests/default"], "components": components})
         )

@@ -8,6 +8,8 @@ from datetime import datetime
 
 import msgspec
 
+MAX_NUMBER = 2**53 - 1
+"""What every reader of JSON takes for exactly this number, and the queue stores."""
 _any = msgspec.json.Decoder()
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
@@ -52,9 +54,9 @@ def list_of(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
 
 
 def number_of(raw: msgspec.Raw | None) -> int:
-    """A whole number, also one written as a text; 0 where it is absent or none."""
+    """A whole number, also one written as a text; 0 where it is absent or none. One beyond `MAX_NUMBER` counts as that."""
     try:
-        return int(text_of(raw) or 0)
+        return max(-MAX_NUMBER, min(int(text_of(raw) or 0), MAX_NUMBER))
     except ValueError:
         return 0
 

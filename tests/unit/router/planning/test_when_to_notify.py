@@ -784,3 +784,9 @@ async def test_what_a_sink_was_notified_of_an_event_outlives_a_restart_and_is_re
     planning = await start(twice_a_day, source=EVENTS)
     planning.later(2.2 * HOURS)
     assert await planning.send(grown(15)) == [("s", "event")]
+
+
+async def test_an_event_that_claims_to_have_happened_too_often_keeps_back_no_other(start: Start) -> None:
+    planning = await start(sink("s"), source=EVENTS)
+    assert await planning.send(grown(10**30)) == EVENT
+    assert counts(planning) == [2**53 - 1]

@@ -15,6 +15,8 @@ from eventsink.runtime.logs import Repeated, get_logger
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 ALL = "_all"
 """The key of the position in all namespaces."""
+MAX_DIGITS = 20
+"""Of a resourceVersion; what is no such number counts as absent."""
 ATTEMPTS = 2
 """To write what somebody else writes at the same time."""
 LAST_WRITE_SECONDS = 3.0
@@ -54,7 +56,7 @@ class Checkpoint:
         except NotFound:
             self._object = None
         data = (self._object or {}).get("data") or {}
-        self._positions = {"" if name == ALL else name: version for name, version in data.items() if version.isdigit()}
+        self._positions = {"" if name == ALL else name: version for name, version in data.items() if _is_version(version)}
         self._written = dict(self._positions)
 
     def position(self, collection: str) -> str:
@@ -141,3 +143,7 @@ class Checkpoint:
             get_logger().warning(
                 "the checkpoint could not be written, retrying", config_map="/".join(self._key), reason=reason, more=more
             )
+
+
+def _is_version(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS

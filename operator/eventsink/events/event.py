@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS
+from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, MAX_VALUE_CHARACTERS
 from eventsink.kube.api import Object, Resource
 from eventsink.runtime.times import parse_time
 
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 MAX_NOTE_CHARACTERS = MAX_ANNOTATION_CHARACTERS + 1
 """One more than the router keeps: it cuts the note, and says so."""
+MAX_TEXT_CHARACTERS = MAX_VALUE_CHARACTERS + 1
+"""The same of every other text: of core/v1 the API server takes Events with texts of more than a megabyte."""
+MAX_SUBJECT_CHARACTERS = 256
+"""Of each part of what an Event is about, which is remembered."""
 _OF_EVENT = (
     "reason",
     "type",
@@ -42,9 +47,9 @@ def subject_of(event: Object) -> Subject:
     regarding = event.get("regarding") or {}
     return Subject(
         event["metadata"].get("namespace", "") if regarding.get("namespace") else "",
-        regarding.get("kind", ""),
-        regarding.get("name", ""),
-        event.get("reason", ""),
+        regarding.get("kind", "")[:MAX_SUBJECT_CHARACTERS],
+        regarding.get("name", "")[:MAX_SUBJECT_CHARACTERS],
+        event.get("reason", "")[:MAX_SUBJECT_CHARACTERS],
     )
 
 
@@ -68,12 +73,26 @@ def last_seen(event: Object) -> datetime | None:
 
 def sent_of(event: Object) -> dict[str, Any]:
     """The members of an Event that the router reads: not who manages which field, nor labels and annotations."""
-    metadata = event["metadata"]
-    found = {name: event[name] for name in _OF_EVENT if event.get(name)}
-    found["metadata"] = {name: metadata[name] for name in _OF_METADATA if metadata.get(name)}
+    found = _members(event, _OF_EVENT)
+    found["metadata"] = _members(event["metadata"], _OF_METADATA)
     for name in ("regarding", "related"):
         if given := event.get(name):
-            found[name] = {member: given[member] for member in _OF_OBJECT if given.get(member)}
+            found[name] = _members(given, _OF_OBJECT)
     if note := event.get("note"):
         found["note"] = note[:MAX_NOTE_CHARACTERS]
     return found
+
+
+def characters_of(sent: Mapping[str, Any]) -> int:
+    """How many characters the texts of `sent_of` have together."""
+    return sum(len(one) if isinstance(one, str) else characters_of(one) for one in sent.values() if isinstance(one, str | dict))
+
+
+def _members(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: _cut(given[name]) for name in names if given.get(name)}
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _cut(one) for name, one in value.items()}
+    return value[:MAX_TEXT_CHARACTERS] if isinstance(value, str) else value

@@ -21,8 +21,8 @@ from eventsink.kube.api import Api, ApiError, Collection, Forbidden, Gone, Objec
 from eventsink.runtime.backoff import Backoff, Chance
 from eventsink.runtime.logs import Repeated, get_logger
 
-PAGE = 250
-"""Events of one list request."""
+PAGE = 40
+"""Events of one list request: whoever may write Events may write some of more than a megabyte, and a page is several times in memory."""
 WATCH_SECONDS = 60
 """How long the server keeps one watch: it may send nothing meanwhile, no bookmark either, and a watch that is silent for longer is taken for
 dead."""

@@ -26,12 +26,14 @@ from eventsink.runtime.settings import ConfigurationError, read_secret_file
 
 BATCH = 250
 """Events of one request: below what the router takes in one turn."""
+BATCH_BYTES = 2 * 1024**2
+"""About what one request has at most, and one Event more."""
 MAX_RESPONSE_BYTES = 256 * 1024
 BACKOFF = Backoff(first=0.5, longest=30.0, jitter=0.5)
 NOT_LEADING_SECONDS = 0.5
 """Between two looks whether this replica is sure again that it leads."""
-_NEVER_ACCEPTED = frozenset({400, 403, 413, 422})
-"""Responses that are about the Events, and not about who sends them."""
+_NEVER_ACCEPTED = frozenset({400, 403, 422})
+"""Responses that are about the Events, and not about who sends them, if they are the router's; a proxy before it knows nothing of Events."""
 _encoder = msgspec.json.Encoder()
 
 
@@ -89,7 +91,7 @@ class Sender:
         async with aiohttp.ClientSession(trust_env=False) as session:
             self._session = session
             while True:
-                reads = await self._window.take(BATCH)
+                reads = await self._window.take(BATCH, BATCH_BYTES)
                 if events := encoded(reads):
                     await self._send(events)
                 self._checkpoint.advance({one.collection: one.version for one in reads if one.version})
@@ -106,13 +108,14 @@ class Sender:
             if 200 <= response.status < 300:
                 self._accepted(response, len(events))
                 return
-            if response.status in _NEVER_ACCEPTED and len(events) > 1 and response.status != 403:
+            decided = response.status == 413 or (response.status in _NEVER_ACCEPTED and bool(_error_of(response.body)))
+            if decided and len(events) > 1 and response.status != 403:
                 # One that the router cannot read must not keep back the others.
                 middle = len(events) // 2
                 await self._send(events[:middle])
                 await self._send(events[middle:])
                 return
-            if response.status in _NEVER_ACCEPTED:
+            if decided:
                 self._recovered()
                 self._rejected(len(events), _error_of(response.body))
                 return
@@ -131,8 +134,12 @@ class Sender:
                 allow_redirects=False,
                 ssl=self._tls,
             ) as response:
-                body = await response.content.read(MAX_RESPONSE_BYTES)
-                return Response(response.status, body, parse_retry_after(response.headers.get("Retry-After"), time.time()))
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_RESPONSE_BYTES:
+                        break
+                return Response(response.status, bytes(body), parse_retry_after(response.headers.get("Retry-After"), time.time()))
         except (aiohttp.ClientError, TimeoutError, OSError):
             return Response(0)
 
@@ -195,6 +202,8 @@ def problem_of(response: Response) -> str | None:
             return "the router does not take alerts there: correct router.url"
         case status if 300 <= status < 400:
             return "the response is a redirect: router.url must be the router's own address"
+        case status if status in _NEVER_ACCEPTED:
+            return f"something before the router responds with {status}, such as a proxy or a service mesh: let this pod through"
     return None
 
 

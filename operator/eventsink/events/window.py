@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
+from eventsink.events.event import characters_of
+
 MAX_EVENTS = 1000
 MAX_BYTES = 8 * 1024**2
 """Of the Events that wait, about."""
 EVENT_BYTES = 1024
-"""What an Event takes beside its note, about."""
+"""What an Event takes beside its texts, about."""
 
 
 class Read(msgspec.Struct):
@@ -30,7 +32,7 @@ class Read(msgspec.Struct):
     @property
     def size(self) -> int:
         """Bytes, about."""
-        return EVENT_BYTES + len(self.event.get("note", "")) if self.event is not None else 0
+        return EVENT_BYTES + characters_of(self.event) if self.event is not None else 0
 
 
 class Window:
@@ -58,11 +60,15 @@ class Window:
             self._bytes += read.size
             self._changed.notify_all()
 
-    async def take(self, most: int) -> list[Read]:
-        """The next steps, at most `most`; waits until there is one."""
+    async def take(self, most: int, max_bytes: int) -> list[Read]:
+        """The next steps, at most `most`, and none any more once they have `max_bytes`; waits until there is one."""
         async with self._changed:
             await self._changed.wait_for(lambda: bool(self._waiting))
-            taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-            self._bytes -= sum(one.size for one in taken)
+            taken: list[Read] = []
+            size = 0
+            while self._waiting and len(taken) < most and size < max_bytes:
+                taken.append(self._waiting.popleft())
+                size += taken[-1].size
+            self._bytes -= size
             self._changed.notify_all()
             return taken

@@ -91,3 +91,12 @@ async def test_what_is_no_position_counts_as_none() -> None:
     one = checkpoint(api)
     await one.load()
     assert one.position("") == ""
+
+
+async def test_what_is_no_resource_version_counts_as_absent() -> None:
+    api = LocalApi([CONFIG_MAPS])
+    data = {"_all": "\N{SUPERSCRIPT TWO}", "shop": "9" * 5000, "acme": "", "globex": "-1", "initech": "17"}
+    await api.create(CONFIG_MAPS, {"metadata": {"namespace": KEY[0], "name": KEY[1]}, "data": data})
+    found = checkpoint(api)
+    await found.load()
+    assert [found.position(name) for name in ("", "shop", "acme", "globex", "initech")] == ["", "", "", "", "17"]

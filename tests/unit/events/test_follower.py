@@ -99,7 +99,7 @@ class Following:
             task.cancel()
             await asyncio.wait([task])
         while len(self.window):
-            for one in await self.window.take(100):
+            for one in await self.window.take(100, 2**20):
                 name = one.event["metadata"]["name"] if one.event is not None else ""
                 found.append(name + (f"@{one.version}" if one.version else ""))
         return found

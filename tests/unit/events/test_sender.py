@@ -53,13 +53,15 @@ def accepted(rejected: int = 0) -> CannedResponse:
 class Sending:
     """A sender to a router that responds as a test wants."""
 
-    def __init__(self, router: Receiver, folder: Path, may_send: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, router: Receiver, folder: Path, may_send: Callable[[], bool] = lambda: True, *, url: str | None = None
+    ) -> None:
         token = folder / "token"
         token.write_text(TOKEN)
         self.window = Window()
         self.metrics = EventsMetrics(CollectorRegistry())
         self.checkpoint = Checkpoint(LocalApi([CONFIG_MAPS]), CheckpointSettings(), self.metrics)
-        settings = SourceSettings(url=router.url(PATH), token_file=token)
+        settings = SourceSettings(url=url or router.url(PATH), token_file=token)
         self.sender = Sender(settings, self.window, self.checkpoint, self.metrics, may_send=may_send)
 
     async def send(self, *reads: Read, until: Callable[[], object]) -> None:
@@ -154,6 +156,34 @@ async def test_events_without_a_tenant_are_counted_and_not_sent_again(router: Re
     assert len(router.requests()) == 1
     await sending.send(read("c", 13), read("d", 14), until=lambda: sending.position() == "14")
     assert (sending.count("rejected"), sending.count("sent")) == (3, 1)
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+async def test_what_a_proxy_before_the_router_refuses_is_sent_again(router: Receiver, tmp_path: Path, status: int) -> None:
+    router.respond_with(CannedResponse(status, body=b"RBAC: access denied"))
+    sending = Sending(router, tmp_path)
+    await sending.send(read("a", 11), read("b", 12), until=lambda: len(router.requests()) >= 3)
+    assert posted(router)[:3] == [["a", "b"]] * 3
+    assert (sending.position(), sending.count("rejected")) == ("", 0)
+    assert "something before the router" in (sending.sender.problem or "")
+
+
+async def test_what_was_rejected_is_counted_also_if_the_response_comes_in_pieces(router: Receiver, tmp_path: Path) -> None:
+    body = accepted(rejected=2).body
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"]}")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:20])
+        await asyncio.sleep(0.1)  # so that the rest comes in a packet of its own
+        writer.write(body[20:])
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    async with server:
+        sending = Sending(router, tmp_path, url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{PATH}")
+        await sending.send(*(read(name, 11 + n) for n, name in enumerate("abc")), until=lambda: sending.position() == "13")
+    assert (sending.count("rejected"), sending.count("sent")) == (2, 1)
 
 
 async def test_nothing_is_sent_while_it_is_not_sure_that_this_replica_leads(router: Receiver, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
 from eventsink.router.planning.quotas import Quotas
 from eventsink.router.planning.turns import states_in_turns
-from eventsink.router.queue.protocol import Batch, Queue, QueueError
+from eventsink.router.queue.protocol import Batch, Queue
+from eventsink.router.queue.repeat import repeat
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState, Notified
-from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.sinks.sink import Sink
 
 LOOK_SECONDS = 1.0
@@ -50,7 +50,6 @@ class Growth:
         """(tenant, identity) -> queue clock at which to look at it."""
         self._heap: list[tuple[float, tuple[str, str]]] = []
         """The same in order; an entry that `_due` contradicts is out of date."""
-        self._failures = Repeated(60.0)
         states.when_grown = self.add
 
     def add(self, at: float, tenant: str, identity: str) -> None:
@@ -63,16 +62,8 @@ class Growth:
     async def run(self) -> None:
         """Look until cancelled. The directory is loaded."""
         await self.begin()
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self.look()
-            except QueueError as error:
-                more = self._failures.due()
-                if more is not None:
-                    get_logger().warning(
-                        "sinks could not be notified of events that have grown; it is tried again", reason=str(error), more=more
-                    )
+        failed = "sinks could not be notified of events that have grown; it is tried again"
+        await repeat(self.look, interval=LOOK_SECONDS, failed=failed)
 
     async def begin(self) -> None:
         """Find the events that waited before the start."""

@@ -17,10 +17,10 @@ from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.heartbeats import Overdue
 from eventsink.router.planning.plan import updated
 from eventsink.router.planning.quotas import Quotas
-from eventsink.router.queue.protocol import Batch, Queue, QueueError
+from eventsink.router.queue.protocol import Batch, Queue
+from eventsink.router.queue.repeat import repeat
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState
 from eventsink.router.sources import Source
-from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.sinks.sink import Sink
 
 LOOK_SECONDS = 1.0
@@ -61,23 +61,14 @@ class Timeouts:
         self._wall_clock = wall_clock
         self._quotas = quotas
         self._looked_at = queue.clock()
-        self._failures = Repeated(60.0)
         self.resolved = 0
         """Alerts that were ended since the start."""
 
     async def run(self) -> None:
         """Look until cancelled. The directory is loaded."""
         self.begin()
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self.look()
-            except QueueError as error:
-                more = self._failures.due()
-                if more is not None:
-                    get_logger().warning(
-                        "alerts that are not sent any more could not be ended; it is tried again", reason=str(error), more=more
-                    )
+        failed = "alerts that are not sent any more could not be ended; it is tried again"
+        await repeat(self.look, interval=LOOK_SECONDS, failed=failed)
 
     def begin(self) -> None:
         """Alerts are accepted from now on, or again: sources are given the time to send what fires (`state.resolveGrace`)."""

@@ -18,7 +18,7 @@ MAX_RESPONSE_OVERHEAD_BYTES = 64 * 1024
 MAX_INTERIM_RESPONSES = 16
 """Responses of the class 1xx before the final one."""
 BODY_SECONDS = 1.0
-"""How long the rest of a response is awaited after its head; nothing depends on it but whether the connection is reused."""
+"""How long the rest of a response is awaited after its head, where nothing depends on it but whether the connection is reused."""
 MAX_JOINED_BYTES = 64 * 1024
 """A message up to this size is joined with its head into one write; copying a larger one costs more than a second write."""
 MAX_REMEMBERED_BYTES = 1024
@@ -45,6 +45,7 @@ class Connection(Dialled):
         self._waiter: asyncio.Future[Response] | None = None
         self._body_timer: asyncio.TimerHandle | None = None
         self._seconds = 0.0
+        self._reads = False
         self._ended = False
         self._reusable = True
         self.idle_since = 0.0
@@ -84,14 +85,16 @@ class Connection(Dialled):
         """Whether nothing has arrived that is still unread: a byte, or the end of the connection."""
         return not self._unread.on(self._socket)
 
-    def exchange(self, head: bytes, body: bytes, seconds: float) -> asyncio.Future[Response]:
+    def exchange(self, head: bytes, body: bytes, seconds: float, *, reads: bool = False) -> asyncio.Future[Response]:
         """Send a request; gives its response. The caller calls `time_out` after `seconds`, and `abort` where it no longer waits.
+
+        `reads`: its body is awaited until then, and not for BODY_SECONDS only.
 
         The future raises a TransportError: TIMEOUT, RESET, PROTOCOL, WRONG_PROTOCOL, or one of TLS.
         """
         assert self._transport is not None
         self._begin()
-        self._seconds = seconds
+        self._seconds, self._reads = seconds, reads
         self._waiter = waiter = asyncio.get_running_loop().create_future()
         if self._ended:
             self._fail(TransportErrorKind.RESET, "")
@@ -145,7 +148,7 @@ class Connection(Dialled):
             return
         if self._overhead > MAX_RESPONSE_OVERHEAD_BYTES:
             self._malformed(None)
-        elif self._in_body and self._body_timer is None and not self._waiter.done():
+        elif self._in_body and not self._reads and self._body_timer is None and not self._waiter.done():
             self._body_timer = asyncio.get_running_loop().call_later(BODY_SECONDS, self._cut_short)
         elif first and self._reusable and self._waiter.done() and len(data) <= MAX_REMEMBERED_BYTES:
             self._remembered, self._remembered_response = data, self._waiter.result()

@@ -98,7 +98,9 @@ class Http1Transport:
         self.clock = clock
         self._closed = False
 
-    def client(self, endpoint: Endpoint, *, tenant: str, tls: TlsOptions = DEFAULT_TLS, method: str = "POST") -> Http1Client:
+    def client(
+        self, endpoint: Endpoint, *, tenant: str, tls: TlsOptions = DEFAULT_TLS, method: str = "POST", reads: bool = False
+    ) -> Http1Client:
         """As `Transport.client`."""
         tls = tls if endpoint.scheme == "https" else DEFAULT_TLS
         host = self._hosts.get((endpoint.host, endpoint.port))
@@ -109,7 +111,7 @@ class Http1Transport:
         if pool is None:
             by_authorities = self._guard.authorities is not None and endpoint.scheme == "https" and tls.ca is None
             pool = self._pools[key] = Pool(host, by_authorities=by_authorities)
-        return Http1Client(self, endpoint, tenant, tls, pool, self._bounds, method)
+        return Http1Client(self, endpoint, tenant, tls, pool, self._bounds, method, reads=reads)
 
     async def close(self) -> None:
         """As `Transport.close`."""
@@ -282,12 +284,15 @@ class Http1Client:
         pool: Pool,
         bounds: Bounds,
         method: str,
+        *,
+        reads: bool,
     ) -> None:
         self._transport = transport
         self._endpoint = endpoint
         self._tenant = tenant
         self._tls = tls
         self._pool = pool
+        self._reads = reads
         self._head = f"{method} {endpoint.target} HTTP/1.1\r\nHost: {endpoint.authority}\r\n".encode()
         host = pool.host
         self._most = host.most
@@ -371,7 +376,7 @@ class Http1Client:
                 connection = await self._dial(deadline, waited=waited)
             self._phase = TransportErrorKind.TIMEOUT
             try:
-                return await connection.exchange(head, body, deadline - transport.clock())
+                return await connection.exchange(head, body, deadline - transport.clock(), reads=self._reads)
             except TransportError as error:
                 # A server may end a kept connection just as we write to it. No byte of a response came: once more, on a new one,
                 # and only once, for it may be this very message that makes the server hang up.

@@ -230,7 +230,9 @@ class Client(Protocol):
 class Transport(Protocol):
     """Outgoing HTTP of the whole process: pools connections and shares them out, applies the egress guard, follows no redirect."""
 
-    def client(self, endpoint: Endpoint, *, tenant: str, tls: TlsOptions = DEFAULT_TLS, method: str = "POST") -> Client:
+    def client(
+        self, endpoint: Endpoint, *, tenant: str, tls: TlsOptions = DEFAULT_TLS, method: str = "POST", reads: bool = False
+    ) -> Client:
         """What a sink sends with. It holds nothing that has to be closed.
 
         Parameters
@@ -243,6 +245,8 @@ class Transport(Protocol):
             For an https URL: whom to trust, and as whom. Connections of different options are never shared.
         method
             Of the requests.
+        reads
+            Whether the bodies of responses say something: they are awaited for as long as the request may take.
         """
         ...
 

@@ -72,11 +72,12 @@ class ScriptedTransport:
     endpoint: Endpoint | None = None
     """Of the client that was made last."""
     method: str = ""
+    reads: bool = False
 
     def client(
-        self, endpoint: Endpoint, *, tenant: str, tls: TlsOptions = DEFAULT_TLS, method: str = "POST"
+        self, endpoint: Endpoint, *, tenant: str, tls: TlsOptions = DEFAULT_TLS, method: str = "POST", reads: bool = False
     ) -> ScriptedTransport:
-        self.endpoint, self.method = endpoint, method
+        self.endpoint, self.method, self.reads = endpoint, method, reads
         return self
 
     async def post(self, headers: bytes, body: bytes, *, timeout: float) -> Response:

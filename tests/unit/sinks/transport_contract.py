@@ -401,6 +401,20 @@ class TransportContract:
             response = await post(transport, at(server))
             assert (response.status, len(response.body)) == (200, MAX_RESPONSE_BODY_BYTES)
 
+    async def test_a_body_is_awaited_by_a_client_that_reads_it(
+        self, transport: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def slowly(reader: Reader, writer: Writer) -> None:
+            await server.read_request(reader)
+            for piece in (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"al", b"l."):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.1)
+
+        monkeypatch.setattr("eventsink.sinks.connection.BODY_SECONDS", 0.01)
+        async with serving(slowly) as server:
+            assert (await send(transport.client(at(server), tenant="acme", reads=True))).body == b"all."
+
     @pytest.mark.parametrize(
         ("sent", "status"),
         [

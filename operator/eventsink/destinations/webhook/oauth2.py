@@ -113,7 +113,7 @@ class Tokens:
     ) -> None:
         endpoint = Endpoint.parse(client.token_url)
         self._origin = endpoint.origin
-        self._client = transport.client(endpoint, tenant=tenant)
+        self._client = transport.client(endpoint, tenant=tenant, reads=True)
         self._timeout = timeout
         self._clock, self._now = clock, now
         parameters = [("grant_type", "client_credentials"), *client.endpoint_params]

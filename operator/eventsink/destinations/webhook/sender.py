@@ -90,7 +90,8 @@ class WebhookSender:
         endpoint = Endpoint.parse(target.url)
         self._origin = endpoint.origin
         tls = TlsOptions(target.ca, target.client_certificate, target.server_name)
-        self._client: Client = transport.client(endpoint, tenant=tenant, tls=tls, method=target.method)
+        reads = target.success_when is not None and target.success_when.pointer is not None
+        self._client: Client = transport.client(endpoint, tenant=tenant, tls=tls, method=target.method, reads=reads)
         self._tokens = (
             Tokens(target.oauth2, transport, tenant, timeout=target.timeout, user_agent=USER_AGENT, now=now)
             if target.oauth2 is not None

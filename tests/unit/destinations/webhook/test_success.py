@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from eventsink.destinations.webhook.sender import judge
+from eventsink.destinations.webhook.sender import WebhookSender, judge
 from eventsink.destinations.webhook.success import SuccessWhen
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.sinks.sender import Delivered, Failed, FailureClass
 from eventsink.sinks.target import Target
 from eventsink.sinks.transport import MAX_RESPONSE_BODY_BYTES, Response
-from tests.unit.destinations.sender_contract import CANARY, SenderContract, response
+from tests.unit.destinations.sender_contract import CANARY, ScriptedTransport, SenderContract, response
 
 OK = SuccessWhen(pointer="/ok", equals="true")
 TRANSIENT, SINK, OF_MESSAGE = FailureClass.TRANSIENT, FailureClass.SINK, FailureClass.MESSAGE
@@ -94,6 +94,13 @@ def test_what_is_no_success_has_a_reason_of_its_own() -> None:
         assert isinstance(judged, Failed)
         assert judged.reason == "UnexpectedResponse"
         assert "successWhen" in judged.message
+
+
+@pytest.mark.parametrize(("when", "reads"), [(None, False), (SuccessWhen(statuses=(202,)), False), (OK, True)])
+def test_a_body_is_awaited_only_where_it_says_something(when: SuccessWhen | None, reads: bool) -> None:
+    transport = ScriptedTransport()
+    WebhookSender(WebhookTarget(url="https://example.com/", success_when=when), transport, "acme")
+    assert transport.reads is reads
 
 
 class TestSenderThatReadsResponses(SenderContract):

@@ -119,7 +119,8 @@ class WebhookSender:
                 content_type, body = render(message)
             else:
                 began = time.monotonic()
-                rendered = await self._renderer.render(message, timeout=timeout)
+                # Half of it is the receiver's: what is sent with no time left counts as failed, though it was taken.
+                rendered = await self._renderer.render(message, timeout=timeout / 2)
                 if isinstance(rendered, Failed):
                     return rendered
                 content_type, body = self._content_type, rendered

@@ -274,6 +274,20 @@ async def test_a_message_has_the_method_the_content_type_and_a_signature_of_what
     assert sent == body(TEMPLATE)
 
 
+async def test_a_message_that_waited_for_its_tenants_share_has_time_left_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    async def render(_: object, __: Message, *, timeout: float) -> bytes:
+        waited.append(timeout)
+        return b"{}"
+
+    monkeypatch.setattr(TemplateRenderer, "render", render)
+    target = WebhookTarget(url="https://example.com/", template=TEMPLATE, timeout=10.0)
+    sender = open_sender(sink_of(target), target, SenderContext(ScriptedTransport(responded(200)), None))  # type: ignore[arg-type]
+    assert await sender.send(Message(id="m1", alerts=[ENCODED])) == Delivered(200)
+    assert waited == [5.0]
+
+
 async def test_a_defect_in_rendering_ends_no_deliveries(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> bytes:
         raise KeyError(CANARY)

@@ -23,6 +23,15 @@ class ExpiredCertificate(InvalidCertificate):
     """It is not valid any more."""
 
 
+class CertificateNotYetValid(InvalidCertificate):
+    """It is valid later: in most cases at once, since the clock of whoever issued it is ahead."""
+
+    def __init__(self, text: str, seconds: float) -> None:
+        super().__init__(text)
+        self.seconds = seconds
+        """Until then."""
+
+
 def client_certificate(certificates: str, key: str, now: datetime) -> str:
     """PEM certificates and their key as one text.
 
@@ -47,7 +56,8 @@ def client_certificate(certificates: str, key: str, now: datetime) -> str:
     if now >= first.not_valid_after_utc:
         raise ExpiredCertificate(f"the certificate in tls.crt expired on {_shown(first.not_valid_after_utc)}; renew it")
     if now < first.not_valid_before_utc:
-        raise InvalidCertificate(f"the certificate in tls.crt is valid from {_shown(first.not_valid_before_utc)} on, not before")
+        text = f"the certificate in tls.crt is valid from {_shown(first.not_valid_before_utc)} on, not before"
+        raise CertificateNotYetValid(text, (first.not_valid_before_utc - now).total_seconds())
     made = f"{certificates.strip()}\n{key.strip()}\n"
     try:
         present(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), made)

@@ -13,6 +13,7 @@ from eventsink.destinations.problem import Effect, Problem
 from eventsink.destinations.resolver import Before, Note, Resolved, ResolverContext
 from eventsink.destinations.webhook.auth_resolve import TOKEN_URL_PATH, ReadText, authorization, credentials, oauth2_client
 from eventsink.destinations.webhook.client_certificate import (
+    CertificateNotYetValid,
     ExpiredCertificate,
     InvalidCertificate,
     client_certificate,
@@ -42,6 +43,8 @@ from eventsink.sinks.target import Target
 from eventsink.sinks.transport import Endpoint
 
 URL_PATH = "spec.webhook.url"
+MAX_WAIT_SECONDS = 3600.0
+"""So often at least a certificate is looked at that is not valid yet."""
 _UNKNOWN = "placeholder-for-an-unknown-value"
 """As good as a header's value and as a signing secret."""
 
@@ -280,6 +283,9 @@ def _client_certificate(webhook: WebhookSpec, read: ReadText, now: datetime) -> 
         return client_certificate(read(path, certificate), read(path, key), now)
     except ExpiredCertificate as error:
         raise Problem("ClientCertificateExpired", path, str(error)) from None
+    except CertificateNotYetValid as error:
+        again = min(error.seconds, MAX_WAIT_SECONDS) + 1.0
+        raise Problem("InvalidSecretValue", path, str(error), may_pass=True, again_after=again) from None
     except InvalidCertificate as error:
         raise Problem("InvalidSecretValue", path, str(error)) from None
 

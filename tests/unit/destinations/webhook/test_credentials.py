@@ -237,7 +237,12 @@ def test_an_expired_certificate_is_rejected_and_one_that_expires_soon_is_remarke
     found = problem(sink(**MTLS), NOW + timedelta(days=5), hook=data)
     assert found.reason == "ClientCertificateExpired"
     assert "renew it" in found.message
-    assert "is valid from" in problem(sink(**MTLS), NOW - timedelta(days=2), hook=data).message
+    early = problem(sink(**MTLS), NOW - timedelta(days=2), hook=data)
+    assert "is valid from" in early.message
+    assert (early.may_pass, early.again_after) == (True, 3601.0)
+    moment = problem(sink(**MTLS), NOW - timedelta(days=1, seconds=2), hook=data)
+    assert moment.again_after is not None
+    assert 1.0 <= moment.again_after <= 4.0, "whoever issued it has a clock that is ahead"
     made = target(sink(**MTLS), hook=data)
     for days, remark in ((0, "expires on"), (6, "expired on"), (-4, "")):
         resolver = WebhookResolver(WebhookPolicy(), now=lambda days=days: NOW + timedelta(days=days))  # type: ignore[misc]

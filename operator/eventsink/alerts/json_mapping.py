@@ -25,7 +25,7 @@ from eventsink.cel.reading import MAX_EXPRESSION_CHARACTERS
 from eventsink.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from eventsink.cel.environment import Environment, Program
+    from eventsink.cel.environment import Environment
 
 MAX_MAPPED = 64
 """Labels of a mapping, and annotations."""
@@ -36,7 +36,7 @@ ERRORS = "mapping_errors"
 
 
 def _checked(text: str) -> str:
-    _program(text)
+    _expression(text)
     return text
 
 
@@ -77,10 +77,17 @@ class JsonMapping(Settings):
 
 
 class MappedAlert:
-    """One item, as the expressions of a mapping see it."""
+    """One item, as the expressions of a mapping see it.
 
-    def __init__(self, mapping: JsonMapping, item: object, body: object) -> None:
+    Parameters
+    ----------
+    of_body
+        What expressions that name no item have as their values, which are the same of all items of a body; empty with the first.
+    """
+
+    def __init__(self, mapping: JsonMapping, item: object, body: object, of_body: dict[str, Any]) -> None:
         self._mapping = mapping
+        self._of_body = of_body
         self._values = {"item": item, "body": body}
         self.errors: list[str] = []
         """What could not be evaluated, as `severity: why`."""
@@ -125,18 +132,29 @@ class MappedAlert:
     def _text(self, expression: str, member: str) -> str:
         return _as_text(self._value(expression, member))
 
-    def _value(self, expression: str, member: str) -> Any:
+    def _value(self, text: str, member: str) -> Any:
+        if text in self._of_body:
+            return self._of_body[text]
+        expression = _expression(text)
         try:
-            return _program(expression).evaluate(self._values)
+            value = expression.evaluate(self._values)
         except MemberAbsent:
             return None
         except EvaluationFailed as error:
             self.errors.append(f"{member}: {error}")
             return None
+        if not expression.names_item:
+            self._of_body[text] = value
+        return value
 
 
 def without_nulls(value: Any) -> Any:
-    """The same without the members of objects that are null; elements of lists keep their places."""
+    """The same without the members of objects that are null; elements of lists keep their places.
+
+    A number that is too large for expressions is its text, so that it keeps no alert away.
+    """
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
     if isinstance(value, dict):
         return {name: without_nulls(one) for name, one in value.items() if one is not None}
     return [without_nulls(one) for one in value] if isinstance(value, list) else value
@@ -150,7 +168,7 @@ def items_of(mapping: JsonMapping, body: object) -> list[Any]:
     EvaluationFailed
         The expression has no value, or none that is a list or an object.
     """
-    found = _program(mapping.items).evaluate({"body": body, "item": None})
+    found = _expression(mapping.items).evaluate({"body": body, "item": None})
     if isinstance(found, Mapping):
         return [found]
     if isinstance(found, list):
@@ -187,9 +205,28 @@ def _time(value: Any) -> datetime | None:
         return None
 
 
+class _Compiled:
+    """An expression, which is given only what it names of an item and of a body: a body is as large as all of its items."""
+
+    def __init__(self, text: str) -> None:
+        self._program = _environment().compile(text)
+        self._members = {name: self._program.reading.members_named(name) for name in ("item", "body")}
+        self.names_item = any(token.text == "item" for token in self._program.reading.tokens)
+
+    def evaluate(self, values: Mapping[str, Any]) -> Any:
+        """As `Program.evaluate`."""
+        return self._program.evaluate({name: _only(values[name], members) for name, members in self._members.items()})
+
+
+def _only(value: Any, members: frozenset[str] | None) -> Any:
+    if members is None or not isinstance(value, Mapping):
+        return value
+    return {name: value[name] for name in members if name in value}
+
+
 @lru_cache(512)
-def _program(expression: str) -> Program:
-    return _environment().compile(expression)
+def _expression(text: str) -> _Compiled:
+    return _Compiled(text)
 
 
 @lru_cache(1)

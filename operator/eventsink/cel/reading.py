@@ -64,6 +64,16 @@ class Reading:
     names: frozenset[str]
     """Every `a.b` in `source`: what has to be there when it is evaluated is among them."""
 
+    def members_named(self, variable: str) -> frozenset[str] | None:
+        """At least those members of a variable that are read; None: all of it may be."""
+        found = set()
+        for index, token in enumerate(self.tokens):
+            if token.kind is Kind.NAME and token.text == variable:
+                if _text(self.tokens, index + 1) != "." or (member := _member(self.tokens, index + 1)) is None:
+                    return None
+                found.add(member.text)
+        return frozenset(found)
+
 
 def read(expression: str, maps: Collection[tuple[str, str]] = ()) -> Reading:
     """Find what the limits are about.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -54,9 +55,10 @@ def parse(body: bytes, mapping: JsonMapping) -> IncomingNotification:
     check_size(body, "it holds too many alerts", "send fewer at once", len(items))
     alerts: list[IncomingAlert] = []
     rejected: list[Rejection] = []
+    of_body: dict[str, Any] = {}
     for index, item in enumerate(items):
         try:
-            alerts.append(_alert(MappedAlert(mapping, item, found)))
+            alerts.append(_alert(MappedAlert(mapping, item, found, of_body)))
         except ValueError as error:
             rejected.append(Rejection(index, str(error)))
     if items:

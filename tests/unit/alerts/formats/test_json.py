@@ -217,3 +217,38 @@ def test_a_mapping_that_cannot_be_read_is_named_at_the_start() -> None:
         SourceSettings.model_validate({**source, "format": "falco", "mapping": {}})
     assert format_of(SourceSettings.model_validate(source)) is FORMAT
     assert format_of(SourceSettings.model_validate({**source, "mapping": {"status": "true"}})).repeats is Repeats.BY_SOURCE
+
+
+def test_a_large_body_costs_no_more_for_having_many_items() -> None:
+    mapping = JsonMapping(
+        items="body.items", summary="body.title", labels={"region": "body.region", "of": 'item.name + "@" + body.region'}
+    )
+    items = [{"name": f"alert {number}"} for number in range(300)]
+    body = json.dumps({"items": items, "title": "a", "region": "eu", "rest": [{"a": "b"}] * 20_000}).encode()
+    began = time.process_time()
+    alerts = mapped_by(mapping).parse(body).alerts
+    assert time.process_time() - began < 2.0
+    assert {(one.summary, one.labels["region"], one.labels["of"] == f"{one.name}@eu") for one in alerts} == {("a", "eu", True)}
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("body['region'] + item['name']", "eux"),
+        ("has(body.none) ? body.none : item.name", "x"),
+        ("'region' in body ? item.`name` : ''", "x"),
+        ("size(body) > 1 && size(item) == 1 ? 'whole' : ''", "whole"),
+        ("[body].exists(one, one.region == 'eu') ? .item.name : ''", "x"),
+        ("body.items.filter(item, item.name == 'x')[0].name", "x"),
+    ],
+)
+def test_an_expression_gets_all_that_it_names(expression: str, expected: str) -> None:
+    body = json.dumps({"items": [{"name": "x"}], "region": "eu"}).encode()
+    [alert] = mapped_by(JsonMapping(items="body.items", summary=expression)).parse(body).alerts
+    assert (alert.summary, alert.annotations) == (expected, {})
+
+
+def test_a_number_that_is_too_large_keeps_no_alert_away() -> None:
+    body = b'{"items": [{"name": "x", "id": 99999999999999999999999999}, {"name": "y", "id": -9223372036854775809}]}'
+    alerts = mapped_by(JsonMapping(items="body.items")).parse(body).alerts
+    assert [one.labels["id"] for one in alerts] == ["99999999999999999999999999", "-9223372036854775809"]

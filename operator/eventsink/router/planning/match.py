@@ -37,6 +37,8 @@ MAX_TOTAL_SIZE = 1_000_000
 """The same of all tenants: together their compiled forms take at most 320 MiB, and 40 MiB as measured."""
 ASSURED_TENANT_SIZE = 2000
 """What each tenant may have, however much the others have: 20 usual expressions."""
+TOKEN_SIZE = 2
+"""What each token of an expression in CEL counts as."""
 LEAST_SIZE = 100
 MAX_NAMESPACE_CHARACTERS = 253
 """Patterns see so many characters of what an alert calls its namespace; the name of a namespace is shorter."""
@@ -56,7 +58,18 @@ class CompiledMatch:
         A matcher (InvalidMatcher) or an expression (InvalidExpression) that the operator accepted and this version cannot read.
     """
 
-    __slots__ = ("_minimum", "_namespaces", "_sources", "_values", "complete", "condition", "expressions", "simple")
+    __slots__ = (
+        "_expression",
+        "_minimum",
+        "_namespaces",
+        "_sizes",
+        "_sources",
+        "_values",
+        "complete",
+        "condition",
+        "expressions",
+        "simple",
+    )
 
     def __init__(self, match: SinkMatch) -> None:
         matchers: list[Matcher] = []
@@ -73,6 +86,8 @@ class CompiledMatch:
         self._values = tuple((m.name, m.values, m.positive) for m in matchers if m.values is not None)
         self.expressions = tuple(m for m in matchers if m.values is None)
         self.condition: Condition | None = read_condition(match.expression) if match.expression is not None else None
+        self._expression = match.expression
+        self._sizes = self._measured()
         self.simple = self.complete and not self.expressions and self.condition is None
         """Whether there is nothing but `fulfilled_simply`."""
 
@@ -107,10 +122,17 @@ class CompiledMatch:
 
     def sizes(self) -> dict[str, int]:
         """Instructions of each expression that is not simple, by its text."""
+        return self._sizes
+
+    def _measured(self) -> dict[str, int]:
         found = {matcher.value: max(matcher.size, LEAST_SIZE) for matcher in self.expressions}
         if self.condition is not None:
-            found[self.condition.text] = max(self.condition.size, LEAST_SIZE)
+            found[self.condition.text] = max(self.condition.size + TOKEN_SIZE * self.condition.tokens, LEAST_SIZE)
         return found
+
+    def keep(self, *, is_evaluated: bool) -> None:
+        """Keep the compiled form of the expression in CEL only where it is evaluated: it is large."""
+        self.condition = read_condition(self._expression) if is_evaluated and self._expression is not None else None
 
     def keys(self) -> Iterator[Key]:
         """By what the sink can be found."""
@@ -365,6 +387,7 @@ class SinkIndex:
         entry.admitted = not size or (
             of_tenant <= MAX_TENANT_SIZE and (self._size + size <= MAX_TOTAL_SIZE or of_tenant <= ASSURED_TENANT_SIZE)
         )
+        entry.match.keep(is_evaluated=entry.admitted)
         if not entry.admitted:
             tenant.refused[entry.sink.uid] = entry
             self._short[entry.sink.tenant] = tenant

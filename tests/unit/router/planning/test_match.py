@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventsink.alerts.alert import Alert, Links, Severity, Status
+from eventsink.cel.condition import MAX_CONDITIONS, read_condition
 from eventsink.router.directory import SinkChange
 from eventsink.router.planning.expressions import TENANT_SECONDS, ExpressionBudget
 from eventsink.router.planning.match import CompiledMatch, SinkIndex
@@ -246,6 +247,27 @@ def test_expressions_beyond_the_size_of_a_tenant_are_not_evaluated_until_there_i
     index.change(SinkChange(sinks[0], None))
     assert index.problem(refused[0].uid) is None
     assert refused[0] not in index.matching(alert(x="no"))
+
+
+def test_long_conditions_count_for_the_size_of_a_tenant_and_are_not_kept_where_they_are_not_evaluated() -> None:
+    sinks = [sink(f"s{n:02}", match={"expression": f'alert.name == "{n}"' + "||1>2" * 400}) for n in range(60)]
+    index = index_of(*sinks)
+    refused = [one for one in sinks if index.problem(one.uid) is not None]
+    assert 0 < len(refused) < 30
+    assert refused[0] in index.matching(alert())
+    assert sinks[0] not in index.matching(alert())
+    index.change(SinkChange(sinks[0], None))
+    assert index.problem(refused[0].uid) is None
+    assert refused[0] not in index.matching(alert())
+
+
+def test_a_condition_that_many_sinks_have_is_compiled_once() -> None:
+    first = CompiledMatch(SinkMatch(expression='alert.name == "the first"'))
+    for number in range(2 * MAX_CONDITIONS):
+        read_condition(f"alert.name == '{number}'")
+    assert CompiledMatch(SinkMatch(expression='alert.name == "the first"')).condition is first.condition
+    first.keep(is_evaluated=False)
+    assert first.condition is None
 
 
 def test_a_tenant_has_its_usual_expressions_evaluated_however_many_the_others_have() -> None:

@@ -247,8 +247,8 @@ def test_whoever_may_change_namespaces_sets_no_label_that_says_whose_alerts_go_w
     with kubectl.namespace(tenant=TENANT) as namespace:
         kubectl.run("create", "serviceaccount", "somebody", f"--namespace={namespace}")
         theirs = Kubectl(place.plane.service_account_kubeconfig(namespace, "somebody"))
-        rights = ("create", "clusterrole", "changes-namespaces", "--verb=get,create,update,patch,delete", "--resource=namespaces")
-        kubectl.run(*rights)
+        rights = ("create", "clusterrole", "changes-namespaces", "--verb=get,create,update,patch,delete")
+        kubectl.run(*rights, "--resource=namespaces,namespaces/status,namespaces/finalize")
         bind = ("create", "clusterrolebinding", f"--serviceaccount={namespace}:somebody")
         kubectl.run(*bind, "changes-namespaces", "--clusterrole=changes-namespaces")
         place.apply("namespace-labels")
@@ -264,6 +264,13 @@ def test_whoever_may_change_namespaces_sets_no_label_that_says_whose_alerts_go_w
         assert set_label("team=a") == ""
         for label in (*(f"eventsink.dev/{one}" for one in labels), "eventsink.dev/tenant-"):
             assert refused in set_label(label), label
+        labelled = json.dumps({"metadata": {"labels": {"eventsink.dev/platform": "true"}}})
+        patch = ("patch", "namespace", namespace, "--subresource=status", f"--patch={labelled}")
+        assert refused in theirs.run(*patch, check=False).stderr
+        own = json.loads(kubectl.run("get", "namespace", namespace, "-o", "json").stdout)
+        own["metadata"]["labels"]["eventsink.dev/platform"] = "true"
+        finalize = ("replace", f"--raw=/api/v1/namespaces/{namespace}/finalize", "-f", "-")
+        assert refused in theirs.run(*finalize, input=json.dumps(own), check=False).stderr
         metadata = {"name": f"{namespace}-new", "labels": {"eventsink.dev/platform": "true"}}
         new = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         assert refused in theirs.apply(new, expect_failure=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 
 import msgspec
 
@@ -23,6 +24,8 @@ from eventsink.alerts.severity import severity_of
 GROUPS = ("wgpolicyk8s.io", "openreports.io")
 """API groups whose reports are read, in any version."""
 KINDS = ("PolicyReport", "ClusterPolicyReport", "Report", "ClusterReport")
+MAX_ALERTS = 5000
+"""Of one report: whoever may write it can name a hundred thousand objects in it. What is beyond it is left out, and marked."""
 DELETED = "DELETED"
 """What a watch says of a report that is not there any more: all of its alerts have ended."""
 _WHAT = (
@@ -41,6 +44,7 @@ class _Report(msgspec.Struct, frozen=True):
     created: msgspec.Raw | None
     deleted: bool
     results: list[msgspec.Raw]
+    truncated: tuple[str, ...] = ()
 
 
 def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
@@ -66,6 +70,7 @@ def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
         results = list(_results(one_object(body, f"the body must be a JSON object: {_WHAT}")))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise not_json(body) from None
+    check_size(body, "it holds too many results", "post fewer reports at once", len(results))
     for index, (report, result) in enumerate(results):
         try:
             if report is None:
@@ -86,14 +91,25 @@ def _results(members: _Members) -> Iterator[tuple[_Report | None, tuple[_Members
         if report is None:
             yield None, nothing
             continue
-        for one in report.results:
-            try:
-                result = members_of(one)
-            except msgspec.ValidationError:
-                yield report, nothing
-                continue
-            for about in _objects(result) or [report.scope]:
-                yield report, (result, about)
+        found = list(islice(_results_of(report), MAX_ALERTS + 1))
+        if len(found) > MAX_ALERTS:
+            report = msgspec.structs.replace(report, truncated=("results",))
+        for one in found[:MAX_ALERTS]:
+            yield report, one
+
+
+def _results_of(report: _Report) -> Iterator[tuple[_Members, dict[str, str]]]:
+    for raw in report.results:
+        try:
+            result = members_of(raw)
+        except msgspec.ValidationError:
+            yield {}, {}
+            continue
+        objects = list_of(result.get("resources"))
+        for one in objects:
+            yield result, texts_of(one)
+        if not objects:
+            yield result, report.scope
 
 
 def _documents(members: _Members) -> Iterator[tuple[_Members, bool]]:
@@ -125,10 +141,6 @@ def _report(members: _Members, *, deleted: bool) -> _Report | None:
     )
 
 
-def _objects(result: _Members) -> list[dict[str, str]]:
-    return [texts_of(one) for one in list_of(result.get("resources"))]
-
-
 def _incoming(report: _Report, members: _Members, about: dict[str, str], now: datetime) -> IncomingAlert:
     found = result_of(members, result="result", engine=report.engine)
     passed = report.deleted or found.result in PASSED
@@ -155,6 +167,7 @@ def _incoming(report: _Report, members: _Members, about: dict[str, str], now: da
         ends_at=max(now, starts_at or now) if passed else None,
         links=Links(runbook=found.runbook),
         group=None,
+        truncated=report.truncated,
         valid_for=None if passed else math.inf,
         start_given=starts_at is not None,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Severity, Status, UnusablePayload
-from eventsink.alerts.formats.policy_report import FORMAT, parse
+from eventsink.alerts.formats.policy_report import FORMAT, MAX_ALERTS, parse
 from tests.unit.alerts.formats.format_contract import FormatContract
 
 DATA = Path(__file__).parents[3] / "data" / "policy_report"
@@ -136,3 +136,11 @@ def test_a_body_that_cannot_be_used_says_what_is_wrong(body: bytes, words: str) 
 def test_of_too_many_results_nothing_is_made() -> None:
     with pytest.raises(OversizedPayload, match="too many results"):
         parse(b'{"results": [' + b'{"policy":""},' * 900_000 + b"{}]}")
+
+
+def test_of_a_report_with_very_many_objects_the_first_are_alerts_and_other_reports_are_complete() -> None:
+    many = report(result(resources=[{"name": str(number)} for number in range(MAX_ALERTS + 1)]))
+    alerts = read({"items": [many, report(result())]})
+    assert [one.labels.get("name") for one in alerts] == [*map(str, range(MAX_ALERTS)), None]
+    assert alerts[0].truncated == ("results",)
+    assert alerts[-1].truncated == ()

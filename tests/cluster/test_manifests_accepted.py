@@ -44,9 +44,14 @@ def test_a_sample_can_be_applied_as_it_is(kubectl: Kubectl, namespace: str, file
     sample = next(yaml.safe_load_all(file.read_text()))["metadata"]["name"]
     objects = list(yaml.safe_load_all(file.read_text().replace(sample, namespace)))
     assert [obj["kind"] for obj in objects if obj["kind"] != "Secret"] == ["Namespace", "EventSink"]
-    assert objects[0]["metadata"]["labels"]["eventsink.dev/tenant"] == objects[-1]["spec"]["tenant"]
+    owner = (
+        {"eventsink.dev/platform": "true"}
+        if (tenant := objects[-1]["spec"]["tenant"]) == "*"
+        else {"eventsink.dev/tenant": tenant}
+    )
+    assert objects[0]["metadata"]["labels"] == owner
     kubectl.apply(objects)
-    assert kubectl.get("eventsink", "alerts", namespace=namespace)["spec"] == objects[-1]["spec"]
+    assert kubectl.get("eventsink", objects[-1]["metadata"]["name"], namespace=namespace)["spec"] == objects[-1]["spec"]
 
 
 def test_the_tenant_is_immutable_and_everything_else_can_be_changed(kubectl: Kubectl, namespace: str) -> None:

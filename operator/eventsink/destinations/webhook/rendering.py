@@ -18,6 +18,7 @@ from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.sinks.sender import Failed, FailureClass, Message
 from eventsink.sinks.sink import Sink
 from eventsink.sinks.template_use import TemplateUse
+from eventsink.templates.context import MAX_ALERTS
 from eventsink.templates.errors import InvalidTemplate, TemplateFailed
 from eventsink.templates.template import KEPT, read_template
 
@@ -64,6 +65,9 @@ class TemplateRenderer:
         """
         if not message.alerts:
             return Failed(FailureClass.MESSAGE, "InvalidMessage", "a template cannot write a group in Alertmanager's format")
+        if len(message.alerts) > MAX_ALERTS:
+            # Composed before the sink had a template, which would be given a part of them. It is sent in smaller messages.
+            return Failed(FailureClass.MESSAGE, "TemplateFailed", f"{FIELD}: it is given at most {MAX_ALERTS} alerts")
         templates, tenant = self._templates, self._tenant
         deadline = time.monotonic() + timeout
         while not templates.allows(tenant):

@@ -17,6 +17,7 @@ from eventsink.resources.model import SET, AtMost, Duration, SecretKeyRef, SpecM
 from eventsink.resources.rule import Readable, Rule, broken, cel_list, cel_text, form, within
 from eventsink.resources.rules import UNIQUE_ENTRIES
 from eventsink.runtime.patterns import Pattern
+from eventsink.templates.context import MAX_ALERTS
 from eventsink.templates.errors import InvalidTemplate
 from eventsink.templates.template import MAX_TEMPLATE, read_template
 
@@ -91,6 +92,12 @@ BATCH_NEEDS_CLOUDEVENTS = Rule(
     holds=lambda webhook: webhook.batch is None or webhook.format in (None, "cloudevents"),
     field="batch",
     reason="FieldValueForbidden",
+)
+BATCH_OF_TEMPLATE = Rule(
+    message=f"a template is given at most {MAX_ALERTS} alerts: set batch to {MAX_ALERTS} or less",
+    cel=f"!has(self.batch) || !has(self.template) || self.batch <= {MAX_ALERTS}",
+    holds=lambda webhook: webhook.batch is None or webhook.template is None or webhook.batch <= MAX_ALERTS,
+    field="batch",
 )
 TEMPLATE_OR_FORMAT = Rule(
     message="remove format; the template says what is sent",
@@ -251,6 +258,7 @@ class WebhookSpec(SpecModel):
         ONE_AUTHORIZATION,
         BATCH_NEEDS_CLOUDEVENTS,
         TLS_NEEDS_HTTPS,
+        BATCH_OF_TEMPLATE,
         TEMPLATE_OR_FORMAT,
         CONTENT_TYPE_OF_TEMPLATE,
     )

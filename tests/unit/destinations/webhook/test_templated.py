@@ -19,6 +19,7 @@ from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Sen
 from eventsink.sinks.sink import Sink
 from eventsink.sinks.target import Target
 from eventsink.sinks.template_use import TENANT_SECONDS, TemplateReason, TemplateUse
+from eventsink.templates.context import MAX_ALERTS
 from eventsink.templates.errors import InvalidTemplate, TemplateFailed
 from eventsink.templates.template import KEPT
 from tests.support.templates import alert, resolved
@@ -115,6 +116,10 @@ def test_a_template_that_no_alert_can_break_is_accepted(source: str, content_typ
         (
             {"template": "{{ nmae | json }}"},
             "spec.webhook.template: line 1, column 4: there is no variable nmae: did you mean name?",
+        ),
+        (
+            {"template": "{{ name | json }}", "batch": 101},
+            "spec.webhook.batch: a template is given at most 100 alerts: set batch to 100 or less",
         ),
         (
             {"template": "{{ name | json }}", "contentType": "text/plain", "format": "cloudevents"},
@@ -220,6 +225,16 @@ async def test_of_several_alerts_only_those_count_that_fail_alone(rendering: Ren
     failed = await rendering.render('"{{ alert.summary }}"', alert(summary='"'), alert())
     assert isinstance(failed, Failed)
     assert (failed.failure, rendering.not_used, rendering.use.problem(SINK.uid)) == (FailureClass.MESSAGE, [], None)
+
+
+async def test_no_alert_is_left_out_of_a_message_that_has_more_than_a_template_is_given(rendering: Rendering) -> None:
+    alerts = [alert(pod=str(number)) for number in range(MAX_ALERTS + 1)]
+    failed = await rendering.render("{{ alerts | map: 'id' | json }}", *alerts)
+    assert isinstance(failed, Failed)
+    assert (failed.failure, rendering.not_used) == (FailureClass.MESSAGE, []), "it is tried again in smaller messages"
+    whole = await rendering.render("{{ alerts | map: 'id' | json }}", *alerts[1:])
+    assert isinstance(whole, bytes)
+    assert len(json.loads(whole)) == MAX_ALERTS
 
 
 async def test_a_template_of_a_newer_version_holds_the_sink(rendering: Rendering) -> None:

@@ -35,6 +35,9 @@ ERRORS = "mapping_errors"
 """The annotation that names the members whose expressions failed."""
 
 
+OfBody = dict[str, tuple[Any, str]]
+
+
 def _checked(text: str) -> str:
     _expression(text)
     return text
@@ -82,10 +85,10 @@ class MappedAlert:
     Parameters
     ----------
     of_body
-        What expressions that name no item have as their values, which are the same of all items of a body; empty with the first.
+        Value of each expression that names no item, or why it has none, which are the same of all items of a body; empty with the first.
     """
 
-    def __init__(self, mapping: JsonMapping, item: object, body: object, of_body: dict[str, Any]) -> None:
+    def __init__(self, mapping: JsonMapping, item: object, body: object, of_body: OfBody) -> None:
         self._mapping = mapping
         self._of_body = of_body
         self._values = {"item": item, "body": body}
@@ -134,17 +137,20 @@ class MappedAlert:
 
     def _value(self, text: str, member: str) -> Any:
         if text in self._of_body:
-            return self._of_body[text]
-        expression = _expression(text)
-        try:
-            value = expression.evaluate(self._values)
-        except MemberAbsent:
-            return None
-        except EvaluationFailed as error:
+            value, error = self._of_body[text]
+        else:
+            expression = _expression(text)
+            value, error = None, ""
+            try:
+                value = expression.evaluate(self._values)
+            except MemberAbsent:
+                pass
+            except EvaluationFailed as failed:
+                error = str(failed)
+            if not expression.names_item:
+                self._of_body[text] = value, error
+        if error:
             self.errors.append(f"{member}: {error}")
-            return None
-        if not expression.names_item:
-            self._of_body[text] = value
         return value
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -19,7 +18,7 @@ from eventsink.alerts.alert import (
     UnusablePayload,
 )
 from eventsink.alerts.formats.format import Format, Repeats
-from eventsink.alerts.json_mapping import ERRORS, JsonMapping, MappedAlert, items_of, without_nulls
+from eventsink.alerts.json_mapping import ERRORS, JsonMapping, MappedAlert, OfBody, items_of, without_nulls
 from eventsink.alerts.limits import MAX_URL_CHARACTERS
 from eventsink.alerts.links import web_url
 from eventsink.alerts.rule_alerts import check_size, check_usable, not_json
@@ -55,7 +54,7 @@ def parse(body: bytes, mapping: JsonMapping) -> IncomingNotification:
     check_size(body, "it holds too many alerts", "send fewer at once", len(items))
     alerts: list[IncomingAlert] = []
     rejected: list[Rejection] = []
-    of_body: dict[str, Any] = {}
+    of_body: OfBody = {}
     for index, item in enumerate(items):
         try:
             alerts.append(_alert(MappedAlert(mapping, item, found, of_body)))

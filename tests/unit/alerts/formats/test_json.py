@@ -252,3 +252,10 @@ def test_a_number_that_is_too_large_keeps_no_alert_away() -> None:
     body = b'{"items": [{"name": "x", "id": 99999999999999999999999999}, {"name": "y", "id": -9223372036854775809}]}'
     alerts = mapped_by(JsonMapping(items="body.items")).parse(body).alerts
     assert [one.labels["id"] for one in alerts] == ["99999999999999999999999999", "-9223372036854775809"]
+
+
+def test_what_has_no_value_in_the_body_is_said_of_each_alert() -> None:
+    mapping = JsonMapping(items="body.items", labels={"number": "string(int(body.word))"})
+    alerts = mapped_by(mapping).parse(b'{"items": [{"name": "x"}, {"name": "y"}], "word": "many"}').alerts
+    said = "labels.number: a text is not what it is converted to"
+    assert [one.annotations["mapping_errors"] for one in alerts] == [said, said]

@@ -56,6 +56,8 @@ _NORMAL_REASONS = frozenset({"nodenotready"})
 """Those that count although the type is Normal."""
 _CLUSTER_NAMESPACES = ("", "default", "kube-system")
 """Where the API server allows Events about objects that are in no namespace."""
+UNNAMED = "Event"
+"""The name of one without a reason, which the older API allows."""
 _NO_LIST = "this source takes Events: an EventList, or one Event"
 
 _many = msgspec.json.Decoder(list[msgspec.Raw])
@@ -94,10 +96,10 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
     metadata = _object(members, "metadata")
     regarding = texts_of(members.get("regarding") or members.get("involvedObject"))
     reason = text_of(members.get("reason"))
-    if not reason:
-        raise ValueError("reason is absent or empty, which every Event has")
     kind_of_event = text_of(members.get("type"))
     note = text_of(members.get("note") or members.get("message"))
+    if not (reason or note or regarding):
+        raise ValueError("it has none of reason, note and regarding, and is no Event")
     series = _object(members, "series")
     count = max(1, number_of(series.get("count")), number_of(members.get("deprecatedCount") or members.get("count")))
     suppressed = number_of(_object(metadata, "annotations").get(SUPPRESSED))
@@ -105,8 +107,8 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
     return IncomingAlert(
         status=Status.EVENT,
         severity=severity(kind_of_event, reason),
-        name=reason,
-        summary=note or reason,
+        name=reason or UNNAMED,
+        summary=note or reason or UNNAMED,
         description=_description(note, suppressed),
         namespace=namespace,
         labels=_labels(members, metadata, regarding, namespace),
@@ -141,7 +143,7 @@ def _labels(
     kind, name = regarding.get("kind", ""), regarding.get("name", "")
     container = regarding.get("fieldPath", "").partition("ontainers{")[2].removesuffix("}")
     labels = {
-        "alertname": text_of(members.get("reason")),
+        "alertname": text_of(members.get("reason")) or UNNAMED,
         "reason": text_of(members.get("reason")),
         "type": text_of(members.get("type")),
         "namespace": namespace,

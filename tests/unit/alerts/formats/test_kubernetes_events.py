@@ -137,13 +137,19 @@ def test_how_many_others_were_not_sent_is_said() -> None:
 
 
 def test_what_can_be_read_is_accepted_and_the_rest_reported_by_position() -> None:
-    found = parse(events(event(), None, 7, event(reason=None), event(eventTime="never", metadata=None, series=None)))
+    found = parse(events(event(), None, 7, {"metadata": {}}, event(eventTime="never", metadata=None, series=None)))
     assert [one.name for one in found.alerts] == ["FailedScheduling"] * 2
     assert found.absent == {1}
     assert [(one.index, one.reason) for one in found.rejected] == [
         (2, "is not an object with the members of an Event"),
-        (3, "reason is absent or empty, which every Event has"),
+        (3, "it has none of reason, note and regarding, and is no Event"),
     ]
+
+
+def test_an_event_of_the_older_api_may_have_no_reason() -> None:
+    found = only(reason="")
+    assert (found.name, found.labels["alertname"]) == ("Event", "Event")
+    assert "reason" not in found.labels
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"items": 7}', b"7"])

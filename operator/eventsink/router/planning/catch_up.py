@@ -19,7 +19,7 @@ from eventsink.router.planning.due import Behind, Due, deliveries_of, due_status
 from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
-from eventsink.router.planning.quotas import LOOK_SECONDS, Quotas
+from eventsink.router.planning.quotas import LOOK_SECONDS, Quotas, record_behind
 from eventsink.router.planning.turns import ENTRIES_AT_ONCE, states_in_turns
 from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, Queue, QueueError
 from eventsink.router.queue.states import AlertState, Notified
@@ -196,6 +196,7 @@ class CatchUp:
     # ---- the work
 
     async def _work(self) -> None:
+        await self._record_withheld()
         await self._release_held()
         for uid in self._quiet.ended():
             self._changed[uid] = None
@@ -206,6 +207,15 @@ class CatchUp:
             if not self._changed:
                 break
             await self._catch_up_all()
+
+    async def _record_withheld(self) -> None:
+        """Sinks that this version cannot read miss what comes: they are caught up as soon as one can."""
+        for start in range(0, len(uids := list(self._directory.withheld)), ALERTS_AT_ONCE):
+            change = StateChange()
+            for uid in uids[start : start + ALERTS_AT_ONCE]:
+                record_behind(uid, self._states, change)
+            if change.sinks:
+                await self._queue.put(Batch(sinks=change.sinks), partial(self._states.undo, change))
 
     async def _release_held(self) -> None:
         released = self._states.released(self._queue.clock())

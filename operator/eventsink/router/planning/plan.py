@@ -357,7 +357,7 @@ class Plan:
                 else:
                     one.deferred = True
             if deferred:
-                record_behind(sink, self._states, change)
+                record_behind(sink.uid, self._states, change)
 
     def _add_deliveries(self, of_sink: _OfSink, planned: dict[int, _Planned], builder: BatchBuilder) -> None:
         chosen = of_sink.due
@@ -409,7 +409,8 @@ class Plan:
         elif after.status == Status.FIRING and alert.status is Status.FIRING:
             room = self._states.room
             keeps = room.keeps_body_for_end() if one.deferred else room.keeps_body()
-            payload = builder.body(owned) if keeps else NO_BODY
+            known = one.deferred and one.before is not None and one.before.status == Status.FIRING
+            payload = builder.body(owned) if keeps else KEEP_BODY if known else NO_BODY
         elif after.status == Status.FIRING:
             payload = KEEP_BODY
         else:

@@ -54,6 +54,8 @@ class _Quiet:
     size: int = 0
     too_large: bool = False
     """Whether its mutes are not evaluated."""
+    unreadable: list[int] = field(default_factory=list)
+    """Indices of mutes that this version cannot read."""
 
     def next_change(self, now: float) -> float:
         """When something that keeps it quiet now or later is over, at the earliest."""
@@ -115,7 +117,7 @@ class QuietSinks:
     def miss(self, sink: Sink, states: AlertStates, change: StateChange) -> None:
         """A sink is not notified of an alert that it wants: it is behind from now on."""
         self.missing.add(sink.uid)
-        record_behind(sink, states, change)
+        record_behind(sink.uid, states, change)
 
     def ended(self) -> list[str]:
         """uids of the sinks of which something that kept them quiet is over since the last call."""
@@ -152,14 +154,18 @@ class QuietSinks:
         try:
             if sink.times is not None and sink.times.drop:
                 quiet.times = opening_times(sink.times)
-            quiet.mutes = [
-                _Mute(index, one.since, one.until, tuple(matcher for text in one.matchers for matcher in parse_matchers(text)))
-                for index, one in enumerate(sink.mutes)
-            ]
-        except (InvalidMatcher, ValueError):
-            get_logger().error("a sink's mutes or times cannot be read, and nothing is muted; upgrade the router", sink=sink.uid)
-            quiet.mutes = []
-        if quiet.times is None and not quiet.mutes:
+        except ValueError:
+            pass  # dispatch says so
+        for index, one in enumerate(sink.mutes):
+            try:
+                matchers = tuple(matcher for text in one.matchers for matcher in parse_matchers(text))
+            except InvalidMatcher:
+                quiet.unreadable.append(index)
+            else:
+                quiet.mutes.append(_Mute(index, one.since, one.until, matchers))
+        if quiet.unreadable:
+            get_logger().error("mutes of a sink cannot be read, and mute nothing; upgrade the router", sink=sink.uid)
+        if quiet.times is None and not sink.mutes:
             return
         quiet.size = sum({matcher.value: matcher.size for mute in quiet.mutes for matcher in mute.matchers}.values())
         if (of_tenant := self._sizes.get(sink.tenant, 0) + quiet.size) > MAX_TENANT_SIZE:
@@ -184,6 +190,8 @@ class QuietSinks:
 
 
 def _notes(quiet: _Quiet, now: float) -> Iterator[str]:
+    if quiet.unreadable:
+        yield f"{_named(quiet.unreadable)} mute nothing: this version of the router cannot read them; upgrade the router"
     if quiet.too_large:
         yield "spec.mutes mute nothing: the regular expressions in the mutes of this tenant's sinks are too large together"
     if active := [mute for mute in quiet.mutes if mute.is_active(now)]:
@@ -191,6 +199,9 @@ def _notes(quiet: _Quiet, now: float) -> Iterator[str]:
         others = f", and {len(active) - 1} more of spec.mutes" if len(active) > 1 else ""
         yield f"alerts that match spec.mutes[{first.index}] are muted until {format_time(first.until)}{others}"
     if ended := [mute.index for mute in quiet.mutes if mute.until <= now]:
-        named = ", ".join(f"spec.mutes[{index}]" for index in ended[:MAX_REPORTED])
-        more = f" and {len(ended) - MAX_REPORTED} more" if len(ended) > MAX_REPORTED else ""
-        yield f"ended and to be removed: {named}{more}"
+        yield f"ended and to be removed: {_named(ended)}"
+
+
+def _named(mutes: Sequence[int]) -> str:
+    named = ", ".join(f"spec.mutes[{index}]" for index in mutes[:MAX_REPORTED])
+    return f"{named} and {len(mutes) - MAX_REPORTED} more" if len(mutes) > MAX_REPORTED else named

@@ -37,6 +37,8 @@ SINK_FACTOR = 2
 """How much may wait for one sink for each delivery, or byte, that is free in its tenant's quota."""
 ALERTS_PER_SECOND = 10_000
 """Alerts of a tenant that are looked at for its sinks that are behind, in each second of the time between two catch-ups."""
+USUAL_BYTES = 2000
+"""Of a delivery, where none waits from which that could be seen: a sink is caught up with as many as there is room for then."""
 MAX_BUCKETS = 10_000
 """Tenants whose rates are kept; of more, those that have not used theirs for the longest time are full again."""
 
@@ -252,12 +254,16 @@ class Quotas:
         if room.deliveries and not (behind is not None and behind.owes):
             return True
         self.defer(sink, room.limit, 1)
-        record_behind(sink, states, change)
+        record_behind(sink.uid, states, change)
         return False
 
     def part(self, sink: Sink, sinks: int) -> int | None:
         """How many deliveries a sink may be caught up with, among so many of its tenant; None: no quota bounds it."""
-        room = self.room(sink).deliveries
+        room, quota = self.room(sink).deliveries, self.quota(sink.tenant)
+        if room and quota.waiting_bytes:
+            waiting, pending = self._waiting(sink.tenant), self._used(sink.tenant, quota).pending
+            size = waiting.bytes // waiting.deliveries if waiting.deliveries else USUAL_BYTES
+            room = min(room, max(1, (quota.waiting_bytes - waiting.bytes - pending.bytes) // max(1, size)))
         return None if room == UNBOUNDED.deliveries else min(room, max(1, room // sinks))
 
     def catches_up(self, uid: str) -> None:
@@ -345,9 +351,9 @@ def sink_room(free: int, of_sink: int) -> int:
     return max(0 if of_sink else 1, (SINK_FACTOR * free - of_sink) // (SINK_FACTOR + 1))
 
 
-def record_behind(sink: Sink, states: AlertStates, change: StateChange) -> None:
+def record_behind(uid: str, states: AlertStates, change: StateChange) -> None:
     """Have it on disk that a sink is behind; one of which nothing is recorded is caught up anyway."""
-    last = states.sink(sink.uid)
+    last = states.sink(uid)
     if last is not None and last.match != BEHIND:
         states.put_sink(change, msgspec.structs.replace(last, match=BEHIND))
 

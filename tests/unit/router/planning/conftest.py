@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,15 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             await one.queue.close()
         running.clear()
 
-    async def started(*sinks: Any, queue: dict[str, Any] | None = None, **settings: Any) -> PlanningUnderTest:
+    async def started(
+        *sinks: Any, queue: dict[str, Any] | None = None, withheld: Collection[str] = (), **settings: Any
+    ) -> PlanningUnderTest:
         await stop()
         bounds = QueueSettings(path=tmp_path / "q.db", min_free_bytes=0, **(queue or {}))
         opened = await SqliteQueue.open(bounds, monotonic=clock)
-        running.append(PlanningUnderTest(opened, clock, directory(*sinks), **settings))
+        known = directory(*sinks)
+        known.withheld.update(withheld)
+        running.append(PlanningUnderTest(opened, clock, known, **settings))
         await running[-1].start()
         return running[-1]
 

@@ -20,6 +20,7 @@ from tests.support.clock import ManualClock
 from tests.support.parts import alert
 from tests.unit.router.planning.planning import HALF_B, Start
 from tests.unit.router.planning.test_match import alert as matched
+from tests.unit.router.planning.test_when_to_notify import SMALL_QUEUE, fill
 from tests.unit.router.sinks import sink, source, uid
 
 FIRING, RESOLVED = [("s", "firing")], [("s", "resolved")]
@@ -251,6 +252,16 @@ async def test_an_alert_that_could_not_be_stored_makes_nobody_behind_and_is_deci
     assert await planning.settled() == FIRING
 
 
+async def test_a_queue_that_fills_up_meanwhile_loses_nothing_of_what_waits_for_the_end_of_a_mute(start: Start) -> None:
+    planning = await start(muted(), sink("theirs", tenant="globex"), queue=SMALL_QUEUE)
+    assert await planning.post(firing()) == []
+    await fill(planning)
+    assert await planning.post(firing()) == [], "a repeat, of which nothing can be kept"
+    planning.queued.clear()
+    planning.later(100)
+    assert await planning.settled() == FIRING
+
+
 def test_of_two_forms_of_an_alert_both_have_to_be_muted() -> None:
     quiet = QuietSinks(ExpressionBudget(), wall=lambda: BEGIN)
     quiet.change(SinkChange(None, muted()))
@@ -303,6 +314,13 @@ def test_mutes_that_are_too_large_together_mute_nothing_and_the_status_says_so()
     quiet.change(SinkChange(None, muted()))
     assert "muted until" in quiet.note(uid("s"))
     assert MAX_TENANT_SIZE < 10**6
+
+
+def test_a_mute_that_this_version_cannot_read_mutes_nothing_and_the_others_do() -> None:
+    quiet = quiet_sinks(ManualClock(), muted(mute("a~b"), mute(), times={"active": [{"location": "Mars/Olympus"}], "drop": True}))
+    assert quiet.suppression(uid("s"), [matched(alertname="A")]) == "Muted"
+    assert quiet.suppression(uid("s"), [matched(alertname="B")]) is None
+    assert "spec.mutes[0] mute nothing" in quiet.note(uid("s"))
 
 
 def test_a_mute_whose_expression_is_not_evaluated_mutes_nothing() -> None:

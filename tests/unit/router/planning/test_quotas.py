@@ -249,6 +249,17 @@ async def test_bytes_bound_what_waits_after_the_notification_that_exceeds_them(s
     assert len(await drained(planning, "s")) == 10 - waiting.deliveries
 
 
+async def test_bytes_bound_what_a_sink_is_caught_up_with(start: Start) -> None:
+    planning = await start(sink("s"), quotas={"default": {"waitingBytes": 20_000}})
+    for number in range(10):
+        await planning.post(*alerts(20, first=20 * number), group=str(number))
+    await planning.make_room("s")
+    assert 5_000 < planning.queue.waiting_of("acme").bytes <= 24_000
+    await planning.put(sink("new", generation=1))
+    assert planning.queue.waiting_of("acme").bytes <= 24_000
+    await drained(planning, "s", "new")
+
+
 async def test_a_group_that_is_over_the_quota_is_sent_as_groups_later(start: Start) -> None:
     planning = await start(sink("g", webhook={"format": "alertmanager"}), quotas={"default": {"waitingDeliveries": 1}})
     assert await planning.post(*alerts(3), group="one") == [("g", "firing")]

@@ -674,6 +674,15 @@ async def test_an_end_for_which_there_is_no_room_is_made_of_the_firing_alert_whe
     assert await planning.post(end) == []
 
 
+async def test_a_sink_that_an_older_version_could_not_read_gets_what_fires_as_soon_as_one_can(start: Start) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing("before"))
+    planning = await start(withheld=[uid("s")])
+    assert await planning.post(firing("meanwhile"), group="b") == []
+    planning = await start(sink("s"))
+    assert [json.loads(one.body)["name"] for one in planning.queued] == ["meanwhile"]
+
+
 # ---- events that are counted
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
@@ -167,14 +167,17 @@ class TimeInterval:
 
     def next_change(self, moment: datetime) -> datetime:
         """The first minute after a moment that may be in it where the moment is not, or the other way round; at most `DAYS_AHEAD` later."""
-        local = moment.astimezone(self.zone)
-        today = local.date()
-        for day in _days(today, DAYS_AHEAD):
-            if not self._on(day):
+        day = moment.astimezone(self.zone).date()
+        latest = day + DAYS_AHEAD * _DAY
+        while day < latest:
+            if not self._in_month_of(day):
+                day = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
                 continue
-            found = next((one for one in self._changes_on(day) if one > moment), None)
-            if found is not None:
-                return found
+            if self._on(day):
+                found = next((one for one in self._changes_on(day) if one > moment), None)
+                if found is not None:
+                    return found
+            day += _DAY
         return moment.replace(second=0, microsecond=0) + DAYS_AHEAD * _DAY
 
     def _changes_on(self, day: date) -> list[datetime]:
@@ -207,11 +210,13 @@ class TimeInterval:
 
     def _on(self, day: date) -> bool:
         return (
-            (not self.years or _within(day.year, self.years))
-            and (not self.months or _within(day.month, self.months))
+            self._in_month_of(day)
             and (not self.weekdays or _within(day.isoweekday() % 7, self.weekdays))
             and (not self.days_of_month or self._on_day_of_month(day))
         )
+
+    def _in_month_of(self, day: date) -> bool:
+        return (not self.years or _within(day.year, self.years)) and (not self.months or _within(day.month, self.months))
 
     def _on_day_of_month(self, day: date) -> bool:
         days = ((day.replace(day=28) + timedelta(days=4)).replace(day=1) - _DAY).day
@@ -220,10 +225,6 @@ class TimeInterval:
 
 def _within(value: int, ranges: Sequence[Range]) -> bool:
     return any(first <= value <= last for first, last in ranges)
-
-
-def _days(first: date, count: int) -> Iterator[date]:
-    return (first + number * _DAY for number in range(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +248,15 @@ class OpeningTimes:
         self._mute = tuple(mute)
         self._since = 0.0
         self._known: Opening | None = None
+        self._changes: dict[TimeInterval, datetime] = {}
+        """The next change of each interval after `_since`: to look for one that is far away takes long."""
 
     def when(self, now: float) -> Opening:
         """Whether they may be sent now, in seconds since the epoch, and until when that holds."""
         known = self._known
         if known is None or not self._since <= now < known.again:
+            if now < self._since:  # somebody has set the clock
+                self._changes.clear()
             self._known, self._since = known, _ = self._opening(now), now
         return known
 
@@ -260,7 +265,10 @@ class OpeningTimes:
         muted = self._is_muted(moment)
         is_open = self._is_active(moment) and not muted
         latest = moment + DAYS_AHEAD * _DAY
-        changes: Mapping[TimeInterval, datetime] = {one: one.next_change(moment) for one in (*self._active, *self._mute)}
+        for one in (*self._active, *self._mute):
+            if (at := self._changes.get(one)) is None or at <= moment:
+                self._changes[one] = one.next_change(moment)
+        changes: Mapping[TimeInterval, datetime] = self._changes
         later = moment
         for _ in range(MAX_CHANGES):
             later = min(changes.values(), default=latest)

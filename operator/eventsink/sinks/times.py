@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from eventsink.runtime.time_intervals import (
     OpeningTimes,
     TimeInterval,
@@ -14,7 +16,11 @@ from eventsink.runtime.time_intervals import (
 )
 from eventsink.sinks.sink import SinkTimeInterval, SinkTimes
 
+SHARED_TIMES = 1000
+"""Different ones that are kept: sinks with the same, such as office hours, share what is found out about them."""
 
+
+@lru_cache(SHARED_TIMES)
 def opening_times(times: SinkTimes) -> OpeningTimes:
     """When alerts may be sent to the sink.
 

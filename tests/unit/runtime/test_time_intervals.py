@@ -198,6 +198,35 @@ def test_nothing_changes_between_a_moment_and_the_change_that_was_named() -> Non
             assert is_open(datetime.fromtimestamp(opening.until, UTC)) is not opening.open
 
 
+def test_what_is_remembered_of_one_moment_is_right_at_others_too() -> None:
+    chance = random.Random(7)
+    cases = [interval(case["interval"]) for case in json.loads(RECORDED.read_text())]
+    for _ in range(40):
+        active, mute = chance.sample(cases, chance.randint(0, 3)), chance.sample(cases, chance.randint(0, 2))
+        times, now = OpeningTimes(active, mute), at("2026-03-01T00:00").timestamp()
+        for _ in range(12):
+            opening = times.when(now)
+            assert opening.open is OpeningTimes(active, mute).when(now).open
+            now = chance.choice([opening.again, opening.again + 60, now + 3600, now - 86_400])
+
+
+def test_a_change_that_is_far_away_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    far, near = interval({"years": ["2020"], "location": "Europe/Berlin"}), WORKING_HOURS
+    looked_for: list[TimeInterval] = []
+    next_change = TimeInterval.next_change
+
+    def counted(one: TimeInterval, moment: datetime) -> datetime:
+        looked_for.append(one)
+        return next_change(one, moment)
+
+    monkeypatch.setattr(TimeInterval, "next_change", counted)
+    times = OpeningTimes([far, near], [])
+    now = at("2026-11-26T20:00").timestamp()
+    for _ in range(20):
+        now = times.when(now).again
+    assert looked_for.count(far) == 1
+
+
 def test_the_worst_that_a_spec_may_say_takes_a_bounded_time() -> None:
     flips = [
         TimeInterval(times=tuple((hour * 180 + minute, hour * 180 + minute + 1) for hour in range(8)), zone=BERLIN)

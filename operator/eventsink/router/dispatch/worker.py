@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Callable
 
 from eventsink.destinations.senders import UnsupportedSink
@@ -23,6 +24,8 @@ OpenSender = Callable[[Sink], Sender]
 HealthChanged = Callable[[Sink, SinkHealth], None]
 ASK_AGAIN_SECONDS = 30.0
 """A closed sink asks so often at least whether it is open again: somebody may set the clock."""
+SPREAD_SECONDS = 1.0
+"""Sinks that open at the same time begin to send within this, each at a time of its own: ten thousand at once would stop the event loop."""
 
 
 class SinkWorker:
@@ -76,6 +79,7 @@ class SinkWorker:
         self._times: OpeningTimes | None = None
         self._times_unreadable = False
         self._timer: asyncio.TimerHandle | None = None
+        self._spread = SPREAD_SECONDS * zlib.crc32(sink.uid.encode()) / 2**32
 
     def closed(self) -> Opening | None:
         """Until when nothing may be sent at this time; None: it may. One that must not be sent to at all is not closed."""
@@ -86,7 +90,7 @@ class SinkWorker:
 
     def reopens_in(self, closed: Opening) -> float:
         """Seconds until it is to be asked again whether it is closed: soon enough, also where somebody sets the clock."""
-        return min(closed.again - self._wall(), ASK_AGAIN_SECONDS)
+        return min(closed.again - self._wall(), ASK_AGAIN_SECONDS) + self._spread
 
     def health(self) -> SinkHealth:
         """How it goes, at this time."""

@@ -198,8 +198,9 @@ class CatchUp:
     async def _work(self) -> None:
         await self._record_withheld()
         await self._release_held()
-        for uid in self._quiet.ended():
-            self._changed[uid] = None
+        while some := self._quiet.ended():
+            self._changed.update(dict.fromkeys(some))
+            await asyncio.sleep(0)
         while True:
             while self._deleted:
                 await self._forget_deleted()

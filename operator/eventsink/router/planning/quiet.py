@@ -28,6 +28,8 @@ from eventsink.sinks.times import opening_times
 
 MAX_TENANT_SIZE = 100_000
 """Instructions of the expressions in the mutes of one tenant's sinks together. The mutes of a sink beyond it mute nothing."""
+ENDED_AT_ONCE = 100
+"""Sinks of which it is found out until when they are quiet next, before others have their turn in the event loop."""
 MAX_REPORTED = 5
 """Mutes that have ended and are named in a status."""
 
@@ -120,12 +122,12 @@ class QuietSinks:
         record_behind(sink.uid, states, change)
 
     def ended(self) -> list[str]:
-        """uids of the sinks of which something that kept them quiet is over since the last call."""
+        """uids of sinks of which something that kept them quiet is over since the last calls, some at a time; none: that is all."""
         now = self._wall()
         if now < self._looked_at:  # somebody has set the clock
             self._changes = {uid: quiet.next_change(now) for uid, quiet in self._sinks.items()}
         self._looked_at = now
-        found = [uid for uid, at in self._changes.items() if at <= now] if now >= self._next else []
+        found = [uid for uid, at in self._changes.items() if at <= now][:ENDED_AT_ONCE] if now >= self._next else []
         for uid in found:
             self._changes[uid] = self._sinks[uid].next_change(now)
         self._next = min(self._changes.values(), default=math.inf)

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from eventsink.router.dispatch.lane import Lane
+from eventsink.router.dispatch.memory import WindowMemory
+from eventsink.router.dispatch.pace import Pace
 from eventsink.router.dispatch.sink_tests import CannotTest
+from eventsink.router.dispatch.worker import SPREAD_SECONDS, SinkWorker
 from eventsink.sinks.sender import Delivered, Message, Outcome
-from tests.unit.router.dispatch.dispatching import SINK, DispatchUnderTest, MakeDispatch
+from tests.unit.router.dispatch.dispatching import FAST, SINK, DispatchUnderTest, MakeDispatch, ScriptedSender
 from tests.unit.router.sinks import sink, uid
 
 OPENS = datetime(2026, 11, 27, 7, tzinfo=UTC).timestamp()
@@ -47,6 +51,21 @@ async def test_what_comes_before_the_time_leaves_when_it_comes(make_dispatch: Ma
     assert dispatch.arrived() == ["a", "b", "c"]
     assert min(sent_at) >= OPENS
     assert dispatch.metric("deliveries_deferred_total") == 3
+
+
+def test_sinks_that_open_at_the_same_time_begin_one_after_the_other() -> None:
+    begins = []
+    for number in range(50):
+        one = sink(f"s{number}", times=WORKING_HOURS)
+        worker = SinkWorker(
+            one, Lane(Pace(FAST, lambda: 0.0), WindowMemory(0, 0)), lambda _sink, _health: None, lambda: OPENS - 1
+        )
+        worker.use(one, lambda _: ScriptedSender(), 1)
+        closed = worker.closed()
+        assert closed is not None
+        begins.append(worker.reopens_in(closed))
+    assert min(begins) >= 1.0
+    assert 0.5 < max(begins) - min(begins) <= SPREAD_SECONDS
 
 
 async def test_what_waits_over_night_survives_a_restart_and_leaves_in_the_morning(make_dispatch: MakeDispatch) -> None:

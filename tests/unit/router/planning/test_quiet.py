@@ -13,7 +13,7 @@ import pytest
 from eventsink.router.directory import SinkChange
 from eventsink.router.planning.expressions import ExpressionBudget
 from eventsink.router.planning.match import SinkIndex
-from eventsink.router.planning.quiet import MAX_TENANT_SIZE, QuietSinks
+from eventsink.router.planning.quiet import ENDED_AT_ONCE, MAX_TENANT_SIZE, QuietSinks
 from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite.store import Store
 from tests.support.clock import ManualClock
@@ -299,6 +299,16 @@ def test_whatever_is_over_is_named_once_and_when_the_clock_was_set_once_more() -
     assert (quiet.ended(), quiet.ends_in()) == ([], 50)
     clock.now += 50
     assert quiet.ended() == [uid("s")]
+
+
+def test_of_very_many_mutes_that_end_at_once_some_are_named_at_a_time() -> None:
+    clock = ManualClock()
+    sinks = [muted().model_copy(update={"uid": f"u{number}"}) for number in range(2 * ENDED_AT_ONCE + 1)]
+    quiet = quiet_sinks(clock, *sinks)
+    clock.now += 100
+    named = [quiet.ended(), quiet.ended(), quiet.ended(), quiet.ended()]
+    assert [len(some) for some in named] == [ENDED_AT_ONCE, ENDED_AT_ONCE, 1, 0]
+    assert {uid for some in named for uid in some} == {one.uid for one in sinks}
 
 
 def test_mutes_that_are_too_large_together_mute_nothing_and_the_status_says_so() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from tests.support.load import size
-from tests.support.tenants import ALL, FORMS, KEYS, LABELS, LOOK_ALIKES, SOURCES, SPACES, TENANTS
+from tests.support.tenants import ALL, FORMS, KEYS, LABELS, LOOK_ALIKES, QUIET, SOURCES, SPACES, TENANTS
 from tests.support.tenants_cluster import Cluster
 
 STEPS = 60
@@ -68,6 +68,8 @@ def _move(draw: random.Random) -> tuple[Any, ...]:
             return "claim", key, draw.choice(("", tenant, ALL))
         case "mark":
             return "mark", namespace, draw.random() < 0.5
+        case "quiet":
+            return "quiet", key, draw.choice((*QUIET, ""))
         case "rotate":
             return "rotate", draw.choice(sorted(SOURCES)), _labels(draw)
         case "rename":
@@ -86,6 +88,8 @@ MOVES = {
     "claim": 4,
     "mark": 4,
     "hand over": 4,
+    "quiet": 6,
+    "an hour passes": 4,
     "rename": 2,
     "rotate": 4,
     "restart router": 3,

@@ -66,6 +66,8 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
     "keyed": {"match": {"matchers": ['alertname="A"']}},
 }
 """Of sinks; each wants every alert of its tenant."""
+QUIET = ("muted", "dropping", "waiting")
+"""How a sink may be quiet for an hour."""
 KEYS = tuple((namespace, name) for namespace in SPACES for name in "ab")
 _MARK = re.compile(rb'"mark":\s*"(\d+)"')
 
@@ -87,6 +89,10 @@ class KnownSink:
     tenant: str
     edited: bool = False
     """Its tenant was edited in place, which the CRD forbids: nothing that it once was is delivered to it, and it need not get everything."""
+    quiet: str = ""
+    """One of `QUIET`, or nothing ..."""
+    until: int = 0
+    """... up to this hour."""
 
 
 @dataclass
@@ -107,6 +113,9 @@ class World:
     wanted: set[tuple[str, Sent]] = field(default_factory=set)
     """Sink and what has to arrive there; it leaves when it did."""
     got: set[tuple[str, Sent]] = field(default_factory=set)
+    notified: set[tuple[str, int, str]] = field(default_factory=set)
+    """Sink, alert and tenant: what it got fires, and no end has come after that."""
+    hour: int = 0
     wrong: list[str] = field(default_factory=list)
     """What arrived where it must not, in words."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -115,6 +124,15 @@ class World:
         """Whether a sink is there and claims what it may."""
         one = self.sinks.get(uid)
         return one is not None and may_claim(one.tenant, one.key[0], self.owners, self.platform, allow_unowned=self.allow_unowned)
+
+    def quiet(self, uid: str) -> str:
+        """How a sink is quiet now; empty: it is not."""
+        one = self.sinks[uid]
+        return one.quiet if self.hour < one.until else ""
+
+    def closed(self, uid: str) -> bool:
+        """Whether nothing may arrive at a sink now."""
+        return self.quiet(uid) in ("dropping", "waiting")
 
     def arrive(self, sink: Sink, body: bytes) -> None:
         """A message arrives: everything in it is looked for."""
@@ -125,7 +143,10 @@ class World:
             if sent is None or not self.active(sink.uid) or not may_receive(self.sinks[sink.uid].tenant, sent.tenant):
                 self.wrong.append(f"{sent or mark} arrived at {self.sinks.get(sink.uid)}, which was compiled for {sink.tenant}")
                 continue
+            if self.closed(sink.uid):
+                self.wrong.append(f"{sent} arrived at {self.sinks[sink.uid]} in hour {self.hour}")
             self.got.add((sink.uid, sent))
+            (self.notified.add if sent.firing else self.notified.discard)((sink.uid, sent.alert, sent.tenant))
 
     def want(self) -> None:
         """What fires reaches each sink of its tenant, whichever came first."""
@@ -148,9 +169,19 @@ class World:
             of_tenant.setdefault(ALL, []).append(sent)
         for uid, one in self.sinks.items():
             if self.active(uid) and not one.edited:
-                self.wanted.update((uid, sent) for sent in of_tenant.get(one.tenant, ()))
+                self.wanted.update((uid, sent) for sent in of_tenant.get(one.tenant, ()) if self._is_due(uid, sent))
+
+    def _is_due(self, uid: str, sent: Sent) -> bool:
+        """Whether a sink is to get something that was sent now; what still fires when it is quiet no more, it is to get then."""
+        if self.quiet(uid) not in ("muted", "dropping"):
+            return True
+        return not sent.firing and (uid, sent.alert, sent.tenant) in self.notified
 
     def missing(self) -> set[tuple[str, Sent]]:
         """What has to arrive and did not."""
         self.wanted -= self.got
-        return {(uid, sent) for uid, sent in self.wanted if uid in self.sinks}
+        return {
+            (uid, sent)
+            for uid, sent in self.wanted
+            if uid in self.sinks and self.active(uid) and not self.sinks[uid].edited and not self.closed(uid)
+        }

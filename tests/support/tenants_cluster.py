@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ from tests.support.tenants import FORMS, SOURCES, TENANTS, KnownSink, World, ten
 DEADLINE_SECONDS = 20.0
 TOKEN_REREAD_SECONDS = 6.0
 """By the clock of the sources: a little more than they let pass."""
+BEGIN = datetime(2026, 6, 1, tzinfo=UTC)
+"""Of the first hour."""
 
 
 class _Recorder:
@@ -140,11 +142,14 @@ class Cluster:
     def _fail(self, key: Key, error: Exception, _seconds: float) -> None:
         self.world.wrong.append(f"{key} could not be reconciled: {error}")
 
+    def _wall(self) -> float:
+        return (BEGIN + timedelta(hours=self.world.hour, minutes=30)).timestamp()
+
     async def _open_router(self) -> None:
         queue_settings = QueueSettings(path=self._folder / "queue.db", min_free_bytes=0)
         self._queue = await SqliteQueue.open(queue_settings)
         self._router.push_async_callback(self._queue.close)
-        self._directory, index = SinkDirectory(), SinkIndex()
+        self._directory, index = SinkDirectory(), SinkIndex(wall=self._wall)
         self._directory.subscribe(index.change)
         states = AlertStates(self._queue, StateSettings())
         self._dispatcher = Dispatcher(
@@ -154,6 +159,7 @@ class Cluster:
             lambda sink: _Recorder(sink, self.world),
             DispatchMetrics(CollectorRegistry()),
             sources=self._sources,
+            wall=self._wall,
         )
         self._router.push_async_callback(self._dispatcher.stop, 0.0)
         self._catch_up = CatchUp(self._directory, index, states, self._queue, self._sources.keys())
@@ -220,7 +226,12 @@ class Cluster:
         if self._dispatcher.in_flight:
             return "messages are in flight"
         await self._queue.flush()
-        waiting = [uid for uid in await self._queue.sinks_waiting() if uid not in self.world.sinks or self.world.active(uid)]
+        world = self.world
+        waiting = [
+            uid
+            for uid in await self._queue.sinks_waiting()
+            if uid not in world.sinks or (world.active(uid) and not world.closed(uid))
+        ]
         return f"deliveries wait for {waiting}" if waiting else ""
 
     async def do(self, *move: Any) -> None:
@@ -242,6 +253,10 @@ class Cluster:
             case "hand over", key, tenant if self.uid(key) is not None:
                 await self.own(key[0], tenant)
                 await self.edit_sink(key, tenant=tenant)
+            case "quiet", key, quiet if self.uid(key) is not None:
+                await self.edit_sink(key, quiet=quiet)
+            case "an hour passes", *_:
+                await self.pass_an_hour()
             case "delete", key if self.uid(key) is not None:
                 await self.delete_sink(key)
             case "rotate", source, labels:
@@ -287,8 +302,8 @@ class Cluster:
         self.world.sinks[made["metadata"]["uid"]] = KnownSink(key, tenant)
         await self._changed()
 
-    async def edit_sink(self, key: Key, *, tenant: str | None = None, name: str = "renamed") -> None:
-        """Give an EventSink another display name, or another tenant, as whoever gets around the CRD's rule."""
+    async def edit_sink(self, key: Key, *, tenant: str | None = None, name: str = "renamed", quiet: str | None = None) -> None:
+        """Change an EventSink: its display name; its tenant, as whoever gets around the CRD's rule; how it is quiet in this hour."""
         uid = self.uid(key)
         assert uid is not None
         now = await self._api.get(EVENTSINKS, key)
@@ -296,7 +311,18 @@ class Cluster:
         spec = {**now["spec"], "name": name, "tenant": tenant or one.tenant}
         one.edited = one.edited or one.tenant != spec["tenant"]
         one.tenant = spec["tenant"]
+        if quiet is not None:
+            one.quiet, one.until = quiet, self.world.hour + 1
+            spec = _quiet_spec(spec, quiet, self.world.hour)
         await self._api.replace(EVENTSINKS, {**now, "spec": spec})
+        await self._changed()
+
+    async def pass_an_hour(self) -> None:
+        """Let time pass: whatever was quiet is not any more."""
+        self.world.hour += 1
+        self._catch_up.wake()
+        for uid in self.world.sinks:
+            self._dispatcher.probe(uid)
         await self._changed()
 
     async def delete_sink(self, key: Key) -> None:
@@ -403,3 +429,17 @@ class Cluster:
             return admitted
         response = self._intake.handle(admitted, body)
         return response if isinstance(response, Response) else await response
+
+
+def _quiet_spec(spec: Mapping[str, Any], quiet: str, hour: int) -> dict[str, Any]:
+    """The spec of a sink that is quiet so for this hour; empty: that is not."""
+    begin, end = BEGIN + timedelta(hours=hour), BEGIN + timedelta(hours=hour + 1)
+    match = {name: value for name, value in spec.get("match", {}).items() if name not in ("muteTimes", "outsideTimes")}
+    changed = {name: value for name, value in spec.items() if name not in ("match", "mutes")}
+    if quiet == "muted":
+        changed["mutes"] = [{"matchers": ['alertname="A"'], "until": f"{end:%Y-%m-%dT%H:%M:%SZ}"}]
+    elif quiet:
+        times = [{"startTime": f"{begin:%H}:00", "endTime": f"{begin.hour + 1:02}:00"}]
+        day = {"daysOfMonth": [str(begin.day)], "months": [str(begin.month)], "years": [str(begin.year)]}
+        match |= {"muteTimes": [{"times": times, **day}], "outsideTimes": "drop" if quiet == "dropping" else "wait"}
+    return {**changed, "match": match} if match else changed

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.support.tenants import ALL, FORMS, KEYS, LABELS, LOOK_ALIKES, SOURCES, SPACES, TENANTS
+from tests.support.tenants import ALL, FORMS, KEYS, LABELS, LOOK_ALIKES, QUIET, SOURCES, SPACES, TENANTS
 from tests.support.tenants_cluster import Cluster
 
 spaces = st.sampled_from(SPACES)
@@ -44,6 +44,8 @@ of_each = st.permutations(TENANTS).map(
 )
 post = st.tuples(st.just("post"), sources, st.tuples(of_each, st.lists(labels, max_size=3)).map(lambda two: [*two[0], *two[1]]))
 again = st.tuples(st.just("again"), st.integers(0, 20), st.sets(st.integers(0, 6)))
+quiet = st.tuples(st.just("quiet"), keys, st.sampled_from((*QUIET, *QUIET, "")))
+passes = st.tuples(st.just("an hour passes"))
 others = st.one_of(
     st.tuples(st.just("delete namespace"), spaces),
     st.tuples(st.just("rename"), keys, st.sampled_from("xy")),
@@ -51,7 +53,8 @@ others = st.one_of(
     st.tuples(st.just("rotate"), sources, labels),
     st.tuples(st.just("restart router")),
 )
-moves = st.sampled_from((own, mark, create, claim, hand_over, post, post, again, again, others)).flatmap(lambda chosen: chosen)
+chosen = (own, mark, create, claim, hand_over, quiet, quiet, passes, post, post, again, again, others)
+moves = st.sampled_from(chosen).flatmap(lambda one: one)
 
 
 class Clusters(RuleBasedStateMachine):
@@ -118,6 +121,22 @@ async def test_the_end_of_an_alert_does_not_follow_a_sink_to_another_tenant(tmp_
     await there.do("again", 0, {0})
     await there.close()
     assert there.world.counts["arrivals"] == 2
+
+
+@pytest.mark.parametrize("how", QUIET)
+async def test_a_sink_that_is_quiet_gets_what_fires_when_it_is_not_any_more(tmp_path: Path, how: str) -> None:
+    there = await Cluster(tmp_path, allow_unowned=False).open()
+    got = there.world.got
+    await there.do("own", "shop", "acme")
+    await there.do("create", ("shop", "a"), "", "events")
+    await there.do("quiet", ("shop", "a"), how)
+    await there.do("post", "trusted", [{"tenant": "acme"}, {"tenant": "acme"}])
+    await there.do("again", 0, {0})
+    assert len(got) == 0
+    await there.do("restart router")
+    await there.do("an hour passes")
+    await there.close()
+    assert len(got) == (3 if how == "waiting" else 1)
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))

@@ -25,7 +25,7 @@ from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, Queue, 
 from eventsink.router.queue.states import AlertState, Notified
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.turns import in_turns
-from eventsink.sinks.sink import Sink
+from eventsink.sinks.sink import Sink, SinkMatch
 
 ALERTS_AT_ONCE = 200
 """Alerts that are read, matched and queued at once ..."""
@@ -169,6 +169,9 @@ class CatchUp:
         if change.before is None and (uid in self._deleted or uid in self._forgetting or uid in self._forgotten):
             # One that is re-created with its uid inherits nothing, not even while this is still being forgotten.
             self._states.disregard(change.after.uid)
+        if change.before is not None and _selection(change.before) != _selection(change.after):
+            # It may be as it was before it is looked at, and has missed something nevertheless.
+            self._quiet.missing.add(uid)
         self.look_at(uid)
 
     def _tenants_of(self, gone: Mapping[str, str | None]) -> Collection[str]:
@@ -511,3 +514,8 @@ class CatchUp:
             payloads, deliveries = deliveries_of([(sink, [(alert, body)]) for sink in sinks])
         self._states.put(change, after)
         await self._put(Batch(payloads=payloads, deliveries=deliveries, states=change.written, sinks=change.sinks), change)
+
+
+def _selection(sink: Sink) -> tuple[bool, SinkMatch]:
+    """What decides which alerts are queued for a sink."""
+    return sink.suspend, sink.match

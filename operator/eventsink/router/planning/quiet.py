@@ -88,7 +88,7 @@ class QuietSinks:
         """uid -> `_Quiet.next_change`."""
         self._next = math.inf
         self.missing: set[str] = set()
-        """uids of sinks that missed something since they were last caught up; only a hint, for what is recorded may be older."""
+        """uids of sinks that may have missed something since they were last caught up; only a hint, for what is recorded may be older."""
 
     def __len__(self) -> int:
         return len(self._sinks)

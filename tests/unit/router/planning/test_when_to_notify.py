@@ -683,6 +683,34 @@ async def test_a_sink_that_an_older_version_could_not_read_gets_what_fires_as_so
     assert [json.loads(one.body)["name"] for one in planning.queued] == ["meanwhile"]
 
 
+@pytest.mark.parametrize(
+    "between", [{"suspend": True}, {"match": {"matchers": ('alertname="other"',)}}], ids=["suspended", "narrowed"]
+)
+async def test_a_sink_that_is_as_it_was_before_anybody_looked_has_missed_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch, between: dict[str, Any]
+) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    read, reading, go_on = planning.queue.alert_bodies, asyncio.Event(), asyncio.Event()
+
+    async def read_slowly(rows: Sequence[int]) -> dict[int, bytes]:
+        reading.set()
+        await go_on.wait()
+        return await read(rows)
+
+    monkeypatch.setattr(planning.queue, "alert_bodies", read_slowly)
+    planning.names[uid("t")] = "t"
+    planning.directory.put(sink("t"))
+    await asyncio.wait_for(reading.wait(), 30)
+    planning.directory.put(sink("s", generation=2, **between))
+    await planning.post(ended(), firing("B"))
+    planning.directory.put(sink("s", generation=3))
+    go_on.set()
+    await planning.settled()
+    of_s = [one for one in planning.queued if one.sink == uid("s")]
+    assert {(json.loads(one.body)["name"], one.status) for one in of_s} == {("A", "resolved"), ("B", "firing")}
+
+
 # ---- events that are counted
 
 

@@ -79,13 +79,16 @@ def check_template(source: str, content_type: str, *, batch: int) -> None:
 
 @lru_cache(maxsize=256)
 def _problem(source: str, content_type: str, *, several: bool) -> str:
+    bodies = []
     for what, alerts in _SAMPLES:
         if len(alerts) == 1 or several:
             variables = context_of(alerts, sink="namespace/name", tenant="tenant", where=_where)
             try:
-                _written(source, content_type, _asked_for(variables), shown=True)
+                bodies.append(_written(source, content_type, _asked_for(variables), shown=True))
             except TemplateFailed as failed:
                 return f"for {what}, {failed}"
+    if several and bodies[-1] == bodies[0] != bodies[1]:
+        return "of several alerts it says what the first one is and leaves out the others: loop over alerts, or set batch to 1"
     return ""
 
 

@@ -102,6 +102,8 @@ class Follower:
             self._version, self._must_list = "", True
 
     async def _list(self) -> None:
+        if not self._version:
+            await self._window.put(Read(self._collection.namespace, await self._beginning()))
         token = ""
         while True:
             page = await self._api.list(self._collection, limit=PAGE, continue_token=token)
@@ -115,16 +117,36 @@ class Follower:
         self._version, self._must_list = page.resource_version, False
         self._connected()
 
+    async def _beginning(self) -> str:
+        """Where to go on if this process ends before what a first start finds was sent: before the first of it. Empty: that cannot be said."""
+        first, token = 0, ""
+        while True:
+            page = await self._api.list(self._collection, limit=PAGE, continue_token=token)
+            for event in page.items:
+                if not self._is_recent(event):
+                    continue
+                version = event["metadata"]["resourceVersion"]
+                if not version.isdigit():
+                    return ""
+                first = min(first or int(version), int(version))
+            token = page.continue_token
+            if not token:
+                return str(max(1, first - 1)) if first else page.resource_version
+
     def _is_new(self, event: Object) -> bool:
         """Whether an Event of a list was not read yet."""
         version = event["metadata"]["resourceVersion"]
         if self._version:
             return version != self._version and not is_older(version, self._version)
-        seen = last_seen(event)
-        if seen is None or seen.timestamp() >= self._wall_clock() - self._first_start_age:
+        if self._is_recent(event):
             return True
         self._metrics.old.inc()
         return False
+
+    def _is_recent(self, event: Object) -> bool:
+        """Whether a first start sends an Event."""
+        seen = last_seen(event)
+        return seen is None or seen.timestamp() >= self._wall_clock() - self._first_start_age
 
     async def _watch(self) -> None:
         began = time.monotonic()

@@ -44,6 +44,8 @@ class Response(NamedTuple):
     """0: there was no response."""
     body: bytes = b""
     retry_after: float | None = None
+    untrusted: bool = False
+    """There was no response, since the certificate was not valid."""
 
 
 class Sender:
@@ -140,6 +142,8 @@ class Sender:
                     if len(body) > MAX_RESPONSE_BYTES:
                         break
                 return Response(response.status, bytes(body), parse_retry_after(response.headers.get("Retry-After"), time.time()))
+        except aiohttp.ClientSSLError:
+            return Response(0, untrusted=True)
         except (aiohttp.ClientError, TimeoutError, OSError):
             return Response(0)
 
@@ -195,6 +199,8 @@ def _marked(event: dict[str, Any], suppressed: int) -> dict[str, Any]:
 
 def problem_of(response: Response) -> str | None:
     """What somebody has to do about a response; None: to wait suffices."""
+    if response.untrusted:
+        return "the certificate of the router is not valid for the name in router.url, or not of the authority in router.caFile"
     match response.status:
         case 401:
             return "the router does not know the token: router.tokenFile must hold one of the source that router.url names"

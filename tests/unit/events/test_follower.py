@@ -124,14 +124,21 @@ def added(name: str, version: int, **members: Any) -> WatchEvent:
 
 async def test_at_the_first_start_what_happened_long_ago_is_not_sent_and_what_comes_is() -> None:
     api = ScriptedApi(newest=100)
-    api.lists = [
-        page(event("old", version=3, about="a", at="2026-01-01T11:54:00Z"), event("new", version=4, about="b"), version=9, more="x"),
+    api.lists = 2 * [
+        page(event("old", version=3, about="a", at="2026-01-01T11:54:00Z"), event("new", version=7, about="b"), version=9, more="x"),
         page(event("grown", version=5, about="c", at="2026-01-01T10:00:00Z", series={"lastObservedTime": "2026-01-01T11:59:00Z"}), version=9),
     ]  # fmt: skip
     api.watches = [[added("e11", 11), WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": "15"}})]]
     following = Following(api)
-    assert await following.read_until_asked("watch 15") == ["new", "grown@9", "e11@15"]
-    assert api.asked == ["list", "list x", "watch 9", "watch 15"]
+    # First from where a restart would go on before anything was sent, however much later.
+    assert await following.read_until_asked("watch 15") == ["@4", "new", "grown@9", "e11@15"]
+    assert api.asked == ["list", "list x", "list", "list x", "watch 9", "watch 15"]
+
+
+async def test_at_a_first_start_with_nothing_new_a_restart_goes_on_after_the_list() -> None:
+    api = ScriptedApi(newest=100)
+    api.lists = 2 * [page(event("old", version=3, at="2026-01-01T11:54:00Z"), version=9)]
+    assert await Following(api).read_until_asked("watch 9") == ["@9"]
 
 
 async def test_a_restart_goes_on_after_the_checkpoint_without_a_list() -> None:
@@ -170,13 +177,13 @@ async def test_an_outage_is_waited_for_and_the_watch_goes_on_where_it_was() -> N
 
 async def test_an_api_server_that_was_restored_from_an_older_state_is_followed_as_at_the_first_start() -> None:
     api = ScriptedApi(newest=500)
-    api.lists = [page(event("new", version=400), event("old", version=300, at="2026-01-01T01:00:00Z"), version=500)]
-    assert await Following(api, "9000").read_until_asked("list", "watch 500") == ["new@500"]
+    api.lists = 2 * [page(event("new", version=400), event("old", version=300, at="2026-01-01T01:00:00Z"), version=500)]
+    assert await Following(api, "9000").read_until_asked("list", "watch 500") == ["@399", "new@500"]
 
 
 async def test_a_missing_right_is_named_and_goes_away_with_it() -> None:
     api = ScriptedApi(newest=20)
-    api.lists = [Forbidden(403, "Forbidden", "no"), Forbidden(403, "Forbidden", "no"), page(version=20)]
+    api.lists = [Forbidden(403, "Forbidden", "no"), Forbidden(403, "Forbidden", "no"), page(version=20), page(version=20)]
     following = Following(api)
     await following.read(lambda: "may not list and watch events.events.k8s.io" in (following.follower.problem or ""))
     following.api.asked.clear()

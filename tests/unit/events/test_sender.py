@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from prometheus_client import CollectorRegistry
 
 from eventsink.events import sender as module
@@ -166,6 +167,13 @@ async def test_what_a_proxy_before_the_router_refuses_is_sent_again(router: Rece
     assert posted(router)[:3] == [["a", "b"]] * 3
     assert (sending.position(), sending.count("rejected")) == ("", 0)
     assert "something before the router" in (sending.sender.problem or "")
+
+
+async def test_a_certificate_of_another_authority_is_named(tmp_path: Path) -> None:
+    with Receiver(authority=trustme.CA()) as router:
+        sending = Sending(router, tmp_path)
+        await sending.send(read("a", 11), until=lambda: sending.sender.problem)
+    assert "router.caFile" in (sending.sender.problem or "")
 
 
 async def test_what_was_rejected_is_counted_also_if_the_response_comes_in_pieces(router: Receiver, tmp_path: Path) -> None:

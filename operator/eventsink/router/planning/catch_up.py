@@ -362,6 +362,8 @@ class CatchUp:
         if self._quotas is not None:
             for one in some.values():
                 one.left = self._quotas.part(one.sink, len(some))
+        if states:
+            await self._queue.put(Batch())  # their latest bodies may still be being written: returns when they are
         for number in range(MAX_PASSES):
             if not (states and some):
                 break
@@ -375,7 +377,7 @@ class CatchUp:
                     await self._release_held()
             again += await self._notify(found, some, written=number > 0)
             if again:
-                await self._queue.put(Batch())  # their latest bodies are being written: returns when they are
+                await self._queue.put(Batch())
             states = again
 
     def _leave_out_changed(self, some: dict[str, Behind]) -> None:

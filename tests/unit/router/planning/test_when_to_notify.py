@@ -7,12 +7,12 @@ import itertools
 import json
 import sqlite3
 import threading
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from eventsink.router.queue.protocol import QueueUnavailable
+from eventsink.router.queue.protocol import Batch, QueueUnavailable
 from eventsink.router.queue.sqlite.store import Store
 from tests.support.parts import alert
 from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest, Start
@@ -709,6 +709,40 @@ async def test_a_sink_that_is_as_it_was_before_anybody_looked_has_missed_nothing
     await planning.settled()
     of_s = [one for one in planning.queued if one.sink == uid("s")]
     assert {(json.loads(one.body)["name"], one.status) for one in of_s} == {("A", "resolved"), ("B", "firing")}
+
+
+async def test_a_new_sink_is_notified_of_what_is_being_written_when_it_is_caught_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning = await start()
+    begin, writing, go_on = Store.begin, threading.Event(), threading.Event()
+
+    def begin_later(store: Store) -> None:
+        monkeypatch.setattr(Store, "begin", begin)
+        writing.set()
+        go_on.wait(30)
+        begin(store)
+
+    monkeypatch.setattr(Store, "begin", begin_later)
+    posting = asyncio.ensure_future(planning.post(firing()))
+    assert await asyncio.to_thread(writing.wait, 30)
+    read, put = planning.queue.alert_bodies, planning.queue.put
+
+    async def read_too_early(rows: Sequence[int]) -> dict[int, bytes]:
+        found = await read(rows)
+        go_on.set()
+        return found
+
+    async def put_behind(batch: Batch, undo: Callable[[], None] | None = None) -> None:
+        go_on.set()
+        await put(batch, undo)
+
+    monkeypatch.setattr(planning.queue, "alert_bodies", read_too_early)
+    monkeypatch.setattr(planning.queue, "put", put_behind)
+    planning.names[uid("s")] = "s"
+    planning.directory.put(sink("s"))
+    assert await planning.settled() == FIRING
+    await posting
 
 
 # ---- events that are counted

@@ -56,7 +56,7 @@ class _Finding(msgspec.Struct, frozen=True):
 
 
 def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
-    """Read a report; of one without findings of a kind that somebody is told of, and of a deleted one, there is no alert.
+    """Read a report; of one without findings of a kind of which somebody is notified, and of a deleted one, there is no alert.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ def expires(client_certificate: str) -> datetime:
 
 
 def expiry_remark(expires: datetime, now: datetime) -> str:
-    """What the owner is told of a certificate that expires soon; empty: nothing."""
+    """What is reported of a certificate that expires soon; empty: nothing."""
     if now >= expires:
         return f"the client certificate expired on {_shown(expires)}: renew it in the Secret of tls.clientCertSecretRef"
     if expires - now > EXPIRES_SOON:

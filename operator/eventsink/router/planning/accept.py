@@ -17,7 +17,7 @@ from eventsink.router.planning.assign import Assignment, Merged
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
 from eventsink.router.planning.plan import Plan
-from eventsink.router.planning.quotas import Quotas
+from eventsink.router.planning.quotas import Quotas, submit
 from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
 from eventsink.router.tenants import NoTenantReason
@@ -208,9 +208,7 @@ class Acceptor:
         """Plan a part and give it to the queue: what is done when it is on disk, how many deliveries it has, what was suppressed."""
         batch, change, suppressed = plan.make(part, now=self._queue.clock())
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
-        future = self._queue.submit(batch, partial(self._states.undo, change))
-        if self._quotas is not None:
-            self._quotas.take(batch, future)
+        future = submit(self._queue, batch, change, self._states, self._quotas)
         return future, len(batch.deliveries), suppressed
 
     def _accepted(

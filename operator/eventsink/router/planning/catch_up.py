@@ -19,7 +19,7 @@ from eventsink.router.planning.due import Behind, Due, deliveries_of, due_status
 from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
-from eventsink.router.planning.quotas import LOOK_SECONDS, Quotas, record_behind
+from eventsink.router.planning.quotas import LOOK_SECONDS, Quotas, record_behind, submit
 from eventsink.router.planning.turns import ENTRIES_AT_ONCE, states_in_turns
 from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, Queue, QueueError
 from eventsink.router.queue.states import AlertState, Notified
@@ -467,10 +467,7 @@ class CatchUp:
         return one.left >= 0
 
     async def _put(self, batch: Batch, change: StateChange) -> None:
-        stored = self._queue.submit(batch, partial(self._states.undo, change))
-        if self._quotas is not None:
-            self._quotas.take(batch, stored)
-        await asyncio.shield(stored)
+        await asyncio.shield(submit(self._queue, batch, change, self._states, self._quotas))
 
     async def _queue_due(self, due: Due) -> None:
         if due.change.written:

@@ -15,7 +15,7 @@ from eventsink.router.planning.due import deliveries_of
 from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.plan import updated
-from eventsink.router.planning.quotas import Quotas
+from eventsink.router.planning.quotas import Quotas, submit
 from eventsink.router.planning.turns import states_in_turns
 from eventsink.router.queue.protocol import Batch, Queue
 from eventsink.router.queue.repeat import repeat
@@ -121,10 +121,7 @@ class Growth:
             return
         payloads, deliveries = deliveries_of(chosen.values())
         batch = Batch(payloads, deliveries, change.written)
-        stored = self._queue.submit(batch, lambda: self._states.undo(change))
-        if self._quotas is not None:
-            self._quotas.take(batch, stored)
-        await asyncio.shield(stored)
+        await asyncio.shield(submit(self._queue, batch, change, self._states, self._quotas))
 
     def _due_to(
         self, state: AlertState, alert: Alert, now: float, chosen: dict[str, tuple[Sink, list[tuple[Alert, bytes]]]]

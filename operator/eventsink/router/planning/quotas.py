@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import msgspec
 
@@ -349,6 +350,16 @@ def sink_room(free: int, of_sink: int) -> int:
     if free <= 0:
         return 0
     return max(0 if of_sink else 1, (SINK_FACTOR * free - of_sink) // (SINK_FACTOR + 1))
+
+
+def submit(
+    queue: DeliveryQueue, batch: Batch, change: StateChange, states: AlertStates, quotas: Quotas | None
+) -> asyncio.Future[None]:
+    """Give a batch to the queue, as `DeliveryQueue.submit`, and count it as what its tenants take; the change is undone if it fails."""
+    stored = queue.submit(batch, partial(states.undo, change))
+    if quotas is not None:
+        quotas.take(batch, stored)
+    return stored
 
 
 def record_behind(uid: str, states: AlertStates, change: StateChange) -> None:

@@ -16,7 +16,7 @@ from eventsink.router.planning.due import deliveries_of, ended
 from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.heartbeats import Overdue
 from eventsink.router.planning.plan import updated
-from eventsink.router.planning.quotas import Quotas
+from eventsink.router.planning.quotas import Quotas, submit
 from eventsink.router.queue.protocol import Batch, Queue
 from eventsink.router.queue.repeat import repeat
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState
@@ -120,10 +120,7 @@ class Timeouts:
         payloads, deliveries = deliveries_of(chosen.values())
         batch = Batch(payloads, deliveries, change.written, sinks=change.sinks)
         try:
-            stored = self._queue.submit(batch, lambda: states.undo(change))
-            if self._quotas is not None:
-                self._quotas.take(batch, stored)
-            await asyncio.shield(stored)
+            await asyncio.shield(submit(self._queue, batch, change, states, self._quotas))
         except BaseException:
             for one, silent in forgotten:
                 heartbeats.hear(one.tenant, one.identity, silent, now)

@@ -21,6 +21,7 @@ from eventsink.events.window import Read, Window
 from eventsink.runtime.backoff import Backoff, Chance
 from eventsink.runtime.changing_file import ChangingFile
 from eventsink.runtime.logs import Repeated, get_logger
+from eventsink.runtime.responses import read_body
 from eventsink.runtime.retry_after import parse_retry_after
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
 
@@ -136,12 +137,8 @@ class Sender:
                 allow_redirects=False,
                 ssl=self._tls,
             ) as response:
-                body = bytearray()
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_RESPONSE_BYTES:
-                        break
-                return Response(response.status, bytes(body), parse_retry_after(response.headers.get("Retry-After"), time.time()))
+                body = await read_body(response, MAX_RESPONSE_BYTES)
+                return Response(response.status, body, parse_retry_after(response.headers.get("Retry-After"), time.time()))
         except aiohttp.ClientSSLError:
             return Response(0, untrusted=True)
         except (aiohttp.ClientError, TimeoutError, OSError):

@@ -36,6 +36,7 @@ from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.slack.text import cut_bytes
 from eventsink.destinations.slack.updates import NO_THREAD, NOT_EDITABLE, Known, Reply, announced, follow, latest
 from eventsink.runtime.logs import get_logger
+from eventsink.runtime.responses import read_body
 from eventsink.sinks.post import Post
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome, SenderContext
 from eventsink.sinks.shares import Bound, Lease, Share
@@ -260,7 +261,7 @@ class SlackSender:
         ) as response:
             if 200 <= response.status < 300:
                 return Delivered(response.status)
-            said = await response.content.read(MAX_WEBHOOK_RESPONSE_BYTES)
+            said = await read_body(response, MAX_WEBHOOK_RESPONSE_BYTES)
             name = hook_error(said)
             return self._rejected(refused(name, response.status, retry_after(response.headers), self._where), name, body)
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from eventsink.rest.config import RouterAccess
 from eventsink.rest.errors import Conflict, NotFound, ServiceUnavailable, TooManyRequests
 from eventsink.rest.models import DeliveryTest
+from eventsink.runtime.responses import read_body
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
 
 UNKNOWN_TO_ROUTER = "the router does not have this sink: it is not ready, or was created just now"
@@ -53,7 +54,7 @@ class RouterTester:
                 timeout=aiohttp.ClientTimeout(total=wait + GRACE_SECONDS),
                 allow_redirects=False,
             ) as response:
-                content = await response.content.read(MAX_RESPONSE)
+                content = await read_body(response, MAX_RESPONSE)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise ServiceUnavailable("the router does not respond; try again") from None

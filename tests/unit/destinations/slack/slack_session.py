@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -45,8 +45,8 @@ class ScriptedResponse:
     async def text(self) -> str:
         return self.content_given if isinstance(self.content_given, str) else json.dumps(self.content_given)
 
-    async def read(self, _: int = -1) -> bytes:
-        return (await self.text()).encode()
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        yield (await self.text()).encode()
 
     async def __aenter__(self) -> ScriptedResponse:
         return self

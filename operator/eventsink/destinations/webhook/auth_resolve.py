@@ -16,6 +16,7 @@ ReadText = Callable[[str, SecretKeyRef], str]
 PATH = "spec.webhook.auth"
 TOKEN_URL_PATH = f"{PATH}.oauth2.tokenUrl"
 _USER, _NAME = Pattern(USER_PATTERN), Pattern(NAME_PATTERN)
+_ONE_LINE = Pattern(r"^[^\x00-\x1f\x7f]*$")
 _TOKEN = Pattern(r"^[!-~]+$")
 """RFC 6750 section 2.1 allows less; what else there is can be sent, too."""
 
@@ -53,18 +54,13 @@ def oauth2_client(oauth2: OAuth2, read: ReadText) -> OAuth2Client:
     """
     client = oauth2.client_id or ""
     if oauth2.client_id_secret_ref is not None:
-        path = f"{PATH}.oauth2.clientIdSecretRef"
-        client = read(path, oauth2.client_id_secret_ref)
-        if not _NAME.search(client):
-            raise Problem("InvalidSecretValue", path, "a client id is one line of ASCII characters")
-    path = f"{PATH}.oauth2.clientSecretRef"
-    secret = read(path, oauth2.client_secret_ref)
-    if not _is_one_line(secret):
-        raise Problem("InvalidSecretValue", path, "a client's secret is one line without control characters")
+        sentence = "a client id is one line of ASCII characters"
+        client = _secret(read, "oauth2.clientIdSecretRef", oauth2.client_id_secret_ref, _NAME, sentence)
+    sentence = "a client's secret is one line without control characters"
     return OAuth2Client(
         token_url=oauth2.token_url,
         client_id=client,
-        client_secret=secret,
+        client_secret=_secret(read, "oauth2.clientSecretRef", oauth2.client_secret_ref, _ONE_LINE, sentence),
         scopes=tuple(oauth2.scopes or ()),
         endpoint_params=tuple((one.name, one.value) for one in oauth2.endpoint_params or ()),
     )
@@ -80,16 +76,17 @@ def credentials(auth: Auth | None) -> Iterator[tuple[str, SecretKeyRef]]:
 def _basic(basic: BasicAuth, read: ReadText) -> str:
     user = basic.username or ""
     if basic.username_secret_ref is not None:
-        path = f"{PATH}.basic.usernameSecretRef"
-        user = read(path, basic.username_secret_ref)
-        if not _USER.search(user):
-            raise Problem("InvalidSecretValue", path, "a user name is one line of ASCII characters without colons")
-    path = f"{PATH}.basic.passwordSecretRef"
-    password = read(path, basic.password_secret_ref)
-    if not _is_one_line(password):
-        raise Problem("InvalidSecretValue", path, "a password is one line without control characters")
+        sentence = "a user name is one line of ASCII characters without colons"
+        user = _secret(read, "basic.usernameSecretRef", basic.username_secret_ref, _USER, sentence)
+    sentence = "a password is one line without control characters"
+    password = _secret(read, "basic.passwordSecretRef", basic.password_secret_ref, _ONE_LINE, sentence)
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _is_one_line(text: str) -> bool:
-    return not any(ord(character) < 0x20 or ord(character) == 0x7F for character in text)
+def _secret(read: ReadText, field: str, ref: SecretKeyRef, form: Pattern, sentence: str) -> str:
+    """What a reference means; Problem with the sentence if it is of another form."""
+    path = f"{PATH}.{field}"
+    text = read(path, ref)
+    if not form.search(text):
+        raise Problem("InvalidSecretValue", path, sentence)
+    return text

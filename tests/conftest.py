@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -21,6 +21,7 @@ from tests.support.cluster import (
 )
 from tests.support.debian import MonitoringPrograms, find_or_fetch
 from tests.support.processes import open_processes
+from tests.support.receiver import Receiver
 
 __all__ = [
     "client",
@@ -60,3 +61,10 @@ def monitoring() -> MonitoringPrograms:
 def current_alertmanager() -> CurrentAlertmanager:
     """A current Alertmanager, built once if need be."""
     return find_or_build_alertmanager()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks for one test."""
+    with Receiver() as running:
+        yield running

@@ -62,12 +62,6 @@ KINDS = (
 OF_THE_RELEASE = "app.kubernetes.io/instance=eventsink"
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
 class Kept:
     """What people would lose: an EventSink, the tokens, the queue's claim, the namespace of compiled sinks, the CRD."""
 

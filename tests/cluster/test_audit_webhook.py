@@ -16,12 +16,6 @@ from tests.support.router_process import start_router
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def router(tmp_path: Path, receiver: Receiver) -> Iterator[Router]:
     """A router with a source of the format audit, and a sink of the tenant acme."""
     source = {

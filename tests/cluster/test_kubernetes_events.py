@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +40,6 @@ def account(plane: ControlPlane, admin: Kubectl) -> Path:
 def _without_what_another_test_has_left(admin: Kubectl, account: Path) -> None:
     admin.run("-n", SYSTEM_NAMESPACE, "delete", "--ignore-not-found", *CHECKPOINT)
     admin.run("-n", SYSTEM_NAMESPACE, "delete", "--ignore-not-found", "lease", "eventsink-events-leader")
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
 
 
 def wait_written(admin: Kubectl, before: str = "") -> str:

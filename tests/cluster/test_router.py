@@ -7,7 +7,7 @@ import json
 import sqlite3
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,6 @@ CANARIES = {
     "response": "canary-response-31c9",
     "source": "canary-source-token-8e",
 }
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
 
 
 @pytest.fixture

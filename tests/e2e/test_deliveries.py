@@ -20,12 +20,6 @@ from tests.unit.docs.pages import in_text, marked, page
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def router(receiver: Receiver, tmp_path: Path) -> Iterator[Router]:
     """A router with one sink, whose receiver rejects messages with 400."""
     receiver.respond_with(400)

@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.debian import MonitoringPrograms
 from tests.support.monitoring import Prometheus
 from tests.support.parts import Router
@@ -21,12 +19,6 @@ from tests.support.waiting import wait_until
 GRACE_SECONDS = 3
 AMTOOL_SECONDS = 30
 ALWAYS = {"alert": "DiskFull", "expr": "vector(1)", "labels": {"severity": "critical", "namespace": "acme"}}
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,6 @@ BLOCK_TIMEOUT_SECONDS = 240
 def commands(mark: str) -> list[str]:
     """The blocks of the README that carry this mark."""
     return re.findall(rf"<!-- test: {mark} -->\n```sh\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
 
 
 def test_the_readme_has_its_five_steps() -> None:

@@ -17,12 +17,6 @@ ALWAYS: list[dict[str, Any]] = [{"years": ["2000:9999"]}]
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[Standalone]:
     one = Standalone(tmp_path)
     yield one

@@ -39,12 +39,6 @@ def alerts_named(*names: str) -> Callable[[list[Received]], bool]:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[Standalone]:
     one = Standalone(tmp_path)
     yield one

@@ -21,12 +21,6 @@ CANARY = "canary-of-standalone-rest"
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[Standalone]:
     one = Standalone(tmp_path)
     yield one

@@ -53,12 +53,6 @@ def tenant() -> str:
     return f"acme-{uuid.uuid4().hex[:8]}"
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
 def verified(request: Received) -> dict[str, Any]:
     """The CloudEvent in a request whose signature is valid according to the reference library."""
     standardwebhooks.Webhook(SECRET).verify(request.body, dict(request.headers))

@@ -27,12 +27,6 @@ def pager(service: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[Standalone]:
     one = Standalone(tmp_path, module=PROGRAM)
     yield one

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.support.disks import fill, make_read_only, small_disk
 from tests.support.parts import Router, alert, notification
@@ -19,12 +16,6 @@ from tests.support.waiting import wait_until
 AS_ANY_OTHER_USER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
 """Root, without what lets root use everybody's files."""
 ANOTHER_USER = 12345
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
 
 
 def post(router: Router, name: str) -> None:

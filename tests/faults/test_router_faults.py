@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -22,12 +21,6 @@ from tests.support.waiting import wait_until
 KILLS = 4
 POSTERS = 8
 EACH_ROUND = 150
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
 
 
 def post(router: Router, name: str) -> bool:

@@ -15,12 +15,6 @@ from tests.support.throwaway_formats import readings
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
 def router(tmp_path: Path, receiver: Receiver) -> Iterator[Router]:
     """A router with a source of each format, and a sink of the tenant acme."""
     common = {"tokenFiles": [str(tmp_path / "token")], "pathToken": True, "tenant": {"fixed": "acme"}}

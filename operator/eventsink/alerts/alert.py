@@ -242,6 +242,14 @@ class Rejection(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Round(msgspec.Struct, frozen=True):
+    """What a source says that sends everything that fires in one round of notifications, so that what it has left out has ended."""
+
+    id: str
+    """The same where it begins and where it ends."""
+    ends: bool
+
+
 class IncomingNotification(msgspec.Struct, frozen=True, kw_only=True):
     """What a source sent at once: alerts, the group they came in, and what could not be used."""
 
@@ -254,6 +262,8 @@ class IncomingNotification(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every reader reads the same in `body`; None: not looked at yet."""
     absent: frozenset[int] = frozenset()
     """Indices of what is `null` in it: it counts as not being there."""
+    round: Round | None = None
+    """That a round begins or ends: such a notification holds no alerts."""
 
     def positions(self) -> list[int]:
         """For each of `alerts`, its index in the notification."""

@@ -39,6 +39,7 @@ from eventsink.router.planning.growth import Growth
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.matching_problem import MatchingReason
 from eventsink.router.planning.quotas import QUOTA_EXCEEDED, Quotas
+from eventsink.router.planning.rounds import Rounds
 from eventsink.router.planning.timeouts import Timeouts
 from eventsink.router.queue.protocol import Queue, QueueError, QueueUnavailable
 from eventsink.router.queue.repeat import repeat
@@ -202,7 +203,9 @@ class Router:
         self._process.readiness["queue"] = lambda: self._queue.problem() or None
         self._process.readiness["router"] = lambda: None if self._ready else "starting"
         suppressed = PlanningMetrics(self._process.registry).suppressed
-        acceptor = Acceptor(self.directory, self._index, self._states, self._queue, suppressed, self._quotas)
+        acceptor = Acceptor(
+            self.directory, self._index, self._states, self._queue, suppressed, self._quotas, Rounds(self._timeouts, self._queue)
+        )
         metrics = IntakeMetrics(self._process.registry)
 
         def accept(source: Source, body: bytes, sender: str) -> Pending[Accepted] | Coroutine[Any, Any, Accepted]:

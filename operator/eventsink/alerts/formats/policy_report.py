@@ -2,6 +2,9 @@
 
 Source of the format: the APIs `wgpolicyk8s.io/v1alpha2` and `openreports.io/v1alpha1`. A report says how things are: a result that fails is an
 alert that fires, and one that passes, or is skipped, ends it. Who posts reports may do so as often as they like.
+
+Who posts all that there are says so: {"round": ID} before the first, {"round": ID, "ends": true} after the last. What fires and was not in it
+has ended.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from itertools import islice
 
 import msgspec
 
-from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Status
+from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Rejection, Round, Status, UnusablePayload
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.objects import object_labels
 from eventsink.alerts.peer_json import list_of, members_of, number_of, object_of, text_of, texts_of
@@ -28,6 +31,8 @@ MAX_ALERTS = 5000
 """Of one report: whoever may write it can name a hundred thousand objects in it. What is beyond it is left out, and marked."""
 DELETED = "DELETED"
 """What a watch says of a report that is not there any more: all of its alerts have ended."""
+MAX_ROUND_CHARACTERS = 64
+"""Of the name of a round."""
 _WHAT = (
     "this source takes PolicyReports of wgpolicyk8s.io or Reports of openreports.io: one, a List of them, or the event of a watch"
 )
@@ -67,7 +72,10 @@ def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
     alerts: list[IncomingAlert] = []
     rejected: list[Rejection] = []
     try:
-        results = list(_results(one_object(body, f"the body must be a JSON object: {_WHAT}")))
+        members = one_object(body, f"the body must be a JSON object: {_WHAT}")
+        if "round" in members:
+            return IncomingNotification(alerts=[], rejected=[], round=_round(members))
+        results = list(_results(members))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise not_json(body) from None
     check_size(body, "it holds too many results", "post fewer reports at once", len(results))
@@ -81,6 +89,13 @@ def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
     if rejected:
         check_usable(alerts, rejected, "")
     return IncomingNotification(alerts=alerts, rejected=rejected)
+
+
+def _round(members: _Members) -> Round:
+    identity, ends = text_of(members["round"]), text_of(members.get("ends"))
+    if not 0 < len(identity) <= MAX_ROUND_CHARACTERS or ends not in ("", "true", "false"):
+        raise UnusablePayload(f'"round" must be a text of 1 to {MAX_ROUND_CHARACTERS} characters, "ends" true, false or absent')
+    return Round(identity, ends == "true")
 
 
 def _results(members: _Members) -> Iterator[tuple[_Report | None, tuple[_Members, dict[str, str]]]]:

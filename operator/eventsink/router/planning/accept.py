@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from eventsink.alerts.alert import IncomingNotification, Rejection
+from eventsink.alerts.alert import IncomingNotification, Rejection, Round
 from eventsink.alerts.limits import LARGE_BODY_BYTES
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning.alert_states import AlertStates
@@ -18,6 +18,7 @@ from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
 from eventsink.router.planning.plan import Plan
 from eventsink.router.planning.quotas import Quotas, submit
+from eventsink.router.planning.rounds import Rounds
 from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
 from eventsink.router.tenants import NoTenantReason
@@ -64,7 +65,13 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Acceptor:
-    """Takes what sources send into the queue."""
+    """Takes what sources send into the queue.
+
+    Parameters
+    ----------
+    rounds
+        None: nobody begins any.
+    """
 
     def __init__(
         self,
@@ -74,6 +81,7 @@ class Acceptor:
         queue: DeliveryQueue,
         suppressed: Suppressed = lambda _reason, _count: None,
         quotas: Quotas | None = None,
+        rounds: Rounds | None = None,
     ) -> None:
         self._directory = directory
         self._index = index
@@ -81,6 +89,7 @@ class Acceptor:
         self._queue = queue
         self._suppressed = suppressed
         self._quotas = quotas
+        self._rounds = rounds
         self._one_large = asyncio.Lock()
         self._in_order: dict[_Order, asyncio.Task[Accepted]] = {}
         """The last notification of each order that takes several turns of the event loop: what comes after it waits for it."""
@@ -113,7 +122,7 @@ class Acceptor:
             return await self.accept(source, await asyncio.to_thread(source.format.parse, body), sender)
 
     def accept(self, source: Source, notification: IncomingNotification, sender: str) -> Pending[Accepted]:
-        """Accept one notification, however it came; what is awaited is known when everything is on disk.
+        """Accept one notification, however it came; what is awaited is known when everything is on disk, or raises `UnusablePayload` of a round.
 
         One with many alerts is planned in slices, between which others have their turn, and in parts, each of which is committed by itself.
         Those of one group are planned in the order in which they came.
@@ -128,6 +137,9 @@ class Acceptor:
             It could not be stored; nothing was, or of a notification with very many alerts the first ones.
         """
         self._check_loaded()
+        if notification.round is not None:
+            order = _order_of(source, notification, sender)
+            return self._begin(order, self._accept_round(self._in_order.get(order), source, notification.round))
         large = len(notification.alerts) > ALERTS_AT_ONCE
         if large or self._in_order:
             order = _order_of(source, notification, sender)
@@ -173,6 +185,14 @@ class Acceptor:
         parts = plan.parts()
         await asyncio.sleep(0)
         return await self._accept_parts(plan, parts, accepted)
+
+    async def _accept_round(self, before: asyncio.Task[Accepted] | None, source: Source, said: Round) -> Accepted:
+        """Accept that a round begins or ends, after `before`."""
+        if before is not None:
+            await asyncio.wait([before])
+        if self._rounds is not None:
+            await self._rounds.accept(source.name, said)
+        return Accepted(0, [], 0)
 
     def _plan(
         self, source: Source, notification: IncomingNotification, assignment: Assignment, sender: str

@@ -34,6 +34,8 @@ class _Heard(msgspec.Struct):
     """Replica -> queue clock until which it is taken to fire there."""
     due: float
     """When it is looked at: its place in the heap."""
+    at: float = -math.inf
+    """Queue clock when it was sent last, in this process."""
 
 
 class Heartbeats:
@@ -62,8 +64,10 @@ class Heartbeats:
         """Nothing is overdue before this, on the queue clock: sources first have to send again what fires."""
         self._not_before = at
 
-    def hear(self, tenant: str, identity: str, replicas: Collection[str], until: float, *, alone: bool = False) -> None:
-        """It fires in these replicas, and is taken to do so until then; `alone`: in no other."""
+    def hear(
+        self, tenant: str, identity: str, replicas: Collection[str], until: float, *, at: float = -math.inf, alone: bool = False
+    ) -> None:
+        """It fires in these replicas, and is taken to do so until then; `alone`: in no other; `at`: it was sent then."""
         key = (tenant, identity)
         heard = self._heard.get(key)
         if heard is None:
@@ -75,6 +79,7 @@ class Heartbeats:
             heard.replicas[replica] = until
         while len(heard.replicas) > MAX_REPLICAS:
             del heard.replicas[next(iter(heard.replicas))]
+        heard.at = max(heard.at, at)
         if until < heard.due:
             self._look_again(key, heard, until)
 
@@ -93,6 +98,15 @@ class Heartbeats:
         """Queue clock until which it is taken to fire in any replica; 0: nothing was heard of it."""
         heard = self._heard.get((tenant, identity))
         return max(heard.replicas.values(), default=0.0) if heard is not None else 0.0
+
+    def silence(self, tenant: str, identity: str, since: float, now: float) -> bool:
+        """It is not taken to fire any more, unless it was sent since then; whether that is so."""
+        heard = self._heard.get((tenant, identity))
+        if heard is None or heard.at >= since:
+            return False
+        heard.replicas = {replica: min(until, now) for replica, until in heard.replicas.items()}
+        self._look_again((tenant, identity), heard, now)
+        return True
 
     def silent(self, tenant: str, identity: str, now: float) -> tuple[tuple[str, ...], bool]:
         """Replicas that have not sent it again in time, and whether those are all."""

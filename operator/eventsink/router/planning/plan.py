@@ -214,7 +214,7 @@ class Plan:
             given = merged.one.valid_for
             valid_for = min(states.settings.resolve_timeout if given is None else given, states.settings.retention)
             alone = effect is Effect.STARTED
-            states.heartbeats.hear(alert.tenant, merged.identity, merged.firing, now + valid_for, alone=alone)
+            states.heartbeats.hear(alert.tenant, merged.identity, merged.firing, now + valid_for, at=now, alone=alone)
 
     def _record_group(self, key: bytes, before: GroupState | None, *, duplicate: bool, change: StateChange, now: float) -> None:
         firing = self._firing()

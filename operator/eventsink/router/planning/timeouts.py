@@ -21,6 +21,7 @@ from eventsink.router.queue.protocol import Batch, Queue
 from eventsink.router.queue.repeat import repeat
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState
 from eventsink.router.sources import Source
+from eventsink.runtime.turns import in_turns
 from eventsink.sinks.sink import Sink
 
 LOOK_SECONDS = 1.0
@@ -86,6 +87,28 @@ class Timeouts:
             else:
                 await asyncio.sleep(0)
             self._time()
+
+    async def end_silent(self, source: str, since: float) -> None:
+        """End what this source has not sent since then, on the queue clock; returns when that is on disk.
+
+        Raises
+        ------
+        QueueFull, QueueUnavailable
+            Not all of it could be stored.
+        """
+        states, heartbeats, now = self._states, self._states.heartbeats, self._queue.clock()
+        for tenant in states.tenants():
+            async for some in in_turns(list(states.of_tenant(tenant).values()), ALERTS_AT_ONCE):
+                silent = [
+                    Overdue(tenant, state.identity)
+                    for state in some
+                    if state.source == source
+                    and state.status == Status.FIRING
+                    and states.is_current(state)
+                    and heartbeats.silence(tenant, state.identity, since, now)
+                ]
+                if silent:
+                    await self._end(silent, now)
 
     def _time(self) -> float:
         """The queue clock. It is read so often that a gap in it means that the process was stopped, not that the disk is slow."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Severity, Status, UnusablePayload
+from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Round, Severity, Status, UnusablePayload
 from eventsink.alerts.formats.policy_report import FORMAT, MAX_ALERTS, parse
 from tests.unit.alerts.formats.format_contract import FormatContract
 
@@ -105,6 +105,19 @@ def test_what_is_no_result_is_reported_by_its_index_and_the_rest_is_accepted() -
     assert [(one.index, one.reason.split()[0]) for one in found.rejected] == [(1, '"policy"'), (2, '"policy"'), (3, "is")]
 
 
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"round": "r1"}, Round("r1", ends=False)),
+        ({"round": "r1", "ends": False}, Round("r1", ends=False)),
+        ({"round": "r1", "ends": True}, Round("r1", ends=True)),
+    ],
+)
+def test_who_posts_all_reports_says_where_the_round_begins_and_ends(document: Any, expected: Round) -> None:
+    found = parse(json.dumps(document).encode())
+    assert (found.round, found.alerts, found.rejected) == (expected, [], [])
+
+
 @pytest.mark.parametrize("document", [report(), {"kind": "List", "items": []}, report(results=None)])
 def test_in_a_report_without_results_there_is_no_alert(document: Any) -> None:
     assert read(document) == []
@@ -124,6 +137,9 @@ def test_a_result_without_a_time_began_with_its_report_or_now() -> None:
         (b"[]", "PolicyReports of wgpolicyk8s.io"),
         (b"{", "not JSON"),
         (b"{}", "is no report"),
+        (b'{"round": ""}', '"round" must be a text'),
+        (b'{"round": "%s"}' % (65 * b"r"), '"round" must be a text'),
+        (b'{"round": "r", "ends": 1}', "true, false or absent"),
         (b'{"apiVersion": "example.com/v1", "kind": "PolicyReport"}', "is no report"),
         (json.dumps(report({"policy": None})).encode(), '"policy" is absent'),
     ],

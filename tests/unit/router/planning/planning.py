@@ -16,6 +16,7 @@ from eventsink.router.planning.growth import Growth
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.quota_settings import QuotaSettings
 from eventsink.router.planning.quotas import Quotas
+from eventsink.router.planning.rounds import Rounds
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.planning.timeouts import LOOK_SECONDS, Timeouts
 from eventsink.router.queue.protocol import Delivery
@@ -58,9 +59,10 @@ class PlanningUnderTest:
         self.not_queued: Counter[tuple[str, str, str]] = Counter()
         self.quotas = Quotas(quotas, queue, self._count_not_queued) if quotas is not None else None
         self.source = source or alertmanager()
-        self.acceptor = Acceptor(known, self.index, self.states, queue, self._count, self.quotas)
         self.catch_up = CatchUp(known, self.index, self.states, queue, {self.source.name}, self.quotas)
         self.timeouts = Timeouts(known, self.states, queue, {self.source.name: self.source}, quotas=self.quotas)
+        rounds = Rounds(self.timeouts, queue)
+        self.acceptor = Acceptor(known, self.index, self.states, queue, self._count, self.quotas, rounds)
         self.growth = Growth(known, self.index, self.states, queue)
         self.queued: list[Delivery] = []
         queue.subscribe(self.queued.extend)

@@ -1,12 +1,14 @@
 """Grafana's webhook contact point, version 1: groups of Grafana-managed alerts.
 
-Source of the format: Grafana's documentation, webhook notifier. A notification is Alertmanager's with another version and more members in each
-alert. It is rewritten into version 4, in which those members are annotations, so that sinks of groups get a format that they know.
+Source of the format: Grafana's documentation, webhook notifier, and its `receivers/webhook` and `templates`. A notification is
+Alertmanager's with another version and more members in each alert. It is rewritten into version 4, in which those members are annotations, so
+that sinks of groups get a format that they know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -14,7 +16,7 @@ from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Unusable
 from eventsink.alerts.alertmanager_group import VERSION as ALERTMANAGER_VERSION
 from eventsink.alerts.formats import alertmanager
 from eventsink.alerts.formats.format import Format, Repeats
-from eventsink.alerts.limits import MAX_LABELS
+from eventsink.alerts.limits import MAX_LABELS, MAX_URL_CHARACTERS
 from eventsink.alerts.links import web_url
 from eventsink.alerts.peer_json import members_of, text_of, texts_of
 from eventsink.alerts.rule_alerts import check_size, not_json
@@ -31,6 +33,9 @@ TEXTS = {
 """Members of an alert -> the annotations that they become, unless the alert has one of that name."""
 VALUES = "values"
 """The annotation with all values of the alert; each has another one, `value.<name>`."""
+RULE = "rule_uid"
+"""The label with the uid of the alert's rule: since Grafana 12, two rules of one folder may have all other labels in common."""
+_OWN_RULE = "__alert_rule_uid__"
 _KEPT = ("status", "labels", "startsAt", "endsAt", "generatorURL", "fingerprint")
 _OF_GROUP = ("receiver", "status", "groupKey", "groupLabels", "commonLabels", "commonAnnotations", "truncatedAlerts")
 
@@ -86,9 +91,28 @@ def _rewritten_alert(raw: msgspec.Raw) -> object:
         annotations = texts_of(members.get("annotations"))
         for name, text in _annotations(members).items():
             annotations.setdefault(name, text)
+        labels = _labels(members)
     except (ValueError, RecursionError):
         return raw
-    return {**{name: members[name] for name in _KEPT if name in members}, "annotations": annotations}
+    return {**{name: members[name] for name in _KEPT if name in members}, **labels, "annotations": annotations}
+
+
+def _labels(members: Mapping[str, msgspec.Raw]) -> dict[str, object]:
+    """The member `labels`, with that of the rule; nothing, if the rule is not known."""
+    labels = texts_of(members.get("labels"))
+    rule = text_of(members.get("ruleUID")) or _rule_of(text_of(members.get("silenceURL")))
+    return {"labels": {RULE: rule, **labels}} if labels and rule else {}
+
+
+def _rule_of(silence: str) -> str:
+    """The uid of the rule in Grafana's page for a silence, where a Grafana of 2025 says it."""
+    if _OWN_RULE not in silence or len(silence) > MAX_URL_CHARACTERS:
+        return ""
+    try:
+        matched = [value for name, value in parse_qsl(urlsplit(silence).query) if name == "matcher"]
+    except ValueError:
+        return ""
+    return next((one.removeprefix(f"{_OWN_RULE}=") for one in matched if one.startswith(f"{_OWN_RULE}=")), "")
 
 
 def _annotations(members: Mapping[str, msgspec.Raw]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from eventsink.alerts.formats.grafana import FORMAT, parse
 from eventsink.alerts.limits import MAX_LABELS
 from tests.unit.alerts.formats.format_contract import FormatContract
 
-DOCUMENTED = (Path(__file__).parents[3] / "data" / "grafana" / "group.json").read_bytes()
+DATA = Path(__file__).parents[3] / "data" / "grafana"
+DOCUMENTED, NO_DATA = [(DATA / f"{name}.json").read_bytes() for name in ("group", "no_data")]
 
 
 def notification(*alerts: object, **members: Any) -> bytes:
@@ -38,7 +40,7 @@ class TestGrafanaFormat(FormatContract):
         return notification(alert(labels={"alertname": "A", "severity": severity}, values={"B": 1.5}))
 
     def payloads(self) -> list[bytes]:
-        return [DOCUMENTED]
+        return [DOCUMENTED, NO_DATA]
 
 
 def test_a_documented_notification_is_parsed_completely() -> None:
@@ -61,6 +63,13 @@ def test_a_documented_notification_is_parsed_completely() -> None:
     assert (payload.group.key, payload.group.labels) == ('{}/{}:{namespace="acme"}', {"namespace": "acme"})
 
 
+def test_a_query_without_data_is_an_alert_without_values() -> None:
+    [found] = parse(NO_DATA).alerts
+    assert (found.name, found.severity, found.summary) == ("DatasourceNoData", Severity.UNKNOWN, "DatasourceNoData")
+    assert found.labels["rule_uid"] == "cfj2nzmpo21hcf"
+    assert "values" not in found.annotations
+
+
 def test_a_sink_of_groups_gets_alertmanagers_format_with_the_values_as_annotations() -> None:
     body = json.loads(parse(DOCUMENTED).body)
     assert body["version"] == "4"
@@ -75,6 +84,31 @@ def test_grafanas_page_for_a_silence_stays_when_labels_are_dropped() -> None:
     [found] = parse(notification(alert(labels={"alertname": "A", "replica": "a"}, silenceURL="https://g.example.com/s"))).alerts
     made = found.identify(source="s", tenant="t", dropped_labels=frozenset({"replica"}))
     assert made.links.silence == "https://g.example.com/s"
+
+
+def silence(rule: str) -> str:
+    return f"https://g.example.com/alerting/silence/new?alertmanager=grafana&matcher=__alert_rule_uid__%3D{rule}&matcher=a%3Db&orgId=1"
+
+
+@pytest.mark.parametrize("said", [lambda rule: {"ruleUID": rule}, lambda rule: {"silenceURL": silence(rule)}])
+def test_alerts_of_two_rules_with_one_title_are_two(said: Callable[[str], dict[str, Any]]) -> None:
+    payload = parse(notification(alert(**said("one")), alert(status="resolved", endsAt="2026-01-01T01:00:00Z", **said("two"))))
+    assert [one.labels for one in payload.alerts] == [{"alertname": "A", "rule_uid": name} for name in ("one", "two")]
+    assert len({one.identify(source="s", tenant="t").fingerprint for one in payload.alerts}) == 2
+    again = alertmanager.parse(payload.body).alerts
+    assert [one.labels for one in again] == [one.labels for one in payload.alerts]
+
+
+def test_a_label_of_the_rule_itself_is_kept() -> None:
+    [found] = parse(notification(alert(labels={"rule_uid": "mine"}, ruleUID="other"))).alerts
+    assert found.labels == {"rule_uid": "mine"}
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[g.example.com?__alert_rule_uid__", "__alert_rule_uid__=x", silence("x" * 10_000), silence("")]
+)
+def test_a_page_for_a_silence_that_names_no_rule_adds_no_label(url: str) -> None:
+    assert [one.labels for one in parse(notification(alert(silenceURL=url))).alerts] == [{"alertname": "A"}]
 
 
 def test_what_a_rule_annotates_itself_is_kept() -> None:

@@ -12,7 +12,7 @@
 Requests that fail because the server is unavailable or asks to wait are retried where that is safe (`Client`). Errors are
 
 EventSinkError                    base of all
-  InvalidRequest                  400, 413, 415: the request is invalid; the sentence names the field
+  InvalidRequest                  400, 413, 415, 428: the request is invalid; the sentence names the field
   Unauthorized                    401: missing or invalid key
   Forbidden                       403: the key has no access to this tenant
   NotFound                        404: no such sink, or not visible to this key
@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from importlib import metadata
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar, overload
 from urllib.parse import quote, urlencode, urlsplit
 
 import requests
@@ -109,6 +109,7 @@ _ERRORS: Mapping[int, type[EventSinkError]] = {
     412: PreconditionFailed,
     413: InvalidRequest,
     415: InvalidRequest,
+    428: InvalidRequest,
     429: TooManyRequests,
     502: ServiceUnavailable,
     503: ServiceUnavailable,
@@ -540,13 +541,17 @@ class Client:
         response = self._call("POST", f"{_path(id)}/mute", mute.to_json(), headers=headers, once=if_match is not None)
         return _parsed(_changed, response)
 
+    @overload
+    def unmute(self, id: str, *, if_match: str | None = None) -> EventSink: ...
+
+    @overload
+    def unmute(self, id: str, index: int, *, if_match: str) -> EventSink: ...
+
     def unmute(self, id: str, index: int | None = None, *, if_match: str | None = None) -> EventSink:
-        """Remove the mute at that position of `EventSink.mutes`, or all mutes."""
+        """Remove all mutes, or the one at that position of `EventSink.mutes`, where `if_match` is the `etag` beside them."""
         headers = {"If-Match": if_match} if if_match is not None else {}
         query = f"?{urlencode({'index': index})}" if index is not None else ""
-        # A second attempt would remove another one.
-        once = index is not None or if_match is not None
-        return _parsed(_changed, self._call("DELETE", f"{_path(id)}/mute{query}", headers=headers, once=once))
+        return _parsed(_changed, self._call("DELETE", f"{_path(id)}/mute{query}", headers=headers, once=if_match is not None))
 
     def test(self, id: str) -> DeliveryTest:
         """Send a test alert to a sink and wait for the outcome."""

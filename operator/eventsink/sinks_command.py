@@ -180,13 +180,24 @@ def mute(
 
 @sinks.command()
 @click.argument("id")
-@click.option("--index", type=click.IntRange(min=0), help="Only the mute at this position (-o json: mutes), the first one is 0.")
+@click.option(
+    "--index",
+    type=click.IntRange(min=0),
+    help="Only the mute at this position (-o json: mutes), the first one is 0; with --if-match.",
+)
 @click.option("--if-match", metavar="ETAG", help="Only if the sink was not changed since this ETag (-o json: etag).")
 @OUTPUT
 @connection
 def unmute(id: str, index: int | None, if_match: str | None, output: str, **where: Any) -> None:
     """Remove the mutes of the sink with this ID, or one of them."""
-    _show(_call(where, lambda client: client.unmute(id, index, if_match=if_match)), output)
+    if index is None:
+        _show(_call(where, lambda client: client.unmute(id, if_match=if_match)), output)
+    elif if_match is None:
+        raise click.UsageError(
+            "say with --if-match in which list the index is: with the etag of 'eventsink sinks get ID -o yaml'"
+        )
+    else:
+        _show(_call(where, lambda client: client.unmute(id, index, if_match=if_match)), output)
 
 
 @sinks.command()

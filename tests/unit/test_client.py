@@ -420,7 +420,7 @@ def test_the_command_mutes_and_unmutes(server: ScriptedRestServer, terminal: Ter
         "mute", ID, "--matcher", 'a="1"', "--from=2027-01-01T00:00:00Z", "--until=2027-01-02T00:00:00Z", "--if-match", '"e"'
     )
     terminal.run("unmute", ID)
-    terminal.run("unmute", ID, "--index=3")
+    terminal.run("unmute", ID, "--index=3", "--if-match", '"e"')
     assert [(one[0], one[1].removeprefix(f"/v1/event_sink/{ID}")) for one in server.asked] == [
         ("POST", "/mute"),
         ("POST", "/mute"),
@@ -429,6 +429,8 @@ def test_the_command_mutes_and_unmutes(server: ScriptedRestServer, terminal: Ter
     ]
     assert server.asked[0][3] == {"matchers": ['a="1"', 'b="2"'], "duration": "2h", "comment": "why"}
     assert server.asked[1][3] == {"matchers": ['a="1"'], "from": "2027-01-01T00:00:00Z", "until": "2027-01-02T00:00:00Z"}
+    assert server.asked[3][2]["if-match"] == '"e"'
+    assert "say with --if-match in which list" in terminal.run("unmute", ID, "--index=3", status=2)[1]
     for ends in ((), ("--for=2h", "--until=2027-01-02T00:00:00Z")):
         assert "exactly one of --for and --until" in terminal.run("mute", ID, "--matcher", 'a="1"', *ends, status=2)[1]
 

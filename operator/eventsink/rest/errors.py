@@ -10,6 +10,7 @@ RestError
   PreconditionFailed       412
   ContentTooLarge          413
   UnsupportedMediaType     415
+  PreconditionRequired     428
   TooManyRequests          429
   ServiceUnavailable       503
 """
@@ -91,6 +92,12 @@ class UnsupportedMediaType(RestError):
     """By its Content-Type the body is not JSON."""
 
     status = 415
+
+
+class PreconditionRequired(RestError):
+    """Without If-Match, the request may mean something else than the caller has seen."""
+
+    status = 428
 
 
 class TooManyRequests(RestError):

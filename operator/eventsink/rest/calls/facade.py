@@ -17,7 +17,7 @@ from eventsink.rest.calls import paging
 from eventsink.rest.calls.catalog import Catalog, tenant_of
 from eventsink.rest.calls.idempotency import REQUEST_ANNOTATION, check_same_request, is_young, request_mark, sink_name
 from eventsink.rest.calls.messages import rest_sentence
-from eventsink.rest.calls.preconditions import check_if_match, check_unmanaged
+from eventsink.rest.calls.preconditions import check_if_match, check_unmanaged, require_etag
 from eventsink.rest.calls.repository import CHANGED_MEANWHILE, ChangedMeanwhile, EventSinkRepository, Unconfirmed
 from eventsink.rest.calls.responses import etag, is_decided, is_rejected, readiness, response_of
 from eventsink.rest.calls.secrets import new_secret_name, own_secrets, referenced_secrets
@@ -253,13 +253,15 @@ class Facade:
         return await self._change(caller, uid, lambda spec, _: muted_spec(spec, request, datetime.now(UTC)), if_match)
 
     async def unmute(self, caller: Caller, uid: str, index: int | None, if_match: str = "") -> ChangeResult:
-        """Remove a mute by its index, or all of them.
+        """Remove a mute by its index in the list that the caller has seen, which is that of `if_match`; or all of them.
 
         Raises
         ------
         RestError
             Nothing was changed.
         """
+        if index is not None:
+            require_etag(if_match, "index: send If-Match with it, the ETag of the response with the list that you have seen")
         return await self._change(caller, uid, lambda spec, _: unmuted_spec(spec, index), if_match)
 
     async def _change(self, caller: Caller, uid: str, change_of: ChangeOf, if_match: str, *, signing: str = "") -> ChangeResult:

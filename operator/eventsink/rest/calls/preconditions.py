@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventsink.kube.api import Object
 from eventsink.rest.calls.managers import managed_by
 from eventsink.rest.calls.responses import etag
-from eventsink.rest.errors import Conflict, PreconditionFailed
+from eventsink.rest.errors import Conflict, PreconditionFailed, PreconditionRequired
 
 
 def check_if_match(if_match: str, obj: Object) -> None:
@@ -18,9 +18,25 @@ def check_if_match(if_match: str, obj: Object) -> None:
     PreconditionFailed
         The sink was changed since.
     """
-    wanted = [one.strip().removeprefix("W/") for one in if_match.split(",") if one.strip()]
+    wanted = _etags(if_match)
     if wanted and "*" not in wanted and etag(obj) not in wanted:
         raise PreconditionFailed("If-Match: the sink was changed since; read it again")
+
+
+def require_etag(if_match: str, sentence: str) -> None:
+    """Check that an If-Match header names a version of the sink.
+
+    Raises
+    ------
+    PreconditionRequired
+        It names none; the text is `sentence`.
+    """
+    if not set(_etags(if_match)) - {"*"}:
+        raise PreconditionRequired(sentence)
+
+
+def _etags(if_match: str) -> list[str]:
+    return [one.strip().removeprefix("W/") for one in if_match.split(",") if one.strip()]
 
 
 def check_unmanaged(obj: Object) -> None:

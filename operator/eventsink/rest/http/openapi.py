@@ -20,6 +20,7 @@ ERRORS = {
     412: "The sink does not match If-Match.",
     413: "The body is too large.",
     415: "The body is not application/json.",
+    428: "The call removes what is at a position of a list: If-Match must say of which.",
     429: "Too many requests or invalid keys; Retry-After says when to try again.",
     503: "The API server or the router is unavailable; Retry-After says when to try again.",
 }

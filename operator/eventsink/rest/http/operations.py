@@ -230,15 +230,15 @@ OPERATIONS: tuple[Operation, ...] = (
         method="DELETE",
         path="/v1/event_sink/{id}/mute",
         summary="Remove mutes",
-        description="Removes all mutes of the sink, or with `index` one of them. What still fires is sent at once.",
+        description="Removes all mutes of the sink, or with `index` and `If-Match` one of them. What still fires is sent at once.",
         response=ChangedSink,
-        errors=(400, 401, 403, 404, 409, 412, 429, 503),
+        errors=(400, 401, 403, 404, 409, 412, 428, 429, 503),
         parameters=(
             ID,
             Parameter(
                 "index",
                 "query",
-                "Position of the mute in the sink's `mutes`; the first one is 0. With If-Match it is the one that you have seen.",
+                "Position of the mute in the sink's `mutes`, as in the response whose ETag is sent as If-Match; the first one is 0.",
                 {"type": "integer", "minimum": 0, "maximum": MAX_MUTES - 1},
             ),
             IF_MATCH,

@@ -22,7 +22,15 @@ from eventsink.rest.calls.catalog import Catalog
 from eventsink.rest.calls.facade import Facade
 from eventsink.rest.calls.secrets import SECRET_TYPE
 from eventsink.rest.config import FacadeSettings
-from eventsink.rest.errors import Conflict, Forbidden, InvalidRequest, NotFound, PreconditionFailed, ServiceUnavailable
+from eventsink.rest.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    PreconditionRequired,
+    ServiceUnavailable,
+)
 from eventsink.rest.models import CreateRequest, MuteRequest, UpdateRequest
 from eventsink.runtime.backoff import Backoff
 
@@ -300,6 +308,21 @@ async def test_a_mute_that_is_sent_twice_or_whose_response_was_lost_is_there_onc
     with pytest.raises(PreconditionFailed):
         await rest.facade.unmute(rest.caller, uid, 0, '"another"')
     assert (await rest.facade.unmute(rest.caller, uid, 0, changed.etag)).response.event_sink.mutes is None
+
+
+async def test_the_mute_at_a_position_is_removed_only_from_the_list_that_was_seen(rest: RestUnderTest) -> None:
+    uid = await rest.make()
+    seen = await rest.facade.mute(rest.caller, uid, MuteRequest(matchers=['seen="1"'], duration="1h"))
+    await rest.facade.unmute(rest.caller, uid, None)
+    other = await rest.facade.mute(rest.caller, uid, MuteRequest(matchers=['other="1"'], duration="1h"))
+    for named in ("", "*", " , *"):
+        with pytest.raises(PreconditionRequired, match="index: send If-Match"):
+            await rest.facade.unmute(rest.caller, uid, 0, named)
+    with pytest.raises(PreconditionFailed):
+        await rest.facade.unmute(rest.caller, uid, 0, seen.etag)
+    left, _ = await rest.facade.get(rest.caller, uid)
+    assert left.mutes == other.response.event_sink.mutes
+    assert (await rest.facade.unmute(rest.caller, uid, 0, f"W/{other.etag}")).response.event_sink.mutes is None
 
 
 async def test_a_rejected_update_is_kept_and_not_ready(rest: RestUnderTest) -> None:

@@ -662,7 +662,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 def _object(content: bytes) -> Mapping[str, Any] | None:
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -670,7 +670,7 @@ def _object(content: bytes) -> Mapping[str, Any] | None:
 def _parsed(read: Callable[[_Response], Result], response: _Response) -> Result:
     try:
         return read(response)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise UnexpectedResponse("not a response of the REST API; is this its address?", status=200) from None
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, cast
 
 import msgspec
 from pydantic import ValidationError
@@ -18,16 +15,17 @@ from pydantic import ValidationError
 from eventsink.alerts.alert import UnusablePayload
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.alerts.matcher_syntax import InvalidMatcher
-from eventsink.alerts.matchers import parse_matchers
-from eventsink.cel.condition import read_condition
 from eventsink.cel.errors import InvalidExpression
+from eventsink.controller.admission.messages import NoReview, TooLarge, read_review
 from eventsink.destinations.slack.api import hook_error
 from eventsink.destinations.slack.objections import objections
+from eventsink.destinations.slack.tokens import TokenRecord
 from eventsink.destinations.webhook.client_certificate import InvalidCertificate, client_certificate
 from eventsink.destinations.webhook.oauth2 import classify_token_response, lifetime_of
 from eventsink.destinations.webhook.success import SuccessWhen
 from eventsink.destinations.webhook.templated import check_template
 from eventsink.resources.eventsink import InvalidSpec, read_spec
+from eventsink.rest.access.keys import read_records
 from eventsink.rest.body import read
 from eventsink.rest.errors import InvalidRequest
 from eventsink.rest.models import CreateRequest, MuteRequest, UpdateRequest
@@ -37,15 +35,17 @@ from eventsink.runtime import time_intervals
 from eventsink.runtime.durations import InvalidDuration, parse_duration
 from eventsink.runtime.listener.framing import BadRequest, parse_head
 from eventsink.runtime.retry_after import parse_retry_after
-from eventsink.sinks.connection import Connection
+from eventsink.runtime.times import parse_time
+from eventsink.sinks.authorities import read_authorities
 from eventsink.sinks.proxy import parse_proxy
 from eventsink.sinks.signatures import InvalidSigningSecret, signing_key
 from eventsink.sinks.sink import Sink, Tenancy
-from eventsink.sinks.transport import Endpoint, Response, TransportError
-from eventsink.sinks.unread import Unread
+from eventsink.sinks.transport import Endpoint, Response
 from eventsink.standalone.documents import read_documents
 from eventsink.templates.errors import InvalidTemplate
 from eventsink.templates.template import read_template
+from tests.fuzz import runs
+from tests.fuzz.http import read_proxy_response, read_requests, read_response
 
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent / "corpus"
@@ -92,71 +92,6 @@ def _samples(*folders: str) -> tuple[bytes, ...]:
 def _specs() -> Iterable[bytes]:
     for file in sorted((ROOT / "manifests" / "samples").glob("*.yaml")):
         yield file.read_bytes()
-
-
-class _Silent:
-    """In place of `Unread`: there is no socket."""
-
-    def add(self, _: int) -> None: ...
-
-    def changed(self) -> None: ...
-
-    def on(self, _: int) -> bool:
-        return False
-
-
-class _Wire(asyncio.Transport):
-    """A transport that goes nowhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.closed = False
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self if name == "socket" else default
-
-    def fileno(self) -> int:
-        return 0
-
-    def write(self, data: bytes | bytearray | memoryview) -> None: ...
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
-
-
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.new_event_loop()
-
-
-def _response(data: bytes) -> None:
-    """A response in two pieces to each of two requests, and the end of the connection."""
-
-    async def exchange() -> None:
-        connection, wire = Connection(cast(Unread, _Silent())), _Wire()
-        connection.connection_made(wire)
-        half = len(data) // 2
-        for _ in range(2):
-            waiter = connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b"", 1.0)
-            for piece in (data[:half], data[half:]):
-                if not wire.closed:
-                    connection.data_received(piece)
-            if not waiter.done():
-                connection.connection_lost(None)
-            try:
-                response = await asyncio.wait_for(waiter, 5)
-                assert 100 <= response.status <= 999
-            except TransportError:
-                return
-            if not connection.usable:
-                return
-
-    _loop().run_until_complete(exchange())
 
 
 def _headers_and_body(data: bytes) -> object:
@@ -226,8 +161,14 @@ _SAMPLE_SINK = (
     b'"type":"webhook","webhook":{"url":"https://a.example","headers":[{"name":"a","value":"b"}],"oauth2":{"tokenUrl":"https://a",'
     b'"clientId":"a","clientSecret":"b","endpointParams":[["a","b"]]}},"times":{"active":[{"times":[["08:00","18:00"]]}]}}'
 )
-_SPEC = b'{"tenant":"acme","name":"A","webhook":{"url":"https://a.example/x","auth":{"basic":{"username":"a","passwordSecretRef":{"name":"b","key":"c"}}},"tls":{"serverName":"a"}},"match":{"matchers":["a=b"],"activeTimes":[{"weekdays":["monday:friday"]}]}}'
+_SPEC = b'{"tenant":"acme","name":"A","webhook":{"url":"https://a.example/x","auth":{"basic":{"username":"a","passwordSecretRef":{"name":"b","key":"c"}}},"tls":{"serverName":"a"}},"match":{"matchers":["a=b"],"activeTimes":[{"weekdays":["monday:friday"]}]},"mutes":[{"matchers":["a=b"],"from":"2026-01-01T00:00:00Z","until":"2027-01-01T00:00:00Z"}]}'
 _CREATE = b'{"tenant_id":"a","name":"b","event_sink_args":{"Webhook":{"url":"https://a.example","headers":[{"name":"a","value":"b"}],"auth":{"bearer":{"token":"t"}}}},"match":{"min_severity":"high"}}'
+_REST_SINK = (
+    b'{"event_sink":{"id":"a","tenant_id":"b","name":"n","description":"","event_sink_type":"Webhook","configuration":{"Webhook":{"url":"x"}},'
+    b'"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","ready":true,"reason":"","delivering":{"status":"True","reason":"a",'
+    b'"message":"b","last_delivered_at":"2026-01-01T00:00:00Z"}}}'
+)
+_PAGE_TOKEN = b"WyIyMDI2LTAxLTAxVDAwOjAwOjAwWiIsICJ1aWQiLCAiMDAwMDAwMDAiXQ=="
 _RESPONSES = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRetry-After: 3\r\n\r\nok",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
@@ -238,6 +179,13 @@ _REQUESTS = (
     b"POST /v1/alerts/a/token HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\nContent-Length: 3\r\n\r\n",
     b"POST http://a/v1?b HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
     b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+)
+_STREAMS = (
+    b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"
+    b"GET /b?c HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"PUT /early HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcHEAD /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\nPOST / HTTP/POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na"
+    b"\r\nPOST / HTTP/1.0\r\nConnection: close\r\n\r\n",
 )
 _TIMES = {
     "time_of_day": (time_intervals.parse_time_of_day, (b"08:00", b"24:00")),
@@ -254,7 +202,9 @@ TARGETS: dict[str, Target] = {
         (BadRequest,),
         _REQUESTS,
     ),
-    "http_response": Target(_response, (), _RESPONSES),
+    "http_requests": Target(read_requests, (), (*(one + b"abc" for one in _REQUESTS), *_STREAMS)),
+    "http_response": Target(read_response, (), _RESPONSES),
+    "proxy_response": Target(read_proxy_response, (), (*_RESPONSES, b"HTTP/1.0 200 Connection established\r\n\r\n")),
     "gzip": Target(lambda data: expand(data, 100_000), (UnusablePayload,), (gzip.compress(b"{}" * 100), gzip.compress(b"a") * 3)),
     **{
         f"format_{name}": Target(form.parse, (UnusablePayload,), _samples(name, name.replace("-", "_")) or (b"{}",))
@@ -265,11 +215,20 @@ TARGETS: dict[str, Target] = {
         (UnusablePayload,),
         (b'ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /a\r\nce-type: b\r\ncontent-type: application/json\r\n\r\n{"a":1}',),
     ),
+    "format_json_mapped": Target(
+        runs.read_mapped,
+        (UnusablePayload,),
+        (
+            b'{"checks":[{"check":{"name":"api","host":"a","tags":["prod","ns-shop"]},"state":"DOWN","since":1767225600,"count":"3"}]}',
+            b'{"checks":[{"check":{"name":1},"since":"2026-01-01T00:00:00Z","count":1e300}]}',
+        ),
+    ),
+    "slack_message": Target(runs.show, (UnusablePayload,), _samples("alertmanager")),
     "matchers": Target(
-        _on_text(parse_matchers), (InvalidMatcher,), (b'{a="b",c=~"d.*"}', b"\"host.name\"!='x'", b'a!~"(b|c)+"', b"a==b")
+        _on_text(runs.match), (InvalidMatcher,), (b'{a="b",c=~"d.*"}', b"\"host.name\"!='x'", b'a!~"(b|c)+"', b"a==b")
     ),
     "expression": Target(
-        _on_text(read_condition),
+        _on_text(runs.evaluate),
         (InvalidExpression,),
         (
             b'alert.labels.team == "a" && alert.labels["b"].matches("c.*")',
@@ -306,6 +265,46 @@ TARGETS: dict[str, Target] = {
         (InvalidRequest,),
         (b'{"matchers":["a=b"],"until":"2026-01-01T00:00:00Z","comment":"c"}',),
     ),
+    "rest_page_token": Target(_on_text(runs.turn_page), (InvalidRequest,), (_PAGE_TOKEN,)),
+    "rest_query": Target(runs.read_query, (InvalidRequest,), (b"tenant_id=a%20b&tenant_id=c\na=b; c=d", b"x=%ff")),
+    "rest_response": Target(
+        runs.call,
+        (),
+        (
+            _REST_SINK,
+            b'{"id":"a","tenant_id":"b"}',
+            b'{"event_sinks":[],"pagination":{"next_page_token":""}}',
+            b'{"url":"https://a.example","expires_at":"2026-01-01T00:00:00Z"}',
+            b'{"delivered":true,"status":"2xx","reason":"","message":"","seconds":0.1,"delivery_id":"d"}',
+        ),
+    ),
+    "api_keys": Target(
+        lambda data: read_records({"a": _text(data)}),
+        (),
+        (b'{"id":"aaaaaaaaaa","name":"n","tenants":["a"],"hash":"sha256:0","created":"2026-01-01T00:00:00Z","expires":1e12}',),
+    ),
+    "api_error": Target(
+        runs.read_api_error, (), (b'{"kind":"Status","reason":"Expired","message":"too old","code":410}', b"<html>")
+    ),
+    "admission_review": Target(
+        read_review,
+        (NoReview, TooLarge),
+        (
+            b'{"request":{"uid":"a","resource":{"group":"eventsink.dev","version":"v1alpha1","resource":"eventsinks"},"namespace":"n",'
+            b'"operation":"UPDATE","object":{"metadata":{"name":"a"},"spec":{"tenant":"a"}},"oldObject":null}}',
+        ),
+    ),
+    "events_response": Target(
+        runs.read_accepted,
+        (),
+        (
+            b'{"rejected":[{"index":0,"reason":"no tenant"}],"moreRejected":2}',
+            b'{"error":"no","moreRejected":1e3,"rejected":[{}]}',
+        ),
+    ),
+    "time": Target(
+        _on_text(parse_time), (ValueError,), (b"2026-01-01T12:00:00Z", b"9999-12-31T23:59:59-10:00", b"20260101T120000.5+01")
+    ),
     "spec": Target(_spec, (InvalidSpec,), (_SPEC,)),
     "yaml_documents": Target(_documents, (), tuple(_specs())),
     "retry_after": Target(
@@ -321,6 +320,24 @@ TARGETS: dict[str, Target] = {
             b'{"ok":false,"error":"invalid_blocks","response_metadata":{"messages":["[ERROR] a [json-pointer:/blocks/0/text]"]}}',
         ),
     ),
+    "slack_token": Target(
+        runs.exchange,
+        (),
+        (
+            b'{"ok":true,"access_token":"x","refresh_token":"y","expires_in":43200,"scope":"a,b","team":{"id":"T1","name":"A"},'
+            b'"incoming_webhook":{"url":"https://hooks.slack.com/x","channel":"#a","channel_id":"C1"}}',
+        ),
+    ),
+    "slack_channels": Target(
+        runs.list_channels,
+        (ValueError,),
+        (b'{"channels":[{"id":"C1","name":"a","is_archived":false}],"response_metadata":{"next_cursor":"x"}}',),
+    ),
+    "slack_stored_token": Target(
+        TokenRecord.model_validate_json,
+        (ValidationError,),
+        (b'{"version":1,"namespaceUid":"u","tenant":"t","claimedAt":1,"expiresAt":null}',),
+    ),
     "token_response": Target(_token_response, (), (b'{"error":"invalid_client"}', b'{"access_token":"a","expires_in":3600}')),
     "url": Target(
         _on_text(Endpoint.parse),
@@ -330,6 +347,11 @@ TARGETS: dict[str, Target] = {
     "proxy_url": Target(_on_text(parse_proxy), (ValueError,), (b"http://user:p%20w@proxy.example.com:3128",)),
     "signing_secret": Target(
         _on_text(signing_key), (InvalidSigningSecret,), (b"whsec_ZXhhbXBsZS1zZWNyZXQtZG8tbm90", b"0123456789abcdef")
+    ),
+    "authorities": Target(
+        _on_text(read_authorities),
+        (ValueError,),
+        (b"# \xc3\xa9\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",),
     ),
     "client_certificate": Target(
         _certificate,

@@ -111,7 +111,7 @@ class Sender:
             if 200 <= response.status < 300:
                 self._accepted(response, len(events))
                 return
-            decided = response.status == 413 or (response.status in _NEVER_ACCEPTED and bool(_error_of(response.body)))
+            decided = response.status == 413 or (response.status in _NEVER_ACCEPTED and bool(error_of(response.body)))
             if decided and len(events) > 1 and response.status != 403:
                 # One that the router cannot read must not keep back the others.
                 middle = len(events) // 2
@@ -120,7 +120,7 @@ class Sender:
                 return
             if decided:
                 self._recovered()
-                self._rejected(len(events), _error_of(response.body))
+                self._rejected(len(events), error_of(response.body))
                 return
             failures += 1
             self._failed(response)
@@ -146,7 +146,7 @@ class Sender:
 
     def _accepted(self, response: Response, count: int) -> None:
         self._recovered()
-        rejected, reason = _rejected_of(response.body)
+        rejected, reason = rejected_of(response.body)
         self._metrics.sent.inc(max(0, count - rejected))
         if rejected:
             self._rejected(rejected, reason)
@@ -210,18 +210,19 @@ def problem_of(response: Response) -> str | None:
     return None
 
 
-def _rejected_of(body: bytes) -> tuple[int, str]:
+def rejected_of(body: bytes) -> tuple[int, str]:
     """How many Events the router has not accepted, and why not the first."""
     try:
         content = json.loads(body)
         rejected = content.get("rejected") or []
-        count = len(rejected) + int(content.get("moreRejected") or 0)
+        count = len(rejected) + max(0, int(content.get("moreRejected") or 0))
         return count, str(rejected[0]["reason"]) if rejected else ""
-    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+    except (ValueError, OverflowError, AttributeError, TypeError, KeyError, RecursionError):
         return 0, ""
 
 
-def _error_of(body: bytes) -> str:
+def error_of(body: bytes) -> str:
+    """Why the router has accepted none of them; empty: it does not say."""
     try:
         return str(json.loads(body)["error"])
     except (ValueError, TypeError, KeyError, RecursionError):

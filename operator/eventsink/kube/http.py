@@ -181,7 +181,11 @@ class HttpApi(Api):
             raise unavailable(error) from None
         if response.status >= 400:
             raise api_error(response.status, data)
-        result: Object = json.loads(data)
+        try:
+            result: Object = json.loads(data)
+        except (ValueError, RecursionError):
+            # Something before it responds in its place.
+            raise Unavailable(response.status, "Unavailable", "the response is not one of an API server") from None
         return result
 
     async def _send(
@@ -244,7 +248,7 @@ def api_error(status: int, data: bytes) -> ApiError:
     try:
         said = json.loads(data)
         reason, message = str(said.get("reason") or "Unknown"), str(said.get("message") or "")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         reason, message = "Unknown", ""
     kind = _BY_STATUS.get(status, Unavailable if status == 429 or status >= 500 else ApiError)
     return kind(status, reason, message or f"the API server responded with {status}")
@@ -290,5 +294,5 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[Object]:
             for line in lines:
                 if line.strip():
                     yield json.loads(line)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
         raise unavailable(error) from None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +19,7 @@ from pydantic import field_validator
 
 from eventsink.runtime.changing_file import ChangingFile
 from eventsink.runtime.settings import ConfigurationError, Settings
+from eventsink.sinks.authorities import read_authorities
 from eventsink.sinks.proxy import ProxySettings, open_proxy
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -205,12 +205,10 @@ def _read_authorities(path: Path) -> str:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     if len(content) > MAX_AUTHORITIES_BYTES:
         raise ConfigurationError(f"{path}: has more than {MAX_AUTHORITIES_BYTES} bytes")
-    text = content.decode("ascii", "ignore")  # what is not ASCII is comment
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
-    except (ssl.SSLError, ValueError):
-        raise ConfigurationError(f"{path}: holds no PEM certificates that can be read") from None
-    return text
+        return read_authorities(content.decode("ascii", "ignore"))
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
 
 
 def _network(text: str) -> Network:

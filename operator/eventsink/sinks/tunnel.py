@@ -34,10 +34,10 @@ async def open_tunnel(proxy: ProxyAddress, address: str, endpoint: Endpoint, *, 
     """
     origin = endpoint.origin
     loop = asyncio.get_running_loop()
-    made: list[_Handshake] = []
+    made: list[Handshake] = []
 
-    def make() -> _Handshake:
-        made.append(_Handshake(origin))
+    def make() -> Handshake:
+        made.append(Handshake(origin))
         return made[-1]
 
     try:
@@ -74,7 +74,7 @@ def _head(proxy: ProxyAddress, endpoint: Endpoint) -> bytes:
     return f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{credentials}\r\n".encode()
 
 
-class _Handshake(asyncio.Protocol):
+class Handshake(asyncio.Protocol):
     """Reads the proxy's response; `responded` is done when the tunnel is open, or raises a TransportError."""
 
     def __init__(self, origin: str) -> None:

@@ -311,6 +311,12 @@ def test_an_invalid_credential_is_reported_by_field_and_without_its_value(
     assert CANARY not in raised.value.message
 
 
+def test_comments_beside_the_certificates_of_an_authority_may_be_in_any_language() -> None:
+    result = compiled(sink(tls={"caSecretRef": ref()}), {"c": {"k": "# Autorité de certification\n".encode() + PEM}})
+    assert isinstance(result.target, WebhookTarget)
+    assert result.target.ca == f"# Autorit de certification\n{PEM.decode().rstrip()}"
+
+
 def test_a_private_certificate_authority_is_compiled() -> None:
     result = compiled(sink(tls={"caSecretRef": ref()}), {"c": {"k": PEM}})
     assert isinstance(result.target, WebhookTarget)

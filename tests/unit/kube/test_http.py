@@ -61,6 +61,18 @@ async def test_the_api_server_is_not_reached_through_a_proxy_of_the_environment(
             await api.close()
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"[" * 100_000])
+async def test_what_no_api_server_says_is_an_api_server_that_is_unavailable(body: bytes, tmp_path: Path) -> None:
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as server:
+        api = await connect(KubernetesSettings(kubeconfig=kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}")), "test")
+        try:
+            with pytest.raises(Unavailable, match="not one of an API server"):
+                await api.get(SECRETS, ("n", "a"))
+        finally:
+            await api.close()
+    assert str(api_error(503, body)) == "the API server responded with 503"
+
+
 async def test_the_scheme_is_removed_from_a_kubeconfigs_token(tmp_path: Path) -> None:
     api = await connect(KubernetesSettings(kubeconfig=kubeconfig(tmp_path, "https://127.0.0.1:1")), "test")
     try:

@@ -393,9 +393,9 @@ async def test_authorities_of_a_file_are_trusted_beside_the_systems_and_read_aga
     ("content", "sentence"),
     [
         (None, "cannot be read: no such file"),
-        (b"", "holds no PEM certificates"),
-        (b"canary", "holds no PEM certificates"),
-        (b"-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n", "holds no PEM certificates"),
+        (b"", "holds no certificate in PEM form"),
+        (b"canary", "holds no certificate in PEM form"),
+        (b"-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n", "holds no certificate in PEM form"),
         (b"x" * ((1 << 20) + 1), "has more than 1048576 bytes"),
     ],
 )

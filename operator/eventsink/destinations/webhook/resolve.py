@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +37,7 @@ from eventsink.resources.eventsink import EventSink
 from eventsink.resources.model import SecretKeyRef, StatusModel
 from eventsink.runtime.durations import parse_duration
 from eventsink.runtime.patterns import Wildcards
+from eventsink.sinks.authorities import read_authorities
 from eventsink.sinks.signatures import InvalidSigningSecret, signing_key
 from eventsink.sinks.target import Target
 from eventsink.sinks.transport import Endpoint
@@ -262,16 +262,10 @@ def _authority(webhook: WebhookSpec, read: ReadText) -> str | None:
     if webhook.tls is None or webhook.tls.ca_secret_ref is None:
         return None
     path = "spec.webhook.tls.caSecretRef"
-    pem = read(path, webhook.tls.ca_secret_ref)
     try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=pem)
-        found = context.cert_store_stats()["x509"]
-    except (ssl.SSLError, ValueError):
-        found = 0
-    if not found:
-        raise Problem("InvalidSecretValue", path, "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
-    return pem
+        return read_authorities(read(path, webhook.tls.ca_secret_ref))
+    except ValueError as error:
+        raise Problem("InvalidSecretValue", path, str(error)) from None
 
 
 def _client_certificate(webhook: WebhookSpec, read: ReadText, now: datetime) -> str | None:

@@ -26,6 +26,9 @@ PAGE = 40
 WATCH_SECONDS = 60
 """How long the server keeps one watch: it may send nothing meanwhile, no bookmark either, and a watch that is silent for longer is taken for
 dead."""
+MAX_OFFERED = 100_000
+"""Of so many Events of a list that fails in its middle it is known that they were offered, some 100 bytes each; others may count twice for the
+rate."""
 BACKOFF = Backoff(first=0.5, longest=30.0, jitter=0.5)
 SHORT_WATCH_SECONDS = 1.0
 """A watch that ends sooner counts as a failure."""
@@ -63,6 +66,8 @@ class Follower:
         self._anything = Collection(EVENTS, namespace)
         self._version = version
         self._must_list = not version
+        self._offered: set[str] = set()
+        """Resource versions of what was read of a list that is to be read again, since it has not come to its end."""
         self._window = window
         self._filter = filter_
         self._rate = rate
@@ -100,6 +105,7 @@ class Follower:
                 namespace=self._collection.namespace,
             )
             self._version, self._must_list = "", True
+            self._offered.clear()
 
     async def _list(self) -> None:
         if not self._version:
@@ -108,11 +114,17 @@ class Follower:
         while True:
             page = await self._api.list(self._collection, limit=PAGE, continue_token=token)
             for event in page.items:
+                version = event["metadata"]["resourceVersion"]
+                if version in self._offered:
+                    continue
                 if self._is_new(event):
                     await self._offer(event, "")
+                if len(self._offered) < MAX_OFFERED:
+                    self._offered.add(version)
             token = page.continue_token
             if not token:
                 break
+        self._offered.clear()
         await self._window.put(Read(self._collection.namespace, page.resource_version))
         self._version, self._must_list = page.resource_version, False
         self._connected()

@@ -164,7 +164,19 @@ async def test_a_list_that_becomes_too_old_is_begun_again_from_the_same_place() 
     api = ScriptedApi(newest=40)
     api.watches = [GONE]
     api.lists = [page(event("e31", version=31), version=39, more="x"), GONE, page(event("e31", version=31), version=41)]
-    assert await Following(api, "12").read_until_asked("watch 41") == ["e31", "e31@41"]
+    assert await Following(api, "12").read_until_asked("watch 41") == ["e31@41"]
+
+
+@pytest.mark.parametrize("failure", [GONE, DOWN])
+async def test_what_a_list_has_read_before_it_failed_counts_once_for_the_rate(failure: Exception) -> None:
+    api = ScriptedApi(newest=50)
+    api.watches = [GONE, [WatchEvent("MODIFIED", event(version=42))]]
+    begun = [page(event(version=31), version=39, more="x"), failure]
+    api.lists = [*begun, *begun, *begun, page(event(version=31), event("other", version=38, about="b"), version=41)]
+    following = Following(api, "12")
+    assert await following.read_until_asked("watch 42") == ["e1", "other@41", "e1@42"]
+    counted = {name: getattr(following.metrics, name).collect()[0].samples[0].value for name in ("read", "suppressed")}
+    assert counted == {"read": 3, "suppressed": 0}
 
 
 async def test_an_outage_is_waited_for_and_the_watch_goes_on_where_it_was() -> None:

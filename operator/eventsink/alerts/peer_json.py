@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -10,6 +11,9 @@ import msgspec
 
 MAX_NUMBER = 2**53 - 1
 """What every reader of JSON takes for exactly this number, and the queue stores."""
+_LONE_SURROGATE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _any = msgspec.json.Decoder()
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
@@ -64,6 +68,18 @@ def number_of(raw: msgspec.Raw | None) -> int:
 def time_of(raw: msgspec.Raw) -> datetime:
     """A time as in RFC 3339, or seconds since 1970; ValidationError if it is neither."""
     return _time.decode(raw)
+
+
+def without_lone_surrogates(body: bytes) -> bytes:
+    r"""JSON in which U+FFFD is in the place of each lone surrogate, such as `\ud800`, as in Go; the same object if it has none.
+
+    Programs that cut a text within a character write them; to others, that is not JSON.
+    """
+    if (b"\\ud" not in body and b"\\uD" not in body) or b"\0" in body:
+        return body
+    text = body.replace(rb"\\", b"\0").decode("latin-1")  # in `\\ud800` none begins
+    replaced, count = _LONE_SURROGATE.subn(r"\\ufffd", text)
+    return replaced.encode("latin-1").replace(b"\0", rb"\\") if count else body
 
 
 def same_to_every_reader(body: bytes) -> bool:

@@ -119,7 +119,7 @@ def read_notification(body: bytes, *, format: str, resolved: bool, now: datetime
     elif resolved:
         raise NoPreview(f"--resolved: only with --format {DEFAULT_FORMAT}")
     try:
-        return FORMATS[format].parse(body)
+        return FORMATS[format].read(body)
     except UnusablePayload as error:
         raise NoPreview(str(error)) from None
 

@@ -19,7 +19,7 @@ from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, S
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, MAX_URL_CHARACTERS
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
-from eventsink.alerts.peer_json import list_of, members_of, number_of, object_of, text_of, texts_of
+from eventsink.alerts.peer_json import list_of, members_of, number_of, object_of, text_of, texts_of, without_lone_surrogates
 from eventsink.alerts.rule_alerts import (
     DESCRIPTIONS,
     NO_START,
@@ -88,6 +88,8 @@ def _data(content_type: str, body: bytes) -> dict[str, object]:
             # Checked, but not made: what it would take is looked at by `parse`.
             return {"data": msgspec.json.decode(body, type=msgspec.Raw)}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if (repaired := without_lone_surrogates(body)) is not body:
+                return _data(content_type, repaired)
             raise not_json(body) from None
     try:
         return {"data": body.decode()[: MAX_ANNOTATION_CHARACTERS + 1]}  # as JSON it may be six times as long
@@ -157,7 +159,7 @@ def _decoded(members: Mapping[str, msgspec.Raw]) -> msgspec.Raw | None:
     if not encoded:
         return None
     try:
-        data = base64.b64decode(encoded, validate=True)
+        data = without_lone_surrogates(base64.b64decode(encoded, validate=True))
     except binascii.Error:
         raise ValueError("data_base64 is not in base64") from None
     try:

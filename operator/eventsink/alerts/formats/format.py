@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from eventsink.alerts.alert import IncomingNotification, Severity
+from eventsink.alerts.alert import IncomingNotification, OversizedPayload, Severity, UnusablePayload
+from eventsink.alerts.peer_json import without_lone_surrogates
 
 
 class Repeats(StrEnum):
@@ -34,7 +35,7 @@ class Format:
     name: str
     """As a source's configuration names it."""
     parse: Callable[[bytes], IncomingNotification]
-    """Reads one notification. Raises UnusablePayload, and nothing else whatever the bytes are."""
+    """Reads one notification of valid JSON: see `read`. Raises UnusablePayload, and nothing else whatever the bytes are."""
     repeats: Repeats
     severities: Mapping[str, Severity]
     """The source's words for severity, in lower case; every other word means `unknown`."""
@@ -58,3 +59,20 @@ class Format:
         for suffix in self.url_suffixes:
             if not suffix.startswith("/") or suffix.endswith("/"):
                 raise ValueError(f"{self.name}: the URL suffix {suffix!r} must start with a slash and not end with one")
+
+    def read(self, body: bytes) -> IncomingNotification:
+        """Read one notification, also one with half a character in it, which is looked for only where it cannot be read.
+
+        Raises
+        ------
+        UnusablePayload
+            Nothing in it can be used.
+        """
+        try:
+            return self.parse(body)
+        except OversizedPayload:
+            raise
+        except UnusablePayload:
+            if (repaired := without_lone_surrogates(body)) is body:
+                raise
+        return self.parse(repaired)

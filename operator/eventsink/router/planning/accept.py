@@ -113,13 +113,13 @@ class Acceptor:
         """
         self._check_loaded()
         if len(body) <= SMALL_BODY_BYTES or (len(body) <= LARGE_BODY_BYTES and body.count(b"{") <= BRACES_AT_ONCE):
-            return self.accept(source, source.format.parse(body), sender)
+            return self.accept(source, source.format.read(body), sender)
         return self._accept_large(source, body, sender)
 
     async def _accept_large(self, source: Source, body: bytes, sender: str) -> Accepted:
         # What is made of it takes a while and many times its size: aside of the event loop, and one at a time.
         async with self._one_large:
-            return await self.accept(source, await asyncio.to_thread(source.format.parse, body), sender)
+            return await self.accept(source, await asyncio.to_thread(source.format.read, body), sender)
 
     def accept(self, source: Source, notification: IncomingNotification, sender: str) -> Pending[Accepted]:
         """Accept one notification, however it came; what is awaited is known when everything is on disk, or raises `UnusablePayload` of a round.

@@ -59,6 +59,21 @@ def read(headers: dict[str, str], body: bytes | str) -> list[IncomingAlert]:
     return parse(enveloped(kept, body if isinstance(body, bytes) else body.encode())).alerts
 
 
+def test_half_a_character_in_data_in_a_body_of_its_own_or_in_base64_costs_no_event() -> None:
+    data = rb'{"message": "cut \ud83d", "severity": "high"}'
+    headers = {
+        b"ce-specversion": b"1.0",
+        b"ce-id": b"1",
+        b"ce-source": b"/ci",
+        b"ce-type": b"t",
+        b"content-type": b"application/json",
+    }
+    in_base64 = json.dumps(event(data_base64=base64.b64encode(data).decode())).encode()
+    for body in (enveloped(headers, data), in_base64):
+        [found] = FORMAT.read(body).alerts
+        assert (found.annotations["message"], found.severity) == ("cut \ufffd", Severity.HIGH)
+
+
 class TestCloudEventsFormat(FormatContract):
     format = FORMAT
 

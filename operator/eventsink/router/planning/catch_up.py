@@ -92,7 +92,7 @@ class CatchUp:
         self._wake = asyncio.Event()
         self._busy = True
         states.when_held = self.wake
-        directory.subscribe(self._sink_changed)
+        directory.subscribe(self.change)
 
     @property
     def idle(self) -> bool:
@@ -154,7 +154,8 @@ class CatchUp:
 
     # ---- the directory
 
-    def _sink_changed(self, change: SinkChange) -> None:
+    def change(self, change: SinkChange) -> None:
+        """Follow one change of the directory. What is recorded of the sinks is loaded."""
         if change.after is None:
             assert change.before is not None
             self._deleted[change.before.uid] = change.before.tenant
@@ -172,7 +173,20 @@ class CatchUp:
         if change.before is not None and _selection(change.before) != _selection(change.after):
             # It may be as it was before it is looked at, and has missed something nevertheless.
             self._quiet.missing.add(uid)
+        last = self._states.sink(uid)
+        if last is not None and last != form_of(change.after, last):
+            self._record_behind(uid)
         self.look_at(uid)
+
+    def _record_behind(self, uid: str) -> None:
+        """Have it on disk, before anything that a sink misses is accepted: the process may end before it is looked at."""
+        change = StateChange()
+        record_behind(uid, self._states, change)
+        if change.sinks:
+            try:
+                self._queue.submit(Batch(sinks=change.sinks), partial(self._states.undo, change))
+            except QueueError as error:  # then no alert can be accepted either
+                get_logger().warning("that a sink has changed could not be recorded", sink=uid, reason=str(error))
 
     def _tenants_of(self, gone: Mapping[str, str | None]) -> Collection[str]:
         if None in gone.values() or ALL_TENANTS in gone.values():

@@ -29,7 +29,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         running.clear()
 
     async def started(
-        *sinks: Any, queue: dict[str, Any] | None = None, withheld: Collection[str] = (), **settings: Any
+        *sinks: Any,
+        queue: dict[str, Any] | None = None,
+        withheld: Collection[str] = (),
+        caught_up: bool = True,
+        **settings: Any,
     ) -> PlanningUnderTest:
         await stop()
         bounds = QueueSettings(path=tmp_path / "q.db", min_free_bytes=0, **(queue or {}))
@@ -37,7 +41,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         known = directory(*sinks)
         known.withheld.update(withheld)
         running.append(PlanningUnderTest(opened, clock, known, **settings))
-        await running[-1].start()
+        await running[-1].start(caught_up=caught_up)
         return running[-1]
 
     yield started

@@ -74,13 +74,15 @@ class PlanningUnderTest:
     def _count_not_queued(self, tenant: str, limit: str, outcome: str, count: int) -> None:
         self.not_queued[tenant, limit, outcome] += count
 
-    async def start(self) -> None:
-        """Read what is on disk, and catch up with all sinks, as a router does when its directory is loaded."""
+    async def start(self, *, caught_up: bool = True) -> None:
+        """Read what is on disk, and catch up with all sinks, as a router does when its directory is loaded; or do not come to that."""
         await self.states.load()
         self.timeouts.begin()
         await self.growth.begin()
         for one in self.directory.sinks.values():
-            self.catch_up.look_at(one.uid)
+            self.catch_up.change(SinkChange(None, one))
+        if not caught_up:
+            return
         self._catching_up = asyncio.create_task(self.catch_up.run())
         await self.settled()
 

@@ -683,9 +683,12 @@ async def test_a_sink_that_an_older_version_could_not_read_gets_what_fires_as_so
     assert [json.loads(one.body)["name"] for one in planning.queued] == ["meanwhile"]
 
 
-@pytest.mark.parametrize(
+BETWEEN = pytest.mark.parametrize(
     "between", [{"suspend": True}, {"match": {"matchers": ('alertname="other"',)}}], ids=["suspended", "narrowed"]
 )
+
+
+@BETWEEN
 async def test_a_sink_that_is_as_it_was_before_anybody_looked_has_missed_nothing(
     start: Start, monkeypatch: pytest.MonkeyPatch, between: dict[str, Any]
 ) -> None:
@@ -709,6 +712,25 @@ async def test_a_sink_that_is_as_it_was_before_anybody_looked_has_missed_nothing
     await planning.settled()
     of_s = [one for one in planning.queued if one.sink == uid("s")]
     assert {(json.loads(one.body)["name"], one.status) for one in of_s} == {("A", "resolved"), ("B", "firing")}
+
+
+@BETWEEN
+@pytest.mark.parametrize("when", ["while the router runs", "while it was stopped"])
+async def test_what_a_sink_missed_before_anybody_looked_survives_a_crash(
+    start: Start, between: dict[str, Any], when: str
+) -> None:
+    planning = await start(sink("s"))
+    await planning.post(firing())
+    if when == "while the router runs":
+        await planning.stop()  # it is busy with others
+        planning.directory.put(sink("s", generation=2, **between))
+    else:
+        planning = await start(sink("s", generation=2, **between), caught_up=False)
+    assert await planning.post(ended(), firing("B")) == ([] if "suspend" in between else RESOLVED)
+    planning.directory.put(sink("s", generation=3))
+    planning = await start(sink("s", generation=3))
+    missed = {("B", "firing")} | ({("A", "resolved")} if "suspend" in between else set())
+    assert {(json.loads(one.body)["name"], one.status) for one in planning.queued} == missed
 
 
 async def test_a_new_sink_is_notified_of_what_is_being_written_when_it_is_caught_up(

@@ -52,6 +52,26 @@ def test_dead_letters_are_shown_with_their_reason(router: Router) -> None:
     assert command(router, "deliveries", "--reason", "MaxAge").stdout == ""
 
 
+def test_what_a_sink_of_the_platform_gets_is_shown_and_replayed_by_the_tenant_of_the_alert(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.respond_with(400)
+    addresses = (receiver.url("/all#tenant=*"), receiver.url("/globex#tenant=globex"))
+    with start_router(tmp_path, *addresses) as router:
+        for tenant in ("acme", "globex"):
+            assert router.post(notification(alert(f"Of-{tenant}", namespace=tenant), group=tenant))[0] == 200
+        wait_until("three dead letters", lambda: "eventsink_router_dead_letters 3.0" in router.metrics())
+        shown = [line.split() for line in command(router, "deliveries").stdout.splitlines()[1:]]
+        assert sorted(one[3:6] for one in shown) == [
+            ["acme", "acme/alerts", "Of-acme"],
+            ["globex", "acme/alerts", "Of-globex"],
+            ["globex", "acme/alerts-1", "Of-globex"],
+        ]
+        assert len(command(router, "deliveries", "--tenant", "globex").stdout.splitlines()) == 3
+        receiver.respond_with(200)
+        assert command(router, "replay", "--tenant", "acme").stdout == "1 dead letter will be delivered again\n"
+
+
 def test_a_replay_delivers_again_under_the_same_id(router: Router, receiver: Receiver) -> None:
     dead = json.loads(command(router, "deliveries", "-o", "json").stdout)
     receiver.respond_with(200)

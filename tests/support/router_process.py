@@ -21,6 +21,7 @@ from urllib.parse import parse_qs
 
 from eventsink.destinations.slack.target import SlackTarget
 from eventsink.destinations.webhook.target import WebhookTarget
+from eventsink.resources.names import ALL_TENANTS
 from eventsink.router.config import RouterSettings
 from eventsink.router.process import Router
 from eventsink.runtime.process import Process, run_command
@@ -65,7 +66,8 @@ async def serve(settings: RouterSettings, addresses: Sequence[str], stop: asynci
     async with Process("router", settings.monitor, stop) as process:
         router = await Router.open(settings, process)
         sinks = [sink(number, address) for number, address in enumerate(addresses)]
-        router.directory.set_tenancy(Tenancy(owners={"acme": "acme"} | {one.tenant: one.tenant for one in sinks}))
+        owners = {"acme": "acme"} | {one.tenant: one.tenant for one in sinks if one.tenant != ALL_TENANTS}
+        router.directory.set_tenancy(Tenancy(owners=owners, platform=("acme",)))
         for one in sinks:
             router.directory.put(one)
         router.directory.mark_loaded()

@@ -271,7 +271,7 @@ class Admin:
         sinks = self._directory.sinks
         if chosen.sink is not None:
             return [sinks[chosen.sink]] if chosen.sink in sinks else []
-        return [sink for sink in sinks.values() if chosen.tenant is None or sink.tenant == chosen.tenant]
+        return [sink for sink in sinks.values() if chosen.tenant is None or sink.may_receive(chosen.tenant)]
 
     def _uid(self, text: str) -> str:
         if _UID.fullmatch(text):

@@ -9,6 +9,7 @@ import msgspec
 
 from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Status
 from eventsink.alerts.alertmanager_group import adds_label, encoded_group, encoded_part
+from eventsink.resources.names import ALL_TENANTS
 from eventsink.router.planning.alert_states import StateChange
 from eventsink.router.queue.protocol import GROUP_KEY_SEPARATOR, Batch, NewDelivery, Payload, PayloadKind
 from eventsink.sinks.sink import Sink
@@ -51,7 +52,7 @@ class BatchBuilder:
         """One delivery for each alert, to a sink of groups as a group of its own; those of one alert leave in order."""
         kind = PayloadKind.GROUP if takes_groups(sink) else PayloadKind.ALERT
         for one in chosen:
-            self._add(sink, self._alert(kind, one), one.alert.fingerprint, one.alert.status)
+            self._add(sink, self._alert(kind, one), one.alert.fingerprint, [one.alert], one.alert.status)
 
     def add_received_group(self, sink: Sink, chosen: Sequence[Owned]) -> None:
         """One delivery for the group; those of one group leave in order."""
@@ -66,7 +67,7 @@ class BatchBuilder:
             payload = self._stored.get(indices)
             if payload is None:
                 payload = self._store(indices, Payload(PayloadKind.GROUP, self._render(part, status), name))
-            self._add(sink, payload, key, status)
+            self._add(sink, payload, key, [one.alert for one in part], status)
 
     def body(self, one: Owned) -> int:
         """Index of the payload that is the alert itself."""
@@ -118,13 +119,16 @@ class BatchBuilder:
         self._payloads.append(payload)
         return number
 
-    def _add(self, sink: Sink, payload: int, key: str, status: Status) -> None:
-        self._deliveries.append(new_delivery(sink, payload, key, status))
+    def _add(self, sink: Sink, payload: int, key: str, alerts: Sequence[Alert], status: Status) -> None:
+        self._deliveries.append(new_delivery(sink, payload, key, alerts, status))
 
 
-def new_delivery(sink: Sink, payload: int, key: str, status: Status) -> NewDelivery:
-    """A delivery to a sink of the payload with this index in its batch."""
-    return NewDelivery(payload, sink.uid, sink.tenant, key, status.value, sink.delivery.max_age)
+def new_delivery(sink: Sink, payload: int, key: str, alerts: Sequence[Alert], status: Status) -> NewDelivery:
+    """A delivery to a sink of the payload with this index in its batch, in which these alerts are."""
+    alert_tenant = None
+    if sink.tenant == ALL_TENANTS and len(tenants := {alert.tenant for alert in alerts}) == 1:
+        (alert_tenant,) = tenants
+    return NewDelivery(payload, sink.uid, sink.tenant, key, status.value, sink.delivery.max_age, alert_tenant)
 
 
 def expired_at(sink: Sink, now: float) -> float:

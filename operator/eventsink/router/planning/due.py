@@ -140,7 +140,7 @@ def deliveries_of(
                 number = stored.setdefault(alert.id, len(payloads))
                 if number == len(payloads):
                     payloads.append(Payload(PayloadKind.ALERT, body, alert.name))
-                deliveries.append(new_delivery(sink, number, key_of(alert, sink), alert.status))
+                deliveries.append(new_delivery(sink, number, key_of(alert, sink), [alert], alert.status))
             continue
         groups: dict[tuple[str, Status], list[Alert]] = {}
         for alert, _ in alerts:
@@ -149,7 +149,7 @@ def deliveries_of(
             number = stored.setdefault((key, status, *(one.id for one in members)), len(payloads))
             if number == len(payloads):
                 payloads.append(Payload(PayloadKind.GROUP, _group_of(members), members[0].name))
-            deliveries.append(new_delivery(sink, number, key, status))
+            deliveries.append(new_delivery(sink, number, key, members, status))
     return payloads, deliveries
 
 

@@ -24,6 +24,7 @@ class DeliveryRecord:
     id: str
     sink: str
     tenant: str
+    """Of its alerts; of the sink where they are of several."""
     name: str
     status: str
     state: DeliveryState

@@ -45,12 +45,15 @@ class NewDelivery(msgspec.Struct, frozen=True, gc=False):
     sink: str
     """uid of the sink."""
     tenant: str
+    """Of the sink: it is checked before anything is sent, and what waits counts for it."""
     key: str
     """Deliveries of one sink and one key leave in the order in which they were put (fingerprint, or group key)."""
     status: str
     """`firing`, `resolved` or `event`."""
     max_age: float
     """Seconds on the queue clock until it becomes a dead letter."""
+    alert_tenant: str | None = None
+    """The tenant of its alerts, for people, where the sink's is another; None: it is the sink's, or several."""
 
 
 class Batch(msgspec.Struct, frozen=True):

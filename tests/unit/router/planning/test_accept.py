@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventsink.alerts.alert import Alert, IncomingNotification, Status
@@ -21,13 +22,14 @@ from eventsink.router.planning.accept import Acceptor, NothingAccepted, NotLoade
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.state_settings import StateSettings
+from eventsink.router.queue.delivery_log import DeliveryFilter
 from eventsink.router.queue.protocol import PayloadKind, QueueFull
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.sinks.sink import Sink, Tenancy
 from tests.support.clock import ManualClock
 from tests.support.parts import alert, notification
 from tests.support.throwaway_formats import BEACON, TICKER, readings
-from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest
+from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest, Start
 from tests.unit.router.sinks import directory, sink, source, uid, withdrawn_sink
 
 MakePlanning = Callable[..., PlanningUnderTest]
@@ -61,6 +63,27 @@ async def test_each_tenant_gets_its_own_alerts_of_a_shared_notification(make_pla
     assert queued == [("mine", "firing"), ("theirs", "firing")]
     assert {one.sink: json.loads(one.body)["name"] for one in planning.queued} == {uid("mine"): "A", uid("theirs"): "B"}
     assert all(json.loads(one.body)["tenant"] == one.tenant for one in planning.queued)
+
+
+async def test_what_is_queued_for_a_sink_of_all_tenants_says_whose_alert_it_is(start: Start) -> None:
+    groups = sink("groups", tenant="*", webhook={"format": "alertmanager"})
+    planning = await start(sink("all", tenant="*"), sink("own"), groups)
+    await planning.post(alert("A", namespace="acme"), alert("G", namespace="globex"))
+    await planning.post(alert("G2", namespace="globex"), group="other")
+    await planning.put(sink("late", tenant="*"))
+    listed = await planning.queue.look_up(DeliveryFilter(), limit=20)
+    assert sorted((planning.names[one.sink], one.name, one.tenant) for one in listed) == [
+        ("all", "A", "acme"),
+        ("all", "G", "globex"),
+        ("all", "G2", "globex"),
+        ("groups", "A", "*"),  # alerts of both
+        ("groups", "G2", "globex"),
+        ("late", "A", "acme"),
+        ("late", "G", "globex"),
+        ("late", "G2", "globex"),
+        ("own", "A", "acme"),
+    ]
+    assert await planning.queue.look_up(DeliveryFilter(tenant="globex", sink=uid("own")), limit=20) == []
 
 
 async def test_a_group_that_is_all_for_one_sink_is_passed_on_byte_for_byte(make_planning: MakePlanning) -> None:
@@ -139,6 +162,22 @@ async def test_a_group_that_goes_as_one_message_is_never_divided_because_it_take
     monkeypatch.setattr(plan, "TURN_SECONDS", -1.0)
     queued = await planning.post(*[alert(f"A{number}", namespace="acme") for number in range(40)])
     assert sorted(queued) == [("g", "firing"), *[("s", "firing")] * 40]
+
+
+@pytest.mark.parametrize("format", ["alertmanager", "json"])
+async def test_half_a_character_costs_no_alert(make_planning: MakePlanning, format: str) -> None:
+    groups = sink("groups", webhook={"format": "alertmanager"})
+    planning = make_planning(sink("s"), groups)
+    if format == "json":
+        planning.source = source(format="json", tenant={"fixed": "acme"})
+        body: Any = [{"name": "A", "summary": "C:\\ud83d cut \ud83d"}, {"name": "B"}]
+    else:
+        body = notification(alert("A", namespace="acme"), alert("B", namespace="acme"))
+        body["alerts"][0]["annotations"] = {"summary": "C:\\ud83d cut \ud83d"}
+        body["alerts"][1]["annotations"] = {}
+    assert len(await planning.send(json.dumps(body).encode())) == (4 if format == "json" else 3)
+    sent = [msgspec.json.decode(one.body) for one in planning.queued]  # as receivers read it that know no half of a character
+    assert {one["name"]: one["summary"] for one in sent if "name" in one} == {"A": "C:\\ud83d cut \ufffd", "B": "B"}
 
 
 async def test_the_same_alert_twice_in_one_request_is_one(make_planning: MakePlanning) -> None:

@@ -541,6 +541,29 @@ class DeliveryLogContract(EngineContract):
         for nothing in (DeliveryFilter(message="m1"), DeliveryFilter(state=DeliveryState.ARRIVED)):
             assert await opened.queue.replay(nothing, max_age=DAY, limit=10) == 0
 
+    async def test_what_a_sink_of_all_tenants_gets_is_found_by_the_tenant_of_the_alert(self, opened: QueueUnderTest) -> None:
+        of = {"a": "acme", "b": "globex", "c": "acme", "d": None}
+        for name, tenant in of.items():
+            payload = Payload(PayloadKind.ALERT, b"{}", name)
+            await opened.queue.put(Batch([payload], [NewDelivery(0, "all", "*", name, "firing", DAY, tenant)]))
+        await opened.queue.put(alert("e"))
+        seqs = [one.seq for one in opened.queued]
+        assert {one.tenant for one in opened.queued[:4]} == {"*"}, "what is checked before it is sent is the sink's"
+        await opened.queue.dead_letter([DeadLetter(seqs[0], "HTTP400", "")])
+        await opened.queue.settle(seqs[2:3], Arrival("m", "r"))
+        opened = await opened.reopen()
+        found = await opened.queue.look_up(DeliveryFilter(), limit=10)
+        assert [(one.name, one.tenant) for one in found] == [("a", "acme"), ("b", "globex"), ("d", "*"), ("e", "acme")]
+        (arrived,) = await opened.queue.look_up(DeliveryFilter(message="m", tenant="acme"), limit=10)
+        assert (arrived.name, arrived.tenant) == ("c", "acme")
+        assert [one.name for one in await opened.queue.look_up(DeliveryFilter(tenant="acme"), limit=10)] == ["a", "e"]
+        assert [one.name for one in await opened.queue.look_up(DeliveryFilter(tenant="*"), limit=10)] == ["d"]
+        assert await opened.queue.replay(DeliveryFilter(tenant="globex"), max_age=DAY, limit=10) == 0
+        assert await opened.queue.replay(DeliveryFilter(tenant="acme"), max_age=DAY, limit=10) == 1
+        assert [one.tenant for one in await opened.queue.look_up(DeliveryFilter(sink="all"), limit=10)] == ["globex", "*", "acme"]
+        waiting = [opened.queue.waiting_of(tenant).deliveries for tenant in ("acme", "globex", "*")]
+        assert waiting == [1, 0, 3], "they are the platform's to wait for, not a tenant's"
+
     async def test_an_id_of_another_queue_means_nothing(self, opened: QueueUnderTest, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
         other = await self.open_queue(tmp_path / "other", opened.clocks)

@@ -74,6 +74,32 @@ async def test_a_queue_from_before_reports_were_kept_opens_and_a_program_of_then
     older.close()
 
 
+async def test_a_queue_from_before_alerts_had_tenants_of_their_own_opens_and_a_program_of_then_can_still_use_it(
+    tmp_path: Path,
+) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    await queue.put(alert("a"))
+    await queue.close()
+    with sqlite3.connect(tmp_path / "queue.db") as older:
+        older.execute("ALTER TABLE deliveries DROP COLUMN alert_tenant")
+    older.close()
+    queue = await SqliteQueue.open(settings(tmp_path))
+    (found,) = await queue.look_up(DeliveryFilter(tenant="acme"), limit=9)
+    await queue.put(alert("b"))
+    await queue.close()
+    with sqlite3.connect(tmp_path / "queue.db") as older:
+        older.execute(
+            "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires) "
+            "SELECT seq + 1, payload, sink, 'c', status, created, expires FROM deliveries WHERE key = 'a'"
+        )
+        older.execute("DELETE FROM deliveries WHERE key = 'a'")
+    older.close()
+    queue = await SqliteQueue.open(settings(tmp_path))
+    assert (found.name, found.tenant) == ("a", "acme")
+    assert [(one.tenant, one.name) for one in await queue.look_up(DeliveryFilter(), limit=9)] == [("acme", "a"), ("acme", "b")]
+    await queue.close()
+
+
 async def test_what_was_dead_or_had_arrived_in_version_1_is_kept_for_its_full_age_from_now_on(folder: Path) -> None:
     clocks = QueueClocks()
     bounds = settings(folder, deadLetterAge="1h", arrivedAge="1h")

@@ -29,10 +29,12 @@ _group_states = msgspec.msgpack.Decoder(GroupState)
 _sink_states = msgspec.msgpack.Decoder(SinkState)
 _sink_reports = msgspec.msgpack.Decoder(SinkReport)
 PAGE_ROWS = 1000
+SHOWN_TENANT = "coalesce(d.alert_tenant, s.tenant)"
+"""The expression for the tenant that people see: of the alerts, where a sink gets those of all."""
 _BY_TEXT = {
     "sink": "d.sink IN (SELECT id FROM sinks WHERE uid = ?)",
     # A tenant may have nearly all rows: they are read in order, not collected by sink and sorted.
-    "tenant": "+d.sink IN (SELECT id FROM sinks WHERE tenant = ?)",
+    "tenant": "coalesce(d.alert_tenant, (SELECT tenant FROM sinks WHERE id = d.sink)) = ?",
     "reason": "d.reason = ?",
 }
 _COLUMNS = "seq, origin, uid, tenant, key, status, kind, created, expires, due, attempts, batch, size"
@@ -125,7 +127,7 @@ class Reader:
     def _in_queue(self, wanted: DeliveryFilter, after: int, limit: int) -> list[DeliveryRecord]:
         where, values = conditions(wanted, self._id)
         rows = self._connection.execute(
-            "SELECT d.seq, d.origin, s.uid, s.tenant, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died_wall "
+            f"SELECT d.seq, d.origin, s.uid, {SHOWN_TENANT}, p.name, d.status, d.created, d.attempts, d.reason, d.detail, d.died_wall "
             f"{_FROM} WHERE {where} AND d.seq > ? ORDER BY d.seq LIMIT ?",
             (*values, after, limit),
         )

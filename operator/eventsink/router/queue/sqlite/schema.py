@@ -82,8 +82,10 @@ CREATE TABLE IF NOT EXISTS sink_reports (uid TEXT PRIMARY KEY, report BLOB NOT N
 """
 """These and the columns below were added without a new version: a program that does not know them leaves them alone, and can still open the
 file."""
-_ADDED_COLUMNS = ("known_clock", "known_wall")
-"""Of `meta`: queue clock and wall clock of the last commit by a program that knows them."""
+_ADDED_COLUMNS = {
+    "meta": {"known_clock": "REAL", "known_wall": "REAL"},  # of the last commit by a program that knows them
+    "deliveries": {"alert_tenant": "TEXT"},  # NULL: the sink's
+}
 _INDEXES = """
 CREATE INDEX of_sink ON deliveries (sink, died, seq, payload);  -- `payload`: a start reads this instead of all rows
 CREATE INDEX expiring ON deliveries (expires) WHERE died IS NULL;
@@ -188,10 +190,10 @@ def prepare(connection: sqlite3.Connection, path: Path, expected: str) -> None:
             connection.execute(statement)
         get_logger().info("the queue was converted to a newer schema; older versions cannot open it", version=SCHEMA_VERSION)
     connection.executescript(_ADDED_TABLES)
-    known = {name for _, name, *_ in connection.execute("PRAGMA table_info(meta)")}
-    for column in _ADDED_COLUMNS:
-        if column not in known:
-            connection.execute(f"ALTER TABLE meta ADD COLUMN {column} REAL")
+    for table, columns in _ADDED_COLUMNS.items():
+        known = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
+        for column in columns.keys() - known:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {columns[column]}")
     connection.execute("SELECT seq, origin, died FROM deliveries LIMIT 1").fetchall()
     connection.execute("SELECT seq, message FROM arrivals LIMIT 1").fetchall()
     connection.execute("SELECT id, payload, state FROM alerts LIMIT 1").fetchall()

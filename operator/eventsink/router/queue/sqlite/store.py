@@ -11,7 +11,7 @@ from typing import Any
 
 from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
 from eventsink.router.queue.sqlite import posts
-from eventsink.router.queue.sqlite.reader import delivery_id, shared_payloads, waiting_by_sink, waiting_by_tenant
+from eventsink.router.queue.sqlite.reader import SHOWN_TENANT, delivery_id, shared_payloads, waiting_by_sink, waiting_by_tenant
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers, read_rows
 from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState, SinkReport, SinkState
@@ -20,6 +20,7 @@ SEQS_PER_SECOND = 50_000
 """More than deliveries can be committed: a number taken from the wall clock is higher than all that were used before."""
 MAX_COLLECTED_BYTES = 1024**2
 """Of payloads in one statement, which SQLite copies, before the last batch."""
+_INSERT_DELIVERIES = "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires, alert_tenant)"
 
 
 @dataclass(slots=True)
@@ -183,7 +184,7 @@ class Store:
                 change.count_of_tenant(new.tenant, 1, len(payload.body))
             expires = clock + new.max_age
             sink = self._numbers.get((new.sink, new.tenant)) or self._add_sink(new.sink, new.tenant)
-            rows.deliveries.append((self.seq, first + new.payload, sink, new.key, new.status, now, expires))
+            rows.deliveries.append((self.seq, first + new.payload, sink, new.key, new.status, now, expires, new.alert_tenant))
             change.new.append(
                 Delivery(
                     self.seq,
@@ -235,7 +236,7 @@ class Store:
         rows, self._rows = self._rows, _Rows()
         connection = self.connection
         insert(connection, "INSERT INTO payloads", rows.payloads)
-        insert(connection, "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires)", rows.deliveries)
+        insert(connection, _INSERT_DELIVERIES, rows.deliveries)
         self._release_bodies(rows.replaced)
         insert(connection, "INSERT OR REPLACE INTO alerts", rows.states_and_bodies)
         insert(connection, "INSERT INTO alerts (id, state)", rows.states, "ON CONFLICT (id) DO UPDATE SET state = excluded.state")
@@ -256,8 +257,8 @@ class Store:
     def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float, clock: float) -> StoreChange:
         """`remove`, and record in which message they arrived, and what later ones are to follow."""
         cursor = self.connection.executemany(
-            "INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, s.uid, s.tenant, d.key, p.name, d.status, d.created, d.attempts, "
-            "?, ?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload JOIN sinks s ON s.id = d.sink "
+            f"INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, s.uid, {SHOWN_TENANT}, d.key, p.name, d.status, d.created, "  # noqa: S608
+            "d.attempts, ?, ?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload JOIN sinks s ON s.id = d.sink "
             "WHERE d.seq = ?",
             [(clock, now, arrival.message, arrival.reference, seq) for seq in seqs],
         )

@@ -48,6 +48,7 @@ SPREAD = [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfi
 AFFINITY: dict[str, Any] = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
 RELABELING = [{"action": "labeldrop", "regex": "pod"}]
 OTHER_LISTS: dict[str, Any] = {
+    "policyReports": ["openreports.io"],
     "args": ["--config", "/tmp/other.yaml"],
     "env": [{"name": "TZ", "value": "UTC"}],
     "envFrom": [{"secretRef": {"name": "more", "optional": True}}],

@@ -98,6 +98,27 @@ def test_the_component_of_kubernetes_events_is_what_the_chart_renders(helm: Helm
     assert read[0] == read[1]
 
 
+def test_the_component_of_policy_reports_is_what_the_chart_renders(helm: Helm, tmp_path: Path) -> None:
+    copied(tmp_path)
+    folder = tmp_path / "components"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(
+        WITH_EVENTS.replace("-events]", "-events, ../manifests/components/policy-reports]")
+    )
+    kustomized = {plain(key_of(one)): one for one in build(folder)}
+    rendered = helm.render({"events": {"enabled": True, "policyReports": ["wgpolicyk8s.io", "openreports.io"]}})
+    charted = {key_of(one): one for one in rendered if one["metadata"]["name"].startswith("eventsink-events")}
+    assert kustomized.keys() == charted.keys()
+    for key, one in kustomized.items():
+        if one["kind"] == "Deployment":
+            [variable] = one["spec"]["template"]["spec"]["containers"][0].pop("env")
+        if one["kind"] != "ConfigMap":
+            assert normal(one) == normal(charted[key]), key
+    given = [yaml.safe_load(find_settings(one, "events")) for one in (kustomized, charted)]
+    given[0] = overlay(given[0], from_environment({variable["name"]: variable["value"]}, "EVENTSINK_EVENTS__"))
+    assert EventsSettings.model_validate(given[0]) == EventsSettings.model_validate(given[1])
+
+
 def find_settings(objects: dict[Key, Object], part: str) -> str:
     [file] = [str(one["data"][f"{part}.yaml"]) for one in objects.values() if f"{part}.yaml" in one.get("data", {})]
     return file

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.chart.switches import EVERYTHING
-from tests.support.helm import Helm, of_kind, pod_of, settings_text
+from tests.support.helm import Helm, key_of, of_kind, pod_of, settings_text
 
 HASHED = {"name": "hashed", "tenant": {"fixed": "acme"}, "tokenHashes": ["sha256:" + "0" * 64]}
 NAMED = {"name": "named", "tenant": {"fixed": "acme"}}
@@ -67,6 +67,36 @@ def test_events_are_posted_to_a_source_of_their_own_with_its_token(helm: Helm) -
     }
     [token] = [one for one in pod_of(objects, "events")["spec"]["volumes"] if one["name"] == "token"]
     assert token["secret"]["items"] == [{"key": "kubernetes-events", "path": "kubernetes-events"}]
+
+
+def test_reports_of_policies_are_posted_to_a_source_of_their_own_with_its_token(helm: Helm) -> None:
+    values = {"enabled": True, "defaultTenant": "platform", "policyReports": ["openreports.io"]}
+    objects = helm.render({"events": values, "router": {"tls": {"secretName": "tls"}}})
+    [_, _, source] = yaml.safe_load(settings_text(objects, "router"))["sources"]
+    assert source == {
+        "name": "policy-reports",
+        "format": "policy-report",
+        "tokenFiles": ["/etc/eventsink-tokens/policy-reports"],
+        "tenant": {"namespaceOwner": {"label": "namespace"}},
+        "defaultTenant": "platform",
+    }
+    assert yaml.safe_load(settings_text(objects, "events"))["policyReports"] == {
+        "groups": ["openreports.io"],
+        "router": {
+            "url": "https://eventsink-router:8080/v1/alerts/policy-reports",
+            "tokenFile": "/etc/eventsink-tokens/policy-reports",
+            "caFile": "/etc/eventsink-router-ca/ca.crt",
+        },
+    }
+    [token] = [one for one in pod_of(objects, "events")["spec"]["volumes"] if one["name"] == "token"]
+    assert [one["key"] for one in token["secret"]["items"]] == ["kubernetes-events", "policy-reports"]
+
+
+def test_reports_in_listed_namespaces_are_read_with_roles_in_them(helm: Helm) -> None:
+    values = {"enabled": True, "policyReports": ["openreports.io"]}
+    objects = helm.render({"events": values, "namespaces": [{"name": "acme", "tenant": "acme"}], "crds": {"enabled": False}})
+    [role] = [one for one in objects if key_of(one) == ("Role", "acme", "eventsink-events")]
+    assert {tuple(rule["resources"]) for rule in role["rules"]} == {("events",), ("reports",)}
 
 
 def test_the_router_reads_the_tokens_that_its_sources_name(helm: Helm) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -320,8 +321,22 @@ def test_the_part_that_follows_events_has_the_rights_on_the_page_and_no_others(p
     check_rights("events", Kubectl(place.plane.service_account_kubeconfig(NAMESPACE, "eventsink-events")))
 
 
-def check_rights(part: str, theirs: Kubectl) -> None:
-    """Compare what a part may do with docs/security.md."""
+def test_with_policy_reports_it_may_read_them_and_nothing_more(place: Place) -> None:
+    components = "../components/kubernetes-events, ../components/policy-reports, "
+    edit(place.manifests / "default/kustomization.yaml", r"^components: \[", f"components: [{components}")
+    [role] = [one for one in build(place.manifests / "default") if named(one) == ("ClusterRole", "eventsink-events")]
+    edit(place.manifests / "default/kustomization.yaml", re.escape(components), "")
+    place.kubectl.apply(role)
+    theirs = Kubectl(place.plane.service_account_kubeconfig(NAMESPACE, "eventsink-events"))
+    check_rights("events", theirs, "everywhere, with policy reports")
+
+
+def named(obj: dict[str, Any]) -> tuple[str, str]:
+    return obj["kind"], obj["metadata"]["name"]
+
+
+def check_rights(part: str, theirs: Kubectl, *switched_on: str) -> None:
+    """Compare what a part may do with docs/security.md, and with what is switched on there."""
     table = rows(between(page("security.md"), "## Rights on the API server", "\n## "))
     listed: dict[str, set[str]] = {}
     for account, where, text in table:
@@ -334,4 +349,5 @@ def check_rights(part: str, theirs: Kubectl) -> None:
         ("its own namespace", NAMESPACE),
         ("the namespace of compiled sinks", SINKS_NAMESPACE),
     ):
-        assert rights(theirs, namespace) == listed["everywhere"] | listed.get(where, set()), namespace
+        expected = listed["everywhere"].union(listed.get(where, ()), *[listed[one] for one in switched_on])
+        assert rights(theirs, namespace) == expected, namespace

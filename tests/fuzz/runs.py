@@ -24,7 +24,7 @@ from eventsink.destinations.slack.codes import granted
 from eventsink.destinations.slack.message import render
 from eventsink.destinations.slack.terminal import terminal_lines
 from eventsink.destinations.slack.tokens import TokenRecord
-from eventsink.events.sender import error_of, rejected_of
+from eventsink.events.posts import error_of, rejected_of
 from eventsink.kube.http import api_error
 from eventsink.rest.calls import paging
 from eventsink.rest.http.messages import cookies, query_of

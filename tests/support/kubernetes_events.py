@@ -86,18 +86,18 @@ def made(name: str, namespace: str, *, about: str | None = None, count: int = 0,
     }
 
 
-def create_all(plane: ControlPlane, events: Sequence[Mapping[str, Any]]) -> None:
-    """Create these, several at a time, through whatever happens to the API server."""
+def create_all(plane: ControlPlane, events: Sequence[Mapping[str, Any]], plural: str = "events") -> None:
+    """Create these objects, several at a time, through whatever happens to the API server."""
     shares = [events[start::WRITERS] for start in range(WRITERS)]
     with ThreadPoolExecutor(WRITERS) as pool:
-        for _ in pool.map(lambda share: _create(plane, share), shares):
+        for _ in pool.map(lambda share: _create(plane, share, plural), shares):
             pass
 
 
-def _create(plane: ControlPlane, events: Sequence[Mapping[str, Any]]) -> None:
+def _create(plane: ControlPlane, events: Sequence[Mapping[str, Any]], plural: str) -> None:
     with _connection(plane) as connection:
         for event in events:
-            path = f"/apis/events.k8s.io/v1/namespaces/{event['metadata']['namespace']}/events"
+            path = f"/apis/{event['apiVersion']}/namespaces/{event['metadata']['namespace']}/{plural}"
             until = time.monotonic() + DEADLINE_SECONDS
             while True:
                 try:

@@ -7,13 +7,16 @@ The settings of each program: what follows from the values, with the part's own 
 {{- ternary .tokenKeys (ternary list (list .name) (hasKey . "tokenHashes")) (hasKey . "tokenKeys") | toYaml -}}
 {{- end -}}
 
-{{/* Those of the values, and that of Kubernetes Events where they are followed. */}}
+{{/* Those of the values, and those of Kubernetes Events and of reports of policies where they are followed. */}}
 {{- define "eventsink.sources" -}}
 {{- $sources := .Values.sources -}}
 {{- if .Values.events.enabled -}}
 {{- $own := dict "name" "kubernetes-events" "format" "kubernetes-events" "tenant" (dict "namespaceOwner" (dict "label" "namespace")) -}}
 {{- with .Values.events.defaultTenant -}}{{- $_ := set $own "defaultTenant" . -}}{{- end -}}
 {{- $sources = append $sources $own -}}
+{{- if .Values.events.policyReports -}}
+{{- $sources = append $sources (merge (dict "name" "policy-reports" "format" "policy-report") $own) -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $sources -}}
 {{- end -}}
@@ -136,10 +139,14 @@ The settings of each program: what follows from the values, with the part's own 
 
 {{- define "eventsink.eventsSettings" -}}
 {{- $tls := .Values.router.tls.secretName -}}
-{{- $url := printf "%s://%s-router:8080/v1/alerts/kubernetes-events" (ternary "https" "http" (not (empty $tls))) (include "eventsink.fullname" .) -}}
-{{- $router := dict "url" $url "tokenFile" "/etc/eventsink-tokens/kubernetes-events" -}}
+{{- $url := printf "%s://%s-router:8080/v1/alerts" (ternary "https" "http" (not (empty $tls))) (include "eventsink.fullname" .) -}}
+{{- $router := dict "url" (print $url "/kubernetes-events") "tokenFile" "/etc/eventsink-tokens/kubernetes-events" -}}
 {{- if and $tls .Values.events.tlsAuthorityKey -}}{{- $_ := set $router "caFile" "/etc/eventsink-router-ca/ca.crt" -}}{{- end -}}
 {{- $settings := dict "monitor" (dict "address" "0.0.0.0:9090") "router" $router -}}
+{{- with .Values.events.policyReports -}}
+{{- $source := merge (dict "url" (print $url "/policy-reports") "tokenFile" "/etc/eventsink-tokens/policy-reports") $router -}}
+{{- $_ := set $settings "policyReports" (dict "groups" . "router" $source) -}}
+{{- end -}}
 {{- $name := include "eventsink.partName" (dict "root" $ "part" "events") -}}
 {{- if ne $name "eventsink-events" -}}
 {{- $_ := set $settings "leaderElection" (dict "leaseName" (printf "%s-leader" $name)) -}}

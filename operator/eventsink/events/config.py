@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
@@ -19,13 +19,16 @@ MAX_NAMESPACES = 100
 """Each has a watch, so a connection to the API server."""
 
 
+INTAKE_URL = r"^https?://[^\s/?#]+/v1/alerts/[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+
 class SourceSettings(Settings):
     """The source at the router that Events are posted to."""
 
     url: str = Field(
         default="http://eventsink-router:8080/v1/alerts/kubernetes-events",
         max_length=2048,
-        pattern=r"^https?://[^\s/?#]+/v1/alerts/[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        pattern=INTAKE_URL,
     )
     """The intake of the router and the name of a source of the format kubernetes-events."""
     token_file: Path = Path("/etc/eventsink-tokens/kubernetes-events")
@@ -34,6 +37,26 @@ class SourceSettings(Settings):
     """PEM of the authority of the intake's certificate, where it is no public one; read at the start."""
     timeout: Seconds = Field(default=30.0, gt=0)
     """For one request."""
+
+
+class ReportsSourceSettings(SourceSettings):
+    """The source at the router that reports are posted to: of its own, for each cluster another one, and nobody else posts to it."""
+
+    url: str = Field(default="http://eventsink-router:8080/v1/alerts/policy-reports", max_length=2048, pattern=INTAKE_URL)
+    """The intake of the router and the name of a source of the format policy-report."""
+    token_file: Path = Path("/etc/eventsink-tokens/policy-reports")
+    """File with the source's token; read again when it changes."""
+
+
+class PolicyReportsSettings(Settings):
+    """Whether the reports of policy engines are posted, too."""
+
+    groups: tuple[Literal["wgpolicyk8s.io", "openreports.io"], ...] = Field(default=(), max_length=2)
+    """API groups whose reports are followed: wgpolicyk8s.io (v1alpha2), openreports.io (v1alpha1). Those that the API server does not have are
+    waited for. Empty: none."""
+    round_interval: Seconds = Field(default=6 * 3600.0, ge=60, le=86_400)
+    """So often all of them are posted again: results that fail all the time are repeated no more often, whatever a sink's repeatInterval is."""
+    router: ReportsSourceSettings = ReportsSourceSettings()
 
 
 class SelectionSettings(Settings):
@@ -105,12 +128,13 @@ class EventsSettings(ProcessSettings):
 
     router: SourceSettings = SourceSettings()
     namespaces: tuple[NamespaceName, ...] = Field(default=(), max_length=MAX_NAMESPACES)
-    """The only namespaces whose Events are read; Roles in them suffice then, and Events of nodes are not read. Empty: all."""
+    """The only namespaces whose Events and reports are read; Roles in them suffice then, and what is in no namespace is not read. Empty: all."""
     filter: FilterSettings = FilterSettings()
     rate: RateSettings = RateSettings()
     first_start_age: Seconds = 300.0
     """At the first start, when there is no checkpoint: what happened longer ago is not sent."""
     checkpoint: CheckpointSettings = CheckpointSettings()
+    policy_reports: PolicyReportsSettings = PolicyReportsSettings()
     leader_election: EventsElectionSettings = EventsElectionSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()

@@ -73,11 +73,11 @@ def last_seen(event: Object) -> datetime | None:
 
 def sent_of(event: Object) -> dict[str, Any]:
     """The members of an Event that the router reads: not who manages which field, nor labels and annotations."""
-    found = _members(event, _OF_EVENT)
-    found["metadata"] = _members(event["metadata"], _OF_METADATA)
+    found = picked(event, _OF_EVENT)
+    found["metadata"] = picked(event["metadata"], _OF_METADATA)
     for name in ("regarding", "related"):
         if given := event.get(name):
-            found[name] = _members(given, _OF_OBJECT)
+            found[name] = picked(given, _OF_OBJECT)
     if note := event.get("note"):
         found["note"] = note[:MAX_NOTE_CHARACTERS]
     return found
@@ -88,7 +88,8 @@ def characters_of(sent: Mapping[str, Any]) -> int:
     return sum(len(one) if isinstance(one, str) else characters_of(one) for one in sent.values() if isinstance(one, str | dict))
 
 
-def _members(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def picked(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The members of these names that are not empty, their texts cut."""
     return {name: _cut(given[name]) for name in names if given.get(name)}
 
 

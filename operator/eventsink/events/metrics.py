@@ -47,3 +47,33 @@ class EventsMetrics:
         self.checkpoint = Gauge(
             f"{NAMESPACE}_checkpoint_timestamp_seconds", "When the checkpoint was last written.", registry=registry
         )
+
+
+class ReportsMetrics:
+    """Counters and gauges of reports of policies."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"{NAMESPACE}_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"{NAMESPACE}_{name}", text, registry=registry)
+
+        self.known = gauge("reports_known", "Reports of policies in the cluster.")
+        self.waiting = gauge("reports_waiting", "Reports that have changed, or are due in a round, and are not posted yet.")
+        self.read = counter("reports_read", "Reports read from the API server.")
+        self.unchanged = counter("reports_unchanged", "Reports not posted, since nothing but times of results had changed.")
+        self.remembered = gauge("results_remembered", "Failing results of which it is posted at once when they are gone.")
+        self.left_out = counter("results_left_out", "Failing results not posted, since their report has too many.")
+        self.sent = counter("results_sent", "Results that the router has accepted.")
+        self.rejected = counter("results_rejected", "Results that the router does not accept, most often for want of a tenant.")
+        self.requests = counter(
+            "reports_requests", "Requests to the router about reports, by status code (0: no response).", "code"
+        )
+        self.watches_down = gauge("reports_watches_down", "Watches of reports that do not reach the API server.")
+        self.sending_failed = gauge(
+            "reports_sending_failed_since_timestamp_seconds",
+            "Since when the router has not accepted reports; 0: it does.",
+        )
+        self.rounds = counter("report_rounds", "Rounds in which all reports were posted.")
+        self.round_ended = gauge("report_round_timestamp_seconds", "When the last round of reports ended.")

@@ -9,8 +9,10 @@ from eventsink.events.checkpoint import Checkpoint
 from eventsink.events.config import EventsSettings
 from eventsink.events.filters import Filter
 from eventsink.events.follower import Follower
-from eventsink.events.metrics import EventsMetrics
+from eventsink.events.metrics import EventsMetrics, ReportsMetrics
+from eventsink.events.posts import OF_REPORTS, Poster, PostMetrics
 from eventsink.events.rate import RateLimit
+from eventsink.events.reports import Reports
 from eventsink.events.sender import Sender
 from eventsink.events.window import Window
 from eventsink.kube.api import Api, ApiError, Forbidden
@@ -40,7 +42,7 @@ async def serve(settings: EventsSettings, stop: asyncio.Event) -> None:
         A part of it ended, or another replica has taken the lead.
     """
     async with Process("events", settings.monitor, stop) as process:
-        api = await connect(settings.kubernetes, "events", watches=len(settings.namespaces))
+        api = await connect(settings.kubernetes, "events", watches=watches_of(settings))
         process.on_close(api.close)
         await Events(settings, api, process).run()
 
@@ -59,21 +61,33 @@ class Events:
         self._checkpoint = Checkpoint(leader_api, settings.checkpoint, self._metrics)
         self._window = Window()
         self._metrics.waiting.set_function(lambda: len(self._window))
-        self._metrics.leader.set_function(lambda: float(self._elector is None or self._elector.holds))
-        self._sender = Sender(
-            settings.router,
-            self._window,
-            self._checkpoint,
-            self._metrics,
-            may_send=lambda: self._elector is None or self._elector.holds,
-        )
+        self._metrics.leader.set_function(lambda: float(self._leads()))
+        self._poster = Poster(settings.router, post_metrics(self._metrics), may_send=self._leads)
+        self._sender = Sender(self._poster, self._window, self._checkpoint)
+        self._reports: Reports | None = None
+        if settings.policy_reports.groups:
+            reports_metrics = ReportsMetrics(process.registry)
+            poster = Poster(
+                settings.policy_reports.router,
+                post_metrics(reports_metrics),
+                setting="policyReports.router",
+                messages=OF_REPORTS,
+                may_send=self._leads,
+            )
+            self._reports = reports = Reports(api, settings, poster, reports_metrics)
+            process.readiness["reports' router"] = lambda: poster.problem
+            process.readiness["reports"] = lambda: reports.problem
         self._followers: list[Follower] = []
         self._problem: str | None = None
         self._work: list[asyncio.Task[object]] = []
         process.readiness["lease"] = lambda: self._elector.problem if self._elector is not None else None
-        process.readiness["router"] = lambda: self._sender.problem
+        process.readiness["router"] = lambda: self._poster.problem
         process.readiness["events"] = self._missing
         process.on_stop(self._hand_over)
+
+    def _leads(self) -> bool:
+        """Whether this replica is sure that it does."""
+        return self._elector is None or self._elector.holds
 
     async def run(self) -> None:
         """Run until the process is to stop."""
@@ -106,6 +120,7 @@ class Events:
             ("send", self._sender.run()),
             ("checkpoint", self._checkpoint.run()),
             *(("follow", one.run()) for one in self._followers),
+            *(self._reports.works() if self._reports is not None else ()),
         ):
             self._work.append(process.start(name, work))
         await process.until_stopped()
@@ -137,3 +152,13 @@ class Events:
 
     def _missing(self) -> str | None:
         return self._problem or next((one.problem for one in self._followers if one.problem is not None), None)
+
+
+def watches_of(settings: EventsSettings) -> int:
+    """How many watches there are beside those for which the setting `kubernetes.connections` has room."""
+    return len(settings.namespaces) * (1 + len(settings.policy_reports.groups))
+
+
+def post_metrics(metrics: EventsMetrics | ReportsMetrics) -> PostMetrics:
+    """Those that a poster counts."""
+    return PostMetrics(metrics.sent, metrics.rejected, metrics.requests, metrics.sending_failed)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Container
 from typing import Protocol
 
-from eventsink.kube.api import Api, ApiError, Collection, Forbidden, Gone, Key, Object, Unavailable, WatchEvent, key_of
+from eventsink.kube.api import Api, ApiError, Collection, Forbidden, Gone, Key, NotFound, Object, Unavailable, WatchEvent, key_of
 from eventsink.runtime.backoff import Backoff, Chance
 from eventsink.runtime.logs import Repeated, get_logger
 
@@ -35,7 +36,13 @@ class Handler(Protocol):
 
 
 class Reflector:
-    """Follows one collection. `run` is a task for ever; `synced` is set after the first whole list."""
+    """Follows one collection. `run` is a task for ever; `synced` is set after the first whole list.
+
+    Parameters
+    ----------
+    absent_seconds
+        The API server may not have this kind of objects: then there are none, and it is looked for again after so long. None: it has.
+    """
 
     def __init__(
         self,
@@ -45,12 +52,14 @@ class Reflector:
         handler: Handler,
         *,
         chance: Chance = random.random,
+        absent_seconds: float | None = None,
     ) -> None:
         self._api = api
         self._name = name
         self._collection = collection
         self._handler = handler
         self._chance = chance
+        self._absent_seconds = absent_seconds
         self._known: dict[Key, str] = {}
         self._version = ""
         self._failures = 0
@@ -80,6 +89,9 @@ class Reflector:
             except Gone:
                 self._version = ""
             except ApiError as error:
+                if self._absent_seconds is not None and isinstance(error, NotFound):
+                    await self._wait_for_kind(self._absent_seconds)
+                    continue
                 self.denied = isinstance(error, Forbidden)
                 if self.denied:
                     self.tried.set()
@@ -101,10 +113,22 @@ class Reflector:
             token = page.continue_token
             if not token:
                 break
+        self._forget_all_but(seen)
+        self._version = page.resource_version
+
+    def _forget_all_but(self, seen: Container[Key]) -> None:
         for key in [key for key in self._known if key not in seen]:
             del self._known[key]
             self._handler.delete(key)
-        self._version = page.resource_version
+
+    async def _wait_for_kind(self, seconds: float) -> None:
+        """The API server does not have this kind of objects: there are none until it has."""
+        self._forget_all_but(())
+        self._version, self.denied = "", False
+        self._connected()
+        self.synced.set()
+        self.tried.set()
+        await asyncio.sleep(seconds)
 
     async def _watch(self) -> None:
         lasting = int(WATCH_SECONDS * (0.7 + 0.3 * self._chance()))

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from eventsink.controller.config import OperatorSettings
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.events.config import EventsSettings
-from eventsink.events.metrics import EventsMetrics
+from eventsink.events.metrics import EventsMetrics, ReportsMetrics
 from eventsink.rest.config import RestSettings
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.router.config import RouterSettings
@@ -146,7 +146,7 @@ def metrics_of(name: str) -> list[list[str]]:
     if name == "operator.md":
         return metric_rows(OperatorMetrics(registry), listeners)
     if name == "events.md":
-        return metric_rows(EventsMetrics(registry), listeners)
+        return metric_rows(EventsMetrics(registry), ReportsMetrics(registry), listeners)
     if name == "rest.md":
         return metric_rows(RestMetrics(registry), listeners)
     late = [[f"`{gauge}`", "", text] for gauge, text in gauges_read_late()]

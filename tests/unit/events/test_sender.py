@@ -12,11 +12,13 @@ import pytest
 import trustme
 from prometheus_client import CollectorRegistry
 
-from eventsink.events import sender as module
+from eventsink.events import posts as module
 from eventsink.events.checkpoint import CONFIG_MAPS, Checkpoint
 from eventsink.events.config import CheckpointSettings, SourceSettings
 from eventsink.events.event import sent_of
 from eventsink.events.metrics import EventsMetrics
+from eventsink.events.posts import Poster
+from eventsink.events.process import post_metrics
 from eventsink.events.sender import Sender, encoded
 from eventsink.events.window import Read, Window
 from eventsink.kube.local import LocalApi
@@ -63,7 +65,8 @@ class Sending:
         self.metrics = EventsMetrics(CollectorRegistry())
         self.checkpoint = Checkpoint(LocalApi([CONFIG_MAPS]), CheckpointSettings(), self.metrics)
         settings = SourceSettings(url=url or router.url(PATH), token_file=token)
-        self.sender = Sender(settings, self.window, self.checkpoint, self.metrics, may_send=may_send)
+        self.poster = Poster(settings, post_metrics(self.metrics), may_send=may_send)
+        self.sender = Sender(self.poster, self.window, self.checkpoint)
 
     async def send(self, *reads: Read, until: Callable[[], object]) -> None:
         """Send these until it holds."""
@@ -107,7 +110,7 @@ async def test_what_the_router_does_not_take_now_is_sent_again_and_the_checkpoin
     await sending.send(read("a", 11), until=lambda: len(router.requests()) >= 6)
     assert sending.position() == ""
     assert sending.count("sending_failed") > 0
-    assert sending.sender.problem is None
+    assert sending.poster.problem is None
     router.respond_with(accepted())
     sending = Sending(router, tmp_path)
     await sending.send(read("a", 11), until=lambda: sending.position() == "11")
@@ -123,7 +126,7 @@ async def test_what_somebody_has_to_correct_is_named_and_waited_for(
     router.respond_with(CannedResponse(status, {"Location": "http://127.0.0.1:1/"}))
     sending = Sending(router, tmp_path)
     await sending.send(read("a", 11), until=lambda: len(router.requests()) >= 3)
-    assert problem in (sending.sender.problem or "")
+    assert problem in (sending.poster.problem or "")
     assert sending.position() == ""
     assert TOKEN not in "".join(capfd.readouterr())
 
@@ -139,7 +142,7 @@ async def test_a_token_that_is_replaced_is_used_at_once(router: Receiver, tmp_pa
 
     await sending.send(read("a", 11), until=replace)
     assert router.requests()[-1].headers["authorization"] == "Bearer another one"
-    assert sending.sender.problem is None
+    assert sending.poster.problem is None
 
 
 async def test_one_event_that_the_router_cannot_read_does_not_keep_back_the_others(router: Receiver, tmp_path: Path) -> None:
@@ -166,14 +169,14 @@ async def test_what_a_proxy_before_the_router_refuses_is_sent_again(router: Rece
     await sending.send(read("a", 11), read("b", 12), until=lambda: len(router.requests()) >= 3)
     assert posted(router)[:3] == [["a", "b"]] * 3
     assert (sending.position(), sending.count("rejected")) == ("", 0)
-    assert "something before the router" in (sending.sender.problem or "")
+    assert "something before the router" in (sending.poster.problem or "")
 
 
 async def test_a_certificate_of_another_authority_is_named(tmp_path: Path) -> None:
     with Receiver(authority=trustme.CA()) as router:
         sending = Sending(router, tmp_path)
-        await sending.send(read("a", 11), until=lambda: sending.sender.problem)
-    assert "router.caFile" in (sending.sender.problem or "")
+        await sending.send(read("a", 11), until=lambda: sending.poster.problem)
+    assert "router.caFile" in (sending.poster.problem or "")
 
 
 async def test_what_was_rejected_is_counted_also_if_the_response_comes_in_pieces(router: Receiver, tmp_path: Path) -> None:
@@ -222,6 +225,5 @@ def test_of_an_event_that_is_there_several_times_the_last_is_sent_with_all_that_
 
 def test_a_token_file_that_is_absent_is_named_at_the_start(router: Receiver, tmp_path: Path) -> None:
     settings = SourceSettings(url=router.url(PATH), token_file=tmp_path / "none")
-    metrics = EventsMetrics(CollectorRegistry())
     with pytest.raises(ConfigurationError, match=r"router\.tokenFile"):
-        Sender(settings, Window(), Checkpoint(LocalApi([CONFIG_MAPS]), CheckpointSettings(), metrics), metrics)
+        Poster(settings, post_metrics(EventsMetrics(CollectorRegistry())))

@@ -16,6 +16,7 @@ from eventsink.kube.api import (
     Forbidden,
     Gone,
     Key,
+    NotFound,
     Object,
     ObjectList,
     Unavailable,
@@ -92,10 +93,10 @@ def api(monkeypatch: pytest.MonkeyPatch) -> ScriptedApi:
     return ScriptedApi()
 
 
-async def follow(api: ScriptedApi, expected: int) -> tuple[EventRecorder, Reflector]:
+async def follow(api: ScriptedApi, expected: int, **more: Any) -> tuple[EventRecorder, Reflector]:
     """Follow until so many requests were made and all was read of the last."""
     recorder = EventRecorder()
-    reflector = Reflector(api, "things", Collection(SECRETS), recorder)  # type: ignore[arg-type]
+    reflector = Reflector(api, "things", Collection(SECRETS), recorder, **more)  # type: ignore[arg-type]
     task = asyncio.ensure_future(reflector.run())
     async with asyncio.timeout(DEADLINE_SECONDS):
         while len(api.asked) < expected:
@@ -187,3 +188,15 @@ async def test_retry_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(asyncio.CancelledError):
         await reflector.run()
     assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
+
+
+async def test_a_kind_that_may_be_absent_has_no_objects_until_the_api_server_has_it(
+    api: ScriptedApi, capfd: pytest.CaptureFixture[str]
+) -> None:
+    absent = NotFound(404, "NotFound", "the server could not find the requested resource")
+    api.lists = [absent, absent, page(obj("a", 1)), absent, page(obj("b", 5))]
+    api.watches = [[NotFound(404, "NotFound", "gone")], [event("ADDED", "c", 6)]]
+    recorder, reflector = await follow(api, 7, absent_seconds=0.001)
+    assert recorder.seen == [("a@1", "upsert"), ("a", "delete"), ("b@5", "upsert"), ("c@6", "upsert")]
+    assert (reflector.synced.is_set(), reflector.connected, reflector.denied) == (True, True, False)
+    assert "watch failed" not in capfd.readouterr().err

@@ -71,6 +71,14 @@ def last_seen(event: Object) -> datetime | None:
     return None if latest is None or latest.year == 1 else latest
 
 
+def created(event: Object) -> datetime | None:
+    """When the API server created it; None: it does not say."""
+    try:
+        return parse_time(event["metadata"].get("creationTimestamp") or "")
+    except ValueError:
+        return None
+
+
 def sent_of(event: Object) -> dict[str, Any]:
     """The members of an Event that the router reads: not who manages which field, nor labels and annotations."""
     found = picked(event, _OF_EVENT)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
-from eventsink.events.event import EVENTS, last_seen, sent_of, subject_of
+from eventsink.events.event import EVENTS, created, last_seen, sent_of, subject_of
 from eventsink.events.filters import Filter
 from eventsink.events.metrics import EventsMetrics
 from eventsink.events.rate import RateLimit
@@ -29,6 +30,11 @@ dead."""
 MAX_OFFERED = 100_000
 """Of so many Events of a list that fails in its middle it is known that they were offered, some 100 bytes each; others may count twice for the
 rate."""
+NEW_NAMESPACE_SECONDS = 3.0
+"""So old is the first Event of a namespace at least when it is sent: the router learns the owner of a new namespace from the operator, which
+learns of it when this process does. An Event that comes earlier is nobody's, or that of the source's default tenant."""
+MAX_NAMESPACES = 10_000
+"""Of so many it is known that an Event was sent; the one of which none has come for longest makes room, and counts as new."""
 BACKOFF = Backoff(first=0.5, longest=30.0, jitter=0.5)
 SHORT_WATCH_SECONDS = 1.0
 """A watch that ends sooner counts as a failure."""
@@ -60,6 +66,7 @@ class Follower:
         first_start_age: float,
         wall_clock: Callable[[], float] = time.time,
         chance: Chance = random.random,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._api = api
         self._collection = Collection(EVENTS, namespace, field_selector=filter_.field_selector)
@@ -75,6 +82,8 @@ class Follower:
         self._first_start_age = first_start_age
         self._wall_clock = wall_clock
         self._chance = chance
+        self._pause = pause
+        self._namespaces: OrderedDict[str, None] = OrderedDict()
         self._failures = 0
         self._down_since: float | None = None
         self._outage = Repeated(60.0)
@@ -186,8 +195,22 @@ class Follower:
         else:
             read.event, read.suppressed = sent_of(event), suppressed
             read.uid = event["metadata"].get("uid", "")
+            await self._wait_for_owner(event)
         if read.event is not None or version:
             await self._window.put(read)
+
+    async def _wait_for_owner(self, event: Object) -> None:
+        """Of a namespace that seems to be new: what is read meanwhile grows older, too, so that many of them take no longer than one."""
+        namespace = event["metadata"].get("namespace", "")
+        if namespace not in self._namespaces:
+            at = created(event)
+            left = at.timestamp() + NEW_NAMESPACE_SECONDS - self._wall_clock() if at is not None else 0.0
+            if 0.0 < left <= NEW_NAMESPACE_SECONDS:  # more: the clocks differ
+                await self._pause(left)
+            self._namespaces[namespace] = None
+            if len(self._namespaces) > MAX_NAMESPACES:
+                self._namespaces.popitem(last=False)
+        self._namespaces.move_to_end(namespace)
 
     def _connected(self) -> None:
         self.problem = None

@@ -75,6 +75,8 @@ class Following:
         self.api = api
         self.window = Window()
         self.metrics = EventsMetrics(CollectorRegistry())
+        self.paused: list[float] = []
+        """Seconds, each time the follower has waited for the owner of a namespace."""
         self.follower = Follower(
             api,  # type: ignore[arg-type]
             "",
@@ -85,7 +87,11 @@ class Following:
             self.metrics,
             first_start_age=300.0,
             wall_clock=lambda: NOON,
+            pause=self.pause,
         )
+
+    async def pause(self, seconds: float) -> None:
+        self.paused.append(seconds)
 
     async def read(self, until: Callable[[], bool]) -> list[str]:
         """What was read when `until` holds: `name` of an Event, and `@version` where everything up to there was read."""
@@ -177,6 +183,25 @@ async def test_what_a_list_has_read_before_it_failed_counts_once_for_the_rate(fa
     assert await following.read_until_asked("watch 42") == ["e1", "other@41", "e1@42"]
     counted = {name: getattr(following.metrics, name).collect()[0].samples[0].value for name in ("read", "suppressed")}
     assert counted == {"read": 3, "suppressed": 0}
+
+
+async def test_the_first_event_of_a_namespace_is_not_sent_before_the_router_can_know_the_owner() -> None:
+    api = ScriptedApi(newest=30)
+    in_shop = [
+        added(name, version, at=f"2026-01-01T11:59:{second}Z") for name, version, second in (("e11", 11, 58), ("e12", 12, 59))
+    ]
+    others = [
+        added(namespace, version, namespace=namespace, at=at)
+        for namespace, version, at in (
+            ("old", 13, "2026-01-01T11:59:50Z"), ("new", 14, "2026-01-01T12:00:00Z"),
+            ("later", 15, "2026-01-01T12:01:00Z"), ("unknown", 16, ""),
+        )
+    ]  # fmt: skip
+    filtered = added("normal", 17, namespace="quiet", type="Normal")
+    api.watches = [[*in_shop, *others, filtered]]
+    following = Following(api, "10")
+    assert await following.read_until_asked("watch 17") == ["e11@11", "e12@12", "old@13", "new@14", "later@15", "unknown@17"]
+    assert following.paused == [1.0, 3.0]
 
 
 async def test_an_outage_is_waited_for_and_the_watch_goes_on_where_it_was() -> None:

@@ -15,6 +15,7 @@ from eventsink.cel.errors import EvaluationFailed, InvalidExpression
 from eventsink.cel.reading import calls
 from eventsink.cel.tokens import Token, position
 from eventsink.runtime.bounded_patterns import MAX_MATCHED_CHARACTERS
+from eventsink.runtime.patterns import utf8
 
 if TYPE_CHECKING:
     from eventsink.cel.environment import Environment, Program
@@ -81,7 +82,7 @@ def _cut(value: Any) -> Any:
 def _readable(value: Any) -> Any:
     """The same in UTF-8: of a lone surrogate, which JSON can say and the library cannot read, U+FFFD."""
     if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return utf8(value).decode()
     if isinstance(value, Mapping):
         return {_readable(name): _readable(one) for name, one in value.items()}
     return value

@@ -35,7 +35,7 @@ class Pattern:
         options.log_errors = False
         options.never_capture = True
         try:
-            self._compiled = re2.compile(_utf8(expression), options=options)
+            self._compiled = re2.compile(utf8(expression), options=options)
         except re2.error as error:
             detail = error.args[0] if error.args else ""
             raise InvalidPattern(detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)) from None
@@ -44,14 +44,14 @@ class Pattern:
 
     def fullmatch(self, text: str) -> bool:
         """Whether the whole text matches."""
-        return self._compiled.fullmatch(_utf8(text)) is not None
+        return self._compiled.fullmatch(utf8(text)) is not None
 
     def search(self, text: str) -> bool:
         """Whether a part of the text matches."""
-        return self._compiled.search(_utf8(text)) is not None
+        return self._compiled.search(utf8(text)) is not None
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
     """In UTF-8; a lone surrogate, which JSON can say and UTF-8 cannot, becomes U+FFFD, as in the API server."""
     try:
         return text.encode()

@@ -7,6 +7,7 @@ from typing import Any
 
 from eventsink.destinations.problem import Problem
 from eventsink.destinations.slack.api import error_data, error_name, failed
+from eventsink.runtime.patterns import utf8
 from eventsink.sinks.sender import FailureClass
 
 _SETTINGS = {
@@ -198,4 +199,5 @@ def is_usable(channel: Channel | None) -> bool:
 
 
 def text_of(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    """A text of a response, in UTF-8, so that it can be stored; empty for anything else."""
+    return utf8(value).decode() if isinstance(value, str) else ""

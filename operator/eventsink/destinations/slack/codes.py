@@ -29,6 +29,8 @@ STORE_BACKOFF = Backoff(first=1.0, longest=8.0)
 """After a failed attempt to store a response of Slack; it doubles, up to a minute in all."""
 RENEW_AHEAD_SECONDS = 7200.0
 """Tokens live for 12 hours: six chances an hour apart would be too few, this gives 120 a minute apart."""
+MAX_LIFETIME_SECONDS = 30 * 86400.0
+"""A token that is said to be valid for longer is renewed by then; Slack's are valid for 12 hours."""
 LOOK_SECONDS = 60.0
 LOST = "answer_lost"
 """Recorded where a code or a refresh token was used up and the response is not known."""
@@ -319,7 +321,11 @@ def renewal_due(record: TokenRecord, now: float) -> bool:
 
 def granted(record: TokenRecord, response: dict[str, Any], now: float) -> TokenRecord:
     """The record with the response of oauth.v2.access: https://docs.slack.dev/reference/methods/oauth.v2.access."""
-    token, refresh, expires = text_of(response.get("access_token")), response.get("refresh_token"), response.get("expires_in")
+    token, refresh, expires = (
+        text_of(response.get("access_token")),
+        text_of(response.get("refresh_token")),
+        response.get("expires_in"),
+    )
     hook, team = _members(response, "incoming_webhook"), _members(response, "team")
     url = text_of(hook.get("url")) or record.webhook_url  # a renewed token comes without it
     if not token and not url:
@@ -328,8 +334,11 @@ def granted(record: TokenRecord, response: dict[str, Any], now: float) -> TokenR
     return record.model_copy(
         update={
             "token": token,
-            "refresh_token": refresh if isinstance(refresh, str) else "",
-            "expires_at": now + float(expires) if isinstance(expires, int | float) and refresh else None,
+            "refresh_token": refresh,
+            # What is no number (NaN) has expired.
+            "expires_at": now + min(max(0, expires), MAX_LIFETIME_SECONDS)
+            if isinstance(expires, int | float) and refresh
+            else None,
             "scopes": scopes or record.scopes,
             "team_id": text_of(team.get("id")) or record.team_id,
             "team_name": text_of(team.get("name")) or record.team_name,

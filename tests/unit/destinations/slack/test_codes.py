@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -436,6 +437,16 @@ def test_no_representation_of_a_record_shows_a_credential_and_no_name_the_code()
 def test_what_slack_says_of_a_code_is_recorded(response: dict[str, Any], expected: dict[str, Any]) -> None:
     record = granted(TokenRecord(namespace_uid="n", tenant="acme", claimed_at=0), response, 0.0)
     assert {name: getattr(record, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "expires_at"), [(10**400, 2_592_001.0), (math.inf, 2_592_001.0), (math.nan, 1.0), (-5, 1.0), (43200, 43201.0)]
+)
+def test_a_response_with_an_odd_lifetime_is_stored_all_the_same(expires_in: float, expires_at: float) -> None:
+    response = ROTATING | {"expires_in": expires_in, "team": {"name": "half of a pair: \ud83d"}}
+    record = granted(TokenRecord(namespace_uid="n", tenant="acme", claimed_at=0), response, 1.0)
+    assert (record.token, record.expires_at, record.team_name) == ("xoxe.xoxb-1", expires_at, "half of a pair: \ufffd")
+    assert TokenRecord.model_validate_json(record.to_json()) == record
 
 
 def test_a_renewed_token_keeps_the_webhook_that_came_with_the_first() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -20,6 +20,7 @@ from eventsink.alerts.alert import Status
 from eventsink.resources.names import ALL_TENANTS
 from eventsink.router.planning.alert_states import AlertStates, StateChange
 from eventsink.router.planning.batch import Owned
+from eventsink.router.planning.behind import SinksBehind
 from eventsink.router.planning.quota_settings import QuotaSettings, TenantQuota
 from eventsink.router.queue.protocol import Batch, DeliveryQueue, Waiting
 from eventsink.sinks.sink import Sink
@@ -103,8 +104,6 @@ class _Behind:
     sink: Sink
     limit: QuotaLimit
     dropped: int = 0
-    owes: bool = False
-    """Whether anything but events was not queued."""
     until: float = 0.0
     """Queue clock: until when it is reported though it owes nothing."""
 
@@ -133,11 +132,14 @@ class Quotas:
         self._settings = settings
         self._clock = queue.clock
         self._waiting = queue.waiting_of
+        self._changed = queue.tenants_changed
         self._waiting_for = queue.waiting_for
         self._not_queued = not_queued
         self._of: dict[str, TenantQuota] = {tenant: settings.of(tenant) for tenant in settings.tenants}
         self._usage: dict[str, _Usage] = {}
         self._behind: dict[str, _Behind] = {}
+        self._owed = SinksBehind()
+        """Those of which anything but events was not queued."""
 
     @staticmethod
     def any_in(settings: QuotaSettings) -> bool:
@@ -153,9 +155,12 @@ class Quotas:
         quota = self.quota(sink.tenant)
         if not _is_bounded(quota):
             return UNBOUNDED
-        usage = self._used(sink.tenant, quota)
-        waiting, pending = self._waiting(sink.tenant), usage.pending
-        of_sink = self._waiting_for(sink.uid)
+        return self._room(sink.tenant, quota, self._waiting_for(sink.uid), taken)
+
+    def _room(self, tenant: str, quota: TenantQuota, of_sink: int, taken: int = 0) -> Room:
+        """`room` for a sink for which so many deliveries wait."""
+        usage = self._used(tenant, quota)
+        waiting, pending = self._waiting(tenant), usage.pending
         rooms = [UNBOUNDED]
         if quota.waiting_bytes:
             size = waiting.bytes * of_sink // waiting.deliveries if waiting.deliveries else 0
@@ -169,7 +174,7 @@ class Quotas:
             rooms.append(Room(room, QuotaLimit.DELIVERIES, ample=room >= max(1.0, ROOM_FROM * free)))
         if quota.rate:
             tokens = max(0, int(usage.tokens) - taken)
-            rooms.append(Room(tokens, QuotaLimit.RATE, ample=tokens >= max(1, int(ROOM_FROM * _burst(quota)))))
+            rooms.append(Room(tokens, QuotaLimit.RATE, ample=tokens >= _tokens_from(quota)))
         least = min(rooms, key=lambda one: one.deliveries)
         return Room(least.deliveries, least.limit, ample=least.deliveries > 0 and all(one.ample for one in rooms))
 
@@ -196,6 +201,7 @@ class Quotas:
             for usage, what in held:
                 usage.pending.deliveries -= what.deliveries
                 usage.pending.bytes -= what.bytes
+            self._owed.may_have_room(taken.keys())  # if it was not stored
 
         if held:
             stored.add_done_callback(give_back)
@@ -205,7 +211,7 @@ class Quotas:
     def is_behind(self, uid: str) -> bool:
         """Whether something but events was not queued for a sink, so that it has to be caught up."""
         behind = self._behind.get(uid)
-        return behind is not None and behind.owes
+        return behind is not None and self._owes(behind)
 
     def divide(self, sink: Sink, due: list[Owned], *, whole: bool, taken: int) -> tuple[list[Owned], list[Owned]]:
         """Of what is due to a sink, what is queued for it, and what it is caught up with later; events that are neither are dropped.
@@ -223,7 +229,7 @@ class Quotas:
             return due, []
         deferred: list[Owned] = []
         limit = room.limit
-        if behind is not None and behind.owes:
+        if behind is not None and self._owes(behind):
             deferred, due, limit = (
                 [one for one in due if not _is_event(one)],
                 [one for one in due if _is_event(one)],
@@ -240,7 +246,8 @@ class Quotas:
 
     def defer(self, sink: Sink, limit: QuotaLimit, count: int) -> None:
         """So many alerts were not queued for a sink, which is behind from now on."""
-        self._behind_of(sink, limit).owes = True
+        self._behind_of(sink, limit)
+        self._owed.add(sink.tenant, sink.uid)
         self._not_queued(sink.tenant, limit, NotQueued.DEFERRED, count)
 
     def _drop(self, sink: Sink, limit: QuotaLimit, count: int) -> None:
@@ -252,7 +259,7 @@ class Quotas:
     def admits(self, sink: Sink, states: AlertStates, change: StateChange) -> bool:
         """Whether one delivery may be queued for a sink; if not, it is behind from now on."""
         behind, room = self._behind.get(sink.uid), self.room(sink)
-        if room.deliveries and not (behind is not None and behind.owes):
+        if room.deliveries and not (behind is not None and self._owes(behind)):
             return True
         self.defer(sink, room.limit, 1)
         record_behind(sink.uid, states, change)
@@ -271,10 +278,11 @@ class Quotas:
         """A sink is being caught up: what is not queued for it from now on makes it behind again."""
         behind = self._behind.get(uid)
         if behind is not None:
-            behind.owes = False
+            self._owed.remove(behind.sink.tenant, uid)
 
     def forget(self, uid: str) -> None:
         """A sink is gone."""
+        self.catches_up(uid)
         self._behind.pop(uid, None)
 
     def problem(self, uid: str) -> QuotaProblem | None:
@@ -282,7 +290,7 @@ class Quotas:
         behind = self._behind.get(uid)
         if behind is None:
             return None
-        if not behind.owes and behind.until <= self._clock():
+        if not self._owes(behind) and behind.until <= self._clock():
             del self._behind[uid]
             return None
         tenant, limit = behind.sink.tenant, behind.limit
@@ -297,10 +305,10 @@ class Quotas:
     @property
     def sinks_behind(self) -> int:
         """How many sinks have to be caught up."""
-        return sum(one.owes for one in self._behind.values())
+        return len(self._owed)
 
-    def to_catch_up(self, alerts: Callable[[str], int]) -> Iterable[str]:
-        """uids of the sinks that are behind and whose tenants have room again.
+    def to_catch_up(self, alerts: Callable[[str], int]) -> list[str]:
+        """uids of the sinks that are behind and whose tenants have room again since the last call; it costs what has changed since.
 
         Parameters
         ----------
@@ -308,22 +316,46 @@ class Quotas:
             How many alerts of a tenant have to be looked at for that.
         """
         now = self._clock()
-        tenants: dict[str, list[Sink]] = {}
-        for behind in self._behind.values():
-            if behind.owes:
-                tenants.setdefault(behind.sink.tenant, []).append(behind.sink)
-        for tenant, sinks in tenants.items():
-            usage = self._used(tenant, self.quota(tenant))
-            if now - usage.caught_up_at < max(LOOK_SECONDS, alerts(tenant) / ALERTS_PER_SECOND):
-                continue
-            if found := [sink.uid for sink in sinks if self.room(sink).ample]:
+        self._owed.may_have_room(self._changed())
+        found: list[str] = []
+        for tenant in self._owed.tenants_to_look_at(now):
+            quota = self.quota(tenant)
+            usage = self._used(tenant, quota)
+            next_look = usage.caught_up_at + max(LOOK_SECONDS, alerts(tenant) / ALERTS_PER_SECOND)
+            if now < next_look:
+                self._owed.look_later(tenant, next_look)
+            elif quota.rate and usage.tokens < (needed := _tokens_from(quota)):
+                self._owed.look_later(tenant, now + (needed - usage.tokens) / quota.rate)
+            elif some := self._with_room(tenant, quota):
                 usage.caught_up_at = now
-                yield from found
+                found += some
+        return found
+
+    def _with_room(self, tenant: str, quota: TenantQuota) -> list[str]:
+        """uids of those of its sinks that are behind with which to catch up is worth while; they differ in how much waits for them."""
+        if not _is_bounded(quota):
+            return list(self._owed.of(tenant))
+        ample = {0: self._room(tenant, quota, 0).ample}
+        if not ample[0]:
+            return []
+        found = []
+        for uid in self._owed.of(tenant):
+            of_sink = self._waiting_for(uid)
+            if of_sink not in ample:
+                ample[of_sink] = self._room(tenant, quota, of_sink).ample
+            if ample[of_sink]:
+                found.append(uid)
+        return found
+
+    def _owes(self, behind: _Behind) -> bool:
+        return self._owed.has(behind.sink.tenant, behind.sink.uid)
 
     def _behind_of(self, sink: Sink, limit: QuotaLimit) -> _Behind:
         behind = self._behind.get(sink.uid)
         if behind is None:
             behind = self._behind[sink.uid] = _Behind(sink, limit)
+        elif behind.sink.tenant != sink.tenant:
+            self.catches_up(sink.uid)
         behind.sink, behind.limit = sink, limit
         return behind
 
@@ -375,6 +407,11 @@ def _is_event(one: Owned) -> bool:
 
 def _burst(quota: TenantQuota) -> float:
     return max(1.0, float(quota.burst or quota.rate * BURST_SECONDS))
+
+
+def _tokens_from(quota: TenantQuota) -> int:
+    """Deliveries that a rate has to allow before a sink is caught up."""
+    return max(1, int(ROOM_FROM * _burst(quota)))
 
 
 def _is_bounded(quota: TenantQuota) -> bool:

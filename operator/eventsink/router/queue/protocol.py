@@ -270,6 +270,10 @@ class DeliveryQueue(QueueClock, Protocol):
         """What waits for a tenant, as of the last commits; counted in memory, by a queue that was opened to count by tenant."""
         ...
 
+    def tenants_changed(self) -> set[str]:
+        """Tenants of which `waiting_of` has changed since the last call."""
+        ...
+
     def waiting_for(self, sink: str) -> int:
         """How many deliveries wait for the sink with this uid, as of the last commits; counted in memory."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,10 @@ import pytest
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.planning.quota_settings import QuotaSettings
 from eventsink.router.planning.quotas import BURST_SECONDS, QuotaLimit, Quotas, sink_room
-from eventsink.router.queue.protocol import QueueUnavailable
+from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, PayloadKind, QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from eventsink.router.queue.sqlite.store import Store
+from eventsink.sinks.sink import Tenancy
 from tests.support.clock import ManualClock
 from tests.support.parts import alert
 from tests.support.throwaway_formats import TICKER, readings
@@ -230,6 +232,59 @@ async def test_a_rate_allows_a_burst_and_then_so_many_a_second(start: Start) -> 
     planning.catch_up.look_at_behind()
     assert len(await planning.settled()) == 12
     assert len(await drained(planning, "s")) == 18
+
+
+async def test_only_tenants_of_which_something_has_changed_are_looked_at(start: Start) -> None:
+    tenants = {f"t{number}": f"t{number}" for number in range(5)}
+    sinks = [sink(f"{tenant}-{number}", tenant=tenant) for tenant in tenants for number in range(3)]
+    planning = await start(*sinks, quotas=ROOM_FOR_FOUR | {"tenants": {"t4": {"waitingDeliveries": 0, "rate": 1, "burst": 4}}})
+    planning.directory.set_tenancy(Tenancy(owners=tenants))
+    quotas, looked_at = planning.quotas, Counter[str]()
+    assert quotas is not None
+
+    def found() -> tuple[set[str], set[str]]:
+        """Whose sinks are to be caught up, and whose alerts that would be."""
+        looked_at.clear()
+        uids = quotas.to_catch_up(lambda tenant: looked_at.update([tenant]) or 0)
+        return {planning.names[one] for one in uids}, set(looked_at)
+
+    for tenant in tenants:
+        await planning.post(*alerts(9, namespace=tenant), group=tenant)
+    assert quotas.sinks_behind == 15
+    found()
+    assert found() == (set(), set())
+    await planning.deliver_all("t1-0")
+    assert found() == ({"t1-0", "t1-1", "t1-2"}, {"t1"})
+    planning.later(0.5)
+    await planning.deliver_all("t1-1")
+    assert found() == (set(), {"t1"}), "once a second"
+    planning.later(0.5)
+    assert found() == ({"t1-0", "t1-1", "t1-2"}, {"t1"})
+    planning.later(2)
+    assert found() == ({"t4-0", "t4-1", "t4-2"}, {"t4"}), "half of the burst"
+    await planning.remove("t4-0")
+    await planning.remove("t4-1")
+    await planning.remove("t4-2")
+    planning.later(100)
+    assert found() == (set(), set())
+
+
+async def test_what_the_disk_did_not_take_is_room_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    planning = await start(sink("s"), sink("t"), quotas={"default": {"waitingDeliveries": 9}})
+    await planning.post(*alerts(20))
+    quotas = planning.quotas
+    assert quotas is not None
+    stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    batch = Batch(
+        [Payload(PayloadKind.ALERT, b"{}", "A")], [NewDelivery(0, uid("s"), "acme", str(n), "firing", 1e6) for n in range(9)]
+    )
+    quotas.take(batch, stored)
+    await planning.deliver_all("s")
+    await planning.deliver_all("t")
+    assert quotas.to_catch_up(lambda _: 0) == []
+    stored.set_exception(QueueUnavailable("the disk is full"))
+    await asyncio.sleep(0)
+    assert set(quotas.to_catch_up(lambda _: 0)) == {uid("s"), uid("t")}
 
 
 async def test_a_burst_may_be_set(start: Start) -> None:

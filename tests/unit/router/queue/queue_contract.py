@@ -112,9 +112,11 @@ class DeliveryQueueContract(EngineContract):
         assert waiting(opened) == (10, 10 * size, 5)
         seqs = [one.seq for one in opened.queued if one.sink == "s1"]
         await opened.queue.settle(seqs[:1])
+        assert (opened.queue.tenants_changed(), opened.queue.tenants_changed()) == ({"acme"}, set())
         await opened.queue.settle(seqs[1:2], Arrival("m", "r"))
         await opened.queue.flush()
         assert waiting(opened) == (8, 8 * size, 3)
+        assert opened.queue.tenants_changed() == {"acme"}
         await opened.queue.dead_letter([DeadLetter(seqs[2], "BadRequest", "")])
         await opened.queue.dead_letter_oldest("s2", reason="QueueShare", detail="", limit=2)
         assert waiting(opened) == (5, 5 * size, 2)

@@ -29,6 +29,7 @@ class Counts:
         """uid -> deliveries, of each sink that has any."""
         self.waiting = sum(store.waiting.values())
         self._by_tenant = store.waiting_by_tenant
+        self._tenants_changed: set[str] = set()
         self.used_bytes = store.used_bytes()
         """What the rows take in the file."""
         self._dead = store.dead
@@ -44,6 +45,7 @@ class Counts:
                 self.waiting_by_sink[uid] = waiting
             else:
                 self.waiting_by_sink.pop(uid, None)
+        self._tenants_changed.update(change.tenants)
         for tenant, (deliveries, size) in change.tenants.items():
             of_tenant = self._by_tenant.setdefault(tenant, Waiting())
             of_tenant.deliveries += deliveries
@@ -65,6 +67,11 @@ class Counts:
     def waiting_of(self, tenant: str) -> Waiting:
         """As `DeliveryQueue.waiting_of`."""
         return self._by_tenant.get(tenant) or Waiting()
+
+    def tenants_changed(self) -> set[str]:
+        """As `DeliveryQueue.tenants_changed`."""
+        changed, self._tenants_changed = self._tenants_changed, set()
+        return changed
 
     def has_room_for_bodies(self, *, needed: bool) -> bool:
         """As `AlertStateStore.has_room_for_bodies`."""

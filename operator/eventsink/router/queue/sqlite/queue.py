@@ -217,6 +217,9 @@ class SqliteQueue:
     def waiting_of(self, tenant: str) -> Waiting:
         return self._counts.waiting_of(tenant)
 
+    def tenants_changed(self) -> set[str]:
+        return self._counts.tenants_changed()
+
     def waiting_for(self, sink: str) -> int:
         return self._counts.waiting_by_sink.get(sink, 0)
 

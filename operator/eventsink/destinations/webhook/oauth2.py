@@ -11,6 +11,7 @@ from urllib.parse import quote_plus, urlencode
 
 import msgspec
 
+from eventsink.destinations.webhook.hints import PLATFORM_HINTS
 from eventsink.destinations.webhook.target import OAuth2Client
 from eventsink.runtime.logs import get_logger
 from eventsink.runtime.patterns import Pattern
@@ -41,6 +42,17 @@ _ERRORS = {
     "unsupported_grant_type": "the authorization server does not support client credentials: check tokenUrl",
 }
 """Error codes of RFC 6749 section 5.2 and RFC 8707: the only words of a response that are shown."""
+_NO_ADDRESS = frozenset({404, 405, 410})
+TRANSPORT_HINTS = {
+    **PLATFORM_HINTS,
+    TransportErrorKind.DNS: "check the host in tokenUrl",
+    TransportErrorKind.PROXY_FAILED: "check the host in tokenUrl, and that the proxy can connect to it",
+    TransportErrorKind.WRONG_PROTOCOL: "check that tokenUrl has the right port, and http or https as the server speaks it",
+    TransportErrorKind.TLS: "check the server's certificate and its name; the platform team can add a private authority to the router's "
+    "setting egress.caFile",
+    TransportErrorKind.CLIENT_CERTIFICATE: "let it take clients without one: tls.clientCertSecretRef is for the receiver only",
+    TransportErrorKind.TLS_VERSION: "upgrade the server, or what ends TLS in front of it",
+}
 
 
 class _TokenResponse(msgspec.Struct):
@@ -222,10 +234,11 @@ class Tokens:
         return TokenFailed(Failed(FailureClass.SINK, "TokenRejected", text))
 
     def _unreachable(self, error: TransportError) -> TokenFailed:
-        if error.kind in FAILURES_OF_SINK:
-            text = f"no token from the authorization server: {error}: check tokenUrl"
-            return TokenFailed(Failed(FailureClass.SINK, "TokenRejected", text))
         text = f"no token from the authorization server: {error}"
+        if error.kind in TRANSPORT_HINTS:
+            text += f": {TRANSPORT_HINTS[error.kind]}"
+        if error.kind in FAILURES_OF_SINK:
+            return TokenFailed(Failed(FailureClass.SINK, "TokenRejected", text))
         return TokenFailed(Failed(FailureClass.TRANSIENT, "TokenUnavailable", text))
 
     def __repr__(self) -> str:
@@ -252,9 +265,14 @@ def classify_token_response(response: Response, origin: str, now: float) -> Fail
         return Failed(
             FailureClass.SINK, "TokenRejected", f"{text}: redirects are not followed; write the final URL into tokenUrl"
         )
-    hint = "check the client and its secret" if status in (401, 403) else "check tokenUrl"
     if code := _code(response):
         hint = f"{code}: {_ERRORS[code]}"
+    elif status in (401, 403):
+        hint = "check clientId and the Secret of clientSecretRef"
+    elif status in _NO_ADDRESS:
+        hint = "it gives no tokens at this address: check the path in tokenUrl"
+    else:
+        hint = "check scopes, endpointParams and tokenUrl"
     return Failed(FailureClass.SINK, "TokenRejected", f"{text}: {hint}")
 
 

@@ -10,6 +10,7 @@ from importlib import metadata
 import msgspec
 
 from eventsink.destinations.webhook import cloudevents
+from eventsink.destinations.webhook.hints import PLATFORM_HINTS
 from eventsink.destinations.webhook.oauth2 import TokenFailed, Tokens
 from eventsink.destinations.webhook.rendering import TemplateRenderer
 from eventsink.destinations.webhook.success import SuccessWhen
@@ -34,14 +35,11 @@ _HINTS = {
     413: "the receiver takes no message of this size",
 }
 _ERROR_HINTS = {
+    **PLATFORM_HINTS,
     TransportErrorKind.TLS: "check the receiver's certificate, its authority (tls.caSecretRef) and its name (tls.serverName)",
     TransportErrorKind.CLIENT_CERTIFICATE: "name a Secret with one that the receiver accepts in tls.clientCertSecretRef",
     TransportErrorKind.TLS_VERSION: "upgrade the receiver, or what ends TLS in front of it",
     TransportErrorKind.WRONG_PROTOCOL: "check that the URL has the right port, and http or https as the receiver speaks it",
-    TransportErrorKind.EGRESS: "the platform team can allow the address in the router's setting egress.allow",
-    TransportErrorKind.PROXY_REFUSED: "the platform team can allow the host at the proxy",
-    TransportErrorKind.PROXY_AUTHENTICATION: "the platform team corrects the credentials in the router's setting egress.proxy.urlFile",
-    TransportErrorKind.PROXY_UNREACHABLE: "the platform team checks the router's setting egress.proxy",
     TransportErrorKind.PROXY_FAILED: "check the host in the URL, and that the proxy can connect to it",
     TransportErrorKind.DNS: "check the host in the URL",
 }
@@ -157,7 +155,7 @@ class WebhookSender:
         deadline = time.monotonic() + timeout
         token = await tokens.current(timeout)
         response = await self._client.post(_authorized(headers, token), body, timeout=max(0.0, deadline - time.monotonic()))
-        if response.status != 401:
+        if response.status != 401 or (self._success is not None and self._success.takes(response)):
             return response
         token = await tokens.current(deadline - time.monotonic(), instead_of=token)
         return await self._client.post(_authorized(headers, token), body, timeout=max(0.0, deadline - time.monotonic()))
@@ -228,9 +226,9 @@ def classify(response: Response, origin: str, now: float) -> Outcome:
 def judge(response: Response, when: SuccessWhen, origin: str, now: float) -> Outcome:
     """What a response means where the sink's owner says what success is: a 2xx that is none may be one later."""
     status = response.status
+    if when.takes(response):
+        return Delivered(status)
     if when.takes_status(status):
-        if when.takes_body(response):
-            return Delivered(status)
         text = f"{origin} responded with {status}, but what is at successWhen.pointer is not what successWhen.equals says"
     elif 200 <= status < 300:
         text = f"{origin} responded with {status}, which is not among successWhen.statuses"

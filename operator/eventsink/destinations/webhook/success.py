@@ -20,6 +20,10 @@ class SuccessWhen(CompiledDocument):
     equals: str | None = None
     """... to a text that is this, or to a number, true, false or null that is written so in JSON."""
 
+    def takes(self, response: Response) -> bool:
+        """Whether a response is one of success."""
+        return self.takes_status(response.status) and self.takes_body(response)
+
     def takes_status(self, status: int) -> bool:
         """Whether the status is one of success."""
         return status in self.statuses if self.statuses else 200 <= status < 300

@@ -12,13 +12,22 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from eventsink.destinations.webhook.oauth2 import MAX_TOKEN_LENGTH, RETRY_SECONDS, UNSAID_SECONDS, Tokens, lifetime_of
+from eventsink.destinations.webhook.oauth2 import (
+    MAX_TOKEN_LENGTH,
+    RETRY_SECONDS,
+    TRANSPORT_HINTS,
+    UNSAID_SECONDS,
+    Tokens,
+    lifetime_of,
+)
 from eventsink.destinations.webhook.sender import WebhookSender
+from eventsink.destinations.webhook.success import SuccessWhen
 from eventsink.destinations.webhook.target import OAuth2Client, WebhookTarget
 from eventsink.sinks.egress import EgressGuard, EgressSettings
 from eventsink.sinks.http1 import Http1Transport, TransportSettings
 from eventsink.sinks.resolver import Resolver
-from eventsink.sinks.sender import Delivered, Failed, FailureClass, Outcome
+from eventsink.sinks.sender import FAILURES_OF_SINK, Delivered, Failed, FailureClass, Outcome
+from eventsink.sinks.transport import TransportError, TransportErrorKind
 from tests.support.authorization_server import AuthorizationServer, answer
 from tests.unit.destinations.sender_contract import MESSAGE, until
 from tests.unit.sinks.transport_contract import serving
@@ -39,12 +48,12 @@ class Place:
     time: float = 1000.0
     senders: list[WebhookSender] = field(default_factory=list)
 
-    def target(self, timeout: float = SECONDS, **client: Any) -> WebhookTarget:
+    def target(self, timeout: float = SECONDS, success_when: SuccessWhen | None = None, **client: Any) -> WebhookTarget:
         known = {"token_url": self.token_url, "client_id": CLIENT, "client_secret": SECRET, **client}
-        return WebhookTarget(url=self.url, timeout=timeout, oauth2=OAuth2Client(**known))
+        return WebhookTarget(url=self.url, timeout=timeout, success_when=success_when, oauth2=OAuth2Client(**known))
 
-    def sender(self, timeout: float = SECONDS, **client: Any) -> WebhookSender:
-        self.senders.append(WebhookSender(self.target(timeout, **client), self.transport, "acme"))
+    def sender(self, timeout: float = SECONDS, success_when: SuccessWhen | None = None, **client: Any) -> WebhookSender:
+        self.senders.append(WebhookSender(self.target(timeout, success_when, **client), self.transport, "acme"))
         return self.senders[-1]
 
     def tokens(self, timeout: float = SECONDS) -> Tokens:
@@ -108,6 +117,22 @@ async def test_a_receiver_that_takes_no_token_is_asked_twice_and_not_more() -> N
         here.server.answers = [answer(200, {"access_token": f"canary-{n}"}) for n in range(2)]
         outcome = failed(await sender.send(MESSAGE))
         assert (outcome.failure, outcome.reason) == (SINK, "HTTP401")
+        assert here.server.received == ["Bearer canary-0", "Bearer canary-1"]
+
+
+async def test_a_401_that_its_owner_calls_a_success_is_one_at_once() -> None:
+    async with place() as here:
+        here.server.answers = [answer(200, {"access_token": "canary-0"})]
+        sender = here.sender(success_when=SuccessWhen(statuses=(200, 401)))
+        assert await sender.send(MESSAGE) == Delivered(401)
+        assert here.server.received == ["Bearer canary-0"], "nothing is sent twice, and the token stays"
+
+
+async def test_a_401_without_what_its_owner_calls_a_success_is_a_token_that_was_not_accepted() -> None:
+    async with place() as here:
+        sender = here.sender(success_when=SuccessWhen(statuses=(200, 401), pointer="/taken", equals="true"))
+        here.server.answers = [answer(200, {"access_token": f"canary-{n}"}) for n in range(2)]
+        assert failed(await sender.send(MESSAGE)).reason == "UnexpectedResponse"
         assert here.server.received == ["Bearer canary-0", "Bearer canary-1"]
 
 
@@ -232,11 +257,12 @@ async def test_a_message_has_an_outcome_when_its_sender_is_closed_while_it_waits
         (answer(401, {"error": "invalid_client"}), SINK, "TokenRejected", "check clientId and the Secret of clientSecretRef"),
         (answer(400, {"error": "invalid_client"}), SINK, "TokenRejected", "check clientId and the Secret of clientSecretRef"),
         (answer(400, {"error": "invalid_scope"}), SINK, "TokenRejected", "check scopes"),
-        (answer(400, {"error": "canary"}), SINK, "TokenRejected", "check tokenUrl"),
-        (answer(400, {"error": ["canary"]}), SINK, "TokenRejected", "check tokenUrl"),
-        (answer(400, b"\xff canary"), SINK, "TokenRejected", "check tokenUrl"),
-        (answer(403), SINK, "TokenRejected", "check the client and its secret"),
-        (answer(404), SINK, "TokenRejected", "check tokenUrl"),
+        (answer(400, {"error": "canary"}), SINK, "TokenRejected", "check scopes, endpointParams and tokenUrl"),
+        (answer(400, {"error": ["canary"]}), SINK, "TokenRejected", "check scopes, endpointParams and tokenUrl"),
+        (answer(400, b"\xff canary"), SINK, "TokenRejected", "check scopes, endpointParams and tokenUrl"),
+        (answer(403), SINK, "TokenRejected", "check clientId and the Secret of clientSecretRef"),
+        (answer(404), SINK, "TokenRejected", "check the path in tokenUrl"),
+        (answer(405, {"error": "canary"}), SINK, "TokenRejected", "check the path in tokenUrl"),
         (answer(302), SINK, "TokenRejected", "redirects are not followed"),
         (answer(429), TRANSIENT, "TokenUnavailable", "responded with 429"),
         (answer(500), TRANSIENT, "TokenUnavailable", "responded with 500"),
@@ -271,6 +297,37 @@ async def test_an_authorization_server_may_not_be_where_the_egress_guard_forbids
         outcome = failed(await here.sender(token_url="http://10.1.2.3/token").send(MESSAGE))
         assert (outcome.failure, outcome.reason) == (SINK, "TokenRejected")
         assert "the router may not connect there" in outcome.message
+        assert "egress.allow" in outcome.message
+        assert "check tokenUrl" not in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (TransportErrorKind.TLS, "egress.caFile"),
+        (TransportErrorKind.TLS_VERSION, "upgrade the server"),
+        (TransportErrorKind.WRONG_PROTOCOL, "http or https"),
+        (TransportErrorKind.CLIENT_CERTIFICATE, "for the receiver only"),
+        (TransportErrorKind.PROXY_REFUSED, "at the proxy"),
+        (TransportErrorKind.PROXY_AUTHENTICATION, "egress.proxy.urlFile"),
+        (TransportErrorKind.DNS, "check the host in tokenUrl"),
+    ],
+)
+async def test_what_keeps_the_authorization_server_from_responding_is_said_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, kind: TransportErrorKind, says: str
+) -> None:
+    async def fails(*_: object) -> None:
+        raise TransportError(kind, "https://login.example.com")
+
+    monkeypatch.setattr(Tokens, "_ask", fails)
+    async with place() as here:
+        outcome = failed(await here.sender().send(MESSAGE))
+        assert says in outcome.message
+        assert outcome.failure is (SINK if kind in FAILURES_OF_SINK else TRANSIENT)
+
+
+def test_every_failure_of_the_sink_is_said_with_what_to_do() -> None:
+    assert TRANSPORT_HINTS.keys() >= FAILURES_OF_SINK
 
 
 async def test_an_authorization_server_that_is_away_is_waited_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
@@ -160,9 +161,12 @@ class SlackSender:
         if plan.after and (rendered := self._render(plan.after, post.message)) != self._render(plan.before, post.message):
             edited = await self._edit(message, post.reference, rendered)
             if isinstance(edited, Failed):
-                if edited.reason not in _NOT_EDITABLE:
+                if edited.reason in _NOT_EDITABLE:
+                    return await self._post_again(message, plan.post, rendered)
+                if edited.failure is not FailureClass.MESSAGE or plan.reply is None:
                     return structs.replace(edited, of_edits=edited.reason == "RateLimited")
-                return await self._post_again(message, plan.post, rendered)
+                # What changed is said all the same. The message shows what it showed, and is edited with the next change.
+                plan = dataclasses.replace(plan, post=structs.replace(plan.post, alerts=post.alerts))
         if plan.reply is not None:
             rendered = self._reply_of(plan.reply, plan.post)
             thread = {"thread_ts": _timestamp(post.reference), "reply_broadcast": plan.reply.to_channel}

@@ -249,6 +249,23 @@ async def test_what_cannot_be_edited_is_posted_again_and_followed_there(error: s
     assert (outcome.reference, outcome.post.reference, outcome.post.id) == ("C1/2.2", "C1/2.2", 7)
 
 
+async def test_what_an_edit_would_have_shown_is_said_in_the_thread_though_slack_rejects_the_edit_for_good() -> None:
+    one = Following({"chat.update": [slack_error("invalid_blocks"), slack_error("msg_too_long"), ACCEPTED]})
+    outcome = delivered(await one.send("a-", post_of("a", "b")))
+    assert one.calls() == "update, update, postMessage in thread"
+    assert one.slack.requests[2].form["text"] == "✅ 1 of 2 resolved · PodDown"
+    assert outcome.post is not None
+    assert (list(outcome.post.open), outcome.post.alerts) == (["b"], post_of("a", "b").alerts), "it shows what it showed"
+    delivered(await one.send("b-", outcome.post, "m3"))
+    assert one.calls().endswith("update, postMessage in thread"), "and is edited with the next change"
+
+
+async def test_a_change_of_which_slack_takes_neither_edit_nor_reply_is_rejected() -> None:
+    one = Following({"chat.update": [slack_error("invalid_blocks")], "chat.postMessage": [slack_error("invalid_blocks")]})
+    assert failed(await one.send("a-", post_of("a", "b"))).failure is FailureClass.MESSAGE
+    assert one.calls() == "update, update, postMessage in thread, postMessage in thread"
+
+
 @pytest.mark.parametrize("error", sorted(updates.NO_THREAD))
 async def test_a_reply_without_a_thread_is_a_message_in_the_channel(error: str) -> None:
     target = TOKEN.model_copy(update={"updates": "thread"})

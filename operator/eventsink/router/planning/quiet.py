@@ -54,8 +54,8 @@ class _Quiet:
     """Of one that drops what comes at other times."""
     mutes: list[_Mute] = field(default_factory=list)
     size: int = 0
-    too_large: bool = False
-    """Whether its mutes are not evaluated."""
+    refused: int = 0
+    """Instructions of its mutes that are not evaluated, and not kept, since they would be too many; 0: all are."""
     unreadable: list[int] = field(default_factory=list)
     """Indices of mutes that this version cannot read."""
 
@@ -83,6 +83,8 @@ class QuietSinks:
         self._shares: dict[str, CpuShare] = {}
         self._sizes: dict[str, int] = {}
         """Tenant -> instructions of the mutes that are evaluated."""
+        self._refused: dict[str, dict[str, None]] = {}
+        """Tenant -> uids of sinks of which they are not, in the order in which they came."""
         self._looked_at = -math.inf
         self._changes: dict[str, float] = {}
         """uid -> `_Quiet.next_change`."""
@@ -101,6 +103,9 @@ class QuietSinks:
             self.missing.discard(change.before.uid if change.before is not None else "")
         else:
             self._add(change.after)
+        for sink in (change.before, change.after):
+            if sink is not None and sink.tenant in self._refused:
+                self._admit_refused(sink.tenant)
 
     def suppression(self, uid: str, alerts: Sequence[Alert]) -> Suppression | None:
         """Why a sink is not notified now of an alert, given in each of the forms in which it was received; None: nothing keeps it quiet."""
@@ -171,7 +176,8 @@ class QuietSinks:
             return
         quiet.size = sum({matcher.value: matcher.size for mute in quiet.mutes for matcher in mute.matchers}.values())
         if (of_tenant := self._sizes.get(sink.tenant, 0) + quiet.size) > MAX_TENANT_SIZE:
-            quiet.mutes, quiet.size, quiet.too_large = [], 0, True
+            quiet.mutes, quiet.size, quiet.refused = [], 0, quiet.size
+            self._refused.setdefault(sink.tenant, {})[sink.uid] = None
         else:
             self._sizes[sink.tenant] = of_tenant
         self._shares.setdefault(sink.tenant, CpuShare(TENANT_SECONDS))
@@ -179,12 +185,24 @@ class QuietSinks:
         self._changes[sink.uid] = at = quiet.next_change(self._wall())
         self._next = min(self._next, at)
 
+    def _admit_refused(self, tenant: str) -> None:
+        """Evaluate the mutes for which there is room now, those that came first before others."""
+        for uid in list(self._refused[tenant]):
+            quiet = self._sinks[uid]
+            if self._sizes.get(tenant, 0) + quiet.refused <= MAX_TENANT_SIZE:
+                self._remove(uid)
+                self._add(quiet.sink)
+
     def _remove(self, uid: str) -> None:
         quiet = self._sinks.pop(uid, None)
         if quiet is None:
             return
         del self._changes[uid]
         tenant = quiet.sink.tenant
+        if quiet.refused:
+            del self._refused[tenant][uid]
+            if not self._refused[tenant]:
+                del self._refused[tenant]
         self._sizes[tenant] = self._sizes.get(tenant, 0) - quiet.size
         if not self._sizes[tenant] and not any(one.sink.tenant == tenant for one in self._sinks.values()):
             del self._sizes[tenant]
@@ -194,8 +212,11 @@ class QuietSinks:
 def _notes(quiet: _Quiet, now: float) -> Iterator[str]:
     if quiet.unreadable:
         yield f"{_named(quiet.unreadable)} mute nothing: this version of the router cannot read them; upgrade the router"
-    if quiet.too_large:
-        yield "spec.mutes mute nothing: the regular expressions in the mutes of this tenant's sinks are too large together"
+    if quiet.refused:
+        yield (
+            "spec.mutes mute nothing: the regular expressions in the mutes of this tenant's sinks are too large together; remove mutes "
+            "that have ended, or name the values"
+        )
     if active := [mute for mute in quiet.mutes if mute.is_active(now)]:
         first = min(active, key=lambda mute: mute.until)
         others = f", and {len(active) - 1} more of spec.mutes" if len(active) > 1 else ""

@@ -326,6 +326,28 @@ def test_mutes_that_are_too_large_together_mute_nothing_and_the_status_says_so()
     assert MAX_TENANT_SIZE < 10**6
 
 
+def test_mutes_that_were_too_large_mute_as_soon_as_others_of_the_tenant_leave_them_room() -> None:
+    large = muted(mute(), *(mute(f'a=~"{"x{200}" * 3}{number}"') for number in range(5)))
+    sinks = [large.model_copy(update={"uid": f"u{number}"}) for number in range(60)]
+    quiet = quiet_sinks(ManualClock(), *sinks)
+
+    def refused() -> list[str]:
+        return [one.uid for one in sinks if quiet.suppression(one.uid, [matched(alertname="A")]) is None]
+
+    (first, second, *_), count = refused(), len(refused())
+    edited = sinks[0].model_copy(update={"generation": 2, "mutes": sinks[0].mutes[:-1]})
+    quiet.change(SinkChange(sinks[0], edited))
+    assert len(refused()) == count, "one that is edited keeps its room"
+    quiet.change(SinkChange(edited, edited.model_copy(update={"mutes": ()})))
+    assert (first in refused(), second in refused()) == (False, True)
+    assert "muted until" in quiet.note(first)
+    quiet.change(SinkChange(sinks[1], None))
+    assert second not in refused()
+    for one in sinks[2:40]:
+        quiet.change(SinkChange(one, None))
+    assert set(refused()) <= {one.uid for one in sinks[:40]}
+
+
 def test_a_mute_that_this_version_cannot_read_mutes_nothing_and_the_others_do() -> None:
     quiet = quiet_sinks(ManualClock(), muted(mute("a~b"), mute(), times={"active": [{"location": "Mars/Olympus"}], "drop": True}))
     assert quiet.suppression(uid("s"), [matched(alertname="A")]) == "Muted"

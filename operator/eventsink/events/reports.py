@@ -170,23 +170,29 @@ class Reports:
         Raises
         ------
         ApiError
-            One could not be read; all of them still wait.
+            Some could not be read; they wait behind all others, which one that can never be read does not keep back.
         """
         reading = asyncio.Semaphore(READ_AT_ONCE)
         for key in keys:
             del self._waiting[key]  # a change from now on has it wait again
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._read(key, reading)) for key in keys]
-        except ExceptionGroup as errors:
-            self._waiting = dict.fromkeys(keys) | self._waiting
-            raise errors.exceptions[0] from None
+        found = await asyncio.gather(*[self._read(key, reading) for key in keys], return_exceptions=True)
+        failure: ApiError | None = None
         items: list[Item] = []
-        for key, task in zip(keys, tasks, strict=True):
-            items += self._items(key, task.result())
+        posted: list[ReportKey] = []
+        for key, report in zip(keys, found, strict=True):
+            if isinstance(report, ApiError):
+                failure = report
+                self._waiting.setdefault(key)
+            elif isinstance(report, BaseException):
+                raise report
+            else:
+                items += self._items(key, report)
+                posted.append(key)
         for some in _batches(items):
             await self._poster.send(some)
-        self._of_round.difference_update(keys)
+        self._of_round.difference_update(posted)
+        if failure is not None:
+            raise failure
 
     async def _read(self, key: ReportKey, reading: asyncio.Semaphore) -> Report | None:
         """A report as it is now; None: there is none."""

@@ -21,6 +21,7 @@ from tests.pods.diagnosis import diagnosis
 from tests.pods.figures import figures
 from tests.pods.installation import Installation, values
 from tests.pods.workloads import (
+    BROKEN,
     FAULTS,
     MONITORING,
     RECEIVER_URL,
@@ -117,8 +118,9 @@ def namespaces(kubectl: Kubectl, image: str, signing_secret: str) -> list[str]:
             namespace(RECEIVERS),
             namespace(MONITORING),
             namespace(TENANT, TENANT),
+            namespace(BROKEN, BROKEN),
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FAULTS}},
-            *(programs(one) for one in (RECEIVERS, MONITORING, TENANT, FAULTS)),
+            *(programs(one) for one in (RECEIVERS, MONITORING, TENANT, BROKEN, FAULTS)),
             *(secret(one, "hook", secret=signing_secret) for one in (RECEIVERS, TENANT)),
             secret(SYSTEM_NAMESPACE, "slack-app", **{"client-secret": "stand-in"}),
             secret(SYSTEM_NAMESPACE, "slack-workspace", token="xoxb-stand-in"),

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tests.controlplane.binaries import kubectl as find_kubectl
+from tests.pods.workloads import BROKEN
 from tests.support.cluster import ROOT, SINKS_NAMESPACE, SYSTEM_NAMESPACE
 from tests.support.kubectl import Kubectl
 from tests.support.parts import merged
@@ -25,7 +26,7 @@ QUICK_RETRIES = {"longest": "2s", "sinkLongest": "2s"}
 """A test that makes the receiver fail does not wait for minutes until it is tried again."""
 DENIED_HOST = "denied.example.com"
 """Which the operator's settings forbid in webhooks."""
-OPERATOR, ROUTER, REST = (f"app.kubernetes.io/name=eventsink-{part}" for part in ("operator", "router", "rest"))
+OPERATOR, ROUTER, REST, EVENTS = (f"app.kubernetes.io/name=eventsink-{part}" for part in ("operator", "router", "rest", "events"))
 """Selectors of the parts' pods."""
 
 
@@ -144,8 +145,8 @@ def state(pod: Mapping[str, Any]) -> str:
 
 
 def values(image: str, addresses: Sequence[str]) -> dict[str, Any]:
-    """The values of these tests: the image, two operators, ServiceAccounts at the REST API, the stand-in for Slack, and the addresses in the
-    cluster to which messages are sent.
+    """The values of these tests: the image, two operators, ServiceAccounts at the REST API, the Kubernetes Events of one namespace, the stand-in
+    for Slack, and the addresses in the cluster to which messages are sent.
     """
     repository, _, tag = image.rpartition(":")
     outgoing = {
@@ -158,4 +159,5 @@ def values(image: str, addresses: Sequence[str]) -> dict[str, Any]:
         "operator": {"replicas": 2, "config": {**outgoing, "webhooks": {"deniedHosts": [DENIED_HOST]}}},
         "router": {"config": {**outgoing, "dispatch": {"retry": QUICK_RETRIES}}},
         "rest": {"config": {"kubernetesTokens": {"enabled": True}}},
+        "events": {"enabled": True, "config": {"filter": {"include": {"namespaces": [BROKEN]}}}},
     }

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.pods.installation import OPERATOR, RELEASE, REST, ROUTER, Installation, restarts
+from tests.pods.installation import EVENTS, OPERATOR, RELEASE, REST, ROUTER, Installation, restarts
 from tests.pods.shell import assert_works, port_forward
 from tests.pods.workloads import RECEIVER_URL, Receiver
 from tests.support.cluster import ROOT
 from tests.support.kubectl import Kubectl
 
-PARTS = [OPERATOR, ROUTER, REST]
+PARTS = [OPERATOR, ROUTER, REST, EVENTS]
 LOOK = """
 import json, os
 def writable(folder):

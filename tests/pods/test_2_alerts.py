@@ -1,4 +1,4 @@
-"""Alerts from a real Alertmanager to a receiver, and the ways in which a tenant makes its sinks."""
+"""Alerts from a real Alertmanager and of real pods to a receiver, and the ways in which a tenant makes its sinks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.pods.conftest import started
 from tests.pods.installation import Installation
 from tests.pods.workloads import (
     ALERTMANAGER_URL,
+    BROKEN,
     MONITORING,
     RECEIVER_URL,
     SLACK,
@@ -110,6 +111,29 @@ def test_an_alert_reaches_a_slack_channel(kubectl: Kubectl, client: Client) -> N
         return kubectl.run("logs", "-n", SLACK, "deployment/slack-stand-in").stdout
 
     wait_until("the message in Slack's log", lambda: "NodeDown" in shown(), show=shown)
+
+
+def test_an_event_about_a_pod_reaches_the_owner_of_its_namespace(
+    kubectl: Kubectl, installation: Installation, receiver: Receiver
+) -> None:
+    spec = {
+        "match": {"sources": ["kubernetes-events"], "matchers": ["pod=stuck"]},
+        "webhook": {"url": f"{RECEIVER_URL}/open/broken"},
+    }
+    kubectl.apply(event_sink(BROKEN, "events", tenant=BROKEN, **spec))
+    kubectl.wait_condition("eventsink", "events", "Ready", "True", namespace=BROKEN)
+
+    stuck = pod(BROKEN, "stuck", "eventsink-missing:1", "-c", "pass")
+    stuck["spec"]["containers"][0]["imagePullPolicy"] = "Never"
+    kubectl.apply(stuck)
+
+    wait_until(
+        "the Event of the kubelet",
+        lambda: "ErrImageNeverPull" in receiver.names("/open/broken"),
+        poll=1,
+        show=lambda: receiver.received("/open/broken"),
+    )
+    kubectl.delete("pod", "stuck", namespace=BROKEN)
 
 
 def test_a_service_account_with_edit_creates_a_sink_of_its_tenant(kubectl: Kubectl, installation: Installation) -> None:

@@ -24,6 +24,8 @@ KEPT = {
     "Secret/eventsink-operator-webhook",
     "Secret/tenancy",
     "Lease/eventsink-operator",
+    "Lease/eventsink-events-leader",
+    "ConfigMap/eventsink-events-checkpoint",
 }
 OWN = {"Namespace/eventsink-system", "Secret/slack-app", "Secret/slack-workspace"}
 """Made by these tests."""

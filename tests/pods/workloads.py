@@ -20,6 +20,8 @@ MONITORING = "monitoring"
 SLACK = "slack-stand-in"
 FAULTS = "faults"
 """The only namespace in which Pod Security `restricted` is not enforced: its pods see the processes of their node."""
+BROKEN = "broken"
+"""A tenant, and its namespace: the only one whose Kubernetes Events are sent."""
 RECEIVER_URL = f"http://receiver.{RECEIVERS}:8080"
 ALERTMANAGER_URL = f"http://alertmanager.{MONITORING}:9093"
 START_SECONDS = 60

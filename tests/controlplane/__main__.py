@@ -10,8 +10,9 @@ from tests.controlplane.alertmanager import find_or_build_alertmanager
 from tests.controlplane.binaries import find_or_build
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.gitops import find_or_build_gitops
-from tests.controlplane.go import MissingProgram, say
+from tests.controlplane.go import MissingProgram, find_or_build_program, say
 from tests.controlplane.helm import find_or_build_helm
+from tests.controlplane.senders import VMALERT
 
 
 def main(arguments: list[str]) -> int:
@@ -22,6 +23,7 @@ def main(arguments: list[str]) -> int:
             find_or_build_alertmanager()
             find_or_build_helm()
             find_or_build_gitops()
+            find_or_build_program(VMALERT)
         except MissingProgram as error:
             say(str(error))
             return 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.controlplane.go import GoProgram, build_programs, cache_root
+from tests.controlplane.go import GoProgram, find_or_build_program
 
 MODULE = Path(__file__).parent / "build" / "alertmanager"
 VERSION = "0.28.1"
@@ -39,15 +38,4 @@ def find_or_build_alertmanager() -> CurrentAlertmanager:
     MissingProgram
         The build failed.
     """
-    folder = cached_alertmanager()
-    if not (folder / PROGRAM.name).exists():
-        build_programs([PROGRAM], folder)
-    return CurrentAlertmanager(folder / PROGRAM.name)
-
-
-def cached_alertmanager() -> Path:
-    """The folder that a build of today's pins goes to."""
-    digest = hashlib.sha256(PROGRAM.linker_flags.encode())
-    for file in (MODULE / "go.mod", MODULE / "go.sum"):
-        digest.update(file.read_bytes())
-    return cache_root() / "alertmanager" / digest.hexdigest()[:16]
+    return CurrentAlertmanager(find_or_build_program(PROGRAM))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from tests.controlplane.go import GoProgram, build_programs, cache_root
+from tests.controlplane.go import GoProgram, find_or_build_program
 
 MODULE = Path(__file__).parent / "build" / "gitops"
 PROGRAM = GoProgram(name="gitops", module=MODULE, package=".", linker_flags="", usual_seconds=120)
@@ -19,15 +18,4 @@ def find_or_build_gitops() -> Path:
     MissingProgram
         The build failed.
     """
-    folder = cached_gitops()
-    if not (folder / PROGRAM.name).exists():
-        build_programs([PROGRAM], folder)
-    return folder / PROGRAM.name
-
-
-def cached_gitops() -> Path:
-    """The folder that a build of today's pins and source goes to."""
-    digest = hashlib.sha256()
-    for file in sorted(MODULE.iterdir()):
-        digest.update(file.read_bytes())
-    return cache_root() / "gitops" / digest.hexdigest()[:16]
+    return find_or_build_program(PROGRAM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -50,6 +51,28 @@ class GoProgram:
 def cache_root() -> Path:
     """Where this project's tests cache what takes long to build."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eventsink"
+
+
+def find_or_build_program(program: GoProgram) -> Path:
+    """A program whose module's folder holds nothing else: from the cache, built first if need be.
+
+    Raises
+    ------
+    MissingProgram
+        The build failed.
+    """
+    folder = cached(program)
+    if not (folder / program.name).exists():
+        build_programs([program], folder)
+    return folder / program.name
+
+
+def cached(program: GoProgram) -> Path:
+    """The folder that a build of today's pins and source goes to."""
+    digest = hashlib.sha256(program.linker_flags.encode())
+    for file in sorted(program.module.iterdir()):
+        digest.update(file.read_bytes())
+    return cache_root() / program.name / digest.hexdigest()[:16]
 
 
 def build_programs(programs: Iterable[GoProgram], folder: Path) -> None:

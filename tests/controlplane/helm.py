@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from tests.controlplane.binaries import older
-from tests.controlplane.go import GoProgram, build_programs, cache_root
+from tests.controlplane.go import GoProgram, find_or_build_program
 
 BUILD = Path(__file__).parent / "build"
 HELM_4 = GoProgram("helm", BUILD / "helm", "helm.sh/helm/v4/cmd/helm", linker_flags="", usual_seconds=150)
@@ -26,16 +25,4 @@ def find_or_build_helm() -> Path:
     MissingProgram
         The build failed.
     """
-    program = HELM_3 if older() else HELM_4
-    folder = cached_helm(program)
-    if not (folder / program.name).exists():
-        build_programs([program], folder)
-    return folder / program.name
-
-
-def cached_helm(program: GoProgram = HELM_4) -> Path:
-    """The folder that a build of today's pins goes to."""
-    digest = hashlib.sha256()
-    for file in (program.module / "go.mod", program.module / "go.sum"):
-        digest.update(file.read_bytes())
-    return cache_root() / "helm" / digest.hexdigest()[:16]
+    return find_or_build_program(HELM_3 if older() else HELM_4)

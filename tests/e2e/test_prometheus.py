@@ -13,8 +13,7 @@ from tests.support.debian import MonitoringPrograms
 from tests.support.monitoring import Prometheus
 from tests.support.parts import Router
 from tests.support.receiver import Received, Receiver
-from tests.support.router_process import start_router
-from tests.support.waiting import wait_until
+from tests.support.rulers import router_of_rulers, wait_accepted
 
 GRACE_SECONDS = 3
 AMTOOL_SECONDS = 30
@@ -23,21 +22,9 @@ ALWAYS = {"alert": "DiskFull", "expr": "vector(1)", "labels": {"severity": "crit
 
 @contextmanager
 def router(folder: Path, receiver: Receiver, port: int = 0) -> Iterator[Router]:
-    """A router with a source of the format prometheus, and a sink of the tenant acme."""
-    source = {
-        "name": "prom",
-        "format": "prometheus",
-        "tokenFiles": [str(folder / "token")],
-        "pathToken": True,
-        "tenant": {"namespaceOwner": {}},
-        "dropLabels": ["replica"],
-    }
-    settings: dict[str, Any] = {
-        "sources": [source],
-        "state": {"resolveGrace": f"{GRACE_SECONDS}s", "resolveTimeout": "4s"},
-        "intake": {"address": f"127.0.0.1:{port}"},
-    }
-    with start_router(folder, receiver.url("/hook"), **settings) as running:
+    """A router whose alerts end soon after they were sent last."""
+    state = {"resolveGrace": f"{GRACE_SECONDS}s", "resolveTimeout": "4s"}
+    with router_of_rulers(folder, receiver, state=state, intake={"address": f"127.0.0.1:{port}"}) as running:
         yield running
 
 
@@ -51,7 +38,7 @@ def prometheus(
 ) -> Iterator[Prometheus]:
     """A Prometheus that posts to the router as an operator configures it."""
     target = f"127.0.0.1:{router.running.port_of('intake')}"
-    given = {"path_prefix": "/v1/alerts/prom", **(credentials or {"authorization": {"credentials": router.token}})}
+    given = {"path_prefix": "/v1/alerts/rules", **(credentials or {"authorization": {"credentials": router.token}})}
     configuration = {
         "global": {"evaluation_interval": "1s", "external_labels": {"replica": replica}},
         "alerting": {"alertmanagers": [{**given, "static_configs": [{"targets": [target]}]}]},
@@ -63,18 +50,6 @@ def prometheus(
 
 def statuses(requests: list[Received]) -> list[str]:
     return [json.loads(one.body)["data"]["status"] for one in requests]
-
-
-def accepted(router: Router) -> float:
-    """How many alerts the router has accepted."""
-    named = 'eventsink_router_alerts_accepted_total{source="prom"} '
-    return sum(float(line.removeprefix(named)) for line in router.metrics().splitlines() if line.startswith(named))
-
-
-def wait_accepted(router: Router, more: int) -> None:
-    """Wait until the router has accepted so many alerts more."""
-    before = accepted(router)
-    wait_until(f"{more} more alerts", lambda: accepted(router) >= before + more)
 
 
 def test_a_pair_counts_as_one_and_its_alert_ends_when_neither_sends_it_although_the_router_was_killed(
@@ -110,9 +85,9 @@ def test_amtool_adds_alerts_and_shows_why_one_is_rejected(
             command: list[str | Path] = [monitoring.amtool, "alert", "add", *arguments, f"--alertmanager.url={url}"]
             return subprocess.run(command, capture_output=True, text=True, timeout=AMTOOL_SECONDS)
 
-        in_path = f"http://{host}/v1/alerts/prom/{running.token}"
+        in_path = f"http://{host}/v1/alerts/rules/{running.token}"
         assert add(in_path, "Test", "namespace=acme", "--annotation=summary=a test").returncode == 0
-        assert add(f"http://me:{running.token}@{host}/v1/alerts/prom", "Other", "namespace=acme").returncode == 0
+        assert add(f"http://me:{running.token}@{host}/v1/alerts/rules", "Other", "namespace=acme").returncode == 0
         received = receiver.wait_for(4, path="/hook")  # nobody adds them again: both end after state.resolveTimeout
         assert sorted(statuses(received)) == ["firing", "firing", "resolved", "resolved"]
         assert json.loads(received[0].body)["data"]["summary"] == "a test"

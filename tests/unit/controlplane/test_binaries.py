@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.controlplane import alertmanager, binaries
-from tests.controlplane.go import MissingProgram, go_version
+from tests.controlplane.go import MissingProgram, cached, go_version
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager")
 
@@ -47,10 +47,10 @@ def test_the_current_alertmanager_is_used_from_the_cache_without_building(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cached = alertmanager.cached_alertmanager()
-    cached.mkdir(parents=True)
-    (cached / "alertmanager").touch()
-    assert alertmanager.find_or_build_alertmanager().alertmanager_command() == [cached / "alertmanager"]
+    folder = cached(alertmanager.PROGRAM)
+    folder.mkdir(parents=True)
+    (folder / "alertmanager").touch()
+    assert alertmanager.find_or_build_alertmanager().alertmanager_command() == [folder / "alertmanager"]
 
 
 def test_the_version_of_the_current_alertmanager_is_the_pinned_one() -> None:

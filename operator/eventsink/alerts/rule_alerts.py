@@ -12,6 +12,7 @@ from eventsink.alerts.alert import IncomingAlert, OversizedPayload, Rejection, U
 from eventsink.alerts.limits import is_small, may_be_made_of, size_made_of
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS
 from eventsink.alerts.peer_json import members_of, time_of
+from eventsink.runtime.turns import Steps
 
 SUMMARIES = ("summary", "title", "message", "description")
 """Annotations that the summary is taken from, the first that there is."""
@@ -101,8 +102,8 @@ def check_usable(alerts: list[IncomingAlert], rejected: list[Rejection], none: s
 
 def read_each(
     raws: Iterable[msgspec.Raw], read: Callable[[msgspec.Raw], IncomingAlert], other: str = ""
-) -> tuple[list[IncomingAlert], list[Rejection], frozenset[int]]:
-    """The alerts of a list that can be used, what is wrong with each of the others, and the indexes of those that are null.
+) -> Steps[tuple[list[IncomingAlert], list[Rejection], frozenset[int]]]:
+    """The alerts of a list that can be used, what is wrong with each of the others, and the indexes of those that are null; a step for each.
 
     Parameters
     ----------
@@ -121,6 +122,7 @@ def read_each(
         except (ValueError, OverflowError, RecursionError) as error:
             reason = other if other and isinstance(error, msgspec.ValidationError) else rejection_reason(error)
             rejected.append(Rejection(index, reason))
+        yield
     return alerts, rejected, frozenset(absent)
 
 

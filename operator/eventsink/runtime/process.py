@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from enum import IntEnum
@@ -27,6 +28,9 @@ from eventsink.runtime.settings import ConfigurationError
 
 GC_YOUNG_OBJECTS = 20_000
 """Python's own is 700."""
+SWITCH_SECONDS = 0.001
+"""How long a thread that works waits for another one to let it go on; Python's own is 0.005. Every callback of the event loop may wait so
+long for a thread that reads something large, and the thread that writes the queue for the event loop."""
 
 
 class ExitStatus(IntEnum):
@@ -123,6 +127,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
 
     # Most objects live as long as a message: the collector's default looks at them over and over.
     gc.set_threshold(GC_YOUNG_OBJECTS, 20, 20)
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(supervised())
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from eventsink.alerts.links import is_web_url, silence_url, web_url
+from eventsink.alerts.links import is_web_url, percent_encoded, silence_url, web_url
 
 URLS = [
     "https://runbooks.example.com/KubePodCrashLooping",
@@ -112,3 +114,14 @@ def test_a_silence_keeps_the_query_of_the_external_url(external: str, page: str)
 def test_a_silence_with_labels_that_are_too_long_is_none() -> None:
     assert silence_url("http://am:9093", {"a": "x" * 3000}) == ""
     assert silence_url("", {"a": "b"}) == ""
+
+
+@given(st.text() | st.text("%/ \"='aé", max_size=40))
+def test_percent_encoding_is_that_of_the_standard_library(text: str) -> None:
+    try:
+        expected = quote(text, safe="")
+    except UnicodeEncodeError:
+        with pytest.raises(UnicodeEncodeError):
+            percent_encoded(text)
+    else:
+        assert percent_encoded(text) == expected

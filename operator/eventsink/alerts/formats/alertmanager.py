@@ -22,7 +22,6 @@ from eventsink.alerts.alert import (
 from eventsink.alerts.alertmanager_group import VERSION
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import (
-    LARGE_BODY_BYTES,
     MAX_GROUP_LABELS_CHARACTERS,
     MAX_NAME_CHARACTERS,
     MAX_SHARED_URL_CHARACTERS,
@@ -34,7 +33,7 @@ from eventsink.alerts.limits import (
     shortened_key,
 )
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, silence_url, web_url
-from eventsink.alerts.peer_json import members_of, number_of, same_to_every_reader, text_of, texts_of, time_of
+from eventsink.alerts.peer_json import members_of, number_of, text_of, texts_of, time_of
 from eventsink.alerts.rule_alerts import (
     DESCRIPTIONS,
     LINKED,
@@ -47,6 +46,7 @@ from eventsink.alerts.rule_alerts import (
     utc,
 )
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
+from eventsink.runtime.turns import Steps, at_once
 
 MAX_TRUNCATED_ALERTS = 2**31 - 1
 MAX_SHOWN_VERSION_CHARACTERS = 16
@@ -91,6 +91,11 @@ def parse(body: bytes) -> IncomingNotification:
     UnusablePayload
         Not JSON, another version, no alerts in it, or none that can be used.
     """
+    return at_once(steps(body))
+
+
+def steps(body: bytes) -> Steps[IncomingNotification]:
+    """As `parse`."""
     check_size(body, "it holds too many members", _SEND_LESS)
     notification = _read(body)
     if notification.version != VERSION:
@@ -110,13 +115,13 @@ def parse(body: bytes) -> IncomingNotification:
                 absent.add(index)
             else:
                 rejected.append(Rejection(index, rejection_reason(error)))
+        yield
     check_usable(alerts, rejected, 'the notification holds no alert: "alerts" is empty')
     return IncomingNotification(
         alerts=alerts,
         rejected=rejected,
         group=group,
         body=body,
-        body_checked=same_to_every_reader(body) if len(body) > LARGE_BODY_BYTES else None,
         absent=frozenset(absent),
     )
 
@@ -264,4 +269,6 @@ def _incoming_leniently(raw: msgspec.Raw) -> _Alert:
     )
 
 
-FORMAT = Format(name="alertmanager", parse=parse, repeats=Repeats.BY_SOURCE, severities=RULE_SEVERITIES, grouped=True)
+FORMAT = Format(
+    name="alertmanager", parse=parse, steps=steps, repeats=Repeats.BY_SOURCE, severities=RULE_SEVERITIES, grouped=True
+)

@@ -17,6 +17,7 @@ from eventsink.alerts.audit_rules import SEVERITIES, AuditRule, AuditRules, Audi
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.peer_json import list_of, members_of, number_of, object_of, text_of
 from eventsink.alerts.rule_alerts import check_size, check_usable, not_json, one_object, rejection_reason, time_of_event
+from eventsink.runtime.turns import Steps, at_once
 
 GROUP = "audit.k8s.io"
 RECEIVED = "RequestReceived"
@@ -38,11 +39,17 @@ def parse(body: bytes, rules: AuditRules) -> IncomingNotification:
     UnusablePayload
         Not the JSON of an EventList, or nothing in it can be read.
     """
+    return at_once(steps(body, rules))
+
+
+def steps(body: bytes, rules: AuditRules) -> Steps[IncomingNotification]:
+    """As `parse`."""
     check_size(body, "it holds too many requests", "let the API server send fewer at once (--audit-webhook-batch-max-size)")
     alerts: list[IncomingAlert] = []
     rejected: list[Rejection] = []
     others: set[int] = set()
     for index, raw in enumerate(_items(body)):
+        yield
         try:
             alert = _alert(members_of(raw), rules)
         except (ValueError, OverflowError, RecursionError) as error:
@@ -141,9 +148,15 @@ def _selected(rule: AuditRule, request: Request, members: _Members) -> IncomingA
 
 def selecting(settings: AuditSettings) -> Format:
     """The format with the rules of a source."""
-    return replace(FORMAT, parse=partial(parse, rules=AuditRules(settings)))
+    rules = AuditRules(settings)
+    return replace(FORMAT, parse=partial(parse, rules=rules), steps=partial(steps, rules=rules))
 
 
+_NO_RULES = AuditRules(AuditSettings())
 FORMAT = Format(
-    name="audit", parse=partial(parse, rules=AuditRules(AuditSettings())), repeats=Repeats.NEVER, severities=SEVERITIES
+    name="audit",
+    parse=partial(parse, rules=_NO_RULES),
+    steps=partial(steps, rules=_NO_RULES),
+    repeats=Repeats.NEVER,
+    severities=SEVERITIES,
 )

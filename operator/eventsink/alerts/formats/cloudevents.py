@@ -32,6 +32,7 @@ from eventsink.alerts.rule_alerts import (
     time_of_event,
 )
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
+from eventsink.runtime.turns import Steps, at_once
 
 VERSION = "1.0"
 REQUIRED = ("id", "source", "type")
@@ -107,13 +108,18 @@ def parse(body: bytes) -> IncomingNotification:
     UnusablePayload
         Not JSON, no event in it, or none that can be used.
     """
+    return at_once(steps(body))
+
+
+def steps(body: bytes) -> Steps[IncomingNotification]:
+    """As `parse`."""
     check_size(body, "it holds too many members", "let the source send smaller events, or fewer at once")
     try:
         events = _batch.decode(body) if body.lstrip()[:1] == b"[" else [msgspec.json.decode(body, type=msgspec.Raw)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise not_json(body) from None
     other = "is not an object with the attributes of a CloudEvent"
-    alerts, rejected, absent = read_each(events, lambda raw: _incoming(members_of(raw)), other)
+    alerts, rejected, absent = yield from read_each(events, lambda raw: _incoming(members_of(raw)), other)
     if rejected:
         check_usable(alerts, rejected, "")
     return IncomingNotification(alerts=alerts, rejected=rejected, absent=absent)
@@ -222,6 +228,7 @@ def _check(members: Mapping[str, msgspec.Raw]) -> None:
 FORMAT = Format(
     name="cloudevents",
     parse=parse,
+    steps=steps,
     repeats=Repeats.NEVER,
     severities=RULE_SEVERITIES,
     headers=frozenset({b"content-type", *(b"ce-" + name.encode() for name in IN_HEADERS)}),

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from eventsink.alerts.alert import IncomingNotification, OversizedPayload, Severity, UnusablePayload
 from eventsink.alerts.peer_json import without_lone_surrogates
+from eventsink.runtime.turns import Steps
 
 
 class Repeats(StrEnum):
@@ -39,6 +40,8 @@ class Format:
     repeats: Repeats
     severities: Mapping[str, Severity]
     """The source's words for severity, in lower case; every other word means `unknown`."""
+    steps: Callable[[bytes], Steps[IncomingNotification]] | None = None
+    """The same as `parse`, with a step for each alert, where a notification may hold many."""
     url_suffixes: tuple[str, ...] = ()
     """Paths that clients of the format append to the URL that they are configured with, such as `/api/v2/alerts`."""
     headers: frozenset[bytes] = frozenset()
@@ -70,9 +73,22 @@ class Format:
         """
         try:
             return self.parse(body)
-        except OversizedPayload:
-            raise
-        except UnusablePayload:
-            if (repaired := without_lone_surrogates(body)) is body:
-                raise
+        except UnusablePayload as failure:
+            repaired = _repaired(body, failure)
         return self.parse(repaired)
+
+    def read_in_steps(self, body: bytes) -> Steps[IncomingNotification]:
+        """As `read`, with a step for each alert; of a format that has steps."""
+        assert self.steps is not None
+        try:
+            return (yield from self.steps(body))
+        except UnusablePayload as failure:
+            repaired = _repaired(body, failure)
+        return (yield from self.steps(repaired))
+
+
+def _repaired(body: bytes, failure: UnusablePayload) -> bytes:
+    """What can be read instead of a body that could not be; raises the failure if that is not why."""
+    if isinstance(failure, OversizedPayload) or (repaired := without_lone_surrogates(body)) is body:
+        raise failure
+    return repaired

@@ -21,6 +21,7 @@ from eventsink.alerts.links import web_url
 from eventsink.alerts.peer_json import members_of, text_of, texts_of
 from eventsink.alerts.rule_alerts import check_size, not_json
 from eventsink.alerts.severity import RULE_SEVERITIES
+from eventsink.runtime.turns import Steps, at_once
 
 VERSION = "1"
 TEXTS = {
@@ -53,8 +54,13 @@ def parse(body: bytes) -> IncomingNotification:
     UnusablePayload
         Not JSON, another version, no alerts in it, or none that can be used.
     """
+    return at_once(steps(body))
+
+
+def steps(body: bytes) -> Steps[IncomingNotification]:
+    """As `parse`."""
     check_size(body, "it holds too many members", "let Grafana send smaller groups (group by)")
-    notification = alertmanager.parse(_rewritten(body))
+    notification = yield from alertmanager.steps(_rewritten(body))
     return msgspec.structs.replace(notification, alerts=[_with_links(one) for one in notification.alerts])
 
 
@@ -132,4 +138,4 @@ def _with_links(alert: IncomingAlert) -> IncomingAlert:
     return msgspec.structs.replace(alert, links=msgspec.structs.replace(alert.links, silence=silence)) if silence else alert
 
 
-FORMAT = Format(name="grafana", parse=parse, repeats=Repeats.BY_SOURCE, severities=RULE_SEVERITIES, grouped=True)
+FORMAT = Format(name="grafana", parse=parse, steps=steps, repeats=Repeats.BY_SOURCE, severities=RULE_SEVERITIES, grouped=True)

@@ -24,6 +24,7 @@ from eventsink.alerts.links import web_url
 from eventsink.alerts.rule_alerts import check_size, check_usable, not_json
 from eventsink.alerts.severity import RULE_SEVERITIES
 from eventsink.cel.errors import EvaluationFailed
+from eventsink.runtime.turns import Steps, at_once
 
 MAX_ITEMS = 1000
 """Alerts of one request: each takes about 50 us to be mapped."""
@@ -40,6 +41,11 @@ def parse(body: bytes, mapping: JsonMapping) -> IncomingNotification:
     UnusablePayload
         It is not JSON, the mapping finds no alerts in it, or none of them can be used.
     """
+    return at_once(steps(body, mapping))
+
+
+def steps(body: bytes, mapping: JsonMapping) -> Steps[IncomingNotification]:
+    """As `parse`."""
     check_size(body, "it holds too many members", "send fewer alerts at once")
     try:
         found = without_nulls(_any.decode(body))
@@ -56,6 +62,7 @@ def parse(body: bytes, mapping: JsonMapping) -> IncomingNotification:
     rejected: list[Rejection] = []
     of_body: OfBody = {}
     for index, item in enumerate(items):
+        yield
         try:
             alerts.append(_alert(MappedAlert(mapping, item, found, of_body)))
         except ValueError as error:
@@ -103,11 +110,14 @@ def _alert(mapped: MappedAlert) -> IncomingAlert:
 def mapped_by(mapping: JsonMapping) -> Format:
     """The format with the mapping of a source. What fires and ends is repeated as the source sends it; events happen once."""
     repeats = Repeats.NEVER if mapping.status is None else Repeats.BY_SOURCE
-    return replace(FORMAT, parse=partial(parse, mapping=mapping), repeats=repeats)
+    return replace(FORMAT, parse=partial(parse, mapping=mapping), steps=partial(steps, mapping=mapping), repeats=repeats)
 
 
-def _parse_by_names(body: bytes) -> IncomingNotification:
-    return parse(body, JsonMapping())
-
-
-FORMAT = Format(name="json", parse=_parse_by_names, repeats=Repeats.NEVER, severities=RULE_SEVERITIES)
+_BY_NAMES = JsonMapping()
+FORMAT = Format(
+    name="json",
+    parse=partial(parse, mapping=_BY_NAMES),
+    steps=partial(steps, mapping=_BY_NAMES),
+    repeats=Repeats.NEVER,
+    severities=RULE_SEVERITIES,
+)

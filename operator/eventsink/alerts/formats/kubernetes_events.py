@@ -19,6 +19,7 @@ from eventsink.alerts.peer_json import members_of, number_of, text_of, texts_of,
 from eventsink.alerts.rule_alerts import check_size, check_usable, not_json, read_each, utc
 from eventsink.alerts.severity import severity_of
 from eventsink.runtime.times import format_time
+from eventsink.runtime.turns import Steps, at_once
 
 SUPPRESSED = "eventsink.dev/suppressed"
 """Annotation of an Event: how many others of the same object and reason were not sent since the last one that was."""
@@ -73,9 +74,14 @@ def parse(body: bytes) -> IncomingNotification:
     UnusablePayload
         Not JSON, no Event in it, or none that can be used.
     """
+    return at_once(steps(body))
+
+
+def steps(body: bytes) -> Steps[IncomingNotification]:
+    """As `parse`."""
     check_size(body, "it holds too many members", "let the source send fewer Events at once")
     other = "is not an object with the members of an Event"
-    alerts, rejected, absent = read_each(_read(body), lambda raw: _incoming(members_of(raw)), other)
+    alerts, rejected, absent = yield from read_each(_read(body), lambda raw: _incoming(members_of(raw)), other)
     check_usable(alerts, rejected, "there is no Event in the list")
     return IncomingNotification(alerts=alerts, rejected=rejected, absent=absent)
 
@@ -208,4 +214,4 @@ def _object(members: Mapping[str, msgspec.Raw], name: str) -> dict[str, msgspec.
     return members_of(raw) if raw is not None else {}
 
 
-FORMAT = Format(name="kubernetes-events", parse=parse, repeats=Repeats.WHEN_GROWN, severities={**TYPES, **REASONS})
+FORMAT = Format(name="kubernetes-events", parse=parse, steps=steps, repeats=Repeats.WHEN_GROWN, severities={**TYPES, **REASONS})

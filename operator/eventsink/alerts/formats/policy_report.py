@@ -23,6 +23,7 @@ from eventsink.alerts.peer_json import list_of, members_of, number_of, object_of
 from eventsink.alerts.policy_results import PASSED, SEVERITIES, result_of
 from eventsink.alerts.rule_alerts import check_size, check_usable, not_json, one_object, rejection_reason, time_if_any
 from eventsink.alerts.severity import severity_of
+from eventsink.runtime.turns import Steps, at_once
 
 GROUPS = ("wgpolicyk8s.io", "openreports.io")
 """API groups whose reports are read, in any version."""
@@ -67,6 +68,11 @@ def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
     UnusablePayload
         No report in it, or none of its results can be used.
     """
+    return at_once(steps(body, now))
+
+
+def steps(body: bytes, now: datetime | None = None) -> Steps[IncomingNotification]:
+    """As `parse`."""
     now = datetime.now(UTC) if now is None else now
     check_size(body, "it holds too many results", "post fewer reports at once")
     alerts: list[IncomingAlert] = []
@@ -80,6 +86,7 @@ def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
         raise not_json(body) from None
     check_size(body, "it holds too many results", "post fewer reports at once", len(results))
     for index, (report, result) in enumerate(results):
+        yield
         try:
             if report is None:
                 raise ValueError("is no report: its apiVersion, its kind or its results are something else")
@@ -194,4 +201,4 @@ def _time(raw: msgspec.Raw | None) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else time_if_any(raw)
 
 
-FORMAT = Format(name="policy-report", parse=parse, repeats=Repeats.HEARTBEAT, severities=SEVERITIES, replicas=False)
+FORMAT = Format(name="policy-report", parse=parse, steps=steps, repeats=Repeats.HEARTBEAT, severities=SEVERITIES, replicas=False)

@@ -29,6 +29,7 @@ from eventsink.alerts.rule_alerts import (
     utc,
 )
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
+from eventsink.runtime.turns import Steps, at_once
 
 _NO_END = "endsAt must be a time with a zone, such as 2026-01-01T12:00:00Z, or absent"
 
@@ -60,9 +61,14 @@ def parse(body: bytes, now: datetime | None = None) -> IncomingNotification:
     UnusablePayload
         Not a JSON list, no alerts in it, or none that can be used.
     """
+    return at_once(steps(body, now))
+
+
+def steps(body: bytes, now: datetime | None = None) -> Steps[IncomingNotification]:
+    """As `parse`."""
     now = datetime.now(UTC) if now is None else now
     check_size(body, "it holds too many members", "let the source send fewer alerts at once")
-    alerts, rejected, absent = read_each(_read(body), lambda raw: _incoming(raw, now))
+    alerts, rejected, absent = yield from read_each(_read(body), lambda raw: _incoming(raw, now))
     check_usable(alerts, rejected, "there is no alert in the list")
     return IncomingNotification(alerts=alerts, rejected=rejected, absent=absent)
 
@@ -164,6 +170,7 @@ def _without_empty(labels: dict[str, str]) -> dict[str, str]:
 FORMAT = Format(
     name="prometheus",
     parse=parse,
+    steps=steps,
     repeats=Repeats.HEARTBEAT,
     severities=RULE_SEVERITIES,
     url_suffixes=("/api/v2/alerts", "/api/v1/alerts"),

@@ -30,14 +30,14 @@ from eventsink.router.queue.protocol import Delivery, Queue, QueueError
 from eventsink.router.queue.states import SinkReport
 from eventsink.router.sources import Source
 from eventsink.runtime.logs import get_logger
-from eventsink.runtime.turns import in_turns
+from eventsink.runtime.turns import LongWork
 from eventsink.sinks.sender import Sender
 
 SPREAD_SECONDS = 5.0
 """After a start, sinks to which everything failed before are tried at random times within this, and not all at once."""
 
-PUMPED_AT_ONCE = 64
-"""Sinks that begin to send what a commit brought before others have their turn in the event loop: a millisecond or two."""
+PUMPED_AT_ONCE = 8
+"""Sinks that begin to send what a commit brought before others have their turn in the event loop: a millisecond."""
 EDIT_INTERVAL_SECONDS = 1.2
 """Between two changes of messages with one key: Slack's tier 3 is 50 in a minute and more."""
 
@@ -83,6 +83,7 @@ class Dispatcher:
         self._workers: dict[str, SinkWorker] = {}
         rate_limiter = RateLimiter(settings.rate_limit_interval)
         self._background: set[asyncio.Task[None]] = set()
+        self._long_work = LongWork(queue.is_writing)
         following = Following(queue, RateLimiter(EDIT_INTERVAL_SECONDS), metrics)
         self._settlement = Settlement(queue, metrics, rate_limiter, following, wall, self._spawn)
         self._windows = Windows(settings, queue, self._workers, self._spawn, lambda worker: self._pump(worker))
@@ -238,9 +239,9 @@ class Dispatcher:
             self._spawn(self._pump_later(workers[PUMPED_AT_ONCE:]))
 
     async def _pump_later(self, workers: Sequence[SinkWorker]) -> None:
-        await asyncio.sleep(0)
-        async for some in in_turns(workers, PUMPED_AT_ONCE):
-            for worker in some:
+        for start in range(0, len(workers), PUMPED_AT_ONCE):
+            await self._long_work.turn()
+            for worker in workers[start : start + PUMPED_AT_ONCE]:
                 self._pump(worker)
 
     def _changed(self, change: SinkChange) -> None:

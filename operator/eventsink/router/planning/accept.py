@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from eventsink.alerts.alert import IncomingNotification, Rejection, Round
+from eventsink.alerts.formats.format import Format
 from eventsink.alerts.limits import LARGE_BODY_BYTES
+from eventsink.alerts.peer_json import same_to_every_reader
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.assign import Assignment, Merged
@@ -23,13 +25,17 @@ from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
 from eventsink.router.tenants import NoTenantReason
 from eventsink.runtime.pending import Pending
-from eventsink.runtime.turns import in_turns
+from eventsink.runtime.turns import LongWork, Steps
 
-ALERTS_AT_ONCE = 100
-"""Alerts that are given their tenants and identities before others have their turn in the event loop: a millisecond or two."""
-BRACES_AT_ONCE = 1000
-"""In about 250 alerts, which are parsed in the event loop; looked for in bodies of more than ..."""
-SMALL_BODY_BYTES = 16 * 1024
+FEW_ALERTS = 16
+"""As many are accepted at once."""
+SOME_ALERTS = 100
+"""As many are parsed at once, and given their tenants and identities, a millisecond each; of more, ..."""
+ASSIGNED_AT_ONCE = 4
+"""... so many are one step."""
+BRACES = 4
+"""In an alert; looked for in bodies of more than ..."""
+SMALL_BODY_BYTES = 4 * 1024
 
 _Order = tuple[str, str, str]
 """What notifications have in common that are planned in the order in which they came: source, group, and without a group the sender."""
@@ -91,6 +97,7 @@ class Acceptor:
         self._quotas = quotas
         self._rounds = rounds
         self._one_large = asyncio.Lock()
+        self._long_work = LongWork(queue.is_writing)
         self._in_order: dict[_Order, asyncio.Task[Accepted]] = {}
         """The last notification of each order that takes several turns of the event loop: what comes after it waits for it."""
 
@@ -112,14 +119,36 @@ class Acceptor:
             As `accept`.
         """
         self._check_loaded()
-        if len(body) <= SMALL_BODY_BYTES or (len(body) <= LARGE_BODY_BYTES and body.count(b"{") <= BRACES_AT_ONCE):
+        if len(body) <= SMALL_BODY_BYTES:
             return self.accept(source, source.format.read(body), sender)
-        return self._accept_large(source, body, sender)
+        alerts = body.count(b"{") // BRACES
+        if len(body) > LARGE_BODY_BYTES:
+            return self._accept_large(source, body, alerts, sender)
+        if alerts > FEW_ALERTS:
+            return self._accept_many(source, body, alerts, sender)
+        return self.accept(source, source.format.read(body), sender)
 
-    async def _accept_large(self, source: Source, body: bytes, sender: str) -> Accepted:
-        # What is made of it takes a while and many times its size: aside of the event loop, and one at a time.
-        async with self._one_large:
-            return await self.accept(source, await asyncio.to_thread(source.format.read, body), sender)
+    async def _accept_large(self, source: Source, body: bytes, alerts: int, sender: str) -> Accepted:
+        async with self._one_large:  # many times its size is made of it
+            return await self._accept_many(source, body, alerts, sender)
+
+    async def _accept_many(self, source: Source, body: bytes, alerts: int, sender: str) -> Accepted:
+        return await self.accept(source, await self._parse(source.format, body, alerts), sender)
+
+    async def _parse(self, format: Format, body: bytes, alerts: int) -> IncomingNotification:
+        """`alerts`: about how many are in it."""
+        large = len(body) > LARGE_BODY_BYTES
+        if format.steps is not None and (large or alerts > SOME_ALERTS):
+            notification = await self._long_work.run(format.read_in_steps(body))
+        elif large:
+            notification = await asyncio.to_thread(format.read, body)
+        else:
+            await self._long_work.turn()
+            return format.read(body)
+        if large and notification.body:
+            checked = await asyncio.to_thread(same_to_every_reader, notification.body)
+            notification = msgspec.structs.replace(notification, body_checked=checked)
+        return notification
 
     def accept(self, source: Source, notification: IncomingNotification, sender: str) -> Pending[Accepted]:
         """Accept one notification, however it came; what is awaited is known when everything is on disk, or raises `UnusablePayload` of a round.
@@ -140,7 +169,7 @@ class Acceptor:
         if notification.round is not None:
             order = _order_of(source, notification, sender)
             return self._begin(order, self._accept_round(self._in_order.get(order), source, notification.round))
-        large = len(notification.alerts) > ALERTS_AT_ONCE
+        large = len(notification.alerts) > FEW_ALERTS
         if large or self._in_order:
             order = _order_of(source, notification, sender)
             before = self._in_order.get(order)
@@ -178,12 +207,14 @@ class Acceptor:
         if before is not None:
             await asyncio.wait([before])
         assignment = Assignment(source, notification, self._directory.tenancy.owners, sender)
-        async for some in in_turns(notification.numbered(), ALERTS_AT_ONCE):
-            assignment.add(some)
+        if len(notification.alerts) > SOME_ALERTS:
+            await self._long_work.run(_assigning(assignment, notification))
+        else:
+            await self._long_work.turn()
+            assignment.add(notification.numbered())
         plan, accepted = self._plan(source, notification, assignment, sender)
         del notification, assignment
         parts = plan.parts()
-        await asyncio.sleep(0)
         return await self._accept_parts(plan, parts, accepted)
 
     async def _accept_round(self, before: asyncio.Task[Accepted] | None, source: Source, said: Round) -> Accepted:
@@ -216,6 +247,7 @@ class Acceptor:
 
     async def _accept_parts(self, plan: Plan, parts: list[Sequence[Merged]], accepted: Accepted) -> Accepted:
         while parts:
+            await self._long_work.turn()
             future, deliveries, suppressed = self._submit(plan, parts.pop(0))
             if plan.rest:
                 parts.insert(0, plan.rest)
@@ -243,6 +275,13 @@ class Acceptor:
     def _check_loaded(self) -> None:
         if not self._directory.loaded:
             raise NotLoaded
+
+
+def _assigning(assignment: Assignment, notification: IncomingNotification) -> Steps[None]:
+    numbered = notification.numbered()
+    for start in range(0, len(numbered), ASSIGNED_AT_ONCE):
+        assignment.add(numbered[start : start + ASSIGNED_AT_ONCE])
+        yield
 
 
 def _order_of(source: Source, notification: IncomingNotification, sender: str) -> _Order:

@@ -36,8 +36,10 @@ TURN_SECONDS = 0.002
 of one tenant; unless a sink gets it as one group."""
 LEAST_PART = 16
 """Alerts that a part has at least: fewer are never divided ..."""
-MOST_ALERTS = 250
-"""... and at most, for each of them takes time after it was matched, too; unless, again, a sink gets them as one group."""
+MOST_ALERTS = 64
+"""... and at most, for each of them takes time after it was matched, too ..."""
+MOST_DELIVERIES = 256
+"""... and with so many deliveries no further alert; unless, again, a sink gets them as one group."""
 RECEIVED_WITHIN_SECONDS = 300.0
 """How old the recorded time of receipt of an alert may be while nothing else of it changes."""
 GROWTH_SECONDS = 300.0
@@ -178,16 +180,17 @@ class Plan:
         suppressed: dict[Suppression, int] = defaultdict(int)
         sinks: dict[str, _OfSink] = {}
         until = time.thread_time() + TURN_SECONDS if len(part) > LEAST_PART else math.inf
+        deliveries = 0
         for number, (one, effect) in enumerate(planned):
-            over = number >= MOST_ALERTS or (number >= LEAST_PART and time.thread_time() > until)
+            over = deliveries >= MOST_DELIVERIES or number >= MOST_ALERTS or (number >= LEAST_PART and time.thread_time() > until)
             if over and not self._sends_group(sinks):
                 planned, part, self.rest = planned[:number], part[:number], part[number:]
                 break
             if one.merged.one.alert.status is Status.RESOLVED:
-                self._plan_end(one, effect, sinks, suppressed)
+                deliveries += self._plan_end(one, effect, sinks, suppressed)
             else:
                 appeared = self._group_key is not None and one.after.identity not in firing_before
-                self._plan_firing(one, effect, received, appeared, sinks, suppressed, change)
+                deliveries += self._plan_firing(one, effect, received, appeared, sinks, suppressed, change)
         by_index = {one.merged.one.index: one for one, _ in planned}
         if self._quotas is not None:
             self._defer_over_quota(self._quotas, sinks.values(), by_index, builder, change)
@@ -258,7 +261,9 @@ class Plan:
         sinks: dict[str, _OfSink],
         suppressed: dict[Suppression, int],
         change: StateChange,
-    ) -> None:
+    ) -> int:
+        """Returns how many sinks are notified."""
+        due = 0
         owned = one.merged.one
         last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else _NO_ENTRIES
         some_quiet = len(self._quiet) > 0
@@ -283,27 +288,30 @@ class Plan:
                 continue
             if reason is None:
                 of_sink.due.append(owned)
+                due += 1
             else:
                 suppressed[reason] += 1
                 if effect is Effect.EVENT and reason is Suppression.UNCHANGED and sink.delivery.repeat_interval is not None:
                     one.due_again.append(last_of[sink.uid].at + sink.delivery.repeat_interval)
             if reason is not Suppression.HELD:
                 of_sink.wanted.append(owned)
+        return due
 
     def _miss(self, one: _Planned, sink: Sink, change: StateChange) -> None:
         """The sink is not notified now: it is caught up later, with what still fires then."""
         one.deferred = True
         self._quiet.miss(sink, self._states, change)
 
-    def _plan_end(self, one: _Planned, effect: Effect, sinks: dict[str, _OfSink], suppressed: dict[Suppression, int]) -> None:
-        """An end goes to those that were notified of the alert, whatever they ask for now."""
+    def _plan_end(self, one: _Planned, effect: Effect, sinks: dict[str, _OfSink], suppressed: dict[Suppression, int]) -> int:
+        """An end goes to those that were notified of the alert, whatever they ask for now; returns how many these are."""
+        due = 0
         reason = notify.of_end(effect)
         if reason is not None:
             suppressed[reason] += 1
             if reason is Suppression.KNOWN_END:
                 self._plan_known_end(one, sinks)
             if reason is not Suppression.HELD_ENDED:
-                return
+                return due
         owned = one.merged.one
         for entry in one.after.notified:
             if entry.status != Status.FIRING:
@@ -323,6 +331,8 @@ class Plan:
                 of_sink = sinks[sink.uid] = _OfSink(sink)
             of_sink.due.append(owned)
             of_sink.wanted.append(owned)
+            due += 1
+        return due
 
     def _plan_known_end(self, one: _Planned, sinks: dict[str, _OfSink]) -> None:
         """A group that is sent to those that have been notified of this end contains it again, as Alertmanager wrote it."""

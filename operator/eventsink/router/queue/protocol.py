@@ -278,6 +278,10 @@ class DeliveryQueue(QueueClock, Protocol):
         """How many deliveries wait for the sink with this uid, as of the last commits; counted in memory."""
         ...
 
+    def is_writing(self) -> bool:
+        """Whether a thread of this process writes at the moment: what keeps the GIL from it keeps everybody waiting."""
+        ...
+
     def problem(self) -> str:
         """Why nothing can be stored, for readiness: the storage is damaged, is gone, or cannot be written; empty: it can, or is only full."""
         ...

@@ -223,6 +223,9 @@ class SqliteQueue:
     def waiting_for(self, sink: str) -> int:
         return self._counts.waiting_by_sink.get(sink, 0)
 
+    def is_writing(self) -> bool:
+        return self._writer.is_busy()
+
     def problem(self) -> str:
         return self._file.damage or self._write_error
 

@@ -21,10 +21,10 @@ CACHED_STATEMENTS = 256
 """Of a connection that writes: each text of `insert` in each of its sizes, and all others."""
 
 AMONG = "IN (SELECT value FROM json_each(?))"
-"""Condition: a number is among those that `numbers` gives."""
+"""Condition: a number, or a text, is among those that `numbers` gives."""
 
 numbers = msgspec.json.Encoder().encode
-"""Numbers as one value of a statement."""
+"""Numbers, or texts, as one value of a statement."""
 
 
 def insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], then: str = "") -> None:
@@ -47,8 +47,8 @@ def _text(into: str, columns: int, size: int, then: str) -> str:
     return f"{into} VALUES {','.join([row] * size)} {then}"
 
 
-def delete(connection: sqlite3.Connection, of: str, chosen: Sequence[int]) -> None:
-    """Delete the rows whose numbers are among these; `of`: table and column, such as `alerts WHERE id`."""
+def delete(connection: sqlite3.Connection, of: str, chosen: Sequence[int] | Sequence[str]) -> None:
+    """Delete the rows whose numbers, or texts, are among these; `of`: table and column, such as `alerts WHERE id`."""
     if chosen:
         connection.executemany(f"DELETE FROM {of} {AMONG}", [(numbers(chosen),)])  # noqa: S608 - constants
 

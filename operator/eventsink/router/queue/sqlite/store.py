@@ -259,8 +259,8 @@ class Store:
         cursor = self.connection.executemany(
             f"INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, s.uid, {SHOWN_TENANT}, d.key, p.name, d.status, d.created, "  # noqa: S608
             "d.attempts, ?, ?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload JOIN sinks s ON s.id = d.sink "
-            "WHERE d.seq = ?",
-            [(clock, now, arrival.message, arrival.reference, seq) for seq in seqs],
+            f"WHERE d.seq {AMONG}",
+            [(clock, now, arrival.message, arrival.reference, numbers(seqs))],
         )
         change = self.remove(seqs)
         change.arrived = cursor.rowcount
@@ -269,14 +269,17 @@ class Store:
         return change
 
     def retry(self, retries: Sequence[Retry]) -> StoreChange:
+        alike: dict[tuple[float, str, str], list[int]] = {}
+        for one in retries:
+            alike.setdefault((one.due, one.reason, one.detail), []).append(one.seq)
         self.connection.executemany(
-            "UPDATE deliveries SET attempts = attempts + 1, due = ?, reason = ?, detail = ? WHERE seq = ? AND died IS NULL",
-            [(r.due, r.reason, r.detail, r.seq) for r in retries],
+            f"UPDATE deliveries SET attempts = attempts + 1, due = ?, reason = ?, detail = ? WHERE seq {AMONG} AND died IS NULL",  # noqa: S608 - constants
+            [(*values, numbers(seqs)) for values, seqs in alike.items()],
         )
         return StoreChange()
 
     def bind(self, seqs: Sequence[int], batch: str) -> StoreChange:
-        self.connection.executemany("UPDATE deliveries SET batch = ? WHERE seq = ?", [(batch, seq) for seq in seqs])
+        self.connection.executemany(f"UPDATE deliveries SET batch = ? WHERE seq {AMONG}", [(batch, numbers(seqs))])  # noqa: S608 - constants
         return StoreChange()
 
     def forget(self, states: Sequence[int], groups: Sequence[int], sinks: Sequence[str]) -> StoreChange:
@@ -285,12 +288,12 @@ class Store:
         posts.forget_sinks(self.connection, sinks)
         delete(self.connection, "alerts WHERE id", states)
         delete(self.connection, "groups WHERE id", groups)
-        self.connection.executemany("DELETE FROM sink_states WHERE uid = ?", [(uid,) for uid in sinks])
+        delete(self.connection, "sink_states WHERE uid", sinks)
         return StoreChange()
 
     def report(self, reports: Sequence[SinkReport], removed: Sequence[str]) -> StoreChange:
         insert(self.connection, "INSERT OR REPLACE INTO sink_reports", [(one.uid, encode_state(one)) for one in reports])
-        self.connection.executemany("DELETE FROM sink_reports WHERE uid = ?", [(uid,) for uid in removed])
+        delete(self.connection, "sink_reports WHERE uid", removed)
         return StoreChange()
 
     def used_bytes(self) -> int:

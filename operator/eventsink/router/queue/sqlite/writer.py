@@ -102,6 +102,8 @@ class Writer:
         self._used_bytes = store.used_bytes()
         self._looked_at = time.monotonic()
         self._failed_epoch = -1
+        self._given = self._taken = self._tried = 0
+        """How much it was given, how much of that it has begun to write, and how much it has tried to."""
         self._work: thread_queue.SimpleQueue[Put | QueueWrite | Settled | None] = thread_queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="queue-writer", daemon=True)
 
@@ -109,8 +111,13 @@ class Writer:
         self._thread.start()
 
     def do(self, work: Put | QueueWrite | Settled) -> None:
-        """Hand over; from any thread."""
+        """Hand over; from one thread."""
+        self._given += 1
         self._work.put(work)
+
+    def is_busy(self) -> bool:
+        """Whether it has not tried yet to write all that it was given."""
+        return self._tried != self._given
 
     def end(self) -> None:
         """Return when everything handed over was tried and the file is closed."""
@@ -122,6 +129,7 @@ class Writer:
         retry_at = 0.0
         closing = False
         while not closing:
+            self._tried = self._taken
             work, closing = self._gather(max(0.0, retry_at - time.monotonic()) if kept else None)
             if work:
                 failed = self._transact(work)
@@ -142,6 +150,7 @@ class Writer:
             return work, False
         rows = 0
         while one is not None:
+            self._taken += 1
             if isinstance(one, Settled):
                 work.append(one)
                 rows += len(one.seqs)

@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv lock sbom lint format types crds chart pictures test older image e2e bench soak fuzz check controlplane
+.PHONY: help demo venv lock sbom lint format types crds chart pictures test older image e2e bench soak fuzz check controlplane senders
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -76,6 +76,11 @@ OLDER_TESTS := tests/chart $(addprefix tests/cluster/test_,$(addsuffix .py,contr
 older: $(STAMP) ## the tests of what is installed, on the oldest Kubernetes that is supported and with Helm 3
 	@OLDER=1 $(BIN)/python -m tests.controlplane build
 	@OLDER=1 $(BIN)/pytest $(SIDE_BY_SIDE) $(OLDER_TESTS)
+
+# By hand, before a release: building them takes longer than CI has.
+senders: $(STAMP) ## the tests with real senders that take long to build: Thanos Ruler
+	@$(BIN)/python -m tests.controlplane senders
+	@$(BIN)/pytest tests/senders
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE ?= eventsink:$(VERSION)

@@ -1,4 +1,5 @@
-"""`python -m tests.controlplane build` builds the programs; `... up` runs a control plane until it is interrupted."""
+"""`python -m tests.controlplane build` builds the programs of the tests, `... senders` what only `make senders` needs; `... up` runs a control
+plane until it is interrupted."""
 
 from __future__ import annotations
 
@@ -12,18 +13,14 @@ from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.gitops import find_or_build_gitops
 from tests.controlplane.go import MissingProgram, find_or_build_program, say
 from tests.controlplane.helm import find_or_build_helm
-from tests.controlplane.senders import VMALERT
+from tests.controlplane.senders import THANOS, VMALERT
 
 
 def main(arguments: list[str]) -> int:
-    """Run one of the two commands; exit status 0, 1 (failed) or 2 (usage)."""
-    if arguments[:1] == ["build"]:
+    """Run one of the commands; exit status 0, 1 (failed) or 2 (usage)."""
+    if arguments[:1] in (["build"], ["senders"]):
         try:
-            find_or_build()
-            find_or_build_alertmanager()
-            find_or_build_helm()
-            find_or_build_gitops()
-            find_or_build_program(VMALERT)
+            _build() if arguments[:1] == ["build"] else find_or_build_program(THANOS)
         except MissingProgram as error:
             say(str(error))
             return 1
@@ -39,8 +36,16 @@ def main(arguments: list[str]) -> int:
             except KeyboardInterrupt:
                 pass
         return 0
-    say("usage: python -m tests.controlplane build | up [FOLDER]")
+    say("usage: python -m tests.controlplane build | senders | up [FOLDER]")
     return 2
+
+
+def _build() -> None:
+    find_or_build()
+    find_or_build_alertmanager()
+    find_or_build_helm()
+    find_or_build_gitops()
+    find_or_build_program(VMALERT)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tests.controlplane.go import find_or_build_program
-from tests.controlplane.senders import VMALERT
+from tests.controlplane.senders import THANOS, VMALERT
 from tests.support.debian import MonitoringPrograms
 from tests.support.monitoring import Prometheus
 from tests.support.parts import Router
@@ -126,4 +126,32 @@ class Vmalert(Ruler):
             "-evaluationInterval=1s",
             "-rule.evalDelay=0s",
             *([f"-notifier.bearerTokenFile={token_file}"] if token_file else []),
+        ]
+
+
+class ThanosRuler(Ruler):
+    """Thanos Ruler."""
+
+    def command(self, disk: Disk, folder: Path, rules: Path, target: str, token_file: Path | None) -> list[str | Path]:
+        """The program and its arguments."""
+        host, _, path = target.removeprefix("http://").partition("/")
+        given = {"http_config": {"bearer_token_file": str(token_file)}} if token_file else {}
+        alertmanagers = [{**given, "static_configs": [host], "scheme": "http", "path_prefix": f"/{path}", "api_version": "v2"}]
+        configuration = folder / "alertmanagers.yaml"
+        configuration.write_text(yaml.safe_dump({"alertmanagers": alertmanagers}))
+        return [
+            find_or_build_program(THANOS),
+            "rule",
+            f"--rule-file={rules}",
+            f"--query={disk.prometheus.url.removeprefix('http://')}",
+            f"--alertmanagers.config-file={configuration}",
+            "--alert.query-url=http://thanos.example.com",
+            "--alert.label-drop=replica",
+            '--label=replica="a"',
+            '--label=cluster="eu"',
+            "--eval-interval=1s",
+            "--resend-delay=1s",
+            f"--data-dir={folder / 'data'}",
+            f"--http-address=127.0.0.1:{free_port()}",
+            f"--grpc-address=127.0.0.1:{free_port()}",
         ]

@@ -8,6 +8,7 @@ or was sent before a kill, the router knows: it notifies nobody twice.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import OrderedDict
@@ -37,7 +38,7 @@ MAX_NAMESPACES = 10_000
 """Of so many it is known that an Event was sent; the one of which none has come for longest makes room, and counts as new."""
 BACKOFF = Backoff(first=0.5, longest=30.0, jitter=0.5)
 SHORT_WATCH_SECONDS = 1.0
-"""A watch that ends sooner counts as a failure."""
+"""A watch that ends sooner counts as a failure, and so does a list whose version is too old sooner."""
 
 
 class Follower:
@@ -84,6 +85,7 @@ class Follower:
         self._chance = chance
         self._pause = pause
         self._namespaces: OrderedDict[str, None] = OrderedDict()
+        self._listed_at = -math.inf
         self._failures = 0
         self._down_since: float | None = None
         self._outage = Repeated(60.0)
@@ -98,9 +100,11 @@ class Follower:
                 if self._must_list:
                     await self._list()
                 await self._watch()
-            except Gone:
+            except Gone as error:
                 self._must_list = True
                 self._metrics.relists.inc()
+                if time.monotonic() - self._listed_at < SHORT_WATCH_SECONDS:
+                    await self._wait(error)
             except ApiError as error:
                 if error.status not in (0, 429) and error.status < 500:
                     self._must_list = True
@@ -119,6 +123,7 @@ class Follower:
     async def _list(self) -> None:
         if not self._version:
             await self._window.put(Read(self._collection.namespace, await self._beginning()))
+        self._listed_at = time.monotonic()
         token = ""
         while True:
             page = await self._api.list(self._collection, limit=PAGE, continue_token=token)
@@ -135,7 +140,7 @@ class Follower:
                 break
         self._offered.clear()
         await self._window.put(Read(self._collection.namespace, page.resource_version))
-        self._version, self._must_list = page.resource_version, False
+        self._version, self._must_list, self._listed_at = page.resource_version, False, time.monotonic()
         self._connected()
 
     async def _beginning(self) -> str:

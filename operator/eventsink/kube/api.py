@@ -107,7 +107,7 @@ class Invalid(ApiError):
 
 
 class Gone(ApiError):
-    """410: the resourceVersion is too old; list again."""
+    """410: the resourceVersion is too old; or 504: the API server has not reached it, being at an older state; list again."""
 
 
 class Unavailable(ApiError):
@@ -139,7 +139,7 @@ class Api(Protocol):
         Raises
         ------
         Gone
-            The version is too old, also while it runs; list again.
+            The version is too old, also while it runs, or the API server has not reached it; list again.
         Unavailable
             The connection broke, or nothing came for too long.
         """

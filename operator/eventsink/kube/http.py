@@ -48,6 +48,8 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SILENCE_SECONDS = 90.0
 """Without a byte for so long (bookmarks come each minute), a watch is considered dead."""
+TOO_LARGE = "Too large resource version"
+"""In the message of the 504 for a resourceVersion of the time before etcd was restored; all versions of the API server say so."""
 IN_CLUSTER_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
@@ -251,7 +253,14 @@ def api_error(status: int, data: bytes) -> ApiError:
     except (ValueError, AttributeError, RecursionError):
         reason, message = "Unknown", ""
     kind = _BY_STATUS.get(status, Unavailable if status == 429 or status >= 500 else ApiError)
+    if _is_too_large(status, message):
+        kind = Gone
     return kind(status, reason, message or f"the API server responded with {status}")
+
+
+def _is_too_large(status: int, message: str) -> bool:
+    """Whether a resourceVersion is one that the API server has not reached: to ask for it again does not help."""
+    return status == 504 and TOO_LARGE in message
 
 
 def unavailable(error: BaseException) -> Unavailable:
@@ -279,9 +288,10 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[WatchEvent]
     async for line in _lines(response):
         kind, obj = line["type"], line["object"]
         if kind == "ERROR":
-            if obj.get("code") == 410:
-                raise Gone(410, "Expired", "the watch is too old")
-            raise Unavailable(int(obj.get("code") or 500), "Unavailable", "the watch ended with an error")
+            code = int(obj.get("code") or 500)
+            if code == 410 or _is_too_large(code, str(obj.get("message"))):
+                raise Gone(code, "Expired", "no watch can go on from this resourceVersion")
+            raise Unavailable(code, "Unavailable", "the watch ended with an error")
         yield WatchEvent(kind, obj)
 
 

@@ -7,12 +7,26 @@ that did not change is not reported again.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Container
 from typing import Protocol
 
-from eventsink.kube.api import Api, ApiError, Collection, Forbidden, Gone, Key, NotFound, Object, Unavailable, WatchEvent, key_of
+from eventsink.kube.api import (
+    Api,
+    ApiError,
+    Collection,
+    Forbidden,
+    Gone,
+    Key,
+    NotFound,
+    Object,
+    Unavailable,
+    WatchEvent,
+    is_older,
+    key_of,
+)
 from eventsink.runtime.backoff import Backoff, Chance
 from eventsink.runtime.logs import Repeated, get_logger
 
@@ -20,7 +34,7 @@ WATCH_SECONDS = 300
 """How long the server keeps one watch; less a random part, so that many do not end at once."""
 BACKOFF = Backoff(first=0.5, longest=30.0, jitter=0.5)
 SHORT_WATCH_SECONDS = 1.0
-"""A watch that ends sooner counts as a failure."""
+"""A watch that ends sooner counts as a failure, and so does a list whose version is too old sooner."""
 
 
 class Handler(Protocol):
@@ -62,6 +76,7 @@ class Reflector:
         self._absent_seconds = absent_seconds
         self._known: dict[Key, str] = {}
         self._version = ""
+        self._listed_at = -math.inf
         self._failures = 0
         self._outage = Repeated(60.0)
         self._down_since: float | None = None
@@ -80,14 +95,18 @@ class Reflector:
         """Follow until cancelled."""
         while True:
             try:
+                if self._version:
+                    await self._check_history()
                 if not self._version:
                     await self._list()
                     self.denied = False
                     self.synced.set()
                     self.tried.set()
                 await self._watch()
-            except Gone:
+            except Gone as error:
                 self._version = ""
+                if time.monotonic() - self._listed_at < SHORT_WATCH_SECONDS:
+                    await self._wait(error)
             except ApiError as error:
                 if self._absent_seconds is not None and isinstance(error, NotFound):
                     await self._wait_for_kind(self._absent_seconds)
@@ -99,7 +118,17 @@ class Reflector:
                     self._version = ""
                 await self._wait(error)
 
+    async def _check_history(self) -> None:
+        """List again where the API server is at an older state: restored from a backup, it would send nothing until it has caught up."""
+        newest = (await self._api.list(self._collection, limit=1)).resource_version
+        if is_older(newest, self._version):
+            get_logger().warning("the API server is at an older state than before; everything is listed again", watch=self._name)
+            self._version = ""
+            # It may give a version that is known to another state of the object.
+            self._known = dict.fromkeys(self._known, "")
+
     async def _list(self) -> None:
+        self._listed_at = time.monotonic()
         seen: dict[Key, str] = {}
         token = ""
         while True:
@@ -114,7 +143,7 @@ class Reflector:
             if not token:
                 break
         self._forget_all_but(seen)
-        self._version = page.resource_version
+        self._version, self._listed_at = page.resource_version, time.monotonic()
 
     def _forget_all_but(self, seen: Container[Key]) -> None:
         for key in [key for key in self._known if key not in seen]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import yaml
 from kubernetes.aio.config import incluster_config
 
 from eventsink.kube import http
-from eventsink.kube.api import SECRETS, Collection, Forbidden, Gone, Invalid, NotFound, Unavailable
+from eventsink.kube.api import SECRETS, Collection, Forbidden, Gone, Invalid, NotFound, Unavailable, WatchEvent
 from eventsink.kube.http import KubernetesSettings, api_error, connect
 from eventsink.kube.lease import LeaderApi, NotLeading
 from tests.support.sinks import secret
@@ -100,6 +103,45 @@ def test_responses_become_errors_by_their_status(status: int, kind: type[Excepti
         error = api_error(status, body)
         assert type(error) is kind
         assert str(error)
+
+
+TOO_LARGE = {
+    "kind": "Status",
+    "status": "Failure",
+    "message": "Timeout: Too large resource version: 750, current: 1",
+    "reason": "Timeout",
+    "details": {
+        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+        "retryAfterSeconds": 1,
+    },
+    "code": 504,
+}
+
+
+@pytest.mark.parametrize("in_stream", [False, True])
+async def test_a_version_that_the_api_server_has_not_reached_is_one_to_list_again_for(in_stream: bool, tmp_path: Path) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.read_request(reader)
+        head, said = (b"504 Gateway Timeout", TOO_LARGE) if not in_stream else (b"200 OK", {"type": "ERROR", "object": TOO_LARGE})
+        body = json.dumps(said).encode() + b"\n"
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
+
+    async with serving(respond) as server:
+        settings = KubernetesSettings(kubeconfig=kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}"))
+        api = await connect(settings, "test")
+        try:
+            watch = api.watch(Collection(SECRETS), resource_version="750", seconds=60)
+            with pytest.raises(Gone):
+                await _read(watch)
+        finally:
+            await api.close()
+    assert type(api_error(504, b'{"reason":"Timeout","message":"Timeout: request did not complete"}')) is Unavailable
+
+
+async def _read(watch: AbstractAsyncContextManager[AsyncIterator[WatchEvent]]) -> None:
+    async with watch as events:
+        async for _ in events:
+            pass
 
 
 CREATED = b'HTTP/1.1 201 Created\r\nContent-Length: 17\r\n\r\n{"kind":"Secret"}'

@@ -11,6 +11,7 @@ import pytest
 
 from eventsink.kube import reflector as module
 from eventsink.kube.api import (
+    PAGE,
     SECRETS,
     Collection,
     Forbidden,
@@ -42,10 +43,14 @@ class ScriptedApi:
     def __init__(self) -> None:
         self.lists: list[Any] = []
         self.watches: list[Any] = []
+        self.newest = 1_000
+        """What a list of one object says, which asks for nothing but this."""
         self.asked: list[tuple[str, str]] = []
         """`list` and the token of the page, `watch` and the version that it starts from."""
 
-    async def list(self, collection: Collection, *, continue_token: str) -> ObjectList:
+    async def list(self, collection: Collection, *, limit: int = PAGE, continue_token: str = "") -> ObjectList:
+        if limit == 1:
+            return ObjectList([], str(self.newest), "")
         self.asked.append(("list", continue_token))
         response = self.lists.pop(0)
         if isinstance(response, Exception):
@@ -142,6 +147,37 @@ async def test_after_an_expired_resource_version_only_changes_are_reported(api: 
     api.watches = [expiry]
     recorder, _ = await follow(api, 4)
     assert recorder.seen[3:] == [("changed@7", "upsert"), ("new@8", "upsert"), ("gone", "delete")]
+
+
+async def test_a_version_that_is_too_old_at_once_is_not_listed_again_without_a_pause(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 4:
+            raise asyncio.CancelledError
+
+    too_old = Gone(410, "Expired", "too old")
+    api.lists = [page(obj("a", 1)), page(obj("a", 1)), too_old, page(obj("a", 1)), *[too_old] * 5]
+    api.watches = [too_old, [too_old], too_old]
+    monkeypatch.setattr(module, "BACKOFF", Backoff(first=0.5, longest=30.0, jitter=0.5))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    reflector = Reflector(api, "things", Collection(SECRETS), EventRecorder(), chance=lambda: 1.0)  # type: ignore[arg-type]
+    with pytest.raises(asyncio.CancelledError):
+        await reflector.run()
+    assert waits == [0.5, 1, 2, 4]
+
+
+async def test_an_api_server_that_was_restored_from_an_older_state_is_listed_again(api: ScriptedApi) -> None:
+    api.lists = [page(obj("same", 1), obj("changed", 7), obj("new", 9)), page(obj("same", 1), obj("changed", 7), version=8)]
+    api.watches = [[event("BOOKMARK", "", 50), Unavailable(0, "Unavailable", "cut")]]
+    api.newest = 8
+    recorder, _ = await follow(api, 4)
+    # The same version may be that of another state by now.
+    assert recorder.seen[3:] == [("same@1", "upsert"), ("changed@7", "upsert"), ("new", "delete")]
+    assert api.asked == [("list", ""), ("watch", "10"), ("list", ""), ("watch", "8")]
 
 
 async def test_after_an_outage_nothing_is_reported_twice(api: ScriptedApi) -> None:

@@ -35,11 +35,11 @@ TURN_SECONDS = 0.002
 """Of a processor, after which what is left of a part is the next one, so that nobody waits for the expensive expressions, or the many sinks,
 of one tenant; unless a sink gets it as one group."""
 LEAST_PART = 16
-"""Alerts that a part has at least: fewer are never divided ..."""
+"""Alerts that a part has at least, whatever time they take ..."""
 MOST_ALERTS = 64
 """... and at most, for each of them takes time after it was matched, too ..."""
 MOST_DELIVERIES = 256
-"""... and with so many deliveries no further alert; unless, again, a sink gets them as one group."""
+"""... and after so many deliveries there is no further alert in it; unless, again, a sink gets them as one group."""
 RECEIVED_WITHIN_SECONDS = 300.0
 """How old the recorded time of receipt of an alert may be while nothing else of it changes."""
 GROWTH_SECONDS = 300.0
@@ -113,7 +113,8 @@ class Plan:
         self.rest: Sequence[Merged] = ()
         """What the part that was made last leaves to the next one."""
         self._something_new: bool | None = None
-        """Whether the notification differs from the last one of its group in what fires; None: not looked at yet."""
+        """Whether the notification differs from the last one of its group in what fires, or in an alert of a part that was made; None: not
+        looked at yet."""
         self._others = assignment.others
         self._heartbeat = source.format.repeats is Repeats.HEARTBEAT
 
@@ -172,6 +173,7 @@ class Plan:
             replicas_changed = before is not None and before.replicas != after.replicas
             something_new = something_new or notify.is_new(effect) or replicas_changed
             planned.append((_Planned(merged, before, after), effect))
+        self._something_new = something_new
         duplicate = (
             group is not None and not something_new and group.notified_by != self._sender and now - group.notified_at <= window
         )

@@ -157,6 +157,19 @@ async def test_what_takes_long_is_planned_in_parts_between_which_others_have_the
     assert again == [("s", "firing")] * 24  # all of it is known to be a repeat
 
 
+async def test_what_is_new_in_one_part_is_new_in_the_others_too(
+    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning = make_planning(sink("s"))
+    monkeypatch.setattr(plan, "MOST_ALERTS", 20)
+    many = [alert(f"A{number}", namespace="acme") for number in range(48)]
+    await planning.post(*many, group="a")
+    planning.later(600)
+    assert await planning.post({**many[0], "status": "resolved"}, group="b") == [("s", "resolved")]
+    planning.later(600)
+    assert await planning.post(*many, group="a") == [("s", "firing")]  # the others are not repeated
+
+
 async def test_a_group_that_goes_as_one_message_is_never_divided_because_it_takes_long(
     make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def test_what_a_sink_was_not_sent_for_a_time_is_sent_afterwards_also_when_the_ro
     counted('eventsink_router_notifications_suppressed_total{reason="Muted"}', 1.0)
     counted('eventsink_router_notifications_suppressed_total{reason="OutsideTimes"}', 2.0)
     counted("eventsink_router_deliveries_deferred_total", 2.0)
+    counted("eventsink_router_deliveries_waiting", 2.0)
     waiting = standalone.deliveries(state="waiting")
     assert {(one["sink"], one["held"]) for one in waiting} == {("acme/waiting", "OutsideTimes")}
 
@@ -71,6 +72,9 @@ def test_what_a_sink_was_not_sent_for_a_time_is_sent_afterwards_also_when_the_ro
     assert names_of(receiver.requests("/muting")) == ["Other", "Later", "Muted"]
     assert sorted(names_of(receiver.requests("/waiting"))) == ["Later", "Muted", "Other"]
     assert sorted(names_of(receiver.requests("/dropping"))) == ["Later", "Muted", "Other"]
+    counted(
+        "eventsink_router_deliveries_waiting", 0.0
+    )  # what arrived and is not recorded yet when it is killed would be sent again
     standalone.running.kill9()
     standalone.start()
     standalone.post_alert("Last")

@@ -30,7 +30,7 @@ from eventsink.router.queue.protocol import Delivery, Queue, QueueError
 from eventsink.router.queue.states import SinkReport
 from eventsink.router.sources import Source
 from eventsink.runtime.logs import get_logger
-from eventsink.runtime.turns import LongWork
+from eventsink.runtime.turns import LongWork, Steps
 from eventsink.sinks.sender import Sender
 
 SPREAD_SECONDS = 5.0
@@ -84,6 +84,9 @@ class Dispatcher:
         rate_limiter = RateLimiter(settings.rate_limit_interval)
         self._background: set[asyncio.Task[None]] = set()
         self._long_work = LongWork(queue.is_writing)
+        self._to_pump: dict[SinkWorker, None] = {}
+        """Those that begin to send when others have had their turn, each once however much was committed for it meanwhile."""
+        self._pumping: asyncio.Task[None] | None = None
         following = Following(queue, RateLimiter(EDIT_INTERVAL_SECONDS), metrics)
         self._settlement = Settlement(queue, metrics, rate_limiter, following, wall, self._spawn)
         self._windows = Windows(settings, queue, self._workers, self._spawn, lambda worker: self._pump(worker))
@@ -235,14 +238,17 @@ class Dispatcher:
             self._metrics.deferred.inc(sum(delivery.sink in closed for delivery in deliveries))
         for worker in workers[:PUMPED_AT_ONCE]:
             self._pump(worker)
-        if len(workers) > PUMPED_AT_ONCE:
-            self._spawn(self._pump_later(workers[PUMPED_AT_ONCE:]))
+        if later := workers[PUMPED_AT_ONCE:]:
+            self._to_pump.update(dict.fromkeys(later))
+            if self._pumping is None or self._pumping.done():
+                self._pumping = self._spawn(self._long_work.run(self._pump_later()))
 
-    async def _pump_later(self, workers: Sequence[SinkWorker]) -> None:
-        for start in range(0, len(workers), PUMPED_AT_ONCE):
-            await self._long_work.turn()
-            for worker in workers[start : start + PUMPED_AT_ONCE]:
-                self._pump(worker)
+    def _pump_later(self) -> Steps[None]:
+        while self._to_pump:
+            worker = next(iter(self._to_pump))
+            del self._to_pump[worker]
+            self._pump(worker)
+            yield
 
     def _changed(self, change: SinkChange) -> None:
         sink = change.after
@@ -287,7 +293,7 @@ class Dispatcher:
         if uid not in self._workers and uid not in self._directory.withheld:
             await self._settlement.dead_letter_sink(uid)
 
-    def _spawn(self, work: Awaitable[object]) -> None:
+    def _spawn(self, work: Awaitable[object]) -> asyncio.Task[None]:
         async def guarded() -> None:
             try:
                 await work
@@ -297,6 +303,7 @@ class Dispatcher:
         task = asyncio.get_running_loop().create_task(guarded())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
 
 async def _close_after(sender: Sender, tasks: set[asyncio.Task[None]]) -> None:

@@ -41,7 +41,7 @@ class Settlement:
         rate_limiter: RateLimiter,
         following: Following,
         wall: Callable[[], float],
-        spawn: Callable[[Awaitable[object]], None],
+        spawn: Callable[[Awaitable[object]], object],
     ) -> None:
         self._queue = queue
         self._metrics = metrics

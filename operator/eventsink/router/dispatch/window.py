@@ -45,7 +45,7 @@ class Windows:
         settings: DispatchSettings,
         queue: DeliveryQueue,
         workers: Mapping[str, SinkWorker],
-        spawn: Callable[[Awaitable[object]], None],
+        spawn: Callable[[Awaitable[object]], object],
         pump: Callable[[SinkWorker], None],
     ) -> None:
         self._settings = settings

@@ -17,6 +17,7 @@ from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
 from eventsink.router.queue.protocol import Delivery, PayloadKind
 from eventsink.router.queue.sqlite import QueueSettings
 from eventsink.router.queue.states import SinkReport
+from eventsink.runtime.turns import LongWork
 from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Outcome
 from tests.unit.router.dispatch.dispatching import (
     DEADLINE_SECONDS,
@@ -886,3 +887,25 @@ async def test_rejected_messages_that_wait_for_the_disk_are_bounded(
     dispatch.queue.stalled.set()
     await dispatch.until_empty()
     assert len(await dispatch.dead()) == 100
+
+
+async def test_a_sink_waits_its_turn_once_whatever_was_committed_for_others_meanwhile(
+    make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"s{number}" for number in range(20)]
+    dispatch = await make_dispatch(*[sink(name) for name in [*names, "late"]]).start_with_a_response()
+    turn, turns, nobody_else = LongWork.turn, itertools.count(), asyncio.Event()
+
+    async def counted(work: LongWork) -> float:
+        await nobody_else.wait()
+        next(turns)
+        return await turn(work)
+
+    monkeypatch.setattr(LongWork, "turn", counted)
+    for number in range(50):
+        await dispatch.put(f"{number}", sinks=tuple(names))
+    await dispatch.put("last", sinks=(*names, "late"))
+    nobody_else.set()
+    await dispatch.until(lambda: dispatch.arrived("late") == ["last"])
+    assert next(turns) <= len(names) + 1
+    await dispatch.until_empty()

@@ -38,6 +38,20 @@ def at_once(steps: Steps[T]) -> T:
             return result
 
 
+def begun(steps: Steps[T]) -> Steps[T]:
+    """The steps after the first one, which is done at once: it may take long, and be done in a thread."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return _no_more(end.value)
+    return steps
+
+
+def _no_more(result: T) -> Steps[T]:
+    yield
+    return result
+
+
 async def in_turns(items: Sequence[T], at_once: int = SCANNED_AT_ONCE) -> AsyncIterator[Sequence[T]]:
     """The items in slices, between which everybody else has a turn in the event loop."""
     for start in range(0, len(items), at_once):

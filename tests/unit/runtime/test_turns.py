@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from eventsink.runtime.turns import MOST_TURNS, LongWork, Steps
+import pytest
+
+from eventsink.runtime.turns import MOST_TURNS, LongWork, Steps, at_once, begun
 
 
 async def test_long_work_goes_on_though_others_never_leave_the_event_loop_idle() -> None:
@@ -35,6 +37,21 @@ async def test_long_work_goes_on_though_others_never_leave_the_event_loop_idle()
     done = True
     for turns in await asyncio.gather(*others):
         assert turns <= MOST_TURNS * 30
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_steps_of_which_the_first_is_done_have_the_same_result(number: int) -> None:
+    done: list[int] = []
+
+    def steps() -> Steps[int]:
+        for one in range(number):
+            done.append(one)
+            yield
+        return len(done)
+
+    rest = begun(steps())
+    assert done == [0][:number]
+    assert at_once(rest) == number
 
 
 async def test_whoever_gives_up_waiting_for_a_slice_leaves_the_line_to_those_behind() -> None:

@@ -25,7 +25,7 @@ from eventsink.router.queue.protocol import DeliveryQueue
 from eventsink.router.sources import Source
 from eventsink.router.tenants import NoTenantReason
 from eventsink.runtime.pending import Pending
-from eventsink.runtime.turns import LongWork, Steps
+from eventsink.runtime.turns import LongWork, Steps, begun
 
 FEW_ALERTS = 16
 """As many are accepted at once."""
@@ -139,7 +139,10 @@ class Acceptor:
         """`alerts`: about how many are in it."""
         large = len(body) > LARGE_BODY_BYTES
         if format.steps is not None and (large or alerts > SOME_ALERTS):
-            notification = await self._long_work.run(format.read_in_steps(body))
+            steps = format.read_in_steps(body)
+            if large:  # so may be what is looked at before the first alert
+                steps = await asyncio.to_thread(begun, steps)
+            notification = await self._long_work.run(steps)
         elif large:
             notification = await asyncio.to_thread(format.read, body)
         else:

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from eventsink.alerts.alert import Alert, IncomingNotification, Status, UnusablePayload
-from eventsink.alerts.formats import alertmanager
+from eventsink.alerts.formats import alertmanager, grafana
+from eventsink.alerts.formats import json as json_format
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning import plan
@@ -465,6 +466,26 @@ async def test_a_large_notification_of_a_format_without_steps_is_read_aside_of_t
     many = [{**small, "labels": {"namespace": "acme", "n": f"{n}"}} for n in range(1000)]
     await planning.post(*many)
     assert threads == [True, False, True]
+
+
+@pytest.mark.parametrize("format", ["grafana", "json"])
+async def test_what_is_looked_at_before_the_first_alert_of_a_large_notification_is_so_aside_of_the_event_loop(
+    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    module: Any = {"grafana": grafana, "json": json_format}[format]
+    first = {"grafana": "_rewritten", "json": "without_nulls"}[format]
+    original, threads = getattr(module, first), []
+
+    def look(body: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return original(body)
+
+    monkeypatch.setattr(module, first, look)
+    planning = make_planning(sink("s"))
+    planning.source = source(format=format, tenant={"fixed": "acme"})
+    body = {**notification(alert("A", namespace="acme")), "name": "A", "version": "1", "padding": "x" * 300_000}
+    assert await planning.send(json.dumps(body).encode()) == [("s", "event" if format == "json" else "firing")]
+    assert set(threads) == {False}
 
 
 async def test_a_notification_of_many_alerts_is_read_a_few_at_a_time_while_others_have_their_turns(

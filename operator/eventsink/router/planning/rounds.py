@@ -32,10 +32,12 @@ class Rounds:
         QueueFull, QueueUnavailable
             Not all of it could be stored; the source says again that the round ends.
         """
-        if not said.ends:
-            self._begun[source] = said.id, self._clock.clock()
-            return
         identity, since = self._begun.get(source, ("", 0.0))
+        if not said.ends:
+            # What begins a round may arrive once more, late, after its sender gave up on it: what was sent since is in the round.
+            if identity != said.id:
+                self._begun[source] = said.id, self._clock.clock()
+            return
         if identity != said.id:
             raise UnusablePayload(UNKNOWN)
         await self._timeouts.end_silent(source, since)

@@ -60,6 +60,17 @@ async def test_what_a_round_leaves_out_has_ended_also_after_a_restart_and_at_onc
     assert planning.states.firing == 1
 
 
+async def test_what_begins_a_round_and_arrives_once_more_ends_nothing_of_the_round(start: Start) -> None:
+    planning = await start(sink("s"), **REPORTS)
+    await begin(planning, "one")
+    planning.later(60)
+    await planning.send(report("a", "kept"))
+    planning.later(60)
+    await begin(planning, "one")
+    assert await end(planning, "one") == []
+    assert planning.states.firing == 1
+
+
 async def test_alerts_of_other_sources_do_not_end_with_a_round(start: Start) -> None:
     planning = await start(sink("s"), **REPORTS)
     others = source(name="others", format="policy-report")

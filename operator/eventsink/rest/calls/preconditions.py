@@ -24,14 +24,15 @@ def check_if_match(if_match: str, obj: Object) -> None:
 
 
 def require_etag(if_match: str, sentence: str) -> None:
-    """Check that an If-Match header names a version of the sink.
+    """Check that an If-Match header names versions of the sink, and not any.
 
     Raises
     ------
     PreconditionRequired
-        It names none; the text is `sentence`.
+        It names none, or any; the text is `sentence`.
     """
-    if not set(_etags(if_match)) - {"*"}:
+    etags = _etags(if_match)
+    if not etags or "*" in etags:
         raise PreconditionRequired(sentence)
 
 

@@ -315,7 +315,7 @@ async def test_the_mute_at_a_position_is_removed_only_from_the_list_that_was_see
     seen = await rest.facade.mute(rest.caller, uid, MuteRequest(matchers=['seen="1"'], duration="1h"))
     await rest.facade.unmute(rest.caller, uid, None)
     other = await rest.facade.mute(rest.caller, uid, MuteRequest(matchers=['other="1"'], duration="1h"))
-    for named in ("", "*", " , *"):
+    for named in ("", "*", " , *", f"{seen.etag}, *"):
         with pytest.raises(PreconditionRequired, match="index: send If-Match"):
             await rest.facade.unmute(rest.caller, uid, 0, named)
     with pytest.raises(PreconditionFailed):

@@ -15,7 +15,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Status, UnusablePayload
+from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, Severity, Status, UnusablePayload
+from eventsink.alerts.formats.falco import PRIORITIES
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, MAX_URL_CHARACTERS
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, web_url
@@ -140,7 +141,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
     kind = labels["alertname"]
     return IncomingAlert(
         status=Status.EVENT,
-        severity=severity_of(labels["severity"], RULE_SEVERITIES),
+        severity=_severity(labels, data),
         name=kind,
         summary=first_of(data, SUMMARIES) or text or labels.get("subject") or kind,
         description=first_of(data, DESCRIPTIONS) or text,
@@ -157,6 +158,13 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
         group=None,
         start_given="time" in members,
     )
+
+
+def _severity(labels: Mapping[str, str], data: Mapping[str, str]) -> Severity:
+    """Without a severity, that of the priority, which falcosidekick sends as an attribute and as a member of the data."""
+    if labels["severity"]:
+        return severity_of(labels["severity"], RULE_SEVERITIES)
+    return severity_of(labels.get("priority") or data.get("priority", ""), PRIORITIES)
 
 
 def _decoded(members: Mapping[str, msgspec.Raw]) -> msgspec.Raw | None:

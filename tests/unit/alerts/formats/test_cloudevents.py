@@ -155,6 +155,39 @@ def test_attributes_are_labels_and_data_is_annotations(members: Any, labels: dic
     assert found.annotations == annotations
 
 
+@pytest.mark.parametrize("in_headers", [False, True])
+def test_an_event_of_falcosidekick_has_the_severity_of_its_priority(in_headers: bool) -> None:
+    # The attributes that it sets; its library sends them in headers, of which a listener keeps only those with a meaning.
+    attributes = {
+        "type": "falco.rule.output.v1",
+        "source": "https://falco.org",
+        "priority": "Notice",
+        "rule": "r",
+        "eventsource": "syscall",
+    }
+    data = {"priority": "Notice", "rule": "r", "output": "o", "output_fields": {"evt.type": "openat"}, "source": "syscall"}
+    if in_headers:
+        headers = {f"ce-{name}": str(value) for name, value in event(**attributes).items()}
+        [found] = read({"content-type": "application/json", **headers}, json.dumps(data))
+    else:
+        found = only(**attributes, data=data)
+    assert found.severity is Severity.LOW
+
+
+@pytest.mark.parametrize(
+    ("members", "severity"),
+    [
+        ({"data": {"priority": "Emergency"}}, Severity.FATAL),
+        ({"data": {"priority": "Notice", "severity": "high"}}, Severity.HIGH),
+        ({"priority": "Critical", "data": {"severity": "no such word"}}, Severity.UNKNOWN),
+        ({"data": {"priority": 1}}, Severity.UNKNOWN),
+        ({"data": {"priority": "high"}}, Severity.UNKNOWN),
+    ],
+)
+def test_a_priority_in_falcos_words_counts_where_no_severity_is_given(members: Any, severity: Severity) -> None:
+    assert only(**members).severity is severity
+
+
 def test_data_that_is_a_text_is_what_the_alert_says() -> None:
     binary = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t", "content-type": "text/plain"}
     assert [one.description for one in [only(data="it failed"), *read(binary, "it failed")]] == ["it failed", "it failed"]

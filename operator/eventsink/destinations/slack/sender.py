@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
@@ -165,8 +164,7 @@ class SlackSender:
                     return await self._post_again(message, plan.post, rendered)
                 if edited.failure is not FailureClass.MESSAGE or plan.reply is None:
                     return structs.replace(edited, of_edits=edited.reason == "RateLimited")
-                # What changed is said all the same. The message shows what it showed, and is edited with the next change.
-                plan = dataclasses.replace(plan, post=structs.replace(plan.post, alerts=post.alerts))
+                # What changed is said all the same, and shown with the next change: what is recorded is what it is to show.
         if plan.reply is not None:
             rendered = self._reply_of(plan.reply, plan.post)
             thread = {"thread_ts": _timestamp(post.reference), "reply_broadcast": plan.reply.to_channel}

@@ -1,7 +1,8 @@
 """How long the alerts of nine tenants take while a tenth sends 50 times as much as each of them, against the same without it.
 
 Both in turns on the same router, so that whatever else the machine does hits both: from the moment at which an alert was due to be sent to
-its arrival. What the noisy tenant sends is received by a process of its own.
+its arrival. What the noisy tenant sends comes from a process of its own, which also receives it; it stands for other machines, so what it needs
+of this one it gets last.
 
     python -m tests.benchmarks.fairness [ROUNDS | full] [VARIANT...]
 """
@@ -10,17 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.support.load import Receivers, percentile, post_at_rate, sink_address, size, until_arrived
+from tests.support.load import Posting, Receivers, percentile, post_at_rate, sink_address, size, until_arrived
 from tests.support.parts import Router, alert, notification
 from tests.support.router_process import start_router
 
@@ -28,6 +29,7 @@ QUIET, RATE, TIMES = 9, 20, 50
 """Quiet tenants, alerts a second of each of them, and how many times as many the noisy one sends."""
 SECONDS = 4.0
 """Of one turn."""
+DEADLINE_SECONDS = 120.0
 NOISY = "noisy"
 
 
@@ -57,26 +59,45 @@ VARIANTS = (
 )
 
 
-def _receive(port: Connection) -> None:
+class Noise:
+    """The noisy tenant's sender and receivers, in a process of their own."""
+
+    def __init__(self) -> None:
+        self._port, there = Pipe()
+        self._process = Process(target=_make_noise, args=(there,), daemon=True)
+        self._process.start()
+        self.origin: str = self._port.recv()
+
+    def begin(self, router: Router, bodies: list[bytes]) -> None:
+        """Post bodies, evenly within a turn."""
+        self._port.send((router.url, router.token, bodies))
+
+    async def end(self) -> None:
+        """Wait until they are posted."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not self._port.poll():
+                await asyncio.sleep(0.05)
+        self._port.recv()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _make_noise(port: Connection) -> None:
+    os.nice(19)
+
     async def serve() -> None:
         port.send(await Receivers().listen())
-        await asyncio.Event().wait()
+        while True:
+            url, token, bodies = await asyncio.to_thread(port.recv)
+            await post_at_rate(Posting(url, token), bodies, len(bodies) / SECONDS)
+            port.send(None)
 
     asyncio.run(serve())
 
 
-@contextmanager
-def receiver_process() -> Iterator[str]:
-    """Origin of receivers in a process of their own."""
-    here, there = Pipe()
-    process = Process(target=_receive, args=(there,), daemon=True)
-    process.start()
-    yield here.recv()
-    process.kill()
-    process.join()
-
-
-def noise(variant: Variant, turn: int) -> list[bytes]:
+def noises_of(variant: Variant, turn: int) -> list[bytes]:
     """What the noisy tenant posts in a turn."""
     count = int(SECONDS * RATE * TIMES / variant.sinks)  # so many deliveries, whatever the number of sinks
     numbers = range(0, count, variant.at_once)
@@ -94,19 +115,19 @@ def noise(variant: Variant, turn: int) -> list[bytes]:
     ]
 
 
-async def measure(router: Router, receivers: Receivers, variant: Variant, turn: int, noisy: bool) -> list[float]:
+async def measure(router: Router, receivers: Receivers, turn: int, noises: list[bytes], noise: Noise) -> list[float]:
     """Milliseconds that the alerts of the quiet tenants took."""
     numbers = range(turn * 100_000, turn * 100_000 + int(SECONDS * RATE * QUIET))
     bodies = [
         json.dumps(notification(alert(f"A{n}", namespace=f"t{n % QUIET}", team=str(n % QUIET)), group=str(n))).encode()
         for n in numbers
     ]
-    noises = noise(variant, turn) if noisy else []
-    other = asyncio.create_task(post_at_rate(router, noises, len(noises) / SECONDS)) if noises else None
+    if noises:
+        noise.begin(router, noises)
     sent = await post_at_rate(router, bodies, RATE * QUIET)
     await until_arrived(receivers, [f"A{number}" for number in numbers])
-    if other is not None:
-        await other
+    if noises:
+        await noise.end()
     return [(receivers.arrived[f"A{number}"] - sent[index]) * 1e3 for index, number in enumerate(numbers)]
 
 
@@ -118,11 +139,12 @@ async def compare(variant: Variant, rounds: int) -> tuple[list[float], list[floa
     matcher = "&matcher=path%3D~%22(a%2F)%7B40%7D.*(b%7Cc).*%22" * variant.matchers
     found: tuple[list[float], list[float]] = ([], [])
     quotas = {"tenants": {NOISY: variant.quota}}
-    with tempfile.TemporaryDirectory() as folder, receiver_process() as other:
-        loud = [f"{other}/{variant.behaviour}/{n}#tenant={NOISY}&batch=50{matcher}" for n in range(variant.sinks)]
+    with tempfile.TemporaryDirectory() as folder, closing(Noise()) as noise:
+        loud = [f"{noise.origin}/{variant.behaviour}/{n}#tenant={NOISY}&batch=50{matcher}" for n in range(variant.sinks)]
         with start_router(Path(folder), *quiet, *loud, quotas=quotas) as router:
             for turn in range(2 * rounds + 1):
-                times = await measure(router, receivers, variant, turn, noisy=turn % 2 == 0 and turn > 0)
+                noises = noises_of(variant, turn) if turn % 2 == 0 and turn > 0 else []
+                times = await measure(router, receivers, turn, noises, noise)
                 if turn:  # the first one warms up
                     found[turn % 2 == 0].extend(times)
                 await asyncio.sleep(1.0)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import httptools
 
@@ -107,7 +108,14 @@ def sink_address(url: str, number: int, tenants: int) -> str:
     return f"{url}#tenant=t{number % tenants}&matcher=team%3D%22{number}%22"
 
 
-async def post_at_rate(router: Router, bodies: list[bytes], rate: float) -> list[float]:
+class Posting(NamedTuple):
+    """Where to post, as of a `Router`."""
+
+    url: str
+    token: str
+
+
+async def post_at_rate(router: Router | Posting, bodies: list[bytes], rate: float) -> list[float]:
     """Post bodies, so many a second or (0) as fast as they are accepted; returns when each was sent, late or not."""
     host, port = router.url.removeprefix("http://").partition("/")[0].split(":")
     head = f"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {router.token}\r\n"

@@ -191,8 +191,11 @@ def test_an_invalid_edit_keeps_the_accepted_spec_active_and_the_status_reports_b
     kubectl.apply(event_sink(acme, match={"matchers": ['team="b"']}))
     wait_ready(kubectl, acme)
     wait_compiled(kubectl, uid, lambda sink: sink["match"]["matchers"] == ['team="b"'])
-    # Other sinks of the tenant may have the same name, which makes the accepted ones warnings.
-    assert sorted(one["reason"] for one in events_of(kubectl, uid)) == ["Accepted", "Accepted", "InvalidMatcher"]
+    # Other sinks of the tenant may have the same name for a while: it is accepted with a warning then, and again without.
+    reasons = [one["reason"] for one in events_of(kubectl, uid)]
+    assert set(reasons) == {"Accepted", "InvalidMatcher"}
+    assert reasons.count("Accepted") >= 2
+    assert reasons.count("InvalidMatcher") == 1
 
 
 def test_an_unchanged_sink_gets_no_second_event_and_no_status_write(

@@ -103,9 +103,8 @@ class QuietSinks:
             self.missing.discard(change.before.uid if change.before is not None else "")
         else:
             self._add(change.after)
-        for sink in (change.before, change.after):
-            if sink is not None and sink.tenant in self._refused:
-                self._admit_refused(sink.tenant)
+        if change.before is not None and change.before.tenant in self._refused:  # a new sink makes no room for others
+            self._admit_refused(change.before.tenant)
 
     def suppression(self, uid: str, alerts: Sequence[Alert]) -> Suppression | None:
         """Why a sink is not notified now of an alert, given in each of the forms in which it was received; None: nothing keeps it quiet."""

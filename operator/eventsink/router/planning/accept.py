@@ -33,6 +33,8 @@ SOME_ALERTS = 100
 """As many are parsed at once, and given their tenants and identities, a millisecond each; of more, ..."""
 ASSIGNED_AT_ONCE = 4
 """... so many are one step."""
+MANY_ALERTS = 250
+"""Of a notification with more, or of a large body, many times its size is made: one is accepted at a time."""
 BRACES = 4
 """In an alert; looked for in bodies of more than ..."""
 SMALL_BODY_BYTES = 4 * 1024
@@ -122,14 +124,14 @@ class Acceptor:
         if len(body) <= SMALL_BODY_BYTES:
             return self.accept(source, source.format.read(body), sender)
         alerts = body.count(b"{") // BRACES
-        if len(body) > LARGE_BODY_BYTES:
+        if len(body) > LARGE_BODY_BYTES or alerts > MANY_ALERTS:
             return self._accept_large(source, body, alerts, sender)
         if alerts > FEW_ALERTS:
             return self._accept_many(source, body, alerts, sender)
         return self.accept(source, source.format.read(body), sender)
 
     async def _accept_large(self, source: Source, body: bytes, alerts: int, sender: str) -> Accepted:
-        async with self._one_large:  # many times its size is made of it
+        async with self._one_large:
             return await self._accept_many(source, body, alerts, sender)
 
     async def _accept_many(self, source: Source, body: bytes, alerts: int, sender: str) -> Accepted:

@@ -26,6 +26,7 @@ from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.delivery_log import DeliveryFilter
 from eventsink.router.queue.protocol import PayloadKind, QueueFull
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
+from eventsink.runtime.turns import Steps
 from eventsink.sinks.sink import Sink, Tenancy
 from tests.support.clock import ManualClock
 from tests.support.parts import alert, notification
@@ -466,6 +467,33 @@ async def test_a_large_notification_of_a_format_without_steps_is_read_aside_of_t
     many = [{**small, "labels": {"namespace": "acme", "n": f"{n}"}} for n in range(1000)]
     await planning.post(*many)
     assert threads == [True, False, True]
+
+
+async def test_notifications_of_which_much_is_made_are_read_one_at_a_time(
+    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning = make_planning(sink("s", match={"matchers": ('alertname="none of them"',)}))
+    reading: list[int] = []
+    most = 0
+
+    def steps(body: bytes) -> Steps[IncomingNotification]:
+        nonlocal most
+        reading.append(1)
+        most = max(most, len(reading))
+        try:
+            return (yield from alertmanager.steps(body))
+        finally:
+            reading.pop()
+
+    monkeypatch.setitem(FORMATS, "alertmanager", replace(alertmanager.FORMAT, steps=steps))
+    planning.source = source()
+    bodies = [
+        json.dumps(notification(*[alert(f"A{group}-{number}", namespace="acme") for number in range(400)], group=f"{group}"))
+        for group in range(3)
+    ]
+    accepting = [planning.acceptor.accept_bytes(planning.source, body.encode(), HALF_A) for body in bodies]
+    assert [one.alerts for one in await asyncio.gather(*accepting)] == [400] * 3
+    assert most == 1
 
 
 @pytest.mark.parametrize("format", ["grafana", "json"])

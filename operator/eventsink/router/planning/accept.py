@@ -28,16 +28,14 @@ from eventsink.runtime.pending import Pending
 from eventsink.runtime.turns import LongWork, Steps, begun
 
 FEW_ALERTS = 16
-"""As many are accepted at once."""
+"""As many are accepted in one turn of the event loop."""
 SOME_ALERTS = 100
-"""As many are parsed at once, and given their tenants and identities, a millisecond each; of more, ..."""
+"""As many are given their tenants and identities at once, in a millisecond; of more, ..."""
 ASSIGNED_AT_ONCE = 4
 """... so many are one step."""
-MANY_ALERTS = 250
-"""Of a notification with more, or of a large body, many times its size is made: one is accepted at a time."""
-BRACES = 4
-"""In an alert; looked for in bodies of more than ..."""
-SMALL_BODY_BYTES = 4 * 1024
+BRACES_AT_ONCE = 1000
+"""In about 250 alerts, which are parsed at once; looked for in bodies of more than ..."""
+SMALL_BODY_BYTES = 16 * 1024
 
 _Order = tuple[str, str, str]
 """What notifications have in common that are planned in the order in which they came: source, group, and without a group the sender."""
@@ -121,35 +119,23 @@ class Acceptor:
             As `accept`.
         """
         self._check_loaded()
-        if len(body) <= SMALL_BODY_BYTES:
+        if len(body) <= SMALL_BODY_BYTES or (len(body) <= LARGE_BODY_BYTES and body.count(b"{") <= BRACES_AT_ONCE):
             return self.accept(source, source.format.read(body), sender)
-        alerts = body.count(b"{") // BRACES
-        if len(body) > LARGE_BODY_BYTES or alerts > MANY_ALERTS:
-            return self._accept_large(source, body, alerts, sender)
-        if alerts > FEW_ALERTS:
-            return self._accept_many(source, body, alerts, sender)
-        return self.accept(source, source.format.read(body), sender)
+        return self._accept_large(source, body, sender)
 
-    async def _accept_large(self, source: Source, body: bytes, alerts: int, sender: str) -> Accepted:
-        async with self._one_large:
-            return await self._accept_many(source, body, alerts, sender)
+    async def _accept_large(self, source: Source, body: bytes, sender: str) -> Accepted:
+        async with self._one_large:  # many times its size is made of it
+            return await self.accept(source, await self._read(source.format, body), sender)
 
-    async def _accept_many(self, source: Source, body: bytes, alerts: int, sender: str) -> Accepted:
-        return await self.accept(source, await self._parse(source.format, body, alerts), sender)
-
-    async def _parse(self, format: Format, body: bytes, alerts: int) -> IncomingNotification:
-        """`alerts`: about how many are in it."""
+    async def _read(self, format: Format, body: bytes) -> IncomingNotification:
         large = len(body) > LARGE_BODY_BYTES
-        if format.steps is not None and (large or alerts > SOME_ALERTS):
+        if format.steps is None:
+            notification = await asyncio.to_thread(format.read, body)
+        else:
             steps = format.read_in_steps(body)
             if large:  # so may be what is looked at before the first alert
                 steps = await asyncio.to_thread(begun, steps)
             notification = await self._long_work.run(steps)
-        elif large:
-            notification = await asyncio.to_thread(format.read, body)
-        else:
-            await self._long_work.turn()
-            return format.read(body)
         if large and notification.body:
             checked = await asyncio.to_thread(same_to_every_reader, notification.body)
             notification = msgspec.structs.replace(notification, body_checked=checked)

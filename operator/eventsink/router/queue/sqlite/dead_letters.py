@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryState
 from eventsink.router.queue.protocol import DeadLetter
 from eventsink.router.queue.sqlite.reader import conditions, select_deliveries
-from eventsink.router.queue.sqlite.statements import AMONG, numbers, read_rows
+from eventsink.router.queue.sqlite.statements import AMONG, listed, read_rows
 from eventsink.router.queue.sqlite.store import Store, StoreChange
 
 CHUNK_ROWS = 250
@@ -46,7 +46,7 @@ def dead_letter(store: Store, dead_letters: Sequence[DeadLetter], death: Death) 
         waits = "FROM deliveries WHERE seq = ? AND died IS NULL"
         row = store.connection.execute(f"SELECT sink, {store.size} {waits}", (one.seq,)).fetchone()
         if row is not None:
-            store.connection.execute(_DIE, (death.clock, death.wall, one.reason, one.detail, numbers([one.seq])))
+            store.connection.execute(_DIE, (death.clock, death.wall, one.reason, one.detail, listed([one.seq])))
             if one.attempts:
                 store.connection.execute(_ATTEMPTED, (one.attempts, one.seq))
             _died(store, change, row[0], row[1], one.seq)
@@ -131,7 +131,7 @@ def _all_die(
         (value, limit + len(spare)),
     )
     chosen = [row for row in rows if row[0] not in spare][:limit]
-    store.connection.execute(_DIE, (death.clock, death.wall, death.reason, death.detail, numbers([seq for seq, *_ in chosen])))
+    store.connection.execute(_DIE, (death.clock, death.wall, death.reason, death.detail, listed([seq for seq, *_ in chosen])))
     for seq, sink, size in chosen:
         _died(store, change, sink, size, seq)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from eventsink.router.queue.posts import PostChange, PostRef
-from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers
+from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, listed
 from eventsink.router.queue.states import AlertState
 from eventsink.sinks.post import Post
 
@@ -31,8 +31,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _alerts = msgspec.msgpack.Decoder(tuple[bytes, ...])
 _NO_ALERTS = _encode(())
 _state = msgspec.msgpack.Decoder(AlertState)
-texts = msgspec.json.Encoder().encode
-"""Texts as one value of a statement, as `numbers`."""
 _DROP_UNUSED = "DELETE FROM posts WHERE id {} AND NOT EXISTS (SELECT 1 FROM posted WHERE post = posts.id)"
 
 
@@ -41,7 +39,7 @@ def announced(connection: sqlite3.Connection, sink: str, destination: str, alert
     rows = connection.execute(
         "SELECT d.alert, p.id, length(p.alerts), d.starts_at FROM posted d JOIN posts p ON p.id = d.post "  # noqa: S608 - constants
         f"WHERE d.alert {AMONG} AND d.sink = ? AND p.destination = ?",
-        (texts(alerts), sink, destination),
+        (listed(alerts), sink, destination),
     )
     return {alert: PostRef(post, size > len(_NO_ALERTS), starts_at) for alert, post, size, starts_at in rows}
 
@@ -78,12 +76,12 @@ def write_post(connection: sqlite3.Connection, change: PostChange) -> int:
         return 0
     before = connection.execute(
         f"SELECT post, count(*) FROM posted WHERE alert {AMONG} AND sink = ? GROUP BY post",  # noqa: S608 - constants
-        (texts(list(post.open)), sink),
+        (listed(list(post.open)), sink),
     ).fetchall()
     insert(connection, "INSERT OR REPLACE INTO posted", [(one, sink, identifier, start) for one, start in post.open.items()])
     # What is another one's has not ended: the post before must not count it so.
     connection.executemany("UPDATE posts SET total = total - ? WHERE id = ?", [(lost, one) for one, lost in before])
-    connection.execute(_DROP_UNUSED.format(AMONG), (numbers([one for one, _ in before]),))
+    connection.execute(_DROP_UNUSED.format(AMONG), (listed([one for one, _ in before]),))
     return _make_room(connection, sink) if not post.id else 0
 
 
@@ -91,17 +89,17 @@ def forget_alerts(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
     """These alert states are about to be forgotten: so is what was posted of them."""
     if not rows or connection.execute("SELECT 1 FROM posted LIMIT 1").fetchone() is None:
         return
-    states = connection.execute(f"SELECT state FROM alerts WHERE id {AMONG}", (numbers(rows),))  # noqa: S608 - constants
-    alerts = texts([_state.decode(state).identity for (state,) in states])
+    states = connection.execute(f"SELECT state FROM alerts WHERE id {AMONG}", (listed(rows),))  # noqa: S608 - constants
+    alerts = listed([_state.decode(state).identity for (state,) in states])
     posts = connection.execute(f"SELECT DISTINCT post FROM posted WHERE alert {AMONG}", (alerts,)).fetchall()  # noqa: S608 - constants
     connection.execute(f"DELETE FROM posted WHERE alert {AMONG}", (alerts,))  # noqa: S608 - constants
-    connection.execute(_DROP_UNUSED.format(AMONG), (numbers([post for (post,) in posts]),))
+    connection.execute(_DROP_UNUSED.format(AMONG), (listed([post for (post,) in posts]),))
 
 
 def forget_sinks(connection: sqlite3.Connection, uids: Sequence[str]) -> None:
     """These sinks are gone: so is what was posted for them."""
     if uids:
-        _drop(connection, connection.execute(f"SELECT id FROM posts WHERE sink {AMONG}", (texts(uids),)).fetchall())  # noqa: S608
+        _drop(connection, connection.execute(f"SELECT id FROM posts WHERE sink {AMONG}", (listed(uids),)).fetchall())  # noqa: S608
 
 
 def evict_posts(connection: sqlite3.Connection, *, keep: int, keep_bytes: int) -> int:

@@ -20,7 +20,7 @@ from eventsink.router.queue.protocol import MAX_TAKE_BYTES, Delivery, PayloadKin
 from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.posts import read_post
 from eventsink.router.queue.sqlite.schema import connect
-from eventsink.router.queue.sqlite.statements import AMONG, numbers, read_bodies, read_rows
+from eventsink.router.queue.sqlite.statements import AMONG, listed, read_bodies, read_rows
 from eventsink.router.queue.states import AlertState, GroupState, SinkReport, SinkState
 from eventsink.sinks.post import Post
 
@@ -103,7 +103,7 @@ class Reader:
 
     def alert_bodies(self, rows: Sequence[int]) -> dict[int, bytes]:
         rest = f"a.id AS number, p.body AS body FROM alerts a JOIN payloads p ON p.id = a.payload WHERE a.id {AMONG}"
-        return read_bodies(self._connection, rest, (numbers(rows),))
+        return read_bodies(self._connection, rest, (listed(rows),))
 
     def post(self, sink: str, identifier: int) -> Post | None:
         return read_post(self._connection, sink, identifier)
@@ -310,7 +310,7 @@ def _bodies_of(connection: sqlite3.Connection, seqs: Sequence[int], condition: s
     rest = (
         f"d.seq AS number, p.body AS body FROM deliveries d JOIN payloads p ON p.id = d.payload WHERE d.seq {AMONG} {condition}"
     )
-    return read_bodies(connection, rest, (numbers(seqs),))
+    return read_bodies(connection, rest, (listed(seqs),))
 
 
 def conditions(wanted: DeliveryFilter, store: str, *, arrived: bool = False) -> tuple[str, list[Any]]:

@@ -21,9 +21,9 @@ CACHED_STATEMENTS = 256
 """Of a connection that writes: each text of `insert` in each of its sizes, and all others."""
 
 AMONG = "IN (SELECT value FROM json_each(?))"
-"""Condition: a number, or a text, is among those that `numbers` gives."""
+"""Condition: a number, or a text, is among those that `listed` gives."""
 
-numbers = msgspec.json.Encoder().encode
+listed = msgspec.json.Encoder().encode
 """Numbers, or texts, as one value of a statement."""
 
 
@@ -50,7 +50,7 @@ def _text(into: str, columns: int, size: int, then: str) -> str:
 def delete(connection: sqlite3.Connection, of: str, chosen: Sequence[int] | Sequence[str]) -> None:
     """Delete the rows whose numbers, or texts, are among these; `of`: table and column, such as `alerts WHERE id`."""
     if chosen:
-        connection.executemany(f"DELETE FROM {of} {AMONG}", [(numbers(chosen),)])  # noqa: S608 - constants
+        connection.executemany(f"DELETE FROM {of} {AMONG}", [(listed(chosen),)])  # noqa: S608 - constants
 
 
 def read_rows(connection: sqlite3.Connection, columns: str, rest: str, values: Sequence[Any]) -> list[list[Any]]:

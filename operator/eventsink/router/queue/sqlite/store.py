@@ -13,7 +13,7 @@ from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
 from eventsink.router.queue.sqlite import posts
 from eventsink.router.queue.sqlite.reader import SHOWN_TENANT, delivery_id, shared_payloads, waiting_by_sink, waiting_by_tenant
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
-from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, numbers, read_rows
+from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, listed, read_rows
 from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState, SinkReport, SinkState
 
 SEQS_PER_SECOND = 50_000
@@ -249,9 +249,7 @@ class Store:
     def _release_bodies(self, rows: Sequence[int]) -> None:
         """These alert states hold their bodies no longer."""
         if rows:
-            held = read_rows(
-                self.connection, "payload", f"FROM alerts WHERE id {AMONG} AND payload IS NOT NULL", (numbers(rows),)
-            )
+            held = read_rows(self.connection, "payload", f"FROM alerts WHERE id {AMONG} AND payload IS NOT NULL", (listed(rows),))
             self.release([payload for (payload,) in held])
 
     def arrive(self, seqs: Sequence[int], arrival: Arrival, *, now: float, clock: float) -> StoreChange:
@@ -260,7 +258,7 @@ class Store:
             f"INSERT OR REPLACE INTO arrivals SELECT d.seq, d.origin, s.uid, {SHOWN_TENANT}, d.key, p.name, d.status, d.created, "  # noqa: S608
             "d.attempts, ?, ?, ?, ? FROM deliveries d JOIN payloads p ON p.id = d.payload JOIN sinks s ON s.id = d.sink "
             f"WHERE d.seq {AMONG}",
-            [(clock, now, arrival.message, arrival.reference, numbers(seqs))],
+            [(clock, now, arrival.message, arrival.reference, listed(seqs))],
         )
         change = self.remove(seqs)
         change.arrived = cursor.rowcount
@@ -274,12 +272,12 @@ class Store:
             alike.setdefault((one.due, one.reason, one.detail), []).append(one.seq)
         self.connection.executemany(
             f"UPDATE deliveries SET attempts = attempts + 1, due = ?, reason = ?, detail = ? WHERE seq {AMONG} AND died IS NULL",  # noqa: S608 - constants
-            [(*values, numbers(seqs)) for values, seqs in alike.items()],
+            [(*values, listed(seqs)) for values, seqs in alike.items()],
         )
         return StoreChange()
 
     def bind(self, seqs: Sequence[int], batch: str) -> StoreChange:
-        self.connection.executemany(f"UPDATE deliveries SET batch = ? WHERE seq {AMONG}", [(batch, numbers(seqs))])  # noqa: S608 - constants
+        self.connection.executemany(f"UPDATE deliveries SET batch = ? WHERE seq {AMONG}", [(batch, listed(seqs))])  # noqa: S608 - constants
         return StoreChange()
 
     def forget(self, states: Sequence[int], groups: Sequence[int], sinks: Sequence[str]) -> StoreChange:
@@ -306,7 +304,7 @@ class Store:
         """Delete deliveries, whether they wait or are dead."""
         change = StoreChange()
         removed = read_rows(
-            self.connection, f"payload, sink, died IS NULL, {self.size}", f"FROM deliveries WHERE seq {AMONG}", (numbers(seqs),)
+            self.connection, f"payload, sink, died IS NULL, {self.size}", f"FROM deliveries WHERE seq {AMONG}", (listed(seqs),)
         )
         delete(self.connection, "deliveries WHERE seq", seqs)
         for _, sink, waited, size in removed:

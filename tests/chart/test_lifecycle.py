@@ -98,7 +98,7 @@ def test_sinks_queue_and_tokens_survive_everything_that_helm_does(fresh_control_
         helm.install({"sinks": [{"name": "chart", "namespace": "acme", "spec": SPEC}]}, "--create-namespace")
     [install] = re.findall(r"<!-- test: install -->\n```sh\n(.*?)```", README, re.DOTALL)
     run(install, plane)
-    kubectl.run("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
+    kubectl.wait_established(CRD)
     kubectl.apply([acme, *SECRETS, *MADE_BY_THE_OPERATOR, OWN_SINK])
     kept = Kept(kubectl)
     before = kept.uids()

@@ -13,7 +13,7 @@ def test_the_crd_is_installed_from_its_folder_with_f_and_with_k(fresh_control_pl
         assert kubectl.find("crd", CRD) is None
         printed = kubectl.run("apply", option, str(CRDS.parent)).stdout
         assert printed.splitlines() == [f"customresourcedefinition.apiextensions.k8s.io/{CRD} created"]
-        kubectl.run("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
+        kubectl.wait_established(CRD)
         # Deleted before its kind is served, a CRD may stay: the API server reports "storage is (re)initializing" and does not go on.
         wait_until("EventSinks", lambda: kubectl.run("get", CRD, "--all-namespaces", check=False).returncode == 0)
         kubectl.delete("crd", CRD)

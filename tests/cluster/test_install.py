@@ -17,7 +17,7 @@ import yaml
 from tests.controlplane import ControlPlane
 from tests.controlplane.binaries import older
 from tests.support.attacks import patched_by_router, rest_secret, rest_sink
-from tests.support.cluster import Installed
+from tests.support.cluster import CRD, Installed
 from tests.support.kubectl import Kubectl
 from tests.support.kubelet import report_pod
 from tests.support.kustomize import build, copied, edit
@@ -59,7 +59,7 @@ def install(plane: ControlPlane, folder: Path) -> Place:
     kubectl = Kubectl(plane.admin_kubeconfig)
     for step in STEPS:
         kubectl.run("apply", "-k", str(manifests / step))
-    kubectl.run("wait", "--for=condition=Established", "crd/eventsinks.eventsink.dev", "--timeout=60s")
+    kubectl.wait_established(CRD)
     tokens = {part: plane.service_account_kubeconfig(NAMESPACE, f"eventsink-{part}") for part in ("operator", "router", "rest")}
     installed = Installed(**tokens, namespace=NAMESPACE, sinks_namespace=SINKS_NAMESPACE)
     return Place(kubectl, manifests, installed, plane)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.controlplane import ControlPlane
-from tests.support.cluster import ROOT, SYSTEM_NAMESPACE
+from tests.support.cluster import CRD, ROOT, SYSTEM_NAMESPACE
 from tests.support.kubectl import Kubectl
 from tests.support.kubelet import Kubelet
 from tests.support.kustomize import build, copied
@@ -73,7 +73,7 @@ def test_each_command_of_the_page_is_run_or_says_why_not() -> None:
 def test_the_page_installs_changes_and_removes_in_steps(person: Person) -> None:
     *before, programs, namespaces, crds = commands("test: install")
     person.run(before[0])
-    person.kubectl.run("wait", "--for=condition=Established", "crd/eventsinks.eventsink.dev", "--timeout=60s")
+    person.kubectl.wait_established(CRD)
     for one in before[1:]:
         person.run(one)
     kept = {

@@ -12,7 +12,7 @@ import pytest
 
 from tests.controlplane import ControlPlane
 from tests.controlplane.binaries import kubectl as find_kubectl
-from tests.support.cluster import SYSTEM_NAMESPACE, MakeControlPlane, install
+from tests.support.cluster import CRD, SYSTEM_NAMESPACE, MakeControlPlane, install
 from tests.support.kubectl import Kubectl
 from tests.support.kustomize import copied
 from tests.support.parts import start_operator
@@ -66,7 +66,7 @@ def test_the_commands_of_the_pages_work(plane: ControlPlane, admin: Kubectl, run
     assert {crd, parts} < said
     installed = install(plane, admin)
     run(crd)
-    admin.run("wait", "--for=condition=Established", "crd/eventsinks.eventsink.dev", "--timeout=60s")
+    admin.wait_established(CRD)
     run(parts)
     admin.run("create", "namespace", "acme")
     with start_operator(installed, tmp_path, leaderElection={"enabled": True}, tenancy={"allowUnowned": True}) as operator:

@@ -40,6 +40,11 @@ def account(plane: ControlPlane, admin: Kubectl, tmp_path_factory: pytest.TempPa
     return plane.service_account_kubeconfig(SYSTEM_NAMESPACE, "eventsink-events")
 
 
+def install_crds(admin: Kubectl) -> None:
+    applied = admin.run("apply", "-f", str(CRDS), "-o", "name").stdout.split()
+    admin.wait_established(*(one.partition("/")[2] for one in applied))
+
+
 class Alerts:
     """What a sink was sent of reports."""
 
@@ -98,8 +103,7 @@ def test_reports_of_both_apis_fire_and_end_for_the_owners_of_their_namespaces(
     ):
         wait_until("a round without any kind of reports", lambda: rounds(events))
         assert "watch failed" not in events.text()
-        admin.run("apply", "-f", str(CRDS))
-        admin.run("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
+        install_crds(admin)
         first = in_namespace("globex", report("api", result("privileged"), result("labels"), result("probes", "pass")))
         node = {"kind": "Node", "name": "node-1"}
         admin.apply(
@@ -125,8 +129,7 @@ def test_reports_of_both_apis_fire_and_end_for_the_owners_of_their_namespaces(
 def test_what_fails_fires_once_and_what_went_meanwhile_ends_through_kills_an_outage_and_410(
     plane: ControlPlane, admin: Kubectl, start: Start, receiver: Receiver, tmp_path: Path
 ) -> None:
-    admin.run("apply", "-f", str(CRDS))
-    admin.run("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
+    install_crds(admin)
     admin.run("create", "namespace", "acme")
     acme = Alerts(receiver, "/acme")
     going = REPORTS // 10

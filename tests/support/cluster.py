@@ -13,7 +13,6 @@ import pytest
 
 from tests.controlplane import ControlPlane
 from tests.support.kubectl import Kubectl
-from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:  # most tests need no REST API
     from tests.support.rest import Rest, RestClient
@@ -108,9 +107,7 @@ def client(rest: Rest, tenant: str, namespace: str) -> RestClient:
 def install_crd(kubectl: Kubectl) -> None:
     """Apply `crds/` and wait until the API server serves it."""
     kubectl.apply(CRDS, server_side=True)
-    # `kubectl wait` and the path fail where there are no conditions yet.
-    established = 'jsonpath={.status.conditions[?(@.type=="Established")].status}'
-    wait_until("the CRD", lambda: kubectl.run("get", "crd", CRD, "-o", established, check=False).stdout == "True")
+    kubectl.wait_established(CRD)
 
 
 def install(control_plane: ControlPlane, kubectl: Kubectl) -> Installed:

@@ -168,6 +168,11 @@ class Kubectl:
 
         return condition(self.wait_until(kind, name, holds, namespace=namespace, deadline=deadline), type)
 
+    def wait_established(self, *crds: str) -> None:
+        """Poll until the API server serves each CRD; `kubectl wait` fails at one so new that its conditions are null."""
+        for name in crds:
+            self.wait_until("crd", name, lambda found: condition(found, "Established").get("status") == "True")
+
     @contextmanager
     def namespace(self, *, tenant: str | None = None, prefix: str = "test") -> Iterator[str]:
         """A namespace of its own, labelled as the tenant's where one is given; it is deleted at the end, without waiting."""
@@ -182,7 +187,7 @@ class Kubectl:
 
 def condition(found: Mapping[str, Any], type: str) -> dict[str, Any]:
     """The condition of that type in an object's status; `{}` where it has none."""
-    stated: list[dict[str, Any]] = found.get("status", {}).get("conditions", [])
+    stated: list[dict[str, Any]] = found.get("status", {}).get("conditions") or []  # a new CRD's are null
     return next((one for one in stated if one["type"] == type), {})
 
 

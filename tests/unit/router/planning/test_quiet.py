@@ -243,7 +243,7 @@ async def test_an_alert_that_could_not_be_stored_makes_nobody_behind_and_is_deci
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "begin", fail)
+        patched.setattr(Store, "commit", fail)
         with pytest.raises(QueueUnavailable):
             await planning.post(firing())
     assert planning.states.sink(uid("s")) == before

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eventsink.router.queue.protocol import Batch, QueueUnavailable
-from eventsink.router.queue.sqlite.store import Store
+from eventsink.router.queue.sqlite.store import Store, StoreChange
 from tests.support.parts import alert
 from tests.unit.router.planning.planning import HALF_A, HALF_B, PlanningUnderTest, Start
 from tests.unit.router.sinks import sink, slack_sink, source, uid
@@ -506,15 +506,15 @@ async def test_a_failed_commit_does_not_bring_back_what_a_deleted_sink_was_notif
     monkeypatch.setattr("eventsink.router.planning.catch_up.RETRY_SECONDS", 0.01)
     planning = await start(sink("s"), sink("other"))
     await planning.post(firing("A"))
-    begin, writing, go_on = Store.begin, threading.Event(), threading.Event()
+    commit, writing, go_on = Store.commit, threading.Event(), threading.Event()
 
-    def fail_later(_: Store) -> None:
-        monkeypatch.setattr(Store, "begin", begin)
+    def fail_later(*_: object) -> None:
+        monkeypatch.setattr(Store, "commit", commit)
         writing.set()
         go_on.wait(30)
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(Store, "begin", fail_later)
+    monkeypatch.setattr(Store, "commit", fail_later)
     posting = asyncio.ensure_future(planning.post(ended("A")))
     assert await asyncio.to_thread(writing.wait, 30)
     planning.directory.remove(uid("s"))
@@ -737,15 +737,15 @@ async def test_a_new_sink_is_notified_of_what_is_being_written_when_it_is_caught
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planning = await start()
-    begin, writing, go_on = Store.begin, threading.Event(), threading.Event()
+    commit, writing, go_on = Store.commit, threading.Event(), threading.Event()
 
-    def begin_later(store: Store) -> None:
-        monkeypatch.setattr(Store, "begin", begin)
+    def commit_later(store: Store, clock: float, change: StoreChange) -> None:
+        monkeypatch.setattr(Store, "commit", commit)
         writing.set()
         go_on.wait(30)
-        begin(store)
+        commit(store, clock, change)
 
-    monkeypatch.setattr(Store, "begin", begin_later)
+    monkeypatch.setattr(Store, "commit", commit_later)
     posting = asyncio.ensure_future(planning.post(firing()))
     assert await asyncio.to_thread(writing.wait, 30)
     read, put = planning.queue.alert_bodies, planning.queue.put

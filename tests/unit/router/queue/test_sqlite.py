@@ -180,7 +180,7 @@ async def test_batches_waiting_behind_a_failed_commit_fail_too_and_are_never_com
 ) -> None:
     monkeypatch.setattr("eventsink.router.queue.sqlite.writer.MAX_COMMIT_ROWS", 1)
     queue = await SqliteQueue.open(settings(tmp_path))
-    fail_to_begin(monkeypatch, times=1)
+    fail_to_commit(monkeypatch, times=1)
     results = await asyncio.gather(*(queue.put(alert(f"{n}")) for n in range(5)), return_exceptions=True)
     assert [type(result) for result in results] == [QueueUnavailable] * 5
     await queue.put(alert("after"))
@@ -193,7 +193,7 @@ async def test_deliveries_settled_while_storage_fails_are_recorded_later(tmp_pat
     seqs: list[int] = []
     queue.subscribe(lambda new: seqs.extend(one.seq for one in new))
     await queue.put(alert("a"))
-    fail_to_begin(monkeypatch, times=2)
+    fail_to_commit(monkeypatch, times=2)
     await queue.settle(seqs)
     async with asyncio.timeout(DEADLINE_SECONDS):
         await queue.flush()
@@ -375,9 +375,11 @@ async def test_what_is_kept_in_memory_of_shared_payloads_ends_when_only_one_deli
     store.begin()
     store.hold(1)
     store.remove([change.new[2].seq])
+    store.write_rows()
     assert store.shared_payloads == 0
     assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (1,)
     store.release([1])
+    store.write_rows()
     assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (0,)
     store.connection.close()
 
@@ -402,11 +404,13 @@ async def test_a_start_knows_every_row_that_holds_a_payload(tmp_path: Path) -> N
     random.Random(1).shuffle(rows)
     for seq in rows:
         store.remove([seq])
+        store.write_rows()
         (broken,) = store.connection.execute(
             "SELECT count(*) FROM deliveries WHERE payload NOT IN (SELECT id FROM payloads)"
         ).fetchone()
         assert not broken
     store.forget([number + 1 for number in range(0, 200, 5)], (), ())
+    store.write_rows()
     assert store.connection.execute("SELECT count(*) FROM payloads").fetchone() == (0,)
     assert store.shared_payloads == 0
     store.connection.close()
@@ -554,16 +558,16 @@ def limit_pages(connection: sqlite3.Connection, more: int) -> None:
     connection.execute(f"PRAGMA max_page_count = {pages + more}")
 
 
-def fail_to_begin(monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
+def fail_to_commit(monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
     """Have the disk fail at the next transactions."""
-    real, failures = Store.begin, iter(range(times))
+    real, failures = Store.commit, iter(range(times))
 
-    def begin(store: Store) -> None:
+    def commit(store: Store, clock: float, change: StoreChange) -> None:
         if next(failures, None) is not None:
             raise sqlite3.OperationalError("disk I/O error")
-        real(store)
+        real(store, clock, change)
 
-    monkeypatch.setattr(Store, "begin", begin)
+    monkeypatch.setattr(Store, "commit", commit)
 
 
 async def test_what_waits_for_its_commit_is_bounded_in_bytes_and_one_alone_may_be_larger(tmp_path: Path) -> None:

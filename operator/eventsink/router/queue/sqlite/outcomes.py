@@ -10,7 +10,11 @@ from eventsink.router.queue.protocol import Arrival, Retry
 from eventsink.router.queue.sqlite.writer import QueueWrite, Settled, Writer
 
 SETTLE_WITHIN_SECONDS = 0.05
-"""What arrived is recorded with the next commit, at the latest after this."""
+"""What arrived is recorded at the latest after this, ..."""
+SETTLE_WITH_OTHERS_SECONDS = 0.025
+"""... with the first commit after this, ..."""
+SETTLED_AT_ONCE = 64
+"""... and with the next one if it is as much: for less, each commit would take longer."""
 
 
 class Outcomes:
@@ -22,6 +26,7 @@ class Outcomes:
         self._settled: list[int] = []
         self._retries: list[Retry] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._with_others_at = 0.0
 
     def settle(self, seqs: Sequence[int]) -> None:
         """As `DeliveryQueue.settle`, without an arrival."""
@@ -32,6 +37,11 @@ class Outcomes:
         """As `DeliveryQueue.retry`."""
         self._retries.extend(retries)
         self._hand_over_soon()
+
+    def hand_over_with_others(self) -> None:
+        """Something else is about to be written: give the writer what it has not got yet, if it is much or old enough."""
+        if len(self._settled) + len(self._retries) >= SETTLED_AT_ONCE or self._loop.time() >= self._with_others_at:
+            self.hand_over()
 
     def hand_over(self) -> None:
         """Give the writer what it has not got yet."""
@@ -54,6 +64,7 @@ class Outcomes:
     def _hand_over_soon(self) -> None:
         if self._timer is None:
             self._timer = self._loop.call_later(SETTLE_WITHIN_SECONDS, self.hand_over)
+            self._with_others_at = self._loop.time() + SETTLE_WITH_OTHERS_SECONDS
 
     def _arrival_of(self, seqs: Sequence[int], arrival: Arrival, now: float, clock: float) -> QueueWrite:
         write = QueueWrite(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
-from eventsink.router.queue.sqlite import posts
+from eventsink.router.queue.sqlite import posts, transaction
 from eventsink.router.queue.sqlite.reader import SHOWN_TENANT, delivery_id, shared_payloads, waiting_by_sink, waiting_by_tenant
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, listed, read_rows
@@ -18,9 +18,9 @@ from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState
 
 SEQS_PER_SECOND = 50_000
 """More than deliveries can be committed: a number taken from the wall clock is higher than all that were used before."""
+_INSERT_DELIVERIES = "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires, alert_tenant)"
 MAX_COLLECTED_BYTES = 1024**2
 """Of payloads in one statement, which SQLite copies, before the last batch."""
-_INSERT_DELIVERIES = "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires, alert_tenant)"
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class StoreChange:
 
 @dataclass(slots=True)
 class _Rows:
-    """What batches write, collected."""
+    """What is to be written, collected."""
 
     payloads: list[tuple[Any, ...]] = field(default_factory=list)
     payload_bytes: int = 0
@@ -70,10 +70,19 @@ class _Rows:
     """Rows of all alert states here: each is in here once."""
     groups: dict[int, GroupState] = field(default_factory=dict)
     sinks: dict[str, SinkState] = field(default_factory=dict)
+    removed: list[int] = field(default_factory=list)
+    """Deliveries."""
+    unused: list[int] = field(default_factory=list)
+    """Payloads that nothing holds."""
+    bound: dict[int, str] = field(default_factory=dict)
+    """Delivery -> its batch."""
 
 
 class Store:
-    """The writing half: each method is part of a transaction that the caller begins and commits.
+    """The writing half: each method is part of a transaction that the caller commits.
+
+    What is put, removed and bound is collected, and written as one statement that is a transaction of its own; everything else, and
+    whoever reads what was collected, needs `begin` and `write_rows` before it.
 
     Parameters
     ----------
@@ -90,6 +99,7 @@ class Store:
         self.connection = connect(path)
         try:
             prepare(self.connection, path, expected)
+            transaction.prepare_view(self.connection)
         except BaseException as error:
             self.connection.close()
             if isinstance(error, sqlite3.Error):
@@ -134,16 +144,15 @@ class Store:
         self._committed = (self.seq, self._next_payload)
 
     def begin(self) -> None:
-        self.connection.execute("BEGIN IMMEDIATE")
+        """Have everything until `commit` be one transaction, of however many statements."""
+        if not self.connection.in_transaction:
+            self.connection.execute("BEGIN IMMEDIATE")
 
     def commit(self, clock: float, change: StoreChange) -> None:
-        """`change`: all that was changed since `begin`."""
-        self.write_rows()
-        # As `executemany`, which need not ask for the number of the last row: one wait for the GIL less.
-        self.connection.executemany(
-            "UPDATE meta SET clock = ?1, seq = ?2, known_clock = ?1, known_wall = ?3", [(clock, self.seq, self._wall())]
-        )
-        self.connection.execute("COMMIT")
+        """`change`: all that was changed since the last commit."""
+        self._write(("meta", clock, self.seq, self._wall()))
+        if self.connection.in_transaction:
+            self.connection.execute("COMMIT")
         self.dead += change.dead
         self.arrived += change.arrived
         self._committed = (self.seq, self._next_payload)
@@ -152,7 +161,7 @@ class Store:
         self._old_sinks.clear()
 
     def rollback(self) -> None:
-        """Undo everything since `begin`, in the file and in what is counted beside it."""
+        """Undo everything since the last commit, in the file and in what is counted beside it."""
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
         self.seq, self._next_payload = self._committed
@@ -168,7 +177,7 @@ class Store:
         self._old_sinks.clear()
 
     def put(self, batch: Batch, change: StoreChange, *, now: float, clock: float) -> None:
-        """Collect the rows of a batch for `write_rows`, and count them."""
+        """Collect the rows of a batch, and count them."""
         again = not self._rows.written.isdisjoint([write.state.row for write in batch.states])
         if again or self._rows.payload_bytes > MAX_COLLECTED_BYTES:
             self.write_rows()
@@ -232,19 +241,46 @@ class Store:
             rows.states_and_bodies.append((row, first + write.payload if write.payload >= 0 else None, encode_state(write.state)))
 
     def write_rows(self) -> None:
-        """Write what `put` collected: to be called before anything else looks at the tables."""
+        """Write what was collected: to be called before anything else looks at the tables."""
+        self.begin()
+        self._write()
+
+    def _write(self, *changes: transaction.Values) -> None:
+        """Write what was collected, and these changes: few rows in one statement."""
+        self._release_bodies(self._rows.replaced)
         rows, self._rows = self._rows, _Rows()
-        connection = self.connection
-        insert(connection, "INSERT INTO payloads", rows.payloads)
-        insert(connection, _INSERT_DELIVERIES, rows.deliveries)
-        self._release_bodies(rows.replaced)
-        insert(connection, "INSERT OR REPLACE INTO alerts", rows.states_and_bodies)
-        insert(connection, "INSERT INTO alerts (id, state)", rows.states, "ON CONFLICT (id) DO UPDATE SET state = excluded.state")
-        firing = [(group.row, encode_state(group)) for group in rows.groups.values() if group.firing]
-        insert(connection, "INSERT OR REPLACE INTO groups", firing)
-        delete(connection, "groups WHERE id", [group.row for group in rows.groups.values() if not group.firing])
-        sinks = [(sink.uid, encode_state(sink)) for sink in rows.sinks.values()]
-        insert(connection, "INSERT OR REPLACE INTO sink_states", sinks)
+        of_many = {
+            "no deliveries": rows.removed,
+            "no payloads": rows.unused,
+            "no groups": [group.row for group in rows.groups.values() if not group.firing],
+            "bind": list(rows.bound.items()),
+        }
+        others = [
+            *[(what, listed(many)) for what, many in of_many.items() if many],
+            *[("group", group.row, encode_state(group)) for group in rows.groups.values() if group.firing],
+            *[("sink", sink.uid, encode_state(sink)) for sink in rows.sinks.values()],
+            *changes,
+        ]
+        if (
+            max(len(rows.payloads), len(rows.deliveries), len(rows.states_and_bodies), len(rows.states) + len(others))
+            <= transaction.MOST_ROWS
+        ):
+            states = [("state", *state) for state in rows.states]
+            transaction.write(
+                self.connection, transaction.joined(rows.payloads, rows.deliveries, rows.states_and_bodies, states + others)
+            )
+            return
+        self.begin()
+        insert(self.connection, "INSERT INTO payloads", rows.payloads)
+        insert(self.connection, _INSERT_DELIVERIES, rows.deliveries)
+        insert(self.connection, "INSERT OR REPLACE INTO alerts", rows.states_and_bodies)
+        insert(
+            self.connection,
+            "INSERT INTO alerts (id, state)",
+            rows.states,
+            "ON CONFLICT (id) DO UPDATE SET state = excluded.state",
+        )
+        transaction.write(self.connection, transaction.joined((), (), (), others))
 
     def _release_bodies(self, rows: Sequence[int]) -> None:
         """These alert states hold their bodies no longer."""
@@ -276,9 +312,9 @@ class Store:
         )
         return StoreChange()
 
-    def bind(self, seqs: Sequence[int], batch: str) -> StoreChange:
-        self.connection.executemany(f"UPDATE deliveries SET batch = ? WHERE seq {AMONG}", [(batch, listed(seqs))])  # noqa: S608 - constants
-        return StoreChange()
+    def bind(self, seqs: Sequence[int], batch: str) -> None:
+        """Collect that deliveries are sent in one message; empty: in any."""
+        self._rows.bound.update(dict.fromkeys(seqs, batch))
 
     def forget(self, states: Sequence[int], groups: Sequence[int], sinks: Sequence[str]) -> StoreChange:
         self._release_bodies(states)
@@ -296,17 +332,18 @@ class Store:
 
     def used_bytes(self) -> int:
         """What rows take in the file, without the free pages that the next rows go to."""
-        one = self.connection.execute
-        pages, free = one("PRAGMA page_count").fetchone()[0], one("PRAGMA freelist_count").fetchone()[0]
-        return int((pages - free) * one("PRAGMA page_size").fetchone()[0])
+        (used,) = self.connection.execute(
+            "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        ).fetchone()
+        return int(used)
 
     def remove(self, seqs: Sequence[int]) -> StoreChange:
-        """Delete deliveries, whether they wait or are dead."""
+        """Collect that deliveries are deleted, whether they wait or are dead."""
         change = StoreChange()
         removed = read_rows(
             self.connection, f"payload, sink, died IS NULL, {self.size}", f"FROM deliveries WHERE seq {AMONG}", (listed(seqs),)
         )
-        delete(self.connection, "deliveries WHERE seq", seqs)
+        self._rows.removed += seqs
         for _, sink, waited, size in removed:
             if waited:
                 self.count_out(change, sink, size)
@@ -327,18 +364,17 @@ class Store:
         self._change_held(payload, self._shared.get(payload, 1) + 1)
 
     def release(self, payloads: Iterable[int]) -> None:
-        """One row less holds each of these payloads; what none holds any more is deleted."""
-        unused: list[int] = []
+        """One row less holds each of these payloads; collect that those are deleted that none holds any more."""
         for payload in payloads:
             held = self._shared.get(payload)
             if held is None:
-                unused.append(payload)
+                self._rows.unused.append(payload)
             else:
                 self._change_held(payload, held - 1)
-        delete(self.connection, "payloads WHERE id", unused)
 
     def _add_sink(self, uid: str, tenant: str) -> int:
         """The id of a sink that the table does not have yet."""
+        self.begin()
         number = self.connection.execute("INSERT INTO sinks (uid, tenant) VALUES (?, ?)", (uid, tenant)).lastrowid
         assert number is not None
         self._remember_sink(number, (uid, tenant))
@@ -351,6 +387,7 @@ class Store:
 
     def remove_sinks(self, numbers: Iterable[int]) -> None:
         """Drop sinks that no delivery has."""
+        self.begin()
         for number in numbers:
             self.connection.execute("DELETE FROM sinks WHERE id = ?", (number,))
             self._old_sinks.append((number, self._forget_sink(number)))

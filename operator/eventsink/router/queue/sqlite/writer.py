@@ -48,6 +48,15 @@ class Settled:
 
 
 @dataclass(eq=False, slots=True)
+class Bind:
+    """Deliveries that are sent in the message `batch`; empty: in any."""
+
+    seqs: Sequence[int]
+    batch: str
+    future: asyncio.Future[StoreChange]
+
+
+@dataclass(eq=False, slots=True)
 class QueueWrite:
     """Any other change; `keep`: must be done once storage works again, since what it records has happened already."""
 
@@ -58,6 +67,10 @@ class QueueWrite:
     """About how many it changes."""
     parts: Callable[[], Sequence[QueueWrite]] | None = None
     """Gives the same in smaller parts, of which a damaged file may take some."""
+
+
+Change = Bind | QueueWrite | Settled
+Work = Put | Change
 
 
 @dataclass(slots=True)
@@ -104,13 +117,13 @@ class Writer:
         self._failed_epoch = -1
         self._given = self._taken = self._tried = 0
         """How much it was given, how much of that it has begun to write, and how much it has tried to."""
-        self._work: thread_queue.SimpleQueue[Put | QueueWrite | Settled | None] = thread_queue.SimpleQueue()
+        self._work: thread_queue.SimpleQueue[Work | None] = thread_queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="queue-writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def do(self, work: Put | QueueWrite | Settled) -> None:
+    def do(self, work: Work) -> None:
         """Hand over; from one thread."""
         self._given += 1
         self._work.put(work)
@@ -125,7 +138,7 @@ class Writer:
         self._thread.join()
 
     def _write(self) -> None:
-        kept: list[Put | QueueWrite | Settled] = []
+        kept: list[Work] = []
         retry_at = 0.0
         closing = False
         while not closing:
@@ -141,9 +154,9 @@ class Writer:
                 retry_at = time.monotonic() + RETRY_WRITE_SECONDS
         self._store.connection.close()
 
-    def _gather(self, wait: float | None) -> tuple[list[Put | QueueWrite | Settled], bool]:
+    def _gather(self, wait: float | None) -> tuple[list[Work], bool]:
         """Everything that waits, up to a bound; while there is nothing, blocks for so many seconds at most (None: for ever)."""
-        work: list[Put | QueueWrite | Settled] = []
+        work: list[Work] = []
         try:
             one = self._work.get(timeout=wait)
         except thread_queue.Empty:
@@ -151,7 +164,7 @@ class Writer:
         rows = 0
         while one is not None:
             self._taken += 1
-            if isinstance(one, Settled):
+            if isinstance(one, (Settled, Bind)):
                 work.append(one)
                 rows += len(one.seqs)
             elif isinstance(one, QueueWrite):
@@ -168,7 +181,7 @@ class Writer:
                 return work, False
         return work, True
 
-    def _transact(self, work: Sequence[Put | QueueWrite | Settled]) -> list[QueueWrite | Settled]:
+    def _transact(self, work: Sequence[Work]) -> list[Change]:
         """Do it all in one transaction and report; returns what has to be tried again."""
         puts = [one for one in work if isinstance(one, Put)]
         changes = [one for one in work if not isinstance(one, Put)]
@@ -181,7 +194,7 @@ class Writer:
         outcome = TransactionResult()
         store = self._store
         try:
-            store.begin()
+            outcome.used_bytes = self._count_bytes(puts)
             settled = [seq for one in work if isinstance(one, Settled) for seq in one.seqs]
             if settled:
                 outcome.change = store.remove(settled)
@@ -189,13 +202,14 @@ class Writer:
                 if isinstance(one, Put):
                     store.put(one.batch, outcome.change, now=one.now, clock=one.clock)
                     outcome.puts += 1
+                elif isinstance(one, Bind):
+                    store.bind(one.seqs, one.batch)
+                    outcome.done.append((one.future, StoreChange()))
                 elif isinstance(one, QueueWrite):
                     store.write_rows()
                     change = one.apply(store)
                     outcome.done.append((one.future, change))
                     _add(outcome.change, change)
-            store.write_rows()
-            outcome.used_bytes = self._count_bytes(puts)
             store.commit(self._clock(), outcome.change)
         except sqlite3.Error as error:
             return self._failed(puts, changes, error)
@@ -217,12 +231,11 @@ class Writer:
         return []
 
     def _count_bytes(self, puts: Sequence[Put]) -> int:
-        """What the open transaction will leave in the file: looked up now and then, in between what was put is added."""
+        """What will be in the file with these: what is there is looked up now and then, and what is put is added."""
         now = time.monotonic()
-        if puts and now - self._looked_at < LOOK_AT_SIZE_SECONDS:
-            self._used_bytes += sum([_bytes_of(put) for put in puts]) // 2
-        else:
+        if not puts or now - self._looked_at >= LOOK_AT_SIZE_SECONDS:
             self._used_bytes, self._looked_at = self._store.used_bytes(), now
+        self._used_bytes += sum([_bytes_of(put) for put in puts]) // 2
         return self._used_bytes
 
     def _refusal(self, puts: Sequence[Put]) -> QueueError | None:
@@ -237,15 +250,15 @@ class Writer:
             return QueueFull(f"the disk of the queue is full: {free} bytes are free (queue.minFreeBytes: {self._min_free_bytes})")
         return None
 
-    def _failed(
-        self, puts: Sequence[Put], changes: Sequence[QueueWrite | Settled], error: sqlite3.Error
-    ) -> list[QueueWrite | Settled]:
+    def _failed(self, puts: Sequence[Put], changes: Sequence[Change], error: sqlite3.Error) -> list[Change]:
         """The transaction failed; returns what has to be tried again."""
         self._roll_back()
         failure = self._file.failed(error, "written")
         if not isinstance(failure, QueueDamaged):
             self._make_room(error)
-            kept = [one for one in changes if isinstance(one, Settled) or one.keep]
+            kept: list[Change] = [
+                one for one in changes if isinstance(one, Settled) or (isinstance(one, QueueWrite) and one.keep)
+            ]
             self._refuse(puts, failure, [one for one in changes if one not in kept])
             return kept
         self._refuse(puts, failure)
@@ -265,11 +278,11 @@ class Writer:
             except sqlite3.Error:
                 pass  # it is tried again with the next commit
 
-    def _refuse(self, puts: Sequence[Put], error: QueueError, changes: Sequence[QueueWrite | Settled] = ()) -> None:
+    def _refuse(self, puts: Sequence[Put], error: QueueError, changes: Sequence[Change] = ()) -> None:
         """Report that these were not stored, and never will be."""
         if puts:
             self._failed_epoch = max(self._failed_epoch, *(one.epoch for one in puts))
-        failed = [one.future for one in changes if isinstance(one, QueueWrite)]
+        failed = [one.future for one in changes if not isinstance(one, Settled)]
         self._report(TransactionResult(error=error, failed=failed, puts_failed=bool(puts)))
 
     def _roll_back(self) -> None:
@@ -279,11 +292,11 @@ class Writer:
             pass  # the connection has rolled back by itself, or will at the next begin
 
 
-def _parts(change: QueueWrite | Settled) -> Sequence[QueueWrite | Settled]:
+def _parts(change: Change) -> Sequence[Change]:
     """The same in smaller parts; none if it has none."""
-    if isinstance(change, QueueWrite):
-        return change.parts() if change.parts is not None else []
-    return [Settled([seq]) for seq in change.seqs] if len(change.seqs) > 1 else []
+    if isinstance(change, Settled):
+        return [Settled([seq]) for seq in change.seqs] if len(change.seqs) > 1 else []
+    return change.parts() if isinstance(change, QueueWrite) and change.parts is not None else []
 
 
 def _bytes_of(put: Put) -> int:

@@ -468,6 +468,25 @@ async def test_a_failed_commit_forgets_the_names_of_sinks_that_it_added_and_keep
     store.connection.close()
 
 
+async def test_a_full_queue_takes_more_as_soon_as_what_filled_it_has_arrived(tmp_path: Path) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path, maxBytes=2**20))
+    seqs: list[int] = []
+    queue.subscribe(lambda new: seqs.extend(one.seq for one in new))
+
+    async def fill() -> None:
+        for number in range(200):
+            await queue.put(alert("a" * 20_000 + str(number)))
+
+    with pytest.raises(QueueFull, match=r"queue\.maxBytes"):
+        await fill()
+    await queue.settle(seqs)
+    async with asyncio.timeout(30):
+        while queue.depth().waiting:
+            await asyncio.sleep(0.001)
+    await queue.put(alert("b"))
+    await queue.close()
+
+
 async def test_freed_space_in_the_file_is_reused(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     seqs: list[int] = []

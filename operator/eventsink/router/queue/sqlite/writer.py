@@ -194,7 +194,6 @@ class Writer:
         outcome = TransactionResult()
         store = self._store
         try:
-            outcome.used_bytes = self._count_bytes(puts)
             settled = [seq for one in work if isinstance(one, Settled) for seq in one.seqs]
             if settled:
                 outcome.change = store.remove(settled)
@@ -218,6 +217,7 @@ class Writer:
             self._roll_back()
             self._refuse(puts, QueueUnavailable(f"the change could not be made: {type(error).__name__}"), changes)
             return []
+        outcome.used_bytes = self._count_bytes(puts)
         if outcome.puts:
             try:
                 self._file.check_still_there()
@@ -231,11 +231,15 @@ class Writer:
         return []
 
     def _count_bytes(self, puts: Sequence[Put]) -> int:
-        """What will be in the file with these: what is there is looked up now and then, and what is put is added."""
+        """What is in the file after these were committed: looked up now and then, in between what was put is added."""
         now = time.monotonic()
-        if not puts or now - self._looked_at >= LOOK_AT_SIZE_SECONDS:
+        if puts and now - self._looked_at < LOOK_AT_SIZE_SECONDS:
+            self._used_bytes += sum([_bytes_of(put) for put in puts]) // 2
+            return self._used_bytes
+        try:
             self._used_bytes, self._looked_at = self._store.used_bytes(), now
-        self._used_bytes += sum([_bytes_of(put) for put in puts]) // 2
+        except sqlite3.Error:
+            pass  # what is wrong is said of the next commit; this one was made
         return self._used_bytes
 
     def _refusal(self, puts: Sequence[Put]) -> QueueError | None:

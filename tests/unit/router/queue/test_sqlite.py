@@ -188,6 +188,30 @@ async def test_batches_waiting_behind_a_failed_commit_fail_too_and_are_never_com
     await queue.close()
 
 
+async def test_what_could_not_even_be_rolled_back_is_in_no_later_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: list[sqlite3.Connection]
+) -> None:
+    queue = await SqliteQueue.open(settings(tmp_path))
+    refused: list[str] = []
+
+    def authorize(_: int, operation: str | None, *__: object) -> int:
+        if operation != "ROLLBACK" or refused:
+            return sqlite3.SQLITE_OK
+        refused.append(operation)
+        return sqlite3.SQLITE_DENY
+
+    connections[-1].set_authorizer(authorize)
+    fail_to_commit(monkeypatch, times=1)
+    with pytest.raises(QueueUnavailable):
+        await queue.put(alert("a", ["new"]))  # the sink is written at once, in a transaction that stays open
+    assert refused
+    await queue.put(alert("b"))
+    assert (await names(queue, "new"), await names(queue)) == ([], ["b"])
+    with sqlite3.connect(tmp_path / "queue.db") as connection:
+        assert connection.execute("SELECT uid FROM sinks").fetchall() == [("s1",)]
+    await queue.close()
+
+
 async def test_deliveries_settled_while_storage_fails_are_recorded_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = await SqliteQueue.open(settings(tmp_path))
     seqs: list[int] = []

@@ -162,8 +162,13 @@ class Store:
 
     def rollback(self) -> None:
         """Undo everything since the last commit, in the file and in what is counted beside it."""
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+        try:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+        finally:
+            self._forget_changes()
+
+    def _forget_changes(self) -> None:
         self.seq, self._next_payload = self._committed
         self._rows = _Rows()
         for payload, count in self._before.items():

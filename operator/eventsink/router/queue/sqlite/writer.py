@@ -194,6 +194,8 @@ class Writer:
         outcome = TransactionResult()
         store = self._store
         try:
+            if store.connection.in_transaction:
+                store.rollback()  # one that failed, and could not be rolled back then
             settled = [seq for one in work if isinstance(one, Settled) for seq in one.seqs]
             if settled:
                 outcome.change = store.remove(settled)
@@ -293,7 +295,7 @@ class Writer:
         try:
             self._store.rollback()
         except sqlite3.Error:
-            pass  # the connection has rolled back by itself, or will at the next begin
+            pass  # the connection has rolled back by itself, or will before the next transaction
 
 
 def _parts(change: Change) -> Sequence[Change]:

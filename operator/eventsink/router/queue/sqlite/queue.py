@@ -71,7 +71,7 @@ class SqliteQueue:
         self._statuses_known = unused is not None and abs(unused) < STATUSES_KNOWN_SECONDS
         self._write_error = ""
         self._done: deque[tuple[asyncio.Future[StoreChange], StoreChange]] = deque()
-        """Changes that were made, of which their callers are not told yet."""
+        """Changes that were made, whose callers wait yet."""
         self._resolving = False
         self._closed = False
         self._writer = Writer(store, file, settings.min_free_bytes, self.clock, self._report)

@@ -7,18 +7,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
-from eventsink.router.queue.sqlite import posts, transaction
+from eventsink.router.queue.sqlite import posts
 from eventsink.router.queue.sqlite.reader import SHOWN_TENANT, delivery_id, shared_payloads, waiting_by_sink, waiting_by_tenant
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, listed, read_rows
-from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, GroupState, SinkReport, SinkState
+from eventsink.router.queue.sqlite.transaction import Rows, Values, begin, prepare_view
+from eventsink.router.queue.states import KEEP_BODY, AlertStateWrite, SinkReport
 
 SEQS_PER_SECOND = 50_000
 """More than deliveries can be committed: a number taken from the wall clock is higher than all that were used before."""
-_INSERT_DELIVERIES = "INSERT INTO deliveries (seq, payload, sink, key, status, created, expires, alert_tenant)"
 MAX_COLLECTED_BYTES = 1024**2
 """Of payloads in one statement, which SQLite copies, before the last batch."""
 
@@ -54,30 +53,6 @@ class StoreChange:
         self.tenants[tenant] = (before[0] + deliveries, before[1] + size)
 
 
-@dataclass(slots=True)
-class _Rows:
-    """What is to be written, collected."""
-
-    payloads: list[tuple[Any, ...]] = field(default_factory=list)
-    payload_bytes: int = 0
-    deliveries: list[tuple[Any, ...]] = field(default_factory=list)
-    states: list[tuple[Any, ...]] = field(default_factory=list)
-    """Of alerts whose bodies stay."""
-    states_and_bodies: list[tuple[Any, ...]] = field(default_factory=list)
-    replaced: list[int] = field(default_factory=list)
-    """Of the latter, the rows that there were before."""
-    written: set[int] = field(default_factory=set)
-    """Rows of all alert states here: each is in here once."""
-    groups: dict[int, GroupState] = field(default_factory=dict)
-    sinks: dict[str, SinkState] = field(default_factory=dict)
-    removed: list[int] = field(default_factory=list)
-    """Deliveries."""
-    unused: list[int] = field(default_factory=list)
-    """Payloads that nothing holds."""
-    bound: dict[int, str] = field(default_factory=dict)
-    """Delivery -> its batch."""
-
-
 class Store:
     """The writing half: each method is part of a transaction that the caller commits.
 
@@ -99,7 +74,7 @@ class Store:
         self.connection = connect(path)
         try:
             prepare(self.connection, path, expected)
-            transaction.prepare_view(self.connection)
+            prepare_view(self.connection)
         except BaseException as error:
             self.connection.close()
             if isinstance(error, sqlite3.Error):
@@ -138,15 +113,14 @@ class Store:
         self.dead: int = self.connection.execute("SELECT count(*) FROM deliveries WHERE died IS NOT NULL").fetchone()[0]
         self.arrived: int = self.connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
         """How many there are, as of the last commit."""
-        self._rows = _Rows()
+        self._rows = Rows()
         self._before: dict[int, int] = {}
         """What the open transaction changed in `_shared`, as it was before."""
         self._committed = (self.seq, self._next_payload)
 
     def begin(self) -> None:
         """Have everything until `commit` be one transaction, of however many statements."""
-        if not self.connection.in_transaction:
-            self.connection.execute("BEGIN IMMEDIATE")
+        begin(self.connection)
 
     def commit(self, clock: float, change: StoreChange) -> None:
         """`change`: all that was changed since the last commit."""
@@ -170,7 +144,7 @@ class Store:
 
     def _forget_changes(self) -> None:
         self.seq, self._next_payload = self._committed
-        self._rows = _Rows()
+        self._rows = Rows()
         for payload, count in self._before.items():
             self._set_held(payload, count)
         self._before.clear()
@@ -250,42 +224,11 @@ class Store:
         self.begin()
         self._write()
 
-    def _write(self, *changes: transaction.Values) -> None:
-        """Write what was collected, and these changes: few rows in one statement."""
+    def _write(self, *changes: Values) -> None:
+        """Write what was collected, and these changes of `transaction`."""
         self._release_bodies(self._rows.replaced)
-        rows, self._rows = self._rows, _Rows()
-        of_many = {
-            "no deliveries": rows.removed,
-            "no payloads": rows.unused,
-            "no groups": [group.row for group in rows.groups.values() if not group.firing],
-            "bind": list(rows.bound.items()),
-        }
-        others = [
-            *[(what, listed(many)) for what, many in of_many.items() if many],
-            *[("group", group.row, encode_state(group)) for group in rows.groups.values() if group.firing],
-            *[("sink", sink.uid, encode_state(sink)) for sink in rows.sinks.values()],
-            *changes,
-        ]
-        if (
-            max(len(rows.payloads), len(rows.deliveries), len(rows.states_and_bodies), len(rows.states) + len(others))
-            <= transaction.MOST_ROWS
-        ):
-            states = [("state", *state) for state in rows.states]
-            transaction.write(
-                self.connection, transaction.joined(rows.payloads, rows.deliveries, rows.states_and_bodies, states + others)
-            )
-            return
-        self.begin()
-        insert(self.connection, "INSERT INTO payloads", rows.payloads)
-        insert(self.connection, _INSERT_DELIVERIES, rows.deliveries)
-        insert(self.connection, "INSERT OR REPLACE INTO alerts", rows.states_and_bodies)
-        insert(
-            self.connection,
-            "INSERT INTO alerts (id, state)",
-            rows.states,
-            "ON CONFLICT (id) DO UPDATE SET state = excluded.state",
-        )
-        transaction.write(self.connection, transaction.joined((), (), (), others))
+        rows, self._rows = self._rows, Rows()
+        rows.write(self.connection, changes)
 
     def _release_bodies(self, rows: Sequence[int]) -> None:
         """These alert states hold their bodies no longer."""

@@ -114,7 +114,8 @@ class Controller:
     def tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What runs until it is cancelled, with names; call it once."""
         self._working = True
-        for key in (*self.state.eventsinks, *(compiled.sink for compiled in self.store.compiled.values()), TENANCY):
+        # The tenancy first: until a router knows whose a namespace is, it rejects its alerts, however many sinks there are for them.
+        for key in (TENANCY, *self.state.eventsinks, *(compiled.sink for compiled in self.store.compiled.values())):
             self._enqueue(key)
         yield "resolvers", self.resolvers.run()
         if self._settings.tokens.generate:

@@ -226,10 +226,10 @@ class ClusterState:
         tenants = {*_owned(old), *_owned(new)}
         if _is_platform(old) or _is_platform(new):
             tenants.add(ALL_TENANTS)
-        for key in sorted(self._sinks_in.get(name, set()).union(*(self._sinks_of.get(one, ()) for one in tenants))):
-            self._enqueue(key)
         if tenants:
             self._tenancy_changed()
+        for key in sorted(self._sinks_in.get(name, set()).union(*(self._sinks_of.get(one, ()) for one in tenants))):
+            self._enqueue(key)
 
 
 def _name(known: KnownSink | None) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from eventsink.controller.compile import compile_match, compile_sink, spec_probl
 from eventsink.controller.status import SpecState, event_of, is_written, status_of
 from eventsink.controller.store import read_compiled
 from eventsink.controller.tenancy import Namespace, check_claim, owned_tenants, read_namespace, tenancy_document
+from eventsink.controller.worker import TENANCY
 from eventsink.controller.workqueue import WorkQueue
 from eventsink.destinations.credentials import SecretValues
 from eventsink.destinations.problem import Effect, Problem
@@ -497,6 +498,15 @@ def test_a_change_of_a_tenant_label_enqueues_the_sinks_of_the_namespace_and_the_
     assert sorted(seen) == [("m", "s"), ("n", "s")]
     state.namespace_handler.upsert(("", "n"), metadata("n", "2", **label))  # nothing that matters changed
     assert (len(seen), len(tenancies)) == (2, 1)
+
+
+def test_whose_a_namespace_is_comes_before_the_sinks_that_it_concerns() -> None:
+    seen: list[tuple[str, str]] = []
+    state = ClusterState(seen.append, lambda: seen.append(TENANCY))
+    state.see({**metadata("s"), "spec": {"tenant": "acme"}})
+    seen.clear()
+    state.namespace_handler.upsert(("", "n"), metadata("n", labels={"eventsink.dev/tenant": "acme"}))
+    assert seen == [TENANCY, ("n", "s")]
 
 
 def test_a_namespace_that_is_being_deleted_owns_its_tenant_until_it_is_gone_and_enqueues_nothing() -> None:

@@ -10,3 +10,4 @@ import uvloop
 
 LOOPS: Mapping[str, Callable[[], AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 ASYNCIO: Mapping[str, Callable[[], AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+UVLOOP: Mapping[str, Callable[[], AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}

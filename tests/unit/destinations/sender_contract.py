@@ -9,9 +9,10 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,8 +30,9 @@ from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, Out
 from eventsink.sinks.sink import CompiledFrom, Sink
 from eventsink.sinks.target import Target
 from eventsink.sinks.transport import DEFAULT_TLS, Endpoint, Response, TlsOptions, TransportError
+from tests.support.loops import LOOPS
 from tests.support.ports import free_port
-from tests.unit.sinks.transport_contract import Reader, ScriptedServer, Writer, serving
+from tests.unit.sinks.transport_contract import Handler, Reader, ScriptedServer, Writer, serving
 
 CANARY = "canary"
 """Part of every credential and of everything that the destination writes in these tests; must appear in no outcome and no log."""
@@ -122,6 +124,9 @@ def response(status: int | str, body: bytes = b"", *headers: str) -> bytes:
 class SenderContract:
     """Subclasses give `target` and what follows it; every credential in the target holds `CANARY`."""
 
+    loops = LOOPS
+    """The event loops that it runs on."""
+    statuses: tuple[int, ...] = STATUSES
     message = MESSAGE
     success = response(200)
     """The destination's response to an accepted message."""
@@ -129,6 +134,13 @@ class SenderContract:
     """Whether the head of a 2xx response is enough; not where the destination reports failures in the body of one."""
     delivered_by_malformed_head = True
     """Whether the status is, if what follows it is not valid; not where a library reads the response."""
+    head: tuple[bytes, ...] = (b"POST ",)
+    """What is in the head of each request."""
+    tls: ssl.SSLContext | None = None
+    """What receivers present and demand; None: they speak plain HTTP."""
+    refused, unresolved, closed = "ConnectionRefused", "NameNotResolved", "ConnectionLost"
+    """The reasons where nobody listens, where a name has no address, and after the end of the shared transport."""
+    timed_out: tuple[str, ...] = ("Timeout", "InvalidResponse")
 
     def target(self, url: str, timeout: float) -> Target:
         """The compiled target at a URL; a URL ends with a slash."""
@@ -142,6 +154,18 @@ class SenderContract:
         """The class of a status without a body; None: delivered."""
         raise NotImplementedError
 
+    def egress(self) -> dict[str, Any]:
+        """Settings of the way out, beside what is allowed."""
+        return {}
+
+    def serving(self, handler: Handler | bytes) -> AbstractAsyncContextManager[ScriptedServer]:
+        """A receiver."""
+        return serving(handler, self.tls)
+
+    def url_of(self, server: ScriptedServer) -> str:
+        """Where a receiver is."""
+        return url_of(server, "http" if self.tls is None else "https")
+
     def open(self, target: Target, context: SenderContext) -> Sender:
         return open_sender(sink_of(target), context)
 
@@ -150,7 +174,7 @@ class SenderContract:
         self, url: str, *, timeout: float = LONG_SECONDS, allow: tuple[str, ...] = ("127.0.0.0/8",)
     ) -> AsyncIterator[SenderContext]:
         """The process's own HTTP, behind an egress guard that allows loopback."""
-        guard = EgressGuard(EgressSettings(allow=allow))
+        guard = EgressGuard(EgressSettings.model_validate({"allow": allow, **self.egress()}))
         resolver = Resolver()
         transport = Http1Transport(TransportSettings(), guard, resolver)
         async with guarded_session(guard, resolver, timeout=LONG_SECONDS) as session:
@@ -195,9 +219,11 @@ class SenderContract:
         assert CANARY not in caplog.text
 
     async def test_an_accepted_message_is_delivered(self) -> None:
-        async with serving(self.success) as server:
-            assert isinstance(await self.sent(url_of(server)), Delivered)
+        async with self.serving(self.success) as server:
+            assert isinstance(await self.sent(self.url_of(server)), Delivered)
             assert len(server.requests) == 1
+        head, _, _ = server.requests[0].partition(b"\r\n\r\n")
+        assert not [part for part in self.head if part not in head + b"\r\n"]
 
     async def test_each_status_has_its_class(self) -> None:
         """The body is not the destination's own; a status below 200 is followed by the end of the connection."""
@@ -213,9 +239,9 @@ class SenderContract:
                     return
 
         unlike: dict[int, object] = {}
-        async with serving(respond) as server, self.context(url_of(server)) as context:
-            sender = self.open(self.target(url_of(server), LONG_SECONDS), context)
-            for status in STATUSES:
+        async with self.serving(respond) as server, self.context(self.url_of(server)) as context:
+            sender = self.open(self.target(self.url_of(server), LONG_SECONDS), context)
+            for status in self.statuses:
                 outcome = await self.send(sender)
                 found = outcome.failure if isinstance(outcome, Failed) else None
                 if found is not self.expected(status) or (status >= 200 and outcome.status_code != status):
@@ -227,35 +253,35 @@ class SenderContract:
     )
     @pytest.mark.parametrize("status", [429, 503])
     async def test_retry_after_is_respected_up_to_an_hour(self, status: int, header: str, wait: float | None) -> None:
-        async with serving(response(status, b"", f"Retry-After: {header}")) as server:
-            outcome = await self.failed(url_of(server))
+        async with self.serving(response(status, b"", f"Retry-After: {header}")) as server:
+            outcome = await self.failed(self.url_of(server))
         assert (outcome.failure, outcome.retry_after) == (TRANSIENT, wait)
 
     async def test_no_proxy_of_the_environment_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async with serving(self.success) as server, serving(self.success) as proxy:
+        async with self.serving(self.success) as server, self.serving(self.success) as proxy:
             for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
                 monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
             for name in ("NO_PROXY", "no_proxy"):
                 monkeypatch.delenv(name, raising=False)
-            assert isinstance(await self.sent(url_of(server)), Delivered)
+            assert isinstance(await self.sent(self.url_of(server)), Delivered)
             assert (len(server.requests), proxy.connections) == (1, 0)
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_redirects_are_not_followed(self, status: int) -> None:
-        async with serving(self.success) as other:
-            async with serving(response(status, b"", f"Location: {url_of(other)}")) as server:
-                outcome = await self.failed(url_of(server))
+        async with self.serving(self.success) as other:
+            async with self.serving(response(status, b"", f"Location: {self.url_of(other)}")) as server:
+                outcome = await self.failed(self.url_of(server))
                 assert len(server.requests) == 1
             assert other.connections == 0
         assert (outcome.failure, outcome.reason, outcome.status_code) == (SINK, f"HTTP{status}", status)
 
     async def test_a_refused_connection_is_transient(self) -> None:
         outcome = await self.failed(f"http://127.0.0.1:{free_port()}/{CANARY}/")
-        assert (outcome.failure, outcome.reason) == (TRANSIENT, "ConnectionRefused")
+        assert (outcome.failure, outcome.reason) == (TRANSIENT, self.refused)
 
     async def test_an_unresolved_name_is_transient(self) -> None:
         outcome = await self.failed(f"http://nowhere.invalid/{CANARY}/")
-        assert (outcome.failure, outcome.reason) == (TRANSIENT, "NameNotResolved")
+        assert (outcome.failure, outcome.reason) == (TRANSIENT, self.unresolved)
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1"])
     async def test_an_address_denied_by_egress_is_never_dialled(self, host: str) -> None:
@@ -289,8 +315,8 @@ class SenderContract:
             if reset:
                 writer.transport.abort()
 
-        async with serving(end) as server:
-            outcome = await self.failed(url_of(server))
+        async with self.serving(end) as server:
+            outcome = await self.failed(self.url_of(server))
         assert (outcome.failure, outcome.reason) == (TRANSIENT, "ConnectionLost")
 
     @pytest.mark.parametrize("trickle", [b"", b"X"])
@@ -301,12 +327,12 @@ class SenderContract:
                 writer.write(trickle)
                 await asyncio.sleep(0.01)
 
-        async with serving(hang) as server:
+        async with self.serving(hang) as server:
             began = time.monotonic()
-            outcome = await self.failed(url_of(server), timeout=SHORT_SECONDS)
+            outcome = await self.failed(self.url_of(server), timeout=SHORT_SECONDS)
             assert time.monotonic() - began < LONG_SECONDS / 2
         assert outcome.failure is TRANSIENT
-        assert outcome.reason in ("Timeout", "InvalidResponse")
+        assert outcome.reason in self.timed_out
 
     @pytest.mark.parametrize(
         "garbage",
@@ -324,8 +350,8 @@ class SenderContract:
             writer.write(garbage)
             await writer.drain()
 
-        async with serving(respond) as server:
-            outcome = await self.failed(url_of(server))
+        async with self.serving(respond) as server:
+            outcome = await self.failed(self.url_of(server))
         assert outcome.failure is TRANSIENT
 
     @pytest.mark.parametrize(
@@ -343,8 +369,8 @@ class SenderContract:
             writer.write(malformed)
             await writer.drain()
 
-        async with serving(respond) as server:
-            outcome = await self.sent(url_of(server))
+        async with self.serving(respond) as server:
+            outcome = await self.sent(self.url_of(server))
         if self.delivered_by_malformed_head:
             assert outcome == Delivered(200), outcome
         else:
@@ -366,8 +392,8 @@ class SenderContract:
                 await writer.drain()
                 await asyncio.sleep(0.001)
 
-        async with serving(respond) as server:
-            outcome = await self.sent(url_of(server), timeout=SHORT_SECONDS * 5)
+        async with self.serving(respond) as server:
+            outcome = await self.sent(self.url_of(server), timeout=SHORT_SECONDS * 5)
         if self.delivered_by_head:
             assert outcome == Delivered(200), outcome
         else:
@@ -385,8 +411,8 @@ class SenderContract:
             await writer.drain()
 
         ended = asyncio.Event()
-        async with serving(hang_first) as server, self.context(url_of(server)) as context:
-            sender = self.open(self.target(url_of(server), LONG_SECONDS), context)
+        async with self.serving(hang_first) as server, self.context(self.url_of(server)) as context:
+            sender = self.open(self.target(self.url_of(server), LONG_SECONDS), context)
             task = asyncio.ensure_future(sender.send(self.message))
             await until(lambda: len(server.requests) == 1)
             others = asyncio.all_tasks() - {task}
@@ -400,8 +426,8 @@ class SenderContract:
             assert server.connections == 2
 
     async def test_closing_a_sender_leaves_what_is_shared_open(self) -> None:
-        async with serving(self.success) as server, self.context(url_of(server)) as context:
-            closed, other = (self.open(self.target(url_of(server), LONG_SECONDS), context) for _ in range(2))
+        async with self.serving(self.success) as server, self.context(self.url_of(server)) as context:
+            closed, other = (self.open(self.target(self.url_of(server), LONG_SECONDS), context) for _ in range(2))
             assert isinstance(await self.send(closed), Delivered)
             before = asyncio.all_tasks()
             await closed.close()
@@ -409,17 +435,18 @@ class SenderContract:
             assert asyncio.all_tasks() <= before
             assert not context.session.closed
             assert isinstance(await self.send(other), Delivered)
-            client = context.transport.client(Endpoint.parse(url_of(server)), tenant="acme")
-            assert (await client.post(b"", b"", timeout=LONG_SECONDS)).status == 200
+            async with serving(self.success) as another:
+                client = context.transport.client(Endpoint.parse(url_of(another)), tenant="acme")
+                assert (await client.post(b"", b"", timeout=LONG_SECONDS)).status == 200
 
     async def test_nothing_is_sent_after_the_shared_transport_is_closed(self) -> None:
-        async with serving(self.success) as server:
-            async with self.context(url_of(server)) as context:
-                sender = self.open(self.target(url_of(server), LONG_SECONDS), context)
+        async with self.serving(self.success) as server:
+            async with self.context(self.url_of(server)) as context:
+                sender = self.open(self.target(self.url_of(server), LONG_SECONDS), context)
             outcome = await self.send(sender)
             assert server.connections == 0
         assert isinstance(outcome, Failed)
-        assert (outcome.failure, outcome.reason) == (TRANSIENT, "ConnectionLost")
+        assert (outcome.failure, outcome.reason) == (TRANSIENT, self.closed)
 
     async def test_a_message_in_flight_when_the_sender_is_closed_has_an_outcome(self) -> None:
         async def respond(reader: Reader, writer: Writer) -> None:
@@ -429,8 +456,8 @@ class SenderContract:
             await writer.drain()
 
         release = asyncio.Event()
-        async with serving(respond) as server, self.context(url_of(server)) as context:
-            sender = self.open(self.target(url_of(server), LONG_SECONDS), context)
+        async with self.serving(respond) as server, self.context(self.url_of(server)) as context:
+            sender = self.open(self.target(self.url_of(server), LONG_SECONDS), context)
             task = asyncio.ensure_future(self.send(sender))
             await until(lambda: len(server.requests) == 1)
             await sender.close()
@@ -440,17 +467,17 @@ class SenderContract:
 
     @pytest.mark.parametrize("damaged", [b'{"id": "canary"}', b"canary", b""])
     async def test_an_unreadable_alert_is_a_failure_of_the_message(self, damaged: bytes) -> None:
-        async with serving(self.success) as server:
-            outcome = await self.sent(url_of(server), message=Message(id="m1", alerts=[damaged]))
+        async with self.serving(self.success) as server:
+            outcome = await self.sent(self.url_of(server), message=Message(id="m1", alerts=[damaged]))
             assert server.connections == 0
         assert isinstance(outcome, Failed)
         assert (outcome.failure, outcome.reason) == (OF_MESSAGE, "InvalidMessage")
 
     async def test_a_retry_is_the_same_message(self) -> None:
         many = Message(id="m1.3", alerts=[ALERT] * 3, batched=True)
-        async with serving(self.success) as server:
+        async with self.serving(self.success) as server:
             for _ in range(2):
-                await self.sent(url_of(server), message=many)
+                await self.sent(self.url_of(server), message=many)
             first, second = (request.partition(b"\r\n\r\n")[2] for request in server.requests)
         assert first == second
 

@@ -76,7 +76,9 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def serving(handler: Handler | bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
+async def serving(
+    handler: Handler | bytes, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[ScriptedServer]:
     """Serve on loopback; bytes are the response to each request of a kept connection."""
 
     async def respond(reader: Reader, writer: Writer) -> None:
@@ -86,7 +88,7 @@ async def serving(handler: Handler | bytes, context: ssl.SSLContext | None = Non
             await writer.drain()
 
     server = ScriptedServer(respond if isinstance(handler, bytes) else handler)
-    listening = await asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=context, limit=1 << 22)
+    listening = await asyncio.start_server(server.connected, host, 0, ssl=context, limit=1 << 22)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
@@ -120,10 +122,10 @@ def shaking_hands(context: ssl.SSLContext) -> Iterator[int]:
         thread.join(TIMEOUT_SECONDS)
 
 
-def demanding(authority: trustme.CA) -> ssl.SSLContext:
-    """The context of a server on loopback that demands client certificates of an authority."""
+def demanding(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    """The context of a server that demands client certificates of an authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert(name).configure_cert(context)
     authority.configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
     return context

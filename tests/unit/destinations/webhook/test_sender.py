@@ -23,7 +23,8 @@ from eventsink.sinks.signatures import InvalidSigningSecret, signature, signing_
 from eventsink.sinks.sink import CompiledFrom, Sink
 from eventsink.sinks.target import Target, destination_of
 from eventsink.sinks.transport import Response
-from tests.unit.destinations.sender_contract import ALERT, CANARY, MESSAGE, ScriptedTransport, SenderContract, responded
+from tests.unit.destinations.sender_contract import ALERT, CANARY, MESSAGE, ScriptedTransport, responded
+from tests.unit.destinations.webhook.contract import WebhookContract
 
 NOW = 1_800_000_000.0
 OLD = "whsec_" + base64.b64encode(b"canary-old-secret-0123456").decode()
@@ -48,20 +49,9 @@ async def posted(message: Message = MESSAGE, target: WebhookTarget = TARGET) -> 
     return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}, body
 
 
-SINK_STATUSES = (401, 402, 403, 404, 407, 410, 421, 451)
-TRANSIENT_STATUSES = (408, 423, 424, 425, 429)
-
-
-class TestCloudEventsSender(SenderContract):
+class TestCloudEventsSender(WebhookContract):
     def target(self, url: str, timeout: float) -> Target:
         return TARGET.model_copy(update={"url": f"{url}{CANARY}?token={CANARY}", "timeout": timeout})
-
-    def expected(self, status: int) -> FailureClass | None:
-        if status in TRANSIENT_STATUSES or status < 200 or status >= 500:
-            return FailureClass.TRANSIENT
-        if status in SINK_STATUSES or 300 <= status < 400:
-            return FailureClass.SINK
-        return FailureClass.MESSAGE if status >= 400 else None
 
 
 class TestAlertmanagerSender(TestCloudEventsSender):

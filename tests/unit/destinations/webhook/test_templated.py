@@ -23,7 +23,8 @@ from eventsink.templates.context import MAX_ALERTS
 from eventsink.templates.errors import InvalidTemplate, TemplateFailed
 from eventsink.templates.template import KEPT
 from tests.support.templates import alert, resolved
-from tests.unit.destinations.sender_contract import CANARY, ScriptedTransport, SenderContract, responded, sink_of
+from tests.unit.destinations.sender_contract import CANARY, ScriptedTransport, responded, sink_of
+from tests.unit.destinations.webhook.contract import WebhookContract
 
 JSON = "application/json"
 TEMPLATE = '{"text": {{ alert.summary | json }}, "key": {{ alert.fingerprint | json }}, "status": {{ status | json }}}'
@@ -266,16 +267,11 @@ async def test_beyond_its_tenants_share_a_message_waits_and_is_sent_later(render
     assert isinstance(await Rendering(refilled, []).render(TEMPLATE), bytes)
 
 
-class TestTemplateSender(SenderContract):
+class TestTemplateSender(WebhookContract):
+    head = (b"PUT ",)
+
     def target(self, url: str, timeout: float) -> Target:
         return WebhookTarget(url=f"{url}{CANARY}?token={CANARY}", timeout=timeout, template=TEMPLATE, method="PUT")
-
-    def expected(self, status: int) -> FailureClass | None:
-        if status in (408, 423, 424, 425, 429) or status < 200 or status >= 500:
-            return FailureClass.TRANSIENT
-        if status in (401, 402, 403, 404, 407, 410, 421, 451) or 300 <= status < 400:
-            return FailureClass.SINK
-        return FailureClass.MESSAGE if status >= 400 else None
 
 
 async def test_a_message_has_the_method_the_content_type_and_a_signature_of_what_the_template_writes() -> None:

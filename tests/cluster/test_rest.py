@@ -243,7 +243,7 @@ def test_kept_header_values_are_not_sent_to_another_host_than_they_were_given_fo
     uid = client.create(tenant, {"Webhook": {"url": "https://example.com/", "headers": headers}}).sink["id"]
     other = client.update(uid, event_sink_args={"Webhook": {"url": "https://evil.example.net/"}})
     assert other.status == 400
-    assert other.error.startswith("event_sink_args.Webhook.headers: write them again")
+    assert other.error.startswith("event_sink_args.Webhook.headers: write headers again together with the new URL")
     assert client.update(uid, event_sink_args={"Webhook": {"url": "https://example.com/other"}}).status == 200
     moved = client.update(uid, event_sink_args={"Webhook": {"url": "https://other.example.net/", "headers": headers}})
     assert moved.sink["configuration"]["Webhook"]["url"] == "https://other.example.net/"
@@ -296,7 +296,7 @@ def test_without_an_operator_a_sink_stays_and_is_not_ready(
 
 
 REJECTED: list[tuple[str, dict[str, Any], str]] = [
-    ("no name", {"name": ""}, "name: write 1 characters or more"),
+    ("no name", {"name": ""}, "name: write 1 or more characters"),
     ("a name of two lines", {"name": "a\nb"}, "name: write one line of text with visible characters"),
     ("no destination", {"event_sink_args": {}}, "event_sink_args: write exactly one of Slack and Webhook"),
     ("an unknown field", {"colour": "red"}, "colour: unknown field, remove it"),

@@ -149,7 +149,7 @@ SENTENCES = {
     "list_type": "write a list",
     "model_type": "write an object with fields of its own",
     "literal_error": "write one of {expected}",
-    "string_too_short": "write {min_length} characters or more",
+    "string_too_short": "write {min_length} or more characters",
     "string_too_long": "write {max_length} characters or fewer",
     "too_short": "add an entry, or remove the field",
     "too_long": "write {max_length} entries or fewer",

@@ -38,6 +38,7 @@ MAX_CERTIFICATES = 64 * 1024
 """Characters."""
 MAX_SIGNING_SECRETS = 2
 """The latest one, and the one before, with which receivers verify until they know the new one."""
+_TLS_ARGUMENTS = {"caSecretRef": "ca_certificate", "clientCertSecretRef": "client_certificate", "serverName": "server_name"}
 
 
 class HeaderArgs(RestModel):
@@ -204,7 +205,7 @@ def _set_url(spec: dict[str, Any], before: Mapping[str, Any], args: WebhookArgs,
     if kept and (_origin(before.get("url")) is None or _origin(before.get("url")) != _origin(url)):
         # Else whoever may change the sink could have a credential sent to a host of their own, and read it there.
         raise InvalidArguments(
-            "write them again together with the new URL: the values that are kept were given for the previous host",
+            f"write {' and '.join(kept)} again together with the new URL: the values that are kept were given for the previous host",
             field=kept[0],
         )
     if args.url is not None:
@@ -265,8 +266,9 @@ def _set_tls(spec: dict[str, Any], args: WebhookArgs, credentials: Credentials) 
     given, tls = args.model_fields_set, dict(spec.get("tls") or {})
     if "ca_certificate" in given:
         _put(tls, "caSecretRef", credentials.keep("ca.crt", args.ca_certificate) if args.ca_certificate is not None else None)
-    if (args.client_certificate is None) != (args.client_key is None):
-        raise InvalidArguments("write client_certificate and client_key together")
+    for one, other in (("client_key", "client_certificate"), ("client_certificate", "client_key")):
+        if getattr(args, one) is None and getattr(args, other) is not None:
+            raise InvalidArguments(f"required with {other}; write both", field=one)
     if args.client_certificate is not None and args.client_key is not None:
         tls["clientCertSecretRef"] = {"name": credentials.keep("tls.crt", args.client_certificate)["name"]}
         credentials.keep("tls.key", args.client_key)
@@ -274,6 +276,11 @@ def _set_tls(spec: dict[str, Any], args: WebhookArgs, credentials: Credentials) 
         tls.pop("clientCertSecretRef", None)
     if "server_name" in given:
         _put(tls, "serverName", args.server_name)
+    if tls and (_text(spec, "url") or args.secret_url or "").startswith("http://"):
+        useless = [argument for name, argument in _TLS_ARGUMENTS.items() if name in tls]
+        raise InvalidArguments(
+            f"omit {' and '.join(useless)}, or use an https URL; an http URL has no certificate to check", field=useless[0]
+        )
     _put(spec, "tls", tls or None)
 
 

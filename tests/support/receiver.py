@@ -96,15 +96,20 @@ class Receiver:
     ----------
     authority
         Serve TLS with a certificate for 127.0.0.1 and localhost that this authority issues.
+    of_clients
+        Demand certificates of this authority from clients; with `authority` only.
     port
         Listen there instead, to take over the port of an earlier receiver.
     """
 
-    def __init__(self, *, authority: trustme.CA | None = None, port: int = 0) -> None:
+    def __init__(self, *, authority: trustme.CA | None = None, of_clients: trustme.CA | None = None, port: int = 0) -> None:
         self._tls: ssl.SSLContext | None = None
         if authority is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             authority.issue_cert("127.0.0.1", "localhost").configure_cert(self._tls)
+            if of_clients is not None:
+                of_clients.configure_trust(self._tls)
+                self._tls.verify_mode = ssl.CERT_REQUIRED
         self._requests: list[Received] = []
         self._responses: dict[str | None, list[CannedResponse]] = {}
         self._lock = threading.Lock()

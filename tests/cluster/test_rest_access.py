@@ -14,6 +14,7 @@ from tests.controlplane import ControlPlane
 from tests.support.cluster import Installed, MakeNamespace
 from tests.support.kubectl import Kubectl
 from tests.support.rest import SINKS, Rest, RestClient, eventsink_command
+from tests.support.sinks import event_sink
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("tenant")  # so that `namespace` is a tenant's
@@ -194,8 +195,12 @@ def test_the_command_manages_sinks_of_a_cluster(rest: Rest, tenant: str, namespa
     assert "no sink has this id" in eventsink_command("sinks", "get", ident, *where, status=1).stderr
 
 
-def test_metrics_count_calls_and_statuses_without_tenants(rest: Rest, tenant: str, namespace: str) -> None:
+def test_health_and_metrics_count_calls_and_statuses_without_names(
+    rest: Rest, kubectl: Kubectl, tenant: str, namespace: str
+) -> None:
     client = rest.client(tenant)
+    kubectl.apply(event_sink(namespace, (sink := f"s-{secrets.token_hex(8)}"), tenant=tenant))
+    wait_until("the sink", lambda: client.sinks(tenant))
     assert client.get("none").status == 404
     with pytest.raises(Unauthorized), Client(f"http://127.0.0.1:{rest.port}", "esk_x") as stranger:
         stranger.get("none")
@@ -203,4 +208,5 @@ def test_metrics_count_calls_and_statuses_without_tenants(rest: Rest, tenant: st
     text = rest.process.metrics()
     assert 'eventsink_rest_requests_total{operation="get_event_sink",status="404"}' in text
     assert 'eventsink_rest_request_seconds_count{operation="get_event_sink"}' in text
-    assert tenant not in text
+    for name in (tenant, namespace, sink, client.key.split("_")[1]):
+        assert name not in text + str(rest.process.readiness())

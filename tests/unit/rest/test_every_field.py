@@ -68,7 +68,9 @@ def test_a_field_at_any_depth_has_its_field_in_requests_and_on_the_page(path: st
 
 
 def test_the_fields_are_found_at_any_depth() -> None:
-    assert {"spec.webhook.auth.oauth2.endpointParams.name", "spec.webhook.tls.serverName", "spec.slack.mentions.here"} < set(PATHS)
+    assert {"spec.webhook.auth.oauth2.endpointParams.name", "spec.webhook.tls.serverName", "spec.slack.mentions.here"} < set(
+        PATHS
+    )
     assert not has({"$ref": "CreateRequest"}, ["event_sink_args", "Webhook", "auth", "digest"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,33 @@ def test_two_sources_of_one_name_stop_the_start() -> None:
 
 
 def test_only_the_right_token_of_the_right_source_is_accepted() -> None:
-    sources = {"alertmanager": source()}
+    others = f"sha256:{hashlib.sha256(b'of-falco').hexdigest()}"
+    sources = open_sources((source_settings(), source_settings(name="falco", tokenHashes=[others])))
     assert authenticate(sources, "alertmanager", TOKEN) is sources["alertmanager"]
-    for name, token in (("alertmanager", "wrong"), ("alertmanager", ""), ("other", TOKEN), ("", ""), ("alertmanager", "\udc80")):
+    assert authenticate(sources, "falco", "of-falco") is sources["falco"]
+    for name, token in (
+        ("falco", TOKEN),
+        ("alertmanager", "of-falco"),
+        ("alertmanager", "wrong"),
+        ("alertmanager", ""),
+        ("other", TOKEN),
+        ("", ""),
+        ("alertmanager", "\udc80"),
+    ):
         assert authenticate(sources, name, token) is None
+
+
+@pytest.mark.parametrize("name", ["alertmanager", "no-such-source"])
+def test_tokens_are_compared_as_hashes_in_constant_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+
+    def compare(given: bytes, known: bytes) -> bool:
+        compared.append(given)
+        return given == known
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    assert authenticate({"alertmanager": source()}, name, "wrong") is None
+    assert compared == [hashlib.sha256(b"wrong").digest()], "also where there is no such source"
 
 
 def test_two_tokens_are_valid_at_once_and_a_rotated_file_takes_effect_without_a_restart(tmp_path: Path) -> None:

@@ -139,13 +139,15 @@ def test_a_restart_writes_no_status_that_says_so_already(
 ) -> None:
     router = cluster_router(installed, tmp_path, dispatch={"retry": {"probeFirst": "2s", "probeLongest": "2s"}})
     receiver.respond_with(404, path="/held")
+    mutes = [{"matchers": ["alertname=Muted"], "until": f"{year}-01-01T00:00:00Z"} for year in (2020, 2096)]
     states = {"arrives": "Delivered", "held": "HTTP404", "unused": "NothingSent", "suspended": "Suspended"}
     with admin.namespace(tenant="acme") as acme, start_operator(installed, tmp_path):
         with router.start() as first:
             for name in states:
                 match = {"matchers": ["alertname=Never"]} if name == "unused" else {}
                 suspend = name == "suspended"
-                admin.apply(event_sink(acme, name, match=match, suspend=suspend, webhook={"url": receiver.url(f"/{name}")}))
+                hook = {"url": receiver.url(f"/{name}")}
+                admin.apply(event_sink(acme, name, match=match, mutes=mutes, suspend=suspend, webhook=hook))
                 router.wait_known(f"{acme}/{name}")
             router.post(notification(alert("A", namespace=acme)))
             for name, reason in states.items():

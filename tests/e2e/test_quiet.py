@@ -1,4 +1,4 @@
-"""A real router keeps alerts back while a sink is quiet, over a kill -9, and sends what still fires afterwards."""
+"""A real router keeps alerts back while a sink is quiet, over a kill -9, says so, and sends what still fires afterwards."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def names_of(received: list[Received]) -> list[str]:
     return [str(one.json()["data"]["name"]) for one in received]
 
 
+def delivering(standalone: Standalone, name: str) -> tuple[str, str]:
+    """Reason and message of `Delivering` in the status of a sink, as it was written last."""
+    with standalone.rest() as client:
+        found = next(one for one in client.list("acme") if one.name == name).delivering
+    return (found.reason, found.message) if found is not None else ("", "")
+
+
 def test_what_a_sink_was_not_sent_for_a_time_is_sent_afterwards_also_when_the_router_was_killed(
     standalone: Standalone, receiver: Receiver
 ) -> None:
@@ -45,6 +52,9 @@ def test_what_a_sink_was_not_sent_for_a_time_is_sent_afterwards_also_when_the_ro
     def counted(name: str, value: float) -> None:
         wait_until(f"{name} {value}", lambda: f"{name} {value}\n" in standalone.running.metrics())
 
+    def reported() -> str:
+        return delivering(standalone, "muting")[1]
+
     put(quiet=True)
     standalone.start()
     standalone.post_alert("Muted")
@@ -52,6 +62,7 @@ def test_what_a_sink_was_not_sent_for_a_time_is_sent_afterwards_also_when_the_ro
     receiver.wait_for(1, path="/muting")
     counted('eventsink_router_notifications_suppressed_total{reason="Muted"}', 1.0)
     counted('eventsink_router_notifications_suppressed_total{reason="OutsideTimes"}', 2.0)
+    wait_until("the status to say so", lambda: "mutes[0] are muted until 2096-01-01T00:00:00Z" in reported(), show=reported)
     counted("eventsink_router_deliveries_deferred_total", 2.0)
     counted("eventsink_router_deliveries_waiting", 2.0)
     waiting = standalone.deliveries(state="waiting")
@@ -67,6 +78,7 @@ def test_what_a_sink_was_not_sent_for_a_time_is_sent_afterwards_also_when_the_ro
 
     receiver.wait_for(lambda seen: "Muted" in names_of(seen), path="/muting")
     assert datetime.now(UTC) >= until
+    wait_until("the status to say that", lambda: reported().endswith("; ended and to be removed: mutes[0]"), show=reported)
     receiver.wait_for(3, path="/waiting")
     receiver.wait_for(3, path="/dropping")
     assert names_of(receiver.requests("/muting")) == ["Other", "Later", "Muted"]

@@ -29,16 +29,10 @@ def standalone(tmp_path: Path) -> Iterator[Standalone]:
         assert CANARY not in one.process.log.read_text()
 
 
-def connect(standalone: Standalone) -> Client:
-    """A client with the key of the first start."""
-    key = (standalone.data / "rest-key").read_text().strip()
-    return Client(f"http://127.0.0.1:{standalone.running.port_of('rest')}", key)
-
-
 def test_the_first_start_creates_a_key_that_manages_sinks(standalone: Standalone, receiver: Receiver) -> None:
     standalone.start()
     assert (standalone.data / "rest-key").stat().st_mode & 0o777 == 0o600
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         made = client.create("default", "Alerts", Webhook(secret_url=receiver.url(f"/{CANARY}"), generate_signing_secret=True))
         assert (made.ready, made.reason) == (True, "")
         assert CANARY not in json.dumps(made.raw)
@@ -69,12 +63,12 @@ def test_a_webhook_that_rejects_everything_is_said_to_until_a_message_arrives_an
     standalone.start(dispatch={"concurrency": 1})
 
     def delivering(identifier: str) -> tuple[str, str]:
-        with connect(standalone) as client:
+        with standalone.rest() as client:
             found = client.get(identifier).delivering
         assert found is not None
         return found.status, found.reason
 
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         everything = client.create("default", "Rejects all", Webhook(url=receiver.url("/all"))).id
         some = client.create("default", "Rejects some", Webhook(url=receiver.url("/some"))).id
     for number in range(8):
@@ -93,13 +87,13 @@ def test_a_webhook_that_rejects_everything_is_said_to_until_a_message_arrives_an
 
 def test_created_sinks_survive_a_kill_unchanged(standalone: Standalone, receiver: Receiver) -> None:
     standalone.start()
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         made = client.create("default", "Alerts", Webhook(secret_url=receiver.url("/hook"), signing_secret="whsec_" + "a" * 32))
         client.update(made.id, name="Renamed")
         before = client.get(made.id)
     standalone.running.kill9()
     standalone.start()
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         after = client.get(made.id)
         assert (after.name, after.ready) == ("Renamed", True)
         assert (after.id, after.created_at, after.updated_at, after.etag) == (
@@ -119,7 +113,7 @@ def test_sinks_from_documents_are_listed_and_can_only_be_changed_in_their_file(
     document["spec"]["webhook"]["signingSecretRefs"] = [{"name": "hook", "key": "secret"}]
     standalone.put("team/sinks.yaml", NAMESPACE, document, secret("hook", secret=f"{CANARY}-{'a' * 32}"))
     standalone.start()
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         (shown,) = client.list("acme")
         assert (shown.name, shown.ready) == ("alerts", True)
         for change in (lambda: client.update(shown.id, name="x"), lambda: client.delete(shown.id)):
@@ -137,7 +131,7 @@ def test_sinks_from_documents_are_listed_and_can_only_be_changed_in_their_file(
         assert changed.created_at == shown.created_at
     standalone.running.terminate()
     standalone.start()
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         again = client.get(shown.id)
         assert (again.created_at, again.updated_at) == (changed.created_at, changed.updated_at)
         assert client.get(made.id).ready
@@ -156,7 +150,7 @@ def test_a_start_keeps_the_waiting_deliveries_of_a_created_sink_that_is_not_read
 ) -> None:
     receiver.respond_with(503)
     standalone.start()
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         made = client.create("default", "Alerts", Webhook(url=receiver.url("/hook")))
     standalone.post_alert("DiskFull", namespace="anything")
     receiver.wait_for(1)
@@ -174,7 +168,7 @@ def test_a_start_keeps_the_waiting_deliveries_of_a_created_sink_that_is_not_read
 
 def test_a_document_does_not_take_the_name_of_a_sink_that_a_program_created(standalone: Standalone, receiver: Receiver) -> None:
     standalone.start()
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         made = client.create("default", "Made", Webhook(url=receiver.url("/made")))
         (file,) = (standalone.data / "made").rglob("*.json")
         standalone.put("sinks.yaml", sink(file.stem, receiver.url("/document"), namespace="default", tenant="default"))
@@ -187,7 +181,7 @@ def test_a_document_does_not_take_the_name_of_a_sink_that_a_program_created(stan
 def test_a_rejected_sink_leaves_nothing(standalone: Standalone) -> None:
     standalone.put("ns.yaml", {**NAMESPACE, "metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
     standalone.start(webhooks={"deniedHosts": ["*.example.org"]})
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         with pytest.raises(InvalidRequest, match=r"event_sink_args\.Webhook\.url: "):
             client.create("acme", "Alerts", Webhook(url="https://hooks.example.org/"))
         with pytest.raises(InvalidRequest, match="tenant"):
@@ -212,7 +206,7 @@ def test_keys_are_created_and_revoked_while_the_process_runs(standalone: Standal
     standalone.start()
     assert (standalone.data / "rest-key").read_text() == first
     records.write_text("{")
-    with connect(standalone) as client, pytest.raises(Unauthorized):
+    with standalone.rest() as client, pytest.raises(Unauthorized):
         list(client.list("acme"))
     standalone.logged("API keys cannot be read: every key is rejected")
 
@@ -227,7 +221,7 @@ def test_a_slack_code_creates_a_sink_in_standalone_mode_too(standalone: Standalo
             slack={"apiUrl": slack.api_url, "hookUrls": [slack.url]},
             slackApp={"clientId": slack.client_id, "clientSecretFile": str(client_secret)},
         )
-        with connect(standalone) as client:
+        with standalone.rest() as client:
             made = client.create("default", "Alerts", Slack(channel="#security-alerts", slack_oauth_code=slack.issue_code("T1")))
             assert made.ready, made.reason
             assert client.test(made.id).delivered
@@ -259,7 +253,7 @@ def test_malformed_http_gets_400_and_leaves_nothing_in_the_log(standalone: Stand
 def test_the_namespace_of_another_tenant_gets_no_new_sinks(standalone: Standalone, receiver: Receiver) -> None:
     standalone.put("ns.yaml", {**NAMESPACE, "metadata": {"name": "default", "labels": {"eventsink.dev/tenant": "acme"}}})
     standalone.start()
-    with connect(standalone) as client:
+    with standalone.rest() as client:
         assert client.create("acme", "Alerts", Webhook(url=receiver.url("/hook"))).ready
         with pytest.raises(InvalidRequest, match="no namespace belongs to this tenant"):
             client.create("globex", "Alerts", Webhook(url=receiver.url("/hook")))

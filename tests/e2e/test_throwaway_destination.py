@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from eventsink.client import Client, InvalidRequest
+from eventsink.client import InvalidRequest
 from tests.support.receiver import Receiver
 from tests.support.standalone import NAMESPACE, Standalone, run, secret, sink
 from tests.support.waiting import wait_until
@@ -71,8 +71,7 @@ def test_a_setting_of_the_type_is_applied_and_a_sink_that_breaks_it_is_reported(
 
 def test_programs_create_and_change_a_sink_of_the_type_through_rest(standalone: Standalone, receiver: Receiver) -> None:
     standalone.start()
-    key = (standalone.data / "rest-key").read_text().strip()
-    with Client(f"http://127.0.0.1:{standalone.running.port_of('rest')}", key) as client:
+    with standalone.rest() as client:
         arguments = {"service": receiver.url("/page"), "key": KEY, "team": "ops"}
         made = client.create_from({"tenant_id": "default", "name": "Alerts", "event_sink_args": {"Pager": arguments}})
         assert (made.ready, made.type) == (True, "Pager")

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from eventsink.client import Client
 from tests.support.parts import alert, merged, notification, request, write_settings
 from tests.support.processes import RunningProcess, eventsink
 
@@ -96,6 +97,11 @@ class Standalone:
         command = ["deliveries", "--server", f"http://127.0.0.1:{port}", "--token-file", str(token), "-o", "json", *arguments]
         listed: list[dict[str, Any]] = json.loads(run(*command).stdout)
         return listed
+
+    def rest(self) -> Client:
+        """A client of the REST API, with the key that the first start made."""
+        key = (self.data / "rest-key").read_text().strip()
+        return Client(f"http://127.0.0.1:{self.running.port_of('rest')}", key)
 
     def logged(self, event: str, **members: object) -> dict[str, Any]:
         return self.running.wait_logged(

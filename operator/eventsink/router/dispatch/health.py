@@ -175,6 +175,11 @@ def with_note(health: SinkHealth, note: str) -> SinkHealth:
     return health if health.state is DeliveringState.FALSE else replace(health, message=f"{health.message}; {note}")
 
 
+def notes_of(message: str) -> str:
+    """What `with_note` added to a message that says no more than its reason does; empty: nothing."""
+    return message.partition("; ")[2]
+
+
 def given_up(count: int) -> str:
     """What is said of deliveries that made room in the queue."""
     return f"{count} of its deliveries became dead letters since the queue was nearly full and it did not get on"

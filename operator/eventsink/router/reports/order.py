@@ -6,7 +6,7 @@ import re
 from collections import OrderedDict
 from enum import IntEnum
 
-from eventsink.router.dispatch.health import DELIVERED, NOTHING_SENT, DeliveringState, SinkHealth
+from eventsink.router.dispatch.health import DELIVERED, NOTHING_SENT, DeliveringState, SinkHealth, notes_of
 from eventsink.router.queue.states import SinkReport
 
 REFRESHED_SECONDS = 300.0
@@ -19,7 +19,7 @@ FLAPPING_SECONDS = 60.0
 
 _SECONDS = re.compile(r"\b\d+(?:\.\d+)? s\b")
 _GENERAL_REASONS = frozenset({NOTHING_SENT.reason, DELIVERED.reason})
-"""Their messages say no more than the reason does; after a restart it may be in other words."""
+"""Their messages, but for the notes, say no more than the reason does; after a restart it may be in other words."""
 
 
 class Urgency(IntEnum):
@@ -78,8 +78,10 @@ def urgency(health: SinkHealth, written: SinkReport | None, now: float, *, flaps
 
 def same_message(health: SinkHealth, written: str) -> bool:
     """Whether a message that was written says what people need to know still: how many seconds something took changes all the time."""
-    if health.message == written or health.reason in _GENERAL_REASONS:
+    if health.message == written:
         return True
+    if health.reason in _GENERAL_REASONS:
+        return notes_of(health.message) == notes_of(written)
     return _SECONDS.sub("", health.message) == _SECONDS.sub("", written)
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from eventsink.router.dispatch.health import DeliveringState, SinkHealth
+from eventsink.router.dispatch import health as conditions
+from eventsink.router.dispatch.health import DeliveringState, SinkHealth, with_note
 from eventsink.router.queue.states import SinkReport
 from eventsink.router.reports.order import (
     FLAPPING_SECONDS,
@@ -27,6 +28,7 @@ NOTHING = SinkHealth(UNKNOWN, "NothingSent", "")
 SUSPENDED = SinkHealth(UNKNOWN, "Suspended", "")
 WITHDRAWN = SinkHealth(FALSE, "Withdrawn", "the sink may not send at present (TenantNotOwned)")
 LATE = SinkHealth(FALSE, "ConnectTimeout", "https://x: connecting took too long: after 10 s")
+MUTED, ENDED = "alerts that match spec.mutes[0] are muted until 2026-11-27T18:00:00Z", "ended and to be removed: spec.mutes[0]"
 LIMITED = SinkHealth(TRUE, "MatchingLimited", "", last_delivered=5.0)
 
 
@@ -74,12 +76,38 @@ def written(health: SinkHealth, ago: float = 0.0, **changed: object) -> SinkRepo
         (NOTHING, written(NOTHING, message="nothing was sent since the sink was changed"), None),
         (ARRIVED, written(ARRIVED, message="in the words of another version"), None),
         (replace(HELD, given_up=3), written(HELD), None),
+        # What is said beside it, of mutes.
+        (with_note(ARRIVED, MUTED), written(ARRIVED), Urgency.CHANGE),
+        (with_note(NOTHING, MUTED), written(NOTHING), Urgency.CHANGE),
+        (with_note(SUSPENDED, ENDED), written(with_note(SUSPENDED, MUTED)), Urgency.CHANGE),
+        (with_note(LIMITED, ENDED), written(with_note(LIMITED, MUTED)), Urgency.CHANGE),
+        (with_note(ARRIVED, ENDED), written(with_note(ARRIVED, MUTED)), Urgency.CHANGE),
+        (with_note(ARRIVED, ENDED), written(with_note(ARRIVED, f"{MUTED}; {ENDED}")), Urgency.CHANGE),
+        (ARRIVED, written(with_note(ARRIVED, ENDED)), Urgency.CHANGE),
+        (with_note(ARRIVED, ENDED), written(with_note(ARRIVED, ENDED)), None),
+        (
+            with_note(ARRIVED, ENDED),
+            written(with_note(ARRIVED, ENDED), message=f"in the words of another version; {ENDED}"),
+            None,
+        ),
+        (with_note(HELD, ENDED), written(with_note(HELD, MUTED)), None),
     ],
 )
 def test_what_is_new_decides_whether_a_status_is_written_and_how_soon(
     health: SinkHealth, before: SinkReport | None, expected: Urgency | None
 ) -> None:
     assert urgency(health, before, NOW) is expected
+
+
+def test_what_is_said_beside_a_general_message_can_be_told_from_it() -> None:
+    known = [one for one in vars(conditions).values() if isinstance(one, conditions.DeliveringCondition)]
+    general = [one.message for one in known if one.reason in ("NothingSent", "Delivered")]
+    assert len(general) == 5
+    for message in general:
+        assert conditions.notes_of(message) == ""
+        assert (
+            conditions.notes_of(with_note(replace(ARRIVED, message=message), f"{MUTED}; {ENDED}").message) == f"{MUTED}; {ENDED}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,26 @@ def test_what_a_sink_was_not_sent_for_a_time_is_sent_afterwards_also_when_the_ro
     standalone.start()
     standalone.post_alert("Last")
     assert names_of(receiver.wait_for(4, path="/dropping"))[3:] == ["Last"], "nothing is sent twice"
+
+
+def test_a_sink_whose_tenant_has_no_more_room_for_what_waits_says_so_until_it_got_all(
+    standalone: Standalone, receiver: Receiver
+) -> None:
+    def put(**match: Any) -> None:
+        standalone.put("sinks.yaml", NAMESPACE, sink("waiting", receiver.url("/waiting"), match=match))
+
+    def wait_reported(reason: str) -> str:
+        wait_until(reason, lambda: delivering(standalone, "waiting")[0] == reason, show=lambda: delivering(standalone, "waiting"))
+        return delivering(standalone, "waiting")[1]
+
+    put(muteTimes=ALWAYS)
+    standalone.start(quotas={"default": {"waitingDeliveries": 3}})
+    wait_reported("OutsideTimes")
+    for number in range(5):
+        standalone.post_alert(f"A{number}")
+    assert "more is sent to the sinks of tenant acme than its quota allows (waitingDeliveries: 3)" in wait_reported(
+        "QuotaExceeded"
+    )
+    put()
+    assert sorted(names_of(receiver.wait_for(5, path="/waiting"))) == [f"A{number}" for number in range(5)]
+    wait_reported("Delivered")

@@ -297,7 +297,7 @@ class Quotas:
         value = getattr(self.quota(tenant), _FIELDS[limit])
         owed = "of alerts that fire, the newest state is sent when there is room; events are dropped"
         return QuotaProblem(
-            f"more is sent to the sinks of tenant {tenant} than its quota allows ({limit}: {value:g}): {owed}; fix slow or dead receivers, have "
+            f"more is sent to the sinks of tenant {tenant} than its quota allows ({limit}: {value}): {owed}; fix slow or dead receivers, have "
             f"spec.match select less, or have the platform team raise quotas.tenants.{tenant}.{limit} of the router",
             behind.dropped,
         )

@@ -181,15 +181,27 @@ async def test_one_dead_sink_of_a_tenant_leaves_room_for_its_other_sinks(start: 
     assert sorted(got) == sorted(f"X{number}" for number in range(30))
 
 
-async def test_the_status_of_a_sink_that_is_behind_says_so_until_it_is_not(start: Start) -> None:
-    planning = await start(sink("s"), quotas=ROOM_FOR_FOUR)
+@pytest.mark.parametrize(
+    ("quota", "named"),
+    [
+        ({"waitingDeliveries": 6}, "waitingDeliveries: 6"),
+        ({"rate": 1_500_000, "burst": 4}, "rate: 1500000"),
+        ({"waitingBytes": 3000}, "waitingBytes: 3000"),
+    ],
+)
+async def test_the_status_of_a_sink_that_is_behind_says_so_until_it_is_not(
+    start: Start, quota: dict[str, int], named: str
+) -> None:
+    planning = await start(sink("s"), quotas={"default": quota})
     assert planning.quotas is not None
     assert planning.quotas.problem(uid("s")) is None
-    await planning.post(*alerts(10))
+    for number in range(10):
+        await planning.post(*alerts(1, first=number), group=str(number))
     problem = planning.quotas.problem(uid("s"))
     assert problem is not None
-    assert "waitingDeliveries: 6" in problem.message
-    assert "quotas.tenants.acme" in problem.message
+    limit = named.partition(":")[0]
+    assert f"more is sent to the sinks of tenant acme than its quota allows ({named}): " in problem.message
+    assert f"have the platform team raise quotas.tenants.acme.{limit} of the router" in problem.message
     await planning.post(*alerts(20, first=10))
     assert planning.quotas.problem(uid("s")) == problem  # the same text, so that no status is written for each alert
     await drained(planning, "s")

@@ -65,9 +65,9 @@ def number_of(raw: msgspec.Raw | None) -> int:
         return 0
 
 
-def time_of(raw: msgspec.Raw) -> datetime:
-    """A time as in RFC 3339, or seconds since 1970; ValidationError if it is neither."""
-    return _time.decode(raw)
+def time_of(raw: msgspec.Raw | None) -> datetime | None:
+    """A time as in RFC 3339, or seconds since 1970; None: it is absent, or an empty text; ValidationError if it is none of these."""
+    return _time.decode(raw) if raw is not None and bytes(raw) != b'""' else None
 
 
 def without_lone_surrogates(body: bytes) -> bytes:

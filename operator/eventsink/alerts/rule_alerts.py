@@ -32,15 +32,15 @@ def utc(time: datetime) -> datetime | None:
     return time.astimezone(UTC)
 
 
-def time_of_event(raw: msgspec.Raw | None) -> datetime:
-    """The member `time` of an event; now, if it has none; ValueError if it is no time."""
-    if raw is None:
-        return datetime.now(UTC)
+def time_of_event(raw: msgspec.Raw | None) -> datetime | None:
+    """When an event happened; None: it does not say; ValueError if what it says is no time."""
     try:
-        time = utc(time_of(raw))
+        given = time_of(raw)
     except msgspec.ValidationError:
         raise ValueError(NO_TIME) from None
-    if time is None:
+    if given is None:
+        return None
+    if (time := utc(given)) is None:
         raise ValueError(NO_TIME)
     return time
 
@@ -48,9 +48,10 @@ def time_of_event(raw: msgspec.Raw | None) -> datetime:
 def time_if_any(raw: msgspec.Raw | None) -> datetime | None:
     """A time, where one that cannot be read is as good as none."""
     try:
-        return utc(time_of(raw)) if raw is not None else None
+        given = time_of(raw)
     except msgspec.ValidationError:
         return None
+    return utc(given) if given is not None else None
 
 
 def is_unset(time: datetime) -> bool:

@@ -33,7 +33,7 @@ from eventsink.alerts.limits import (
     shortened_key,
 )
 from eventsink.alerts.links import DASHBOARDS, RUNBOOKS, first_of, silence_url, web_url
-from eventsink.alerts.peer_json import members_of, number_of, text_of, texts_of, time_of
+from eventsink.alerts.peer_json import members_of, number_of, text_of, texts_of
 from eventsink.alerts.rule_alerts import (
     DESCRIPTIONS,
     LINKED,
@@ -43,6 +43,7 @@ from eventsink.alerts.rule_alerts import (
     check_usable,
     not_json,
     rejection_reason,
+    time_if_any,
     utc,
 )
 from eventsink.alerts.severity import RULE_SEVERITIES, severity_of
@@ -251,20 +252,15 @@ def _incoming(raw: msgspec.Raw, group: Group, marks: tuple[str, ...]) -> Incomin
 
 def _incoming_leniently(raw: msgspec.Raw) -> _Alert:
     members = members_of(raw)
-    try:
-        starts_at = time_of(members["startsAt"])
-    except (KeyError, msgspec.ValidationError):
-        raise ValueError(NO_START) from None
-    try:
-        ends_at = time_of(members["endsAt"])
-    except (KeyError, msgspec.ValidationError):
-        ends_at = None
+    starts_at = time_if_any(members.get("startsAt"))
+    if starts_at is None:
+        raise ValueError(NO_START)
     return _Alert(
         status=text_of(members.get("status")),
         labels=texts_of(members.get("labels")),
         starts_at=starts_at,
         annotations=texts_of(members.get("annotations")),
-        ends_at=ends_at,
+        ends_at=time_if_any(members.get("endsAt")),
         generator_url=text_of(members.get("generatorURL")),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
@@ -128,7 +129,7 @@ def _selected(rule: AuditRule, request: Request, members: _Members) -> IncomingA
     who = f"{request.user} as {request.impersonated_user}" if request.impersonated_user else request.user
     summary = f"{who}: {request.verb} {request.resource} {about}".rstrip()
     summary = summary if request.outcome == "allowed" else f"{summary} ({request.outcome})"
-    starts_at = members.get("requestReceivedTimestamp") or members.get("stageTimestamp")
+    starts_at = time_of_event(members.get("requestReceivedTimestamp")) or time_of_event(members.get("stageTimestamp"))
     return IncomingAlert(
         status=Status.EVENT,
         severity=rule.severity or Severity.UNKNOWN,
@@ -138,7 +139,7 @@ def _selected(rule: AuditRule, request: Request, members: _Members) -> IncomingA
         namespace=request.namespace,
         labels={name: value for name, value in labels.items() if name and value},
         annotations={name: value for name, value in annotations.items() if value},
-        starts_at=time_of_event(starts_at),
+        starts_at=starts_at or datetime.now(UTC),
         ends_at=None,
         links=Links(),
         group=None,

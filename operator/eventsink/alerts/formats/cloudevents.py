@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import msgspec
@@ -138,7 +139,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
     labels |= {label: text_of(members[name]) for name, label in _NAMES.items()}
     for name in FROM_DATA:
         labels.setdefault(name, data.pop(name, ""))
-    kind = labels["alertname"]
+    kind, time = labels["alertname"], time_of_event(members.get("time"))
     return IncomingAlert(
         status=Status.EVENT,
         severity=_severity(labels, data),
@@ -148,7 +149,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
         namespace=labels["namespace"],
         labels={name: value for name, value in labels.items() if value},
         annotations=data,
-        starts_at=time_of_event(members.get("time")),
+        starts_at=time or datetime.now(UTC),
         ends_at=None,
         links=Links(
             source=web_url(data.get("url", "")) or web_url(labels["event_source"]),
@@ -156,7 +157,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
             dashboard=web_url(first_of(data, DASHBOARDS)),
         ),
         group=None,
-        start_given="time" in members,
+        start_given=time is not None,
     )
 
 

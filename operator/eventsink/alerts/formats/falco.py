@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -84,7 +85,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
         namespace=labels.get("namespace", ""),
         labels={name: value for name, value in labels.items() if value not in _ABSENT},
         annotations={"uuid": uuid} if uuid else {},
-        starts_at=time_of_event(members.get("time")),
+        starts_at=time_of_event(members.get("time")) or datetime.now(UTC),
         ends_at=None,
         links=Links(),
         group=None,

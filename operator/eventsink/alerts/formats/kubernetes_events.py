@@ -15,8 +15,8 @@ from eventsink.alerts.alert import IncomingAlert, IncomingNotification, Links, S
 from eventsink.alerts.formats.format import Format, Repeats
 from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, cut
 from eventsink.alerts.objects import NAMED_BY_KIND
-from eventsink.alerts.peer_json import members_of, number_of, text_of, texts_of, time_of
-from eventsink.alerts.rule_alerts import check_size, check_usable, not_json, read_each, utc
+from eventsink.alerts.peer_json import members_of, number_of, text_of, texts_of
+from eventsink.alerts.rule_alerts import check_size, check_usable, not_json, read_each, time_if_any
 from eventsink.alerts.severity import severity_of
 from eventsink.runtime.times import format_time
 from eventsink.runtime.turns import Steps, at_once
@@ -170,7 +170,11 @@ def _annotations(
     members: Mapping[str, msgspec.Raw], series: Mapping[str, msgspec.Raw], count: int, suppressed: int
 ) -> dict[str, str]:
     related = texts_of(members.get("related"))
-    last = _time(series.get("lastObservedTime")) or _time(members.get("deprecatedLastTimestamp") or members.get("lastTimestamp"))
+    last = (
+        time_if_any(series.get("lastObservedTime"))
+        or time_if_any(members.get("deprecatedLastTimestamp"))
+        or time_if_any(members.get("lastTimestamp"))
+    )
     found = {
         "action": text_of(members.get("action")),
         "related": " ".join(part for part in (related.get("kind", ""), related.get("name", "")) if part),
@@ -191,22 +195,13 @@ def _description(note: str, suppressed: int) -> str:
 
 def _start(members: Mapping[str, msgspec.Raw], metadata: Mapping[str, msgspec.Raw]) -> datetime:
     """When it happened first."""
-    for raw in (
-        members.get("deprecatedFirstTimestamp") or members.get("firstTimestamp"),
-        members.get("eventTime"),
-        metadata.get("creationTimestamp"),
-    ):
-        if (time := _time(raw)) is not None:
-            return time
-    return datetime.now(UTC)
-
-
-def _time(raw: msgspec.Raw | None) -> datetime | None:
-    """A time of an Event; None where it has none that can be read: its other times say as much."""
-    try:
-        return utc(time_of(raw)) if raw is not None else None
-    except msgspec.ValidationError:
-        return None
+    return (
+        time_if_any(members.get("deprecatedFirstTimestamp"))
+        or time_if_any(members.get("firstTimestamp"))
+        or time_if_any(members.get("eventTime"))
+        or time_if_any(metadata.get("creationTimestamp"))
+        or datetime.now(UTC)
+    )
 
 
 def _object(members: Mapping[str, msgspec.Raw], name: str) -> dict[str, msgspec.Raw]:

@@ -59,7 +59,8 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
         **object_labels(resource.get("kind", ""), resource.get("namespace", ""), resource.get("name", "")),
     }
     starts_at = time_of_event(members.get("creationTimestamp"))
-    start_given = "creationTimestamp" in members and starts_at.year != _NO_TIME
+    if starts_at is not None and starts_at.year == _NO_TIME:
+        starts_at = None
     return IncomingAlert(
         status=Status.EVENT,
         severity=severity_of(_word(found, members), SEVERITIES),
@@ -69,11 +70,11 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
         namespace=labels.get("namespace", ""),
         labels={name: value for name, value in labels.items() if value},
         annotations=found.properties,
-        starts_at=starts_at if start_given else datetime.now(UTC),
+        starts_at=starts_at or datetime.now(UTC),
         ends_at=None,
         links=Links(runbook=found.runbook),
         group=None,
-        start_given=start_given,
+        start_given=starts_at is not None,
     )
 
 

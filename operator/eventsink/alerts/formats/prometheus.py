@@ -143,11 +143,8 @@ def _incoming_leniently(raw: msgspec.Raw) -> _Alert:
 
 
 def _time(members: Mapping[str, msgspec.Raw], name: str, sentence: str) -> datetime | None:
-    raw = members.get(name)
-    if raw is None or bytes(raw) == b'""':
-        return None
     try:
-        return time_of(raw)
+        return time_of(members.get(name))
     except msgspec.ValidationError:
         raise ValueError(sentence) from None
 

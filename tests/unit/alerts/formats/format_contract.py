@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from eventsink.alerts.alert import Alert, IncomingAlert, IncomingNotification, Severity, UnusablePayload
 from eventsink.alerts.formats.format import Format
+from eventsink.runtime.times import parse_time
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -40,6 +41,8 @@ PIECES = [
 ]
 LONGEST = "https://canary.example.com/" + "x" * 300_000
 """Longer than anything may be."""
+A_MINUTE = 60.0
+"""Between two readings, each of which may have a time of its own."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CANARY = LONGEST[:40]
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT")
@@ -149,6 +152,28 @@ class FormatContract(MinimalFormatContract):
                 value = value_at(payload, path)
                 if isinstance(value, str | int | None) and not (isinstance(value, str) and _TIME.match(value)):
                     assert self.outcome(changed(payload, path, "5")) == self.outcome(changed(payload, path, 5)), path
+
+    def test_an_empty_time_is_read_as_absent_and_one_in_seconds_as_that_moment(self) -> None:
+        seen = 0
+        for payload in map(json.loads, self.payloads()):
+            for path in members(payload):
+                if not (isinstance(text := value_at(payload, path), str) and _TIME.match(text) and text > "1971"):
+                    continue
+                absent = changed(payload, path, ...)
+                assert self.outcome(changed(payload, path, "")) == self.outcome(absent), path
+                moment = parse_time(text).replace(microsecond=0)
+                seconds = int(moment.timestamp())
+                written, *others = (
+                    self.times(changed(payload, path, one)) for one in (moment.isoformat(), seconds, float(seconds), str(seconds))
+                )
+                for one in others:
+                    assert one == pytest.approx(written, abs=A_MINUTE), path
+                seen += self.times(absent) != written
+        assert seen
+
+    def times(self, payload: Any) -> list[float]:
+        """When each alert starts and ends, in seconds; 0: never."""
+        return [time.timestamp() if time else 0.0 for one in self.alerts(payload) for time in (one.starts_at, one.ends_at)]
 
     def alerts(self, payload: Any) -> list[Alert]:
         try:

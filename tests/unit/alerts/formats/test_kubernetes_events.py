@@ -47,6 +47,9 @@ class TestKubernetesEventsFormat(FormatContract):
             return events(event(reason=severity))
         return events(event(type=severity or None))
 
+    def payloads(self) -> list[bytes]:
+        return [RECORDED, *super().payloads()]
+
 
 def test_events_of_a_real_api_server_are_parsed_completely() -> None:
     oom, not_ready, back_off, scheduling = sorted(

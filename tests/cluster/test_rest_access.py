@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -190,6 +191,24 @@ def test_the_command_manages_sinks_of_a_cluster(rest: Rest, tenant: str, namespa
     listed = eventsink_command("sinks", "list", "--tenant", tenant, *where).stdout.splitlines()
     assert [line.split()[:2] for line in listed[1:]] == [[ident, "Other"]]
     assert "suspend: true" in eventsink_command("sinks", "get", ident, "-o", "yaml", *where).stdout
+
+    def mutes() -> list[list[str]]:
+        [listed] = json.loads(eventsink_command("sinks", "list", "--tenant", tenant, "-o", "json", *where).stdout)
+        return [one["matchers"] for one in listed.get("mutes", [])]
+
+    latency, disk = 'alertname="HighLatency"', 'alertname="DiskFull"'
+    for matcher in (latency, disk):
+        muted = eventsink_command("sinks", "mute", ident, "--matcher", matcher, "--for=2h", "-o", "json", *where)
+    assert mutes() == [[latency], [disk]]
+    etag = json.loads(muted.stdout)["etag"]
+    eventsink_command("sinks", "unmute", ident, "--index=0", "--if-match", etag, *where)
+    assert mutes() == [[disk]]
+    assert (
+        "changed since" in eventsink_command("sinks", "unmute", ident, "--index=0", "--if-match", etag, *where, status=1).stderr
+    )
+    eventsink_command("sinks", "unmute", ident, *where)
+    assert mutes() == []
+
     assert "router.url" in eventsink_command("sinks", "test", ident, *where, status=1).stderr
     eventsink_command("sinks", "delete", ident, *where)
     assert "no sink has this id" in eventsink_command("sinks", "get", ident, *where, status=1).stderr

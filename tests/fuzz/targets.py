@@ -213,7 +213,10 @@ TARGETS: dict[str, Target] = {
     "cloudevents_in_headers": Target(
         _headers_and_body,
         (UnusablePayload,),
-        (b'ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /a\r\nce-type: b\r\ncontent-type: application/json\r\n\r\n{"a":1}',),
+        (
+            (ROOT / "tests" / "data" / "cloudevents" / "binary.http").read_bytes(),
+            b'ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /a\r\nce-type: b\r\ncontent-type: application/json\r\n\r\n{"a":1}',
+        ),
     ),
     "format_json_mapped": Target(
         runs.read_mapped,

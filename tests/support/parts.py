@@ -144,11 +144,12 @@ def cluster_router(installed: Installed, folder: Path, **settings: Any) -> Route
     return Router(folder, merged(own, settings))
 
 
-def request(url: str, token: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-    """GET, or POST where there is a body, with a bearer token: status and JSON response."""
-    asked = urllib.request.Request(
-        url, data=body, headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    )
+def request(
+    url: str, token: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """GET, or POST where there is a body (JSON unless the headers say what it is), with a bearer token: status and JSON response."""
+    own = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    asked = urllib.request.Request(url, data=body, headers={**own, **(headers or {})})
     try:
         with urllib.request.urlopen(asked, timeout=HTTP_TIMEOUT_SECONDS) as response:
             return response.status, json.loads(response.read())

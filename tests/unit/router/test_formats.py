@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 
 from tests.support.parts import Router, request
 from tests.support.receiver import Receiver
 from tests.support.router_process import start_router
 from tests.support.throwaway_formats import readings
+
+TIME = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -100,6 +106,30 @@ def test_an_event_of_falco_with_its_token_in_the_path_is_delivered_once(tmp_path
         assert running.token not in running.running.text()
     assert [one["startsAt"][:19] for one in alerts] == ["2026-11-02T12:46:22", "2026-11-02T12:46:23"]
     assert {(one["status"], one["namespace"], one["severity"]) for one in alerts} == {("event", "acme", "medium")}
+
+
+def test_an_event_of_the_official_sdk_is_delivered_once_in_whichever_form_it_is_posted(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    def event(identifier: str) -> CloudEvent:
+        attributes = {"id": identifier, "source": "/ci", "type": "com.example.failed", "time": TIME, "severity": "high"}
+        return CloudEvent(attributes=attributes, data={"summary": f"build {identifier} failed"})
+
+    batch = b"[%s]" % b",".join(JSONFormat().write(event(one)) for one in "123")  # the SDK writes no batches
+    messages = (
+        to_structured_event(event("1")),
+        to_binary_event(event("2")),
+        HTTPMessage({"content-type": "application/cloudevents-batch+json"}, batch),
+    )
+    source = {"name": "s", "format": "cloudevents", "tokenFiles": [str(tmp_path / "token")], "tenant": {"fixed": "acme"}}
+    with start_router(tmp_path, receiver.url("/hook"), sources=[source]) as running:
+        url = running.url.removesuffix("alertmanager") + "s"
+        for message in messages:
+            status, response = request(url, running.token, message.body, message.headers)
+            assert (status, response["rejected"]) == (200, [])
+        alerts = [one.json()["data"] for one in receiver.wait_for(3, path="/hook")]
+    assert [(one["labels"]["event_id"], one["summary"]) for one in alerts] == [(one, f"build {one} failed") for one in "123"]
+    assert {(one["status"], one["severity"], one["startsAt"]) for one in alerts} == {("event", "high", "2026-01-01T12:00:00Z")}
 
 
 @pytest.mark.parametrize(

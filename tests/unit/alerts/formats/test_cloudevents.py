@@ -6,6 +6,7 @@ import base64
 import json
 import tracemalloc
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import cloudevents.core.formats.json as cloudevents_json
@@ -59,6 +60,24 @@ def read(headers: dict[str, str], body: bytes | str) -> list[IncomingAlert]:
     return parse(enveloped(kept, body if isinstance(body, bytes) else body.encode())).alerts
 
 
+def recorded(file: str) -> bytes:
+    return (Path(__file__).parents[3] / "data" / "cloudevents" / file).read_bytes()
+
+
+def in_headers(message: bytes) -> bytes:
+    """The event whose attributes are in the headers of a message."""
+    head, _, body = message.partition(b"\r\n\r\n")
+    headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n"))
+    return enveloped({name: value for name, value in headers.items() if name in FORMAT.headers}, body)
+
+
+RECORDED = {
+    "structured": recorded("structured.json"),
+    "binary": in_headers(recorded("binary.http")),
+    "batch": recorded("batch.json"),
+}
+
+
 def test_half_a_character_in_data_in_a_body_of_its_own_or_in_base64_costs_no_event() -> None:
     data = rb'{"message": "cut \ud83d", "severity": "high"}'
     headers = {
@@ -81,8 +100,28 @@ class TestCloudEventsFormat(FormatContract):
         return json.dumps(event(data={"severity": severity, "message": "m", "nested": {"a": [1]}})).encode()
 
     def payloads(self) -> list[bytes]:
-        data = {"severity": "high", "message": "m", "url": "https://example.com", "runbook_url": "https://example.com", "try": 2}
-        return [json.dumps(event(subject="s", namespace="acme", data=data)).encode(), of_a_router(FIRING)]
+        return [*RECORDED.values(), of_a_router(FIRING)]
+
+
+@pytest.mark.parametrize(("form", "number"), [("structured", 7), ("binary", 8), ("batch", 9)])
+def test_a_recorded_event_is_read_completely_in_each_form(form: str, number: int) -> None:
+    found = parse(RECORDED[form]).alerts[0]
+    assert (found.name, found.severity, found.namespace) == ("com.example.build.failed", Severity.HIGH, "acme")
+    assert (found.summary, found.description) == (f"Build {number} failed", "Two of 310 tests failed.")
+    assert (found.labels["subject"], found.labels["event_source"]) == (f"büild {number}", "https://ci.example.com/projects/shop")
+    assert found.labels.get("team") == (None if form == "binary" else "payments")  # of a header that a listener does not keep
+    assert found.links == Links(source=f"https://ci.example.com/builds/{number}", runbook="https://wiki.example.com/builds")
+    assert found.annotations["try"] == "2"
+    assert datetime.now(UTC) > found.starts_at > datetime(2026, 11, 27, tzinfo=UTC)
+
+
+def test_bytes_in_a_recorded_batch_are_what_the_alert_says() -> None:
+    found = parse(RECORDED["batch"]).alerts[1]
+    assert (found.name, found.severity, found.description) == (
+        "com.example.build.log",
+        Severity.LOW,
+        "Two of 310 tests failed.",
+    )
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ def parts_of(text: str) -> list[Parts]:
     InvalidMatcher
         With a sentence that says what is wrong.
     """
+    if any("\ud800" <= one <= "\udfff" for one in text):
+        raise InvalidMatcher("there is half a character in it: write it in UTF-8")
     try:
         found = [classic_parts(one) for one in _classic_texts(text)]
     except InvalidMatcher as error:
@@ -192,7 +194,7 @@ def _unquoted(inner: str) -> str:
         if inner[at] == "\n":
             raise InvalidMatcher("write \\n for a line break")
         if inner[at] != "\\":
-            written += inner[at].encode("utf-8", "surrogatepass")
+            written += inner[at].encode()
             at += 1
             continue
         escape = inner[at + 1]

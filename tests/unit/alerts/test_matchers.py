@@ -112,6 +112,8 @@ def test_a_matcher_selects_alerts_by_labels(text: str, expected: bool) -> None:
         ('""="b"', "the name of the label is empty"),
         (r'"a.b"=~"\d"', r"write \\ for a backslash"),
         (r'"a.b"="\xff"', "must be UTF-8"),
+        ("\ud800=a", "half a character"),
+        ('a="\udfff"', "half a character"),
         ("\"a.b\"='c'", "put double quotation marks around a name or a value with '"),
         ('"a.b"=="c"', "write a matcher as"),
         ('a="b",c.d=~"("', "not valid RE2"),

@@ -69,6 +69,7 @@ def test_events_are_sent_to_the_owners_of_their_namespaces_and_those_of_nodes_to
             globex.wait_for("before", "after")
             platform.wait_for("node-1", "stray")
             version = wait_written(admin)
+            assert "globex" not in events.metrics() + str(events.readiness()), "whoever may reach them learns no name"
             assert events.terminate() == ExitStatus.DONE
         create_all(plane, [made("meanwhile", "globex")])
         with start_events(account, router, tmp_path) as events:

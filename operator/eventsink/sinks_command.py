@@ -20,6 +20,7 @@ from eventsink.destinations.options import Argument, from_model, given, options
 from eventsink.resources.spec import DeliverySpec, MatchSpec
 from eventsink.runtime.settings import ConfigurationError, read_secret_file
 from eventsink.runtime.times import format_time
+from eventsink.runtime.yaml_text import InvalidYaml, read_yaml
 
 Result = TypeVar("Result")
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -110,7 +111,7 @@ def get(id: str, output: str, **where: Any) -> None:
 @connection
 def create(tenant: str | None, idempotency_key: str | None, document: Any, output: str, **values: Any) -> None:
     """Create a sink and wait for its first verdict."""
-    body = _body(document)
+    body = read_body(document.read()) if document is not None else {}
     if tenant is not None:
         body["tenant_id"] = tenant
     _override(body, values)
@@ -130,7 +131,7 @@ def create(tenant: str | None, idempotency_key: str | None, document: Any, outpu
 @connection
 def update(id: str, if_match: str | None, document: Any, output: str, **values: Any) -> None:
     """Change what is given of the sink with this ID."""
-    body = _body(document)
+    body = read_body(document.read()) if document is not None else {}
     _override(body, values)
     if not body:
         raise click.UsageError("say what to change, with options or a file (-f)")
@@ -216,19 +217,23 @@ def test(id: str, output: str, **where: Any) -> None:
     sys.exit(0 if outcome.delivered else 1)
 
 
-def _body(document: Any) -> dict[str, Any]:
-    """The request in a file; empty without one."""
-    if document is None:
-        return {}
+def read_body(content: bytes) -> dict[str, Any]:
+    """The request in a file, JSON or YAML.
+
+    Raises
+    ------
+    click.UsageError
+        There is none in it.
+    """
     try:
-        body = yaml.safe_load(document.read())
-    except (yaml.YAMLError, UnicodeDecodeError):
+        body = read_yaml(content)
+    except InvalidYaml:
         raise click.UsageError("the file of -f is neither JSON nor YAML") from None
     if not isinstance(body, dict) or any(not isinstance(body.get(name), dict | None) for name in ("match", "event_sink_args")):
         raise click.UsageError("the file of -f must contain one object, a request body of the API")
     try:
-        json.dumps(body)
-    except (TypeError, ValueError):
+        json.dumps(body, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
         raise click.UsageError("the file of -f contains a value that JSON does not have: put dates into quotes") from None
     return body
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from eventsink.runtime.durations import parse_duration
+from eventsink.runtime.yaml_text import InvalidYaml, read_yaml
 
 MAX_SECRET_FILE_BYTES = 64 * 1024
 
@@ -109,8 +109,8 @@ def from_environment(environment: Mapping[str, str], prefix: str) -> dict[str, A
                 raise ConfigurationError(f"{name} in the environment contradicts a variable for the whole of it")
             target = inner
         try:
-            target[keys[-1]] = yaml.safe_load(value) if value[0] in "[{" else value
-        except yaml.YAMLError:
+            target[keys[-1]] = read_yaml(value) if value[0] in "[{" else value
+        except InvalidYaml:
             raise ConfigurationError(f"{name} in the environment cannot be read: write lists as [a, b]") from None
     return settings
 
@@ -167,15 +167,13 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise ConfigurationError(f"{path}: is not valid YAML{where}") from None
+    except InvalidYaml as error:
+        raise ConfigurationError(f"{path}: {error}") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -11,6 +11,7 @@ from yaml.constructor import SafeConstructor
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 from yaml.nodes import ScalarNode
 from yaml.resolver import Resolver
+from yaml.tokens import Token
 
 STRING = "tag:yaml.org,2002:str"
 INTEGER = "tag:yaml.org,2002:int"
@@ -32,6 +33,8 @@ _WORDS = {
 _INTEGER_FORM = re.compile(r"[-+]?(0[bB][01]+|0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
 _FLOAT_FORM = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NUMBER_STARTS = frozenset("+-.0123456789")
+MAX_LEVELS = 300
+"""Of brackets and braces; more cannot be composed either."""
 _LOWEST, _HIGHEST = -(2**63), 2**64 - 1
 """A whole number beyond these is a floating one."""
 
@@ -88,6 +91,12 @@ _Constructor.add_constructor(INTEGER, _Constructor.construct_yaml_int)  # type: 
 
 class Loader(_Resolver, _Constructor, SafeLoader):
     """Says best what is wrong, and where."""
+
+    def fetch_flow_collection_start(self, token: type[Token]) -> None:
+        """Look at each token for all levels: a thousand of them would take seconds."""
+        if self.flow_level >= MAX_LEVELS:
+            raise RecursionError
+        super().fetch_flow_collection_start(token)
 
 
 class FastLoader(Composer, CParser, _Constructor, _Resolver):

@@ -11,10 +11,9 @@ from typing import Any
 
 import yaml
 
+from eventsink.runtime.yaml_text import UNREADABLE, is_bounded
 from eventsink.standalone.scalars import INTEGER, NULL, STRING, FastLoader, Loader
 
-MAX_NODES = 200_000
-"""Values in one document, those behind aliases counted each time: a few aliases of aliases would fill the memory."""
 _BYTE_ORDER_MARK = re.compile(r"^(---.*\n)\ufeff", re.MULTILINE)
 """Before a later document, where files were joined; kubectl skips it as it does before the first."""
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -118,7 +117,9 @@ def _read(text: str, load: type[Loader | FastLoader], before: int) -> Iterator[V
                 node = loader.get_node()
                 if node is None:
                     break
-                _check_size(node, before)
+                if not is_bounded(node):
+                    line = before + node.start_mark.line + 1
+                    raise NotYaml(line, "the document is too large, or an alias (*) refers to what contains it")
                 notes = _Notes(text, before)
                 notes.add(node, "")
                 value = loader.construct_document(node)
@@ -131,29 +132,12 @@ def _read(text: str, load: type[Loader | FastLoader], before: int) -> Iterator[V
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = mark.line + 1 if mark is not None else _line_at(text, getattr(error, "position", 0))
         raise NotYaml(before + line, "is not valid YAML; check the indentation, quotes and colons here and above") from None
-    except (ValueError, AttributeError, RecursionError):
-        # What YAML's types raise where a value is none of theirs (!!int x, !!timestamp x).
+    except UNREADABLE:
         raise NotYaml(0, "cannot be read as YAML: a value is none of its type (!!), or it is nested too deeply") from None
 
 
 def _line_at(text: str, position: object) -> int:
     return text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
-
-
-def _check_size(root: yaml.Node, before: int) -> None:
-    """Whether the document is of a bearable size, without aliases to what contains them."""
-    left = MAX_NODES
-    waiting: list[yaml.Node] = [root]
-    while waiting:
-        node = waiting.pop()
-        left -= 1
-        if left < 0:
-            line = before + root.start_mark.line + 1
-            raise NotYaml(line, "the document is too large, or an alias (*) refers to what contains it")
-        if isinstance(node, yaml.MappingNode):
-            waiting += [one for pair in node.value for one in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += node.value
 
 
 class _Notes:

@@ -82,6 +82,10 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         ("intake: {address: 'x:70000'}", "intake.address: write an address as host:port"),
         ("names: a", "names: Input should be a valid tuple"),
         ("a: b: c", "is not valid YAML at line 1, column 5"),
+        ("haWindow: !!bool x", "cannot be read as YAML: a value is none of its type, or it is nested too deeply"),
+        ("haWindow: 2026-13-01", "cannot be read as YAML"),
+        ("[" * 2000, "cannot be read as YAML"),
+        ("haWindow: &a [*a]", "an alias (*) in it refers to what contains it"),
         ("- a", "must hold settings"),
     ],
 )

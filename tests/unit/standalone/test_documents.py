@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -197,6 +198,13 @@ def test_nested_yaml_aliases_do_not_exhaust_memory() -> None:
     assert faults(bomb) == [(1, "")]
 
 
+def test_brackets_take_no_seconds() -> None:
+    began = time.thread_time()
+    assert faults("[" * 2000) == [(0, "")]
+    assert faults("[" * 2000 + "}") == [(0, "")]
+    assert time.thread_time() - began < 2.0  # 0.02
+
+
 def test_a_file_that_is_too_large_or_not_text_is_rejected() -> None:
     assert faults("#" * (MAX_FILE_BYTES + 1)) == [(0, "")]
     assert [fault.line for fault in read_documents("f", b"a: 1\nb: \xff\n").faults] == [2]
@@ -209,6 +217,9 @@ def test_a_file_that_is_too_large_or_not_text_is_rejected() -> None:
         "a: !canary7 x\n",
         "a: !!int canary7\n",
         "a: !!timestamp canary7\n",
+        "a: !!bool canary7\n",
+        "a: !!float canary7\n",
+        "canary7: !!int ''\n",
         "a: !!binary canary7é\n",
         "a: !!python/object:canary7 {}\n",
         "%canary7\n",

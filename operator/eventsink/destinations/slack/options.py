@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from eventsink.destinations.arguments import choices
 from eventsink.destinations.options import SECRET_FILE, Argument, DestinationOptions
 from eventsink.destinations.slack.spec import MentionSpec, SlackSpec
+from eventsink.runtime.yaml_text import read_yaml
 
 _SEVERITIES = choices(MentionSpec, "min_severity")
 
@@ -68,8 +68,8 @@ class TemplateFile(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
         """The template as in a request."""
         try:
-            found = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            found = read_yaml(Path(value).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             raise click.UsageError("--slack-template-file: write a file of YAML with title and body", ctx) from None
         if not isinstance(found, dict) or not {*found} <= {"title", "body"}:
             raise click.UsageError("--slack-template-file: write title: and body:, each a template, and nothing else", ctx)

@@ -35,7 +35,7 @@ class AuthFile(click.ParamType):  # type: ignore[type-arg]
         """The argument as in a request."""
         try:
             return json.loads(SECRET_FILE.convert(value, param, ctx))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise click.UsageError(f"{param.opts[0] if param else 'file'}: the file holds no JSON", ctx) from None
 
 

@@ -61,8 +61,8 @@ class Compiled:
 @lru_cache(maxsize=64)
 def _read_made_from(text: str) -> CompiledFrom | None:
     try:
-        return CompiledFrom.model_validate(json.loads(text))
-    except (ValueError, ValidationError):
+        return CompiledFrom.model_validate_json(text)
+    except ValidationError:
         return None
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 from eventsink.events.config import CheckpointSettings
+from eventsink.events.event import members_of, text_of
 from eventsink.events.metrics import EventsMetrics
 from eventsink.kube.api import Api, ApiError, Conflict, Key, NotFound, Object, Resource
 from eventsink.kube.lease import NotLeading, pod_namespace
@@ -55,8 +56,7 @@ class Checkpoint:
             self._object = await self._api.get(CONFIG_MAPS, self._key)
         except NotFound:
             self._object = None
-        data = (self._object or {}).get("data") or {}
-        self._positions = {"" if name == ALL else name: version for name, version in data.items() if _is_version(version)}
+        self._positions = positions_of(self._object or {})
         self._written = dict(self._positions)
 
     def position(self, collection: str) -> str:
@@ -143,6 +143,12 @@ class Checkpoint:
             get_logger().warning(
                 "the checkpoint could not be written, retrying", config_map="/".join(self._key), reason=reason, more=more
             )
+
+
+def positions_of(config_map: Object) -> dict[str, str]:
+    """The positions that a ConfigMap holds."""
+    data = members_of(config_map.get("data"))
+    return {"" if name == ALL else name: version for name, version in data.items() if _is_version(text_of(version))}
 
 
 def _is_version(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from eventsink.alerts.limits import MAX_ANNOTATION_CHARACTERS, MAX_VALUE_CHARACTERS
@@ -44,39 +44,30 @@ class Subject(NamedTuple):
 
 def subject_of(event: Object) -> Subject:
     """What an Event is about; of an object in no namespace (a node), the namespace is empty."""
-    regarding = event.get("regarding") or {}
+    regarding = members_of(event.get("regarding"))
     return Subject(
-        event["metadata"].get("namespace", "") if regarding.get("namespace") else "",
-        regarding.get("kind", "")[:MAX_SUBJECT_CHARACTERS],
-        regarding.get("name", "")[:MAX_SUBJECT_CHARACTERS],
-        event.get("reason", "")[:MAX_SUBJECT_CHARACTERS],
+        text_of(event["metadata"].get("namespace")) if regarding.get("namespace") else "",
+        text_of(regarding.get("kind"))[:MAX_SUBJECT_CHARACTERS],
+        text_of(regarding.get("name"))[:MAX_SUBJECT_CHARACTERS],
+        text_of(event.get("reason"))[:MAX_SUBJECT_CHARACTERS],
     )
 
 
 def last_seen(event: Object) -> datetime | None:
     """When it happened last; None: it does not say."""
-    series = event.get("series") or {}
-    found = []
-    for text in (
-        series.get("lastObservedTime"),
-        event.get("deprecatedLastTimestamp"),
-        event.get("eventTime"),
-        event["metadata"].get("creationTimestamp"),
-    ):
-        try:
-            found.append(parse_time(text) if text else datetime.min.replace(tzinfo=UTC))
-        except ValueError:
-            continue
-    latest = max(found, default=None)
+    found = [
+        _time_of(members_of(event.get("series")).get("lastObservedTime")),
+        _time_of(event.get("deprecatedLastTimestamp")),
+        _time_of(event.get("eventTime")),
+        created(event),
+    ]
+    latest = max([one for one in found if one is not None], default=None)
     return None if latest is None or latest.year == 1 else latest
 
 
 def created(event: Object) -> datetime | None:
     """When the API server created it; None: it does not say."""
-    try:
-        return parse_time(event["metadata"].get("creationTimestamp") or "")
-    except ValueError:
-        return None
+    return _time_of(event["metadata"].get("creationTimestamp"))
 
 
 def sent_of(event: Object) -> dict[str, Any]:
@@ -84,9 +75,9 @@ def sent_of(event: Object) -> dict[str, Any]:
     found = picked(event, _OF_EVENT)
     found["metadata"] = picked(event["metadata"], _OF_METADATA)
     for name in ("regarding", "related"):
-        if given := event.get(name):
+        if given := members_of(event.get(name)):
             found[name] = picked(given, _OF_OBJECT)
-    if note := event.get("note"):
+    if note := text_of(event.get("note")):
         found["note"] = note[:MAX_NOTE_CHARACTERS]
     return found
 
@@ -97,11 +88,36 @@ def characters_of(sent: Mapping[str, Any]) -> int:
 
 
 def picked(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """The members of these names that are not empty, their texts cut."""
-    return {name: _cut(given[name]) for name in names if given.get(name)}
+    """The members of these names that are not empty, their texts cut: simple values, and objects of such."""
+    found = {name: given[name] for name in names if given.get(name)}
+    return {
+        name: {inner: _cut(one) for inner, one in value.items() if _is_simple(one)} if isinstance(value, dict) else _cut(value)
+        for name, value in found.items()
+        if isinstance(value, dict) or _is_simple(value)
+    }
+
+
+def members_of(value: object) -> dict[str, Any]:
+    """The members of what is an object; none of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def text_of(value: object) -> str:
+    """What is a text; empty of anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def _time_of(value: object) -> datetime | None:
+    """A time as a text; None: it is none."""
+    try:
+        return parse_time(text_of(value))
+    except ValueError:
+        return None
+
+
+def _is_simple(value: object) -> bool:
+    return isinstance(value, str | int | float)
 
 
 def _cut(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _cut(one) for name, one in value.items()}
     return value[:MAX_TEXT_CHARACTERS] if isinstance(value, str) else value

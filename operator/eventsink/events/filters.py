@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventsink.events.config import FilterSettings, SelectionSettings
-from eventsink.events.event import subject_of
+from eventsink.events.event import subject_of, text_of
 from eventsink.kube.api import Object
 from eventsink.runtime.patterns import Wildcards
 
@@ -22,7 +22,7 @@ class Filter:
     def passes(self, event: Object) -> bool:
         """Whether an Event is sent."""
         subject = subject_of(event)
-        if event.get("type") not in self._types and not self._also.match(subject.reason):
+        if text_of(event.get("type")) not in self._types and not self._also.match(subject.reason):
             return False
         reason, kind, namespace = subject.reason, subject.kind, subject.namespace
         return self._include.has_all(reason, kind, namespace) and not self._exclude.has_any(reason, kind, namespace)

@@ -11,7 +11,7 @@ import msgspec
 
 from eventsink.alerts.formats.policy_report import MAX_ALERTS
 from eventsink.alerts.policy_results import PASSED
-from eventsink.events.event import picked
+from eventsink.events.event import members_of, picked, text_of
 from eventsink.events.posts import Item
 from eventsink.kube.api import Object, Resource
 
@@ -60,11 +60,11 @@ class Report(NamedTuple):
 
 def report_of(resource: Resource, obj: Object) -> Report:
     """Read a report; what is not as its API says is left out."""
-    metadata = _members(obj.get("metadata"))
+    metadata = members_of(obj.get("metadata"))
     namespace, engine, scope = (
-        _text(metadata.get("namespace")),
-        _text(obj.get("source")),
-        picked(_members(obj.get("scope")), _OF_OBJECT),
+        text_of(metadata.get("namespace")),
+        text_of(obj.get("source")),
+        picked(members_of(obj.get("scope")), _OF_OBJECT),
     )
     head: dict[str, Any] = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": picked(metadata, _OF_METADATA)}
     head |= {name: value for name, value in (("source", engine), ("scope", scope)) if value}
@@ -84,7 +84,7 @@ def report_of(resource: Resource, obj: Object) -> Report:
             results.append({**result, **({"resources": some} if some else {})})
             alerts += len(some) or 1
             for about in some or [scope]:
-                failing[_result(result, engine, namespace, about)] = _text(result.get("severity"))
+                failing[_result(result, engine, namespace, about)] = text_of(result.get("severity"))
         digest.update(_encoder.encode([{**result, "timestamp": None}, objects]))
     if results:
         items.append(_item(head, results))
@@ -116,33 +116,25 @@ def _failing(obj: Object) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]
     """Each result that somebody has to know of, with the objects that it is about."""
     results = obj.get("results")
     for one in results if isinstance(results, list) else ():
-        result = _members(one)
-        if not _text(result.get("policy")) or _text(result.get("result")).strip().lower() in PASSED:
+        result = members_of(one)
+        if not text_of(result.get("policy")) or text_of(result.get("result")).strip().lower() in PASSED:
             continue
         objects = result.get("resources")
         listed = objects if isinstance(objects, list) else []
-        yield picked(result, _OF_RESULT), [picked(_members(about), _OF_OBJECT) for about in listed]
+        yield picked(result, _OF_RESULT), [picked(members_of(about), _OF_OBJECT) for about in listed]
 
 
 def _result(result: Mapping[str, Any], engine: str, namespace: str, about: Mapping[str, Any]) -> Result:
     return Result(
-        sys.intern(_text(result.get("policy"))),
-        sys.intern(_text(result.get("rule"))),
-        sys.intern(_text(result.get("source")) or engine),
-        sys.intern(namespace or _text(about.get("namespace"))),
-        sys.intern(_text(about.get("kind"))),
-        _text(about.get("name")),
+        sys.intern(text_of(result.get("policy"))),
+        sys.intern(text_of(result.get("rule"))),
+        sys.intern(text_of(result.get("source")) or engine),
+        sys.intern(namespace or text_of(about.get("namespace"))),
+        sys.intern(text_of(about.get("kind"))),
+        text_of(about.get("name")),
     )
 
 
 def _item(head: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Item:
     alerts = sum([len(one.get("resources", ())) or 1 for one in results])
     return Item(_encoder.encode({**head, "results": results}), alerts)
-
-
-def _members(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

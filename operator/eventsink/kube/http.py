@@ -7,7 +7,6 @@ Secrets in them takes three times the memory.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import kubernetes.aio.client
 import kubernetes.aio.config
+import msgspec
 from pydantic import Field
 
 from eventsink.kube.api import (
@@ -107,16 +107,14 @@ class HttpApi(Api):
         )
 
     async def get(self, resource: Resource, key: Key) -> Object:
-        return await self._request("GET", _path(resource, *key))
+        return stored(await self._request("GET", _path(resource, *key)))
 
     async def list(self, collection: Collection, *, limit: int = PAGE, continue_token: str = "") -> ObjectList:
         query = {**_selectors(collection), "limit": str(limit)}
         if continue_token:
             query["continue"] = continue_token
         accept = METADATA_LIST if collection.metadata_only else JSON
-        page = await self._request("GET", _path(collection.resource, collection.namespace), query=query, accept=accept)
-        metadata = page["metadata"]
-        return ObjectList(page.get("items") or [], metadata["resourceVersion"], metadata.get("continue") or "")
+        return page_of(await self._request("GET", _path(collection.resource, collection.namespace), query=query, accept=accept))
 
     @asynccontextmanager
     async def watch(
@@ -144,17 +142,20 @@ class HttpApi(Api):
             raise unavailable(error) from None
 
     async def create(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
-        return await self._request(
-            "POST", _path(resource, obj["metadata"].get("namespace", "")), query=_field_manager(manager), body=obj
+        metadata = obj["metadata"]
+        created = await self._request(
+            "POST", _path(resource, metadata.get("namespace", "")), query=_field_manager(manager), body=obj
         )
+        # A review has no name: it is not stored.
+        return stored(created) if metadata.get("name") or metadata.get("generateName") else created
 
     async def replace(self, resource: Resource, obj: Object, *, manager: str = "") -> Object:
-        return await self._request("PUT", _path(resource, *key_of(obj)), query=_field_manager(manager), body=obj)
+        return stored(await self._request("PUT", _path(resource, *key_of(obj)), query=_field_manager(manager), body=obj))
 
     async def apply(self, resource: Resource, obj: Object, *, manager: str, subresource: Literal["", "status"] = "") -> Object:
         path = _path(resource, *key_of(obj)) + (f"/{subresource}" if subresource else "")
         query = {"fieldManager": manager, "force": "true"}
-        return await self._request("PATCH", path, query=query, body=obj, content_type=APPLY_PATCH)
+        return stored(await self._request("PATCH", path, query=query, body=obj, content_type=APPLY_PATCH))
 
     async def delete(self, resource: Resource, key: Key, *, uid: str = "", resource_version: str = "") -> None:
         preconditions = {name: value for name, value in (("uid", uid), ("resourceVersion", resource_version)) if value}
@@ -183,12 +184,7 @@ class HttpApi(Api):
             raise unavailable(error) from None
         if response.status >= 400:
             raise api_error(response.status, data)
-        try:
-            result: Object = json.loads(data)
-        except (ValueError, RecursionError):
-            # Something before it responds in its place.
-            raise Unavailable(response.status, "Unavailable", "the response is not one of an API server") from None
-        return result
+        return read_object(data)
 
     async def _send(
         self,
@@ -245,13 +241,75 @@ async def _ask_permit(*_: object) -> None:
         permit()
 
 
+def read_object(data: bytes) -> Object:
+    """A JSON object that an API server has sent.
+
+    Raises
+    ------
+    Unavailable
+        It is none: something before the API server responds in its place. The same of the functions below.
+    """
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _not_of_api_server() from None
+
+
+def stored(obj: Any) -> Object:
+    """An object that an API server has stored: it has a name and a version."""
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    if not _are_texts(metadata, "name", "resourceVersion"):
+        raise _not_of_api_server()
+    found: Object = obj
+    return found
+
+
+def page_of(obj: Object) -> ObjectList:
+    """A page of a list."""
+    if not _are_texts(obj.get("metadata"), "resourceVersion") or not isinstance(obj.get("items"), list | None):
+        raise _not_of_api_server()
+    metadata = obj["metadata"]
+    items = [stored(one) for one in obj.get("items") or []]
+    return ObjectList(items, metadata["resourceVersion"], str(metadata.get("continue") or ""))
+
+
+def change_of(line: bytes) -> WatchEvent:
+    """What a line of a watch says.
+
+    Raises
+    ------
+    Gone
+        No watch can go on from where this one was.
+    """
+    said = read_object(line)
+    kind, obj = said.get("type"), said.get("object")
+    if kind == "ERROR" and isinstance(obj, dict):
+        code = obj["code"] if isinstance(obj.get("code"), int) else 500
+        if code == 410 or _is_too_large(code, str(obj.get("message"))):
+            raise Gone(code, "Expired", "no watch can go on from this resourceVersion")
+        raise Unavailable(code, "Unavailable", "the watch ended with an error")
+    if kind == "BOOKMARK" and isinstance(obj, dict) and _are_texts(obj.get("metadata"), "resourceVersion"):
+        return WatchEvent(kind, obj)
+    if kind not in ("ADDED", "MODIFIED", "DELETED"):
+        raise _not_of_api_server()
+    return WatchEvent(kind, stored(obj))
+
+
+def _not_of_api_server() -> Unavailable:
+    return Unavailable(0, "Unavailable", "the response is not one of an API server")
+
+
+def _are_texts(members: object, *names: str) -> bool:
+    return isinstance(members, dict) and all(isinstance(members.get(name), str) for name in names)
+
+
 def api_error(status: int, data: bytes) -> ApiError:
     """The error that a response with that body means."""
     try:
-        said = json.loads(data)
-        reason, message = str(said.get("reason") or "Unknown"), str(said.get("message") or "")
-    except (ValueError, AttributeError, RecursionError):
-        reason, message = "Unknown", ""
+        said = read_object(data)
+    except Unavailable:
+        said = {}
+    reason, message = str(said.get("reason") or "Unknown"), str(said.get("message") or "")
     kind = _BY_STATUS.get(status, Unavailable if status == 429 or status >= 500 else ApiError)
     if _is_too_large(status, message):
         kind = Gone
@@ -285,24 +343,13 @@ def _field_manager(manager: str) -> dict[str, str]:
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[WatchEvent]:
-    async for line in _lines(response):
-        kind, obj = line["type"], line["object"]
-        if kind == "ERROR":
-            code = int(obj.get("code") or 500)
-            if code == 410 or _is_too_large(code, str(obj.get("message"))):
-                raise Gone(code, "Expired", "no watch can go on from this resourceVersion")
-            raise Unavailable(code, "Unavailable", "the watch ended with an error")
-        yield WatchEvent(kind, obj)
-
-
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[Object]:
-    """The objects of a stream of JSON lines, of any length."""
+    """The changes in a stream of JSON lines, of any length."""
     rest = b""
     try:
         async for data in response.content.iter_any():
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 if line.strip():
-                    yield json.loads(line)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
+                    yield change_of(line)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise unavailable(error) from None

@@ -140,11 +140,13 @@ def next_step(record: LeaseRecord | None, identity: str, unchanged_for: float, v
 
 def read_record(lease: Object) -> LeaseRecord:
     """What a Lease says; what cannot be read counts as released."""
-    spec = lease.get("spec") or {}
+    given = lease.get("spec")
+    spec = given if isinstance(given, dict) else {}
+    holder, seconds, transitions = spec.get("holderIdentity"), spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
     return LeaseRecord(
-        holder=str(spec.get("holderIdentity") or ""),
-        seconds=min(float(spec.get("leaseDurationSeconds") or 0), MAX_LEASE_SECONDS),
-        transitions=int(spec.get("leaseTransitions") or 0),
+        holder=holder if isinstance(holder, str) else "",
+        seconds=float(max(0, min(seconds, MAX_LEASE_SECONDS))) if isinstance(seconds, int | float) else 0.0,
+        transitions=max(0, min(transitions, MAX_TRANSITIONS)) if isinstance(transitions, int) else 0,
         version=lease["metadata"]["resourceVersion"],
     )
 

@@ -64,13 +64,17 @@ async def test_the_api_server_is_not_reached_through_a_proxy_of_the_environment(
             await api.close()
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"<html>", b"[" * 100_000, b"[]", b"{}", b'{"metadata":{"name":1}}', b'{"metadata":"\\ud800"}'])
 async def test_what_no_api_server_says_is_an_api_server_that_is_unavailable(body: bytes, tmp_path: Path) -> None:
     async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as server:
         api = await connect(KubernetesSettings(kubeconfig=kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}")), "test")
         try:
             with pytest.raises(Unavailable, match="not one of an API server"):
                 await api.get(SECRETS, ("n", "a"))
+            with pytest.raises(Unavailable, match="not one of an API server"):
+                await api.list(Collection(SECRETS))
+            with pytest.raises(Unavailable, match="not one of an API server"):
+                await api.create(SECRETS, secret("acme"))
         finally:
             await api.close()
     assert str(api_error(503, body)) == "the API server responded with 503"
@@ -138,13 +142,28 @@ async def test_a_version_that_the_api_server_has_not_reached_is_one_to_list_agai
     assert type(api_error(504, b'{"reason":"Timeout","message":"Timeout: request did not complete"}')) is Unavailable
 
 
+@pytest.mark.parametrize(
+    "line", [b"[]", b"{}", b"{", b'{"type":"ADDED","object":[]}', b'{"type":"ERROR"}', b'{"type":"NEW","object":{}}']
+)
+async def test_a_line_that_no_api_server_sends_ends_a_watch(line: bytes, tmp_path: Path) -> None:
+    body = line + b"\n"
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) as server:
+        api = await connect(KubernetesSettings(kubeconfig=kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}")), "test")
+        try:
+            with pytest.raises(Unavailable, match="not one of an API server"):
+                await _read(api.watch(Collection(SECRETS), resource_version="1", seconds=60))
+        finally:
+            await api.close()
+
+
 async def _read(watch: AbstractAsyncContextManager[AsyncIterator[WatchEvent]]) -> None:
     async with watch as events:
         async for _ in events:
             pass
 
 
-CREATED = b'HTTP/1.1 201 Created\r\nContent-Length: 17\r\n\r\n{"kind":"Secret"}'
+STORED = b'{"metadata":{"name":"acme","resourceVersion":"1"}}'
+CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(STORED), STORED)
 
 
 async def test_what_waited_for_a_connection_is_not_sent_by_a_replica_that_leads_no_more(tmp_path: Path) -> None:

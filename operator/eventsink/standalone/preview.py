@@ -140,7 +140,10 @@ def _completed(body: bytes, *, resolved: bool, now: datetime) -> bytes:
         ended = {"status": "resolved", "endsAt": format_time(now)}
         payload["status"] = "resolved"
         payload["alerts"] = [{**one, **ended} if isinstance(one, dict) else one for one in payload["alerts"]]
-    return json.dumps(payload).encode()
+    try:
+        return json.dumps(payload).encode()
+    except RecursionError:
+        return body
 
 
 def read_sinks(file: str | None, standard_input: BinaryIO) -> Sequence[EventSink]:

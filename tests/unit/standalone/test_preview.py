@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from eventsink.cli import main
+from eventsink.standalone.preview import NoPreview, read_notification
 from tests.unit.standalone.test_validate import SLACK, secret, sink
 
 CRASHING = ["KubePodCrashLooping", "severity=critical", "namespace=shop", "pod=api-0"]
@@ -246,6 +249,12 @@ def test_what_cannot_be_shown_is_exit_status_1_and_a_sentence(arguments: list[st
     ended = preview(*arguments, text=text)
     assert (ended.exit_code, ended.stdout) == (1, "")
     assert ended.stderr.startswith(f"Error: {said}")
+
+
+def test_no_depth_of_what_a_file_holds_raises() -> None:
+    for depth in range(1, sys.getrecursionlimit()):  # one of them is just what can be read, and one too deep to be written again
+        with pytest.raises(NoPreview):
+            read_notification(b"[" * depth + b"]" * depth, format="alertmanager", resolved=False, now=datetime.now(UTC))
 
 
 def test_a_part_of_the_alerts_that_cannot_be_used_is_named() -> None:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from eventsink.destinations.arguments import RestModel
 from eventsink.resources.rules import MAX_TENANT_LENGTH
@@ -27,7 +26,16 @@ from eventsink.rest.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
-from eventsink.rest.http.messages import cookies, error_response, http_response, json_response, page_response, parameter, query_of
+from eventsink.rest.http.messages import (
+    address_of,
+    cookies,
+    error_response,
+    http_response,
+    json_response,
+    page_response,
+    parameter,
+    query_of,
+)
 from eventsink.rest.http.metrics import RestMetrics
 from eventsink.rest.http.openapi import document
 from eventsink.rest.http.operations import (
@@ -241,7 +249,7 @@ class RestServer:
         call = self._calls[one.name]
 
         async def handle(head: RequestHead, names: Mapping[str, str], body: bytes) -> HttpResponse:
-            caller = await self._authenticator.authenticate(head.header(b"authorization"), self._address_of(head))
+            caller = await self._authenticator.authenticate(head.header(b"authorization"), address_of(head, self._proxies))
             with self._slot(caller):
                 query = query_of(head, one.query_names())
                 content = _checked(one, head, body) if one.request is not None else b""
@@ -263,21 +271,6 @@ class RestServer:
             self._under_way[caller.name] -= 1
             if not self._under_way[caller.name]:
                 del self._under_way[caller.name]
-
-    def _address_of(self, head: RequestHead) -> str:
-        """Where the request comes from: the last address that is not a trusted proxy."""
-        address = head.peer
-        hops = [hop.strip() for hop in head.header(b"x-forwarded-for").split(",") if hop.strip()]
-        while hops and self._is_proxy(address):
-            address = _without_port(hops.pop())
-        return address[:64]
-
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            one = ip_address(address)
-        except ValueError:
-            return False
-        return any(one in network for network in self._proxies if network.version == one.version)
 
     # ---- calls
 
@@ -389,13 +382,6 @@ def _without_body(
     handler: Callable[[RequestHead], Awaitable[HttpResponse]],
 ) -> Callable[[RequestHead, Mapping[str, str], bytes], Awaitable[HttpResponse]]:
     return lambda head, _names, _body: handler(head)
-
-
-def _without_port(hop: str) -> str:
-    """An address as a proxy writes it: some add the port, which differs each time."""
-    if found := re.fullmatch(r"\[(.*)\](?::\d+)?|([\d.]+):\d+", hop):
-        return found[1] or found[2]
-    return hop
 
 
 def _changed(result: ChangeResult) -> Response:

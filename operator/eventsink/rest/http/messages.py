@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import parse_qs, parse_qsl
 
 from eventsink.rest.errors import InvalidRequest, RestError
@@ -11,6 +13,8 @@ from eventsink.rest.pages.docs import SECURITY_POLICY
 from eventsink.runtime.listener.messages import JSON, RequestHead
 from eventsink.runtime.listener.messages import Response as HttpResponse
 
+MAX_ADDRESS = 64
+"""Characters of the address of a caller."""
 _COMMON_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -27,6 +31,30 @@ def cookies(head: RequestHead) -> dict[str, str]:
     """The cookies of a request."""
     pairs = (pair.strip().partition("=") for pair in head.header(b"cookie").split(";"))
     return {name: value for name, _, value in pairs}
+
+
+def address_of(head: RequestHead, proxies: Sequence[IPv4Network | IPv6Network]) -> str:
+    """Where a request comes from: the last address that is not a trusted proxy."""
+    address = head.peer
+    hops = [hop.strip() for hop in head.header(b"x-forwarded-for").split(",") if hop.strip()]
+    while hops and _is_in(proxies, address):
+        address = _without_port(hops.pop())
+    return address[:MAX_ADDRESS]
+
+
+def _is_in(networks: Sequence[IPv4Network | IPv6Network], address: str) -> bool:
+    try:
+        one = ip_address(address)
+    except ValueError:
+        return False
+    return any(one in network for network in networks if network.version == one.version)
+
+
+def _without_port(hop: str) -> str:
+    """An address as a proxy writes it: some add the port, which differs each time."""
+    if found := re.fullmatch(r"\[(.*)\](?::\d+)?|([\d.]+):\d+", hop):
+        return found[1] if found[1] is not None else found[2]
+    return hop
 
 
 def query_of(head: RequestHead, known: set[str]) -> dict[str, str]:

@@ -11,10 +11,8 @@ the browser that opened the link. Used links are remembered until they expire: e
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
-import json
 import secrets
 import time
 from collections import OrderedDict
@@ -22,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+import msgspec
 
 from eventsink.destinations.arguments import RestModel
 from eventsink.destinations.slack.arguments import Channel, SlackArgs, SlackCodeArgs, SlackConfiguration
@@ -92,6 +92,22 @@ class Opened:
     secure: bool
 
 
+class _State(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a link holds."""
+
+    purpose: str = msgspec.field(name="for")
+    """The step that it is for."""
+    nonce: str
+    until: int
+    """Seconds since 1970."""
+    caller: str
+    request: dict[str, Any]
+    version: str
+    """The ETag of the sink to reconnect; empty: a new one."""
+    browser: str = ""
+    """The digest of the cookie, once it is bound to a browser."""
+
+
 class SlackInstall:
     """The flow.
 
@@ -149,15 +165,9 @@ class SlackInstall:
                     raise InvalidRequest(f"{name}: this field is required; add it")
             await self._facade.check_create(caller, self._wanted(request, "code"))
         expires = int(self._clock() + self._settings.lasts)
-        payload = {
-            "for": "open",
-            "nonce": secrets.token_urlsafe(16),
-            "until": expires,
-            "caller": caller.name,
-            "request": request.model_dump(exclude_none=True),
-            "version": version,
-        }
-        state = self._sign(payload)
+        state = self._sign(
+            _State("open", secrets.token_urlsafe(16), expires, caller.name, request.model_dump(exclude_none=True), version)
+        )
         if len(state) > MAX_STATE - BROWSER_CHARACTERS:
             raise InvalidRequest("description: too long for a link; shorten it, and change it later")
         outer = self._settings.redirect_url.removesuffix(CALLBACK_PATH)
@@ -174,10 +184,10 @@ class SlackInstall:
         RestError
             The link is invalid, has expired, or was opened before.
         """
-        payload = self._read(state, "open")
-        self._use(payload, "open")
+        found = self._read(state, "open")
+        self._use(found, "open")
         value = secrets.token_urlsafe(32)
-        bound = {**payload, "for": "callback", "browser": hashlib.sha256(value.encode()).hexdigest()}
+        bound = msgspec.structs.replace(found, purpose="callback", browser=hashlib.sha256(value.encode()).hexdigest())
         query = {
             "client_id": self._settings.client_id,
             "scope": ",".join(self._settings.scopes),
@@ -186,9 +196,9 @@ class SlackInstall:
         }
         return Opened(
             location=f"{self._settings.authorize_url}?{urlencode(query)}",
-            cookie=cookie_name(payload),
+            cookie=_cookie_name(found),
             value=value,
-            lasts=max(1, int(payload["until"] - self._clock())),
+            lasts=max(1, int(found.until - self._clock())),
             secure=urlsplit(self._settings.redirect_url).scheme == "https",
         )
 
@@ -200,26 +210,26 @@ class SlackInstall:
         RestError
             Nothing was created or changed.
         """
-        payload = self._read(state, "callback")
-        value = cookies.get(cookie_name(payload), "")
-        if not hmac.compare_digest(hashlib.sha256(value.encode("utf-8", "replace")).hexdigest(), str(payload.get("browser"))):
+        found = self._read(state, "callback")
+        value = cookies.get(_cookie_name(found), "")
+        if not hmac.compare_digest(hashlib.sha256(value.encode("utf-8", "replace")).hexdigest().encode(), found.browser.encode()):
             raise Forbidden(
                 "this link was opened in another browser; ask for a new one, and open and finish it in the same browser"
             )
-        self._use(payload, "callback")
+        self._use(found, "callback")
         if error:
             raise InvalidRequest("access was denied at Slack; nothing was changed. Ask for a new link to try again")
         if not code or len(code) > MAX_CODE:
             raise InvalidRequest("Slack sent no code; ask for a new link")
-        caller = self._find_caller(payload["caller"])
-        request = InstallRequest.model_validate(payload["request"])
+        caller = self._find_caller(found.caller)
+        request = InstallRequest.model_validate(found.request)
         if caller is None:
             raise Forbidden("the API key that asked for this link was revoked; nothing was changed")
         if request.id is not None:
             # Another replica may have served this link, too: it changes the sink only if it is as it was then.
-            result = await self._reconnect(caller, request.id.lower(), code, request.channel, str(payload["version"]))
+            result = await self._reconnect(caller, request.id.lower(), code, request.channel, found.version)
         else:
-            result = await self._facade.create(caller, self._wanted(request, code), f"slack-install-{payload['nonce']}")
+            result = await self._facade.create(caller, self._wanted(request, code), f"slack-install-{found.nonce}")
         sink = result.response.event_sink
         slack: SlackConfiguration = sink.configuration.value
         channel = slack.channel_name or slack.channel
@@ -259,30 +269,29 @@ class SlackInstall:
 
     # ---- state
 
-    def _sign(self, payload: dict[str, Any]) -> str:
-        body = (
-            base64.urlsafe_b64encode(json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()).decode().rstrip("=")
-        )
+    def _sign(self, state: _State) -> str:
+        body = base64.urlsafe_b64encode(msgspec.json.encode(state)).decode().rstrip("=")
         return f"{body}.{self._mac(body)}"
 
     def _mac(self, body: str) -> str:
         return hmac.new(self._key, body.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
-    def _read(self, state: str, purpose: str) -> dict[str, Any]:
+    def _read(self, state: str, purpose: str) -> _State:
         body, _, mac = state.partition(".")
         if len(state) > MAX_STATE or not hmac.compare_digest(self._mac(body), mac.encode("ascii", "replace").decode()):
             raise InvalidRequest("this link is invalid or incomplete; ask for a new one")
         try:
-            payload: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        except (ValueError, binascii.Error):
+            found = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=_State)
+            InstallRequest.model_validate(found.request)
+        except (ValueError, msgspec.DecodeError, RecursionError):  # signed by another version
             raise InvalidRequest("this link is incomplete; ask for a new one") from None
-        if payload.get("for") != purpose:
+        if found.purpose != purpose:
             raise InvalidRequest("this link is for another step; ask for a new one")
-        if self._clock() >= payload["until"]:
+        if self._clock() >= found.until:
             raise InvalidRequest("this link has expired; ask for a new one")
-        return payload
+        return found
 
-    def _use(self, payload: dict[str, Any], step: str) -> None:
+    def _use(self, state: _State, step: str) -> None:
         """Mark this step as used.
 
         Raises
@@ -293,14 +302,14 @@ class SlackInstall:
         now = self._clock()
         while self._used and next(iter(self._used.values())) < now:
             self._used.popitem(last=False)
-        mark = f"{payload['nonce']} {step}"
+        mark = f"{state.nonce} {step}"
         if mark in self._used:
             raise InvalidRequest("this link was already used; ask for a new one")
         if len(self._used) >= MAX_USED:
             raise ServiceUnavailable("too many links are open; try again in a few minutes", retry_after=60)
-        self._used[mark] = payload["until"]
+        self._used[mark] = state.until
 
 
-def cookie_name(payload: dict[str, Any]) -> str:
+def _cookie_name(state: _State) -> str:
     """Name of the cookie that binds a link: each has its own, so that several can be open in one browser."""
-    return f"eventsink_install_{hashlib.sha256(payload['nonce'].encode()).hexdigest()[:12]}"
+    return f"eventsink_install_{hashlib.sha256(state.nonce.encode()).hexdigest()[:12]}"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.fuzz.targets import CORPUS, MAX_BYTES, TARGETS, inputs
+from tests.fuzz.targets import CORPUS, MAX_BYTES, TARGETS, inputs, unmarked
 
 DEFAULT_SECONDS = 60
 MAX_MEMORY_MIB = 2048
@@ -23,19 +24,40 @@ def main(arguments: list[str]) -> int:
     seconds = int(arguments[0]) if arguments else DEFAULT_SECONDS
     for name in arguments[1:] or TARGETS:
         print(f"== {name}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            for index, data in enumerate(inputs(name)):
-                (Path(folder) / f"seed-{index}").write_bytes(data)
-            found = CORPUS / name
-            found.mkdir(exist_ok=True)
-            command = [sys.executable, "-m", "tests.fuzz.guided", name, folder, f"-max_total_time={seconds}"]
-            command += [f"-max_len={MAX_BYTES}", f"-timeout={LONGEST_SECONDS}", f"-rss_limit_mb={MAX_MEMORY_MIB}"]
-            ended = subprocess.run([*command, f"-artifact_prefix={found}/", "-print_final_stats=1", "-verbosity=0"], check=False)
-            if not any(found.iterdir()):
-                found.rmdir()
-            if ended.returncode:
-                return 1
+        if not fuzz([name], seconds):
+            return 1
     return 0
+
+
+def fuzz(names: Sequence[str], seconds: int, *, cpu_seconds: float = 0.0, corpus: Path = CORPUS) -> bool:
+    """Fuzz some targets in one process, which takes a few seconds to start; whether nothing was found.
+
+    Parameters
+    ----------
+    seconds
+        Without the start.
+    cpu_seconds
+        Of the processor, with the start; 0: any.
+    corpus
+        Where what is found is written to, in a folder of its target.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        seeds, found = Path(folder, "seeds"), Path(folder, "found")
+        seeds.mkdir()
+        found.mkdir()
+        for name in names:
+            for index, data in enumerate(inputs(name)):
+                (seeds / f"{name}-{index}").write_bytes(name.encode() + b"\n" + data)
+        command = [sys.executable, "-m", "tests.fuzz.guided", ",".join(names), str(cpu_seconds), str(seeds)]
+        command += [f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", f"-timeout={LONGEST_SECONDS}"]
+        command += [f"-rss_limit_mb={MAX_MEMORY_MIB}", f"-artifact_prefix={found}/", "-print_final_stats=1", "-verbosity=0"]
+        ended = subprocess.run(command, check=False)
+        for one in found.iterdir():
+            name, data = unmarked(one.read_bytes())
+            (corpus / name).mkdir(exist_ok=True)
+            (corpus / name / one.name).write_bytes(data)
+            print(f"found: {corpus / name / one.name}", flush=True)
+    return not ended.returncode
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
-"""One target under atheris: python -m tests.fuzz.guided TARGET [what libFuzzer takes]. Ends the process."""
+"""Targets under atheris: python -m tests.fuzz.guided NAMES CPU_SECONDS [what libFuzzer takes]. Ends the process.
+
+An input begins with the name of its target in a line, so that one process, which takes long to start, runs several of them.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import time
 from typing import Any
 
 atheris: Any = importlib.import_module(
@@ -11,12 +16,26 @@ atheris: Any = importlib.import_module(
 )  # there is none for some versions of Python, on which the tests run all the same
 
 with atheris.instrument_imports(include=["eventsink"]):
-    from tests.fuzz.targets import TARGETS
+    from tests.fuzz.targets import TARGETS, unmarked
 
 
 def main(arguments: list[str]) -> None:
-    """Run until libFuzzer ends."""
-    atheris.Setup([sys.argv[0], *arguments[1:]], TARGETS[arguments[0]].check)
+    """Run until libFuzzer ends, or this process has used its time of the processor (0: any)."""
+    names, cpu_seconds = arguments[0].split(","), float(arguments[1])
+
+    def check(marked: bytes) -> None:
+        name, data = unmarked(marked)
+        if name in names:
+            TARGETS[name].check(data)
+        if cpu_seconds and time.process_time() > cpu_seconds:
+            os._exit(0)
+
+    def mutate(marked: bytes, max_size: int, seed: int) -> bytes:
+        name, data = unmarked(marked)
+        mark = f"{name if name in names else names[seed % len(names)]}\n".encode()
+        return mark + bytes(atheris.Mutate(data, max_size - len(mark)))
+
+    atheris.Setup([sys.argv[0], *arguments[2:]], check, custom_mutator=mutate)
     atheris.Fuzz()
 
 

@@ -25,7 +25,6 @@ from eventsink.destinations.slack.message import render
 from eventsink.destinations.slack.terminal import terminal_lines
 from eventsink.destinations.slack.tokens import TokenRecord
 from eventsink.events.posts import error_of, rejected_of
-from eventsink.kube.http import api_error
 from eventsink.rest.calls import paging
 from eventsink.rest.http.messages import cookies, query_of
 from eventsink.runtime.listener.messages import RequestHead
@@ -103,11 +102,6 @@ def read_accepted(data: bytes) -> None:
     count, _ = rejected_of(data)
     assert count >= 0
     error_of(data)
-
-
-def read_api_error(data: bytes) -> object:
-    """What a Kubernetes API server, or something before it, says of a request that failed."""
-    return api_error(503, data)
 
 
 def turn_page(text: str) -> object:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from eventsink.cel.errors import InvalidExpression
 from eventsink.controller.admission.messages import NoReview, TooLarge, read_review
 from eventsink.destinations.slack.api import hook_error
 from eventsink.destinations.slack.objections import objections
+from eventsink.destinations.slack.spec import read_text_template
 from eventsink.destinations.slack.tokens import TokenRecord
 from eventsink.destinations.webhook.client_certificate import InvalidCertificate, client_certificate
 from eventsink.destinations.webhook.oauth2 import classify_token_response, lifetime_of
@@ -31,6 +32,7 @@ from eventsink.rest.errors import InvalidRequest
 from eventsink.rest.models import CreateRequest, MuteRequest, UpdateRequest
 from eventsink.router.intake.compressed import expand
 from eventsink.router.intake.requests import token_in_header, token_in_path
+from eventsink.router.watch import UnreadableDocument, read_sink
 from eventsink.runtime import time_intervals
 from eventsink.runtime.durations import InvalidDuration, parse_duration
 from eventsink.runtime.listener.framing import BadRequest, parse_head
@@ -39,45 +41,20 @@ from eventsink.runtime.times import parse_time
 from eventsink.sinks.authorities import read_authorities
 from eventsink.sinks.proxy import parse_proxy
 from eventsink.sinks.signatures import InvalidSigningSecret, signing_key
-from eventsink.sinks.sink import Sink, Tenancy
+from eventsink.sinks.sink import SINK_SECRET_KEY, Sink, Tenancy, sink_secret_name
 from eventsink.sinks.transport import Endpoint, Response
 from eventsink.standalone.documents import read_documents
 from eventsink.templates.errors import InvalidTemplate
 from eventsink.templates.template import read_template
-from tests.fuzz import runs
+from tests.fuzz import calls, objects, runs
 from tests.fuzz.http import read_proxy_response, read_requests, read_response
+from tests.fuzz.target import Target, as_text, on_text
 
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent / "corpus"
 """A folder for each target: inputs that found something once, or lead far into the parser."""
 MAX_BYTES = 4096
 """Of one input: the parsers' own bounds are tested where they are."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """One parser."""
-
-    run: Callable[[bytes], object]
-    raises: tuple[type[Exception], ...] = ()
-    """What it may raise."""
-    seeds: tuple[bytes, ...] = (b"",)
-    """What inputs are made of, beside those in the corpus."""
-
-    def check(self, data: bytes) -> None:
-        """Raises whatever the parser must not raise."""
-        try:
-            self.run(data)
-        except self.raises:
-            pass
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")
-
-
-def _on_text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
-    return lambda data: parse(_text(data))
 
 
 def _samples(*folders: str) -> tuple[bytes, ...]:
@@ -103,22 +80,23 @@ def _headers_and_body(data: bytes) -> object:
 
 
 def _template(data: bytes) -> None:
-    template = read_template(_text(data[:1000]))
+    template = read_template(as_text(data[:1000]))
     template.render({"alert": {"labels": {"a": "b"}, "summary": "x", "status": "firing"}, "alerts": []}, limit=1000)
 
 
 def _compiled(data: bytes) -> None:
-    sink = Sink.model_validate_json(data)
+    secret = {"metadata": {"name": sink_secret_name("u")}, "data": {SINK_SECRET_KEY: base64.b64encode(data).decode()}}
+    sink = read_sink(secret)
     assert Sink.model_validate_json(sink.to_json()).to_json() == sink.to_json()
 
 
 def _success(data: bytes) -> bool:
     pointer, _, body = data.partition(b"\n")
-    return SuccessWhen(pointer="/" + _text(pointer), equals="x").takes_body(Response(200, None, body))
+    return SuccessWhen(pointer="/" + as_text(pointer), equals="x").takes_body(Response(200, None, body))
 
 
 def _token_response(data: bytes) -> object:
-    classify_token_response(Response(400, _text(data[:20]), data), "https://a.example", 0.0)
+    classify_token_response(Response(400, as_text(data[:20]), data), "https://a.example", 0.0)
     try:
         return lifetime_of(json.loads(data))
     except (ValueError, RecursionError):
@@ -135,7 +113,7 @@ def _slack(data: bytes) -> object:
 
 
 def _certificate(data: bytes) -> object:
-    first, _, second = _text(data).partition("\0")
+    first, _, second = as_text(data).partition("\0")
     return client_certificate(first, second, datetime(2026, 1, 1, tzinfo=UTC))
 
 
@@ -228,10 +206,10 @@ TARGETS: dict[str, Target] = {
     ),
     "slack_message": Target(runs.show, (UnusablePayload,), _samples("alertmanager")),
     "matchers": Target(
-        _on_text(runs.match), (InvalidMatcher,), (b'{a="b",c=~"d.*"}', b"\"host.name\"!='x'", b'a!~"(b|c)+"', b"a==b")
+        on_text(runs.match), (InvalidMatcher,), (b'{a="b",c=~"d.*"}', b"\"host.name\"!='x'", b'a!~"(b|c)+"', b"a==b")
     ),
     "expression": Target(
-        _on_text(runs.evaluate),
+        on_text(runs.evaluate),
         (InvalidExpression,),
         (
             b'alert.labels.team == "a" && alert.labels["b"].matches("c.*")',
@@ -246,18 +224,21 @@ TARGETS: dict[str, Target] = {
             b"{% if alert.labels.a == 'b' %}x{% else %}{{ alert.name | upcase }}{% endif %}",
         ),
     ),
+    "slack_template": Target(
+        on_text(read_text_template), (InvalidTemplate,), (b"{{ alert.name | upcase }} <!here>", b"{% if a %}b{% endif %}")
+    ),
     "webhook_template": Target(
-        lambda data: check_template(_text(data), "application/json", batch=2),
+        lambda data: check_template(as_text(data), "application/json", batch=2),
         (InvalidTemplate,),
         (b'{"text": {{ alert.summary | json }}}', b"[{% for a in alerts %}{{ a.labels | json }}{% endfor %}]"),
     ),
-    "duration": Target(_on_text(parse_duration), (InvalidDuration,), (b"1h30m", b"90s", b"1w2d3h4m5s6ms")),
+    "duration": Target(on_text(parse_duration), (InvalidDuration,), (b"1h30m", b"90s", b"1w2d3h4m5s6ms")),
     **{
-        f"times_{name}": Target(_on_text(parse), (ValueError,), seeds)  # each says what to do, as a rule of a spec does
+        f"times_{name}": Target(on_text(parse), (ValueError,), seeds)  # each says what to do, as a rule of a spec does
         for name, (parse, seeds) in _TIMES.items()
     },
     "success_when": Target(_success, (), (b'ok/0/a~1b\n{"ok":[{"a/b":"x"}]}', b'\n{"":null}')),
-    "compiled_sink": Target(_compiled, (ValidationError,), (_SAMPLE_SINK,)),
+    "compiled_sink": Target(_compiled, (UnreadableDocument,), (_SAMPLE_SINK,)),
     "compiled_tenancy": Target(
         Tenancy.model_validate_json, (ValidationError,), (b'{"version":1,"owners":{"a":"b"},"platform":["c"]}',)
     ),
@@ -268,7 +249,7 @@ TARGETS: dict[str, Target] = {
         (InvalidRequest,),
         (b'{"matchers":["a=b"],"until":"2026-01-01T00:00:00Z","comment":"c"}',),
     ),
-    "rest_page_token": Target(_on_text(runs.turn_page), (InvalidRequest,), (_PAGE_TOKEN,)),
+    "rest_page_token": Target(on_text(runs.turn_page), (InvalidRequest,), (_PAGE_TOKEN,)),
     "rest_query": Target(runs.read_query, (InvalidRequest,), (b"tenant_id=a%20b&tenant_id=c\na=b; c=d", b"x=%ff")),
     "rest_response": Target(
         runs.call,
@@ -282,12 +263,9 @@ TARGETS: dict[str, Target] = {
         ),
     ),
     "api_keys": Target(
-        lambda data: read_records({"a": _text(data)}),
+        lambda data: read_records({"a": as_text(data)}),
         (),
         (b'{"id":"aaaaaaaaaa","name":"n","tenants":["a"],"hash":"sha256:0","created":"2026-01-01T00:00:00Z","expires":1e12}',),
-    ),
-    "api_error": Target(
-        runs.read_api_error, (), (b'{"kind":"Status","reason":"Expired","message":"too old","code":410}', b"<html>")
     ),
     "admission_review": Target(
         read_review,
@@ -306,7 +284,7 @@ TARGETS: dict[str, Target] = {
         ),
     ),
     "time": Target(
-        _on_text(parse_time), (ValueError,), (b"2026-01-01T12:00:00Z", b"9999-12-31T23:59:59-10:00", b"20260101T120000.5+01")
+        on_text(parse_time), (ValueError,), (b"2026-01-01T12:00:00Z", b"9999-12-31T23:59:59-10:00", b"20260101T120000.5+01")
     ),
     "spec": Target(_spec, (InvalidSpec,), (_SPEC,)),
     "yaml_documents": Target(_documents, (), tuple(_specs())),
@@ -343,16 +321,16 @@ TARGETS: dict[str, Target] = {
     ),
     "token_response": Target(_token_response, (), (b'{"error":"invalid_client"}', b'{"access_token":"a","expires_in":3600}')),
     "url": Target(
-        _on_text(Endpoint.parse),
+        on_text(Endpoint.parse),
         (ValueError,),
         (b"https://a:b@example.com:8443/x?y#z", b"http://[::1]:80/", b"https://xn--a.example./"),
     ),
-    "proxy_url": Target(_on_text(parse_proxy), (ValueError,), (b"http://user:p%20w@proxy.example.com:3128",)),
+    "proxy_url": Target(on_text(parse_proxy), (ValueError,), (b"http://user:p%20w@proxy.example.com:3128",)),
     "signing_secret": Target(
-        _on_text(signing_key), (InvalidSigningSecret,), (b"whsec_ZXhhbXBsZS1zZWNyZXQtZG8tbm90", b"0123456789abcdef")
+        on_text(signing_key), (InvalidSigningSecret,), (b"whsec_ZXhhbXBsZS1zZWNyZXQtZG8tbm90", b"0123456789abcdef")
     ),
     "authorities": Target(
-        _on_text(read_authorities),
+        on_text(read_authorities),
         (ValueError,),
         (b"# \xc3\xa9\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",),
     ),
@@ -367,10 +345,18 @@ TARGETS: dict[str, Target] = {
     "token_in_path": Target(
         lambda data: token_in_path(data.decode("latin-1"), ("/api/v2/alerts",)), (), (b"/abc/api/v2/alerts",)
     ),
+    **objects.TARGETS,
+    **calls.TARGETS,
 }
-"""By name. What else reads bytes of others is a library's work as a whole: TLS, DNS, the API server's JSON."""
+"""By name. What else reads bytes of others is a library's work as a whole: TLS, DNS, a kubeconfig."""
 
 
 def inputs(name: str) -> list[bytes]:
     """The seeds of a target and what its corpus holds."""
     return [*TARGETS[name].seeds, *(file.read_bytes() for file in sorted((CORPUS / name).glob("*")))]
+
+
+def unmarked(marked: bytes) -> tuple[str, bytes]:
+    """The name of a target, which is the first line, and the input for it."""
+    name, _, data = marked.partition(b"\n")
+    return name.decode("latin-1"), data

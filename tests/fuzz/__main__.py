@@ -46,7 +46,7 @@ def fuzz(names: Sequence[str], seconds: int, *, cpu_seconds: float = 0.0, corpus
         seeds.mkdir()
         found.mkdir()
         for name in names:
-            for index, data in enumerate(inputs(name)):
+            for index, data in enumerate(one for one in inputs(name) if len(one) <= MAX_BYTES):
                 (seeds / f"{name}-{index}").write_bytes(name.encode() + b"\n" + data)
         command = [sys.executable, "-m", "tests.fuzz.guided", ",".join(names), str(cpu_seconds), str(seeds)]
         command += [f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", f"-timeout={LONGEST_SECONDS}"]

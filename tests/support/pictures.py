@@ -109,7 +109,9 @@ class Wanted:
     window
         Seconds within which the other half's duplicates are suppressed, and late ones held.
     slack
-        Seconds that something may take.
+        Seconds that something may take while the router runs.
+    downs
+        From when to when it did not run, in order.
     dropped
         Labels in which the replicas of one alert differ.
     """
@@ -119,6 +121,15 @@ class Wanted:
     send_resolved: bool = True
     dropped: frozenset[str] = frozenset()
     phases: Sequence[Phase] = (Phase(),)
+    downs: Sequence[tuple[float, float]] = ()
+
+    def until(self, at: float) -> float:
+        """Until when something that was due at this second may arrive."""
+        until = at + self.slack
+        for stopped, started in self.downs:
+            if at < started and stopped < until:
+                until += started - max(at, stopped)
+        return until
 
     def phase_of(self, at: float) -> Phase:
         """The one at this second."""
@@ -239,7 +250,7 @@ class _Alert:
         return effective
 
     def _firing(self, one: Statement) -> Iterator[str]:
-        until = one.at + self._wanted.window + self._wanted.slack
+        until = self._wanted.until(one.at + self._wanted.window)
         phase = self._wanted.phase_of(one.at)
         if not (phase.active and phase.wants(dict(one.labels)) and self._wanted.undisturbed(one.at, until)):
             return
@@ -260,7 +271,7 @@ class _Alert:
             yield f"the firing notification of {one.at:.2f} s from {one.sender} did not arrive"
 
     def _end(self, one: Statement) -> Iterator[str]:
-        until = one.at + self._wanted.slack
+        until = self._wanted.until(one.at)
         if not self._wanted.phase_of(one.at).active or not self._wanted.undisturbed(one.at, until):
             return
         if not self._wanted.send_resolved or self._state(one.at) != "firing":
@@ -272,9 +283,8 @@ class _Alert:
 
     def _catch_up(self, phase: Phase) -> Iterator[str]:
         last = next((one for one in reversed(self._notified) if one.at <= phase.since), None)
-        soon = phase.since + self._wanted.slack
         doubtful = any(phase.since - self._wanted.window <= one.at < phase.since for one in self._notified)
-        until = soon + (self._wanted.window if doubtful else 0.0)
+        until = self._wanted.until(phase.since + (self._wanted.window if doubtful else 0.0))
         if last is None or not self._wanted.undisturbed(phase.since, until):
             return
         state = self._state(phase.since)

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -35,6 +36,7 @@ class Relay:
         self._forwarding = forwarding
         self._lock = threading.Lock()
         self._acknowledged: list[tuple[float, str, bytes]] = []
+        self._failed: list[tuple[float, int]] = []
         relay = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -78,12 +80,20 @@ class Relay:
                 status = int(response.status)
         except urllib.error.HTTPError as error:
             with error:
-                return error.code
+                status = error.code
         except OSError:
-            return 503
+            status = HTTPStatus.SERVICE_UNAVAILABLE
         with self._lock:
-            self._acknowledged.append((at, sender, body))
+            if status < HTTPStatus.MULTIPLE_CHOICES:
+                self._acknowledged.append((at, sender, body))
+            else:
+                self._failed.append((at, status))
         return status
+
+    def failed(self, start: float) -> list[tuple[float, int]]:
+        """When requests that the router did not acknowledge were sent, and their statuses: 503 where there was no response."""
+        with self._lock:
+            return [(at - start, status) for at, status in self._failed]
 
     def acknowledged(self, start: float) -> list[Statement]:
         """What the router acknowledged, in the order in which it was sent; times count from `start` (monotonic)."""

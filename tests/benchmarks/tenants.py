@@ -2,7 +2,7 @@
 
 Prints what happened; the first alert that arrives at another tenant's sink, or that is missing, ends it, with the seed of its cluster.
 
-    python -m tests.benchmarks.tenants [ALERTS | full] [SEED]
+    python -m tests.benchmarks.tenants [ALERTS] [SEED]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tests.support.load import size
 from tests.support.tenants import ALL, FORMS, KEYS, LABELS, LOOK_ALIKES, QUIET, SOURCES, SPACES, TENANTS
 from tests.support.tenants_cluster import Cluster
 
+ALERTS = 1_000_000
 STEPS = 60
 """Of one cluster."""
 DEADLINE_SECONDS = 300.0
@@ -130,4 +131,4 @@ def main(alerts: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(size(100_000, 1_000_000), int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(2**32))
+    main(size(ALERTS, ALERTS), int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(2**32))

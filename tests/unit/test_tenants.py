@@ -1,7 +1,7 @@
 """No alert ever arrives at another tenant's sink, and none that should arrive is missing, whatever happens to a cluster.
 
 Hypothesis makes up clusters and what happens to them; `tests/support/tenants_cluster.py` holds the operator and the router against the model
-of `tests/support/tenants.py`. `python -m tests.benchmarks.tenants full` does the same for a million alerts.
+of `tests/support/tenants.py`. `python -m tests.benchmarks.tenants` does the same for a million alerts.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, create_model, model_validator
 
-from eventsink.destinations.arguments import Duration, RestModel, arguments, bounds, from_spec, stated
+from eventsink.destinations.arguments import NO_DOCSTRINGS, Duration, RestModel, arguments, bounds, from_spec, stated
 from eventsink.resources import rules
 from eventsink.resources.mutes import MAX_MUTE_MATCHERS, MAX_TIME_CHARACTERS, MuteSpec
 from eventsink.resources.spec import DeliverySpec, EventSinkSpec, MatchSpec
@@ -86,7 +86,7 @@ def _by_type(name: str, base: type[ByType], part: Literal["create", "change", "c
         type_name: (getattr(one, part) | None, Field(default=None, alias=one.display_name))
         for type_name, one in arguments().items()
     }
-    return create_model(name, __base__=base, __doc__=doc, **fields)
+    return create_model(name, __base__=base, __doc__=doc, __cls_kwargs__=NO_DOCSTRINGS, **fields)
 
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from typing import Any
 import aiohttp
 
 from eventsink.kube.api import NAMESPACES, Object
-from eventsink.kube.http import HttpApi, KubernetesSettings, connect
+from eventsink.kube.http import HttpApi, connect
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.resources.names import EVENTSINKS
 from tests.controlplane import ControlPlane
 from tests.support.admission import admission_settings, configuration, replace_configuration, wait_reviewing

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventsink.kube.api import NAMESPACES, SECRETS, Object
-from eventsink.kube.http import HttpApi, KubernetesSettings, connect
+from eventsink.kube.http import HttpApi, connect
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.resources.names import EVENTSINKS
 from tests.controlplane import ControlPlane
 from tests.support.cluster import SYSTEM_NAMESPACE, Installed, install, install_crd

@@ -14,7 +14,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from eventsink.kube.api import Api
-from eventsink.kube.http import HttpApi, KubernetesSettings, connect
+from eventsink.kube.http import HttpApi, connect
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.resources.names import EVENTSINKS
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.dispatch.health import DeliveringState, SinkHealth

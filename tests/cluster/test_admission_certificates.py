@@ -30,8 +30,9 @@ from eventsink.controller.admission.server import AdmissionServer
 from eventsink.controller.config import AdmissionSettings
 from eventsink.controller.metrics import OperatorMetrics
 from eventsink.kube.api import SECRETS, Conflict
-from eventsink.kube.http import KubernetesSettings, connect
+from eventsink.kube.http import connect
 from eventsink.kube.secrets import secret_data
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.runtime.listener.metrics import ListenerMetrics
 from tests.support.admission import REFUSED, bundle, configured, dry_run, wait_reviewing
 from tests.support.cluster import SYSTEM_NAMESPACE, Installed

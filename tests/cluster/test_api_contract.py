@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventsink.kube.http import HttpApi, KubernetesSettings, connect
+from eventsink.kube.http import HttpApi, connect
+from eventsink.kube.settings import KubernetesSettings
 from tests.controlplane import ControlPlane
 from tests.unit.kube.api_contract import ApiContract
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from eventsink.controller import handlers
 from eventsink.controller.handlers import KopfThread
-from eventsink.kube.http import Access, HttpApi, KubernetesSettings, connect
+from eventsink.kube.http import Access, HttpApi, connect
+from eventsink.kube.settings import KubernetesSettings
 
 
 class Accepting:

@@ -18,7 +18,7 @@ from tests.support.kubectl import Kubectl
 from tests.support.processes import RunningProcess, eventsink
 from tests.support.waiting import wait_until
 
-HTTP_TIMEOUT_SECONDS = 30.0
+HTTP_TIMEOUT_SECONDS = 60.0
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typing import Any
 import kopf
 
 from eventsink.kube.api import SECRETS
-from eventsink.kube.http import KubernetesSettings, connect
+from eventsink.kube.http import connect
 from eventsink.kube.secrets import encoded
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.resources.eventsink import read_spec
 from eventsink.resources.names import GROUP, PLURAL, VERSION
 

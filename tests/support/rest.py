@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eventsink.kube.http import KubernetesSettings, connect
+from eventsink.kube.http import connect
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.rest.access.key_store import SecretKeyStore
 from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.config import KeySettings

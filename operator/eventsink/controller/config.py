@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import Field, NonNegativeInt, model_validator
 
 from eventsink.destinations.settings import with_destinations
-from eventsink.kube.http import KubernetesSettings
 from eventsink.kube.lease import LeaderElectionSettings
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.resources.names import ALL_TENANTS
 from eventsink.resources.namespaces import ListedNamespaces
 from eventsink.runtime.address import Address

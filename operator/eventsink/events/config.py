@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from eventsink.kube.http import KubernetesSettings
 from eventsink.kube.lease import LeaderElectionSettings
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.runtime.logs import LogSettings
 from eventsink.runtime.monitor import MonitorSettings
 from eventsink.runtime.settings import ProcessSettings, Seconds, Settings

@@ -19,7 +19,6 @@ import aiohttp
 import kubernetes.aio.client
 import kubernetes.aio.config
 import msgspec
-from pydantic import Field
 
 from eventsink.kube.api import (
     PAGE,
@@ -40,7 +39,8 @@ from eventsink.kube.api import (
     WatchEvent,
     key_of,
 )
-from eventsink.runtime.settings import ConfigurationError, Seconds, Settings
+from eventsink.kube.settings import KubernetesSettings
+from eventsink.runtime.settings import ConfigurationError
 
 JSON = "application/json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -51,17 +51,6 @@ SILENCE_SECONDS = 90.0
 TOO_LARGE = "Too large resource version"
 """In the message of the 504 for a resourceVersion of the time before etcd was restored; all versions of the API server say so."""
 IN_CLUSTER_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-
-
-class KubernetesSettings(Settings):
-    """How the API server is reached."""
-
-    kubeconfig: Path | None = None
-    """A kubeconfig file; absent: the pod's own ServiceAccount, else the user's kubeconfig."""
-    request_timeout: Seconds = Field(default=10.0, gt=0)
-    """For one request."""
-    connections: int = Field(default=16, ge=4)
-    """Open at once; those of the watches of the setting `namespaces` come on top."""
 
 
 _BY_STATUS = {400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}

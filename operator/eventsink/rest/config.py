@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from eventsink.kube.http import KubernetesSettings
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.resources.namespaces import ListedNamespaces
 from eventsink.runtime.address import Address
 from eventsink.runtime.listener.settings import ListenerLimits

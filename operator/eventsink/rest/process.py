@@ -9,7 +9,6 @@ from pathlib import Path
 import aiohttp
 
 from eventsink.kube.api import NAMESPACES, SECRETS, Api, Collection, Key, Object
-from eventsink.kube.http import connect
 from eventsink.kube.reflector import Reflector
 from eventsink.resources.names import EVENTSINKS
 from eventsink.resources.namespaces import NamespaceSettings
@@ -45,6 +44,8 @@ async def serve(settings: RestSettings, stop: asyncio.Event) -> None:
     Stop
         It cannot start, or a part of it failed.
     """
+    from eventsink.kube.http import connect  # the official client, of which `eventsink run` needs nothing
+
     async with Process("rest", settings.monitor, stop) as process:
         api = await connect(settings.kubernetes, "rest", watches=len(settings.namespaces))
         process.on_close(api.close)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from eventsink.destinations.settings import with_destinations
-from eventsink.kube.http import KubernetesSettings
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.router.admin.server import AdminSettings
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.intake.settings import IntakeSettings

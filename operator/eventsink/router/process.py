@@ -12,7 +12,6 @@ from typing import Any
 from eventsink.destinations.senders import open_sender
 from eventsink.destinations.settings import declared, sections_of
 from eventsink.kube.api import Api
-from eventsink.kube.http import connect
 from eventsink.router.admin.server import Admin
 from eventsink.router.config import RouterSettings
 from eventsink.router.directory import SinkDirectory
@@ -82,6 +81,8 @@ def _settings(config: Path | None) -> RouterSettings:
 
 async def serve(settings: RouterSettings, stop: asyncio.Event) -> None:
     """The router in a cluster: sinks come from compiled Secrets, statuses go to EventSinks."""
+    from eventsink.kube.http import connect  # the official client, of which `eventsink run` needs nothing
+
     async with Process("router", settings.monitor, stop) as process:
         api = await connect(settings.kubernetes, "router")
         process.on_close(api.close)

@@ -74,3 +74,9 @@ def test_the_router_never_loads_resolvers_and_the_operator_never_loads_senders(p
     for name in registry.names():
         assert f"eventsink.destinations.{name}.{needed}" in loaded
         assert f"eventsink.destinations.{name}.{foreign}" not in loaded
+
+
+def test_without_a_cluster_its_client_is_not_loaded() -> None:
+    loaded = modules("import eventsink.standalone.process, sys; print(*sys.modules)")
+    assert "eventsink.router.process" in loaded
+    assert not [name for name in loaded if name.partition(".")[0] == "kubernetes"]

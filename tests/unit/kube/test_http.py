@@ -15,8 +15,9 @@ from kubernetes.aio.config import incluster_config
 
 from eventsink.kube import http
 from eventsink.kube.api import SECRETS, Collection, Forbidden, Gone, Invalid, NotFound, Unavailable, WatchEvent
-from eventsink.kube.http import KubernetesSettings, api_error, connect
+from eventsink.kube.http import api_error, connect
 from eventsink.kube.lease import LeaderApi, NotLeading
+from eventsink.kube.settings import KubernetesSettings
 from tests.support.sinks import secret
 from tests.unit.sinks.transport_contract import TIMEOUT_SECONDS, serving
 

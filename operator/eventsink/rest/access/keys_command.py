@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from eventsink.kube.http import KubernetesSettings, connect
+from eventsink.kube.http import connect
+from eventsink.kube.settings import KubernetesSettings
 from eventsink.rest.access.key_store import FileKeyStore, KeyStore, KeyStoreError, SecretKeyStore
 from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.config import KeySettings

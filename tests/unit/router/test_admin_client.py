@@ -55,6 +55,16 @@ async def test_a_response_that_is_none_is_a_router_that_cannot_be_reached(respon
             await asyncio.wait_for(asyncio.to_thread(client.test, "u"), TIMEOUT_SECONDS)
 
 
+async def test_no_redirect_is_followed_with_the_token(tmp_path: Path) -> None:
+    async with serving(responding(b"200 OK", b"{}")) as other:
+        head = (
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % other.port
+        )
+        with pytest.raises(AdminError, match="responded with 302"):
+            await deliveries(head, tmp_path)
+    assert other.requests == []
+
+
 async def test_pages_that_go_nowhere_come_to_an_end(tmp_path: Path) -> None:
     page = json.dumps({"deliveries": [DELIVERY], "next": 7}).encode()
     assert await deliveries(responding(b"200 OK", page), tmp_path) == [DELIVERY, DELIVERY]

@@ -65,6 +65,16 @@ class _Replayed(msgspec.Struct):
     replayed: int
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows none: the token would go to another server, too."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
 class AdminClient:
     """The admin API of one router.
 
@@ -108,7 +118,7 @@ class AdminClient:
             headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            with _OPENER.open(request, timeout=TIMEOUT_SECONDS) as response:
                 return read_response(response.status, response.read(), kind)
         except urllib.error.HTTPError as error:
             with error:

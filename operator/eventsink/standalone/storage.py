@@ -163,7 +163,7 @@ def _read(file: Path) -> Object | None:
     try:
         obj: Object = json.loads(file.read_text(encoding="utf-8"))
         namespace, name = key_of(obj)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return obj if (namespace, f"{name}.json") == (file.parent.name, file.name) else None
 

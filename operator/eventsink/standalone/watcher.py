@@ -88,7 +88,7 @@ class FolderWatcher:
             self._changes = FolderChanges(accepted, (int(identity[0]), int(identity[1])) if identity else None)
         except OSError as error:
             raise Stop(ExitStatus.FAILED, f"{self._data}: the data folder cannot be read: {error.strerror}") from None
-        except (ValueError, TypeError, LookupError, AttributeError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise Stop(
                 ExitStatus.FAILED, f"{file}: cannot be read; restore it, or remove it if no file in {self._folder} is broken"
             ) from None

@@ -267,7 +267,7 @@ async def test_of_compiled_sinks_written_together_only_those_fail_that_could_not
 OTHER_NAME = '{"metadata": {"namespace": "acme", "name": "b", "uid": "u", "generation": 1}, "spec": {}}'
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", OTHER_NAME])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", "[" * 100_000, OTHER_NAME])
 async def test_a_sink_file_broken_by_hand_stops_the_start_and_deletes_nothing(tmp_path: Path, content: str) -> None:
     api = opened(tmp_path)
     await api.create(SECRETS, owned("mine", await make(api)))

@@ -183,7 +183,7 @@ def records_in(file: Path) -> dict[str, KeyRecord]:
         return {}
     except OSError as error:
         raise KeyStoreError(f"{file}: cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise KeyStoreError(f"{file}: is not a file of API keys") from None
     if not isinstance(content, dict):
         raise KeyStoreError(f"{file}: is not a file of API keys")

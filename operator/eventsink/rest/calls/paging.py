@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Sequence
@@ -52,7 +51,7 @@ def _read(token: str, tenant: str) -> tuple[str, str]:
         created, uid, digest = json.loads(base64.urlsafe_b64decode(token.encode()))
         if isinstance(created, str) and isinstance(uid, str) and digest == _digest(tenant):
             return created, uid
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, RecursionError):
         pass
     raise InvalidRequest("pagination[page_token]: not a token of this tenant's list; start again without it")
 

@@ -78,7 +78,7 @@ async def test_records_in_a_file_are_private_and_survive(tmp_path: Path) -> None
     assert list(await store.records()) == [other.id]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"x": {}}', "\x00"])
+@pytest.mark.parametrize("content", ["", "[]", '{"x": {}}', "\x00", "[" * 100_000])
 async def test_a_file_that_was_edited_by_hand_is_an_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "keys.json").write_text(content)
     with pytest.raises(KeyStoreError, match=r"keys\.json"):

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import click
 
-from eventsink.kube.http import connect
 from eventsink.kube.settings import KubernetesSettings
 from eventsink.rest.access.key_store import FileKeyStore, KeyStore, KeyStoreError, SecretKeyStore
 from eventsink.rest.access.keys import KeyRecord, make_key
@@ -119,6 +118,8 @@ def _with_store(options: dict[str, Any], work: Callable[[KeyStore], Awaitable[Re
     async def run() -> Result:
         if options["file"] is not None:
             return await work(FileKeyStore(options["file"]))
+        from eventsink.kube.http import connect  # the official client, of which `--file` needs nothing
+
         api = await connect(KubernetesSettings(kubeconfig=options["kubeconfig"]), "keys")
         try:
             return await work(SecretKeyStore(api, options["namespace"], options["secret"]))

@@ -184,7 +184,7 @@ class SlackInstall:
         RestError
             The link is invalid, has expired, or was opened before.
         """
-        found = self._read(state, "open")
+        found, _ = self._read(state, "open")
         self._use(found, "open")
         value = secrets.token_urlsafe(32)
         bound = msgspec.structs.replace(found, purpose="callback", browser=hashlib.sha256(value.encode()).hexdigest())
@@ -210,7 +210,7 @@ class SlackInstall:
         RestError
             Nothing was created or changed.
         """
-        found = self._read(state, "callback")
+        found, request = self._read(state, "callback")
         value = cookies.get(_cookie_name(found), "")
         if not hmac.compare_digest(hashlib.sha256(value.encode("utf-8", "replace")).hexdigest().encode(), found.browser.encode()):
             raise Forbidden(
@@ -222,7 +222,6 @@ class SlackInstall:
         if not code or len(code) > MAX_CODE:
             raise InvalidRequest("Slack sent no code; ask for a new link")
         caller = self._find_caller(found.caller)
-        request = InstallRequest.model_validate(found.request)
         if caller is None:
             raise Forbidden("the API key that asked for this link was revoked; nothing was changed")
         if request.id is not None:
@@ -276,20 +275,20 @@ class SlackInstall:
     def _mac(self, body: str) -> str:
         return hmac.new(self._key, body.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
-    def _read(self, state: str, purpose: str) -> _State:
+    def _read(self, state: str, purpose: str) -> tuple[_State, InstallRequest]:
         body, _, mac = state.partition(".")
         if len(state) > MAX_STATE or not hmac.compare_digest(self._mac(body), mac.encode("ascii", "replace").decode()):
             raise InvalidRequest("this link is invalid or incomplete; ask for a new one")
         try:
             found = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=_State)
-            InstallRequest.model_validate(found.request)
+            request = InstallRequest.model_validate(found.request)
         except (ValueError, msgspec.DecodeError, RecursionError):  # signed by another version
             raise InvalidRequest("this link is incomplete; ask for a new one") from None
         if found.purpose != purpose:
             raise InvalidRequest("this link is for another step; ask for a new one")
         if self._clock() >= found.until:
             raise InvalidRequest("this link has expired; ask for a new one")
-        return found
+        return found, request
 
     def _use(self, state: _State, step: str) -> None:
         """Mark this step as used.

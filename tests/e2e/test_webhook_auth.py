@@ -10,7 +10,6 @@ from typing import Any
 
 import trustme
 
-from eventsink.client import Client
 from tests.support.receiver import CannedResponse, Receiver
 from tests.support.standalone import NAMESPACE, Standalone, secret, sink
 
@@ -71,9 +70,7 @@ def test_a_password_a_token_an_oauth2_client_and_a_client_certificate_reach_thei
                 "oauth2": [f"Bearer {CANARY}-access"],
                 "mtls": [],
             }
-            with Client(
-                f"http://127.0.0.1:{process.port_of('rest')}", (standalone.data / "rest-key").read_text().strip()
-            ) as client:
+            with standalone.rest() as client:
                 statuses = [one.raw for one in client.list("acme")]
             assert [one["delivering"]["status"] for one in statuses] == ["True"] * len(sinks)
             shown = json.dumps([statuses, standalone.deliveries()]) + process.metrics()

@@ -10,13 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from eventsink.cli import main
 from eventsink.router.admin.client import AdminClient
 from tests.support.parts import Router, alert, notification, request
 from tests.support.receiver import Receiver
 from tests.support.router_process import start_router
 from tests.support.waiting import wait_until
 from tests.unit.docs.pages import in_text, marked, page
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    """A router with one sink, for tests that change nothing in it."""
+    with start_router(tmp_path_factory.mktemp("idle"), "http://127.0.0.1:1/hook") as running:
+        yield running
 
 
 @pytest.fixture
@@ -125,15 +134,15 @@ def as_on_the_page(router: Router, commands: str, identifier: str) -> str:
     ],
 )
 def test_a_usage_error_is_reported_with_a_sentence_and_an_exit_status(
-    router: Router, arguments: list[str], status: int, sentence: str
+    idle: Router, arguments: list[str], status: int, sentence: str
 ) -> None:
     given = [*arguments]
-    where = {"--server": router.admin_url, "--token-file": str(router.folder / "admin-token")}
+    where = {"--server": idle.admin_url, "--token-file": str(idle.folder / "admin-token")}
     for option, value in where.items():
         if option not in given:
             given += [option, value]
-    result = subprocess.run([sys.executable, "-m", "eventsink", *given], capture_output=True, text=True, timeout=60)
-    assert (result.returncode, result.stdout) == (status, "")
+    result = CliRunner().invoke(main, given)
+    assert (result.exit_code, result.stdout) == (status, "")
     assert sentence in result.stderr
 
 
@@ -153,17 +162,17 @@ def test_a_usage_error_is_reported_with_a_sentence_and_an_exit_status(
     ],
 )
 def test_an_invalid_admin_request_is_rejected_with_the_reason(
-    router: Router, path: str, body: dict[str, object] | None, status: int, sentence: str
+    idle: Router, path: str, body: dict[str, object] | None, status: int, sentence: str
 ) -> None:
-    received, response = router.admin(path, body)
+    received, response = idle.admin(path, body)
     assert received == status
     assert sentence in response["error"]
 
 
-def test_the_admin_api_needs_its_token(router: Router) -> None:
-    for token in ("", "wrong", router.token):
-        assert request(f"{router.admin_url}/v1/sinks", token)[0] == 401
-    assert [one["sink"] for one in router.admin("/v1/sinks")[1]["sinks"]] == ["acme/alerts"]
+def test_the_admin_api_needs_its_token(idle: Router) -> None:
+    for token in ("", "wrong", idle.token):
+        assert request(f"{idle.admin_url}/v1/sinks", token)[0] == 401
+    assert [one["sink"] for one in idle.admin("/v1/sinks")[1]["sinks"]] == ["acme/alerts"]
 
 
 def test_a_test_alert_is_sent_to_one_sink_and_its_outcome_returned(router: Router, receiver: Receiver) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 
 import pytest
 
@@ -20,6 +21,7 @@ STATUS = page("status.md")
 EFFECTS = {"KEEP": "stays active", "GRACE": "stays active for", "WITHDRAW": "withdrawn at once"}
 
 
+@cache
 def problems() -> dict[str, tuple[str, str]]:
     """Reason -> the condition beside `Ready`, and what happens to the sink that was accepted before."""
     found = {}

@@ -18,6 +18,7 @@ from tests.unit.resources.every_rule import RULES
 
 COMMITTED = Path(__file__).parents[3] / "crds" / FILE_NAME
 SCHEMA: dict[str, Any] = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+SAID_OF_REJECTED = [line for case in rejected() for line in (*case.says, *(case.offline or ()))]
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -65,8 +66,7 @@ def test_every_rule_is_in_the_crd() -> None:
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_every_rule_has_a_rejected_manifest_unless_it_is_about_a_change(name: str) -> None:
     rule = RULES[name]
-    messages = [line for case in rejected() for line in (*case.says, *(case.offline or ()))]
-    assert rule.holds is None or any(line.endswith(f": {rule.message}") for line in messages)
+    assert rule.holds is None or any(line.endswith(f": {rule.message}") for line in SAID_OF_REJECTED)
 
 
 def test_nothing_has_a_default_since_defaults_are_policy_but_the_status_that_the_operator_has_not_written_yet() -> None:

@@ -16,7 +16,9 @@ MODULE = "import pytest\npytest.skip('not here', allow_module_level=True)\n"
 
 
 @pytest.mark.parametrize(
-    ("ci", "options"), [("", []), ("true", []), ("true", ["--numprocesses=2"])], ids=["elsewhere", "ci", "ci, side by side"]
+    ("ci", "options"),
+    [("", []), ("true", []), ("true", ["-p", "xdist.plugin", "--numprocesses=2"])],
+    ids=["elsewhere", "ci", "ci, side by side"],
 )
 @pytest.mark.parametrize("code", [SKIPPED, XFAILED, MODULE], ids=["skipped", "expected to fail", "whole module"])
 def test_a_skipped_test_fails_only_under_ci(tmp_path: Path, code: str, ci: str, options: list[str]) -> None:
@@ -25,7 +27,7 @@ def test_a_skipped_test_fails_only_under_ci(tmp_path: Path, code: str, ci: str, 
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.no_skips", "-p", "no:cacheprovider", *options, str(tmp_path)],
-        env={**os.environ, "CI": ci, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "CI": ci, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,

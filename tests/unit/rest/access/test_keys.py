@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from eventsink.cli import main
 from eventsink.kube.api import SECRETS, Object, Resource
 from eventsink.kube.api import Conflict as ApiConflict
 from eventsink.kube.local import Change, LocalApi
@@ -19,7 +21,6 @@ from eventsink.rest.access.keys import KeyRecord, find, make_key, read_records
 from eventsink.rest.config import FailureSettings
 from eventsink.rest.errors import TooManyRequests, Unauthorized
 from tests.support.clock import ManualClock
-from tests.support.rest import eventsink_command
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -155,23 +156,30 @@ def test_addresses_with_failures_are_bounded() -> None:
     assert failures.wait("address-10000") > 0
 
 
+def keys(*arguments: str | Path, status: int = 0) -> Result:
+    """Run `eventsink keys` in this process."""
+    ended = CliRunner().invoke(main, ["keys", *map(str, arguments)])
+    assert ended.exit_code == status, ended.output
+    return ended
+
+
 def test_the_command_creates_lists_and_revokes_keys_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
-    key = eventsink_command("keys", "create", "--name=ci", "--tenant=acme", "--tenant=umbrella", "--expires=90d", "--file", file)
+    key = keys("create", "--name=ci", "--tenant=acme", "--tenant=umbrella", "--expires=90d", "--file", file)
     ident = key.stdout.strip().split("_")[1]
     assert f"eventsink keys revoke {ident}" in key.stderr
     assert key.stdout.strip() not in file.read_text()
-    table = eventsink_command("keys", "list", "--file", file).stdout
+    table = keys("list", "--file", file).stdout
     assert ident in table
     assert "acme,umbrella" in table
-    listed = json.loads(eventsink_command("keys", "list", "-o", "json", "--file", file).stdout)
+    listed = json.loads(keys("list", "-o", "json", "--file", file).stdout)
     assert [one["tenants"] for one in listed] == [["acme", "umbrella"]]
     assert "hash" not in listed[0]
-    assert f"key {ident} revoked" in eventsink_command("keys", "revoke", ident, "--file", file).stdout
-    assert "no key has the id" in eventsink_command("keys", "revoke", ident, "--file", file, status=1).stderr
-    assert "no keys" in eventsink_command("keys", "list", "--file", file).stderr
+    assert f"key {ident} revoked" in keys("revoke", ident, "--file", file).stdout
+    assert "no key has the id" in keys("revoke", ident, "--file", file, status=1).stderr
+    assert "no keys" in keys("list", "--file", file).stderr
     for wrong in (["--tenant=a", "--all-tenants"], [], ["--tenant=a b"], ["--all-tenants", "--expires=soon"]):
-        eventsink_command("keys", "create", "--name=x", *wrong, "--file", file, status=2)
+        keys("create", "--name=x", *wrong, "--file", file, status=2)
 
 
 def test_concurrent_changes_of_keys_are_all_kept(tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ from tests.support.receiver import Receiver
 from tests.support.router_process import start_router
 from tests.support.waiting import wait_until
 
-EVENTS = 2000
-"""`python -m tests.soak.kubernetes_events` has 10,000."""
+EVENTS = 10_000
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ older: $(STAMP) ## the tests of what is installed, on the oldest Kubernetes that
 	@OLDER=1 $(BIN)/pytest $(SIDE_BY_SIDE) $(OLDER_TESTS)
 
 # By hand, before a release: building them takes longer than CI has.
-senders: $(STAMP) ## the tests with real senders that take long to build: Thanos Ruler
+senders: $(STAMP) ## the tests with real senders that take long to build: Thanos Ruler, and the Trivy operator's controller that posts reports
 	@$(BIN)/python -m tests.controlplane senders
 	@$(BIN)/pytest tests/senders
 

@@ -13,14 +13,14 @@ from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.gitops import find_or_build_gitops
 from tests.controlplane.go import MissingProgram, find_or_build_program, say
 from tests.controlplane.helm import find_or_build_helm
-from tests.controlplane.senders import THANOS, VMALERT
+from tests.controlplane.senders import THANOS, TRIVY_OPERATOR, VMALERT
 
 
 def main(arguments: list[str]) -> int:
     """Run one of the commands; exit status 0, 1 (failed) or 2 (usage)."""
     if arguments[:1] in (["build"], ["senders"]):
         try:
-            _build() if arguments[:1] == ["build"] else find_or_build_program(THANOS)
+            _build() if arguments[:1] == ["build"] else _build_senders()
         except MissingProgram as error:
             say(str(error))
             return 1
@@ -46,6 +46,11 @@ def _build() -> None:
     find_or_build_helm()
     find_or_build_gitops()
     find_or_build_program(VMALERT)
+
+
+def _build_senders() -> None:
+    for program in (THANOS, TRIVY_OPERATOR):
+        find_or_build_program(program)
 
 
 if __name__ == "__main__":

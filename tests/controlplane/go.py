@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 
 OLDEST_GO = (1, 26)
 BUILD_TIMEOUT_SECONDS = 45 * 60
+DOWNLOAD_TIMEOUT_SECONDS = 600
 LOCK_FILE = Path(__file__).parents[2] / "requirements" / "go.txt"
 
 
@@ -91,6 +93,32 @@ def build_programs(programs: Iterable[GoProgram], folder: Path) -> None:
                 _build(go, program, folder)
 
 
+def folder_of_module(program: GoProgram, module: str) -> Path:
+    """The source of a module that a program which was built is pinned to.
+
+    Raises
+    ------
+    MissingProgram
+        It cannot be had; the text is what Go said.
+    """
+    go = find_go(cache_root() / "controlplane")
+    result = subprocess.run(
+        [go, "mod", "download", "-json", module],
+        cwd=program.module,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=DOWNLOAD_TIMEOUT_SECONDS,
+    )
+    if result.returncode:
+        raise MissingProgram(f"{module} cannot be had:\n{result.stdout[-4000:]}{result.stderr[-4000:]}")
+    return Path(json.loads(result.stdout)["Dir"])
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly", "GOTOOLCHAIN": "local"}
+
+
 def _build(go: str, program: GoProgram, folder: Path) -> None:
     say(f"building {program.name} (once; about {program.usual_seconds} s on 2 cores)")
     started = time.monotonic()
@@ -98,7 +126,7 @@ def _build(go: str, program: GoProgram, folder: Path) -> None:
     result = subprocess.run(
         [go, "build", "-trimpath", "-ldflags", f"-s -w {program.linker_flags}", "-o", unfinished, program.package],
         cwd=program.module,
-        env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly", "GOTOOLCHAIN": "local"},
+        env=_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

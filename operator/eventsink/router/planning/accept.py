@@ -29,13 +29,15 @@ from eventsink.runtime.turns import LongWork, Steps, begun
 
 FEW_ALERTS = 16
 """As many are accepted in one turn of the event loop."""
-SOME_ALERTS = 100
-"""As many are given their tenants and identities at once, in a millisecond; of more, ..."""
+SOME_ALERTS = 16
+"""As many are given their tenants and identities at once, in a fifth of a millisecond; of more, ..."""
 ASSIGNED_AT_ONCE = 4
 """... so many are one step."""
-BRACES_AT_ONCE = 1000
-"""In about 250 alerts, which are parsed at once; looked for in bodies of more than ..."""
-SMALL_BODY_BYTES = 16 * 1024
+BRACES_AT_ONCE = 60
+"""In about 15 alerts, which are parsed at once; looked for in bodies of more than ..."""
+SMALL_BODY_BYTES = 4 * 1024
+BRACES_OF_LARGE = 1000
+"""In about 250 alerts. Of notifications with more, or of `LARGE_BODY_BYTES`, one at a time is parsed and accepted."""
 
 _Order = tuple[str, str, str]
 """What notifications have in common that are planned in the order in which they came: source, group, and without a group the sender."""
@@ -119,13 +121,21 @@ class Acceptor:
             As `accept`.
         """
         self._check_loaded()
-        if len(body) <= SMALL_BODY_BYTES or (len(body) <= LARGE_BODY_BYTES and body.count(b"{") <= BRACES_AT_ONCE):
+        if len(body) <= SMALL_BODY_BYTES:
             return self.accept(source, source.format.read(body), sender)
-        return self._accept_large(source, body, sender)
+        braces = body.count(b"{")
+        if len(body) > LARGE_BODY_BYTES or braces > BRACES_OF_LARGE:
+            return self._accept_large(source, body, sender)
+        if braces <= BRACES_AT_ONCE or source.format.steps is None:
+            return self.accept(source, source.format.read(body), sender)
+        return self._accept_read(source, body, sender)
 
     async def _accept_large(self, source: Source, body: bytes, sender: str) -> Accepted:
         async with self._one_large:  # many times its size is made of it
-            return await self.accept(source, await self._read(source.format, body), sender)
+            return await self._accept_read(source, body, sender)
+
+    async def _accept_read(self, source: Source, body: bytes, sender: str) -> Accepted:
+        return await self.accept(source, await self._read(source.format, body), sender)
 
     async def _read(self, format: Format, body: bytes) -> IncomingNotification:
         large = len(body) > LARGE_BODY_BYTES
@@ -154,7 +164,7 @@ class Acceptor:
         NothingAccepted
             No alert in it has a tenant that the source may name.
         QueueFull, QueueUnavailable
-            It could not be stored; nothing was, or of a notification with very many alerts the first ones.
+            It could not be stored; nothing was, or of a notification with many alerts the first ones: sent again, those are known.
         """
         self._check_loaded()
         if notification.round is not None:
@@ -205,6 +215,8 @@ class Acceptor:
             assignment.add(notification.numbered())
         plan, accepted = self._plan(source, notification, assignment, sender)
         del notification, assignment
+        if len(plan) > SOME_ALERTS:
+            await self._long_work.run(plan.looking(self._queue.clock()))
         parts = plan.parts()
         return await self._accept_parts(plan, parts, accepted)
 

@@ -23,6 +23,7 @@ from eventsink.router.planning.quotas import Quotas, record_behind
 from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState, GroupState, Notified
 from eventsink.router.sources import Source
+from eventsink.runtime.turns import Steps, at_once
 from eventsink.sinks.sink import Sink
 
 TURN_MICROSECONDS = 10_000
@@ -40,6 +41,8 @@ MOST_ALERTS = 64
 """... and at most, for each of them takes time after it was matched, too ..."""
 MOST_DELIVERIES = 256
 """... and after so many deliveries there is no further alert in it; unless, again, a sink gets them as one group."""
+RECORDS = 16
+"""How often the group is recorded at most while the parts of a notification are stored: each holds all its firing alerts."""
 RECEIVED_WITHIN_SECONDS = 300.0
 """How old the recorded time of receipt of an alert may be while nothing else of it changes."""
 GROWTH_SECONDS = 300.0
@@ -115,8 +118,16 @@ class Plan:
         self._something_new: bool | None = None
         """Whether the notification differs from the last one of its group in what fires, or in an alert of a part that was made; None: not
         looked at yet."""
+        self._unrecorded: list[Merged] = []
+        """What was planned since the group was last recorded."""
+        self._firing_known: tuple[tuple[str, ...], frozenset[str]] = ((), _NOTHING)
+        """What fired when the group was last recorded, as it is there and as a set."""
         self._others = assignment.others
         self._heartbeat = source.format.repeats is Repeats.HEARTBEAT
+
+    def __len__(self) -> int:
+        """How many alerts the notification has."""
+        return len(self._merged)
 
     def parts(self) -> list[Sequence[Merged]]:
         """Parts of a bounded size."""
@@ -143,51 +154,40 @@ class Plan:
             self._states.undo(change)
             raise
 
+    def looking(self, now: float) -> Steps[None]:
+        """Look whether the notification says anything new, which is why it may have been sent, with a step for each alert."""
+        self._something_new = self._says_something_new(self._firing_before(self._group()))
+        if len(self._merged) == 1:
+            return  # it is looked at when it is planned
+        for merged in self._merged:
+            if self._something_new:
+                return
+            yield
+            self._something_new = self._says_new(self._plan_alert(merged, now))
+
     def _make(self, part: Sequence[Merged], change: StateChange, now: float) -> tuple[Batch, StateChange, dict[Suppression, int]]:
         self.rest = ()
-        window = self._states.settings.ha_window
-        group = self._states.group(self._group_key) if self._group_key is not None else None
-        firing_before = frozenset(group.firing) if group is not None else _NOTHING
-        planned: list[tuple[_Planned, Effect]] = []
         if self._something_new is None:
-            self._something_new = self._says_something_new(firing_before)
-        something_new = self._something_new
-        for merged in part:
-            alert = merged.one.alert
-            before = self._states.get(alert.tenant, merged.identity)
-            if before is not None and not merged.one.start_given and before.status == Status.FIRING:
-                alert = _with_start_of(before, merged)
-            effect, after = step(
-                before,
-                alert,
-                firing=merged.firing,
-                ended=merged.ended,
-                sender=self._sender,
-                now=now,
-                ha_window=window,
-                repeats=self._source.format.repeats,
-                overdue=self._heartbeat and self._states.heartbeats.until(alert.tenant, merged.identity) <= now,
-            )
-            if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.room.may_hold():
-                effect, after = Effect.STARTED, msgspec.structs.replace(after, held_until=0.0)
-            replicas_changed = before is not None and before.replicas != after.replicas
-            something_new = something_new or notify.is_new(effect) or replicas_changed
-            planned.append((_Planned(merged, before, after), effect))
-        self._something_new = something_new
-        duplicate = (
-            group is not None and not something_new and group.notified_by != self._sender and now - group.notified_at <= window
-        )
-        received = Received(self._sender, now, self._source.format.repeats, window, repeat=not something_new, duplicate=duplicate)
+            at_once(self.looking(now))
+        group = self._group()
+        firing_before = self._firing_before(group)
+        received, duplicate = self._received(group, now)
         builder = BatchBuilder(self._notification)
         suppressed: dict[Suppression, int] = defaultdict(int)
         sinks: dict[str, _OfSink] = {}
+        planned: list[tuple[_Planned, Effect]] = []
         until = time.thread_time() + TURN_SECONDS if len(part) > LEAST_PART else math.inf
         deliveries = 0
-        for number, (one, effect) in enumerate(planned):
+        for number, merged in enumerate(part):
             over = deliveries >= MOST_DELIVERIES or number >= MOST_ALERTS or (number >= LEAST_PART and time.thread_time() > until)
             if over and not self._sends_group(sinks):
-                planned, part, self.rest = planned[:number], part[:number], part[number:]
+                part, self.rest = part[:number], part[number:]
                 break
+            one, effect = self._plan_alert(merged, now)
+            planned.append((one, effect))
+            if not self._something_new and self._says_new((one, effect)):  # the only one, or changed since it was looked at
+                self._something_new = True
+                received, duplicate = self._received(group, now)
             if one.merged.one.alert.status is Status.RESOLVED:
                 deliveries += self._plan_end(one, effect, sinks, suppressed)
             else:
@@ -200,9 +200,55 @@ class Plan:
             self._add_deliveries(of_sink, by_index, builder)
         for one, effect in planned:
             self._record(one, effect, builder, change, now)
-        if self._group_key is not None and part[-1] is self._merged[-1]:
-            self._record_group(self._group_key, group, duplicate=duplicate, change=change, now=now)
+        if self._group_key is not None:
+            if part[-1] is self._merged[-1]:
+                self._record_group(self._group_key, group, duplicate=duplicate, change=change, now=now)
+            elif not duplicate:
+                self._record_progress(self._group_key, group, part, change, now)
         return builder.build(change), change, suppressed
+
+    def _group(self) -> GroupState | None:
+        return self._states.group(self._group_key) if self._group_key is not None else None
+
+    def _firing_before(self, group: GroupState | None) -> frozenset[str]:
+        if group is None:
+            return _NOTHING
+        if self._firing_known[0] is not group.firing:
+            self._firing_known = group.firing, frozenset(group.firing)
+        return self._firing_known[1]
+
+    def _received(self, group: GroupState | None, now: float) -> tuple[Received, bool]:
+        """How the notification came, and whether it is a duplicate of another sender's."""
+        window, new = self._states.settings.ha_window, bool(self._something_new)
+        duplicate = group is not None and not new and group.notified_by != self._sender and now - group.notified_at <= window
+        return Received(self._sender, now, self._source.format.repeats, window, repeat=not new, duplicate=duplicate), duplicate
+
+    def _plan_alert(self, merged: Merged, now: float) -> tuple[_Planned, Effect]:
+        """What the notification says of an alert, and its state then; nothing is changed yet."""
+        alert = merged.one.alert
+        before = self._states.get(alert.tenant, merged.identity)
+        if before is not None and not merged.one.start_given and before.status == Status.FIRING:
+            alert = _with_start_of(before, merged)
+        effect, after = step(
+            before,
+            alert,
+            firing=merged.firing,
+            ended=merged.ended,
+            sender=self._sender,
+            now=now,
+            ha_window=self._states.settings.ha_window,
+            repeats=self._source.format.repeats,
+            overdue=self._heartbeat and self._states.heartbeats.until(alert.tenant, merged.identity) <= now,
+        )
+        if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.room.may_hold():
+            effect, after = Effect.STARTED, msgspec.structs.replace(after, held_until=0.0)
+        return _Planned(merged, before, after), effect
+
+    @staticmethod
+    def _says_new(planned: tuple[_Planned, Effect]) -> bool:
+        """Whether what it says of an alert is a reason to have sent the notification."""
+        one, effect = planned
+        return notify.is_new(effect) or (one.before is not None and one.before.replicas != one.after.replicas)
 
     def _sends_group(self, sinks: Mapping[str, _OfSink]) -> bool:
         """Whether one of these sinks gets what it wants of the notification as one group."""
@@ -229,6 +275,19 @@ class Plan:
             self._states.put_group(change, GroupState(before.row, key, firing, now, now, self._sender))
         elif firing != before.firing or now - before.at >= RECEIVED_WITHIN_SECONDS:
             self._states.put_group(change, msgspec.structs.replace(before, firing=firing, at=now))
+
+    def _record_progress(
+        self, key: bytes, before: GroupState | None, part: Sequence[Merged], change: StateChange, now: float
+    ) -> None:
+        """Record what a part said of the group: if the rest cannot be stored, and the source sends it all again, this is known of it."""
+        self._unrecorded += part
+        if len(self._unrecorded) * RECORDS < len(self._merged):
+            return
+        fires = dict.fromkeys(before.firing if before is not None else (), True)
+        fires |= {one.identity: one.one.alert.status is Status.FIRING for one in self._unrecorded}
+        self._unrecorded = []
+        firing = tuple(identity for identity, still in fires.items() if still)
+        self._states.put_group(change, GroupState(before.row if before is not None else 0, key, firing, now, now, self._sender))
 
     def _says_something_new(self, firing_before: frozenset[str]) -> bool:
         """Whether the notification differs from the last one of its group in what fires: this is why it may have been sent."""

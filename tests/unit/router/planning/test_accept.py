@@ -254,6 +254,22 @@ async def test_a_change_that_could_not_be_stored_is_still_a_change_when_resent(m
     assert await planning.post(mine, *many[:49]) == [("theirs", "firing")] * 49
 
 
+async def test_of_a_notification_of_which_a_part_was_stored_the_rest_is_notified_when_it_is_resent(
+    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "MOST_ALERTS", 20)
+    planning = make_planning(sink("s"))
+    many = [alert(f"A{n}", namespace="acme") for n in range(60)]
+    with pytest.raises(QueueFull):
+        await planning.post(*many)
+    stored = [json.loads(one.body)["name"] for one in planning.queued]
+    assert 0 < len(stored) < 60
+    await planning.deliver_all("s")
+    planning.queued.clear()
+    await planning.post(*many)
+    assert sorted(stored + [json.loads(one.body)["name"] for one in planning.queued]) == sorted(f"A{n}" for n in range(60))
+
+
 async def test_a_repeat_that_could_not_be_stored_is_still_a_repeat_when_resent(make_planning: MakePlanning) -> None:
     planning = make_planning(sink("s"))
     many = [alert(f"A{n}", namespace="acme") for n in range(50)]

@@ -18,7 +18,7 @@ from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.assign import Assignment, Merged
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
-from eventsink.router.planning.plan import Plan
+from eventsink.router.planning.plan import MOST_ALERTS, Plan
 from eventsink.router.planning.quotas import Quotas, submit
 from eventsink.router.planning.rounds import Rounds
 from eventsink.router.queue.protocol import DeliveryQueue
@@ -33,6 +33,12 @@ SOME_ALERTS = 16
 """As many are given their tenants and identities at once, in a fifth of a millisecond; of more, ..."""
 ASSIGNED_AT_ONCE = 4
 """... so many are one step."""
+PART_ALERTS = 4
+"""As many of a larger notification are planned and committed at once where it is the only one: others wait for that commit ..."""
+PARTS = 250
+"""... unless that would make more parts, or ..."""
+SMALL_PARTS_UP_TO = 0.6
+"""... so much of the queue is full: the rest may find no room, and what was stored be notified again whenever all is sent again."""
 BRACES_AT_ONCE = 60
 """In about 15 alerts, which are parsed at once; looked for in bodies of more than ..."""
 SMALL_BODY_BYTES = 4 * 1024
@@ -100,6 +106,8 @@ class Acceptor:
         self._rounds = rounds
         self._one_large = asyncio.Lock()
         self._long_work = LongWork(queue.is_writing)
+        self._in_parts = 0
+        """Notifications that are being accepted in parts, or wait for it. The more there are, the larger are the parts: each costs a commit."""
         self._in_order: dict[_Order, asyncio.Task[Accepted]] = {}
         """The last notification of each order that takes several turns of the event loop: what comes after it waits for it."""
 
@@ -131,8 +139,15 @@ class Acceptor:
         return self._accept_read(source, body, sender)
 
     async def _accept_large(self, source: Source, body: bytes, sender: str) -> Accepted:
-        async with self._one_large:  # many times its size is made of it
+        self._in_parts += 1
+        try:
+            await self._one_large.acquire()  # many times its size is made of it
+        finally:
+            self._in_parts -= 1
+        try:
             return await self._accept_read(source, body, sender)
+        finally:
+            self._one_large.release()
 
     async def _accept_read(self, source: Source, body: bytes, sender: str) -> Accepted:
         return await self.accept(source, await self._read(source.format, body), sender)
@@ -249,19 +264,26 @@ class Acceptor:
         return await self._accept_parts(plan, [rest], await first)
 
     async def _accept_parts(self, plan: Plan, parts: list[Sequence[Merged]], accepted: Accepted) -> Accepted:
-        while parts:
-            await self._long_work.turn()
-            future, deliveries, suppressed = self._submit(plan, parts.pop(0))
-            if plan.rest:
-                parts.insert(0, plan.rest)
-            if not parts:
-                del plan  # many times the size of what waits for the disk
-            accepted = await Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
-        return accepted
+        self._in_parts += 1
+        try:
+            while parts:
+                await self._long_work.turn()
+                future, deliveries, suppressed = self._submit(plan, parts.pop(0))
+                if plan.rest:
+                    parts.insert(0, plan.rest)
+                if not parts:
+                    del plan  # many times the size of what waits for the disk
+                accepted = await Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
+            return accepted
+        finally:
+            self._in_parts -= 1
 
     def _submit(self, plan: Plan, part: Sequence[Merged]) -> tuple[asyncio.Future[None], int, dict[Suppression, int]]:
         """Plan a part and give it to the queue: what is done when it is on disk, how many deliveries it has, what was suppressed."""
-        batch, change, suppressed = plan.make(part, now=self._queue.clock())
+        most = MOST_ALERTS
+        if self._queue.depth().fill < SMALL_PARTS_UP_TO:
+            most = min(most, max(PART_ALERTS * max(1, self._in_parts), len(plan) // PARTS))
+        batch, change, suppressed = plan.make(part, now=self._queue.clock(), most=most)
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
         future = submit(self._queue, batch, change, self._states, self._quotas)
         return future, len(batch.deliveries), suppressed

@@ -36,11 +36,11 @@ TURN_SECONDS = 0.002
 """Of a processor, after which what is left of a part is the next one, so that nobody waits for the expensive expressions, or the many sinks,
 of one tenant; unless a sink gets it as one group."""
 LEAST_PART = 16
-"""Alerts that a part has at least, whatever time they take ..."""
+"""Alerts that a part has at least, whatever time they take, where that is not more than `most` ..."""
 MOST_ALERTS = 64
 """... and at most, for each of them takes time after it was matched, too ..."""
-MOST_DELIVERIES = 256
-"""... and after so many deliveries there is no further alert in it; unless, again, a sink gets them as one group."""
+DELIVERIES_OF_ALERT = 4
+"""... and after so many deliveries for each of `most` there is no further alert in it; unless, again, a sink gets them as one group."""
 RECORDS = 16
 """How often the group is recorded at most while the parts of a notification are stored: each holds all its firing alerts."""
 RECEIVED_WITHIN_SECONDS = 300.0
@@ -145,11 +145,14 @@ class Plan:
             parts[-1].append(merged)
         return list(parts)
 
-    def make(self, part: Sequence[Merged], *, now: float) -> tuple[Batch, StateChange, dict[Suppression, int]]:
-        """Plan a part: what to store, what it changed in the alert states (they are changed already), and what was suppressed."""
+    def make(
+        self, part: Sequence[Merged], *, now: float, most: int = MOST_ALERTS
+    ) -> tuple[Batch, StateChange, dict[Suppression, int]]:
+        """Plan a part, of `most` alerts: what to store, what it changed in the alert states (they are changed already), and what was
+        suppressed."""
         change = StateChange()
         try:
-            return self._make(part, change, now)
+            return self._make(part, change, now, most)
         except BaseException:
             self._states.undo(change)
             raise
@@ -165,7 +168,9 @@ class Plan:
             yield
             self._something_new = self._says_new(self._plan_alert(merged, now))
 
-    def _make(self, part: Sequence[Merged], change: StateChange, now: float) -> tuple[Batch, StateChange, dict[Suppression, int]]:
+    def _make(
+        self, part: Sequence[Merged], change: StateChange, now: float, most: int
+    ) -> tuple[Batch, StateChange, dict[Suppression, int]]:
         self.rest = ()
         if self._something_new is None:
             at_once(self.looking(now))
@@ -176,10 +181,10 @@ class Plan:
         suppressed: dict[Suppression, int] = defaultdict(int)
         sinks: dict[str, _OfSink] = {}
         planned: list[tuple[_Planned, Effect]] = []
-        until = time.thread_time() + TURN_SECONDS if len(part) > LEAST_PART else math.inf
-        deliveries = 0
+        least, deliveries = min(LEAST_PART, most), 0
+        until = time.thread_time() + TURN_SECONDS if len(part) > least else math.inf
         for number, merged in enumerate(part):
-            over = deliveries >= MOST_DELIVERIES or number >= MOST_ALERTS or (number >= LEAST_PART and time.thread_time() > until)
+            over = deliveries >= DELIVERIES_OF_ALERT * most or number >= most or (number >= least and time.thread_time() > until)
             if over and not self._sends_group(sinks):
                 part, self.rest = part[:number], part[number:]
                 break

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -18,10 +19,11 @@ from eventsink.alerts.formats import alertmanager, grafana
 from eventsink.alerts.formats import json as json_format
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.directory import SinkDirectory
-from eventsink.router.planning import plan
+from eventsink.router.planning import accept, plan
 from eventsink.router.planning.accept import Acceptor, NothingAccepted, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.match import SinkIndex
+from eventsink.router.planning.plan import MOST_ALERTS
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.delivery_log import DeliveryFilter
 from eventsink.router.queue.protocol import PayloadKind, QueueFull
@@ -137,14 +139,27 @@ async def test_a_suspended_sink_queues_nothing_and_a_withdrawn_one_is_queued_for
     assert [one.kind for one in planning.queued] == [PayloadKind.ALERT, PayloadKind.GROUP]
 
 
+@pytest.fixture
+def large_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notification is planned in parts as large as where there are many of them."""
+    monkeypatch.setattr(accept, "PART_ALERTS", MOST_ALERTS)
+
+
 @pytest.mark.parametrize(
-    ("bound", "value", "first"), [("TURN_SECONDS", -1.0, plan.LEAST_PART), ("MOST_ALERTS", 20, 20), ("MOST_DELIVERIES", 8, 8)]
+    ("module", "bound", "value", "first"),
+    [
+        (plan, "TURN_SECONDS", -1.0, plan.LEAST_PART),
+        (plan, "DELIVERIES_OF_ALERT", 8 / MOST_ALERTS, 8),
+        (accept, "MOST_ALERTS", 20, 20),
+        (accept, "PART_ALERTS", 4, 4),
+    ],
 )
+@pytest.mark.usefixtures("large_parts")
 async def test_what_takes_long_is_planned_in_parts_between_which_others_have_their_turn(
-    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch, bound: str, value: float, first: int
+    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch, module: ModuleType, bound: str, value: float, first: int
 ) -> None:
     planning = make_planning(sink("s"), sink("quiet", tenant="globex"))
-    monkeypatch.setattr(plan, bound, value)
+    monkeypatch.setattr(module, bound, value)
     many = asyncio.ensure_future(planning.post(*[alert(f"A{number}", namespace="acme") for number in range(24)], group="a"))
     await asyncio.sleep(0)
     body = json.dumps(notification(alert("B", namespace="globex"), group="b")).encode()
@@ -159,11 +174,21 @@ async def test_what_takes_long_is_planned_in_parts_between_which_others_have_the
     assert again == [("s", "firing")] * 24  # all of it is known to be a repeat
 
 
+async def test_a_notification_is_stored_at_once_where_the_queue_may_have_no_room_for_a_later_part(
+    make_planning: MakePlanning,
+) -> None:
+    planning = make_planning(sink("s"))
+    await planning.post(*[alert(f"A{number}", namespace="acme") for number in range(35)])
+    with pytest.raises(QueueFull):
+        await planning.post(*[alert(f"B{number}", namespace="acme") for number in range(24)])
+    assert planning.shown() == []
+
+
 async def test_what_is_new_in_one_part_is_new_in_the_others_too(
     make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planning = make_planning(sink("s"))
-    monkeypatch.setattr(plan, "MOST_ALERTS", 20)
+    monkeypatch.setattr(accept, "PART_ALERTS", 20)
     many = [alert(f"A{number}", namespace="acme") for number in range(48)]
     await planning.post(*many, group="a")
     planning.later(600)
@@ -243,6 +268,7 @@ async def test_a_duplicate_from_the_other_half_of_a_pair_repeats_nothing(make_pl
     assert planning.suppressed == {"Unchanged": 1, "Duplicate": 2}
 
 
+@pytest.mark.usefixtures("large_parts")
 async def test_a_change_that_could_not_be_stored_is_still_a_change_when_resent(make_planning: MakePlanning) -> None:
     planning = make_planning(sink("s"), sink("theirs", tenant="globex"))
     mine = alert("A", namespace="acme")
@@ -255,9 +281,8 @@ async def test_a_change_that_could_not_be_stored_is_still_a_change_when_resent(m
 
 
 async def test_of_a_notification_of_which_a_part_was_stored_the_rest_is_notified_when_it_is_resent(
-    make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
+    make_planning: MakePlanning,
 ) -> None:
-    monkeypatch.setattr(plan, "MOST_ALERTS", 20)
     planning = make_planning(sink("s"))
     many = [alert(f"A{n}", namespace="acme") for n in range(60)]
     with pytest.raises(QueueFull):
@@ -334,6 +359,7 @@ async def test_nothing_is_accepted_before_all_sinks_are_known(make_planning: Mak
         await acceptor.accept_bytes(source(), b"{}", HALF_A)
 
 
+@pytest.mark.usefixtures("large_parts")
 async def test_an_alert_that_could_not_be_stored_is_notified_when_resent(make_planning: MakePlanning) -> None:
     planning = make_planning(sink("s"))
     many = [alert(f"A{n}", namespace="acme") for n in range(60)]
@@ -628,6 +654,7 @@ async def test_what_comes_after_a_notification_of_very_many_alerts_overtakes_it_
     assert queued[1:] == [("First", "firing"), ("Last", "firing"), ("Last", "resolved"), ("Last", "firing")]
 
 
+@pytest.mark.usefixtures("large_parts")
 async def test_what_waits_for_a_notification_that_failed_is_accepted(make_planning: MakePlanning) -> None:
     planning = make_planning(sink("s"))
     many = notification(*(alert(f"A{n}", namespace="acme") for n in range(1000)), group="g")

@@ -205,7 +205,14 @@ class Router:
         self._process.readiness["router"] = lambda: None if self._ready else "starting"
         suppressed = PlanningMetrics(self._process.registry).suppressed
         acceptor = Acceptor(
-            self.directory, self._index, self._states, self._queue, suppressed, self._quotas, Rounds(self._timeouts, self._queue)
+            self.directory,
+            self._index,
+            self._states,
+            self._queue,
+            suppressed,
+            self._quotas,
+            Rounds(self._timeouts, self._queue),
+            self.dispatcher.gather,
         )
         metrics = IntakeMetrics(self._process.registry)
 

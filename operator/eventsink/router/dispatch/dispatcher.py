@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from eventsink.router.directory import SinkChange, SinkDirectory
@@ -38,6 +38,8 @@ SPREAD_SECONDS = 5.0
 
 PUMPED_AT_ONCE = 8
 """Sinks that begin to send what a commit brought before others have their turn in the event loop: a millisecond."""
+GATHER_SECONDS = 1.0
+"""For so long a sink waits for the rest of a notification, of which messages of several alerts are composed."""
 EDIT_INTERVAL_SECONDS = 1.2
 """Between two changes of messages with one key: Slack's tier 3 is 50 in a minute and more."""
 
@@ -209,6 +211,29 @@ class Dispatcher:
             if worker.sender is not None:
                 await worker.sender.close()
 
+    def gather(self, sinks: Collection[str]) -> Callable[[], None]:
+        """Send these sinks nothing until what is returned is called, or for `GATHER_SECONDS`: more for the same messages is being stored."""
+        workers = [worker for uid in sinks if (worker := self._workers.get(uid)) is not None]
+        now = self._queue.clock()
+        for worker in workers:
+            if not worker.gathering:
+                worker.gathers_until = now + GATHER_SECONDS
+            worker.gathering += 1
+        released = False
+
+        def release() -> None:
+            nonlocal released
+            waited.cancel()
+            if released:
+                return
+            released = True
+            for worker in workers:
+                worker.gathering -= 1
+            self._pump_soon([worker for worker in workers if not worker.gathering or self._queue.clock() >= worker.gathers_until])
+
+        waited = asyncio.get_running_loop().call_later(GATHER_SECONDS, release)
+        return release
+
     # ---- what the queue and the directory report
 
     def _committed(self, deliveries: Sequence[Delivery]) -> None:
@@ -236,6 +261,9 @@ class Dispatcher:
         workers = [worker for worker, _ in touched.values()]
         if closed := {worker.sink.uid for worker in workers if worker.closed() is not None}:
             self._metrics.deferred.inc(sum(delivery.sink in closed for delivery in deliveries))
+        self._pump_soon(workers)
+
+    def _pump_soon(self, workers: Sequence[SinkWorker]) -> None:
         for worker in workers[:PUMPED_AT_ONCE]:
             self._pump(worker)
         if later := workers[PUMPED_AT_ONCE:]:

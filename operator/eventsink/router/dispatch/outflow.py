@@ -78,6 +78,8 @@ class Outflow:
         if self.stopping or self._workers.get(worker.sink.uid) is not worker:
             return []
         lane = worker.lane
+        if worker.gathering and self._queue.clock() < worker.gathers_until:
+            return []  # it is woken up when all is there
         if worker.reloading:
             worker.landed()
         worker.waits_for = None

@@ -68,6 +68,10 @@ class SinkWorker:
         """Which share of the messages in flight keeps it waiting; None: none does."""
         self.waits_since: float | None = None
         """Queue clock: since when."""
+        self.gathering = 0
+        """Notifications of which more is being stored for it, before it is sent any of that."""
+        self.gathers_until = 0.0
+        """Queue clock: when it waits no longer for that."""
         self.last_error = ""
         """`<reason>: <message>` of the last failure that no success followed; empty: none."""
         self.condition = health.NOTHING_SENT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,8 +48,36 @@ BRACES_OF_LARGE = 1000
 _Order = tuple[str, str, str]
 """What notifications have in common that are planned in the order in which they came: source, group, and without a group the sender."""
 
+Gather = Callable[[Collection[str]], Callable[[], None]]
+"""As `Dispatcher.gather`."""
 Suppressed = Callable[[Suppression, int], None]
 """Counts alerts of which a sink was not notified."""
+
+
+class _Gathering:
+    """Keeps the sinks of a notification from being sent a few alerts of it, as long as more of the next `MOST_ALERTS` is being stored."""
+
+    def __init__(self, gather: Gather) -> None:
+        self._gather = gather
+        self._releases: list[Callable[[], None]] = []
+        self._alerts = 0
+
+    def planned(self, alerts: int, sinks: Collection[str]) -> None:
+        """So many alerts will be stored next, with deliveries to these sinks; there are more."""
+        self._alerts += alerts
+        if sinks and self._alerts < MOST_ALERTS:
+            self._releases.append(self._gather(sinks))
+
+    def stored(self) -> None:
+        """What was planned is stored."""
+        if self._alerts >= MOST_ALERTS:
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more is awaited."""
+        releases, self._releases, self._alerts = self._releases, [], 0
+        for release in releases:
+            release()
 
 
 class NotLoaded(Exception):
@@ -85,6 +113,8 @@ class Acceptor:
     ----------
     rounds
         None: nobody begins any.
+    gather
+        Keeps sinks from being sent what is stored for them before the rest of the same notification is.
     """
 
     def __init__(
@@ -96,7 +126,9 @@ class Acceptor:
         suppressed: Suppressed = lambda _reason, _count: None,
         quotas: Quotas | None = None,
         rounds: Rounds | None = None,
+        gather: Gather = lambda _sinks: lambda: None,
     ) -> None:
+        self._gather = gather
         self._directory = directory
         self._index = index
         self._states = states
@@ -197,10 +229,13 @@ class Acceptor:
         parts = plan.parts()
         if len(parts) > 1:
             return self._begin(_order_of(source, notification, sender), self._accept_parts(plan, parts, accepted))
-        future, deliveries, suppressed = self._submit(plan, parts[0])
+        gathering = _Gathering(self._gather)
+        future, deliveries, suppressed = self._submit(plan, parts[0], gathering)
         result = partial(self._accepted, future, deliveries, suppressed, accepted)
         if plan.rest:
-            return self._begin(_order_of(source, notification, sender), self._accept_rest(plan, Pending(future, result)))
+            return self._begin(
+                _order_of(source, notification, sender), self._accept_rest(plan, Pending(future, result), gathering)
+            )
         return Pending(future, result)
 
     def _begin(self, order: _Order, accepting: Coroutine[Any, Any, Accepted]) -> Pending[Accepted]:
@@ -259,26 +294,37 @@ class Acceptor:
         plan = Plan(source, notification, assignment, sender, self._directory, self._index, self._states, self._quotas)
         return plan, Accepted(assignment.owned, rejected, 0, reasons, assignment.truncated, left_out)
 
-    async def _accept_rest(self, plan: Plan, first: Pending[Accepted]) -> Accepted:
+    async def _accept_rest(self, plan: Plan, first: Pending[Accepted], gathering: _Gathering) -> Accepted:
         rest = plan.rest
-        return await self._accept_parts(plan, [rest], await first)
+        try:
+            return await self._accept_parts(plan, [rest], await first, gathering)
+        finally:
+            gathering.end()
 
-    async def _accept_parts(self, plan: Plan, parts: list[Sequence[Merged]], accepted: Accepted) -> Accepted:
+    async def _accept_parts(
+        self, plan: Plan, parts: list[Sequence[Merged]], accepted: Accepted, gathering: _Gathering | None = None
+    ) -> Accepted:
+        gathering = gathering or _Gathering(self._gather)
         self._in_parts += 1
         try:
             while parts:
                 await self._long_work.turn()
-                future, deliveries, suppressed = self._submit(plan, parts.pop(0))
+                part = parts.pop(0)
+                future, deliveries, suppressed = self._submit(plan, part, gathering, more=len(parts) > 0)
                 if plan.rest:
                     parts.insert(0, plan.rest)
                 if not parts:
                     del plan  # many times the size of what waits for the disk
                 accepted = await Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
+                gathering.stored()
             return accepted
         finally:
             self._in_parts -= 1
+            gathering.end()
 
-    def _submit(self, plan: Plan, part: Sequence[Merged]) -> tuple[asyncio.Future[None], int, dict[Suppression, int]]:
+    def _submit(
+        self, plan: Plan, part: Sequence[Merged], gathering: _Gathering, *, more: bool = False
+    ) -> tuple[asyncio.Future[None], int, dict[Suppression, int]]:
         """Plan a part and give it to the queue: what is done when it is on disk, how many deliveries it has, what was suppressed."""
         most = MOST_ALERTS
         if self._queue.depth().fill < SMALL_PARTS_UP_TO:
@@ -286,6 +332,8 @@ class Acceptor:
         batch, change, suppressed = plan.make(part, now=self._queue.clock(), most=most)
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
         future = submit(self._queue, batch, change, self._states, self._quotas)
+        if plan.rest or more:
+            gathering.planned(len(part) - len(plan.rest), {one.sink for one in batch.deliveries})
         return future, len(batch.deliveries), suppressed
 
     def _accepted(

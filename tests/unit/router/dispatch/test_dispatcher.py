@@ -393,6 +393,34 @@ async def test_what_waited_before_a_restart_is_sent_although_more_is_committed_w
     assert sorted(other.arrived()) == ["a", "b", "c"]
 
 
+async def test_a_sink_waits_for_what_is_being_stored_for_the_same_message(make_dispatch: MakeDispatch) -> None:
+    dispatch = make_dispatch(sink("s", webhook={"batch": 10}), sink("other"))
+    await dispatch.start_with_a_response()
+    first, second = dispatch.dispatcher.gather([uid("s"), uid("gone")]), dispatch.dispatcher.gather([uid("s")])
+    await dispatch.put("a", "b")
+    first()
+    await dispatch.put("c")
+    await dispatch.put("o", sinks=("other",))
+    await dispatch.until(lambda: dispatch.senders["other"].sent)
+    assert dispatch.senders["s"].sent == []
+    second()
+    second()
+    await dispatch.until_empty()
+    assert [alerts for _, alerts in dispatch.senders["s"].sent] == [["a", "b", "c"]]
+
+
+async def test_a_sink_waits_for_the_rest_of_a_message_for_a_limited_time(
+    make_dispatch: MakeDispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "GATHER_SECONDS", 0.05)
+    dispatch = make_dispatch(sink("s", webhook={"batch": 10}))
+    await dispatch.start_with_a_response()
+    dispatch.dispatcher.gather([uid("s")])
+    await dispatch.put("a", "b")
+    assert dispatch.senders["s"].sent == []
+    await dispatch.until_empty()
+
+
 async def test_a_batch_is_sent_in_the_same_composition_after_a_restart(make_dispatch: MakeDispatch) -> None:
     batching = sink("s", webhook={"batch": 3})
     dispatch = make_dispatch(batching)

@@ -59,6 +59,7 @@ VARIANTS = (
     Variant("single alerts", at_once=1),
     Variant("one notification of 1,000 alerts a second", at_once=1000),
     Variant("20 sinks whose receivers hang", behaviour="hang", sinks=20),
+    Variant("100 sinks that all want the same", sinks=100, at_once=1),
     Variant("1,000 sinks that all want the same", sinks=1000, at_once=1),
     Variant("sinks with expensive expressions", sinks=20, matchers=8),
     Variant("notifications of 50 alerts, and a quota of 5 times its share", quota=5),

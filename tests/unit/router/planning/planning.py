@@ -62,7 +62,8 @@ class PlanningUnderTest:
         self.catch_up = CatchUp(known, self.index, self.states, queue, {self.source.name}, self.quotas)
         self.timeouts = Timeouts(known, self.states, queue, {self.source.name: self.source}, quotas=self.quotas)
         rounds = Rounds(self.timeouts, queue)
-        self.acceptor = Acceptor(known, self.index, self.states, queue, self._count, self.quotas, rounds)
+        self.of_acceptor = (known, self.index, self.states, queue, self._count, self.quotas, rounds)
+        self.acceptor = Acceptor(*self.of_acceptor)
         self.growth = Growth(known, self.index, self.states, queue)
         self.queued: list[Delivery] = []
         queue.subscribe(self.queued.extend)

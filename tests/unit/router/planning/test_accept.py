@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -182,6 +184,29 @@ async def test_a_notification_is_stored_at_once_where_the_queue_may_have_no_room
     with pytest.raises(QueueFull):
         await planning.post(*[alert(f"B{number}", namespace="acme") for number in range(24)])
     assert planning.shown() == []
+
+
+@pytest.mark.parametrize("count", [10, 40, 60], ids=["few", "some", "more than the queue takes"])
+async def test_sinks_are_sent_nothing_of_a_notification_before_the_rest_is_stored_or_cannot_be(
+    make_planning: MakePlanning, count: int
+) -> None:
+    planning = make_planning(sink("s"), sink("quiet", tenant="globex"))
+    gathered: Counter[str] = Counter()
+    seen: list[tuple[int, int]] = []
+
+    def gather(sinks: Collection[str]) -> Callable[[], None]:
+        gathered.update(sinks)
+        return lambda: gathered.subtract(sinks)
+
+    planning.queue.subscribe(lambda deliveries: seen.append((len(deliveries), gathered[uid("s")])))
+    planning.acceptor = Acceptor(*planning.of_acceptor, gather=gather)
+    with contextlib.suppress(QueueFull):
+        await planning.post(*[alert(f"A{number}", namespace="acme") for number in range(count)])
+    stored = [number for number, _ in seen]
+    assert len(stored) > 1
+    assert sum(stored) == count or count > 50
+    assert all(gathering > 0 for _, gathering in seen)
+    assert gathered == {uid("s"): 0}
 
 
 async def test_what_is_new_in_one_part_is_new_in_the_others_too(

@@ -2,7 +2,8 @@
 
 Both in turns on the same router, so that whatever else the machine does hits both: from the moment at which an alert was due to be sent to
 its arrival. All together they send a sixth of what the router delivers at most on this machine, which is measured first. What the noisy tenant
-sends comes from a process of its own, which also receives it; it stands for other machines, so it gets what nobody else wants of this one.
+sends comes from a process of its own, which also receives it; it takes the place of other machines, so it gets what nobody else wants of
+this one.
 
     python -m tests.benchmarks.fairness [ROUNDS | full] [VARIANT...]
 """

@@ -12,7 +12,7 @@ import pytest
 from tests.controlplane import ControlPlane
 from tests.controlplane.go import find_or_build_program
 from tests.controlplane.senders import TRIVY_OPERATOR, trivy_operator_crds
-from tests.support.cluster import ROOT
+from tests.support.cluster import ROOT, MakeControlPlane
 from tests.support.kubectl import Kubectl
 from tests.support.parts import Router
 from tests.support.processes import RunningProcess
@@ -23,13 +23,12 @@ from tests.support.waiting import wait_until
 RECORDED = ROOT / "tests" / "data" / "trivy_operator"
 
 
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running:
-        yield running
+@pytest.fixture
+def plane(fresh_control_plane: MakeControlPlane) -> ControlPlane:
+    return fresh_control_plane()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def admin(plane: ControlPlane) -> Kubectl:
     kubectl = Kubectl(plane.admin_kubeconfig)
     applied = kubectl.run("apply", "--server-side", "-f", str(trivy_operator_crds()), "-o", "name").stdout.split()

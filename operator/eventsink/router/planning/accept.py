@@ -327,7 +327,7 @@ class Acceptor:
     ) -> tuple[asyncio.Future[None], int, dict[Suppression, int]]:
         """Plan a part and give it to the queue: what is done when it is on disk, how many deliveries it has, what was suppressed."""
         most = MOST_ALERTS
-        if self._queue.depth().fill < SMALL_PARTS_UP_TO:
+        if len(plan) > 1 and self._queue.depth().fill < SMALL_PARTS_UP_TO:
             most = min(most, max(PART_ALERTS * max(1, self._in_parts), len(plan) // PARTS))
         batch, change, suppressed = plan.make(part, now=self._queue.clock(), most=most)
         # An empty batch waits too: what it repeats may be in a commit that is still under way.

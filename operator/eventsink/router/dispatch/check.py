@@ -40,7 +40,7 @@ class LaneCheck:
         queue: DeliveryQueue,
         workers: Mapping[str, SinkWorker],
         dead_letter_stray: Callable[[str], Awaitable[None]],
-        pump: Callable[[SinkWorker], None],
+        pump: Callable[[SinkWorker], object],
         metrics: DispatchMetrics,
     ) -> None:
         self._interval = interval

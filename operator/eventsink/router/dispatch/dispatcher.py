@@ -23,6 +23,7 @@ from eventsink.router.dispatch.rate_limiter import RateLimiter
 from eventsink.router.dispatch.sending import Sending
 from eventsink.router.dispatch.settings import DispatchSettings
 from eventsink.router.dispatch.settlement import Settlement
+from eventsink.router.dispatch.starts import Starts
 from eventsink.router.dispatch.window import Windows
 from eventsink.router.dispatch.worker import HealthChanged, OpenSender, SinkWorker
 from eventsink.router.metrics import DispatchMetrics
@@ -30,14 +31,11 @@ from eventsink.router.queue.protocol import Delivery, Queue, QueueError
 from eventsink.router.queue.states import SinkReport
 from eventsink.router.sources import Source
 from eventsink.runtime.logs import get_logger
-from eventsink.runtime.turns import LongWork, Steps
+from eventsink.runtime.turns import LongWork
 from eventsink.sinks.sender import Sender
 
 SPREAD_SECONDS = 5.0
 """After a start, sinks to which everything failed before are tried at random times within this, and not all at once."""
-
-PUMPED_AT_ONCE = 8
-"""Sinks that begin to send what a commit brought before others have their turn in the event loop: a millisecond."""
 GATHER_SECONDS = 1.0
 """For so long a sink waits for the rest of a notification, of which messages of several alerts are composed."""
 EDIT_INTERVAL_SECONDS = 1.2
@@ -85,10 +83,6 @@ class Dispatcher:
         self._workers: dict[str, SinkWorker] = {}
         rate_limiter = RateLimiter(settings.rate_limit_interval)
         self._background: set[asyncio.Task[None]] = set()
-        self._long_work = LongWork(queue.is_writing)
-        self._to_pump: dict[SinkWorker, None] = {}
-        """Those that begin to send when others have had their turn, each once however much was committed for it meanwhile."""
-        self._pumping: asyncio.Task[None] | None = None
         following = Following(queue, RateLimiter(EDIT_INTERVAL_SECONDS), metrics)
         self._settlement = Settlement(queue, metrics, rate_limiter, following, wall, self._spawn)
         self._windows = Windows(settings, queue, self._workers, self._spawn, lambda worker: self._pump(worker))
@@ -97,6 +91,7 @@ class Dispatcher:
             settings, queue, self._workers, self._windows, sending, self._settlement, rate_limiter, following, metrics
         )
         self._pump = self._outflow.pump
+        self._starts = Starts(self._pump, LongWork(queue.is_writing), self._spawn)
         self._expiry = Expiry(settings.expiry_interval, queue, self._workers, self._settlement, self._pump)
         self._queue_share = QueueShare(queue, self._workers, self._settlement, self._pump)
         self._check = LaneCheck(settings.check_interval, queue, self._workers, self._dead_letter_stray, self._pump, metrics)
@@ -229,7 +224,9 @@ class Dispatcher:
             released = True
             for worker in workers:
                 worker.gathering -= 1
-            self._pump_soon([worker for worker in workers if not worker.gathering or self._queue.clock() >= worker.gathers_until])
+            self._starts.begin(
+                [worker for worker in workers if not worker.gathering or self._queue.clock() >= worker.gathers_until]
+            )
 
         waited = asyncio.get_running_loop().call_later(GATHER_SECONDS, release)
         return release
@@ -261,22 +258,7 @@ class Dispatcher:
         workers = [worker for worker, _ in touched.values()]
         if closed := {worker.sink.uid for worker in workers if worker.closed() is not None}:
             self._metrics.deferred.inc(sum(delivery.sink in closed for delivery in deliveries))
-        self._pump_soon(workers)
-
-    def _pump_soon(self, workers: Sequence[SinkWorker]) -> None:
-        for worker in workers[:PUMPED_AT_ONCE]:
-            self._pump(worker)
-        if later := workers[PUMPED_AT_ONCE:]:
-            self._to_pump.update(dict.fromkeys(later))
-            if self._pumping is None or self._pumping.done():
-                self._pumping = self._spawn(self._long_work.run(self._pump_later()))
-
-    def _pump_later(self) -> Steps[None]:
-        while self._to_pump:
-            worker = next(iter(self._to_pump))
-            del self._to_pump[worker]
-            self._pump(worker)
-            yield
+        self._starts.begin(workers)
 
     def _changed(self, change: SinkChange) -> None:
         sink = change.after

@@ -31,7 +31,7 @@ class Expiry:
         queue: Queue,
         workers: Mapping[str, SinkWorker],
         settlement: Settlement,
-        pump: Callable[[SinkWorker], None],
+        pump: Callable[[SinkWorker], object],
     ) -> None:
         self._interval = interval
         self._queue = queue

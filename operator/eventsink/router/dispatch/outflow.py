@@ -62,10 +62,12 @@ class Outflow:
         self.stopping = False
         """Whether nothing new may leave."""
 
-    def pump(self, worker: SinkWorker) -> None:
-        """Send what may leave now, and wake up for what may leave later."""
-        for outgoing in self._take(worker):
+    def pump(self, worker: SinkWorker) -> int:
+        """Send what may leave now, and wake up for what may leave later; returns how many messages begin to leave."""
+        taken = self._take(worker)
+        for outgoing in taken:
             self._start(worker, outgoing)
+        return len(taken)
 
     def _start(self, worker: SinkWorker, outgoing: OutgoingMessage) -> None:
         # The tenant for which it was counted: the sink may get another before the task begins.

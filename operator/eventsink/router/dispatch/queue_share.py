@@ -67,7 +67,7 @@ class QueueShare:
     """
 
     def __init__(
-        self, queue: Queue, workers: Mapping[str, SinkWorker], settlement: Settlement, pump: Callable[[SinkWorker], None]
+        self, queue: Queue, workers: Mapping[str, SinkWorker], settlement: Settlement, pump: Callable[[SinkWorker], object]
     ) -> None:
         self._queue = queue
         self._workers = workers

@@ -46,7 +46,7 @@ class Windows:
         queue: DeliveryQueue,
         workers: Mapping[str, SinkWorker],
         spawn: Callable[[Awaitable[object]], object],
-        pump: Callable[[SinkWorker], None],
+        pump: Callable[[SinkWorker], object],
     ) -> None:
         self._settings = settings
         self._queue = queue

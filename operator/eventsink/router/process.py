@@ -52,6 +52,7 @@ from eventsink.runtime.logs import get_logger
 from eventsink.runtime.pending import Pending
 from eventsink.runtime.process import ExitStatus, Process, Stop, listen, run_command
 from eventsink.runtime.settings import ConfigurationError, load_settings
+from eventsink.runtime.turns import LongWork
 from eventsink.sinks.egress import EgressGuard
 from eventsink.sinks.guarded import guarded_session
 from eventsink.sinks.http1 import Http1Transport
@@ -119,6 +120,7 @@ class Router:
         self.directory.subscribe(self._index.change)
         self._health_listeners: list[Callable[[Sink, SinkHealth], None]] = []
         self._reports = ReportLog(queue)
+        self._long_work = LongWork(queue.is_writing)
         self.dispatcher = Dispatcher(
             settings.dispatch,
             queue,
@@ -128,6 +130,7 @@ class Router:
             sources=sources,
             health_changed=self._health_changed,
             reported=self._reports.last,
+            long_work=self._long_work,
         )
         bounded = Quotas.any_in(settings.quotas)
         self._quotas = Quotas(settings.quotas, queue, QuotaMetrics(process.registry).not_queued) if bounded else None
@@ -213,6 +216,7 @@ class Router:
             self._quotas,
             Rounds(self._timeouts, self._queue),
             self.dispatcher.gather,
+            self._long_work,
         )
         metrics = IntakeMetrics(self._process.registry)
 

@@ -55,6 +55,8 @@ class Dispatcher:
         Called with the sink when its condition `Delivering` changed.
     reported
         What an earlier process reported of the sink with this uid.
+    long_work
+        Of the router: one slice at a time of whatever takes long.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Dispatcher:
         reported: Callable[[str], SinkReport | None] = lambda _uid: None,
         wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
+        long_work: LongWork | None = None,
     ) -> None:
         self._settings = settings
         self._queue = queue
@@ -91,7 +94,7 @@ class Dispatcher:
             settings, queue, self._workers, self._windows, sending, self._settlement, rate_limiter, following, metrics
         )
         self._pump = self._outflow.pump
-        self._starts = Starts(self._pump, LongWork(queue.is_writing), self._spawn)
+        self._starts = Starts(self._pump, long_work or LongWork(queue.is_writing), self._spawn)
         self._expiry = Expiry(settings.expiry_interval, queue, self._workers, self._settlement, self._pump)
         self._queue_share = QueueShare(queue, self._workers, self._settlement, self._pump)
         self._check = LaneCheck(settings.check_interval, queue, self._workers, self._dead_letter_stray, self._pump, metrics)

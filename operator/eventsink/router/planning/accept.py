@@ -15,10 +15,11 @@ from eventsink.alerts.limits import LARGE_BODY_BYTES
 from eventsink.alerts.peer_json import same_to_every_reader
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning.alert_states import AlertStates
-from eventsink.router.planning.assign import Assignment, Merged
+from eventsink.router.planning.assign import Assignment
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Suppression
-from eventsink.router.planning.plan import MOST_ALERTS, Plan
+from eventsink.router.planning.parts import MOST_ALERTS, PART_SINKS, PartSize
+from eventsink.router.planning.plan import Plan
 from eventsink.router.planning.quotas import Quotas, submit
 from eventsink.router.planning.rounds import Rounds
 from eventsink.router.queue.protocol import DeliveryQueue
@@ -115,6 +116,8 @@ class Acceptor:
         None: nobody begins any.
     gather
         Keeps sinks from being sent what is stored for them before the rest of the same notification is.
+    long_work
+        Of the router: one slice at a time of whatever takes long.
     """
 
     def __init__(
@@ -127,6 +130,7 @@ class Acceptor:
         quotas: Quotas | None = None,
         rounds: Rounds | None = None,
         gather: Gather = lambda _sinks: lambda: None,
+        long_work: LongWork | None = None,
     ) -> None:
         self._gather = gather
         self._directory = directory
@@ -137,7 +141,7 @@ class Acceptor:
         self._quotas = quotas
         self._rounds = rounds
         self._one_large = asyncio.Lock()
-        self._long_work = LongWork(queue.is_writing)
+        self._long_work = long_work or LongWork(queue.is_writing)
         self._in_parts = 0
         """Notifications that are being accepted in parts, or wait for it. The more there are, the larger are the parts: each costs a commit."""
         self._in_order: dict[_Order, asyncio.Task[Accepted]] = {}
@@ -226,17 +230,11 @@ class Acceptor:
         assignment = Assignment(source, notification, self._directory.tenancy.owners, sender)
         assignment.add(notification.numbered())
         plan, accepted = self._plan(source, notification, assignment, sender)
-        parts = plan.parts()
-        if len(parts) > 1:
-            return self._begin(_order_of(source, notification, sender), self._accept_parts(plan, parts, accepted))
         gathering = _Gathering(self._gather)
-        future, deliveries, suppressed = self._submit(plan, parts[0], gathering)
-        result = partial(self._accepted, future, deliveries, suppressed, accepted)
+        first = self._submit(plan, accepted, gathering)
         if plan.rest:
-            return self._begin(
-                _order_of(source, notification, sender), self._accept_rest(plan, Pending(future, result), gathering)
-            )
-        return Pending(future, result)
+            return self._begin(_order_of(source, notification, sender), self._accept_rest(plan, first, gathering))
+        return first
 
     def _begin(self, order: _Order, accepting: Coroutine[Any, Any, Accepted]) -> Pending[Accepted]:
         """Accept what takes several turns of the event loop, before what comes after it in the same order."""
@@ -267,8 +265,11 @@ class Acceptor:
         del notification, assignment
         if len(plan) > SOME_ALERTS:
             await self._long_work.run(plan.looking(self._queue.clock()))
-        parts = plan.parts()
-        return await self._accept_parts(plan, parts, accepted)
+        await self._long_work.turn()
+        gathering = _Gathering(self._gather)
+        rest = self._accept_rest(plan, self._submit(plan, accepted, gathering), gathering)
+        del plan  # as there: it is many times the size of what waits for the disk
+        return await rest
 
     async def _accept_round(self, before: asyncio.Task[Accepted] | None, source: Source, said: Round) -> Accepted:
         """Accept that a round begins or ends, after `before`."""
@@ -294,47 +295,33 @@ class Acceptor:
         plan = Plan(source, notification, assignment, sender, self._directory, self._index, self._states, self._quotas)
         return plan, Accepted(assignment.owned, rejected, 0, reasons, assignment.truncated, left_out)
 
-    async def _accept_rest(self, plan: Plan, first: Pending[Accepted], gathering: _Gathering) -> Accepted:
-        rest = plan.rest
-        try:
-            return await self._accept_parts(plan, [rest], await first, gathering)
-        finally:
-            gathering.end()
-
-    async def _accept_parts(
-        self, plan: Plan, parts: list[Sequence[Merged]], accepted: Accepted, gathering: _Gathering | None = None
-    ) -> Accepted:
-        gathering = gathering or _Gathering(self._gather)
+    async def _accept_rest(self, plan: Plan, part: Pending[Accepted], gathering: _Gathering) -> Accepted:
+        """Accept what is left after a first part, and keep the plan no longer than that is needed."""
         self._in_parts += 1
         try:
-            while parts:
-                await self._long_work.turn()
-                part = parts.pop(0)
-                future, deliveries, suppressed = self._submit(plan, part, gathering, more=len(parts) > 0)
-                if plan.rest:
-                    parts.insert(0, plan.rest)
-                if not parts:
-                    del plan  # many times the size of what waits for the disk
-                accepted = await Pending(future, partial(self._accepted, future, deliveries, suppressed, accepted))
+            while plan.rest:
+                accepted = await part
                 gathering.stored()
-            return accepted
+                await self._long_work.turn()
+                part = self._submit(plan, accepted, gathering)
+            del plan
+            return await part
         finally:
             self._in_parts -= 1
             gathering.end()
 
-    def _submit(
-        self, plan: Plan, part: Sequence[Merged], gathering: _Gathering, *, more: bool = False
-    ) -> tuple[asyncio.Future[None], int, dict[Suppression, int]]:
-        """Plan a part and give it to the queue: what is done when it is on disk, how many deliveries it has, what was suppressed."""
-        most = MOST_ALERTS
-        if len(plan) > 1 and self._queue.depth().fill < SMALL_PARTS_UP_TO:
-            most = min(most, max(PART_ALERTS * max(1, self._in_parts), len(plan) // PARTS))
-        batch, change, suppressed = plan.make(part, now=self._queue.clock(), most=most)
+    def _submit(self, plan: Plan, accepted: Accepted, gathering: _Gathering) -> Pending[Accepted]:
+        """Plan a part, after what was accepted until then, and give it to the queue; what is awaited is known when it is on disk."""
+        before, size = len(plan.rest), PartSize(MOST_ALERTS)
+        if (len(plan) > 1 or len(self._index) > PART_SINKS) and self._queue.depth().fill < SMALL_PARTS_UP_TO:
+            others = max(1, self._in_parts)
+            size = PartSize(min(MOST_ALERTS, max(PART_ALERTS * others, len(plan) // PARTS)), PART_SINKS * others)
+        batch, change, suppressed = plan.make(now=self._queue.clock(), size=size)
         # An empty batch waits too: what it repeats may be in a commit that is still under way.
         future = submit(self._queue, batch, change, self._states, self._quotas)
-        if plan.rest or more:
-            gathering.planned(len(part) - len(plan.rest), {one.sink for one in batch.deliveries})
-        return future, len(batch.deliveries), suppressed
+        if plan.rest and len(plan) > 1:
+            gathering.planned(before - len(plan.rest), {one.sink for one in batch.deliveries})
+        return Pending(future, partial(self._accepted, future, len(batch.deliveries), suppressed, accepted))
 
     def _accepted(
         self, future: asyncio.Future[None], deliveries: int, suppressed: dict[Suppression, int], before: Accepted

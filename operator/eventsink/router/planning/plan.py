@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,6 +18,13 @@ from eventsink.router.planning.batch import BatchBuilder, Owned, takes_groups
 from eventsink.router.planning.episodes import Effect, step
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Received, Suppression
+from eventsink.router.planning.parts import (
+    ALERT_MICROSECONDS,
+    SINK_MICROSECONDS,
+    TURN_MICROSECONDS,
+    Part,
+    PartSize,
+)
 from eventsink.router.planning.quotas import Quotas, record_behind
 from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState, GroupState, Notified
@@ -26,21 +32,6 @@ from eventsink.router.sources import Source
 from eventsink.runtime.turns import Steps, at_once
 from eventsink.sinks.sink import Sink
 
-TURN_MICROSECONDS = 10_000
-"""About how long one part of a notification takes the event loop ..."""
-ALERT_MICROSECONDS = 10
-"""... if an alert takes so much ..."""
-SINK_MICROSECONDS = 1.5
-"""... and each sink that may want it so much more: 870 alerts if one does."""
-TURN_SECONDS = 0.002
-"""Of a processor, after which what is left of a part is the next one, so that nobody waits for the expensive expressions, or the many sinks,
-of one tenant; unless a sink gets it as one group."""
-LEAST_PART = 16
-"""Alerts that a part has at least, whatever time they take, where that is not more than `most` ..."""
-MOST_ALERTS = 64
-"""... and at most, for each of them takes time after it was matched, too ..."""
-DELIVERIES_OF_ALERT = 4
-"""... and after so many deliveries for each of `most` there is no further alert in it; unless, again, a sink gets them as one group."""
 RECORDS = 16
 """How often the group is recorded at most while the parts of a notification are stored: each holds all its firing alerts."""
 RECEIVED_WITHIN_SECONDS = 300.0
@@ -70,6 +61,8 @@ class _Planned(msgspec.Struct):
     merged: Merged
     before: AlertState | None
     after: AlertState
+    effect: Effect
+    """What the notification means for it."""
     notified: dict[str, str] = {}
     """uid of a sink -> the status that it is notified of, or would be if it wanted it."""
     body: bool = False
@@ -78,6 +71,30 @@ class _Planned(msgspec.Struct):
     """Of an event that has grown: when sinks that wait for their repeatInterval are notified, on the queue clock."""
     deferred: bool = False
     """Whether it fires, and a sink is caught up with it later: its tenant is over its quota, or the sink is quiet for a time."""
+    end_deferred: set[str] = set()
+    """uids of sinks that are notified of its end later, since their tenant is over its quota."""
+    continues: bool = False
+    """Whether other sinks are notified of it in an earlier part."""
+
+    def go_on(self, before: _Planned) -> None:
+        """Go on with what was planned in an earlier part."""
+        self.continues = True
+        self.deferred, self.due_again, self.end_deferred = before.deferred, before.due_again, before.end_deferred
+
+
+class _Begun(msgspec.Struct):
+    """An alert of which some sinks are notified in the part that was made last, and others in the next one."""
+
+    planned: _Planned
+    effect: Effect
+    """What the notification meant for it at first."""
+    count: int
+    """How many sinks were to be notified then."""
+    appeared: bool = False
+    matching: Sequence[Sink] = ()
+    """If it fires, or is an event: the sinks that are left, ..."""
+    last_of: Mapping[str, Notified] = {}
+    """... and what sinks had been notified of before, by uid."""
 
 
 class Plan:
@@ -113,8 +130,10 @@ class Plan:
         self._merged = assignment.merged()
         group = notification.group
         self._group_key = group_digest(source.name, group.key) if group is not None else None
-        self.rest: Sequence[Merged] = ()
-        """What the part that was made last leaves to the next one."""
+        self.rest: Sequence[Merged] = self._merged
+        """What is in no part yet; the first one may be in part."""
+        self._begun: _Begun | None = None
+        """The first of `rest`, if some sinks are notified of it already."""
         self._something_new: bool | None = None
         """Whether the notification differs from the last one of its group in what fires, or in an alert of a part that was made; None: not
         looked at yet."""
@@ -124,35 +143,17 @@ class Plan:
         """What fired when the group was last recorded, as it is there and as a set."""
         self._others = assignment.others
         self._heartbeat = source.format.repeats is Repeats.HEARTBEAT
+        self._much = len(self._merged) * (ALERT_MICROSECONDS + SINK_MICROSECONDS * len(index)) > TURN_MICROSECONDS
 
     def __len__(self) -> int:
         """How many alerts the notification has."""
         return len(self._merged)
 
-    def parts(self) -> list[Sequence[Merged]]:
-        """Parts of a bounded size."""
-        count = len(self._merged)
-        if count == 1 or count * (ALERT_MICROSECONDS + SINK_MICROSECONDS * len(self._index)) <= TURN_MICROSECONDS:
-            return [self._merged]
-        parts: list[list[Merged]] = [[]]
-        work = 0.0
-        for merged in self._merged:
-            this = ALERT_MICROSECONDS + SINK_MICROSECONDS * self._index.candidates(merged.one.alert)
-            work += this
-            if work > TURN_MICROSECONDS and parts[-1]:
-                parts.append([])
-                work = this
-            parts[-1].append(merged)
-        return list(parts)
-
-    def make(
-        self, part: Sequence[Merged], *, now: float, most: int = MOST_ALERTS
-    ) -> tuple[Batch, StateChange, dict[Suppression, int]]:
-        """Plan a part, of `most` alerts: what to store, what it changed in the alert states (they are changed already), and what was
-        suppressed."""
+    def make(self, *, now: float, size: PartSize) -> tuple[Batch, StateChange, dict[Suppression, int]]:
+        """Plan the next part: what to store, what it changed in the alert states (they are changed already), and what was suppressed."""
         change = StateChange()
         try:
-            return self._make(part, change, now, most)
+            return self._make(change, now, size)
         except BaseException:
             self._states.undo(change)
             raise
@@ -168,10 +169,7 @@ class Plan:
             yield
             self._something_new = self._says_new(self._plan_alert(merged, now))
 
-    def _make(
-        self, part: Sequence[Merged], change: StateChange, now: float, most: int
-    ) -> tuple[Batch, StateChange, dict[Suppression, int]]:
-        self.rest = ()
+    def _make(self, change: StateChange, now: float, size: PartSize) -> tuple[Batch, StateChange, dict[Suppression, int]]:
         if self._something_new is None:
             at_once(self.looking(now))
         group = self._group()
@@ -180,36 +178,41 @@ class Plan:
         builder = BatchBuilder(self._notification)
         suppressed: dict[Suppression, int] = defaultdict(int)
         sinks: dict[str, _OfSink] = {}
-        planned: list[tuple[_Planned, Effect]] = []
-        least, deliveries = min(LEAST_PART, most), 0
-        until = time.thread_time() + TURN_SECONDS if len(part) > least else math.inf
-        for number, merged in enumerate(part):
-            over = deliveries >= DELIVERIES_OF_ALERT * most or number >= most or (number >= least and time.thread_time() > until)
-            if over and not self._sends_group(sinks):
-                part, self.rest = part[:number], part[number:]
+        planned: list[_Planned] = []
+        part, end = Part(size, len(self.rest)), 0
+        for merged in self.rest:
+            candidates = self._index.candidates(merged.one.alert) if self._much else 0
+            if not part.takes(candidates, lambda: self._sends_group(one.sink for one in sinks.values())):
                 break
-            one, effect = self._plan_alert(merged, now)
-            planned.append((one, effect))
-            if not self._something_new and self._says_new((one, effect)):  # the only one, or changed since it was looked at
+            one, begun = self._plan_alert(merged, now), self._begun
+            if begun is not None:
+                one.go_on(begun.planned)
+            planned.append(one)
+            if not self._something_new and self._says_new(one):  # the only one, or changed since it was looked at
                 self._something_new = True
                 received, duplicate = self._received(group, now)
             if one.merged.one.alert.status is Status.RESOLVED:
-                deliveries += self._plan_end(one, effect, sinks, suppressed)
+                due, self._begun = self._plan_end(one, begun, part, sinks, suppressed)
             else:
                 appeared = self._group_key is not None and one.after.identity not in firing_before
-                deliveries += self._plan_firing(one, effect, received, appeared, sinks, suppressed, change)
-        by_index = {one.merged.one.index: one for one, _ in planned}
+                due, self._begun = self._plan_firing(one, begun, received, appeared, part, sinks, suppressed, change)
+            part.deliveries += due
+            if self._begun is not None:
+                break
+            end += 1
+        by_index = {one.merged.one.index: one for one in planned}
         if self._quotas is not None:
             self._defer_over_quota(self._quotas, sinks.values(), by_index, builder, change)
         for of_sink in sinks.values():
             self._add_deliveries(of_sink, by_index, builder)
-        for one, effect in planned:
-            self._record(one, effect, builder, change, now)
+        for one in planned:
+            self._record(one, builder, change, now)
+        self.rest = self.rest[end:]
         if self._group_key is not None:
-            if part[-1] is self._merged[-1]:
+            if not self.rest:
                 self._record_group(self._group_key, group, duplicate=duplicate, change=change, now=now)
             elif not duplicate:
-                self._record_progress(self._group_key, group, part, change, now)
+                self._record_progress(self._group_key, group, [one.merged for one in planned], change, now)
         return builder.build(change), change, suppressed
 
     def _group(self) -> GroupState | None:
@@ -228,7 +231,7 @@ class Plan:
         duplicate = group is not None and not new and group.notified_by != self._sender and now - group.notified_at <= window
         return Received(self._sender, now, self._source.format.repeats, window, repeat=not new, duplicate=duplicate), duplicate
 
-    def _plan_alert(self, merged: Merged, now: float) -> tuple[_Planned, Effect]:
+    def _plan_alert(self, merged: Merged, now: float) -> _Planned:
         """What the notification says of an alert, and its state then; nothing is changed yet."""
         alert = merged.one.alert
         before = self._states.get(alert.tenant, merged.identity)
@@ -247,17 +250,25 @@ class Plan:
         )
         if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.room.may_hold():
             effect, after = Effect.STARTED, msgspec.structs.replace(after, held_until=0.0)
-        return _Planned(merged, before, after), effect
+        return _Planned(merged, before, after, effect)
 
     @staticmethod
-    def _says_new(planned: tuple[_Planned, Effect]) -> bool:
+    def _says_new(one: _Planned) -> bool:
         """Whether what it says of an alert is a reason to have sent the notification."""
-        one, effect = planned
-        return notify.is_new(effect) or (one.before is not None and one.before.replicas != one.after.replicas)
+        return notify.is_new(one.effect) or (one.before is not None and one.before.replicas != one.after.replicas)
 
-    def _sends_group(self, sinks: Mapping[str, _OfSink]) -> bool:
+    def _sends_group(self, sinks: Iterable[Sink]) -> bool:
         """Whether one of these sinks gets what it wants of the notification as one group."""
-        return self._notification.group is not None and any(takes_groups(one.sink) for one in sinks.values())
+        return self._notification.group is not None and any(map(takes_groups, sinks))
+
+    def _most_sinks(self, of_alert: Sequence[Sink], part: Part, of_part: Mapping[str, _OfSink]) -> int:
+        """How many of the sinks that get an alert are notified of it in a part, which notifies those of `of_part` of others."""
+        count = len(of_alert)
+        most = part.sinks_of(count)
+        if most >= count:
+            return count
+        in_group = len(self._merged) > 1 and self._sends_group(itertools.chain(of_alert, (one.sink for one in of_part.values())))
+        return count if in_group else most
 
     def _hear(self, merged: Merged, effect: Effect, after: AlertState, now: float) -> None:
         """Remember until when the alert is taken to fire. What has ended is forgotten when its time comes: the commit may fail."""
@@ -321,19 +332,28 @@ class Plan:
     def _plan_firing(
         self,
         one: _Planned,
-        effect: Effect,
+        begun: _Begun | None,
         received: Received,
         appeared: bool,
+        part: Part,
         sinks: dict[str, _OfSink],
         suppressed: dict[Suppression, int],
         change: StateChange,
-    ) -> int:
-        """Returns how many sinks are notified."""
-        due = 0
-        owned = one.merged.one
+    ) -> tuple[int, _Begun | None]:
+        """Returns how many sinks are notified, and what to go on with if others are left to the next part."""
+        effect, due = one.effect, 0
         last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else _NO_ENTRIES
+        if begun is not None and effect in (Effect.FIRING, Effect.EVENT):  # else it has ended in between
+            effect, appeared, count = begun.effect, begun.appeared, begun.count
+            matching, most = self._still_matching(begun, one, last_of), part.sinks_of(count)
+        else:
+            matching = self._matching(one.merged)
+            most, count = self._most_sinks(matching, part, sinks), len(matching)
+        owned = one.merged.one
         some_quiet = len(self._quiet) > 0
-        for sink in self._matching(one.merged):
+        for number, sink in enumerate(matching):
+            if due == most:
+                return due, _Begun(one, effect, count, appeared, matching[number:], last_of)
             of_sink = sinks.get(sink.uid)
             if of_sink is None:
                 of_sink = sinks[sink.uid] = _OfSink(sink)
@@ -361,33 +381,39 @@ class Plan:
                     one.due_again.append(last_of[sink.uid].at + sink.delivery.repeat_interval)
             if reason is not Suppression.HELD:
                 of_sink.wanted.append(owned)
-        return due
+        return due, None
 
     def _miss(self, one: _Planned, sink: Sink, change: StateChange) -> None:
         """The sink is not notified now: it is caught up later, with what still fires then."""
         one.deferred = True
         self._quiet.miss(sink, self._states, change)
 
-    def _plan_end(self, one: _Planned, effect: Effect, sinks: dict[str, _OfSink], suppressed: dict[Suppression, int]) -> int:
-        """An end goes to those that were notified of the alert, whatever they ask for now; returns how many these are."""
-        due = 0
-        reason = notify.of_end(effect)
-        if reason is not None:
+    def _plan_end(
+        self,
+        one: _Planned,
+        begun: _Begun | None,
+        part: Part,
+        sinks: dict[str, _OfSink],
+        suppressed: dict[Suppression, int],
+    ) -> tuple[int, _Begun | None]:
+        """An end goes to those that were notified of the alert, whatever they ask for now. Returns as `_plan_firing`.
+
+        One that was stored in part is known when it is sent again, or goes on: it goes to those that have not been notified of it.
+        """
+        reason = notify.of_end(one.effect)
+        if reason is not None and begun is None:
             suppressed[reason] += 1
-            if reason is Suppression.KNOWN_END:
-                self._plan_known_end(one, sinks)
-            if reason is not Suppression.HELD_ENDED:
-                return due
-        owned = one.merged.one
-        for entry in one.after.notified:
-            if entry.status != Status.FIRING:
-                continue
-            sink = self._directory.sinks.get(entry.sink)
-            if entry.sink in self._directory.withheld or (sink is not None and sink.suspend):
-                one.body = True  # it is notified of the end when it is resumed, or can be read again
-                continue
-            if sink is None or not sink.may_receive(owned.alert.tenant):
-                continue
+        if reason is Suppression.KNOWN_END and begun is None:
+            self._plan_known_end(one, sinks)
+        elif reason not in (None, Suppression.HELD_ENDED, Suppression.KNOWN_END):
+            return 0, None
+        owned, due = one.merged.one, 0
+        awaiting = self._awaiting_end(one)
+        count = begun.count if begun is not None else len(awaiting)
+        most = part.sinks_of(count) if begun is not None else self._most_sinks(awaiting, part, sinks)
+        for sink in awaiting:
+            if due == most:
+                return due, _Begun(one, one.effect, count)
             one.notified[sink.uid] = Status.RESOLVED.value
             if not sink.delivery.send_resolved:
                 suppressed[Suppression.NOT_WANTED] += 1
@@ -398,7 +424,20 @@ class Plan:
             of_sink.due.append(owned)
             of_sink.wanted.append(owned)
             due += 1
-        return due
+        return due, None
+
+    def _awaiting_end(self, one: _Planned) -> list[Sink]:
+        """The sinks that are to be notified now of the end of an alert."""
+        found = []
+        for entry in one.after.notified:
+            if entry.status != Status.FIRING or entry.sink in one.end_deferred:
+                continue
+            sink = self._directory.sinks.get(entry.sink)
+            if entry.sink in self._directory.withheld or (sink is not None and sink.suspend):
+                one.body = True  # it is notified of the end when it is resumed, or can be read again
+            elif sink is not None and sink.may_receive(one.merged.one.alert.tenant):
+                found.append(sink)
+        return found
 
     def _plan_known_end(self, one: _Planned, sinks: dict[str, _OfSink]) -> None:
         """A group that is sent to those that have been notified of this end contains it again, as Alertmanager wrote it."""
@@ -430,6 +469,7 @@ class Plan:
                 if owned.alert.status is Status.RESOLVED:
                     del one.notified[sink.uid]
                     one.body = True
+                    one.end_deferred.add(sink.uid)
                 else:
                     one.deferred = True
             if deferred:
@@ -448,9 +488,9 @@ class Plan:
         for owned in chosen:
             planned[owned.index].notified[of_sink.sink.uid] = owned.alert.status.value
 
-    def _record(self, one: _Planned, effect: Effect, builder: BatchBuilder, change: StateChange, now: float) -> None:
+    def _record(self, one: _Planned, builder: BatchBuilder, change: StateChange, now: float) -> None:
         """Put the state of an alert into the change, if there is anything to record."""
-        owned, after = one.merged.one, one.after
+        owned, after, effect = one.merged.one, one.after, one.effect
         alert = owned.alert
         if effect is Effect.EVENT:
             self._record_event(one, builder, change, now)
@@ -490,7 +530,7 @@ class Plan:
         elif after.status == Status.FIRING:
             payload = KEEP_BODY
         else:
-            payload = NO_BODY
+            payload = KEEP_BODY if effect is Effect.KNOWN_END else NO_BODY
         self._states.put(change, after, payload, **changed)
 
     def _record_event(self, one: _Planned, builder: BatchBuilder, change: StateChange, now: float) -> None:
@@ -498,7 +538,7 @@ class Plan:
         owned, after = one.merged.one, one.after
         alert = owned.alert
         has_grown = one.before is not None and alert.count > one.before.count
-        if not (one.notified or has_grown):
+        if not (one.notified or has_grown or (one.continues and one.due_again)):
             return
         changed: dict[str, object] = {"received_at": now}
         if one.notified:
@@ -516,6 +556,18 @@ class Plan:
             changed["expires_at"] = max(one.due_again) + GROWTH_SECONDS
             self._states.when_grown(min(one.due_again), alert.tenant, one.merged.identity)
         self._states.put(change, after, payload, **changed)
+
+    def _still_matching(self, begun: _Begun, one: _Planned, last_of: Mapping[str, Notified]) -> list[Sink]:
+        """The sinks that are left to a part, as they are now; without those that others have notified meanwhile."""
+        found = []
+        for sink in begun.matching:
+            uid = sink.uid
+            current = self._directory.sinks.get(uid)
+            if current is None or last_of.get(uid) != begun.last_of.get(uid):
+                continue
+            if current is sink or any(self._index.wants(uid, alert) for alert in one.merged.variants):
+                found.append(current)
+        return found
 
     def _matching(self, merged: Merged) -> list[Sink]:
         if len(merged.variants) == 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eventsink.router.planning import plan
+from eventsink.router.planning import parts
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
 from tests.support.clock import ManualClock
 from tests.unit.router.planning.planning import PlanningUnderTest, Start
@@ -50,4 +50,4 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 @pytest.fixture(autouse=True)
 def _turns_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "TURN_SECONDS", math.inf)
+    monkeypatch.setattr(parts, "TURN_SECONDS", math.inf)

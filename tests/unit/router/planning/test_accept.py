@@ -21,11 +21,11 @@ from eventsink.alerts.formats import alertmanager, grafana
 from eventsink.alerts.formats import json as json_format
 from eventsink.alerts.formats.registry import FORMATS
 from eventsink.router.directory import SinkDirectory
-from eventsink.router.planning import accept, plan
+from eventsink.router.planning import accept, parts
 from eventsink.router.planning.accept import Acceptor, NothingAccepted, NotLoaded
 from eventsink.router.planning.alert_states import AlertStates
 from eventsink.router.planning.match import SinkIndex
-from eventsink.router.planning.plan import MOST_ALERTS
+from eventsink.router.planning.parts import MOST_ALERTS
 from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.queue.delivery_log import DeliveryFilter
 from eventsink.router.queue.protocol import PayloadKind, QueueFull
@@ -150,8 +150,8 @@ def large_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("module", "bound", "value", "first"),
     [
-        (plan, "TURN_SECONDS", -1.0, plan.LEAST_PART),
-        (plan, "DELIVERIES_OF_ALERT", 8 / MOST_ALERTS, 8),
+        (parts, "TURN_SECONDS", -1.0, parts.LEAST_ALERTS),
+        (parts, "DELIVERIES_OF_ALERT", 8 / MOST_ALERTS, 8),
         (accept, "MOST_ALERTS", 20, 20),
         (accept, "PART_ALERTS", 4, 4),
     ],
@@ -226,7 +226,7 @@ async def test_a_group_that_goes_as_one_message_is_never_divided_because_it_take
     make_planning: MakePlanning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planning = make_planning(sink("g", webhook={"format": "alertmanager"}), sink("s"))
-    monkeypatch.setattr(plan, "TURN_SECONDS", -1.0)
+    monkeypatch.setattr(parts, "TURN_SECONDS", -1.0)
     queued = await planning.post(*[alert(f"A{number}", namespace="acme") for number in range(40)])
     assert sorted(queued) == [("g", "firing"), *[("s", "firing")] * 40]
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from tests.support.load import Posting, Receivers, percentile, post_at_rate, sink_address, size, until_arrived
 from tests.support.parts import Router, alert, notification
@@ -106,21 +107,23 @@ def _make_noise(port: Connection) -> None:
 
 
 def noises_of(variant: Variant, share: float, turn: int) -> list[bytes]:
-    """What the noisy tenant posts in a turn."""
-    count = int(SECONDS * share * TIMES / variant.sinks)  # so many deliveries, whatever the number of sinks
-    numbers = range(0, count, variant.at_once)
+    """What the noisy tenant posts in a turn: notifications of alerts, each followed by one of their ends."""
+    count = max(1, round(SECONDS * share * TIMES / variant.sinks / 2))  # so many deliveries, whatever the number of sinks
     return [
         json.dumps(
             notification(
-                *[
-                    alert(f"N{turn}-{one}", namespace=NOISY, description="x" * 200, path="/".join(["a"] * 100))
-                    for one in range(first, min(first + variant.at_once, count))
-                ],
+                *[noise(f"N{turn}-{number}", status) for number in range(first, min(first + variant.at_once, count))],
                 group=f"noise-{turn}-{first}",
             )
         ).encode()
-        for first in numbers
+        for first in range(0, count, variant.at_once)
+        for status in ("firing", "resolved")
     ]
+
+
+def noise(name: str, status: str) -> dict[str, Any]:
+    """An alert of the noisy tenant."""
+    return alert(name, status=status, namespace=NOISY, description="x" * 200, path="/".join(["a"] * 100))
 
 
 def quiet_bodies(numbers: range) -> list[bytes]:

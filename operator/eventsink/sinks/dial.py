@@ -102,6 +102,11 @@ class Dialler:
             raise TransportError(TransportErrorKind.PROXY_UNREACHABLE, origin, str(error)) from None
         failure: TransportError | None = None
         for address in addresses:
+            verdict = self._guard.judge_proxy(address)
+            if not verdict.allowed:
+                detail = f"its address {address} {verdict.reason}"
+                failure = failure or TransportError(TransportErrorKind.PROXY_UNREACHABLE, origin, detail)
+                continue
             try:
                 transport = await open_tunnel(proxy, address, endpoint, timeout=self._connect_timeout)
                 return await self._use(transport, endpoint, context, options, factory())

@@ -1,6 +1,7 @@
 """The egress guard: which addresses the router may connect to, and how. It judges the address that is dialled, never a name.
 
-Through a proxy no address is dialled but the proxy's, which looks names up itself: `sinks.proxied` judges what can be known here.
+Through a proxy no address is dialled but the proxy's, which looks names up itself: `sinks.proxied` judges what can be known here. The proxy's
+own address is the platform's choice, and may be private, but not one of a metadata service, nor one that `deny` has.
 
 Tenants write URLs; without a guard they could make the router call the cloud's metadata service, the API server or any pod. The standard
 library's `is_global` is not enough: it lets transition forms through that lead to private IPv4 addresses.
@@ -73,6 +74,13 @@ _REFUSED_IPV6 = {
     "3fff::/20": "documentation",
     "5f00::/16": "segment routing",
 }
+_NEAR = [
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+]
+"""Where a network's own proxy may be: private addresses, and this machine."""
+_METADATA = [ipaddress.ip_network(text) for text in ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254")]
+"""Metadata services in these: of Alibaba Cloud, AWS and Google Cloud."""
 _SPECIAL: list[tuple[Network, str]] = [
     (ipaddress.ip_network(text), why) for text, why in [*_REFUSED_IPV4.items(), *_REFUSED_IPV6.items()]
 ]
@@ -132,6 +140,13 @@ class EgressGuard:
     def judge(self, address: str) -> Verdict:
         """Judge an IP address in text form, as a resolver gives it."""
         return self._judged(address)
+
+    def judge_proxy(self, address: str) -> Verdict:
+        """Judge an IP address of the proxy: a private one is allowed, too."""
+        verdict = self.judge(address)
+        if verdict.allowed or not judge(address, (*self._allow, *_NEAR), (*self._deny, *_METADATA)).allowed:
+            return verdict
+        return Verdict(True)
 
     def judge_unresolved(self, host: str) -> Verdict:
         """Judge the host of a URL whose name the proxy is going to look up: an address in any notation as that, this machine as loopback.

@@ -99,7 +99,7 @@ class _Lookups(AbstractResolver):
         ]
 
     def is_proxy(self, address: str, port: int) -> bool:
-        """Whether that is where the proxy is, which the platform chose: no guard judges it."""
+        """Whether that is where the proxy is, which the platform chose."""
         if self._proxy is None:
             return False
         proxy = self._proxy.address()
@@ -217,8 +217,9 @@ def guarded_session(
 
     def open_socket(info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, address = info
-        verdict = guard.judge(address[0])
-        if not verdict.allowed and not lookups.is_proxy(address[0], address[1]):
+        is_proxy = lookups.is_proxy(address[0], address[1])
+        verdict = guard.judge_proxy(address[0]) if is_proxy else guard.judge(address[0])
+        if not verdict.allowed:
             raise EgressRefused(f"{_REFUSED}the address {address[0]} {verdict.reason}")
         return socket.socket(family, kind, protocol)
 
@@ -249,7 +250,7 @@ def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
     if isinstance(error, aiohttp.ClientConnectorDNSError) and isinstance(error.os_error, ProxyNotResolved):
         return TransportErrorKind.PROXY_UNREACHABLE, str(error.os_error)
     if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return TransportErrorKind.PROXY_UNREACHABLE, (error.os_error.strerror or "cannot be reached").lower()
+        return TransportErrorKind.PROXY_UNREACHABLE, _refusal(error) or (error.os_error.strerror or "cannot be reached").lower()
     if isinstance(error, aiohttp.ClientConnectorSSLError) and isinstance(error.os_error, ssl.SSLError):
         kind, detail = tls.failure(error.os_error)
         return kind, detail or "while connecting"
@@ -258,10 +259,8 @@ def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return TransportErrorKind.DNS, "the name of the host has no address"
     if isinstance(error, aiohttp.ClientConnectorError):
-        # With several addresses the connector makes one error of all of theirs.
-        text = str(error.os_error)
-        if _REFUSED in text:
-            return TransportErrorKind.EGRESS, text.rpartition(_REFUSED)[2].rstrip("]})'\"")
+        if refusal := _refusal(error):
+            return TransportErrorKind.EGRESS, refusal
         return TransportErrorKind.REFUSED, (error.os_error.strerror or "cannot be reached").lower()
     if isinstance(error, TimeoutError):
         return TransportErrorKind.TIMEOUT, "no response in time"
@@ -272,3 +271,9 @@ def failure_kind(error: Exception) -> tuple[TransportErrorKind, str]:
     if isinstance(error, aiohttp.ClientResponseError):
         return TransportErrorKind.PROTOCOL, "the response is not valid HTTP/1.1"
     return TransportErrorKind.RESET, "the connection ended before the response was complete"
+
+
+def _refusal(error: aiohttp.ClientConnectorError) -> str:
+    """What the guard said; empty: it refused nothing. With several addresses the connector makes one error of all of theirs."""
+    text = str(error.os_error)
+    return text.rpartition(_REFUSED)[2].rstrip("]})'\"") if _REFUSED in text else ""

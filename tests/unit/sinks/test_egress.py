@@ -62,6 +62,32 @@ def test_public_addresses_are_allowed(address: str) -> None:
     assert judge(address).allowed
 
 
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("8.8.8.8", True),
+        ("10.0.0.1", True),
+        ("::ffff:192.168.0.1", True),
+        ("fd12::5", True),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("100.64.0.1", True),
+        ("10.9.0.1", False),
+        ("169.254.169.254", False),
+        ("::ffff:169.254.169.254", False),
+        ("100.100.100.200", False),
+        ("fd00:ec2::254", False),
+        ("fd20:ce::254", False),
+        ("fe80::1%eth0", False),
+        ("224.0.0.1", False),
+        ("0.0.0.0", False),
+    ],
+)
+def test_the_platforms_proxy_may_have_a_private_address_but_none_of_a_metadata_service(address: str, allowed: bool) -> None:
+    verdict = EgressGuard(EgressSettings(deny=("10.9.0.0/16",))).judge_proxy(address)
+    assert (verdict.allowed, bool(verdict.reason)) == (allowed, not allowed)
+
+
 @pytest.mark.parametrize("address", DENIED)
 def test_every_other_address_is_denied_with_a_reason(address: str) -> None:
     verdict = judge(address)

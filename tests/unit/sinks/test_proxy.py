@@ -169,6 +169,29 @@ async def test_a_proxy_whose_name_has_no_address_is_unreachable() -> None:
     await transport.close()
 
 
+METADATA = ("169.254.169.254", "[fd00:ec2::254]", "[fd20:ce::254]", "100.100.100.200", "224.0.0.1", "0.0.0.0")
+
+
+@pytest.mark.parametrize("address", [*METADATA, "127.0.0.1", "localhost"])
+async def test_no_proxy_is_asked_at_a_metadata_service_or_where_the_platform_denies_connections(
+    proxy: ConnectProxy, address: str
+) -> None:
+    deny = () if address in METADATA else ("127.0.0.0/8", "::1/128")
+    guard = EgressGuard(
+        EgressSettings.model_validate({"deny": deny, "proxy": {"url": f"http://{address}:{proxy.port}", "judgeNames": False}})
+    )
+    transport = Http1Transport(TransportSettings(), guard, Resolver())
+    error = await fails(transport, Endpoint.parse(f"https://{NAME}/"))
+    await transport.close()
+    why_not = "is in egress.deny" if deny else "is not public"
+    assert error.kind is TransportErrorKind.PROXY_UNREACHABLE
+    assert why_not in error.detail
+    kind, detail = await why(guard, f"https://{NAME}/")
+    assert kind is TransportErrorKind.PROXY_UNREACHABLE
+    assert why_not in detail
+    assert proxy.targets == []
+
+
 async def test_a_proxy_that_does_not_respond_is_a_connect_timeout_and_its_connection_ends(proxy: ConnectProxy) -> None:
     proxy.hang.set()
     transport = Http1Transport(TransportSettings(connect_timeout=0.1), guard_for(proxy), Resolver())

@@ -205,7 +205,8 @@ class Acceptor:
     def accept(self, source: Source, notification: IncomingNotification, sender: str) -> Pending[Accepted]:
         """Accept one notification, however it came; what is awaited is known when everything is on disk, or raises `UnusablePayload` of a round.
 
-        One with many alerts is planned in slices, between which others have their turn, and in parts, each of which is committed by itself.
+        One with many alerts, or for many sinks, is planned in slices, between which others have their turn, and in parts, each of which is
+        committed by itself.
         Those of one group are planned in the order in which they came.
 
         Raises
@@ -215,7 +216,7 @@ class Acceptor:
         NothingAccepted
             No alert in it has a tenant that the source may name.
         QueueFull, QueueUnavailable
-            It could not be stored; nothing was, or of a notification with many alerts the first ones: sent again, those are known.
+            It could not be stored; nothing was, or what was in the first parts: sent again, that is known.
         """
         self._check_loaded()
         if notification.round is not None:

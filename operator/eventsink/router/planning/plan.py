@@ -26,21 +26,19 @@ from eventsink.router.planning.parts import (
     PartSize,
 )
 from eventsink.router.planning.quotas import Quotas, record_behind
+from eventsink.router.planning.received_group import ReceivedGroup
 from eventsink.router.queue.protocol import Batch
-from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState, GroupState, Notified
+from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState, Notified
 from eventsink.router.sources import Source
 from eventsink.runtime.turns import Steps, at_once
 from eventsink.sinks.sink import Sink
 
-RECORDS = 16
-"""How often the group is recorded at most while the parts of a notification are stored: each holds all its firing alerts."""
 RECEIVED_WITHIN_SECONDS = 300.0
 """How old the recorded time of receipt of an alert may be while nothing else of it changes."""
 GROWTH_SECONDS = 300.0
 """So much longer than a sink waits is it remembered that an event has grown."""
 
 
-_NOTHING: frozenset[str] = frozenset()
 _NO_ENTRIES: Mapping[str, Notified] = {}
 
 
@@ -129,7 +127,8 @@ class Plan:
         self._quotas = quotas
         self._merged = assignment.merged()
         group = notification.group
-        self._group_key = group_digest(source.name, group.key) if group is not None else None
+        key = group_digest(source.name, group.key) if group is not None else None
+        self._group = ReceivedGroup(key, sender, self._merged, assignment.others, states)
         self.rest: Sequence[Merged] = self._merged
         """What is in no part yet; the first one may be in part."""
         self._begun: _Begun | None = None
@@ -137,11 +136,6 @@ class Plan:
         self._something_new: bool | None = None
         """Whether the notification differs from the last one of its group in what fires, or in an alert of a part that was made; None: not
         looked at yet."""
-        self._unrecorded: list[Merged] = []
-        """What was planned since the group was last recorded."""
-        self._firing_known: tuple[tuple[str, ...], frozenset[str]] = ((), _NOTHING)
-        """What fired when the group was last recorded, as it is there and as a set."""
-        self._others = assignment.others
         self._heartbeat = source.format.repeats is Repeats.HEARTBEAT
         self._much = len(self._merged) * (ALERT_MICROSECONDS + SINK_MICROSECONDS * len(index)) > TURN_MICROSECONDS
 
@@ -160,7 +154,8 @@ class Plan:
 
     def looking(self, now: float) -> Steps[None]:
         """Look whether the notification says anything new, which is why it may have been sent, with a step for each alert."""
-        self._something_new = self._says_something_new(self._firing_before(self._group()))
+        self._group.look()
+        self._something_new = self._group.differs()
         if len(self._merged) == 1:
             return  # it is looked at when it is planned
         for merged in self._merged:
@@ -172,9 +167,8 @@ class Plan:
     def _make(self, change: StateChange, now: float, size: PartSize) -> tuple[Batch, StateChange, dict[Suppression, int]]:
         if self._something_new is None:
             at_once(self.looking(now))
-        group = self._group()
-        firing_before = self._firing_before(group)
-        received, duplicate = self._received(group, now)
+        self._group.look()
+        received = self._received(now)
         builder = BatchBuilder(self._notification)
         suppressed: dict[Suppression, int] = defaultdict(int)
         sinks: dict[str, _OfSink] = {}
@@ -190,11 +184,11 @@ class Plan:
             planned.append(one)
             if not self._something_new and self._says_new(one):  # the only one, or changed since it was looked at
                 self._something_new = True
-                received, duplicate = self._received(group, now)
+                received = self._received(now)
             if one.merged.one.alert.status is Status.RESOLVED:
                 due, self._begun = self._plan_end(one, begun, part, sinks, suppressed)
             else:
-                appeared = self._group_key is not None and one.after.identity not in firing_before
+                appeared = self._group.appeared(one.after.identity)
                 due, self._begun = self._plan_firing(one, begun, received, appeared, part, sinks, suppressed, change)
             part.deliveries += due
             if self._begun is not None:
@@ -208,28 +202,17 @@ class Plan:
         for one in planned:
             self._record(one, builder, change, now)
         self.rest = self.rest[end:]
-        if self._group_key is not None:
-            if not self.rest:
-                self._record_group(self._group_key, group, duplicate=duplicate, change=change, now=now)
-            elif not duplicate:
-                self._record_progress(self._group_key, group, [one.merged for one in planned], change, now)
+        if not self.rest:
+            self._group.record(change, now, duplicate=received.duplicate)
+        elif not received.duplicate:
+            self._group.record_part(change, now, [one.merged for one in planned])
         return builder.build(change), change, suppressed
 
-    def _group(self) -> GroupState | None:
-        return self._states.group(self._group_key) if self._group_key is not None else None
-
-    def _firing_before(self, group: GroupState | None) -> frozenset[str]:
-        if group is None:
-            return _NOTHING
-        if self._firing_known[0] is not group.firing:
-            self._firing_known = group.firing, frozenset(group.firing)
-        return self._firing_known[1]
-
-    def _received(self, group: GroupState | None, now: float) -> tuple[Received, bool]:
-        """How the notification came, and whether it is a duplicate of another sender's."""
+    def _received(self, now: float) -> Received:
+        """How the notification came."""
         window, new = self._states.settings.ha_window, bool(self._something_new)
-        duplicate = group is not None and not new and group.notified_by != self._sender and now - group.notified_at <= window
-        return Received(self._sender, now, self._source.format.repeats, window, repeat=not new, duplicate=duplicate), duplicate
+        duplicate = not new and self._group.was_notified_by_another(now, window)
+        return Received(self._sender, now, self._source.format.repeats, window, repeat=not new, duplicate=duplicate)
 
     def _plan_alert(self, merged: Merged, now: float) -> _Planned:
         """What the notification says of an alert, and its state then; nothing is changed yet."""
@@ -282,52 +265,6 @@ class Plan:
             valid_for = min(states.settings.resolve_timeout if given is None else given, states.settings.retention)
             alone = effect is Effect.STARTED
             states.heartbeats.hear(alert.tenant, merged.identity, merged.firing, now + valid_for, at=now, alone=alone)
-
-    def _record_group(self, key: bytes, before: GroupState | None, *, duplicate: bool, change: StateChange, now: float) -> None:
-        firing = self._firing()
-        if before is None:
-            self._states.put_group(change, GroupState(0, key, firing, now, now, self._sender))
-        elif not duplicate:
-            self._states.put_group(change, GroupState(before.row, key, firing, now, now, self._sender))
-        elif firing != before.firing or now - before.at >= RECEIVED_WITHIN_SECONDS:
-            self._states.put_group(change, msgspec.structs.replace(before, firing=firing, at=now))
-
-    def _record_progress(
-        self, key: bytes, before: GroupState | None, part: Sequence[Merged], change: StateChange, now: float
-    ) -> None:
-        """Record what a part said of the group: if the rest cannot be stored, and the source sends it all again, this is known of it."""
-        self._unrecorded += part
-        if len(self._unrecorded) * RECORDS < len(self._merged):
-            return
-        fires = dict.fromkeys(before.firing if before is not None else (), True)
-        fires |= {one.identity: one.one.alert.status is Status.FIRING for one in self._unrecorded}
-        self._unrecorded = []
-        firing = tuple(identity for identity, still in fires.items() if still)
-        self._states.put_group(change, GroupState(before.row if before is not None else 0, key, firing, now, now, self._sender))
-
-    def _says_something_new(self, firing_before: frozenset[str]) -> bool:
-        """Whether the notification differs from the last one of its group in what fires: this is why it may have been sent."""
-        if self._group_key is None:
-            return False
-        for identity, fires in self._others.items():
-            if fires is not (identity in firing_before):
-                return True
-        for merged in self._merged:
-            alert = merged.one.alert
-            if (alert.status is Status.FIRING) is not (merged.identity in firing_before):
-                return True
-        return False
-
-    def _firing(self) -> tuple[str, ...]:
-        """Identities of what fires in the whole notification; of those that are known the very objects of their states."""
-        found = []
-        for merged in self._merged:
-            alert = merged.one.alert
-            if alert.status is Status.FIRING:
-                state = self._states.get(alert.tenant, merged.identity)
-                found.append(state.identity if state is not None else merged.identity)
-        found += [identity for identity, fires in self._others.items() if fires]
-        return tuple(found)
 
     def _plan_firing(
         self,

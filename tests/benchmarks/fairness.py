@@ -59,7 +59,7 @@ class Variant:
 VARIANTS = (
     Variant("notifications of 50 alerts"),
     Variant("single alerts", at_once=1),
-    Variant("one notification of 1,000 alerts a second", at_once=1000),
+    Variant("notifications of 1,000 alerts", at_once=1000),
     Variant("20 sinks whose receivers hang", behaviour="hang", sinks=20),
     Variant("100 sinks that all want the same", sinks=100, at_once=1),
     Variant("1,000 sinks that all want the same", sinks=1000, at_once=1),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 
+from eventsink.router.dispatch.shares import WaitingLine
 from eventsink.router.dispatch.worker import SinkWorker
 from eventsink.runtime.turns import LongWork
 
@@ -35,8 +35,8 @@ class Starts:
         self._pump = pump
         self._long_work = long_work
         self._spawn = spawn
-        self._waiting: OrderedDict[str, dict[SinkWorker, None]] = OrderedDict()
-        """By tenant, the one whose turn is next first; each sink once, however much was committed for it meanwhile."""
+        self._line: WaitingLine[tuple[str, SinkWorker]] = WaitingLine()
+        """With the tenant for which each waits: the sink may get another. Each is in it once, however much was committed for it meanwhile."""
         self._running = False
 
     def begin(self, workers: Iterable[SinkWorker]) -> None:
@@ -44,33 +44,26 @@ class Starts:
         begun: dict[str, int] = {}
         for worker in workers:
             tenant = worker.sink.tenant
-            line = self._waiting.get(tenant)
             count = begun.get(tenant, 0)
-            if line is None and count < AT_ONCE:
+            if tenant in self._line or count >= AT_ONCE:
+                self._line.join(tenant, (tenant, worker), 0)
+            else:
                 begun[tenant] = count + 1
                 self._pump(worker)
-            elif line is None:
-                self._waiting[tenant] = {worker: None}
-            else:
-                line[worker] = None
-        if self._waiting and not self._running:
+        if self._line and not self._running:
             self._running = True
             self._spawn(self._run())
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
+            while self._line:
                 until = await self._long_work.turn()
                 messages = max(1, round((until - time.perf_counter()) / MESSAGE_SECONDS))
-                while self._waiting and messages > 0 and time.perf_counter() < until:
-                    messages -= self._pump(self._next())
+                while messages > 0 and time.perf_counter() < until and (first := self._line.first()) is not None:
+                    tenant, worker = first
+                    self._line.leave(tenant, first)
+                    if tenant in self._line:
+                        self._line.used(tenant, 0)  # behind the other tenants
+                    messages -= self._pump(worker)
         finally:
             self._running = False
-
-    def _next(self) -> SinkWorker:
-        tenant, line = self._waiting.popitem(last=False)
-        worker = next(iter(line))
-        del line[worker]
-        if line:
-            self._waiting[tenant] = line
-        return worker

@@ -227,9 +227,8 @@ class Dispatcher:
             released = True
             for worker in workers:
                 worker.gathering -= 1
-            self._starts.begin(
-                [worker for worker in workers if not worker.gathering or self._queue.clock() >= worker.gathers_until]
-            )
+            now = self._queue.clock()
+            self._starts.begin([worker for worker in workers if not worker.gathers(now)])
 
         waited = asyncio.get_running_loop().call_later(GATHER_SECONDS, release)
         return release

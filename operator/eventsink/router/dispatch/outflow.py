@@ -80,7 +80,7 @@ class Outflow:
         if self.stopping or self._workers.get(worker.sink.uid) is not worker:
             return []
         lane = worker.lane
-        if worker.gathering and self._queue.clock() < worker.gathers_until:
+        if worker.gathers(self._queue.clock()):
             return []  # it is woken up when all is there
         if worker.reloading:
             worker.landed()

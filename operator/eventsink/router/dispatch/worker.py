@@ -85,6 +85,10 @@ class SinkWorker:
         self._timer: asyncio.TimerHandle | None = None
         self._spread = SPREAD_SECONDS * zlib.crc32(sink.uid.encode()) / 2**32
 
+    def gathers(self, now: float) -> bool:
+        """Whether it waits for more of a notification, on the queue clock."""
+        return self.gathering > 0 and now < self.gathers_until
+
     def closed(self) -> Opening | None:
         """Until when nothing may be sent at this time; None: it may. One that must not be sent to at all is not closed."""
         if self._times is None or self.lane.blocked:

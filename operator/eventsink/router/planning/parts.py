@@ -32,7 +32,7 @@ DIVISIONS = 32
 class PartSize(msgspec.Struct, frozen=True):
     """How large a part may be."""
 
-    alerts: int = MOST_ALERTS
+    alerts: int
     sinks: int | None = None
     """How many are notified of one alert in it; None: all."""
 

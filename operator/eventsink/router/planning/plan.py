@@ -26,15 +26,13 @@ from eventsink.router.planning.parts import (
     PartSize,
 )
 from eventsink.router.planning.quotas import Quotas, record_behind
-from eventsink.router.planning.received_group import ReceivedGroup
+from eventsink.router.planning.received_group import RECEIVED_WITHIN_SECONDS, ReceivedGroup
 from eventsink.router.queue.protocol import Batch
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertState, Notified
 from eventsink.router.sources import Source
 from eventsink.runtime.turns import Steps, at_once
 from eventsink.sinks.sink import Sink
 
-RECEIVED_WITHIN_SECONDS = 300.0
-"""How old the recorded time of receipt of an alert may be while nothing else of it changes."""
 GROWTH_SECONDS = 300.0
 """So much longer than a sink waits is it remembered that an event has grown."""
 
@@ -167,7 +165,8 @@ class Plan:
     def _make(self, change: StateChange, now: float, size: PartSize) -> tuple[Batch, StateChange, dict[Suppression, int]]:
         if self._something_new is None:
             at_once(self.looking(now))
-        self._group.look()
+        else:
+            self._group.look()  # again: others may have changed it
         received = self._received(now)
         builder = BatchBuilder(self._notification)
         suppressed: dict[Suppression, int] = defaultdict(int)
@@ -346,8 +345,10 @@ class Plan:
             return 0, None
         owned, due = one.merged.one, 0
         awaiting = self._awaiting_end(one)
-        count = begun.count if begun is not None else len(awaiting)
-        most = part.sinks_of(count) if begun is not None else self._most_sinks(awaiting, part, sinks)
+        if begun is not None:
+            most, count = part.sinks_of(begun.count), begun.count
+        else:
+            most, count = self._most_sinks(awaiting, part, sinks), len(awaiting)
         for sink in awaiting:
             if due == most:
                 return due, _Begun(one, one.effect, count)

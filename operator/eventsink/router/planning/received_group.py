@@ -14,7 +14,7 @@ from eventsink.router.queue.states import GroupState
 RECORDS = 16
 """How often the group is recorded at most while the parts of a notification are stored: each holds all its firing alerts."""
 RECEIVED_WITHIN_SECONDS = 300.0
-"""How old the recorded time of receipt may be while nothing else changes."""
+"""How old the recorded time of receipt of a group, or of an alert, may be while nothing else of it changes."""
 
 _NOTHING: frozenset[str] = frozenset()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from typing import Any
@@ -29,11 +30,6 @@ HOURS = 3600.0
 
 def all_of(status: str) -> list[tuple[str, str]]:
     return [(name, status) for name in EVERY]
-
-
-async def deliver(planning: PlanningUnderTest) -> None:
-    for name in EVERY:
-        await planning.deliver_all(name)
 
 
 def commits(planning: PlanningUnderTest) -> list[int]:
@@ -109,20 +105,16 @@ async def test_where_the_rest_might_find_no_room_it_is_not_divided(start: Start)
     assert planning.shown() == []
 
 
-class Failing:
-    """Commits fail from the second one on."""
+def fail_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits of deliveries fail from the second one on."""
+    numbers, commit = itertools.count(1), Store.commit
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        commit = Store.commit
+    def fail_later(store: Store, clock: float, change: StoreChange) -> None:
+        if change.new and next(numbers) > 1:
+            raise OSError("no")
+        commit(store, clock, change)
 
-        def fail_later(store: Store, clock: float, change: StoreChange) -> None:
-            self.count += bool(change.new)
-            if self.count > 1:
-                raise OSError("no")
-            commit(store, clock, change)
-
-        monkeypatch.setattr(Store, "commit", fail_later)
+    monkeypatch.setattr(Store, "commit", fail_later)
 
 
 @pytest.mark.parametrize("status", ["firing", "resolved"])
@@ -136,7 +128,7 @@ async def test_those_that_were_not_notified_before_a_commit_failed_are_when_it_i
     if status == "resolved":
         await planning.post(A)
     with monkeypatch.context() as patch:
-        Failing(patch)
+        fail_commits(patch)
         with pytest.raises(QueueUnavailable):
             await planning.post(*alerts)
     first = planning.shown()

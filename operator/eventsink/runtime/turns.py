@@ -68,20 +68,23 @@ class LongWork:
     ----------
     busy
         Whether a thread works for others, which needs the GIL again and again.
+    clock
+        The clock of the slices, in seconds.
     """
 
-    def __init__(self, busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, busy: Callable[[], bool] = lambda: False, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._busy = busy
+        self._clock = clock
         self._one = asyncio.Lock()
 
     async def turn(self) -> float:
-        """Wait for a slice; returns until when it lasts, on `time.perf_counter`."""
+        """Wait for a slice; returns until when it lasts, on `clock`."""
         async with self._one:
-            began = now = time.perf_counter()
+            began = now = self._clock()
             for _ in range(MOST_TURNS):
                 before, busy = now, self._busy()
                 await asyncio.sleep(PAUSE_SECONDS if busy else 0)
-                now = time.perf_counter()
+                now = self._clock()
                 if now - before < QUIET_SECONDS and not busy:
                     break
         return now + min(MOST_SLICE_SECONDS, max(SLICE_SECONDS, SLICE_OF_WAIT * (now - began)))
@@ -91,7 +94,8 @@ class LongWork:
         try:
             while True:
                 until = await self.turn()
-                while time.perf_counter() < until:
+                next(steps)  # also where another process had the core until the slice was over
+                while self._clock() < until:
                     next(steps)
         except StopIteration as end:
             result: T = end.value

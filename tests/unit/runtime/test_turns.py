@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
 import pytest
@@ -52,6 +53,17 @@ def test_steps_of_which_the_first_is_done_have_the_same_result(number: int) -> N
     rest = begun(steps())
     assert done == [0][:number]
     assert at_once(rest) == number
+
+
+async def test_a_step_is_done_in_a_slice_that_was_over_before_it_began() -> None:
+    def steps() -> Steps[str]:
+        yield
+        yield
+        return "result"
+
+    seconds = itertools.count()
+    async with asyncio.timeout(30):
+        assert await LongWork(clock=lambda: float(next(seconds))).run(steps()) == "result"
 
 
 async def test_whoever_gives_up_waiting_for_a_slice_leaves_the_line_to_those_behind() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine
 
 from eventsink.router.dispatch.lane import Lane
@@ -26,18 +25,19 @@ class Slices(LongWork):
 
     async def turn(self) -> float:
         messages = await self.allowed.get()
-        return time.perf_counter() + (messages + 0.4) * MESSAGE_SECONDS
+        return messages * MESSAGE_SECONDS
 
 
 class Begun:
     """Starts, and the names of the sinks that began."""
 
     def __init__(self, messages: int = 1) -> None:
+        self.now = 0.0
         self.names: list[str] = []
         self.slices = Slices()
         self._messages = messages
         self.tasks: list[asyncio.Task[None]] = []
-        self.starts = Starts(self._pump, self.slices, self._spawn)
+        self.starts = Starts(self._pump, self.slices, self._spawn, clock=lambda: self.now)
 
     def _pump(self, worker: SinkWorker) -> int:
         self.names.append(worker.sink.name)
@@ -101,6 +101,15 @@ async def test_a_sink_that_sends_many_messages_takes_the_slices_of_many() -> Non
     assert await begun.after() == ["a0", "a1"]
     assert await begun.after(3) == ["a2"]
     assert await begun.after(9) == ["a3", "a4"]
+
+
+async def test_one_begins_in_a_slice_that_was_over_before_it_began() -> None:
+    begun = Begun()
+    begun.now = 1.0
+    begun.starts.begin(workers("a", "a1", "a2", "a3", "a4"))
+    assert await begun.after() == ["a1", "a2"]
+    assert await begun.after(1) == ["a3"]
+    assert await begun.after(1) == ["a4"]
 
 
 async def test_after_a_slice_that_was_cancelled_the_next_commit_goes_on() -> None:

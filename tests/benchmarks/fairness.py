@@ -32,8 +32,8 @@ QUIET, TIMES = 9, 50
 """Quiet tenants, and how many times as many alerts as each of them the noisy one sends."""
 LOAD = 1 / 6
 """What all send, of the highest rate of single alerts."""
-SECONDS = 8.0
-"""Of one turn."""
+LEAST_SECONDS = 8.0
+"""Of one turn, which is longer where the noisy tenant would not send one whole notification and its end in it."""
 MEASURED = 1500
 """Alerts in which the highest rate is measured."""
 DEADLINE_SECONDS = 120.0
@@ -77,9 +77,9 @@ class Noise:
         self._process.start()
         self.origin: str = self._port.recv()
 
-    def begin(self, router: Router, bodies: list[bytes]) -> None:
-        """Post bodies, evenly within a turn."""
-        self._port.send((router.url, router.token, bodies))
+    def begin(self, router: Router, bodies: list[bytes], seconds: float) -> None:
+        """Post bodies, evenly within so many seconds."""
+        self._port.send((router.url, router.token, bodies, len(bodies) / seconds))
 
     async def end(self) -> None:
         """Wait until they are posted."""
@@ -99,17 +99,18 @@ def _make_noise(port: Connection) -> None:
     async def serve() -> None:
         port.send(await Receivers().listen())
         while True:
-            url, token, bodies = await asyncio.to_thread(port.recv)
-            await post_at_rate(Posting(url, token), bodies, len(bodies) / SECONDS)
+            url, token, bodies, rate = await asyncio.to_thread(port.recv)
+            await post_at_rate(Posting(url, token), bodies, rate)
             port.send(None)
 
     asyncio.run(serve())
 
 
-def noises_of(variant: Variant, share: float, turn: int) -> list[bytes]:
-    """What the noisy tenant posts in a turn: notifications of alerts, each followed by one of their ends."""
-    count = max(1, round(SECONDS * share * TIMES / variant.sinks / 2))  # so many deliveries, whatever the number of sinks
-    return [
+def noises_of(variant: Variant, share: float, turn: int) -> tuple[list[bytes], float]:
+    """What the noisy tenant posts in a turn, and the turn's seconds: notifications of alerts, each followed by one of their ends."""
+    rate = share * TIMES / variant.sinks / 2  # so many deliveries, whatever the number of sinks
+    count = math.ceil(LEAST_SECONDS * rate)
+    bodies = [
         json.dumps(
             notification(
                 *[noise(f"N{turn}-{number}", status) for number in range(first, min(first + variant.at_once, count))],
@@ -119,6 +120,7 @@ def noises_of(variant: Variant, share: float, turn: int) -> list[bytes]:
         for first in range(0, count, variant.at_once)
         for status in ("firing", "resolved")
     ]
+    return bodies, count / rate
 
 
 def noise(name: str, status: str) -> dict[str, Any]:
@@ -147,12 +149,12 @@ async def highest_share(receivers: Receivers, folder: Path, sinks: list[str]) ->
 
 
 async def measure(
-    router: Router, receivers: Receivers, share: float, turn: int, noises: list[bytes], noise: Noise
+    router: Router, receivers: Receivers, share: float, turn: int, seconds: float, noises: list[bytes], noise: Noise
 ) -> list[float]:
     """Milliseconds that the alerts of the quiet tenants took."""
-    numbers = range(turn * 100_000, turn * 100_000 + int(SECONDS * share * QUIET))
+    numbers = range(turn * 100_000, turn * 100_000 + int(seconds * share * QUIET))
     if noises:
-        noise.begin(router, noises)
+        noise.begin(router, noises, seconds)
     sent = await post_at_rate(router, quiet_bodies(numbers), share * QUIET)
     await until_arrived(receivers, [f"A{number}" for number in numbers])
     if noises:
@@ -174,10 +176,11 @@ async def compare(variant: Variant, rounds: int) -> tuple[float, list[float], li
         loud = [f"{noise.origin}/{variant.behaviour}/{n}#tenant={NOISY}&batch=50{matcher}" for n in range(variant.sinks)]
         with start_router(Path(folder), *quiet, *loud, quotas=quotas) as router:
             for turn in range(2 * rounds + 1):
-                noises = noises_of(variant, share, turn) if turn % 2 == 0 and turn > 0 else []
-                times = await measure(router, receivers, share, turn, noises, noise)
+                noises, seconds = noises_of(variant, share, turn)
+                noisy = turn % 2 == 0 and turn > 0
+                times = await measure(router, receivers, share, turn, seconds, noises if noisy else [], noise)
                 if turn:  # the first one warms up
-                    found[turn % 2 == 0].extend(times)
+                    found[noisy].extend(times)
                 await asyncio.sleep(1.0)
     receivers.close()
     return share, *found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -38,6 +38,7 @@ GROWTH_SECONDS = 300.0
 
 
 _NO_ENTRIES: Mapping[str, Notified] = {}
+_FIRING = Status.FIRING.value
 
 
 class _OfSink(msgspec.Struct):
@@ -69,13 +70,22 @@ class _Planned(msgspec.Struct):
     """Whether it fires, and a sink is caught up with it later: its tenant is over its quota, or the sink is quiet for a time."""
     end_deferred: set[str] = set()
     """uids of sinks that are notified of its end later, since their tenant is over its quota."""
+    last_of: Mapping[str, Notified] = {}
+    """If it fires, or is an event: what sinks had been notified of before, by uid."""
+    recorded: int = KEEP_BODY
+    """The body that was recorded with it, or `KEEP_BODY` or `NO_BODY`."""
     continues: bool = False
-    """Whether other sinks are notified of it in an earlier part."""
+    """Whether other sinks are notified of it in an earlier part ..."""
+    untouched: bool = False
+    """... and nothing else has changed what is known of it since."""
 
-    def go_on(self, before: _Planned) -> None:
+    def go_on(self, begun: _Begun) -> None:
         """Go on with what was planned in an earlier part."""
         self.continues = True
+        self.untouched = self.before is begun.left
+        before = begun.planned
         self.deferred, self.due_again, self.end_deferred = before.deferred, before.due_again, before.end_deferred
+        self.last_of, self.recorded = before.last_of, before.recorded
 
 
 class _Begun(msgspec.Struct):
@@ -88,9 +98,9 @@ class _Begun(msgspec.Struct):
     """How many sinks were to be notified then."""
     appeared: bool = False
     matching: Sequence[Sink] = ()
-    """If it fires, or is an event: the sinks that are left, ..."""
-    last_of: Mapping[str, Notified] = {}
-    """... and what sinks had been notified of before, by uid."""
+    """If it fires, or is an event: the sinks that are left."""
+    left: AlertState | None = None
+    """What was known of it after that part."""
 
 
 class Plan:
@@ -179,7 +189,7 @@ class Plan:
                 break
             one, begun = self._plan_alert(merged, now), self._begun
             if begun is not None:
-                one.go_on(begun.planned)
+                one.go_on(begun)
             planned.append(one)
             if not self._something_new and self._says_new(one):  # the only one, or changed since it was looked at
                 self._something_new = True
@@ -200,11 +210,14 @@ class Plan:
             self._add_deliveries(of_sink, by_index, builder)
         for one in planned:
             self._record(one, builder, change, now)
+        if self._begun is not None:
+            merged = self._begun.planned.merged
+            self._begun.left = self._states.get(merged.one.alert.tenant, merged.identity)
         self.rest = self.rest[end:]
         if not self.rest:
             self._group.record(change, now, duplicate=received.duplicate)
         elif not received.duplicate:
-            self._group.record_part(change, now, [one.merged for one in planned])
+            self._group.record_part(change, now, [one.merged for one in planned if not one.continues])
         return builder.build(change), change, suppressed
 
     def _received(self, now: float) -> Received:
@@ -278,18 +291,28 @@ class Plan:
     ) -> tuple[int, _Begun | None]:
         """Returns how many sinks are notified, and what to go on with if others are left to the next part."""
         effect, due = one.effect, 0
-        last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else _NO_ENTRIES
+        notified_before = one.last_of
+        if not one.untouched:
+            one.last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else _NO_ENTRIES
+        last_of = one.last_of
         if begun is not None and effect in (Effect.FIRING, Effect.EVENT):  # else it has ended in between
             effect, appeared, count = begun.effect, begun.appeared, begun.count
-            matching, most = self._still_matching(begun, one, last_of), part.sinks_of(count)
+            matching, most = begun.matching, part.sinks_of(count)
         else:
-            matching = self._matching(one.merged)
+            begun, matching = None, self._matching(one.merged)
             most, count = self._most_sinks(matching, part, sinks), len(matching)
         owned = one.merged.one
         some_quiet = len(self._quiet) > 0
         for number, sink in enumerate(matching):
             if due == most:
-                return due, _Begun(one, effect, count, appeared, matching[number:], last_of)
+                return due, _Begun(one, effect, count, appeared, matching[number:])
+            if begun is not None:
+                if last_of.get(sink.uid) != notified_before.get(sink.uid):
+                    continue  # others have notified it meanwhile
+                current = self._current(sink, one)
+                if current is None:
+                    continue
+                sink = current
             of_sink = sinks.get(sink.uid)
             if of_sink is None:
                 of_sink = sinks[sink.uid] = _OfSink(sink)
@@ -344,11 +367,12 @@ class Plan:
         elif reason not in (None, Suppression.HELD_ENDED, Suppression.KNOWN_END):
             return 0, None
         owned, due = one.merged.one, 0
-        awaiting = self._awaiting_end(one)
+        awaiting: Iterable[Sink] = self._awaiting_end(one)
         if begun is not None:
             most, count = part.sinks_of(begun.count), begun.count
         else:
-            most, count = self._most_sinks(awaiting, part, sinks), len(awaiting)
+            awaiting = all_awaiting = list(awaiting)
+            most, count = self._most_sinks(all_awaiting, part, sinks), len(all_awaiting)
         for sink in awaiting:
             if due == most:
                 return due, _Begun(one, one.effect, count)
@@ -364,18 +388,18 @@ class Plan:
             due += 1
         return due, None
 
-    def _awaiting_end(self, one: _Planned) -> list[Sink]:
-        """The sinks that are to be notified now of the end of an alert."""
-        found = []
+    def _awaiting_end(self, one: _Planned) -> Iterator[Sink]:
+        """The sinks that are to be notified now of the end of an alert: those left to this part come first."""
+        sinks, withheld = self._directory.sinks, self._directory.withheld
+        deferred, tenant = one.end_deferred, one.merged.one.alert.tenant
         for entry in one.after.notified:
-            if entry.status != Status.FIRING or entry.sink in one.end_deferred:
+            if entry.status != _FIRING or entry.sink in deferred:
                 continue
-            sink = self._directory.sinks.get(entry.sink)
-            if entry.sink in self._directory.withheld or (sink is not None and sink.suspend):
+            sink = sinks.get(entry.sink)
+            if entry.sink in withheld or (sink is not None and sink.suspend):
                 one.body = True  # it is notified of the end when it is resumed, or can be read again
-            elif sink is not None and sink.may_receive(one.merged.one.alert.tenant):
-                found.append(sink)
-        return found
+            elif sink is not None and sink.may_receive(tenant):
+                yield sink
 
     def _plan_known_end(self, one: _Planned, sinks: dict[str, _OfSink]) -> None:
         """A group that is sent to those that have been notified of this end contains it again, as Alertmanager wrote it."""
@@ -437,7 +461,7 @@ class Plan:
             self._hear(one.merged, effect, after, now)
         changed: dict[str, object] = {}
         if one.notified:
-            changed["notified"] = updated(after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender)
+            changed["notified"] = self._updated(one, epoch_micros(alert.starts_at), now)
             changed["received_at"] = now
         elif (
             after is one.before
@@ -469,7 +493,7 @@ class Plan:
             payload = KEEP_BODY
         else:
             payload = KEEP_BODY if effect is Effect.KNOWN_END else NO_BODY
-        self._states.put(change, after, payload, **changed)
+        self._put(one, change, after, payload, changed)
 
     def _record_event(self, one: _Planned, builder: BatchBuilder, change: StateChange, now: float) -> None:
         """Put the state of an event into the change: if it has grown, too, since it is remembered for as long as it may grow again."""
@@ -480,8 +504,7 @@ class Plan:
             return
         changed: dict[str, object] = {"received_at": now}
         if one.notified:
-            starts_at = epoch_micros(alert.starts_at)
-            changed["notified"] = updated(after.notified, one.notified, starts_at, now, self._sender, alert.count)
+            changed["notified"] = self._updated(one, epoch_micros(alert.starts_at), now, alert.count)
         if alert.count > after.count:
             changed["count"] = alert.count
         if after.tenant != alert.tenant:
@@ -493,19 +516,30 @@ class Plan:
             payload = builder.body(owned)
             changed["expires_at"] = max(one.due_again) + GROWTH_SECONDS
             self._states.when_grown(min(one.due_again), alert.tenant, one.merged.identity)
+        self._put(one, change, after, payload, changed)
+
+    def _updated(self, one: _Planned, starts_at: int, now: float, count: int = 0) -> tuple[Notified, ...]:
+        """The entries of an alert after the sinks of this part were notified."""
+        replaced = None
+        if one.untouched:
+            ends = one.merged.one.alert.status is Status.RESOLVED
+            replaced = len(one.notified if ends else one.notified.keys() & one.last_of.keys())
+        return updated(one.after.notified, one.notified, starts_at, now, self._sender, count, replaced=replaced)
+
+    def _put(self, one: _Planned, change: StateChange, after: AlertState, payload: int, changed: dict[str, object]) -> None:
+        """Record the state of an alert; its body is what an earlier part recorded, if that is not another one."""
+        if one.untouched and min(payload, 0) == min(one.recorded, 0):
+            payload = KEEP_BODY
+        else:
+            one.recorded = payload
         self._states.put(change, after, payload, **changed)
 
-    def _still_matching(self, begun: _Begun, one: _Planned, last_of: Mapping[str, Notified]) -> list[Sink]:
-        """The sinks that are left to a part, as they are now; without those that others have notified meanwhile."""
-        found = []
-        for sink in begun.matching:
-            uid = sink.uid
-            current = self._directory.sinks.get(uid)
-            if current is None or last_of.get(uid) != begun.last_of.get(uid):
-                continue
-            if current is sink or any(self._index.wants(uid, alert) for alert in one.merged.variants):
-                found.append(current)
-        return found
+    def _current(self, sink: Sink, one: _Planned) -> Sink | None:
+        """A sink that was left to this part, as it is now; None: it is gone, or does not want the alert any more."""
+        current = self._directory.sinks.get(sink.uid)
+        if current is None or current is sink or any(self._index.wants(sink.uid, alert) for alert in one.merged.variants):
+            return current
+        return None
 
     def _matching(self, merged: Merged) -> list[Sink]:
         if len(merged.variants) == 1:
@@ -527,11 +561,33 @@ def _with_start_of(state: AlertState, merged: Merged) -> Alert:
 
 
 def updated(
-    entries: tuple[Notified, ...], notified: dict[str, str], starts_at: int, at: float, sender: str, count: int = 0
+    entries: tuple[Notified, ...],
+    notified: dict[str, str],
+    starts_at: int,
+    at: float,
+    sender: str,
+    count: int = 0,
+    *,
+    replaced: int | None = None,
 ) -> tuple[Notified, ...]:
-    """The entries of an alert after sinks were notified: uid -> status."""
+    """The entries of an alert after sinks were notified: uid -> status.
+
+    Parameters
+    ----------
+    replaced
+        How many of the entries are of these sinks, if that is known: it is not looked for more.
+    """
     new = [Notified(uid, status, starts_at, at, sender, count) for uid, status in notified.items()]
-    return (*[entry for entry in entries if entry.sink not in notified], *new) if entries else tuple(new)
+    left = len(entries) if replaced is None else replaced
+    kept: list[Notified] = []
+    for number, entry in enumerate(entries):
+        if left == 0:
+            return (*kept, *entries[number:], *new)
+        if entry.sink in notified:
+            left -= 1
+        else:
+            kept.append(entry)
+    return (*kept, *new)
 
 
 def _index(one: Owned) -> int:

@@ -88,7 +88,7 @@ class ReceivedGroup:
     def record_part(self, change: StateChange, now: float, part: Sequence[Merged]) -> None:
         """Record what a part said of the group: if the rest cannot be stored, and the source sends it all again, this is known of it."""
         self._unrecorded += part
-        if self._key is None or len(self._unrecorded) * RECORDS < len(self._merged):
+        if self._key is None or not part or len(self._unrecorded) * RECORDS < len(self._merged):
             return
         fires = dict.fromkeys(self._before.firing if self._before is not None else (), True)
         fires |= {one.identity: one.one.alert.status is Status.FIRING for one in self._unrecorded}

@@ -66,6 +66,27 @@ async def test_it_is_repeated_to_all_and_so_is_its_end_and_its_next_episode(star
     assert planning.suppressed == {"EndKnown": 1}
 
 
+@pytest.mark.parametrize("status", ["firing", "resolved"])
+async def test_a_part_looks_only_at_the_sinks_that_are_left_to_it(
+    start: Start, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"s{number:03}" for number in range(640)]
+    planning = await start(*map(sink, names), queue=ROOM)
+    if status == "resolved":
+        await planning.post(A)
+    looked_at = 0
+
+    class Sinks(dict[str, Sink]):
+        def get(self, uid: str, default: Any = None) -> Any:
+            nonlocal looked_at
+            looked_at += 1
+            return super().get(uid, default)
+
+    monkeypatch.setattr(planning.directory, "_sinks", Sinks(planning.directory.sinks))
+    assert len(await planning.post({**A, "status": status})) == len(names)
+    assert looked_at <= 3 * len(names)
+
+
 async def test_a_restart_and_the_other_half_of_a_pair_find_that_all_were_notified(start: Start) -> None:
     planning = await start(*map(sink, EVERY), queue=ROOM)
     await planning.post(A)

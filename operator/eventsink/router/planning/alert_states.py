@@ -7,7 +7,7 @@ import hashlib
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -183,8 +183,16 @@ class AlertStates:
 
     # ---- changing
 
-    def put(self, change: StateChange, state: AlertState, payload: int = KEEP_BODY, **changed: object) -> None:
-        """Record an alert, with the members that are `changed` beside the state; a new one is given its row."""
+    def put(
+        self,
+        change: StateChange,
+        state: AlertState,
+        payload: int = KEEP_BODY,
+        added: Sequence[Notified] = (),
+        **changed: object,
+    ) -> None:
+        """Record an alert, with the members that are `changed` beside the state; a new one is given its row. `added`: as in
+        `AlertStateWrite`."""
         before = self.get(state.tenant, state.identity)
         if before is None:
             if self._count >= self.settings.max_alerts:
@@ -197,7 +205,7 @@ class AlertStates:
             state = msgspec.structs.replace(state, **changed)
         self._replace(before, state)
         change.alerts_before.append((before, state))
-        change.written.append(AlertStateWrite(state, payload, before is None))
+        change.written.append(AlertStateWrite(state, payload, before is None, added))
         if state.held_until and (before is None or before.held_until != state.held_until):
             heapq.heappush(self._held, (state.held_until, state.tenant, state.identity))
             self.when_held()

@@ -16,9 +16,9 @@ from eventsink.router.directory import SinkChange, SinkDirectory
 from eventsink.router.planning.alert_states import LEGACY_TENANT, AlertStates, StateChange, group_digest
 from eventsink.router.planning.batch import expired_at, takes_groups
 from eventsink.router.planning.due import Behind, Due, deliveries_of, due_status, ended, form_of, key_of, may_be_due
+from eventsink.router.planning.entries import updated
 from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.match import SinkIndex
-from eventsink.router.planning.plan import updated
 from eventsink.router.planning.quotas import LOOK_SECONDS, Quotas, record_behind, submit
 from eventsink.router.planning.turns import ENTRIES_AT_ONCE, states_in_turns
 from eventsink.router.queue.protocol import Batch, NewDelivery, Payload, Queue, QueueError

@@ -12,8 +12,8 @@ from eventsink.alerts.alert import Alert, Status, alert_id, epoch_micros, from_e
 from eventsink.alerts.alertmanager_group import encoded_group
 from eventsink.router.planning.alert_states import AlertStates, StateChange
 from eventsink.router.planning.batch import group_key, new_delivery, takes_groups
+from eventsink.router.planning.entries import updated
 from eventsink.router.planning.episodes import BY_ITSELF
-from eventsink.router.planning.plan import updated
 from eventsink.router.queue.protocol import NewDelivery, Payload, PayloadKind
 from eventsink.router.queue.states import AlertState, Notified, SinkState
 from eventsink.sinks.sink import Sink

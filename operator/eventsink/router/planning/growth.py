@@ -12,9 +12,9 @@ from eventsink.alerts.alert import Alert, Status
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning.alert_states import AlertStates, StateChange
 from eventsink.router.planning.due import deliveries_of
+from eventsink.router.planning.entries import updated
 from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.match import SinkIndex
-from eventsink.router.planning.plan import updated
 from eventsink.router.planning.quotas import Quotas, submit
 from eventsink.router.planning.turns import states_in_turns
 from eventsink.router.queue.protocol import Batch, Queue

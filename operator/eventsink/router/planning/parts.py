@@ -24,9 +24,7 @@ MOST_ALERTS = 64
 DELIVERIES_OF_ALERT = 4
 """... and after so many deliveries for each that may be in it, no further one is; unless, again, a sink gets them as one group."""
 PART_SINKS = 32
-"""As many are notified of one alert in a part, and the others in the next ones, where the notification is the only one ..."""
-DIVISIONS = 32
-"""... unless it would take more parts than that: each records the alert's state, with all that were notified."""
+"""As many are notified of one alert in a part, and the others in the next ones, where the notification is the only one."""
 
 
 class PartSize(msgspec.Struct, frozen=True):
@@ -48,6 +46,8 @@ class Part:
 
     def __init__(self, size: PartSize, left: int) -> None:
         self._size = size
+        self.sinks = size.sinks
+        """How many are notified of one alert in it; None: all."""
         self._least = min(LEAST_ALERTS, size.alerts)
         self._alerts = 0
         self._work = 0.0
@@ -68,7 +68,3 @@ class Part:
         if self._alerts >= most or self.deliveries >= DELIVERIES_OF_ALERT * most:
             return True
         return self._alerts >= self._least and time.thread_time() > self._until
-
-    def sinks_of(self, count: int) -> int:
-        """How many are notified of an alert in it, of so many."""
-        return count if self._size.sinks is None else max(self._size.sinks, -(-count // DIVISIONS))

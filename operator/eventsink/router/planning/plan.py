@@ -15,6 +15,7 @@ from eventsink.router.planning import notify
 from eventsink.router.planning.alert_states import AlertStates, StateChange, group_digest
 from eventsink.router.planning.assign import Assignment, Merged
 from eventsink.router.planning.batch import BatchBuilder, Owned, takes_groups
+from eventsink.router.planning.entries import updated
 from eventsink.router.planning.episodes import Effect, step
 from eventsink.router.planning.match import SinkIndex
 from eventsink.router.planning.notify import Received, Suppression
@@ -25,6 +26,7 @@ from eventsink.router.planning.parts import (
     Part,
     PartSize,
 )
+from eventsink.router.planning.planned import Begun, OfSink, Planned
 from eventsink.router.planning.quotas import Quotas, record_behind
 from eventsink.router.planning.received_group import RECEIVED_WITHIN_SECONDS, ReceivedGroup
 from eventsink.router.queue.protocol import Batch
@@ -39,68 +41,6 @@ GROWTH_SECONDS = 300.0
 
 _NO_ENTRIES: Mapping[str, Notified] = {}
 _FIRING = Status.FIRING.value
-
-
-class _OfSink(msgspec.Struct):
-    """What one sink gets of a notification."""
-
-    sink: Sink
-    due: list[Owned] = []
-    wanted: list[Owned] = []
-    """All of which it is notified where it takes groups, once there is a reason to send the group."""
-    known: list[Owned] = []
-    """Ends that it was notified of before: they are in the group that Alertmanager sends, too."""
-
-
-class _Planned(msgspec.Struct):
-    """An alert that is being planned."""
-
-    merged: Merged
-    before: AlertState | None
-    after: AlertState
-    effect: Effect
-    """What the notification means for it."""
-    notified: dict[str, str] = {}
-    """uid of a sink -> the status that it is notified of, or would be if it wanted it."""
-    body: bool = False
-    """Whether the latest body has to be stored."""
-    due_again: list[float] = []
-    """Of an event that has grown: when sinks that wait for their repeatInterval are notified, on the queue clock."""
-    deferred: bool = False
-    """Whether it fires, and a sink is caught up with it later: its tenant is over its quota, or the sink is quiet for a time."""
-    end_deferred: set[str] = set()
-    """uids of sinks that are notified of its end later, since their tenant is over its quota."""
-    last_of: Mapping[str, Notified] = {}
-    """If it fires, or is an event: what sinks had been notified of before, by uid."""
-    recorded: int = KEEP_BODY
-    """The body that was recorded with it, or `KEEP_BODY` or `NO_BODY`."""
-    continues: bool = False
-    """Whether other sinks are notified of it in an earlier part ..."""
-    untouched: bool = False
-    """... and nothing else has changed what is known of it since."""
-
-    def go_on(self, begun: _Begun) -> None:
-        """Go on with what was planned in an earlier part."""
-        self.continues = True
-        self.untouched = self.before is begun.left
-        before = begun.planned
-        self.deferred, self.due_again, self.end_deferred = before.deferred, before.due_again, before.end_deferred
-        self.last_of, self.recorded = before.last_of, before.recorded
-
-
-class _Begun(msgspec.Struct):
-    """An alert of which some sinks are notified in the part that was made last, and others in the next one."""
-
-    planned: _Planned
-    effect: Effect
-    """What the notification meant for it at first."""
-    count: int
-    """How many sinks were to be notified then."""
-    appeared: bool = False
-    matching: Sequence[Sink] = ()
-    """If it fires, or is an event: the sinks that are left."""
-    left: AlertState | None = None
-    """What was known of it after that part."""
 
 
 class Plan:
@@ -139,7 +79,7 @@ class Plan:
         self._group = ReceivedGroup(key, sender, self._merged, assignment.others, states)
         self.rest: Sequence[Merged] = self._merged
         """What is in no part yet; the first one may be in part."""
-        self._begun: _Begun | None = None
+        self._begun: Begun | None = None
         """The first of `rest`, if some sinks are notified of it already."""
         self._something_new: bool | None = None
         """Whether the notification differs from the last one of its group in what fires, or in an alert of a part that was made; None: not
@@ -180,8 +120,8 @@ class Plan:
         received = self._received(now)
         builder = BatchBuilder(self._notification)
         suppressed: dict[Suppression, int] = defaultdict(int)
-        sinks: dict[str, _OfSink] = {}
-        planned: list[_Planned] = []
+        sinks: dict[str, OfSink] = {}
+        planned: list[Planned] = []
         part, end = Part(size, len(self.rest)), 0
         for merged in self.rest:
             candidates = self._index.candidates(merged.one.alert) if self._much else 0
@@ -226,7 +166,7 @@ class Plan:
         duplicate = not new and self._group.was_notified_by_another(now, window)
         return Received(self._sender, now, self._source.format.repeats, window, repeat=not new, duplicate=duplicate)
 
-    def _plan_alert(self, merged: Merged, now: float) -> _Planned:
+    def _plan_alert(self, merged: Merged, now: float) -> Planned:
         """What the notification says of an alert, and its state then; nothing is changed yet."""
         alert = merged.one.alert
         before = self._states.get(alert.tenant, merged.identity)
@@ -245,10 +185,10 @@ class Plan:
         )
         if effect is Effect.HELD and not (before is not None and before.held_until) and not self._states.room.may_hold():
             effect, after = Effect.STARTED, msgspec.structs.replace(after, held_until=0.0)
-        return _Planned(merged, before, after, effect)
+        return Planned(merged, before, after, effect)
 
     @staticmethod
-    def _says_new(one: _Planned) -> bool:
+    def _says_new(one: Planned) -> bool:
         """Whether what it says of an alert is a reason to have sent the notification."""
         return notify.is_new(one.effect) or (one.before is not None and one.before.replicas != one.after.replicas)
 
@@ -256,14 +196,12 @@ class Plan:
         """Whether one of these sinks gets what it wants of the notification as one group."""
         return self._notification.group is not None and any(map(takes_groups, sinks))
 
-    def _most_sinks(self, of_alert: Sequence[Sink], part: Part, of_part: Mapping[str, _OfSink]) -> int:
-        """How many of the sinks that get an alert are notified of it in a part, which notifies those of `of_part` of others."""
-        count = len(of_alert)
-        most = part.sinks_of(count)
-        if most >= count:
-            return count
+    def _most_sinks(self, of_alert: Sequence[Sink], part: Part, of_part: Mapping[str, OfSink]) -> int | None:
+        """How many of the sinks that get an alert are notified of it in a part, which notifies those of `of_part` of others; None: all."""
+        if part.sinks is None or part.sinks >= len(of_alert):
+            return None
         in_group = len(self._merged) > 1 and self._sends_group(itertools.chain(of_alert, (one.sink for one in of_part.values())))
-        return count if in_group else most
+        return None if in_group else part.sinks
 
     def _hear(self, merged: Merged, effect: Effect, after: AlertState, now: float) -> None:
         """Remember until when the alert is taken to fire. What has ended is forgotten when its time comes: the commit may fail."""
@@ -280,34 +218,33 @@ class Plan:
 
     def _plan_firing(
         self,
-        one: _Planned,
-        begun: _Begun | None,
+        one: Planned,
+        begun: Begun | None,
         received: Received,
         appeared: bool,
         part: Part,
-        sinks: dict[str, _OfSink],
+        sinks: dict[str, OfSink],
         suppressed: dict[Suppression, int],
         change: StateChange,
-    ) -> tuple[int, _Begun | None]:
+    ) -> tuple[int, Begun | None]:
         """Returns how many sinks are notified, and what to go on with if others are left to the next part."""
         effect, due = one.effect, 0
-        notified_before = one.last_of
         if not one.untouched:
             one.last_of = {entry.sink: entry for entry in one.before.notified} if one.before is not None else _NO_ENTRIES
-        last_of = one.last_of
+        last_of = last_before = one.last_of
         if begun is not None and effect in (Effect.FIRING, Effect.EVENT):  # else it has ended in between
-            effect, appeared, count = begun.effect, begun.appeared, begun.count
-            matching, most = begun.matching, part.sinks_of(count)
+            effect, appeared, matching, most = begun.effect, begun.appeared, begun.matching, part.sinks
+            last_before = begun.last_of
         else:
             begun, matching = None, self._matching(one.merged)
-            most, count = self._most_sinks(matching, part, sinks), len(matching)
+            most = self._most_sinks(matching, part, sinks)
         owned = one.merged.one
         some_quiet = len(self._quiet) > 0
         for number, sink in enumerate(matching):
             if due == most:
-                return due, _Begun(one, effect, count, appeared, matching[number:])
+                return due, Begun(one, effect, appeared, matching[number:], last_before)
             if begun is not None:
-                if last_of.get(sink.uid) != notified_before.get(sink.uid):
+                if last_of.get(sink.uid) != last_before.get(sink.uid):
                     continue  # others have notified it meanwhile
                 current = self._current(sink, one)
                 if current is None:
@@ -315,7 +252,7 @@ class Plan:
                 sink = current
             of_sink = sinks.get(sink.uid)
             if of_sink is None:
-                of_sink = sinks[sink.uid] = _OfSink(sink)
+                of_sink = sinks[sink.uid] = OfSink(sink)
             reason = notify.of_firing(
                 effect,
                 last_of.get(sink.uid),
@@ -342,19 +279,19 @@ class Plan:
                 of_sink.wanted.append(owned)
         return due, None
 
-    def _miss(self, one: _Planned, sink: Sink, change: StateChange) -> None:
+    def _miss(self, one: Planned, sink: Sink, change: StateChange) -> None:
         """The sink is not notified now: it is caught up later, with what still fires then."""
         one.deferred = True
         self._quiet.miss(sink, self._states, change)
 
     def _plan_end(
         self,
-        one: _Planned,
-        begun: _Begun | None,
+        one: Planned,
+        begun: Begun | None,
         part: Part,
-        sinks: dict[str, _OfSink],
+        sinks: dict[str, OfSink],
         suppressed: dict[Suppression, int],
-    ) -> tuple[int, _Begun | None]:
+    ) -> tuple[int, Begun | None]:
         """An end goes to those that were notified of the alert, whatever they ask for now. Returns as `_plan_firing`.
 
         One that was stored in part is known when it is sent again, or goes on: it goes to those that have not been notified of it.
@@ -369,26 +306,26 @@ class Plan:
         owned, due = one.merged.one, 0
         awaiting: Iterable[Sink] = self._awaiting_end(one)
         if begun is not None:
-            most, count = part.sinks_of(begun.count), begun.count
+            most = part.sinks
         else:
             awaiting = all_awaiting = list(awaiting)
-            most, count = self._most_sinks(all_awaiting, part, sinks), len(all_awaiting)
+            most = self._most_sinks(all_awaiting, part, sinks)
         for sink in awaiting:
             if due == most:
-                return due, _Begun(one, one.effect, count)
+                return due, Begun(one, one.effect)
             one.notified[sink.uid] = Status.RESOLVED.value
             if not sink.delivery.send_resolved:
                 suppressed[Suppression.NOT_WANTED] += 1
                 continue
             of_sink = sinks.get(sink.uid)
             if of_sink is None:
-                of_sink = sinks[sink.uid] = _OfSink(sink)
+                of_sink = sinks[sink.uid] = OfSink(sink)
             of_sink.due.append(owned)
             of_sink.wanted.append(owned)
             due += 1
         return due, None
 
-    def _awaiting_end(self, one: _Planned) -> Iterator[Sink]:
+    def _awaiting_end(self, one: Planned) -> Iterator[Sink]:
         """The sinks that are to be notified now of the end of an alert: those left to this part come first."""
         sinks, withheld = self._directory.sinks, self._directory.withheld
         deferred, tenant = one.end_deferred, one.merged.one.alert.tenant
@@ -401,7 +338,7 @@ class Plan:
             elif sink is not None and sink.may_receive(tenant):
                 yield sink
 
-    def _plan_known_end(self, one: _Planned, sinks: dict[str, _OfSink]) -> None:
+    def _plan_known_end(self, one: Planned, sinks: dict[str, OfSink]) -> None:
         """A group that is sent to those that have been notified of this end contains it again, as Alertmanager wrote it."""
         for entry in one.after.notified:
             sink = self._directory.sinks.get(entry.sink)
@@ -410,13 +347,13 @@ class Plan:
             if not sink.may_receive(one.merged.one.alert.tenant):
                 continue
             if takes_groups(sink) and sink.delivery.send_resolved:
-                sinks.setdefault(sink.uid, _OfSink(sink)).known.append(one.merged.one)
+                sinks.setdefault(sink.uid, OfSink(sink)).known.append(one.merged.one)
 
     def _defer_over_quota(
         self,
         quotas: Quotas,
-        sinks: Iterable[_OfSink],
-        planned: Mapping[int, _Planned],
+        sinks: Iterable[OfSink],
+        planned: Mapping[int, Planned],
         builder: BatchBuilder,
         change: StateChange,
     ) -> None:
@@ -437,7 +374,7 @@ class Plan:
             if deferred:
                 record_behind(sink.uid, self._states, change)
 
-    def _add_deliveries(self, of_sink: _OfSink, planned: dict[int, _Planned], builder: BatchBuilder) -> None:
+    def _add_deliveries(self, of_sink: OfSink, planned: dict[int, Planned], builder: BatchBuilder) -> None:
         chosen = of_sink.due
         if not chosen:
             return
@@ -450,7 +387,7 @@ class Plan:
         for owned in chosen:
             planned[owned.index].notified[of_sink.sink.uid] = owned.alert.status.value
 
-    def _record(self, one: _Planned, builder: BatchBuilder, change: StateChange, now: float) -> None:
+    def _record(self, one: Planned, builder: BatchBuilder, change: StateChange, now: float) -> None:
         """Put the state of an alert into the change, if there is anything to record."""
         owned, after, effect = one.merged.one, one.after, one.effect
         alert = owned.alert
@@ -461,7 +398,6 @@ class Plan:
             self._hear(one.merged, effect, after, now)
         changed: dict[str, object] = {}
         if one.notified:
-            changed["notified"] = self._updated(one, epoch_micros(alert.starts_at), now)
             changed["received_at"] = now
         elif (
             after is one.before
@@ -493,9 +429,9 @@ class Plan:
             payload = KEEP_BODY
         else:
             payload = KEEP_BODY if effect is Effect.KNOWN_END else NO_BODY
-        self._put(one, change, after, payload, changed)
+        self._put(one, change, after, payload, now, changed)
 
-    def _record_event(self, one: _Planned, builder: BatchBuilder, change: StateChange, now: float) -> None:
+    def _record_event(self, one: Planned, builder: BatchBuilder, change: StateChange, now: float) -> None:
         """Put the state of an event into the change: if it has grown, too, since it is remembered for as long as it may grow again."""
         owned, after = one.merged.one, one.after
         alert = owned.alert
@@ -503,8 +439,6 @@ class Plan:
         if not (one.notified or has_grown or (one.continues and one.due_again)):
             return
         changed: dict[str, object] = {"received_at": now}
-        if one.notified:
-            changed["notified"] = self._updated(one, epoch_micros(alert.starts_at), now, alert.count)
         if alert.count > after.count:
             changed["count"] = alert.count
         if after.tenant != alert.tenant:
@@ -516,25 +450,36 @@ class Plan:
             payload = builder.body(owned)
             changed["expires_at"] = max(one.due_again) + GROWTH_SECONDS
             self._states.when_grown(min(one.due_again), alert.tenant, one.merged.identity)
-        self._put(one, change, after, payload, changed)
+        self._put(one, change, after, payload, now, changed)
 
-    def _updated(self, one: _Planned, starts_at: int, now: float, count: int = 0) -> tuple[Notified, ...]:
-        """The entries of an alert after the sinks of this part were notified."""
-        replaced = None
-        if one.untouched:
-            ends = one.merged.one.alert.status is Status.RESOLVED
-            replaced = len(one.notified if ends else one.notified.keys() & one.last_of.keys())
-        return updated(one.after.notified, one.notified, starts_at, now, self._sender, count, replaced=replaced)
-
-    def _put(self, one: _Planned, change: StateChange, after: AlertState, payload: int, changed: dict[str, object]) -> None:
-        """Record the state of an alert; its body is what an earlier part recorded, if that is not another one."""
+    def _put(
+        self, one: Planned, change: StateChange, after: AlertState, payload: int, now: float, changed: dict[str, object]
+    ) -> None:
+        """Record the state of an alert; of what an earlier part recorded, only what is new."""
         if one.untouched and min(payload, 0) == min(one.recorded, 0):
             payload = KEEP_BODY
         else:
             one.recorded = payload
-        self._states.put(change, after, payload, **changed)
+        added: Sequence[Notified] = ()
+        if one.notified:
+            changed["notified"] = notified = self._updated(one, now)
+            others_follow = self._begun is not None and self._begun.planned is one
+            unchanged = one.untouched and after is one.before and payload == KEEP_BODY and not one.due_again
+            if others_follow and unchanged:  # the last part writes all of it
+                added = notified[-len(one.notified) :]
+        self._states.put(change, after, payload, added, **changed)
 
-    def _current(self, sink: Sink, one: _Planned) -> Sink | None:
+    def _updated(self, one: Planned, now: float) -> tuple[Notified, ...]:
+        """The entries of an alert after the sinks of this part were notified; theirs are the last."""
+        alert, replaced = one.merged.one.alert, None
+        if one.untouched:
+            replaced = len(one.notified if alert.status is Status.RESOLVED else one.notified.keys() & one.last_of.keys())
+        count = alert.count if one.effect is Effect.EVENT else 0
+        return updated(
+            one.after.notified, one.notified, epoch_micros(alert.starts_at), now, self._sender, count, replaced=replaced
+        )
+
+    def _current(self, sink: Sink, one: Planned) -> Sink | None:
         """A sink that was left to this part, as it is now; None: it is gone, or does not want the alert any more."""
         current = self._directory.sinks.get(sink.uid)
         if current is None or current is sink or any(self._index.wants(sink.uid, alert) for alert in one.merged.variants):
@@ -558,36 +503,6 @@ def _with_start_of(state: AlertState, merged: Merged) -> Alert:
     merged.one = msgspec.structs.replace(merged.one, alert=changed(merged.one.alert))
     merged.variants = [changed(one) for one in merged.variants]
     return merged.one.alert
-
-
-def updated(
-    entries: tuple[Notified, ...],
-    notified: dict[str, str],
-    starts_at: int,
-    at: float,
-    sender: str,
-    count: int = 0,
-    *,
-    replaced: int | None = None,
-) -> tuple[Notified, ...]:
-    """The entries of an alert after sinks were notified: uid -> status.
-
-    Parameters
-    ----------
-    replaced
-        How many of the entries are of these sinks, if that is known: it is not looked for more.
-    """
-    new = [Notified(uid, status, starts_at, at, sender, count) for uid, status in notified.items()]
-    left = len(entries) if replaced is None else replaced
-    kept: list[Notified] = []
-    for number, entry in enumerate(entries):
-        if left == 0:
-            return (*kept, *entries[number:], *new)
-        if entry.sink in notified:
-            left -= 1
-        else:
-            kept.append(entry)
-    return (*kept, *new)
 
 
 def _index(one: Owned) -> int:

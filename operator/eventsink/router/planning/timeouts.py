@@ -13,9 +13,9 @@ from eventsink.alerts.formats.format import Repeats
 from eventsink.router.directory import SinkDirectory
 from eventsink.router.planning.alert_states import AlertStates, StateChange
 from eventsink.router.planning.due import deliveries_of, ended
+from eventsink.router.planning.entries import updated
 from eventsink.router.planning.episodes import BY_ITSELF
 from eventsink.router.planning.heartbeats import Overdue
-from eventsink.router.planning.plan import updated
 from eventsink.router.planning.quotas import Quotas, submit
 from eventsink.router.queue.protocol import Batch, Queue
 from eventsink.router.queue.repeat import repeat

@@ -116,6 +116,9 @@ class AlertStateWrite(msgspec.Struct, frozen=True, gc=False):
     """Index into the batch's payloads of its latest body (a `PayloadKind.ALERT`); `KEEP_BODY`: as before; `NO_BODY`: none is needed."""
     new: bool = False
     """Whether nothing was stored under this row before."""
+    added: Sequence[Notified] = ()
+    """If there are any, the state is as it was written last, to within minutes of its times, but for these entries and their sinks' earlier
+    ones."""
 
 
 class AlertStateStore(QueueClock, Protocol):

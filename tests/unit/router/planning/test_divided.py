@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from eventsink.router.planning import accept, parts
 from eventsink.router.planning.quota_settings import QuotaSettings
@@ -126,12 +127,12 @@ async def test_where_the_rest_might_find_no_room_it_is_not_divided(start: Start)
     assert planning.shown() == []
 
 
-def fail_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commits of deliveries fail from the second one on."""
+def fail_commits(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Commits of deliveries fail after so many."""
     numbers, commit = itertools.count(1), Store.commit
 
     def fail_later(store: Store, clock: float, change: StoreChange) -> None:
-        if change.new and next(numbers) > 1:
+        if change.new and next(numbers) > after:
             raise OSError("no")
         commit(store, clock, change)
 
@@ -140,8 +141,9 @@ def fail_commits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("status", ["firing", "resolved"])
 @pytest.mark.parametrize("restarts", [True, False])
+@pytest.mark.parametrize("stored", [1, 2])
 async def test_those_that_were_not_notified_before_a_commit_failed_are_when_it_is_sent_again(
-    start: Start, monkeypatch: pytest.MonkeyPatch, status: str, restarts: bool
+    start: Start, monkeypatch: pytest.MonkeyPatch, status: str, restarts: bool, stored: int
 ) -> None:
     sinks = [*[sink(name, match=ONLY_A) for name in EVERY], sink("b", match={"matchers": ('alertname="B"',)})]
     planning = await start(*sinks, queue=ROOM)
@@ -149,11 +151,11 @@ async def test_those_that_were_not_notified_before_a_commit_failed_are_when_it_i
     if status == "resolved":
         await planning.post(A)
     with monkeypatch.context() as patch:
-        fail_commits(patch)
+        fail_commits(patch, stored)
         with pytest.raises(QueueUnavailable):
             await planning.post(*alerts)
     first = planning.shown()
-    assert 0 < len(first) < len(EVERY)
+    assert len(first) == stored * parts.PART_SINKS < len(EVERY)
     if restarts:
         planning = await start(*sinks, queue=ROOM)
         first += planning.shown()
@@ -195,6 +197,20 @@ async def test_sinks_that_change_between_the_parts_get_it_as_they_are_then(start
     assert sorted(await planning.settled()) == [
         one for one in all_of("firing") if one[0] not in (narrowed, suspended, others, deleted)
     ]
+
+
+@pytest.mark.parametrize("number", range(3))
+async def test_a_sink_that_is_caught_up_between_the_parts_is_not_notified_again_in_whichever_part_it_would_be(
+    start: Start, number: int
+) -> None:
+    names = [f"s{number:03}" for number in range(128)]
+    planning = await start(*map(sink, names), queue=ROOM)
+    pending = planning.acceptor.accept_bytes(planning.source, json.dumps(notification(A)).encode(), HALF_A)
+    (state,) = planning.states.of_tenant("acme").values()
+    caught_up = sorted(map(uid, names))[(1 + number) * parts.PART_SINKS]
+    planning.states.replace_entries(state, (*state.notified, replace(state.notified[0], sink=caught_up)))
+    await pending
+    assert sorted(planning.shown()) == [(name, "firing") for name in names if uid(name) != caught_up]
 
 
 async def test_an_alert_that_ends_in_another_group_between_the_parts_is_notified_to_all_and_so_is_its_end(start: Start) -> None:

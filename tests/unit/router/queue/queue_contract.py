@@ -309,6 +309,44 @@ class AlertStateContract(EngineContract):
         opened = await opened.reopen()
         assert [one async for one in opened.queue.alert_states()] == []
 
+    async def test_what_was_added_to_an_alert_state_is_part_of_it_until_it_is_written_whole(self, opened: QueueUnderTest) -> None:
+        whole = state(1, sinks=["s1", "s2", "s3", "s4"])
+        ended = tuple(replace(one, status="resolved", at=2.0) for one in whole.notified)
+        await opened.queue.put(
+            replace(alert("a"), states=[AlertStateWrite(state(1, sinks=["s1", "s2"]), 0), AlertStateWrite(state(2))])
+        )
+        for added in (whole.notified[2:3], whole.notified[3:], ended[:2]):
+            await opened.queue.put(Batch(states=[AlertStateWrite(whole, added=added)]))
+        opened = await opened.reopen()
+        await opened.queue.put(Batch(states=[AlertStateWrite(whole, added=ended[2:3])]))
+        opened = await opened.reopen()
+        assert [one async for one in opened.queue.alert_states()] == [
+            replace(whole, notified=(whole.notified[3], *ended[:3])),
+            state(2),
+        ]
+        assert await opened.queue.alert_bodies([1]) == {1: b'{"name":"a"}'}
+        await opened.queue.put(Batch(states=[AlertStateWrite(state(1))]))
+        opened = await opened.reopen()
+        assert [one async for one in opened.queue.alert_states()] == [state(1), state(2)]
+        await opened.queue.put(Batch(states=[AlertStateWrite(whole, added=ended)]))
+        await opened.queue.forget(states=[1])
+        await opened.queue.put(Batch(states=[AlertStateWrite(state(1), new=True)]))
+        opened = await opened.reopen()
+        assert [one async for one in opened.queue.alert_states()] == [state(1), state(2)]
+
+    async def test_of_what_is_written_whole_and_added_in_one_commit_the_order_counts(self, opened: QueueUnderTest) -> None:
+        one, two, three = (state(1, sinks=[f"s{number}" for number in range(count)]) for count in (1, 2, 3))
+        changes = [
+            AlertStateWrite(one, new=True),
+            AlertStateWrite(two, added=two.notified[1:]),
+            AlertStateWrite(one),
+            AlertStateWrite(three, added=three.notified[1:2]),
+            AlertStateWrite(three, added=three.notified[2:]),
+        ]
+        await asyncio.gather(*(opened.queue.put(Batch(states=[change])) for change in changes))
+        opened = await opened.reopen()
+        assert [one async for one in opened.queue.alert_states()] == [three]
+
     async def test_a_body_is_shared_with_the_deliveries_and_outlives_them(self, opened: QueueUnderTest) -> None:
         await opened.queue.put(replace(alert("a", ["s1", "s2"]), states=[AlertStateWrite(state(1), 0)]))
         await opened.queue.settle([one.seq for one in opened.queued])

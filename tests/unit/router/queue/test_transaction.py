@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from eventsink.router.queue.protocol import Batch, NewDelivery
+from eventsink.router.queue.sqlite.additions import with_additions
 from eventsink.router.queue.sqlite.store import Store, StoreChange
 from eventsink.router.queue.sqlite.transaction import MOST_ROWS
 from eventsink.router.queue.states import KEEP_BODY, NO_BODY, AlertStateWrite, GroupState, SinkState
@@ -92,6 +93,39 @@ def test_few_rows_and_many_are_stored_alike(store: Store, count: int) -> None:
     for table in ("payloads", "deliveries", "groups"):
         assert rows(store, f"SELECT count(*) FROM {table}") == [(0,)]
     assert rows(store, "SELECT count(*) FROM alerts WHERE payload IS NULL") == [(count,)]
+
+
+def test_what_was_added_to_a_state_stays_if_the_commit_fails_that_writes_it_whole(store: Store) -> None:
+    put(store, *batches(1))
+    whole = state(1, sinks=["s1", "s2"])
+    addition = Batch(states=[AlertStateWrite(whole, added=whole.notified[1:])])
+    put(store, addition)
+    broken = Batch(batches(1)[0].payloads, [NewDelivery(0, "s1", "acme", "a", None, 1.0)])  # type: ignore[arg-type]
+    for failed in (Batch(states=[AlertStateWrite(state(1, "resolved"))]), addition):
+        with pytest.raises(sqlite3.IntegrityError):
+            put(store, failed, broken)
+        store.rollback()
+        assert rows(store, "SELECT alert, number FROM additions") == [(1, 1)]
+    put(store, addition)
+    assert rows(store, "SELECT alert, number FROM additions") == [(1, 1), (1, 2)]
+    put(store, Batch(states=[AlertStateWrite(whole)]))
+    assert rows(store, "SELECT * FROM additions") == []
+
+
+def test_what_was_added_before_a_program_that_does_not_know_it_wrote_the_file_counts_where_nothing_newer_is_known(
+    store: Store,
+) -> None:
+    put(store, *batches(2))
+    for number in (1, 2):
+        whole = state(number, sinks=["s2", "s3"])
+        put(store, Batch(states=[AlertStateWrite(whole, added=whole.notified)]))
+    ended = tuple(replace(one, status="resolved", at=2.0) for one in state(1, sinks=["s2"]).notified)
+    another = replace(state(2), identity="another")  # it gives the number of an alert that it has forgotten to the next one
+    written = [replace(state(1), notified=ended), another]
+    assert with_additions(store.connection, written) == [
+        replace(written[0], notified=(*ended, *state(1, sinks=["s3"]).notified)),
+        another,
+    ]
 
 
 @pytest.mark.parametrize("count", [FEW, MANY])

@@ -17,6 +17,7 @@ import msgspec
 
 from eventsink.router.queue.delivery_log import DeliveryFilter, DeliveryRecord, DeliveryState
 from eventsink.router.queue.protocol import MAX_TAKE_BYTES, Delivery, PayloadKind, Waiting
+from eventsink.router.queue.sqlite.additions import with_additions
 from eventsink.router.queue.sqlite.file import QueueFile
 from eventsink.router.queue.sqlite.posts import read_post
 from eventsink.router.queue.sqlite.schema import connect
@@ -81,7 +82,8 @@ class Reader:
     def alert_states(self, after: int) -> tuple[list[AlertState], int]:
         """A page, and the position to go on from."""
         rows = self._page("SELECT id, state FROM alerts WHERE id > ? ORDER BY id LIMIT ?", after)
-        return [_alert_states.decode(state) for _, state in rows], rows[-1][0] if rows else after
+        states = [_alert_states.decode(state) for _, state in rows]
+        return with_additions(self._connection, states), rows[-1][0] if rows else after
 
     def group_states(self, after: int) -> tuple[list[GroupState], int]:
         """A page, and the position to go on from."""

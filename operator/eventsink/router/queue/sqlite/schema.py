@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from eventsink.router.queue.protocol import QueueUnavailable
+from eventsink.router.queue.sqlite.additions import ADDITIONS_TABLE
 from eventsink.router.queue.sqlite.file import disk_failed, is_damage, lost
 from eventsink.router.queue.sqlite.posts import POSTS_TABLES
 from eventsink.router.queue.sqlite.statements import CACHED_STATEMENTS
@@ -79,6 +80,7 @@ CREATE TABLE arrivals (
 _ADDED_TABLES = f"""
 CREATE TABLE IF NOT EXISTS sink_reports (uid TEXT PRIMARY KEY, report BLOB NOT NULL) WITHOUT ROWID;
 {POSTS_TABLES}
+{ADDITIONS_TABLE}
 """
 """These and the columns below were added without a new version: a program that does not know them leaves them alone, and can still open the
 file."""

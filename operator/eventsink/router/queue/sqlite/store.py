@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eventsink.router.queue.protocol import Arrival, Batch, Delivery, Retry
 from eventsink.router.queue.sqlite import posts
+from eventsink.router.queue.sqlite.additions import Additions
 from eventsink.router.queue.sqlite.reader import SHOWN_TENANT, delivery_id, shared_payloads, waiting_by_sink, waiting_by_tenant
 from eventsink.router.queue.sqlite.schema import connect, encode_state, prepare, unusable
 from eventsink.router.queue.sqlite.statements import AMONG, delete, insert, listed, read_rows
@@ -114,6 +115,7 @@ class Store:
         self.arrived: int = self.connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
         """How many there are, as of the last commit."""
         self._rows = Rows()
+        self._additions = Additions(self.connection)
         self._before: dict[int, int] = {}
         """What the open transaction changed in `_shared`, as it was before."""
         self._committed = (self.seq, self._next_payload)
@@ -130,6 +132,7 @@ class Store:
         self.dead += change.dead
         self.arrived += change.arrived
         self._committed = (self.seq, self._next_payload)
+        self._additions.committed()
         self._before.clear()
         self._new_sinks.clear()
         self._old_sinks.clear()
@@ -145,6 +148,7 @@ class Store:
     def _forget_changes(self) -> None:
         self.seq, self._next_payload = self._committed
         self._rows = Rows()
+        self._additions.undo()
         for payload, count in self._before.items():
             self._set_held(payload, count)
         self._before.clear()
@@ -212,6 +216,11 @@ class Store:
         for write in writes:
             row = write.state.row
             rows.written.add(row)
+            if write.added:
+                rows.additions.append(self._additions.add(write.state, write.added))
+                continue
+            if self._additions.drop(row):
+                rows.no_additions.append(row)
             if write.payload == KEEP_BODY:
                 rows.states.append((row, encode_state(write.state)))
                 continue
@@ -268,6 +277,7 @@ class Store:
         self._release_bodies(states)
         posts.forget_alerts(self.connection, states)
         posts.forget_sinks(self.connection, sinks)
+        self._additions.forget(states)
         delete(self.connection, "alerts WHERE id", states)
         delete(self.connection, "groups WHERE id", groups)
         delete(self.connection, "sink_states WHERE uid", sinks)

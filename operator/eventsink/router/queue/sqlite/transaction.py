@@ -48,12 +48,14 @@ _TRIGGERS = {
     "alert": f"{_INSERT_ALERTS} VALUES ({_new('alert')});",
     "change": f"""
 {_INSERT_STATES} SELECT NEW.change_one, NEW.change_two WHERE NEW.change_what = 'state' {_UPDATE_STATE};
+INSERT INTO additions SELECT NEW.change_one, NEW.change_two, NEW.change_three WHERE NEW.change_what = 'addition';
 INSERT OR REPLACE INTO groups SELECT NEW.change_one, NEW.change_two WHERE NEW.change_what = 'group';
 INSERT OR REPLACE INTO sink_states SELECT NEW.change_one, NEW.change_two WHERE NEW.change_what = 'sink';
 UPDATE deliveries SET batch = bound.value ->> 1 FROM json_each(NEW.change_one) bound
     WHERE NEW.change_what = 'bind' AND seq = bound.value ->> 0;
 DELETE FROM deliveries WHERE NEW.change_what = 'no deliveries' AND seq IN (SELECT value FROM json_each(NEW.change_one));
 DELETE FROM payloads WHERE NEW.change_what = 'no payloads' AND id IN (SELECT value FROM json_each(NEW.change_one));
+DELETE FROM additions WHERE NEW.change_what = 'no additions' AND alert IN (SELECT value FROM json_each(NEW.change_one));
 DELETE FROM groups WHERE NEW.change_what = 'no groups' AND id IN (SELECT value FROM json_each(NEW.change_one));
 UPDATE meta SET clock = NEW.change_one, seq = NEW.change_two, known_clock = NEW.change_one, known_wall = NEW.change_three
     WHERE NEW.change_what = 'meta';
@@ -89,8 +91,12 @@ class Rows:
     states_and_bodies: list[Values] = field(default_factory=list)
     replaced: list[int] = field(default_factory=list)
     """Of the latter, the rows that there were before."""
+    additions: list[Values] = field(default_factory=list)
+    """To states that were written before."""
+    no_additions: list[int] = field(default_factory=list)
+    """Rows of the states that are written whole, of those that had additions."""
     written: set[int] = field(default_factory=set)
-    """Rows of all alert states here: each is in here once."""
+    """Rows of all alert states here, and of those that are added to: each is in here once."""
     groups: dict[int, GroupState] = field(default_factory=dict)
     sinks: dict[str, SinkState] = field(default_factory=dict)
     removed: list[int] = field(default_factory=list)
@@ -124,12 +130,15 @@ class Rows:
         of_many = {
             "no deliveries": self.removed,
             "no payloads": self.unused,
+            "no additions": self.no_additions,
             "no groups": [group.row for group in self.groups.values() if not group.firing],
             "bind": list(self.bound.items()),
         }
         for what, many in of_many.items():
             if many:
                 yield what, listed(many)
+        for addition in self.additions:
+            yield "addition", *addition
         for group in self.groups.values():
             if group.firing:
                 yield "group", group.row, encode_state(group)

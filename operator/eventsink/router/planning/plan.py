@@ -152,7 +152,7 @@ class Plan:
             self._record(one, builder, change, now)
         if self._begun is not None:
             merged = self._begun.planned.merged
-            self._begun.left = self._states.get(merged.one.alert.tenant, merged.identity)
+            self._begun.state = self._states.get(merged.one.alert.tenant, merged.identity)
         self.rest = self.rest[end:]
         if not self.rest:
             self._group.record(change, now, duplicate=received.duplicate)
@@ -401,7 +401,7 @@ class Plan:
             changed["received_at"] = now
         elif (
             after is one.before
-            and not one.deferred
+            and not (one.deferred or one.body)
             and (after.status != Status.FIRING or now - after.received_at < RECEIVED_WITHIN_SECONDS)
         ):
             return
@@ -465,7 +465,7 @@ class Plan:
             changed["notified"] = notified = self._updated(one, now)
             others_follow = self._begun is not None and self._begun.planned is one
             unchanged = one.untouched and after is one.before and payload == KEEP_BODY and not one.due_again
-            if others_follow and unchanged:  # the last part writes all of it
+            if others_follow and unchanged:  # the last part that notifies anybody writes all of it
                 added = notified[-len(one.notified) :]
         self._states.put(change, after, payload, added, **changed)
 

@@ -54,10 +54,11 @@ class Planned(msgspec.Struct):
     def go_on(self, begun: Begun) -> None:
         """Go on with what was planned in an earlier part."""
         self.continues = True
-        self.untouched = self.before is begun.left
+        self.untouched = self.before is begun.state
         before = begun.planned
         self.deferred, self.due_again, self.end_deferred = before.deferred, before.due_again, before.end_deferred
-        self.last_of, self.recorded = before.last_of, before.recorded
+        if self.untouched:
+            self.last_of, self.recorded = before.last_of, before.recorded
 
 
 class Begun(msgspec.Struct):
@@ -71,5 +72,5 @@ class Begun(msgspec.Struct):
     """If it fires, or is an event: the sinks that are left, ..."""
     last_of: Mapping[str, Notified] = {}
     """... and what had been notified before the first part, by uid."""
-    left: AlertState | None = None
-    """What was known of it after that part."""
+    state: AlertState | None = None
+    """What was known of it after that part: every change makes another object."""

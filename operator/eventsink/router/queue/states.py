@@ -117,8 +117,7 @@ class AlertStateWrite(msgspec.Struct, frozen=True, gc=False):
     new: bool = False
     """Whether nothing was stored under this row before."""
     added: Sequence[Notified] = ()
-    """If there are any, the state is as it was written last, to within minutes of its times, but for these entries and their sinks' earlier
-    ones."""
+    """If there are any, the state is as it is on disk, to within minutes of its times, but for these entries and their sinks' earlier ones."""
 
 
 class AlertStateStore(QueueClock, Protocol):

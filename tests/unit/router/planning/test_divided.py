@@ -178,6 +178,36 @@ async def test_what_is_over_the_quota_in_one_part_or_another_arrives_later(start
     assert got == Counter([*all_of("resolved"), *all_of("firing")])
 
 
+async def test_the_end_reaches_all_of_later_parts_in_which_the_quota_allows_none(start: Start) -> None:
+    burst = len(EVERY) + parts.PART_SINKS
+    quota = QuotaSettings.model_validate({"tenants": {"acme": {"rate": 40, "burst": burst}}})
+    planning = await start(*map(sink, EVERY), queue=ROOM, quotas=quota)
+    await planning.post(A)
+    got = await planning.post(ENDED)
+    assert len(got) == parts.PART_SINKS
+    for _ in range(3):
+        got += await planning.make_room(*EVERY)
+    assert sorted(got) == all_of("resolved")
+
+
+async def test_the_end_reaches_all_of_later_parts_that_are_suspended_meanwhile_when_they_are_resumed(start: Start) -> None:
+    planning = await start(*map(sink, EVERY), queue=ROOM)
+    await planning.post(A)
+    planning.queued.clear()
+    pending = planning.acceptor.accept_bytes(planning.source, json.dumps(notification(ENDED)).encode(), HALF_A)
+    (state,) = planning.states.of_tenant("acme").values()
+    left = [name for name in EVERY if (uid(name), "firing") in {(one.sink, one.status) for one in state.notified}]
+    for name in left:
+        planning.directory.put(sink(name, suspend=True))
+    await pending
+    got = planning.shown()
+    assert len(got) == len(EVERY) - len(left) == parts.PART_SINKS
+    planning.queued.clear()
+    for name in left:
+        planning.directory.put(sink(name))
+    assert sorted(got + await planning.settled()) == all_of("resolved")
+
+
 async def test_sinks_that_change_between_the_parts_get_it_as_they_are_then(start: Start) -> None:
     planning = await start(*map(sink, EVERY), queue=ROOM)
     pending = planning.acceptor.accept_bytes(planning.source, json.dumps(notification(A)).encode(), HALF_A)

@@ -15,7 +15,7 @@ from eventsink.router.queue.sqlite.statements import AMONG, delete, listed
 from eventsink.router.queue.states import AlertState, Notified
 
 ADDITIONS_TABLE = """
-CREATE TABLE IF NOT EXISTS additions (  -- since the alert's state was written; that writes all of it drops them
+CREATE TABLE IF NOT EXISTS additions (  -- since the alert's state was written; a write of the whole state deletes them
     alert INTEGER NOT NULL, number INTEGER NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (alert, number)
 ) WITHOUT ROWID;
 """
@@ -32,7 +32,7 @@ _decode = msgspec.msgpack.Decoder(_Addition).decode
 
 
 class Additions:
-    """Which alerts have some, kept in memory."""
+    """The rows of additions; which alerts have any is kept in memory."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

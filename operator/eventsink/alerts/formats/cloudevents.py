@@ -40,8 +40,8 @@ VERSION = "1.0"
 REQUIRED = ("id", "source", "type")
 FROM_DATA = ("namespace", "severity", "tenant", "cluster", "pod")
 """Members of an event's data that become labels, unless an extension attribute has the name."""
-IN_HEADERS = ("id", "source", "type", "specversion", "time", "subject", "severity", "namespace", "tenant", "cluster")
-"""Attributes that are read from headers (`ce-id`) where the event itself is the body; a listener keeps no others."""
+_IN_HEADERS = b"ce-"
+"""What the headers begin with in which attributes are where the event's data is the body."""
 _NAMES = {"type": "alertname", "source": "event_source", "id": "event_id"}
 """Attributes that become labels of other names."""
 _NO_LABELS = frozenset({"specversion", "time", "datacontenttype", "dataschema", "data", "data_base64"})
@@ -70,8 +70,12 @@ def enveloped(headers: Mapping[bytes, bytes], body: bytes) -> bytes:
     if b"ce-specversion" not in headers:
         return body
     event: dict[str, object] = {
-        name: _attribute(headers[key]) for name in IN_HEADERS if (key := b"ce-" + name.encode()) in headers
+        header.removeprefix(_IN_HEADERS).decode("latin-1"): _attribute(value)
+        for header, value in headers.items()
+        if header.startswith(_IN_HEADERS)
     }
+    for name in ("data", "data_base64"):  # no attributes have these names
+        event.pop(name, None)
     if body:
         event |= _data(content_type, body)
     return _encoder.encode(event)
@@ -240,6 +244,6 @@ FORMAT = Format(
     steps=steps,
     repeats=Repeats.NEVER,
     severities=RULE_SEVERITIES,
-    headers=frozenset({b"content-type", *(b"ce-" + name.encode() for name in IN_HEADERS)}),
+    headers=frozenset({b"content-type", _IN_HEADERS + b"*"}),
     enveloped=enveloped,
 )

@@ -45,7 +45,7 @@ class Format:
     url_suffixes: tuple[str, ...] = ()
     """Paths that clients of the format append to the URL that they are configured with, such as `/api/v2/alerts`."""
     headers: frozenset[bytes] = frozenset()
-    """Headers, in lower case, that are part of a notification ..."""
+    """Headers that are part of a notification, as in `runtime.headers` ..."""
     enveloped: Callable[[Mapping[bytes, bytes], bytes], bytes] | None = None
     """... and what makes what `parse` reads of them and the body. Raises UnusablePayload."""
     api_errors: bool = False

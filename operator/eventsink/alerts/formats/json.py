@@ -12,7 +12,6 @@ from eventsink.alerts.alert import (
     IncomingAlert,
     IncomingNotification,
     Links,
-    OversizedPayload,
     Rejection,
     Status,
     UnusablePayload,
@@ -26,8 +25,8 @@ from eventsink.alerts.severity import RULE_SEVERITIES
 from eventsink.cel.errors import EvaluationFailed
 from eventsink.runtime.turns import Steps, at_once
 
-MAX_ITEMS = 1000
-"""Alerts of one request: each takes about 50 us to be mapped."""
+MAX_ITEMS = 5000
+"""Alerts of one request, each of which takes about 50 us to be mapped; the others are left out."""
 _any = msgspec.json.Decoder()
 
 
@@ -37,7 +36,7 @@ def parse(body: bytes, mapping: JsonMapping) -> IncomingNotification:
     Raises
     ------
     OversizedPayload
-        It holds more than `MAX_ITEMS` alerts, or more would be made of it than `alerts.limits` allows.
+        More would be made of it than `alerts.limits` allows.
     UnusablePayload
         It is not JSON, the mapping finds no alerts in it, or none of them can be used.
     """
@@ -55,8 +54,8 @@ def steps(body: bytes, mapping: JsonMapping) -> Steps[IncomingNotification]:
         items = items_of(mapping, found)
     except EvaluationFailed as error:
         raise UnusablePayload(f"no alerts were found in the body by the source's mapping.items: {error}") from None
-    if len(items) > MAX_ITEMS:
-        raise OversizedPayload(f"the body holds {len(items)} alerts: send at most {MAX_ITEMS} at once")
+    left_out = len(items) - MAX_ITEMS
+    items = items[:MAX_ITEMS]
     check_size(body, "it holds too many alerts", "send fewer at once", len(items))
     alerts: list[IncomingAlert] = []
     rejected: list[Rejection] = []
@@ -67,6 +66,11 @@ def steps(body: bytes, mapping: JsonMapping) -> Steps[IncomingNotification]:
             alerts.append(_alert(MappedAlert(mapping, item, found, of_body)))
         except ValueError as error:
             rejected.append(Rejection(index, str(error)))
+    if left_out > 0:
+        reason = f"this alert and those after it, {left_out} in all, were left out: send at most {MAX_ITEMS} at once"
+        rejected.append(Rejection(MAX_ITEMS, reason))
+        if alerts:
+            alerts[0] = msgspec.structs.replace(alerts[0], truncated=(*alerts[0].truncated, "items"))
     if items:
         check_usable(alerts, rejected, "")
     return IncomingNotification(alerts=alerts, rejected=rejected)

@@ -30,6 +30,7 @@ from eventsink.router.planning.accept import Accepted, NothingAccepted, NotLoade
 from eventsink.router.queue.protocol import QueueError, QueueFull
 from eventsink.router.sources import PostingSource, Source, authenticate
 from eventsink.router.tenants import NoTenantReason
+from eventsink.runtime.headers import is_among
 from eventsink.runtime.listener.messages import RequestHead, Response, error
 from eventsink.runtime.logs import Repeated, get_logger
 from eventsink.runtime.pending import Pending
@@ -181,7 +182,8 @@ class Intake:
         coding = head.header(b"content-encoding").strip().lower()
         if coding not in _CODINGS:
             return error(415, "Content-Encoding is gzip, identity or absent", b"Accept-Encoding: gzip\r\n")
-        headers = {name: head.headers[name] for name in source.format.headers if name in head.headers}
+        own = source.format.headers
+        headers = {name: value for name, value in head.headers.items() if is_among(name, own)} if own else {}
         return Posting(source, self._sender(head), source.tokens(), _CODINGS[coding], headers)
 
     def _sender(self, head: RequestHead) -> str:

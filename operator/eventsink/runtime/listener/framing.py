@@ -9,6 +9,7 @@ from typing import Self
 
 import httptools
 
+from eventsink.runtime.headers import prefixes_of
 from eventsink.runtime.listener.messages import RequestHead
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -57,6 +58,7 @@ class ParsedHead:
     """The head of a request, and how its body is framed."""
 
     __slots__ = (
+        "_prefixes",
         "_repeated",
         "_surplus",
         "_wanted",
@@ -73,6 +75,7 @@ class ParsedHead:
 
     def __init__(self, wanted: frozenset[bytes]) -> None:
         self._wanted = wanted
+        self._prefixes = prefixes_of(wanted)
         self._repeated = b""
         self._surplus = False
         self.url = b""
@@ -97,7 +100,7 @@ class ParsedHead:
     def on_header(self, name: bytes, value: bytes) -> None:
         self.count += 1
         name = name.lower()
-        if name not in self._wanted:
+        if name not in self._wanted and not name.startswith(self._prefixes):
             return
         if name in self.raw:
             if name in _ONCE:
@@ -123,7 +126,7 @@ class ParsedHead:
 
 
 def parse_head(data: bytes, wanted: frozenset[bytes], peer: str) -> ParsedHead:
-    """A head, which ends with an empty line; `wanted` are the headers that are kept, those of `FRAMING` among them.
+    """A head, which ends with an empty line; `wanted` are the headers that are kept (`runtime.headers`), those of `FRAMING` among them.
 
     Raises
     ------

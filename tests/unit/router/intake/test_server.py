@@ -781,7 +781,7 @@ async def test_an_event_in_headers_and_body_is_accepted_as_one(intake: IntakeUnd
     body = incompressible(size)
     assert (await intake.ask(f"POST /v1/alerts/events HTTP/1.1\r\n{GZIP}{attributes}", gzip.compress(body)))[0] == 200
     [read] = [json.loads(one) for one in intake.bodies]
-    assert read == {"specversion": "1.0", "id": "7", "source": "/s", "type": "a b", "data": json.loads(body)}
+    assert read == {"specversion": "1.0", "id": "7", "source": "/s", "type": "a b", "other": "x", "data": json.loads(body)}
 
 
 async def test_headers_of_an_event_that_cannot_be_read_get_400(intake: IntakeUnderTest) -> None:

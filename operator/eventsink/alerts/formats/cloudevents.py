@@ -100,8 +100,9 @@ def _data(content_type: str, body: bytes) -> dict[str, object]:
             raise not_json(body) from None
     try:
         return {"data": body.decode()[: MAX_ANNOTATION_CHARACTERS + 1]}  # as JSON it may be six times as long
-    except UnicodeDecodeError:
-        return {}  # nothing is read of bytes
+    except UnicodeDecodeError as error:
+        # Nothing is read of bytes; that there are some is, for which those that are no text are enough.
+        return {"data_base64": base64.b64encode(body[error.start : error.end]).decode()}
 
 
 def parse(body: bytes) -> IncomingNotification:
@@ -135,6 +136,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
     _check(members)
     status = OWN_TYPES.get(text_of(members.get("type")))
     raw = members.get("data") or _decoded(members)
+    unreadable = raw is None and bool(text_of(members.get("data_base64")))
     if status is not None:
         return _own(status, members, object_of(raw))
     data = texts_of(raw)
@@ -161,6 +163,7 @@ def _incoming(members: Mapping[str, msgspec.Raw]) -> IncomingAlert:
             dashboard=web_url(first_of(data, DASHBOARDS)),
         ),
         group=None,
+        truncated=("data",) if unreadable else (),
         start_given=time is not None,
     )
 

@@ -232,9 +232,9 @@ def test_data_that_is_a_text_is_what_the_alert_says() -> None:
     binary = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t", "content-type": "text/plain"}
     assert [one.description for one in [only(data="it failed"), *read(binary, "it failed")]] == ["it failed", "it failed"]
     [bytes_] = read(binary, b"\xff\xfe")
-    assert (bytes_.summary, bytes_.annotations) == ("t", {})
+    assert (bytes_.summary, bytes_.annotations, bytes_.truncated) == ("t", {}, ("data",))
     [without_data] = read(binary, b"")
-    assert without_data.summary == "t"
+    assert (without_data.summary, without_data.truncated) == ("t", ())
 
 
 def test_headers_that_no_attribute_can_have_say_nothing_of_the_data() -> None:

@@ -151,10 +151,11 @@ class PostingSource(Source):
     ) -> None:
         super().__init__(settings, cluster)
         self.path_token = settings.path_token
-        self._files = settings.token_files
         self._clock = clock
         self._fixed = [bytes.fromhex(text.removeprefix("sha256:")) for text in settings.token_hashes]
-        self._hashes = self._read()
+        self._by_file = {path: _hash(read_secret_file(path)) for path in settings.token_files}
+        self._unreadable: set[Path] = set()
+        self._hashes = [*self._fixed, *self._by_file.values()]
         self._read_at = clock()
 
     def knows(self, token: str) -> bool:
@@ -164,22 +165,27 @@ class PostingSource(Source):
 
     def tokens(self) -> Sequence[bytes]:
         """Hashes of its tokens; the same object while nothing was read again."""
-        if self._files and self._clock() - self._read_at > TOKEN_REREAD_SECONDS:
+        if self._by_file and self._clock() - self._read_at > TOKEN_REREAD_SECONDS:
             self._reread()
         return self._hashes
 
-    def _read(self) -> list[bytes]:
-        return self._fixed + [_hash(read_secret_file(path)) for path in self._files]
-
     def _reread(self) -> None:
         self._read_at = self._clock()
-        try:
-            self._hashes = self._read()
-        except ConfigurationError as error:
-            # A file that is being replaced must not lock the source out: the tokens read last stay.
-            get_logger().warning(
-                "a token file cannot be read; the tokens read last stay in use", source=self.name, reason=str(error)
-            )
+        for path in self._by_file:
+            try:
+                self._by_file[path] = _hash(read_secret_file(path))
+            except ConfigurationError as error:
+                # A file that is being replaced must not lock its sender out, nor keep the token of another file from being revoked.
+                if path not in self._unreadable:
+                    self._unreadable.add(path)
+                    get_logger().warning(
+                        "a token file cannot be read; its last token stays valid until another one is written there",
+                        source=self.name,
+                        reason=str(error),
+                    )
+            else:
+                self._unreadable.discard(path)
+        self._hashes = [*self._fixed, *self._by_file.values()]
 
 
 def open_sources(settings: tuple[PostingSourceSettings, ...], cluster: str = "") -> dict[str, PostingSource]:

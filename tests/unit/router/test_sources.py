@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from eventsink.router.sources import TOKEN_REREAD_SECONDS, PostingSource, PostingSourceSettings, authenticate, open_sources
 from eventsink.runtime.settings import ConfigurationError
@@ -72,20 +73,65 @@ def test_tokens_are_compared_as_hashes_in_constant_time(name: str, monkeypatch: 
     assert compared == [hashlib.sha256(b"wrong").digest()], "also where there is no such source"
 
 
+class Rotating:
+    """A source with these tokens, each in a file, which are read again."""
+
+    def __init__(self, folder: Path, *tokens: str) -> None:
+        self.now = 0.0
+        self.files = [folder / f"token-{number}" for number in range(len(tokens))]
+        for file, token in zip(self.files, tokens, strict=True):
+            file.write_text(token)
+        settings = source_settings(tokenHashes=[], tokenFiles=[str(file) for file in self.files])
+        self.source = PostingSource(settings, clock=lambda: self.now)
+
+    def known(self, *tokens: str) -> list[str]:
+        """Which of these are accepted, a few seconds later."""
+        self.now += TOKEN_REREAD_SECONDS + 0.1
+        return [token for token in tokens if self.source.knows(token)]
+
+
 def test_two_tokens_are_valid_at_once_and_a_rotated_file_takes_effect_without_a_restart(tmp_path: Path) -> None:
-    now = 0.0
-    old, new = tmp_path / "old", tmp_path / "new"
-    old.write_text("one\n")
-    new.write_text("two\n")
-    rotating = PostingSource(source_settings(tokenHashes=[], tokenFiles=[str(old), str(new)]), clock=lambda: now)
-    assert rotating.knows("one")
-    assert rotating.knows("two")
-    old.write_text("three")
-    now += TOKEN_REREAD_SECONDS + 1
-    assert (rotating.knows("one"), rotating.knows("three")) == (False, True)
-    old.unlink()  # a Secret that is being replaced: the tokens read last stay
-    now += TOKEN_REREAD_SECONDS + 1
-    assert rotating.knows("three")
+    rotating = Rotating(tmp_path, "one\n", "two\n")
+    assert rotating.known("one", "two", "three") == ["one", "two"]
+    rotating.files[0].write_text("three\n")
+    assert rotating.known("one", "two", "three") == ["two", "three"]
+
+
+def test_a_token_that_was_replaced_in_its_file_is_refused_within_seconds(tmp_path: Path) -> None:
+    assert TOKEN_REREAD_SECONDS <= 5
+    rotating = Rotating(tmp_path, "one")
+    assert rotating.known("one") == ["one"]
+    rotating.files[0].write_text("two")  # as long, and maybe at the same time by the file's clock
+    assert rotating.known("one", "two") == ["two"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xffcanary", b"canary" * 20_000])
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_token_file_that_cannot_be_read_keeps_its_last_token_says_so_once_and_holds_up_no_other(
+    tmp_path: Path, broken: int, content: bytes | None
+) -> None:
+    rotating = Rotating(tmp_path, "one", "two")
+    kept = ["one", "two"][broken]
+    with capture_logs() as logs:
+        if content is None:
+            rotating.files[broken].unlink()
+        else:
+            rotating.files[broken].write_bytes(content)
+        assert rotating.known("one", "two") == ["one", "two"]
+        rotating.files[1 - broken].write_text("three")
+        assert rotating.known("one", "two", "three") == [kept, "three"]
+    [line] = logs
+    assert line["log_level"] == "warning"
+    assert line["event"].endswith("its last token stays valid until another one is written there")
+    assert line["source"] == "alertmanager"
+    assert line["reason"].startswith(f"{rotating.files[broken]}: ")
+    assert "canary" not in str(line)
+    rotating.files[broken].write_text("four")
+    assert rotating.known("one", "two", "three", "four") == ["three", "four"]
+    rotating.files[broken].unlink()
+    with capture_logs() as logs:
+        assert rotating.known("three", "four") == ["three", "four"]
+    assert len(logs) == 1, "what becomes unreadable again is said again"
 
 
 def test_tokens_may_come_from_hashes_and_files_at_once(tmp_path: Path) -> None:

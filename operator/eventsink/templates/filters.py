@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from eventsink.runtime.patterns import utf8
 from eventsink.templates.errors import TemplateFailed
 from eventsink.templates.steps import Steps
 from eventsink.templates.values import Value, equal, in_bounds, json_of, number_of, text_of, truthy
@@ -109,7 +110,7 @@ def _squish(text: str) -> str:
 def _url_encode(steps: Steps, value: Value) -> str:
     text = text_of(value, steps)
     steps.text(12 * len(text))
-    return quote(text, safe="", errors="replace")
+    return quote(utf8(text), safe="")
 
 
 def _size(_steps: Steps, value: Value) -> int:

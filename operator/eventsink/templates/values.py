@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+from eventsink.runtime.patterns import utf8
 from eventsink.templates.errors import TemplateFailed
 from eventsink.templates.steps import CHARACTERS, Steps
 
@@ -30,13 +31,9 @@ def text_of(value: Value, steps: Steps) -> str:
 
 
 def json_of(value: Value, steps: Steps) -> str:
-    """As JSON in one line: with the letters as they are, where they can be sent."""
+    """As JSON in one line, which every reader takes: a lone surrogate, which is no JSON to strict ones, becomes U+FFFD."""
     steps.text(_weight(value, steps))
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: JSON alone can write it
-        text = json.dumps(value)
+    text = utf8(json.dumps(value, ensure_ascii=False)).decode()
     steps.text(len(text))
     return text
 

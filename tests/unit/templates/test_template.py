@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import quote
 
+import msgspec
 import pytest
 
 from eventsink.alerts.alert import Severity
@@ -125,8 +127,24 @@ def test_a_filter_writes(source: str, text: str) -> None:
     assert rendered(f"{{{{ {source} }}}}") == text
 
 
-def test_half_a_character_becomes_json_that_can_be_sent() -> None:
-    assert rendered("{{ alert.summary | json }}", [alert(summary="\ud800")]) == '"\\ud800"'
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a\ud800ä", "a\ufffdä"),
+        ("\udc00", "\ufffd"),
+        ("\udc00\ud800", "\ufffd\ufffd"),
+        ("\ud83d\udd25", "\U0001f525"),
+    ],
+)
+def test_json_holds_no_lone_surrogate_which_strict_readers_do_not_take(text: str, written: str) -> None:
+    one = alert(summary=text, annotations={text: text})
+    for source, expected in (
+        ("{{ alert.summary | json }}", written),
+        ("{{ alert.annotations | json }}", {written: written}),
+        ("{{ alert.annotations }}", {written: written}),
+    ):
+        assert msgspec.json.decode(rendered(source, [one]).encode()) == expected
+    assert rendered("{{ alert.summary | url_encode }}", [one]) == quote(written)
 
 
 def test_a_template_knows_what_ended_and_how_long_it_took() -> None:

@@ -12,7 +12,7 @@ import msgspec
 from eventsink.alerts.alert import Alert, Group, Links, Severity, Status
 from eventsink.alerts.limits import cut
 from eventsink.alerts.place import place_of
-from eventsink.runtime.patterns import Pattern
+from eventsink.runtime.patterns import Pattern, utf8
 from eventsink.templates.context import context_of
 from eventsink.templates.errors import InvalidTemplate, TemplateFailed
 from eventsink.templates.template import read_template
@@ -98,7 +98,7 @@ def _written(
     rendered = read_template(source).render(variables, limit=MAX_BODY, lenient=lenient)
     if not rendered.complete:
         raise TemplateFailed(f"it writes more than {MAX_BODY:,} characters")
-    body = rendered.text.strip().encode(errors="replace")
+    body = utf8(rendered.text.strip())
     if not body:
         raise TemplateFailed("it writes nothing")
     if is_json(content_type):

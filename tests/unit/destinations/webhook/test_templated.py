@@ -64,6 +64,12 @@ def test_what_an_alert_says_cannot_break_the_json() -> None:
     assert json.loads(body(TEMPLATE, alert(summary=hostile)))["text"] == hostile
 
 
+@pytest.mark.parametrize("source", ["{{ alert.summary | json }}", '"{{ alert.summary }}"'])
+def test_a_lone_surrogate_is_sent_as_the_replacement_character(source: str) -> None:
+    for content_type in (JSON, "text/plain"):
+        assert set(msgspec.json.decode(body(source, alert(summary="\udfff"), content_type=content_type))) == {"\ufffd"}
+
+
 QUOTED = "it writes no valid JSON: write each value with the filter json and without quotation marks"
 
 

@@ -20,6 +20,8 @@ from eventsink.kube.api import ApiError, Object
 from eventsink.kube.http import api_error, change_of, page_of, read_object, stored
 from eventsink.kube.lease import MAX_LEASE_SECONDS, next_step, read_record
 from eventsink.resources.eventsink import InvalidSpec, read_eventsink
+from eventsink.rest.access.reviews import is_allowed, user_of
+from eventsink.rest.errors import ServiceUnavailable
 from tests.fuzz.target import Target
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,6 +64,11 @@ _NAMESPACE = (
     b'{"metadata":{"name":"n","uid":"u","resourceVersion":"1","labels":{"eventsink.dev/tenant":"acme"},"deletionTimestamp":null}}'
 )
 
+_TOKEN_REVIEW = (
+    b'{"kind":"TokenReview","status":{"authenticated":true,"audiences":["a","eventsink-rest"],"user":{"username":"b","uid":"u",'
+    b'"groups":["g"],"extra":{"c":["d"]}}}}'
+)
+
 
 def _on_stored(read: Callable[[Object], object]) -> Callable[[bytes], object]:
     """As the API server's client gives an object to those who read it."""
@@ -102,6 +109,13 @@ def _compiled(obj: Object) -> object:
     return read_compiled("u", obj["metadata"]).made_from
 
 
+def _user(data: bytes) -> None:
+    user = user_of(read_object(data), ("eventsink-rest",))
+    if user is not None:
+        assert user["username"]
+        json.dumps(user, sort_keys=True)
+
+
 def _certificates(data: bytes) -> object:
     certificate, _, rest = data.partition(b"\0")
     key, _, authorities = rest.partition(b"\0")
@@ -138,5 +152,9 @@ TARGETS: dict[str, Target] = {
     "compiled_metadata": Target(_on_stored(_compiled), (ApiError,), (_COMPILED,)),
     "eventsink": Target(_on_stored(read_eventsink), (ApiError, InvalidSpec), (_EVENTSINK,)),
     "namespace": Target(_on_stored(lambda obj: read_namespace(obj["metadata"])), (ApiError,), (_NAMESPACE,)),
+    "token_review": Target(_user, (ApiError, ServiceUnavailable), (_TOKEN_REVIEW, b'{"status":{"authenticated":false,"user":{}}}')),
+    "access_review": Target(
+        lambda data: is_allowed(read_object(data)), (ApiError, ServiceUnavailable), (b'{"status":{"allowed":true,"reason":"r"}}',)
+    ),
     "admission_certificates": Target(_certificates, (), (_issued(),)),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
@@ -21,9 +20,9 @@ KNOWN = {"authenticated": True, "user": USER, "audiences": ["eventsink-rest"]}
 class ApiServer:
     """Responds to reviews."""
 
-    def __init__(self, token_status: Mapping[str, Any] | None = None, allowed: bool = True) -> None:
+    def __init__(self, token_status: Any = None, allowed: bool = True) -> None:
         self.token_status = token_status
-        self.allowed = allowed
+        self.access_status: Any = {"allowed": allowed}
         self.asked: list[Object] = []
         self.error: ApiError = Unavailable(0, "Unavailable", "no response")
 
@@ -32,7 +31,7 @@ class ApiServer:
         self.asked.append(obj)
         if self.token_status is None:
             raise self.error
-        return {"status": self.token_status if obj["kind"] == "TokenReview" else {"allowed": self.allowed}}
+        return {"status": self.token_status if obj["kind"] == "TokenReview" else self.access_status}
 
 
 def reviews(server: ApiServer, **settings: Any) -> KubernetesReviews:
@@ -134,6 +133,44 @@ async def test_reviews_of_unknown_tokens_are_bounded_per_address_and_in_total() 
 async def test_without_the_api_server_no_token_can_be_checked() -> None:
     with pytest.raises(ServiceUnavailable):
         await reviews(ApiServer(None)).caller("t")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "text",
+        [1],
+        True,
+        {**KNOWN, "audiences": "eventsink-rest"},
+        {**KNOWN, "audiences": [{}, "eventsink-rest"]},
+        {**KNOWN, "audiences": 1},
+        {**KNOWN, "authenticated": "true"},
+        {**KNOWN, "user": None},
+        {**KNOWN, "user": "bot"},
+        {**KNOWN, "user": {}},
+        {**KNOWN, "user": {"username": 1}},
+        {**KNOWN, "user": {"username": "bot", "groups": [[]]}},
+        {**KNOWN, "user": {"username": "bot", "extra": []}},
+    ],
+    ids=str,
+)
+async def test_a_review_of_a_token_that_cannot_be_read_is_none_of_the_api_server(status: object) -> None:
+    server = ApiServer(status)
+    checked = reviews(server)
+    with pytest.raises(ServiceUnavailable):
+        await checked.caller("t")
+    server.token_status = KNOWN
+    assert await checked.caller("t") is not None, "it was kept for nobody"
+
+
+@pytest.mark.parametrize("status", ["text", [1], True, {"allowed": "true"}, {"allowed": {}}], ids=str)
+async def test_an_access_review_that_cannot_be_read_is_none_of_the_api_server(status: object) -> None:
+    server = ApiServer(KNOWN)
+    caller = await reviews(server).caller("t")
+    assert caller is not None
+    server.access_status = status
+    with pytest.raises(ServiceUnavailable):
+        await caller.may("get", "acme")
 
 
 async def test_a_missing_permission_to_review_is_logged_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:

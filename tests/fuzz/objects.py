@@ -152,7 +152,9 @@ TARGETS: dict[str, Target] = {
     "compiled_metadata": Target(_on_stored(_compiled), (ApiError,), (_COMPILED,)),
     "eventsink": Target(_on_stored(read_eventsink), (ApiError, InvalidSpec), (_EVENTSINK,)),
     "namespace": Target(_on_stored(lambda obj: read_namespace(obj["metadata"])), (ApiError,), (_NAMESPACE,)),
-    "token_review": Target(_user, (ApiError, ServiceUnavailable), (_TOKEN_REVIEW, b'{"status":{"authenticated":false,"user":{}}}')),
+    "token_review": Target(
+        _user, (ApiError, ServiceUnavailable), (_TOKEN_REVIEW, b'{"status":{"authenticated":false,"user":{}}}')
+    ),
     "access_review": Target(
         lambda data: is_allowed(read_object(data)), (ApiError, ServiceUnavailable), (b'{"status":{"allowed":true,"reason":"r"}}',)
     ),

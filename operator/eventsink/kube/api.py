@@ -114,6 +114,11 @@ class Unavailable(ApiError):
     """No response in time, or 429, 5xx: the same request may succeed later."""
 
 
+def not_of_api_server() -> Unavailable:
+    """The error of a response that something before the API server has sent in its place."""
+    return Unavailable(0, "Unavailable", "the response is not one of an API server")
+
+
 class Api(Protocol):
     """An API server. Each call raises `ApiError`, as one of its classes, where it does not do what it says."""
 

@@ -38,6 +38,7 @@ from eventsink.kube.api import (
     Unavailable,
     WatchEvent,
     key_of,
+    not_of_api_server,
 )
 from eventsink.kube.settings import KubernetesSettings
 from eventsink.runtime.settings import ConfigurationError
@@ -241,14 +242,14 @@ def read_object(data: bytes) -> Object:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _not_of_api_server() from None
+        raise not_of_api_server() from None
 
 
 def stored(obj: Any) -> Object:
     """An object that an API server has stored: it has a name and a version."""
     metadata = obj.get("metadata") if isinstance(obj, dict) else None
     if not _are_texts(metadata, "name", "resourceVersion"):
-        raise _not_of_api_server()
+        raise not_of_api_server()
     found: Object = obj
     return found
 
@@ -256,7 +257,7 @@ def stored(obj: Any) -> Object:
 def page_of(obj: Object) -> ObjectList:
     """A page of a list."""
     if not _are_texts(obj.get("metadata"), "resourceVersion") or not isinstance(obj.get("items"), list | None):
-        raise _not_of_api_server()
+        raise not_of_api_server()
     metadata = obj["metadata"]
     items = [stored(one) for one in obj.get("items") or []]
     return ObjectList(items, metadata["resourceVersion"], str(metadata.get("continue") or ""))
@@ -280,12 +281,8 @@ def change_of(line: bytes) -> WatchEvent:
     if kind == "BOOKMARK" and isinstance(obj, dict) and _are_texts(obj.get("metadata"), "resourceVersion"):
         return WatchEvent(kind, obj)
     if kind not in ("ADDED", "MODIFIED", "DELETED"):
-        raise _not_of_api_server()
+        raise not_of_api_server()
     return WatchEvent(kind, stored(obj))
-
-
-def _not_of_api_server() -> Unavailable:
-    return Unavailable(0, "Unavailable", "the response is not one of an API server")
 
 
 def _are_texts(members: object, *names: str) -> bool:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
-from eventsink.kube.api import SECRETS, Api, Object
+from eventsink.kube.api import SECRETS, Api, Object, not_of_api_server
 
 
 def secret_data(secret: Object) -> dict[str, bytes]:
-    """The decoded data of a Secret."""
-    return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
+    """The decoded data of a Secret.
+
+    Raises
+    ------
+    Unavailable
+        It is not one that an API server has stored.
+    """
+    try:
+        return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
+    except (AttributeError, TypeError, ValueError):
+        raise not_of_api_server() from None
 
 
 def encoded(values: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Awaitable, Callable
 
 from pydantic import ValidationError
@@ -153,5 +152,5 @@ def read_sink(obj: Object) -> Sink:
 def _document(obj: Object, key: str) -> bytes:
     try:
         return base64.b64decode((obj.get("data") or {})[key], validate=True)
-    except (KeyError, binascii.Error, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise UnreadableDocument(f"data.{key}: is missing or not base64") from None

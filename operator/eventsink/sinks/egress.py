@@ -202,7 +202,7 @@ def literal_address(host: str) -> str | None:
         return None
     try:
         return socket.inet_ntoa(socket.inet_aton(host))
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         return None
 
 

@@ -41,6 +41,9 @@ def document(of: Sink = GOOD, **changed: Any) -> dict[str, Any]:
             {"metadata": {"name": f"sink-{GOOD.uid}"}, "data": {"sink.json": CANARY[:5]}},
             "data.sink.json: is missing or not base64",
         ),
+        ({"metadata": {"name": f"sink-{GOOD.uid}"}, "data": [CANARY]}, "data.sink.json: is missing or not base64"),
+        ({"metadata": {"name": f"sink-{GOOD.uid}"}, "data": {"sink.json": 1}}, "data.sink.json: is missing or not base64"),
+        ({"metadata": {"name": f"sink-{GOOD.uid}"}, "data": {"sink.json": None}}, "data.sink.json: is missing or not base64"),
         ({"metadata": {"name": f"sink-{GOOD.uid}"}}, "data.sink.json: is missing or not base64"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from eventsink.sinks.egress import EgressGuard, EgressSettings, judge
+from eventsink.sinks.egress import EgressGuard, EgressSettings, judge, literal_address
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "172.15.255.255", "172.32.0.0", "100.63.255.255", "100.128.0.0", "11.0.0.1", "223.255.255.255"]
 PUBLIC += ["2606:4700::1111", "2a00:1450:4001::1", "2620:4f:7fff::1", "::ffff:8.8.8.8"]
@@ -177,3 +177,20 @@ def test_a_list_that_allows_all_nat64_or_mapped_addresses_allows_no_private_one(
 def test_an_invalid_network_is_rejected_with_an_explanation(text: str) -> None:
     with pytest.raises(ValidationError, match="CIDR form"):
         EgressSettings(allow=(text,))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.1", "127.0.0.1"),
+        ("0x7f000001", "127.0.0.1"),
+        ("2130706433", "127.0.0.1"),
+        ("::1", "::1"),
+        ("a.example", None),
+        ("1.2.3.4.5", None),
+        ("64\0", None),
+        ("1\ud800", None),
+    ],
+)
+def test_a_host_is_an_address_in_any_notation_of_the_c_library(host: str, address: str | None) -> None:
+    assert literal_address(host) == address

@@ -71,6 +71,19 @@ def read_page(response: Any) -> tuple[list[Channel], str]:
     return [read_channel(one) for one in channels], text_of(metadata.get("next_cursor")) if isinstance(metadata, dict) else ""
 
 
+def read_identity(response: Any) -> Identity:
+    """Who a token is, by a response to auth.test; ValueError: it is not one."""
+    headers = {str(name).lower(): value for name, value in response.headers.items()}
+    scopes = frozenset(scope.strip() for scope in str(headers.get("x-oauth-scopes", "")).split(","))
+    return Identity(
+        text_of(response.get("team_id")),
+        text_of(response.get("team")),
+        text_of(response.get("user")) or "the app",
+        scopes - {""},
+        bool(response.get("is_enterprise_install")),
+    )
+
+
 def read_channel(one: object) -> Channel:
     """A channel of conversations.list or conversations.info; ValueError: it is none."""
     if not isinstance(one, dict) or not text_of(one.get("id")):

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,8 +27,8 @@ from eventsink.destinations.slack.channels import (
     no_workspace_named,
     problem_of,
     read_channel,
+    read_identity,
     read_page,
-    text_of,
     unseen_channel,
     usable,
 )
@@ -211,10 +211,7 @@ class SlackLookup:
             return "spec.slack.oauthCodeSecretRef", granted.token
         if slack.bot_token_secret_ref is not None:
             path = "spec.slack.botTokenSecretRef"
-            token = secret_text(path, slack.bot_token_secret_ref, secrets, namespace).strip()
-            if not token.startswith(("xoxb-", "xoxe.xoxb-")) or not token.isascii() or not token.isprintable() or " " in token:
-                raise Problem("InvalidSecretValue", path, "is not a bot token of Slack (it begins with xoxb-)")
-            return path, token
+            return path, bot_token_of(path, secret_text(path, slack.bot_token_secret_ref, secrets, namespace))
         if self._settings.token_file is None:
             raise _no_workspace()
         try:
@@ -254,18 +251,9 @@ class SlackLookup:
         if workspace.identity is not None and self._clock() < workspace.identity_at + IDENTITY_KEPT_SECONDS:
             return workspace.identity
         try:
-            response = await client.auth_test()
+            workspace.identity = read_identity(await client.auth_test())
         except Exception as error:
             raise problem_of(error, path) from None
-        headers: Mapping[str, Any] = {str(name).lower(): value for name, value in response.headers.items()}
-        scopes = frozenset(scope.strip() for scope in str(headers.get("x-oauth-scopes", "")).split(","))
-        workspace.identity = Identity(
-            text_of(response.get("team_id")),
-            text_of(response.get("team")),
-            text_of(response.get("user")) or "the app",
-            scopes - {""},
-            bool(response.get("is_enterprise_install")),
-        )
         workspace.identity_at = self._clock()
         return workspace.identity
 
@@ -331,6 +319,20 @@ class SlackLookup:
                 break
         workspace.channels, workspace.listing, workspace.cursor = workspace.listing, {}, ""
         workspace.listed_at = self._clock()
+
+
+def bot_token_of(path: str, text: str) -> str:
+    """The bot token that a Secret holds.
+
+    Raises
+    ------
+    Problem
+        It is none; the message does not repeat it.
+    """
+    token = text.strip()
+    if not token.startswith(("xoxb-", "xoxe.xoxb-")) or not token.isascii() or not token.isprintable() or " " in token:
+        raise Problem("InvalidSecretValue", path, "is not a bot token of Slack (it begins with xoxb-)")
+    return token
 
 
 def _no_workspace() -> Problem:

@@ -209,29 +209,11 @@ class Tokens:
             raise TokenFailed(Failed(FailureClass.TRANSIENT, "TokenUnavailable", text)) from None
         if not 200 <= response.status < 300:
             raise TokenFailed(classify_token_response(response, self._origin, self._now()))
-        return self._read(response)
+        return read_token(response, self._origin, self._clock())
 
     async def _ask(self, request: tuple[bytes, bytes]) -> Response:
         headers, body = request
         return await self._client.post(headers, body, timeout=self._timeout)
-
-    def _read(self, response: Response) -> Token:
-        try:
-            found = _token_response.decode(response.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            found = _TokenResponse()
-        value = found.access_token
-        if not isinstance(value, str) or len(value) > MAX_TOKEN_LENGTH or not _TOKEN.search(value):
-            raise self._unusable("holds no token: check tokenUrl")
-        if isinstance(found.token_type, str) and found.token_type.lower() != "bearer":
-            raise self._unusable("holds a token of another type than Bearer: let it give such tokens to this client")
-        lifetime = lifetime_of(found.expires_in)
-        now = self._clock()
-        return Token(value, renew_at=now + lifetime - min(RENEW_SECONDS, lifetime / 4), expires_at=now + lifetime)
-
-    def _unusable(self, what: str) -> TokenFailed:
-        text = f"the response of the authorization server {self._origin} {what}"
-        return TokenFailed(Failed(FailureClass.SINK, "TokenRejected", text))
 
     def _unreachable(self, error: TransportError) -> TokenFailed:
         text = f"no token from the authorization server: {error}"
@@ -243,6 +225,37 @@ class Tokens:
 
     def __repr__(self) -> str:
         return f"Tokens({self._origin})"
+
+
+def read_token(response: Response, origin: str, now: float) -> Token:
+    """The token of a response with a status of success. Pure.
+
+    Parameters
+    ----------
+    now
+        Of the monotonic clock.
+
+    Raises
+    ------
+    TokenFailed
+        It holds none that can be used.
+    """
+    try:
+        found = _token_response.decode(response.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found = _TokenResponse()
+    value = found.access_token
+    if not isinstance(value, str) or len(value) > MAX_TOKEN_LENGTH or not _TOKEN.search(value):
+        raise _unusable(origin, "holds no token: check tokenUrl")
+    if isinstance(found.token_type, str) and found.token_type.lower() != "bearer":
+        raise _unusable(origin, "holds a token of another type than Bearer: let it give such tokens to this client")
+    lifetime = lifetime_of(found.expires_in)
+    return Token(value, renew_at=now + lifetime - min(RENEW_SECONDS, lifetime / 4), expires_at=now + lifetime)
+
+
+def _unusable(origin: str, what: str) -> TokenFailed:
+    text = f"the response of the authorization server {origin} {what}"
+    return TokenFailed(Failed(FailureClass.SINK, "TokenRejected", text))
 
 
 def lifetime_of(expires_in: object) -> float:

@@ -257,6 +257,24 @@ async def test_what_is_no_response_of_slack_is_asked_for_again(tmp_path: Path, m
     assert (await workspace.target(channel="C00000002", **BY_TOKEN)).channel_id == "C00000002"
 
 
+class Compressed(ScriptedResponse):
+    """What the client takes for a file, whatever was asked for."""
+
+    content_type = "application/gzip"
+
+    async def read(self) -> bytes:
+        return b"canary"
+
+
+@pytest.mark.parametrize("method", ["auth.test", "conversations.info"])
+async def test_a_file_is_no_response_of_slack(tmp_path: Path, method: str) -> None:
+    workspace = LookupUnderTest(tmp_path)
+    workspace.slack.script[method] = [Compressed(200, {}, None)]
+    problem = await workspace.problem(channel="C00000002", **BY_TOKEN)
+    assert (problem.reason, problem.may_pass) == ("SlackUnavailable", True)
+    assert "canary" not in problem.message
+
+
 async def test_while_slack_is_unavailable_sinks_of_one_token_share_one_timeout(tmp_path: Path) -> None:
     workspace = LookupUnderTest(tmp_path)
     steps = workspace.slack.script["auth.test"]

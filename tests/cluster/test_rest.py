@@ -20,7 +20,7 @@ from tests.support.cluster import SYSTEM_NAMESPACE, Installed, MakeNamespace
 from tests.support.kubectl import Kubectl
 from tests.support.parts import start_operator
 from tests.support.processes import RunningProcess
-from tests.support.rest import SINKS, Response, Rest, RestClient, eventsink_command
+from tests.support.rest import SINKS, SLACK_INSTALL, Response, Rest, RestClient, calls_about, eventsink_command
 from tests.support.sinks import compiled, event_sink, events_of, wait_compiled
 from tests.support.waiting import wait_until
 
@@ -49,7 +49,7 @@ def rest(
     control_plane: ControlPlane, install_manifests: Installed, operator: RunningProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rest]:
     folder = tmp_path_factory.mktemp("rest")
-    one = Rest(install_manifests, folder, admin_kubeconfig=control_plane.admin_kubeconfig)
+    one = Rest(install_manifests, folder, {"slackInstall": SLACK_INSTALL}, admin_kubeconfig=control_plane.admin_kubeconfig)
     with one.start() as running:
         yield one
         assert CANARY not in running.text()
@@ -464,27 +464,23 @@ def test_a_key_of_one_tenant_reaches_nothing_of_another_by_any_call(
     before = specs_in(kubectl, other_namespace)
     unknown = client.get("6fa1c1f2-7d3b-4e0e-9d9b-0c5a1c8c4a11")
     for uid in ids:
-        calls = [
-            client.get(uid),
-            client.update(uid, name="mine"),
+        responses = [
+            *map(client.call, calls_about(uid, other_tenant)[0]),
             client.update(uid, name="mine", headers={"If-Match": "*"}),
-            client.delete(uid),
-            client.ask("POST", f"{SINKS}/{uid}/test", {}),
+            client.ask("DELETE", f"{SINKS}/{uid}/mute?index=0", headers={"If-Match": '"1"'}),
             client.ask("POST", f"{SINKS}/{uid}/test"),
-            client.ask("POST", "/v1/slack/install", {"id": uid}),
         ]
-        assert {one.status for one in calls[:-1]} == {404}
-        assert {one.error for one in calls[:-1]} == {unknown.error}, "a foreign id gets the same error as an unknown one"
-        assert calls[-1].status == 409, "not set up here, whoever owns the sink"
+        assert {(one.status, one.error) for one in responses} == {(404, unknown.error)}, "the same error as for an unknown id"
+        assert client.ask("HEAD", f"{SINKS}/{uid}").status == 404
+    about_tenant = calls_about(ids[0], other_tenant)[1]
+    assert {one.operation for one in about_tenant} == {"create_event_sink", "list_event_sinks", "install_slack"}
     for response in (
-        client.create(other_tenant, HOOK),
-        client.ask("GET", f"{SINKS}?tenant_id={other_tenant}"),
+        *map(client.call, about_tenant),
         client.ask(
             "POST", SINKS, {"tenant_id": other_tenant, "name": "x", "event_sink_args": HOOK}, headers={"Idempotency-Key": "k"}
         ),
     ):
-        assert response.status == 403
-        assert response.error == "tenant_id: this key has no access to this tenant"
+        assert (response.status, response.error) == (403, "tenant_id: this key has no access to this tenant")
     token = other.ask("GET", f"{SINKS}?tenant_id={other_tenant}&pagination[page_size]=1").json["pagination"]["next_page_token"]
     assert client.ask("GET", f"{SINKS}?tenant_id={tenant}&pagination[page_size]=1&pagination[page_token]={token}").status == 400
     assert specs_in(kubectl, other_namespace) == before

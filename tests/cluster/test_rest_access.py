@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from eventsink.client import Client, Forbidden, NotFound, Unauthorized, Webhook
+from eventsink.client import Client, Forbidden, Mute, NotFound, Unauthorized, Webhook
 from tests.controlplane import ControlPlane
 from tests.support.cluster import Installed, MakeNamespace
 from tests.support.kubectl import Kubectl
-from tests.support.rest import SINKS, Rest, RestClient, eventsink_command
+from tests.support.rest import SINKS, SLACK_INSTALL, Rest, RestClient, calls_about, eventsink_command
 from tests.support.sinks import event_sink
 from tests.support.waiting import wait_until
 
@@ -29,6 +29,7 @@ def rest(control_plane: ControlPlane, install_manifests: Installed, tmp_path_fac
     settings = {
         "createWait": "100ms",
         "kubernetesTokens": {"enabled": True, "cache": "0s"},
+        "slackInstall": SLACK_INSTALL,
         "limits": {"failures": {"allowed": ALLOWED, "every": "1h", "trustedProxies": ["127.0.0.0/8"]}},
     }
     one = Rest(install_manifests, tmp_path_factory.mktemp("rest"), settings, admin_kubeconfig=control_plane.admin_kubeconfig)
@@ -66,7 +67,13 @@ def test_rbac_on_eventsinks_decides_what_a_service_account_may_do(
         made = client.create(tenant, "By token", Webhook(url="https://example.com/hook"))
         assert [one.id for one in client.list(tenant)] == [made.id]
         assert client.get(made.id).name == "By token"
-        for change in (lambda: client.update(made.id, name="x"), lambda: client.delete(made.id), lambda: client.test(made.id)):
+        for change in (
+            lambda: client.update(made.id, name="x"),
+            lambda: client.mute(made.id, Mute(('alertname="A"',), duration="1h")),
+            lambda: client.unmute(made.id),
+            lambda: client.delete(made.id),
+            lambda: client.test(made.id),
+        ):
             with pytest.raises(Forbidden, match="this token may not"):
                 change()
         with pytest.raises(Forbidden):
@@ -98,10 +105,46 @@ def test_a_token_with_another_audience_or_of_a_deleted_account_is_rejected(rest:
     assert good.key not in rest.process.text()
 
 
+@pytest.mark.parametrize(
+    ("verb", "expected"),
+    [
+        ("get", set()),
+        ("list", {"list_event_sinks"}),
+        ("create", {"create_event_sink"}),
+        ("update", {"update_event_sink", "mute_event_sink", "unmute_event_sink", "test_event_sink"}),
+        ("delete", {"delete_event_sink"}),
+    ],
+)
+def test_each_call_needs_its_verb_on_eventsinks(
+    rest: Rest, kubectl: Kubectl, tenant: str, namespace: str, verb: str, expected: set[str]
+) -> None:
+    all_tenants = rest.client()
+    all_tenants.wait_for_namespace(tenant)
+    service_account(kubectl, namespace, *{"get", verb})
+    client = RestClient(rest.port, token(kubectl, namespace))
+    made = all_tenants.create(tenant, HOOK).sink["id"]
+    wait_until("the permission", lambda: client.get(made).status == 200)
+    allowed = set()
+    about_sink, about_tenant = calls_about(made, tenant)
+    # What deletes the sink comes last.
+    for call in sorted([*about_sink, *about_tenant], key=lambda one: one.operation == "delete_event_sink"):
+        response = client.call(call)
+        listed = call.operation != "list_event_sinks" or response.json["event_sinks"]
+        if response.status != 403 and listed:
+            allowed.add(call.operation)
+    assert allowed == {"get_event_sink"} | expected
+
+
 def test_a_token_cannot_request_an_install_link(rest: Rest, kubectl: Kubectl, tenant: str, namespace: str) -> None:
-    service_account(kubectl, namespace, "create")
+    all_tenants = rest.client()
+    all_tenants.wait_for_namespace(tenant)
     body = {"tenant_id": tenant, "name": "x", "channel": "#x"}
-    assert RestClient(rest.port, token(kubectl, namespace)).ask("POST", "/v1/slack/install", body).status in (403, 409)
+    assert all_tenants.ask("POST", "/v1/slack/install", body).status == 200, "a key can"
+    service_account(kubectl, namespace, "get", "list", "create", "update")
+    client = RestClient(rest.port, token(kubectl, namespace))
+    wait_until("the permission", lambda: client.create(tenant, HOOK).status == 200)
+    response = client.ask("POST", "/v1/slack/install", body)
+    assert (response.status, response.error.partition(":")[0]) == (403, "only API keys can request a link")
 
 
 # ---- invalid keys

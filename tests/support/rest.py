@@ -18,6 +18,7 @@ from eventsink.kube.settings import KubernetesSettings
 from eventsink.rest.access.key_store import SecretKeyStore
 from eventsink.rest.access.keys import KeyRecord, make_key
 from eventsink.rest.config import KeySettings
+from eventsink.rest.http.operations import OPERATIONS
 from tests.support.cluster import Installed
 from tests.support.parts import merged, write_settings
 from tests.support.processes import RunningProcess, eventsink
@@ -25,6 +26,8 @@ from tests.support.waiting import wait_until
 
 SINKS = "/v1/event_sink"
 TIMEOUT_SECONDS = 60.0
+SLACK_INSTALL = {"clientId": "1.2", "redirectUrl": "https://sinks.example.com/v1/slack/callback"}
+"""Settings with which links to connect Slack are offered."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,34 @@ class Response:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A valid request to the REST API."""
+
+    operation: str
+    method: str
+    path: str
+    body: Any
+
+
+def calls_about(uid: str, tenant: str) -> tuple[list[Call], list[Call]]:
+    """Every call of the REST API: those about this sink, and those that name this tenant."""
+    about_sink, about_tenant = [], []
+    for one in OPERATIONS:
+        fields = one.request.model_fields if one.request is not None else {}
+        by_id, by_tenant = "{id}" in one.path or "id" in fields, "tenant_id" in {*fields, *one.query_names()}
+        assert by_id or by_tenant, f"{one.name} names neither a sink nor a tenant"
+        if by_id:
+            named = {"id": uid} if "id" in fields else {}
+            body = named if "{id}" not in one.path else {**one.example, **named} if one.request is not None else None
+            about_sink.append(Call(one.name, one.method, one.path.replace("{id}", uid), body))
+        if by_tenant:
+            query = f"?tenant_id={tenant}" if "tenant_id" in one.query_names() else ""
+            body = {**one.example, "tenant_id": tenant} if one.request is not None else None
+            about_tenant.append(Call(one.name, one.method, one.path + query, body))
+    return about_sink, about_tenant
+
+
+@dataclass(frozen=True)
 class RestClient:
     """Calls the REST API at a port of this machine, with one key."""
 
@@ -80,6 +111,10 @@ class RestClient:
             return Response(response.status, named, response.read())
         finally:
             connection.close()
+
+    def call(self, call: Call) -> Response:
+        """One of `calls_about`."""
+        return self.ask(call.method, call.path, call.body)
 
     def create(self, tenant: str, args: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
         """POST a sink."""

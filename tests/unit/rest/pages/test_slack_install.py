@@ -6,7 +6,7 @@ import base64
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from eventsink.destinations.slack.arguments import SlackCodeArgs
 from eventsink.rest.access.callers import Caller, KeyCaller
 from eventsink.rest.access.keys import make_key
+from eventsink.rest.access.reviews import KubernetesCaller, KubernetesReviews
 from eventsink.rest.calls.facade import ChangeResult
 from eventsink.rest.calls.responses import etag, response_of
 from eventsink.rest.config import SlackInstallSettings
@@ -106,6 +107,13 @@ async def test_an_existing_sink_is_reconnected_and_keeps_its_channel_unless_anot
     assert (uid, request.id, if_match) == (UID, UID, etag(obj()))
     assert request.event_sink_args is not None
     assert request.event_sink_args.value == SlackCodeArgs(channel=expected, slack_oauth_code=CODE)
+
+
+@pytest.mark.parametrize("wanted", [NEW, InstallRequest(id=UID)])
+async def test_only_a_key_can_request_a_link(wanted: InstallRequest) -> None:
+    of_kubernetes = KubernetesCaller("acme:bot", {}, cast(KubernetesReviews, None))
+    with pytest.raises(Forbidden, match="only API keys can request a link"):
+        await Flow().install.begin(of_kubernetes, wanted)
 
 
 async def test_a_webhook_sink_cannot_be_connected_to_slack() -> None:

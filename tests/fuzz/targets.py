@@ -46,7 +46,7 @@ from eventsink.sinks.transport import Endpoint, Response
 from eventsink.standalone.documents import read_documents
 from eventsink.templates.errors import InvalidTemplate
 from eventsink.templates.template import read_template
-from tests.fuzz import calls, objects, receivers, runs
+from tests.fuzz import calls, objects, receivers, runs, servers
 from tests.fuzz.http import read_proxy_response, read_requests, read_response
 from tests.fuzz.target import Target, as_text, on_text
 
@@ -348,6 +348,7 @@ TARGETS: dict[str, Target] = {
     **objects.TARGETS,
     **calls.TARGETS,
     **receivers.TARGETS,
+    **servers.TARGETS,
 }
 """By name. What else reads bytes of others is a library's work as a whole: TLS, DNS, a kubeconfig."""
 

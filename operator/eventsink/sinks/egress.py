@@ -158,7 +158,7 @@ class EgressGuard:
         if address is not None:
             return self.judge(address)
         last = host.rpartition(".")[2]
-        if last.isdigit() or last.startswith("0x"):  # to some, that makes it an IPv4 address
+        if ":" in host or last.isdigit() or last.startswith("0x"):  # to some, that makes it an address
             return Verdict(False, "is not an IP address")
         return Verdict(True)
 

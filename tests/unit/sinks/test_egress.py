@@ -194,3 +194,8 @@ def test_an_invalid_network_is_rejected_with_an_explanation(text: str) -> None:
 )
 def test_a_host_is_an_address_in_any_notation_of_the_c_library(host: str, address: str | None) -> None:
     assert literal_address(host) == address
+
+
+@pytest.mark.parametrize("host", ["localhost.", "127.1.", "0x7f", "1.2.3.999", "::1", "::1%", "::1%.", "10::1%."])
+def test_a_host_that_a_proxy_could_take_for_an_address_is_not_taken_for_a_name(host: str) -> None:
+    assert not EgressGuard(EgressSettings()).judge_unresolved(host).allowed

@@ -138,12 +138,9 @@ def test_a_filter_writes(source: str, text: str) -> None:
 )
 def test_json_holds_no_lone_surrogate_which_strict_readers_do_not_take(text: str, written: str) -> None:
     one = alert(summary=text, annotations={text: text})
-    for source, expected in (
-        ("{{ alert.summary | json }}", written),
-        ("{{ alert.annotations | json }}", {written: written}),
-        ("{{ alert.annotations }}", {written: written}),
-    ):
-        assert msgspec.json.decode(rendered(source, [one]).encode()) == expected
+    assert msgspec.json.decode(rendered("{{ alert.summary | json }}", [one]).encode()) == written
+    for source in ("{{ alert.annotations | json }}", "{{ alert.annotations }}"):
+        assert msgspec.json.decode(rendered(source, [one]).encode())[written] == written
     assert rendered("{{ alert.summary | url_encode }}", [one]) == quote(written)
 
 

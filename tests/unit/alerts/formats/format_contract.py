@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from copy import deepcopy
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -39,6 +40,7 @@ PIECES = [
     b"\xed\xa0\x80",
     b"[" * 2000,
 ]
+DATA = Path(__file__).parents[3] / "data"
 LONGEST = "https://canary.example.com/" + "x" * 300_000
 """Longer than anything may be."""
 A_MINUTE = 60.0
@@ -112,8 +114,8 @@ class FormatContract(MinimalFormatContract):
     """Of a format that real programs send: its members are read as what they mean, and what exceeds a limit is truncated and marked."""
 
     def payloads(self) -> list[bytes]:
-        """Notifications with all members that are read; recorded ones where there are any."""
-        return [self.sample(next(iter(self.format.severities)))]
+        """Notifications with all members that are read: every recorded one; of a format without any, the sample."""
+        return recordings(self.format.name) or [self.sample(next(iter(self.format.severities)))]
 
     def test_what_exceeds_a_limit_is_in_the_alert_as_a_whole_or_the_alert_says_so(self) -> None:
         seen = 0
@@ -190,6 +192,11 @@ class FormatContract(MinimalFormatContract):
             return str(error)
         alerts = [msgspec.structs.replace(one, starts_at=EPOCH, ends_at=None, valid_for=None, raw=None) for one in found.alerts]
         return alerts, found.rejected
+
+
+def recordings(name: str) -> list[bytes]:
+    """All that was recorded of a format, but for what is no body alone."""
+    return [file.read_bytes() for folder in {name, name.replace("-", "_")} for file in sorted((DATA / folder).glob("*.json"))]
 
 
 def members(value: Any, path: _Path = ()) -> Iterator[_Path]:

@@ -82,7 +82,7 @@ class TestAuditFormat(FormatContract):
         return notification, alert
 
     def payloads(self) -> list[bytes]:
-        return [SECRET, EXEC, batch(request(**OF_RULES["ClusterRoleChange"]))]
+        return [*super().payloads(), batch(request(**OF_RULES["ClusterRoleChange"]))]
 
 
 def test_each_default_rule_selects_what_it_is_for() -> None:

@@ -37,9 +37,6 @@ class TestFalcoFormat(FormatContract):
     def sample(self, severity: str = "") -> bytes:
         return event(priority=severity or None, output_fields={"k8s.ns.name": "acme", "evt.time": 1})
 
-    def payloads(self) -> list[bytes]:
-        return [FALCO, FALCOSIDEKICK]
-
 
 def test_an_event_of_falco_is_parsed_completely() -> None:
     [found] = parse(FALCO).alerts

@@ -39,9 +39,6 @@ class TestGrafanaFormat(FormatContract):
     def sample(self, severity: str = "") -> bytes:
         return notification(alert(labels={"alertname": "A", "severity": severity}, values={"B": 1.5}))
 
-    def payloads(self) -> list[bytes]:
-        return [DOCUMENTED, NO_DATA]
-
 
 def test_a_documented_notification_is_parsed_completely() -> None:
     payload = parse(DOCUMENTED)

@@ -48,7 +48,7 @@ class TestKubernetesEventsFormat(FormatContract):
         return events(event(type=severity or None))
 
     def payloads(self) -> list[bytes]:
-        return [RECORDED, *super().payloads()]
+        return [*super().payloads(), self.sample("Warning")]
 
 
 def test_events_of_a_real_api_server_are_parsed_completely() -> None:

@@ -38,9 +38,6 @@ class TestPolicyReportFormat(FormatContract):
     def sample(self, severity: str = "") -> bytes:
         return json.dumps(report(result(severity=severity or None, timestamp={"seconds": 1793623582}))).encode()
 
-    def payloads(self) -> list[bytes]:
-        return [OPENREPORTS, WGPOLICY]
-
 
 def test_a_list_of_reports_as_kubectl_prints_it_is_read_completely() -> None:
     alerts = parse(OPENREPORTS, NOW).alerts

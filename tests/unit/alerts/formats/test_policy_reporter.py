@@ -36,9 +36,6 @@ class TestPolicyReporterFormat(FormatContract):
     def sample(self, severity: str = "") -> bytes:
         return result(severity=severity or None, message="m")
 
-    def payloads(self) -> list[bytes]:
-        return [recorded("version_2"), recorded("version_3")]
-
 
 def test_a_result_is_read_completely() -> None:
     found = only(recorded("version_3"))

@@ -38,9 +38,6 @@ class TestPrometheusFormat(FormatContract):
     def sample(self, severity: str = "") -> bytes:
         return posted(alert(labels={"alertname": "A", "severity": severity or None}))
 
-    def payloads(self) -> list[bytes]:
-        return [file.read_bytes() for file in sorted(RECORDED.glob("*.json"))]
-
 
 def test_a_recorded_alert_that_fires_is_parsed_completely() -> None:
     [found] = parse((RECORDED / "firing.json").read_bytes(), NOW).alerts

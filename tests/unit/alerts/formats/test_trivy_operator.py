@@ -47,9 +47,6 @@ class TestTrivyOperatorFormat(FormatContract):
         [alert] = [one for one in notification.alerts if one.status is Status.FIRING]
         return notification, alert
 
-    def payloads(self) -> list[bytes]:
-        return [recorded(name) for name in ("vulnerability", "config_audit", "exposed_secret", "update", "cluster_compliance")]
-
 
 def test_a_vulnerability_report_is_an_alert_for_each_severity() -> None:
     found = firing(recorded("vulnerability"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import secrets
@@ -19,6 +20,7 @@ import standardwebhooks
 import yaml
 
 from tests.support.cluster import ROOT
+from tests.support.parts import request
 from tests.support.ports import free_ports
 from tests.support.receiver import CannedResponse, Received, Receiver
 from tests.support.slack import Slack
@@ -387,3 +389,50 @@ def test_a_sink_of_the_platform_gets_the_alerts_of_all_tenants_which_name_their_
     wait_until("the delivery to be held", lambda: standalone.deliveries(state="waiting", tenant="acme", sink="ops/on-call"))
     assert {name_of(one) for one in receiver.requests("/all")} == {"OfAcme", "OfGlobex"}
     assert {name_of(one) for one in receiver.requests("/acme")} == {"OfAcme", "Later"}
+
+
+def json_source(standalone: Standalone, **mapping: Any) -> dict[str, Any]:
+    """Settings with a source of a program that has a format of its own."""
+    token = standalone.root / "uptime-token"
+    token.write_text(f"{CANARY}-uptime")
+    source = {"name": "uptime", "format": "json", "tokenFiles": [str(token)], "tenant": {"fixed": "acme"}, "mapping": mapping}
+    return {"sources": [source]}
+
+
+def test_the_json_of_any_program_arrives_as_alerts_by_the_mapping_of_its_source(
+    standalone: Standalone, receiver: Receiver
+) -> None:
+    standalone.put("sinks.yaml", NAMESPACE, sink("alerts", receiver.url("/hook"), match={"minSeverity": "critical"}))
+    mapping = {
+        "items": "body.monitors",
+        "name": '"MonitorDown"',
+        "status": "item.up == false",
+        "severity": 'item.public ? "critical" : "low"',
+        "summary": 'item.name + " of " + body.site + " is down"',
+        "labels": {"monitor": "item.name"},
+    }
+    standalone.start(**json_source(standalone, **mapping))
+
+    def post(**monitor: Any) -> tuple[int, dict[str, Any]]:
+        body = {"site": "eu", "monitors": [{"name": "intranet", "up": False, "public": False}, {"public": True, **monitor}]}
+        url = f"http://127.0.0.1:{standalone.running.port_of('intake')}/v1/alerts/uptime"
+        return request(url, f"{CANARY}-uptime", json.dumps(body).encode())
+
+    assert post(name="shop", up=False)[0] == 200
+    [fired] = receiver.wait_for(1, path="/hook")
+    assert post(name="shop", up=True)[0] == 200
+    _, ended = receiver.wait_for(2, path="/hook")
+    found = [one.json()["data"] for one in (fired, ended)]
+    assert [(one["name"], one["status"], one["severity"], one["tenant"], one["source"]) for one in found] == [
+        ("MonitorDown", status, "critical", "acme", "uptime") for status in ("firing", "resolved")
+    ]
+    assert found[0]["summary"] == "shop of eu is down"
+    assert found[0]["labels"]["monitor"] == "shop"
+    assert found[0]["fingerprint"] == found[1]["fingerprint"]
+
+
+def test_a_mapping_that_cannot_be_read_stops_the_start_with_the_source_and_the_member(standalone: Standalone) -> None:
+    standalone.put("sinks.yaml", NAMESPACE)
+    ended = standalone.start(ready=False, **json_source(standalone, severity="item.level >="))
+    assert ended.wait() == 2
+    assert re.search(r"sources.*mapping\.severity", ended.text())

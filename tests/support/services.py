@@ -1,8 +1,8 @@
 """Stand-ins for services that take webhooks, each as strict as its documentation: what it requires, allows and returns.
 
 Read in November 2026: Microsoft Teams (Workflows, Adaptive Cards 1.4), Discord (execute webhook), Google Chat (incoming webhooks), PagerDuty
-(Events API v2), Opsgenie (Alert API), Telegram (Bot API sendMessage), ntfy (publish as JSON), GitHub (create a repository dispatch event),
-Alertmanager (API v2).
+(Events API v2), Opsgenie (Alert API), Jira Service Management (Integration events), Telegram (Bot API sendMessage), ntfy (publish as JSON),
+GitHub (create a repository dispatch event), Alertmanager (API v2).
 """
 
 from __future__ import annotations
@@ -181,14 +181,19 @@ def google_chat(request: Request) -> tuple[int, bytes]:
 
 
 def pagerduty(request: Request) -> tuple[int, bytes]:
+    """Documented is routing_key in the body (PagerDuty/developer-docs, docs/events-API-v2/02-Trigger-Events.md).
+
+    The header X-Routing-Key is what PagerDuty's own client sent until its version 4.1.3; "an internal feature" (PagerDuty/pdpyras, #54).
+    """
     need(request.url == "https://events.pagerduty.com/v2/enqueue" and request.method == "POST", "endpoint", 404)
     need(len(request.body) <= 512 * 1024, "more than 512 KB", 413)
-    need(len(request.headers.get("x-routing-key", "")) == 32, "no routing key")
+    need(isinstance(request.json, dict), "no object")
+    need(len(request.json.get("routing_key") or request.headers.get("x-routing-key", "")) == 32, "no routing key")
     members(
         request.json,
         "event",
         {"event_action": str, "payload": dict},
-        {"dedup_key": (str, 255), "client": str, "client_url": str, "links": list, "images": list},
+        {"routing_key": (str, 32), "dedup_key": (str, 255), "client": str, "client_url": str, "links": list, "images": list},
     )
     need(request.json["event_action"] in ("trigger", "acknowledge", "resolve"), "event_action")
     need(request.json["event_action"] == "trigger" or request.json.get("dedup_key"), "nothing to resolve")
@@ -203,8 +208,13 @@ def pagerduty(request: Request) -> tuple[int, bytes]:
     return 202, b'{"status":"success","message":"Event processed"}'
 
 
+OPSGENIE = "https://api.opsgenie.com/v2/alerts"
+JSM = "https://api.atlassian.com/jsm/ops/integration/v2/alerts"
+"""Jira Service Management's own (developer.atlassian.com, Jira Service Management ops, Integration events, Create alert): the same contract."""
+
+
 def opsgenie(request: Request) -> tuple[int, bytes]:
-    need(request.url == "https://api.opsgenie.com/v2/alerts" and request.method == "POST", "endpoint", 404)
+    need(request.url in (OPSGENIE, JSM) and request.method == "POST", "endpoint", 404)
     need(request.headers.get("authorization", "").startswith("GenieKey "), "no key", 401)
     texts = {"alias": (str, 512), "description": (str, 15000), "entity": (str, 512), "source": (str, 100), "priority": str}
     members(request.json, "alert", {"message": (str, 130)}, {**texts, "tags": (list, 20), "details": dict, "note": str}, 422)

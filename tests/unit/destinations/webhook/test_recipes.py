@@ -21,8 +21,8 @@ from eventsink.destinations.webhook.sender import open_sender
 from eventsink.destinations.webhook.spec import WebhookSpec
 from eventsink.destinations.webhook.target import WebhookTarget
 from eventsink.resources.eventsink import EventSink, read_eventsink
-from eventsink.sinks.sender import Delivered, Failed, Message, SenderContext
-from tests.support.services import SERVICES, StandIn
+from eventsink.sinks.sender import Delivered, Failed, FailureClass, Message, SenderContext
+from tests.support.services import JSM, OPSGENIE, SERVICES, StandIn
 from tests.support.templates import alert, resolved
 from tests.unit.destinations.sender_contract import sink_of
 from tests.unit.docs.pages import ROOT
@@ -134,6 +134,31 @@ async def test_an_incident_of_pagerduty_is_opened_and_resolved_by_one_key() -> N
         "critical": "critical",
         "fatal": "critical",
     }
+
+
+async def test_pagerduty_takes_the_key_in_the_body_as_it_is_documented_and_no_event_without_one() -> None:
+    _, target = sample("pagerduty")
+    assert target.template is not None
+    documented = target.template.replace("{\n", '{\n  "routing_key": "0123456789abcdef0123456789abcdef",\n', 1)
+    service, outcome = await sent("pagerduty", alert(), template=documented, headers=())
+    assert isinstance(outcome, Delivered), service.rejected
+    assert service.taken[0].json["routing_key"] == "0123456789abcdef0123456789abcdef"
+    service, outcome = await sent("pagerduty", alert(), headers=())
+    assert isinstance(outcome, Failed)
+    assert (service.rejected, outcome.failure) == (["no routing key"], FailureClass.MESSAGE)
+
+
+@pytest.mark.parametrize("url", [OPSGENIE, JSM])
+@pytest.mark.parametrize("which", ALERTS)
+async def test_opsgenie_and_jira_service_management_take_the_same_sample(url: str, which: str) -> None:
+    service, outcome = await sent("opsgenie", ALERTS[which], url=url)
+    assert service.rejected == []
+    assert isinstance(outcome, Delivered), outcome
+    assert [one.url for one in service.taken] == [url]
+
+
+def test_the_page_names_the_url_of_jira_service_management_with_which_the_sample_is_tested() -> None:
+    assert f"`{JSM}`" in (ROOT / "docs" / "recipes.md").read_text()
 
 
 async def test_a_thread_of_google_chat_has_an_alert_and_its_end() -> None:

@@ -23,7 +23,7 @@ class StateSettings(Settings):
     within this. Longer than the interval in which they send it."""
     resolve_grace: Seconds = 300.0
     """After its start, and after it was stopped for a while, the router waits so long before it ends alerts that are not sent any more: their
-    sources have to send again what fires. Longer than the interval in which they do."""
+    sources have to send again what fires. Longer than the interval in which they do: with less, alerts that still fire end and begin again."""
     max_alerts: int = Field(default=200_000, ge=1000)
     """Alerts that are remembered, about 500 bytes of memory each. Beyond it the tenant with the most forgets its oldest, resolved ones
     first, and of those that their source sends all the time (Prometheus) the latest. Of a firing one that is forgotten, sinks are notified

@@ -21,6 +21,7 @@ from eventsink.router.planning.heartbeats import (
     Heartbeats,
     Overdue,
 )
+from eventsink.router.planning.state_settings import StateSettings
 from eventsink.router.planning.timeouts import ALERTS_AT_ONCE, STOPPED_SECONDS
 from eventsink.router.queue.protocol import QueueUnavailable
 from eventsink.router.queue.sqlite import QueueSettings, SqliteQueue
@@ -32,7 +33,7 @@ from tests.unit.router.sinks import directory, sink, source, uid
 Start = Callable[..., Awaitable[PlanningUnderTest]]
 FIRING, RESOLVED = [("s", "firing")], [("s", "resolved")]
 MINUTE = 60.0
-GRACE = 300.0
+GRACE = StateSettings().resolve_grace
 VALID = 240.0
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -207,6 +208,10 @@ async def test_a_late_resend_after_that_is_a_new_start_at_once(start: Start) -> 
     await post(planning, alert())
     assert await planning.pass_time(VALID + 2) == RESOLVED
     assert await post(planning, alert()) == FIRING
+
+
+def test_the_grace_of_a_start_is_five_minutes_unless_the_platform_sets_another() -> None:
+    assert GRACE == 300
 
 
 @pytest.mark.parametrize("valid", [VALID, 10.0])

@@ -42,7 +42,8 @@ class Assignment:
         self._owners = owners
         self._replica = sender if source.format.repeats is Repeats.HEARTBEAT and source.format.replicas else ""
         """Where an alert fires whose labels name no replica. What one of two senders ends may still fire for the other."""
-        self._grouped = notification.group is not None
+        self._group = notification.group
+        self._all_read = not (notification.rejected or notification.absent)
         self._merged: dict[tuple[str, str], Merged] = {}
         self.unassigned: list[tuple[int, NoTenant]] = []
         """Alerts without a tenant, by their index in the notification."""
@@ -63,13 +64,26 @@ class Assignment:
                 self.truncated += 1
         if unassigned:
             self.unassigned += unassigned
-            if self._grouped:
+            if self._group is not None:
                 unowned = {index for index, _ in unassigned}
                 self._add_others([incoming for index, incoming in some if index in unowned])
 
     def merged(self) -> list[Merged]:
-        """Those with a tenant, the ones that differ in dropped labels only as one, in order of their first."""
+        """Those with a tenant, the ones that differ in dropped labels only as one, in order of their first.
+
+        How many alerts the source left out of the group is said only where all that it holds are one tenant's: else they may be another's.
+        """
+        if self._group is not None and self._group.truncated and not self._of_one_tenant():
+            group = msgspec.structs.replace(self._group, truncated=0)
+            for one in self._merged.values():
+                one.one = msgspec.structs.replace(one.one, alert=msgspec.structs.replace(one.one.alert, group=group))
+                one.variants = [msgspec.structs.replace(variant, group=group) for variant in one.variants]
         return list(self._merged.values())
+
+    def _of_one_tenant(self) -> bool:
+        if self._source.settings.tenant.fixed is not None:
+            return True
+        return self._all_read and not self.unassigned and len({tenant for tenant, _ in self._merged}) == 1
 
     def _add_others(self, some: Iterable[IncomingAlert]) -> None:
         for incoming in some:

@@ -95,12 +95,14 @@ class BatchBuilder:
     def _render(self, chosen: Sequence[Owned], status: Status) -> bytes:
         """The notification with these alerts only; the very bytes where that is all of them, and every reader reads the same in them."""
         notification = self._notification
-        assert notification.group is not None
         named = any(adds_label(self._source_of(one.index), one.alert) for one in chosen if one.alert.cluster)
         if not named and self._is_whole(chosen) and notification.passes_on_body():
             return notification.body
+        # The group as the alerts say it: what must not be said of it to their tenant alone is not in there.
+        group = notification.group if self._is_whole(chosen) else chosen[0].alert.group
+        assert group is not None
         alerts = [(self._source_of(one.index), one.alert) for one in chosen]
-        return encoded_part(notification.group, alerts, status=status)
+        return encoded_part(group, alerts, status=status)
 
     def _source_of(self, index: int) -> IncomingAlert:
         """The alert as it came, by its index in the notification."""

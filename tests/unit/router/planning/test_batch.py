@@ -11,10 +11,12 @@ import pytest
 from eventsink.alerts.alert import IncomingNotification
 from eventsink.alerts.formats import alertmanager
 from eventsink.router.planning.alert_states import StateChange
+from eventsink.router.planning.assign import Assignment
 from eventsink.router.planning.batch import PARTS_LEAST_BYTES, BatchBuilder, Owned
 from eventsink.router.queue.protocol import Batch
+from eventsink.router.sources import PostingSource
 from tests.soak.notifications import Fuzz
-from tests.unit.router.sinks import sink
+from tests.unit.router.sinks import sink, source_settings
 
 MEMBERS = {
     "version",
@@ -67,10 +69,21 @@ def owned(notification: IncomingNotification) -> list[Owned]:
     return [Owned(index, one.identify(source="am", tenant="acme")) for index, one in notification.numbered()]
 
 
+def assigned(notification: IncomingNotification, cluster: str = "", **tenant: Any) -> list[Owned]:
+    """Those with a tenant, by this rule, at a router with this name for its cluster."""
+    assignment = Assignment(PostingSource(source_settings(tenant=tenant), cluster=cluster), notification, {})
+    assignment.add(notification.numbered())
+    return [one.one for one in assignment.merged()]
+
+
 def sent(body: bytes, *wanted: Sequence[int]) -> Batch:
     """What is queued for sinks of groups that want these alerts, by their order among the usable ones."""
     notification = alertmanager.parse(body)
-    builder, alerts = BatchBuilder(notification), owned(notification)
+    return queued(notification, owned(notification), *wanted)
+
+
+def queued(notification: IncomingNotification, alerts: Sequence[Owned], *wanted: Sequence[int]) -> Batch:
+    builder = BatchBuilder(notification)
     for number, indices in enumerate(wanted):
         builder.add_received_group(sink(f"s{number}", webhook={"format": "alertmanager"}), [alerts[index] for index in indices])
     return builder.build(StateChange())
@@ -83,17 +96,52 @@ def bodies(batch: Batch) -> list[bytes]:
 
 def test_a_part_of_a_group_has_the_documented_members_and_nothing_of_the_other_alerts() -> None:
     mine = [received("A", "acme"), received("B", "acme", "resolved", new=1)]
-    [part] = bodies(sent(body_of(*mine, received("C", "globex"), futureMember={"of": "globex"}), [0, 1]))
+    notification = alertmanager.parse(body_of(*mine, received("C", "globex"), futureMember={"of": "globex"}))
+    [part] = bodies(queued(notification, assigned(notification, label="tenant"), [0, 1]))
     read = json.loads(part)
     assert read.keys() == MEMBERS
     assert b"globex" not in part
     assert b"C" not in part
-    assert (read["status"], read["truncatedAlerts"], read["groupKey"]) == ("firing", 2, "{}:{}")
+    assert (read["status"], read["truncatedAlerts"], read["groupKey"]) == ("firing", 0, "{}:{}")
     assert read["groupLabels"] == {"severity": "high"}
     assert read["commonLabels"] == {"tenant": "acme", "severity": "high"}
     assert read["commonAnnotations"] == {"summary": "full", "owner": "acme"}
     assert read["alerts"][0] == mine[0]
     assert read["alerts"][1] == {name: value for name, value in mine[1].items() if name != "new"}
+
+
+@pytest.mark.parametrize(
+    ("another", "rule", "said"),
+    [
+        (received("C", "acme"), {"label": "tenant"}, 2),
+        (received("C", "globex"), {"label": "tenant"}, 0),
+        (received("C", "", labels={"alertname": "C"}), {"label": "tenant"}, 0),
+        ("unusable", {"label": "tenant"}, 0),
+        (None, {"label": "tenant"}, 0),
+        (received("C", "globex"), {"fixed": "acme"}, 2),
+        ("unusable", {"fixed": "acme"}, 2),
+    ],
+)
+def test_alerts_that_the_source_left_out_are_counted_for_a_tenant_only_if_all_others_are_its_own(
+    another: Any, rule: dict[str, str], said: int
+) -> None:
+    notification = alertmanager.parse(body_of(received("A", "acme"), received("B", "acme"), another))
+    alerts = assigned(notification, **rule)
+    builder = BatchBuilder(notification)
+    builder.add_received_group(sink("part", webhook={"format": "alertmanager"}), alerts[:1])
+    builder.add_alerts(sink("s"), alerts[1:2])
+    part, alone = map(json.loads, bodies(builder.build(StateChange())))
+    assert (part["truncatedAlerts"], alone["group"].get("truncated", 0)) == (said, said)
+    assert {one.alert.group.truncated for one in alerts if one.alert.group} == {said}, "what Slack and templates show"
+
+
+@pytest.mark.parametrize("cluster", ["", "prod-eu"])
+def test_a_sink_of_the_platform_is_told_of_a_whole_group_what_the_source_left_out(cluster: str) -> None:
+    body = body_of(received("A", "acme"), received("B", "globex"))
+    notification = alertmanager.parse(body)
+    [group] = bodies(queued(notification, assigned(notification, cluster, label="tenant"), [0, 1]))
+    assert (group == body) == (not cluster)
+    assert json.loads(group)["truncatedAlerts"] == 2
 
 
 @pytest.mark.parametrize(

@@ -59,14 +59,17 @@ def test_events_are_sent_to_the_owners_of_their_namespaces_and_those_of_nodes_to
     admin.run("create", "namespace", "nobodys")
     sinks = [receiver.url(f"/{one}#batch=1000&tenant={one}") for one in ("globex", "platform")]
     node: dict[str, Any] = {"regarding": {"kind": "Node", "name": "node-1"}, "reason": "NodeNotReady", "type": "Normal"}
+    volume: dict[str, Any] = {"regarding": {"kind": "PersistentVolume", "name": "pv-1"}, "reason": "VolumeFailedDelete"}
+    space: dict[str, Any] = {"regarding": {"kind": "Namespace", "name": "closing"}, "reason": "FailedDelete"}
     pulled: dict[str, Any] = {"reason": "Pulled", "type": "Normal"}
     globex, platform = Arrived(receiver, "/globex"), Arrived(receiver, "/platform")
     with start_router(tmp_path, *sinks, sources=[source(tmp_path, defaultTenant="platform")]) as router:
-        create_all(plane, [made("before", "globex"), made("node.1", "default", **node)])
+        scoped = [made("node.1", "default", **node), made("pv.1", "default", **volume), made("closing.1", "default", **space)]
+        create_all(plane, [made("before", "globex"), *scoped])
         with start_events(account, router, tmp_path) as events:
             create_all(plane, [made("pulled", "globex", **pulled), made("stray", "nobodys"), made("after", "globex")])
             globex.wait_for("before", "after")
-            platform.wait_for("node-1", "stray")
+            platform.wait_for("node-1", "pv-1", "closing", "stray")
             version = wait_written(admin)
             assert "globex" not in events.metrics() + str(events.readiness()), "whoever may reach them learns no name"
             assert events.terminate() == ExitStatus.DONE
@@ -75,9 +78,14 @@ def test_events_are_sent_to_the_owners_of_their_namespaces_and_those_of_nodes_to
             globex.wait_for("before", "after", "meanwhile")
             wait_written(admin, version)
             assert counted(events, "read") == 1  # it goes on where it was
-        platform.wait_for("node-1", "stray")
-    [not_ready, _] = platform.alerts
-    assert (not_ready["severity"], not_ready["namespace"], not_ready["status"]) == ("critical", "", "event")
+        platform.wait_for("node-1", "pv-1", "closing", "stray")
+    found = {one["name"]: (one["severity"], one["namespace"], one["status"]) for one in platform.alerts}
+    assert found == {
+        "NodeNotReady": ("critical", "", "event"),
+        "VolumeFailedDelete": ("medium", "", "event"),
+        "FailedDelete": ("medium", "", "event"),
+        "FailedScheduling": ("medium", "nobodys", "event"),
+    }
 
 
 def test_an_event_that_grows_is_sent_again_with_the_new_count_when_repeat_interval_has_passed(
@@ -99,7 +107,7 @@ def test_an_event_that_grows_is_sent_again_with_the_new_count_when_repeat_interv
     assert (first["id"], first["startsAt"]) == (again["id"], again["startsAt"])
 
 
-def test_each_of_many_events_reaches_the_sink_once_through_kills_an_outage_and_410(
+def test_each_of_many_events_reaches_the_sink_once_and_again_with_its_newest_count_through_kills_an_outage_and_410(
     plane: ControlPlane, admin: Kubectl, account: Path, receiver: Receiver, tmp_path: Path
 ) -> None:
     through_failures(plane, admin, account, receiver, tmp_path, EVENTS)

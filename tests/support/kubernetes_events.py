@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPSConnection
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +29,8 @@ from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 WRITERS = 8
 RETRY_SECONDS = 0.2
+GROWN = 5
+"""Events that grow while nobody follows."""
 CHECKPOINT = ("configmap", "eventsink-events-checkpoint")
 SHORT_LEASE = {"leaseDuration": "2s", "renewDeadline": "1500ms", "retryPeriod": "400ms"}
 
@@ -163,11 +166,11 @@ def counted(process: RunningProcess, name: str) -> float:
 
 def through_failures(plane: ControlPlane, admin: Kubectl, account: Path, receiver: Receiver, folder: Path, count: int) -> None:
     """Create so many Events while the leader is killed, then the API server, then the next leader, and etcd forgets what was; each must reach
-    the sink once."""
+    the sink once, and those that grow while nobody follows once more."""
     admin.run("create", "namespace", "acme")
     events = [made(f"e{number}", "acme") for number in range(count)]
     acme = Arrived(receiver, "/acme")
-    with start_router(folder, receiver.url("/acme#batch=1000"), sources=[source(folder)]) as router:
+    with start_router(folder, receiver.url("/acme#batch=1000&repeat=4"), sources=[source(folder)]) as router:
         first = start_events(account, router, folder, name="first")
         wait_until("that the first one leads", lambda: leads(first))
         second = start_events(account, router, folder, name="second")
@@ -183,9 +186,21 @@ def through_failures(plane: ControlPlane, admin: Kubectl, account: Path, receive
         second.kill9()
         creating.join()
         create_all(plane, late)  # while nobody follows
+        grown = acme.names()[:GROWN]
+        for name, times in product(grown, (5, 9)):
+            series = {"series": {"count": times, "lastObservedTime": "2026-01-01T12:05:00.000000Z"}}
+            admin.run("-n", "acme", "patch", "events.events.k8s.io", name, "--type", "merge", "-p", json.dumps(series))
         plane.compact()
         with start_events(account, router, folder, name="third") as third:
-            wait_until("all Events", lambda: len(set(acme.names())) == count, show=lambda: str(len(acme)))
+            wait_until(
+                "all Events, and again those that grew",
+                lambda: len(set(acme.names())) == count and len(acme) >= count + GROWN,
+                show=lambda: str(len(acme)),
+            )
             wait_until("that nothing waits", lambda: "eventsink_events_waiting 0.0" in third.metrics())
             assert counted(third, "relists") >= 1
-    assert Counter(acme.names()) == {f"e{number}": 1 for number in range(count)}
+    assert Counter(acme.names()) == {f"e{number}": 1 for number in range(count)} | dict.fromkeys(grown, 2)
+    for name in grown:
+        before, after = (one for one in acme.alerts if one["labels"]["name"] == name)
+        assert (before["count"], after["count"]) == (1, 9)
+        assert before["id"] == after["id"]

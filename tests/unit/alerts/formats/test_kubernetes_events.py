@@ -113,16 +113,36 @@ def test_a_severity_is_that_of_the_type_and_of_a_warnings_known_reason(type_: st
         ("default", {"kind": "Pod", "namespace": "default", "name": "api-0"}, "default"),
         ("default", {"kind": "Node", "name": "node-1"}, ""),
         ("kube-system", {"kind": "Node", "name": "node-1"}, ""),
+        ("default", {"kind": "PersistentVolume", "name": "pv-1"}, ""),
+        ("default", {"kind": "Namespace", "name": "shop"}, ""),
         ("shop", {"kind": "Pod", "namespace": "globex", "name": "api-0"}, "shop"),
         ("shop", {"kind": "Node", "name": "node-1"}, "shop"),
     ],
-    ids=["an object's", "in default", "a node's", "a node's in kube-system", "another one is claimed", "a node is claimed"],
+    ids=[
+        "an object's",
+        "in default",
+        "a node's",
+        "a node's in kube-system",
+        "a volume's",
+        "a namespace's",
+        "another one is claimed",
+        "a node is claimed",
+    ],
 )
 def test_the_namespace_is_the_one_in_which_its_writer_may_write_and_none_for_an_object_in_none(
     own: str, regarding: dict[str, str], namespace: str
 ) -> None:
     found = only(metadata={"name": "e", "namespace": own, "uid": "u"}, regarding=regarding)
     assert (found.namespace, found.labels.get("namespace", "")) == (namespace, namespace)
+
+
+@pytest.mark.parametrize(("kind", "label"), [("PersistentVolume", "persistentvolume"), ("StorageClass", ""), ("Namespace", "")])
+def test_an_event_about_any_object_in_no_namespace_names_it(kind: str, label: str) -> None:
+    found = only(
+        metadata={"name": "e", "namespace": "default"}, regarding={"kind": kind, "name": "one"}, reason="VolumeFailedDelete"
+    )
+    named = {key: value for key, value in found.labels.items() if key in ("kind", "name", "namespace", label)}
+    assert named == {"kind": kind, "name": "one", **({label: "one"} if label else {})}
 
 
 def test_an_event_whose_count_has_grown_is_the_same_alert_and_another_event_is_another() -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from eventsink.cli import main
 from eventsink.router.admin.client import AdminClient
+from eventsink.router.admin.server import Admin
 from tests.support.parts import Router, alert, notification, request
 from tests.support.receiver import Receiver
 from tests.support.router_process import start_router
@@ -169,9 +170,16 @@ def test_an_invalid_admin_request_is_rejected_with_the_reason(
     assert sentence in response["error"]
 
 
-def test_the_admin_api_needs_its_token(idle: Router) -> None:
+@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in Admin.CALLS])
+def test_every_call_of_the_admin_api_needs_its_token(idle: Router, method: str, path: str) -> None:
+    path, body = path.replace("{uid}", "none"), b"{}" if method == "POST" else None
     for token in ("", "wrong", idle.token):
-        assert request(f"{idle.admin_url}/v1/sinks", token)[0] == 401
+        status, response = request(f"{idle.admin_url}{path}", token, body)
+        assert (status, list(response)) == (401, ["error"])
+    assert idle.admin(path, {} if method == "POST" else None)[0] in (200, 400, 404), "it is served"
+
+
+def test_the_admin_api_shows_the_sinks_to_its_token(idle: Router) -> None:
     assert [one["sink"] for one in idle.admin("/v1/sinks")[1]["sinks"]] == ["acme/alerts"]
 
 

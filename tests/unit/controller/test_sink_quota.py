@@ -18,9 +18,9 @@ LIMITS = TenancySettings.model_validate({"maxSinks": 2, "maxSinksOf": {"globex":
 class Cluster:
     """What an operator sees, and which EventSinks it looks at again."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: TenancySettings = LIMITS) -> None:
         self.again: set[Key] = set()
-        self.state = ClusterState(self.again.add, lambda: None, max_sinks=LIMITS.sinks_of)
+        self.state = ClusterState(self.again.add, lambda: None, max_sinks=limits.sinks_of)
         self.version = 0
         for name, tenant in (("acme", "acme"), ("acme-too", "acme"), ("globex", "globex"), ("free", "free"), ("other", "")):
             self.label(name, tenant)
@@ -63,6 +63,16 @@ def test_the_oldest_are_accepted_whatever_is_seen_first(cluster: Cluster) -> Non
         cluster.see(name, minute=minute)
     assert cluster.accepted() == {"acme/a", "acme/b"}
     assert cluster.state.quota.beyond() == 2
+
+
+@pytest.mark.parametrize(("limits", "accepted"), [({"maxSinks": 1}, {"ops/a", "ops/b"}), ({"maxSinksOf": {"*": 1}}, {"ops/a"})])
+def test_sinks_of_the_platform_are_bounded_by_their_own_number_alone(limits: dict[str, Any], accepted: set[str]) -> None:
+    cluster = Cluster(TenancySettings.model_validate(limits))
+    labels = {"eventsink.dev/platform": "true"}
+    cluster.state.namespace_handler.upsert(("", "ops"), {"metadata": {"name": "ops", "uid": "ops", "labels": labels}})
+    for minute, name in enumerate("ab"):
+        cluster.see(name, "ops", tenant="*", minute=minute)
+    assert cluster.accepted("*") == accepted
 
 
 def test_those_of_one_moment_are_told_apart_by_their_uids(cluster: Cluster) -> None:

@@ -17,6 +17,23 @@ TWO = [alert(pod="api-0"), alert(pod="api-1", severity=Severity.CRITICAL)]
 
 
 @pytest.mark.parametrize(
+    ("clusters", "text"),
+    [
+        (["prod-eu"], "prod-eu of prod-eu"),
+        (["prod-eu", "prod-eu"], "prod-eu of prod-eu prod-eu"),
+        (["prod-eu", "prod-us"], " of prod-eu prod-us"),
+        (["prod-eu", ""], " of prod-eu "),
+        ([""], " of "),
+    ],
+)
+def test_the_cluster_is_named_and_empty_if_the_alerts_are_from_several(clusters: list[str], text: str) -> None:
+    alerts = [alert(pod=f"api-{number}", cluster=cluster) for number, cluster in enumerate(clusters)]
+    source = "{{ cluster }} of{% for one in alerts %} {{ one.cluster }}{% endfor %}"
+    assert rendered(source, alerts) == text
+    assert rendered("{{ alert.cluster }}", alerts) == clusters[0]
+
+
+@pytest.mark.parametrize(
     ("source", "text"),
     [
         ("{{ name }} {{ status }} {{ severity }} {{ count }}", "KubePodCrashLooping firing high 1"),

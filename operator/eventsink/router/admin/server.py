@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -118,12 +119,7 @@ class Admin:
         self._health = health
         self._tests = tests
         self._routes: Routes[Callable[[_Call], Awaitable[Response]]] = Routes(
-            [
-                ("GET", "/v1/deliveries", self._deliveries),
-                ("POST", "/v1/deliveries/replay", self._replay),
-                ("GET", "/v1/sinks", self._sinks),
-                ("POST", "/v1/sinks/{uid}/test", self._test),
-            ]
+            (method, path, partial(handle, self)) for method, path, handle in self.CALLS
         )
         self._listener = Listener("admin", settings.address, LIMITS, self, metrics, process="router")
 
@@ -265,6 +261,14 @@ class Admin:
         except TooManyTests as busy:
             return error(429, str(busy), f"Retry-After: {format_retry_after(RETRY_AFTER_SECONDS)}\r\n".encode())
         return _json(asdict(result))
+
+    CALLS = (
+        ("GET", "/v1/deliveries", _deliveries),
+        ("POST", "/v1/deliveries/replay", _replay),
+        ("GET", "/v1/sinks", _sinks),
+        ("POST", "/v1/sinks/{uid}/test", _test),
+    )
+    """Method, path and handler of each."""
 
     def _existing(self, chosen: DeliveryFilter) -> list[Sink]:
         """The sinks that may be sent to again: a deleted one's dead letters stay where they are."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import functools
 import json
+import operator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +43,14 @@ def test_a_key_is_found_by_its_text_alone() -> None:
     crossed = "_".join(["esk", first.split("_")[1], second.split("_", 2)[2]])
     for wrong in ("", "esk_", first[:-1], first + "x", crossed, first.upper(), "x" * 1_000_000, "esk_\udcff"):
         assert find(records, wrong, NOW) is None
+
+
+def test_a_key_has_256_random_bits() -> None:
+    secret_parts = [base64.urlsafe_b64decode(made()[0].split("_", 2)[2] + "=") for _ in range(200)]
+    assert {len(one) for one in secret_parts} == {32}
+    numbers = [int.from_bytes(one) for one in secret_parts]
+    assert functools.reduce(operator.or_, numbers) == 2**256 - 1, "each bit is set in some"
+    assert functools.reduce(operator.and_, numbers) == 0, "and in some it is not"
 
 
 def test_a_key_expires() -> None:

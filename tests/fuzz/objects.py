@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -17,11 +18,12 @@ from eventsink.events.event import characters_of, created, last_seen, sent_of, s
 from eventsink.events.filters import Filter
 from eventsink.events.report import RESOURCES, passed, report_of
 from eventsink.kube.api import ApiError, Object
-from eventsink.kube.http import api_error, change_of, page_of, read_object, stored
+from eventsink.kube.http import api_error, change_of, changes_in, page_of, read_object, stored
 from eventsink.kube.lease import MAX_LEASE_SECONDS, next_step, read_record
 from eventsink.resources.eventsink import InvalidSpec, read_eventsink
 from eventsink.rest.access.reviews import is_allowed, user_of
 from eventsink.rest.errors import ServiceUnavailable
+from tests.fuzz.http import loop, ways_to_cut
 from tests.fuzz.target import Target
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,6 +111,28 @@ def _compiled(obj: Object) -> object:
     return read_compiled("u", obj["metadata"]).made_from
 
 
+def _follow(data: bytes) -> None:
+    """The stream of a watch, however it is cut."""
+
+    async def follow(pieces: list[bytes]) -> list[object]:
+        async def arriving() -> AsyncGenerator[bytes]:
+            for piece in pieces:
+                yield piece
+
+        found: list[object] = []
+        try:
+            async with aclosing(arriving()) as stream:
+                async for change in changes_in(stream):
+                    found.append(change)  # noqa: PERF401  # also what came before an error
+        except ApiError as error:
+            found.append((type(error), error.status))
+        return found
+
+    first, *others = [loop().run_until_complete(follow(pieces)) for pieces in ways_to_cut(data)]
+    for other in others:
+        assert other == first
+
+
 def _user(data: bytes) -> None:
     user = user_of(read_object(data), ("eventsink-rest",))
     if user is not None:
@@ -143,6 +167,17 @@ TARGETS: dict[str, Target] = {
             b'{"type":"ADDED","object":' + _NAMESPACE + b"}",
             b'{"type":"ERROR","object":' + _FAILED + b"}",
             b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}',
+        ),
+    ),
+    "api_stream": Target(
+        _follow,
+        (),
+        (
+            b'{"type":"ADDED","object":'
+            + _NAMESPACE
+            + b'}\n\n{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}\n',
+            b'{"type":"MODIFIED","object":' + _CONFIG_MAP + b'}\r\n{"type":"ERROR","object":' + _FAILED + b"}\n",
+            b'{"type":"DELETED","object":' + _CONFIG_MAP[:-1] + b',"data":{"a":"' + b"x" * 3000 + b'"}}}\n{"type":',
         ),
     ),
     "event": Target(_on_stored(_event), (ApiError,), (_EVENT,)),

@@ -46,7 +46,7 @@ from eventsink.sinks.transport import Endpoint, Response
 from eventsink.standalone.documents import read_documents
 from eventsink.templates.errors import InvalidTemplate
 from eventsink.templates.template import read_template
-from tests.fuzz import calls, objects, receivers, runs, servers
+from tests.fuzz import calls, configuration, objects, receivers, runs, servers
 from tests.fuzz.http import read_proxy_response, read_requests, read_response
 from tests.fuzz.target import Target, as_text, on_text
 
@@ -347,6 +347,7 @@ TARGETS: dict[str, Target] = {
     ),
     **objects.TARGETS,
     **calls.TARGETS,
+    **configuration.TARGETS,
     **receivers.TARGETS,
     **servers.TARGETS,
 }

@@ -7,7 +7,7 @@ Secrets in them takes three times the memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -49,6 +49,8 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SILENCE_SECONDS = 90.0
 """Without a byte for so long (bookmarks come each minute), a watch is considered dead."""
+MAX_LINE_BYTES = 16 << 20
+"""Of a watch: etcd stores a tenth of that."""
 TOO_LARGE = "Too large resource version"
 """In the message of the 504 for a resourceVersion of the time before etcd was restored; all versions of the API server say so."""
 IN_CLUSTER_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -125,7 +127,7 @@ class HttpApi(Api):
             try:
                 if response.status >= 400:
                     raise api_error(response.status, await response.read())
-                yield _events(response.response)
+                yield changes_in(response.response.content.iter_any())
             finally:
                 response.response.close()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -328,12 +330,20 @@ def _field_manager(manager: str) -> dict[str, str]:
     return {"fieldManager": manager} if manager else {}
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[WatchEvent]:
-    """The changes in a stream of JSON lines, of any length."""
+async def changes_in(pieces: AsyncIterable[bytes]) -> AsyncIterator[WatchEvent]:
+    """The changes in the stream of a watch: JSON lines, in pieces of any length.
+
+    Raises
+    ------
+    ApiError
+        As `change_of`, also of a line that is too long; or the stream was lost.
+    """
     rest = b""
     try:
-        async for data in response.content.iter_any():
+        async for data in pieces:
             *lines, rest = (rest + data).split(b"\n")
+            if max(map(len, (*lines, rest))) > MAX_LINE_BYTES:
+                raise not_of_api_server()
             for line in lines:
                 if line.strip():
                     yield change_of(line)

@@ -83,11 +83,17 @@ def load_settings(model: type[Model], *, part: str, path: Path | None) -> Model:
         The file cannot be read, is not YAML, or a value is wrong.
     """
     given = _read_yaml(path) if path is not None else {}
-    prefix = f"EVENTSINK_{part.upper()}__"
+    where = f"{path}" if path is not None else "the configuration"
+    return settings_of(model, given, os.environ, prefix=f"EVENTSINK_{part.upper()}__", where=where)
+
+
+def settings_of(
+    model: type[Model], given: Mapping[str, Any], environment: Mapping[str, str], *, prefix: str, where: str
+) -> Model:
+    """The settings of a file's content and, over it, of the variables that begin with `prefix`; `where` and errors as of `load_settings`."""
     try:
-        return model.model_validate(overlay(given, from_environment(os.environ, prefix)))
+        return model.model_validate(overlay(given, from_environment(environment, prefix)))
     except ValidationError as error:
-        where = f"{path}" if path is not None else "the configuration"
         raise ConfigurationError(f"{where}: {describe(error, model, prefix)}") from None
 
 

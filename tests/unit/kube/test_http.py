@@ -15,7 +15,7 @@ from kubernetes.aio.config import incluster_config
 
 from eventsink.kube import http
 from eventsink.kube.api import SECRETS, Collection, Forbidden, Gone, Invalid, NotFound, Unavailable, WatchEvent
-from eventsink.kube.http import api_error, connect
+from eventsink.kube.http import MAX_LINE_BYTES, api_error, changes_in, connect
 from eventsink.kube.lease import LeaderApi, NotLeading
 from eventsink.kube.settings import KubernetesSettings
 from tests.support.sinks import secret
@@ -155,6 +155,21 @@ async def test_a_line_that_no_api_server_sends_ends_a_watch(line: bytes, tmp_pat
                 await _read(api.watch(Collection(SECRETS), resource_version="1", seconds=60))
         finally:
             await api.close()
+
+
+async def test_a_line_that_never_ends_ends_a_watch_before_it_takes_all_memory() -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while read < 4 * MAX_LINE_BYTES:
+            read += 1 << 20
+            yield bytes(1 << 20)
+
+    with pytest.raises(Unavailable, match="not one of an API server"):
+        async for _ in changes_in(endless()):
+            pass
+    assert read <= MAX_LINE_BYTES + (2 << 20)
 
 
 async def _read(watch: AbstractAsyncContextManager[AsyncIterator[WatchEvent]]) -> None:

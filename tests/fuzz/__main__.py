@@ -30,25 +30,26 @@ def main(arguments: list[str]) -> int:
 
 
 def fuzz(names: Sequence[str], seconds: int, *, cpu_seconds: float = 0.0, corpus: Path = CORPUS) -> bool:
-    """Fuzz some targets in one process, which takes a few seconds to start; whether nothing was found.
+    """Fuzz some targets in one process, which takes a few seconds to start; whether each of them ran and nothing was found.
 
     Parameters
     ----------
     seconds
         Without the start.
     cpu_seconds
-        Of the processor, with the start; 0: any.
+        Of the processor, after the start; 0: any.
     corpus
         Where what is found is written to, in a folder of its target.
     """
     with tempfile.TemporaryDirectory() as folder:
-        seeds, found = Path(folder, "seeds"), Path(folder, "found")
+        seeds, found, ran = Path(folder, "seeds"), Path(folder, "found"), Path(folder, "ran")
         seeds.mkdir()
         found.mkdir()
+        ran.touch()
         for name in names:
-            for index, data in enumerate(one for one in inputs(name) if len(one) <= MAX_BYTES):
-                (seeds / f"{name}-{index}").write_bytes(name.encode() + b"\n" + data)
-        command = [sys.executable, "-m", "tests.fuzz.guided", ",".join(names), str(cpu_seconds), str(seeds)]
+            for index, data in enumerate(inputs(name)):
+                (seeds / f"{name}-{index}").write_bytes(name.encode() + b"\n" + data[:MAX_BYTES])
+        command = [sys.executable, "-m", "tests.fuzz.guided", ",".join(names), str(cpu_seconds), str(ran), str(seeds)]
         command += [f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", f"-timeout={LONGEST_SECONDS}"]
         command += [f"-rss_limit_mb={MAX_MEMORY_MIB}", f"-artifact_prefix={found}/", "-print_final_stats=1", "-verbosity=0"]
         ended = subprocess.run(command, check=False)
@@ -57,7 +58,10 @@ def fuzz(names: Sequence[str], seconds: int, *, cpu_seconds: float = 0.0, corpus
             (corpus / name).mkdir(exist_ok=True)
             (corpus / name / one.name).write_bytes(data)
             print(f"found: {corpus / name / one.name}", flush=True)
-    return not ended.returncode
+        never = set(names) - set(ran.read_text(encoding="utf-8").splitlines())
+        if never:
+            print(f"never ran: {', '.join(sorted(never))}", flush=True)
+    return not ended.returncode and not never
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Targets under atheris: python -m tests.fuzz.guided NAMES CPU_SECONDS [what libFuzzer takes]. Ends the process.
+"""Targets under atheris: python -m tests.fuzz.guided NAMES CPU_SECONDS RAN [what libFuzzer takes]. Ends the process.
+
+The name of each target is written into the file RAN when it runs for the first time.
 
 An input begins with the name of its target in a line, so that one process, which takes long to start, runs several of them.
 """
@@ -37,14 +39,19 @@ with atheris.instrument_imports(include=["eventsink"], exclude=left_out() if flo
 
 
 def main(arguments: list[str]) -> None:
-    """Run until libFuzzer ends, or this process has used its time of the processor (0: any)."""
-    names, cpu_seconds = arguments[0].split(","), float(arguments[1])
+    """Run until libFuzzer ends, or each target ran and this process has used its time of the processor since its start (0: any)."""
+    names, cpu_seconds, ran = arguments[0].split(","), float(arguments[1]), Path(arguments[2])
+    end, waiting = time.process_time() + cpu_seconds, set(names)
 
     def check(marked: bytes) -> None:
         name, data = unmarked(marked)
         if name in names:
             TARGETS[name].check(data)
-        if cpu_seconds and time.process_time() > cpu_seconds:
+        if name in waiting:
+            waiting.remove(name)
+            with ran.open("a", encoding="utf-8") as file:
+                file.write(f"{name}\n")
+        if cpu_seconds and not waiting and time.process_time() > end:
             os._exit(0)
 
     def mutate(marked: bytes, max_size: int, seed: int) -> bytes:
@@ -52,7 +59,7 @@ def main(arguments: list[str]) -> None:
         mark = f"{name if name in names else names[seed % len(names)]}\n".encode()
         return mark + bytes(atheris.Mutate(data, max_size - len(mark)))
 
-    atheris.Setup([sys.argv[0], *arguments[2:]], check, custom_mutator=mutate)
+    atheris.Setup([sys.argv[0], *arguments[3:]], check, custom_mutator=mutate)
     atheris.Fuzz()
 
 

@@ -52,7 +52,7 @@ from tests.fuzz.target import Target, as_text, on_text
 
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent / "corpus"
-"""A folder for each target: inputs that found something once, or lead far into the parser."""
+"""A folder for each target: inputs that found something once; what leads far into a parser is among its seeds."""
 MAX_BYTES = 4096
 """Of one input: the parsers' own bounds are tested where they are."""
 

@@ -74,17 +74,17 @@ class LongWork:
 
     def __init__(self, busy: Callable[[], bool] = lambda: False, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._busy = busy
-        self._clock = clock
+        self.clock = clock
         self._one = asyncio.Lock()
 
     async def turn(self) -> float:
         """Wait for a slice; returns until when it lasts, on `clock`."""
         async with self._one:
-            began = now = self._clock()
+            began = now = self.clock()
             for _ in range(MOST_TURNS):
                 before, busy = now, self._busy()
                 await asyncio.sleep(PAUSE_SECONDS if busy else 0)
-                now = self._clock()
+                now = self.clock()
                 if now - before < QUIET_SECONDS and not busy:
                     break
         return now + min(MOST_SLICE_SECONDS, max(SLICE_SECONDS, SLICE_OF_WAIT * (now - began)))
@@ -95,7 +95,7 @@ class LongWork:
             while True:
                 until = await self.turn()
                 next(steps)  # also where another process had the core until the slice was over
-                while self._clock() < until:
+                while self.clock() < until:
                     next(steps)
         except StopIteration as end:
             result: T = end.value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Coroutine, Iterable
 
 from eventsink.router.dispatch.shares import WaitingLine
@@ -27,22 +26,14 @@ class Starts:
         Sends what may leave of a sink; returns how many messages.
     spawn
         Runs in the background what nobody waits for.
-    clock
-        The clock of the slices.
     """
 
     def __init__(
-        self,
-        pump: Callable[[SinkWorker], int],
-        long_work: LongWork,
-        spawn: Callable[[Coroutine[None, None, None]], object],
-        *,
-        clock: Callable[[], float] = time.perf_counter,
+        self, pump: Callable[[SinkWorker], int], long_work: LongWork, spawn: Callable[[Coroutine[None, None, None]], object]
     ) -> None:
         self._pump = pump
         self._long_work = long_work
         self._spawn = spawn
-        self._clock = clock
         self._line: WaitingLine[tuple[str, SinkWorker]] = WaitingLine()
         """With the tenant for which each waits: the sink may get another. Each is in it once, however much was committed for it meanwhile."""
         self._running = False
@@ -66,14 +57,14 @@ class Starts:
         try:
             while self._line:
                 until = await self._long_work.turn()
-                messages = max(1, round((until - self._clock()) / MESSAGE_SECONDS))
+                messages = max(1, round((until - self._long_work.clock()) / MESSAGE_SECONDS))
                 while (first := self._line.first()) is not None:
                     tenant, worker = first
                     self._line.leave(tenant, first)
                     if tenant in self._line:
                         self._line.used(tenant, 0)  # behind the other tenants
                     messages -= self._pump(worker)
-                    if messages <= 0 or self._clock() >= until:
+                    if messages <= 0 or self._long_work.clock() >= until:
                         break
         finally:
             self._running = False

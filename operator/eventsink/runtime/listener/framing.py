@@ -9,7 +9,7 @@ from typing import Self
 
 import httptools
 
-from eventsink.runtime.headers import prefixes_of
+from eventsink.runtime.headers import is_among
 from eventsink.runtime.listener.messages import RequestHead
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -58,7 +58,6 @@ class ParsedHead:
     """The head of a request, and how its body is framed."""
 
     __slots__ = (
-        "_prefixes",
         "_repeated",
         "_surplus",
         "_wanted",
@@ -75,7 +74,6 @@ class ParsedHead:
 
     def __init__(self, wanted: frozenset[bytes]) -> None:
         self._wanted = wanted
-        self._prefixes = prefixes_of(wanted)
         self._repeated = b""
         self._surplus = False
         self.url = b""
@@ -100,7 +98,7 @@ class ParsedHead:
     def on_header(self, name: bytes, value: bytes) -> None:
         self.count += 1
         name = name.lower()
-        if name not in self._wanted and not name.startswith(self._prefixes):
+        if not is_among(name, self._wanted):
             return
         if name in self.raw:
             if name in _ONCE:

@@ -20,7 +20,8 @@ class Slices(LongWork):
     """Slices that begin when the test says so, each for so many messages."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(clock=lambda: self.now)
+        self.now = 0.0
         self.allowed: asyncio.Queue[int] = asyncio.Queue()
 
     async def turn(self) -> float:
@@ -32,12 +33,11 @@ class Begun:
     """Starts, and the names of the sinks that began."""
 
     def __init__(self, messages: int = 1) -> None:
-        self.now = 0.0
         self.names: list[str] = []
         self.slices = Slices()
         self._messages = messages
         self.tasks: list[asyncio.Task[None]] = []
-        self.starts = Starts(self._pump, self.slices, self._spawn, clock=lambda: self.now)
+        self.starts = Starts(self._pump, self.slices, self._spawn)
 
     def _pump(self, worker: SinkWorker) -> int:
         self.names.append(worker.sink.name)
@@ -105,7 +105,7 @@ async def test_a_sink_that_sends_many_messages_takes_the_slices_of_many() -> Non
 
 async def test_one_begins_in_a_slice_that_was_over_before_it_began() -> None:
     begun = Begun()
-    begun.now = 1.0
+    begun.slices.now = 1.0
     begun.starts.begin(workers("a", "a1", "a2", "a3", "a4"))
     assert await begun.after() == ["a1", "a2"]
     assert await begun.after(1) == ["a3"]
